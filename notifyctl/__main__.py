@@ -1,0 +1,3 @@
+from notifyctl.cli.main import main
+
+main()

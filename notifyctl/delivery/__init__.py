@@ -1,0 +1,1 @@
+"""The life of an accepted message: claim, send, record."""

@@ -1,0 +1,68 @@
+"""Every error that notifyctl raises on purpose. Each says what is wrong, which value, and what to do.
+
+NotifyctlError                      exit 1
+├── InvalidInput                    exit 2   a value that the caller can correct
+│   ├── ConfigurationError                   settings; lists every fault at once
+│   └── TemplateError                        a template file that cannot be read or does not lint
+├── RefusedByGate                   exit 3   `send`: a gate said no
+├── NotFound                        exit 4   nothing by that name
+├── DatabaseError                   exit 5   unreachable, locked, older or newer than the code
+├── ProviderError                   exit 6   Postmark or Twilio refuses our account, or its key is missing
+├── IdempotencyConflict             exit 1   a key used again for another message
+└── IllegalTransition               exit 1   a status change that models.message does not allow
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    NOT_FOUND = 4
+    DATABASE = 5
+    PROVIDER = 6
+    INTERRUPTED = 130
+
+
+class NotifyctlError(Exception):
+    exit_code: ExitCode = ExitCode.FAILED
+
+
+class InvalidInput(NotifyctlError):
+    exit_code = ExitCode.USAGE
+
+
+class ConfigurationError(InvalidInput):
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class TemplateError(InvalidInput):
+    pass
+
+
+class RefusedByGate(NotifyctlError):
+    exit_code = ExitCode.REFUSED
+
+
+class NotFound(NotifyctlError):
+    exit_code = ExitCode.NOT_FOUND
+
+
+class DatabaseError(NotifyctlError):
+    exit_code = ExitCode.DATABASE
+
+
+class ProviderError(NotifyctlError):
+    exit_code = ExitCode.PROVIDER
+
+
+class IdempotencyConflict(NotifyctlError):
+    pass
+
+
+class IllegalTransition(NotifyctlError):
+    pass

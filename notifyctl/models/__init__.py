@@ -1,0 +1,1 @@
+"""Tables, enums and small value types. No queries, no I/O."""

@@ -1,0 +1,19 @@
+"""API keys: only their hashes are kept."""
+
+from datetime import datetime
+
+from sqlmodel import Field, SQLModel
+
+from notifyctl.models.columns import UtcDateTime, json_column
+
+
+class ApiKey(SQLModel, table=True):
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
+    name: str
+    key_hash: str = Field(unique=True)
+    scopes: list[str] = Field(sa_column=json_column())
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -1,0 +1,81 @@
+"""The append-only record of what was decided and done, and the seals over it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Column
+from sqlmodel import Field, SQLModel
+
+from notifyctl.models.columns import MESSAGE_ID, ROW_NUMBER, UtcDateTime, enum_column, json_column
+
+
+class AuditAction(StrEnum):
+    OTP_SEND_REQUESTED = "OTP_SEND_REQUESTED"
+    OTP_SENT = "OTP_SENT"
+    OTP_VERIFY_SUCCESS = "OTP_VERIFY_SUCCESS"
+    OTP_VERIFY_FAILED = "OTP_VERIFY_FAILED"
+    OTP_RATE_LIMITED = "OTP_RATE_LIMITED"
+    OTP_LOCKED_OUT = "OTP_LOCKED_OUT"
+    OTP_UNLOCKED = "OTP_UNLOCKED"
+    NOTIFICATION_QUEUED = "NOTIFICATION_QUEUED"
+    NOTIFICATION_BLOCKED = "NOTIFICATION_BLOCKED"
+    NOTIFICATION_DUPLICATE = "NOTIFICATION_DUPLICATE"
+    NOTIFICATION_THROTTLED = "NOTIFICATION_THROTTLED"
+    NOTIFICATION_SENT = "NOTIFICATION_SENT"
+    NOTIFICATION_RETRY_SCHEDULED = "NOTIFICATION_RETRY_SCHEDULED"
+    NOTIFICATION_IN_DOUBT = "NOTIFICATION_IN_DOUBT"
+    NOTIFICATION_FAILED = "NOTIFICATION_FAILED"
+    NOTIFICATION_EXPIRED = "NOTIFICATION_EXPIRED"
+    NOTIFICATION_CANCELED = "NOTIFICATION_CANCELED"
+    NOTIFICATION_DELIVERED = "NOTIFICATION_DELIVERED"
+    NOTIFICATION_BOUNCED = "NOTIFICATION_BOUNCED"
+    STRIPE_EVENT_RECEIVED = "STRIPE_EVENT_RECEIVED"
+    STRIPE_EVENT_PROCESSED = "STRIPE_EVENT_PROCESSED"
+    STRIPE_EVENT_FAILED = "STRIPE_EVENT_FAILED"
+    STRIPE_EVENT_REPLAYED = "STRIPE_EVENT_REPLAYED"
+    TEMPLATE_SEEDED = "TEMPLATE_SEEDED"
+    CLIENT_UPDATED = "CLIENT_UPDATED"
+    CLIENT_ERASED = "CLIENT_ERASED"
+    SUPPRESSION_ADDED = "SUPPRESSION_ADDED"
+    SUPPRESSION_REMOVED = "SUPPRESSION_REMOVED"
+    SPIKE_RAISED = "SPIKE_RAISED"
+    SPIKE_ESCALATED = "SPIKE_ESCALATED"
+    SPIKE_CLEARED = "SPIKE_CLEARED"
+    API_KEY_CREATED = "API_KEY_CREATED"
+    API_KEY_REVOKED = "API_KEY_REVOKED"
+    LIMIT_CHANGED = "LIMIT_CHANGED"
+    PAUSED = "PAUSED"
+    RESUMED = "RESUMED"
+    OPERATOR_ACTION = "OPERATOR_ACTION"
+
+
+class AuditLog(SQLModel, table=True):
+    __tablename__ = "audit_log"
+
+    id: int | None = Field(
+        default=None, sa_column=Column(ROW_NUMBER, primary_key=True, autoincrement=True)
+    )
+    action: AuditAction = Field(sa_column=enum_column(AuditAction))
+    actor: str
+    client_id: str | None = None
+    message_id: str | None = Field(default=None, sa_column=Column(MESSAGE_ID, nullable=True, index=True))
+    details: dict[str, Any] | None = Field(default=None, sa_column=json_column("metadata", nullable=True))
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class AuditSeal(SQLModel, table=True):
+    """One link of a keyed hash chain over a range of audit rows."""
+
+    __tablename__ = "audit_seal"
+
+    id: int | None = Field(
+        default=None, sa_column=Column(ROW_NUMBER, primary_key=True, autoincrement=True)
+    )
+    first_audit_id: int = Field(sa_column=Column(ROW_NUMBER, nullable=False))
+    last_audit_id: int = Field(sa_column=Column(ROW_NUMBER, nullable=False))
+    row_count: int
+    digest: str
+    previous_digest: str
+    key_id: str
+    sealed_at: datetime = Field(sa_type=UtcDateTime)

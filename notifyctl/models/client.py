@@ -1,0 +1,57 @@
+"""A client: whom we write to, and what it may receive."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlmodel import Field, SQLModel
+
+from notifyctl.models.columns import UtcDateTime, enum_column
+
+
+class ProvisioningStatus(StrEnum):
+    PENDING = "PENDING"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class SubscriptionStatus(StrEnum):
+    """Stripe's words for a subscription, and `none` for a client that has none."""
+
+    NONE = "none"
+    TRIALING = "trialing"
+    ACTIVE = "active"
+    PAST_DUE = "past_due"
+    CANCELED = "canceled"
+    UNPAID = "unpaid"
+    INCOMPLETE = "incomplete"
+    INCOMPLETE_EXPIRED = "incomplete_expired"
+    PAUSED = "paused"
+
+
+ACTIVE_SUBSCRIPTION = (SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE)
+
+
+class Client(SQLModel, table=True):
+    __tablename__ = "client"
+
+    id: str = Field(primary_key=True)
+    name: str = ""
+    email: str | None = None
+    phone_e164: str | None = None
+    timezone: str = "UTC"
+    locale: str = "en"
+    plan: str | None = None
+    provisioning_status: ProvisioningStatus = Field(
+        default=ProvisioningStatus.PENDING,
+        sa_column=enum_column(ProvisioningStatus),
+    )
+    subscription_status: SubscriptionStatus = Field(
+        default=SubscriptionStatus.NONE,
+        sa_column=enum_column(SubscriptionStatus),
+    )
+    sms_enabled: bool = False
+    stripe_customer_id: str | None = Field(default=None, unique=True)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+    erased_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

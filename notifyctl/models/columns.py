@@ -1,0 +1,60 @@
+"""Column types that mean the same on SQLite and PostgreSQL."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Integer, String, TypeDecorator, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from uuid_utils import uuid7
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC. SQLite has no zones, so it is stored there as naive UTC text.
+
+    Raises ValueError for a naive datetime: guessing its zone is how reminders go out a day late.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value!r}: give it a time zone")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+MESSAGE_ID = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
+JSON_VALUE = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def enum_column(enum: type[StrEnum], *, primary_key: bool = False) -> Column[Any]:
+    """Stores the member's value, guarded by a CHECK constraint on both databases."""
+    kind = Enum(
+        enum,
+        native_enum=False,
+        create_constraint=True,
+        validate_strings=True,
+        length=32,
+        name=f"{enum.__name__.lower()}_known",
+        values_callable=lambda members: [member.value for member in members],
+    )
+    return Column(kind, nullable=False, primary_key=primary_key)
+
+
+def json_column(name: str | None = None, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, JSON_VALUE, nullable=nullable) if name else Column(JSON_VALUE, nullable=nullable)
+
+
+def new_message_id() -> str:
+    """A UUID of version 7 (RFC 9562): its text sorts by the time it was made."""
+    return str(uuid7())

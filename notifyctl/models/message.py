@@ -1,0 +1,194 @@
+"""The message: one row from acceptance to receipt, which is also its place in the queue."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Column, Index, LargeBinary, String, and_, column
+from sqlmodel import Field, SQLModel
+
+from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column
+from notifyctl.models.template import Audience, Channel, Lane
+
+
+class MessageStatus(StrEnum):
+    QUEUED = "QUEUED"
+    """Accepted, waiting for a worker."""
+    DEFERRED_THROTTLED = "DEFERRED_THROTTLED"
+    """Its channel's minute is full; next_attempt_at forecasts its turn."""
+    SENDING = "SENDING"
+    """Claimed by a worker under a lease."""
+    RETRY_SCHEDULED = "RETRY_SCHEDULED"
+    """A transient failure; waits for its backoff."""
+    IN_DOUBT = "IN_DOUBT"
+    """The call may have gone out and no answer is known."""
+    SENT = "SENT"
+    """The provider accepted it."""
+    DELIVERED = "DELIVERED"
+    """The provider's receipt says it arrived."""
+    BOUNCED = "BOUNCED"
+    """The provider's receipt says it did not arrive."""
+    FAILED = "FAILED"
+    """A hard error, or retries used up, or held in doubt. An operator may queue it again."""
+    BLOCKED = "BLOCKED"
+    """A gate refused. Final."""
+    EXPIRED = "EXPIRED"
+    """Its send-by time passed. Final."""
+    CANCELED = "CANCELED"
+    """Withdrawn before it was sent. Final."""
+
+
+WAITING = (MessageStatus.QUEUED, MessageStatus.DEFERRED_THROTTLED, MessageStatus.RETRY_SCHEDULED)
+"""What a worker may claim once next_attempt_at has come."""
+
+FINAL = (
+    MessageStatus.SENT,
+    MessageStatus.DELIVERED,
+    MessageStatus.BOUNCED,
+    MessageStatus.FAILED,
+    MessageStatus.BLOCKED,
+    MessageStatus.EXPIRED,
+    MessageStatus.CANCELED,
+)
+"""Nothing is left to send; secrets are erased here."""
+
+NOT_COUNTED_BY_RATE = (
+    MessageStatus.BLOCKED,
+    MessageStatus.FAILED,
+    MessageStatus.EXPIRED,
+    MessageStatus.CANCELED,
+)
+"""These do not use up a per-client rate."""
+
+
+class BlockReason(StrEnum):
+    """Why a gate refused. The order of the members is the order of the gates."""
+
+    TEMPLATE_DISABLED = "TEMPLATE_DISABLED"
+    BILLING_ONLY_FROM_STRIPE = "BILLING_ONLY_FROM_STRIPE"
+    CLIENT_UNKNOWN = "CLIENT_UNKNOWN"
+    CONTEXT_INVALID = "CONTEXT_INVALID"
+    RECIPIENT_MISSING = "RECIPIENT_MISSING"
+    RECIPIENT_INVALID = "RECIPIENT_INVALID"
+    COUNTRY_NOT_ALLOWED = "COUNTRY_NOT_ALLOWED"
+    SMS_DISABLED = "SMS_DISABLED"
+    PROVISIONING_INCOMPLETE = "PROVISIONING_INCOMPLETE"
+    SUBSCRIPTION_INACTIVE = "SUBSCRIPTION_INACTIVE"
+    PLAN_FEATURE_MISSING = "PLAN_FEATURE_MISSING"
+    SUPPRESSED = "SUPPRESSED"
+    RATE_LIMITED = "RATE_LIMITED"
+
+
+class FailureReason(StrEnum):
+    """Why a message failed or bounced, whatever the provider called it."""
+
+    RECIPIENT_INVALID = "RECIPIENT_INVALID"
+    """There is no such address or number."""
+    RECIPIENT_UNREACHABLE = "RECIPIENT_UNREACHABLE"
+    """It exists, but nothing can be delivered to it now or from here."""
+    RECIPIENT_OPTED_OUT = "RECIPIENT_OPTED_OUT"
+    """The person said stop, or the provider suppresses the address."""
+    BLOCKED_BY_CARRIER = "BLOCKED_BY_CARRIER"
+    """A carrier or mailbox filter refused it."""
+    ACCOUNT_PROBLEM = "ACCOUNT_PROBLEM"
+    """Our account, key, sender or balance is not in order."""
+    CONTENT_REJECTED = "CONTENT_REJECTED"
+    """The provider refused what the message says or how it is built."""
+    PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
+    """Transient failures until the retries were used up."""
+    RENDER_ERROR = "RENDER_ERROR"
+    """The template could not be rendered with this context."""
+    IN_DOUBT_HELD = "IN_DOUBT_HELD"
+    """It may have gone out, the provider cannot tell, and the template says hold."""
+    UNKNOWN = "UNKNOWN"
+    """The provider's code is not in our table."""
+
+
+class MessageLog(SQLModel, table=True):
+    __tablename__ = "message_log"
+
+    id: str = Field(sa_column=Column(MESSAGE_ID, primary_key=True))
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    client_id: str | None = None
+    channel: Channel = Field(sa_column=enum_column(Channel))
+    audience: Audience = Field(sa_column=enum_column(Audience))
+    template_key: str
+    template_version: int
+    recipient: str | None = None
+    recipient_hash: str | None = None
+    subject: str | None = None
+    source: str
+    source_ref: str | None = None
+    rate_subject: str = ""
+    status: MessageStatus = Field(sa_column=enum_column(MessageStatus))
+    reason: str | None = None
+    error_code: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    lane: Lane = Field(sa_column=enum_column(Lane))
+    next_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    throttled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_attempt_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    provider: str | None = None
+    provider_message_id: str | None = None
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    details: dict[str, Any] | None = Field(default=None, sa_column=json_column("metadata", nullable=True))
+    lease_owner: str | None = None
+    lease_generation: int = 0
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class MessagePayload(SQLModel, table=True):
+    """The values for the template: JSON in the clear, or sealed under the key named beside it."""
+
+    __tablename__ = "message_payload"
+
+    message_id: str = Field(sa_column=Column(MESSAGE_ID, primary_key=True))
+    context: str | None = None
+    sealed: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    key_id: str | None = Field(default=None, sa_column=Column(String(16), nullable=True))
+
+
+_status = column("status", String)
+_key = column("idempotency_key", String)
+_queue = _status.in_([status.value for status in WAITING])
+_messages = MessageLog.__table__  # type: ignore[attr-defined]
+
+IDEMPOTENCY_INDEX = and_(_key.is_not(None), _status != MessageStatus.BLOCKED.value)
+Index(
+    "ux_message_log_idempotency_key",
+    _messages.c.idempotency_key,
+    unique=True,
+    sqlite_where=IDEMPOTENCY_INDEX,
+    postgresql_where=IDEMPOTENCY_INDEX,
+)
+Index(
+    "ix_message_log_queue",
+    _messages.c.channel,
+    _messages.c.lane,
+    _messages.c.next_attempt_at,
+    sqlite_where=_queue,
+    postgresql_where=_queue,
+)
+_held = _status.in_([MessageStatus.SENDING.value, MessageStatus.IN_DOUBT.value])
+Index(
+    "ix_message_log_lease",
+    _messages.c.lease_until,
+    sqlite_where=_held,
+    postgresql_where=_held,
+)
+Index("ix_message_log_client_rate", _messages.c.client_id, _messages.c.template_key, _messages.c.created_at)
+_anonymous = and_(column("client_id", String).is_(None), column("recipient_hash", String).is_not(None))
+Index(
+    "ix_message_log_recipient_rate",
+    _messages.c.recipient_hash,
+    _messages.c.template_key,
+    _messages.c.created_at,
+    sqlite_where=_anonymous,
+    postgresql_where=_anonymous,
+)

@@ -1,0 +1,31 @@
+"""Addresses and numbers that must not be written to."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlmodel import Field, SQLModel
+
+from notifyctl.models.columns import UtcDateTime, enum_column
+from notifyctl.models.template import Channel
+
+
+class SuppressionReason(StrEnum):
+    HARD_BOUNCE = "HARD_BOUNCE"
+    COMPLAINT = "COMPLAINT"
+    OPTED_OUT = "OPTED_OUT"
+    """The person said stop, or the provider reports the address as inactive."""
+    MANUAL = "MANUAL"
+
+
+class Suppression(SQLModel, table=True):
+    """Found by the keyed hash, so that it outlives the erasure of the address itself."""
+
+    __tablename__ = "suppression"
+
+    channel: Channel = Field(sa_column=enum_column(Channel, primary_key=True))
+    recipient_hash: str = Field(primary_key=True)
+    address: str | None = None
+    reason: SuppressionReason = Field(sa_column=enum_column(SuppressionReason))
+    source: str
+    note: str | None = None
+    created_at: datetime = Field(sa_type=UtcDateTime)

@@ -1,0 +1,36 @@
+"""Every table, imported once so that SQLModel.metadata is whole."""
+
+from sqlmodel import SQLModel
+
+from notifyctl.models.access import ApiKey
+from notifyctl.models.audit import AuditLog, AuditSeal
+from notifyctl.models.client import Client
+from notifyctl.models.compliance import ComplianceItem
+from notifyctl.models.message import MessageLog, MessagePayload
+from notifyctl.models.operations import JobRun, OutboundLimit, WorkerHeartbeat
+from notifyctl.models.otp import OtpChallenge
+from notifyctl.models.stripe_event import StripeEvent, StripeSubscription
+from notifyctl.models.suppression import Suppression
+from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
+
+metadata = SQLModel.metadata
+
+__all__ = [
+    "ApiKey",
+    "AuditLog",
+    "AuditSeal",
+    "Client",
+    "ComplianceItem",
+    "JobRun",
+    "MessageLog",
+    "MessagePayload",
+    "NotificationTemplate",
+    "NotificationTemplateVersion",
+    "OtpChallenge",
+    "OutboundLimit",
+    "StripeEvent",
+    "StripeSubscription",
+    "Suppression",
+    "WorkerHeartbeat",
+    "metadata",
+]

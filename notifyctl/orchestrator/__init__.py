@@ -1,0 +1,1 @@
+"""The single pipe: decide whether a message may go, write it down, render it."""

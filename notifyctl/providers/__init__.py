@@ -1,0 +1,1 @@
+"""The outside world: our words to the providers and back. Knows no database."""

@@ -1,0 +1,89 @@
+"""What the rest of notifyctl says to a provider, and the four answers it can get."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from notifyctl.models.message import FailureReason
+from notifyctl.models.suppression import SuppressionReason
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundMessage:
+    """One rendered message, ready for one call. `subject` and `html` are None for SMS."""
+
+    message_id: str
+    template_key: str
+    recipient: str
+    text: str
+    subject: str | None = None
+    html: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has it and will try to deliver it."""
+
+    provider_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """It did not go out and never will: trying again cannot help."""
+
+    reason: FailureReason
+    code: str
+    detail: str
+    suppress: SuppressionReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """It did not go out, and may if tried later. `retry_after` is the provider's own wish."""
+
+    code: str
+    detail: str
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have gone out: the answer was lost or cannot be read."""
+
+    code: str
+    detail: str
+
+
+SendResult = Accepted | Rejected | Unavailable | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of one attempt, and how long the provider took for it."""
+
+    message_id: str
+    result: SendResult
+    seconds: float
+
+
+class Sender(Protocol):
+    """One channel's way out. Used by one thread; `wake` alone may be called from another."""
+
+    provider: str
+
+    @property
+    def free(self) -> int:
+        """How many messages `submit` takes now."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many were submitted and not collected yet."""
+
+    def submit(self, messages: Sequence[OutboundMessage]) -> None:
+        """Starts sending. Never raises for what a provider or the network does."""
+
+    def collect(self, timeout: float) -> list[Answer]:
+        """The answers that have come; waits up to `timeout` seconds for the first one when any is in flight."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""The daemon around delivery: signals, wake-up, one loop a channel."""
