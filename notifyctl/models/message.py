@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Index, LargeBinary, String, and_, column
+from sqlalchemy import Column, Index, String, and_, column
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column
@@ -150,8 +150,8 @@ class MessagePayload(SQLModel, table=True):
 
     message_id: str = Field(sa_column=Column(MESSAGE_ID, primary_key=True))
     context: str | None = None
-    sealed: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
-    key_id: str | None = Field(default=None, sa_column=Column(String(16), nullable=True))
+    sealed: str | None = None
+    key_id: str | None = None
 
 
 _status = column("status", String)

@@ -1,5 +1,7 @@
 """A template: what may be sent, to whom, how urgently, and under which gates."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -44,6 +46,70 @@ class VariableType(StrEnum):
     """http or https."""
 
 
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A value that a template takes. `in_header`: the subject uses it, so it may not break a line."""
+
+    type: VariableType
+    optional: bool = False
+    description: str = ""
+    in_header: bool = False
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Variable":
+        return cls(
+            VariableType(value["type"]),
+            value.get("optional", False),
+            value.get("description", ""),
+            value.get("in_header", False),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "type": self.type.value,
+            "optional": self.optional,
+            "description": self.description,
+            "in_header": self.in_header,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The flags in force now, with the variables of the current version. Its bodies are in TemplateSource."""
+
+    template_key: str
+    channel: Channel
+    audience: Audience
+    lane: Lane
+    billing: bool
+    requires_provisioned: bool
+    requires_active_subscription: bool
+    plan_required_feature_key: str | None
+    rate_limit_window_seconds: int | None
+    rate_limit_max_sends: int
+    rate_limit_by: tuple[str, ...]
+    sensitive: bool
+    expires_after_seconds: int | None
+    on_doubt: OnDoubt
+    audit_sent: str | None
+    enabled: bool
+    description: str
+    version: int
+    variables: Mapping[str, Variable]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSource:
+    """What one version says, in Jinja2. Needs no other file. `subject` and `html_body` are None for SMS."""
+
+    template_key: str
+    version: int
+    channel: Channel
+    subject: str | None
+    text_body: str
+    html_body: str | None
+
+
 class NotificationTemplate(SQLModel, table=True):
     """The flags in force now. What a message says is pinned in its version."""
 
@@ -80,7 +146,7 @@ class NotificationTemplateVersion(SQLModel, table=True):
     text_body: str
     html_body: str | None = None
     variables: dict[str, dict[str, Any]] = Field(sa_column=json_column())
-    """name -> {"type": VariableType, "optional": bool, "description": str}"""
+    """name -> Variable.to_json"""
     example: dict[str, Any] = Field(sa_column=json_column())
     flags: dict[str, Any] = Field(sa_column=json_column())
     """The front matter's fields as they were seeded with this version."""

@@ -57,14 +57,15 @@ class Database:
 
     @contextmanager
     def _session(self, begin: str) -> Iterator[Session]:
-        with self._translated(), self.engine.connect() as connection:
+        with self.translated(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.info["begin"] = begin
             with Session(connection) as session:
                 yield session
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
+        """Turns the driver's errors into DatabaseError."""
         try:
             yield
         except (OperationalError, InterfaceError) as error:
@@ -84,7 +85,7 @@ class Database:
     def _sqlite_engine(self) -> Engine:
         path = Path(self.url.database or "")
         _create_private(path)
-        engine = create_engine(self.url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False})
+        engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False})
 
         @event.listens_for(engine, "connect")
         def _configure(connection: sqlite3.Connection, _record: Any) -> None:
@@ -105,6 +106,7 @@ class Database:
         return create_engine(
             self.url,
             isolation_level="READ COMMITTED",
+            hide_parameters=True,
             pool_size=8,
             max_overflow=16,
             connect_args={"connect_timeout": 5, "application_name": "notifyctl"},

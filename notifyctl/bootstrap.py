@@ -1,0 +1,48 @@
+"""The composition root: Settings -> Runtime. The only place where the parts meet."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from notifyctl.clock import Clock
+from notifyctl.orchestrator.plans import PlanRegistry, load_plans
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.settings import Settings
+from notifyctl.store.database import Database
+
+if TYPE_CHECKING:
+    from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What every command and host application works with. Nothing is connected until it is used."""
+
+    settings: Settings
+    database: Database
+    clock: Clock
+    keys: KeyRing
+    plans: PlanRegistry
+
+    @cached_property
+    def orchestrator(self) -> "NotificationOrchestrator":
+        from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+
+        return NotificationOrchestrator(
+            settings=self.settings, keys=self.keys, plans=self.plans, clock=self.clock
+        )
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def open_runtime(settings: Settings, *, clock: Clock | None = None) -> Runtime:
+    """`clock` is for tests; by default the database's own (PostgreSQL) or the host's (SQLite)."""
+    database = Database(settings.database_url)
+    return Runtime(
+        settings=settings,
+        database=database,
+        clock=clock or database.clock,
+        keys=KeyRing(settings.notification_secret_key),
+        plans=load_plans(settings.notification_plan_registry),
+    )

@@ -1,0 +1,226 @@
+"""`notifyctl clients`: whom we write to, and what it may receive."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from notifyctl.bootstrap import Runtime
+    from notifyctl.orchestrator.client_fields import ClientFields
+    from notifyctl.orchestrator.csv_files import Fault
+
+app = typer.Typer(no_args_is_help=True, help="Clients: list, show, set, import from CSV, erase.")
+
+COLUMNS = (
+    "id",
+    "name",
+    "email",
+    "phone",
+    "plan",
+    "provisioning_status",
+    "subscription_status",
+    "sms_enabled",
+    "timezone",
+    "stripe_customer_id",
+)
+STYLES = {"COMPLETED": "green", "FAILED": "bold red", "past_due": "yellow", "unpaid": "red"}
+CHUNK = 5_000
+FAULTS_SHOWN = 50
+
+ClientId = Annotated[str, typer.Argument(metavar="ID", help="Your own id of the client.")]
+Plan = Annotated[str | None, typer.Option("--plan", help="Key in the plan registry, such as PRO.")]
+Provisioning = Annotated[
+    str | None, typer.Option("--provisioning", help="PENDING, IN_PROGRESS, COMPLETED or FAILED.")
+]
+Subscription = Annotated[
+    str | None, typer.Option("--subscription", help="Stripe's word, such as active or past_due; or none.")
+]
+
+
+@app.command("list")
+def list_clients(
+    search: Annotated[str | None, typer.Option("--search", help="Part of an id, name or address.")] = None,
+    plan: Plan = None,
+    provisioning: Provisioning = None,
+    subscription: Subscription = None,
+    after: Annotated[str, typer.Option("--after", help="Go on behind this id.")] = "",
+    limit: options.Limit = 100,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """List clients in the order of their ids."""
+    from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
+    from notifyctl.orchestrator.client_fields import member
+    from notifyctl.store import clients
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        found = clients.page(
+            session,
+            limit=limit,
+            after=after,
+            search=search,
+            plan=plan,
+            provisioning=member(ProvisioningStatus, provisioning.upper()) if provisioning else None,
+            subscription=member(SubscriptionStatus, subscription.lower()) if subscription else None,
+        )
+    output.rows((_row(client) for client in found), form, columns=COLUMNS, styles=STYLES)
+    if len(found) == limit:
+        output.say(f"{limit} rows; there may be more: go on with --after {found[-1].id}")
+
+
+@app.command()
+def show(client_id: ClientId, form: options.Format = options.OutputFormat.TABLE) -> None:
+    """Show all that is known of a client, what its plan allows, and whether its addresses are suppressed."""
+    from notifyctl.models.client import ACTIVE_SUBSCRIPTION
+    from notifyctl.store import clients
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        client = clients.get(session, client_id)
+        if client is None:
+            raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
+        plan = runtime.plans.plans.get(client.plan or "")
+        fields = _row(client) | {
+            "locale": client.locale,
+            "subscription_active": client.subscription_status in ACTIVE_SUBSCRIPTION,
+            "plan_features": sorted(plan.features) if plan else [],
+            "email_suppressed": _suppression(runtime, session, "EMAIL", client.email),
+            "phone_suppressed": _suppression(runtime, session, "SMS", client.phone_e164),
+            "created_at": client.created_at,
+            "updated_at": client.updated_at,
+            "erased_at": client.erased_at,
+        }
+    output.document(fields, form)
+
+
+@app.command("set")
+def set_client(
+    client_id: ClientId,
+    name: Annotated[str | None, typer.Option("--name")] = None,
+    email: Annotated[str | None, typer.Option("--email")] = None,
+    phone: Annotated[str | None, typer.Option("--phone", help="As +491701234567.")] = None,
+    plan: Plan = None,
+    provisioning: Provisioning = None,
+    subscription: Subscription = None,
+    sms: Annotated[bool | None, typer.Option("--sms/--no-sms", help="Consent to SMS.")] = None,
+    timezone: Annotated[str | None, typer.Option("--timezone", help="As Europe/Berlin.")] = None,
+    stripe_customer: Annotated[str | None, typer.Option("--stripe-customer", help="As cus_9Xyz.")] = None,
+) -> None:
+    """Create a client, or change what is given; the rest stays as it is. An empty value clears ("")."""
+    from notifyctl.orchestrator import clients
+
+    texts = {
+        "name": name,
+        "email": email,
+        "phone": phone,
+        "plan": plan,
+        "provisioning_status": provisioning,
+        "subscription_status": subscription,
+        "sms_enabled": None if sms is None else str(sms),
+        "timezone": timezone,
+        "stripe_customer_id": stripe_customer,
+    }
+    with options.runtime() as runtime:
+        given = {field: text for field, text in texts.items() if text is not None}
+        change = _fields(runtime).change(client_id, given)
+        with runtime.database.transaction() as session:
+            written = clients.set_clients(session, [change], actor=options.actor(), now=runtime.clock())
+    outcome = "created" if written.created else "changed" if written.changed else "unchanged"
+    output.say(f"Client {change.id} {outcome}.")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="UTF-8, or - for stdin.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file; change nothing.")] = False,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """Create and change clients from CSV: all of the file, or nothing when a row is bad.
+
+    The first line names the columns, in any order: id, and any of name, email, phone, plan, provisioning_status,
+    subscription_status, sms_enabled, timezone, stripe_customer_id. A column that is absent leaves what is there; an
+    empty cell clears it. Importing a file again changes nothing.
+    """
+    from notifyctl.orchestrator import client_files
+    from notifyctl.orchestrator.clients import Written, set_clients
+
+    with options.runtime() as runtime:
+        parsed = client_files.parse(options.read_input(file), file)
+        records = output.track(parsed.records, "Checking", len(parsed.records))
+        checked = client_files.check(parsed, records, _fields(runtime))
+        with runtime.database.read() as session:
+            _refuse([*checked.faults, *client_files.conflicts(session, checked)], file)
+        if dry_run:
+            output.say(f"{file} is fine: {len(checked.changes)} clients. Nothing was changed.")
+            return
+        chunks = [checked.changes[start : start + CHUNK] for start in range(0, len(checked.changes), CHUNK)]
+        written = Written()
+        with runtime.database.transaction() as session:
+            for chunk in output.track(chunks, "Writing", len(chunks)):
+                written += set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
+    counts = {"created": written.created, "changed": written.changed, "unchanged": written.unchanged}
+    output.document(counts, form)
+
+
+@app.command()
+def erase(
+    client_id: ClientId,
+    yes: options.Yes = False,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """Erase a client's personal data for good; the history stays under its id and keyed hashes.
+
+    Waiting messages are canceled. Prints how much was removed.
+    """
+    from dataclasses import asdict
+
+    from notifyctl.orchestrator.erasure import erase_client
+    from notifyctl.store import clients
+
+    with options.runtime() as runtime:
+        with runtime.database.read() as session:
+            if clients.get(session, client_id) is None:
+                raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
+        options.confirm(f"Erase the personal data of client {client_id!r} for good?", yes)
+        with runtime.database.transaction() as session:
+            erased = erase_client(
+                session, runtime.keys, client_id, actor=options.actor(), now=runtime.clock()
+            )
+    output.document(asdict(erased), form)
+    if erased.messages_in_flight:
+        output.say(
+            f"{erased.messages_in_flight} messages are on their way and keep their address until that is settled;"
+            " run it again in a few minutes."
+        )
+
+
+def _fields(runtime: "Runtime") -> "ClientFields":
+    from notifyctl.orchestrator.client_fields import ClientFields
+
+    return ClientFields(runtime.plans, runtime.settings.otp_default_region)
+
+
+def _row(client: Any) -> dict[str, Any]:
+    return {column: getattr(client, "phone_e164" if column == "phone" else column) for column in COLUMNS}
+
+
+def _suppression(runtime: "Runtime", session: Any, channel: str, address: str | None) -> str | None:
+    from notifyctl.models.template import Channel
+    from notifyctl.store import suppressions
+
+    if not address:
+        return None
+    found = suppressions.find(session, Channel(channel), runtime.keys.recipient_hashes(channel, address))
+    return str(found.reason) if found else None
+
+
+def _refuse(faults: Sequence["Fault"], file: str) -> None:
+    if not faults:
+        return
+    for fault in sorted(faults)[:FAULTS_SHOWN]:
+        output.say(f"{file} line {fault.line}, {fault.text}")
+    if len(faults) > FAULTS_SHOWN:
+        output.say(f"… and {len(faults) - FAULTS_SHOWN} more")
+    raise InvalidInput(f"{file} has {len(faults)} faults; nothing was imported, mend them and import it again")

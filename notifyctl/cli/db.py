@@ -1,0 +1,41 @@
+"""`notifyctl db`: the schema."""
+
+import typer
+
+from notifyctl.cli import options, output
+
+app = typer.Typer(no_args_is_help=True, help="Create and upgrade the tables.")
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the database to the schema of this version. Safe to run again, and on two hosts at once."""
+    from notifyctl.store.migrations import schema_status
+    from notifyctl.store.migrations import upgrade as run
+
+    with options.runtime(migrated=False) as runtime:
+        before = schema_status(runtime.database)
+        after = run(runtime.database)
+    if before.revision == after.revision:
+        output.say(f"{runtime.database} is up to date at revision {after.revision}.")
+    else:
+        output.say(f"{runtime.database} upgraded from {before.revision or 'empty'} to revision {after.revision}.")
+
+
+@app.command()
+def status(form: options.Format = options.OutputFormat.TABLE) -> None:
+    """Show the database's revision and the one this version needs. Exit 5 unless they agree."""
+    from notifyctl.store.migrations import require_current_schema, schema_status
+
+    with options.runtime(migrated=False) as runtime:
+        found = schema_status(runtime.database)
+        output.document(
+            {
+                "database": str(runtime.database),
+                "revision": found.revision,
+                "head": found.head,
+                "current": found.is_current,
+            },
+            form,
+        )
+        require_current_schema(runtime.database)

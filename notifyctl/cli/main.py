@@ -1,0 +1,125 @@
+"""The command tree, and the one place where an error becomes a line on stderr and an exit code."""
+
+import io
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import Abort, TyperException
+
+from notifyctl import __version__
+from notifyctl.cli import clients, db, messages, sandbox, send, setup, suppressions, templates, worker
+from notifyctl.cli.options import Globals, given
+from notifyctl.errors import ConfigurationError, ExitCode, NotifyctlError
+
+class _ReaderGone(Exception):
+    pass
+
+
+class _Root(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        # Typer itself would end a broken pipe with exit code 1, out of our reach.
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
+
+app = typer.Typer(
+    name="notifyctl",
+    cls=_Root,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="The one pipe for one-time codes, billing mails, compliance reminders and ops alerts.",
+)
+setup.add_to(app)
+app.add_typer(db.app, name="db")
+app.add_typer(templates.app, name="templates")
+app.add_typer(clients.app, name="clients")
+app.add_typer(suppressions.app, name="suppressions")
+send.add_to(app)
+app.add_typer(messages.app, name="messages")
+worker.add_to(app)
+sandbox.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"notifyctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    env_file: Annotated[
+        Path | None, typer.Option("--env-file", help="Read settings from this file instead of ./.env.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    given.set(Globals(env_file=env_file, debug=debug))
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Runs one command and exits with its code (errors.ExitCode)."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets its code, rather than an error halfway through a table.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = app(argv, standalone_mode=False, prog_name="notifyctl")
+        sys.stdout.flush()
+    except Exception as error:  # noqa: BLE001  the boundary: whatever it is, it becomes one line and a code
+        if given.get().debug:
+            traceback.print_exception(error)
+        code = _explain(error)
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    if code == ExitCode.INTERRUPTED:
+        _complain("interrupted", ExitCode.INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+
+
+def _explain(error: Exception) -> int:
+    match error:
+        case ConfigurationError():
+            for fault in error.faults:
+                _complain(fault, error.exit_code)
+            return error.exit_code
+        case NotifyctlError():
+            return _complain(str(error), error.exit_code)
+        case TyperException():
+            return _usage(error)
+        case Abort():
+            return ExitCode.INTERRUPTED
+        case _ReaderGone() | BrokenPipeError():
+            # The reader of our pipe has gone (`| head`): nobody is left to tell, also not at the flush on exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.DONE
+    return _complain(
+        f"unexpected {type(error).__name__}: {error}; run it again as `notifyctl --debug …` for the traceback",
+        ExitCode.FAILED,
+    )
+
+
+def _usage(error: TyperException) -> int:
+    text = error.format_message()
+    if "\n" in text:  # a group without a command: its whole help
+        print(text, file=sys.stderr)
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "notifyctl"
+    return _complain(f"{text.rstrip('.')}; see `{command} --help`", ExitCode(error.exit_code))
+
+
+def _complain(text: str, code: ExitCode) -> ExitCode:
+    print(f"notifyctl: {' '.join(text.split())}", file=sys.stderr)
+    return code

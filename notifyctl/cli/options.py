@@ -1,0 +1,163 @@
+"""Options that several commands share, and how a command gets its Runtime. Nothing heavy is imported here."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from notifyctl.errors import InvalidInput, NotifyctlError
+
+if TYPE_CHECKING:
+    from notifyctl.bootstrap import Runtime
+    from notifyctl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """What stands before the command's name."""
+
+    env_file: Path | None = None
+    debug: bool = False
+
+
+class OutputFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    GITHUB = "github"
+
+
+class ChannelName(StrEnum):
+    """models.template.Channel, without the cost of importing the tables for --help."""
+
+    EMAIL = "EMAIL"
+    SMS = "SMS"
+
+
+Format = Annotated[
+    OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most this many rows.")]
+Channel = Annotated[ChannelName, typer.Argument(case_sensitive=False, help="EMAIL or SMS.")]
+
+
+given: ContextVar[Globals] = ContextVar("given", default=Globals())
+"""Set once by the root command."""
+
+
+def env_file() -> Path:
+    """The file that settings are read from, whether it is there or not."""
+    return given.get().env_file or Path(os.environ.get("NOTIFYCTL_ENV_FILE", ".env"))
+
+
+def settings() -> "Settings":
+    """Raises ConfigurationError with every fault in it."""
+    from notifyctl.settings import load_settings
+
+    return load_settings(given.get().env_file)
+
+
+@contextmanager
+def runtime(*, migrated: bool = True) -> Iterator["Runtime"]:
+    """The Runtime of this call. Raises DatabaseError first if the schema is not the one this code knows."""
+    from notifyctl.bootstrap import open_runtime
+    from notifyctl.store.migrations import require_current_schema
+
+    opened = open_runtime(settings())
+    try:
+        if migrated:
+            require_current_schema(opened.database)
+        yield opened
+    finally:
+        opened.close()
+
+
+def actor() -> str:
+    """Who typed the command, for the audit log."""
+    import getpass
+
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli"
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Asks on the terminal before what cannot be undone. Raises InvalidInput where there is none to ask on."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"{question} There is no terminal to ask on; say --yes to do it")
+    if not typer.confirm(question, err=True):
+        raise NotifyctlError("nothing was changed")
+
+
+def read_input(name: str) -> bytes:
+    """A file's bytes; `-` is stdin. Raises InvalidInput."""
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{name} cannot be read: {error.strerror}; give another file, or - for stdin") from error
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = timedelta(days=36_500)
+
+
+def parse_duration(text: str) -> timedelta:
+    """`90s`, `15m`, `2h`, `7d`, `1w`; a century at most. Raises InvalidInput."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isascii() or not number.isdigit() or unit not in _UNITS:
+        raise InvalidInput(f"{text!r} is not a duration; write a number and a unit, as 90s, 15m, 2h, 7d or 1w")
+    seconds = int(number[:20]) * _UNITS[unit]
+    if seconds > _LONGEST.total_seconds():
+        raise InvalidInput(f"{text!r} is longer than {_LONGEST.days} days; write a shorter duration")
+    return timedelta(seconds=seconds)
+
+
+def parse_assignments(pairs: list[str]) -> dict[str, str]:
+    """`NAME=VALUE` from --set. Raises InvalidInput."""
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise InvalidInput(f"--set {pair!r} is not NAME=VALUE")
+        if name in values:
+            raise InvalidInput(f"--set {name} is given twice; give it once")
+        values[name] = value
+    return values
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """A duration before `now`, or an ISO 8601 time (UTC where it names no zone). Raises InvalidInput."""
+    if text[:1].isdigit() and text[-1:] in _UNITS:
+        return now - parse_duration(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"{text!r} is not a time; write 2h, 7d, or 2026-03-01T12:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+def one_of(kind: type[_Word], option: str, text: str | None) -> _Word | None:
+    """The member that `text` names, in any case. Raises InvalidInput that lists them."""
+    if text is None:
+        return None
+    found = next((member for member in kind if member.value.lower() == text.lower()), None)
+    if found is None:
+        raise InvalidInput(f"{option} {text!r} is unknown; it is one of {', '.join(kind)}")
+    return found

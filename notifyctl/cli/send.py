@@ -1,0 +1,83 @@
+"""`notifyctl send`: one message through the pipe."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.errors import NotFound, RefusedByGate
+
+if TYPE_CHECKING:
+    from notifyctl.orchestrator.requests import Decision
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(send)
+
+
+def send(
+    template_key: Annotated[str, typer.Argument(metavar="KEY", help="The template, as WELCOME_EMAIL.")],
+    client: Annotated[str | None, typer.Option("--client", help="Send to this client.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Send to this address or number.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A template variable; repeatable.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="The same key never makes a second message.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every gate's verdict and send nothing.")] = False,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """Queue one message for the worker. Exit 3 when a gate refuses it."""
+    from notifyctl.orchestrator.context import from_text
+    from notifyctl.orchestrator.requests import Blocked, SendRequest
+    from notifyctl.store import templates
+
+    given = options.parse_assignments(assignments or [])
+    with options.runtime() as runtime:
+        with runtime.database.read() as session:
+            template = templates.by_key(session, [template_key]).get(template_key)
+        if template is None:
+            raise NotFound(f"There is no template {template_key!r}; `notifyctl templates list` shows those there are")
+        request = SendRequest(
+            template_key=template_key,
+            client_id=client,
+            recipient=to,
+            context=from_text(template.variables, given),
+            idempotency_key=idempotency_key,
+            source="cli",
+        )
+        if dry_run:
+            with runtime.database.read() as session:
+                decision = runtime.orchestrator.preview(session, request)
+        else:
+            with runtime.database.transaction() as session:
+                decision = runtime.orchestrator.send(session, request)
+    _show_verdicts(decision, form) if dry_run else output.document(answer(decision), form)
+    if isinstance(decision, Blocked):
+        raise RefusedByGate(f"refused by {decision.reason}: {decision.detail}")
+
+
+def answer(decision: "Decision") -> dict[str, Any]:
+    from notifyctl.orchestrator.requests import Blocked, Duplicate
+
+    return {
+        "id": decision.message_id,
+        "status": decision.status.value,
+        "reason": decision.reason if isinstance(decision, Blocked) else None,
+        "duplicate_of": decision.message_id if isinstance(decision, Duplicate) else None,
+    }
+
+
+def _show_verdicts(decision: "Decision", form: options.OutputFormat) -> None:
+    from notifyctl.orchestrator.requests import Duplicate
+
+    if isinstance(decision, Duplicate):
+        output.say(f"Nothing would be sent: the key belongs to message {decision.message_id} ({decision.status}).")
+        return
+    rows = [
+        {"gate": verdict.gate.value, "verdict": verdict.outcome.value, "detail": verdict.detail}
+        for verdict in decision.verdicts
+    ]
+    styles = {"passed": "green", "refused": "bold red", "not asked": "dim"}
+    output.rows(rows, form, columns=("gate", "verdict", "detail"), styles=styles)

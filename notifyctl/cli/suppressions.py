@@ -1,0 +1,108 @@
+"""`notifyctl suppressions`: addresses that must not be written to."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.errors import NotFound
+
+if TYPE_CHECKING:
+    from notifyctl.bootstrap import Runtime
+    from notifyctl.models.template import Channel
+
+app = typer.Typer(no_args_is_help=True, help="Addresses that must not be written to.")
+
+COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "recipient_hash")
+
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, or phone as +491701234567.")]
+Reason = Annotated[
+    str | None, typer.Option("--reason", help="HARD_BOUNCE, COMPLAINT, OPTED_OUT or MANUAL.")
+]
+
+
+@app.command("list")
+def list_suppressions(
+    channel: Annotated[
+        options.ChannelName | None, typer.Option("--channel", case_sensitive=False)
+    ] = None,
+    reason: Reason = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show whole addresses.")] = False,
+    limit: options.Limit = 100,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """List suppressions, newest first. An erased address has only its hash left."""
+    from notifyctl.models.suppression import SuppressionReason
+    from notifyctl.models.template import Channel
+    from notifyctl.orchestrator.client_fields import member
+    from notifyctl.orchestrator.masking import mask
+    from notifyctl.store import suppressions
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        found = suppressions.page(
+            session,
+            limit=limit,
+            channel=Channel(channel) if channel else None,
+            reason=member(SuppressionReason, reason.upper()) if reason else None,
+        )
+    rows = (
+        {**row._mapping, "address": row.address if reveal else mask(row.address) or None} for row in found
+    )
+    output.rows(rows, form, columns=COLUMNS)
+    if len(found) == limit:
+        output.say(f"{limit} rows; there may be more: raise --limit")
+
+
+@app.command()
+def add(
+    channel: options.Channel,
+    address: Address,
+    reason: Reason = "MANUAL",
+    note: Annotated[str | None, typer.Option("--note", help="Why, for the next reader.")] = None,
+) -> None:
+    """Suppress an address. Messages to it are blocked from now on."""
+    from notifyctl.models.suppression import SuppressionReason
+    from notifyctl.orchestrator.client_fields import member
+    from notifyctl.orchestrator.suppressions import suppress
+
+    with options.runtime() as runtime:
+        kind, normal = _recipient(runtime, channel, address)
+        actor = options.actor()
+        with runtime.database.transaction() as session:
+            added = suppress(
+                session,
+                runtime.keys,
+                kind,
+                normal,
+                reason=member(SuppressionReason, (reason or "MANUAL").upper()),
+                source=actor,
+                note=note,
+                actor=actor,
+                now=runtime.clock(),
+            )
+    output.say(f"{kind} {normal} is suppressed." if added else f"{kind} {normal} was suppressed already.")
+
+
+@app.command()
+def remove(channel: options.Channel, address: Address) -> None:
+    """Lift a suppression, also one that a bounce or complaint made. Exit 4 when there is none."""
+    from notifyctl.orchestrator.suppressions import lift
+
+    with options.runtime() as runtime:
+        kind, normal = _recipient(runtime, channel, address)
+        with runtime.database.transaction() as session:
+            lifted = lift(
+                session, runtime.keys, kind, normal, actor=options.actor(), now=runtime.clock()
+            )
+    if lifted is None:
+        raise NotFound(f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is")
+    output.say(f"{kind} {normal} is no longer suppressed ({lifted.reason} by {lifted.source}).")
+
+
+def _recipient(
+    runtime: "Runtime", channel: options.ChannelName, address: str
+) -> tuple["Channel", str]:
+    from notifyctl.models.template import Channel
+    from notifyctl.orchestrator.addresses import normal_address
+
+    return Channel(channel), normal_address(channel, address, runtime.settings.otp_default_region)

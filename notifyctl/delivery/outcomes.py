@@ -1,0 +1,147 @@
+"""From a provider's answer to what is written down: the row, its audit, a suppression, the erasure of secrets. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, assert_never
+
+from notifyctl.delivery.retry import next_attempt
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import FINAL, BlockReason, FailureReason, MessageStatus
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
+from notifyctl.store import audit
+
+MAX_ERROR_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A claimed message while its call is on the way."""
+
+    message_id: str
+    channel: Channel
+    template_key: str
+    client_id: str | None
+    recipient: str
+    recipient_hash: str
+    attempts: int
+    lease_generation: int
+    sensitive: bool
+    audit_sent: str | None
+    metadata: Mapping[str, Any] | None = None
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`row` is for store.outbox.record; `entries` are audit rows."""
+
+    row: dict[str, Any]
+    entries: list[dict[str, Any]]
+    erase: bool
+    suppress: SuppressionReason | None = None
+
+
+_ACTIONS = {
+    MessageStatus.SENT: AuditAction.NOTIFICATION_SENT,
+    MessageStatus.FAILED: AuditAction.NOTIFICATION_FAILED,
+    MessageStatus.RETRY_SCHEDULED: AuditAction.NOTIFICATION_RETRY_SCHEDULED,
+    MessageStatus.IN_DOUBT: AuditAction.NOTIFICATION_IN_DOUBT,
+    MessageStatus.BLOCKED: AuditAction.NOTIFICATION_BLOCKED,
+    MessageStatus.EXPIRED: AuditAction.NOTIFICATION_EXPIRED,
+}
+
+
+def of_answer(attempt: Attempt, answer: Answer, *, actor: str, now: datetime) -> Outcome:
+    row = _row(attempt, answer.result, now)
+    status = MessageStatus(row["status"])
+    details = {"attempt": attempt.attempts, "seconds": round(answer.seconds, 3)} | {
+        name: row[name] for name in _TOLD if row[name] is not None
+    }
+    entries = [_entry(_ACTIONS[status], attempt, details, actor, now)]
+    if status is MessageStatus.SENT and attempt.audit_sent:
+        entries.append(_entry(AuditAction(attempt.audit_sent), attempt, attempt.metadata or {}, actor, now))
+    suppress = answer.result.suppress if isinstance(answer.result, Rejected) else None
+    return Outcome(row, entries, erase=attempt.sensitive and status in FINAL, suppress=suppress)
+
+
+_TOLD = ("reason", "error_code", "error", "provider_message_id", "next_attempt_at")
+
+
+def _row(attempt: Attempt, result: SendResult, now: datetime) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": attempt.message_id,
+        "lease_generation": attempt.lease_generation,
+        "reason": None,
+        "error_code": None,
+        "error": None,
+        "subject": attempt.subject,
+        "provider_message_id": None,
+        "next_attempt_at": None,
+        "sent_at": None,
+        "finished_at": None,
+    }
+    match result:
+        case Accepted():
+            row |= {"status": MessageStatus.SENT, "sent_at": now, "provider_message_id": result.provider_message_id}
+        case Rejected():
+            row |= _failed(result.reason, now)
+        case Unavailable():
+            due = next_attempt(attempt.channel, attempts=attempt.attempts, now=now, retry_after=result.retry_after)
+            if due is None:
+                row |= _failed(FailureReason.PROVIDER_UNAVAILABLE, now)
+            else:
+                row |= {"status": MessageStatus.RETRY_SCHEDULED, "next_attempt_at": due}
+        case Unknown():
+            row |= {"status": MessageStatus.IN_DOUBT}
+        case _:
+            assert_never(result)
+    if not isinstance(result, Accepted):
+        row |= {"error_code": result.code, "error": _without_recipient(result.detail, attempt.recipient)}
+    return row
+
+
+def _failed(reason: FailureReason, now: datetime) -> dict[str, Any]:
+    return {"status": MessageStatus.FAILED, "reason": reason, "finished_at": now}
+
+
+def _without_recipient(detail: str, recipient: str) -> str:
+    """Providers like to repeat the address; it is kept in one place only, so that it can be erased."""
+    return detail.replace(recipient, "<recipient>")[:MAX_ERROR_LENGTH]
+
+
+def of_refusal(
+    message: Any, status: MessageStatus, reason: BlockReason | None, detail: str, *, actor: str, now: datetime
+) -> Outcome:
+    """A message that is due but must not go: a gate has closed since acceptance, or its time has passed."""
+    row = {
+        "id": message.id,
+        "status": status,
+        "reason": reason,
+        "error_code": None,
+        "error": detail,
+        "subject": None,
+        "provider_message_id": None,
+        "next_attempt_at": None,
+        "sent_at": None,
+        "finished_at": now,
+    }
+    entry = audit.entry(
+        _ACTIONS[status],
+        actor=actor,
+        now=now,
+        client_id=message.client_id,
+        message_id=message.id,
+        details={"reason": reason, "detail": detail, "attempts": message.attempts},
+    )
+    return Outcome(row, [entry], erase=message.sealed is not None)
+
+
+def _entry(
+    action: AuditAction, attempt: Attempt, details: Mapping[str, Any], actor: str, now: datetime
+) -> dict[str, Any]:
+    return audit.entry(
+        action, actor=actor, now=now, client_id=attempt.client_id, message_id=attempt.message_id, details=details
+    )

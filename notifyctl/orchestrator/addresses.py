@@ -1,0 +1,87 @@
+"""One spelling for every address: what is stored, hashed, compared and written to."""
+
+import re
+from functools import lru_cache
+
+from notifyctl.errors import InvalidInput
+
+CACHED = 65_536
+_SHOWN = 80
+_PHONE_CHARACTERS = re.compile(r"\+?[0-9() ./\-\u00a0]+")
+
+
+@lru_cache(maxsize=CACHED)
+def normal_email(text: str) -> str:
+    """The address as mail systems compare it: domain in lower case and in its ASCII (IDNA) form.
+
+    Domains reserved for tests (.test, .example) are accepted, names are never looked up. Raises InvalidInput.
+    """
+    from email_validator import EmailNotValidError, validate_email
+
+    try:
+        found = validate_email(
+            text.strip(" "),
+            allow_smtputf8=False,
+            strict=True,
+            check_deliverability=False,
+            test_environment=True,
+        )
+    except EmailNotValidError as error:
+        cause = str(error).rstrip(".").replace(". ", ": ")
+        raise InvalidInput(f"email address {_shown(text)} is not valid ({cause}); correct it") from error
+    return str(found.ascii_email)
+
+
+@lru_cache(maxsize=CACHED)
+def normal_phone(text: str, default_region: str | None = None) -> str:
+    """E.164. A number is taken as soon as its length is possible: numbering plans change faster than tables of them.
+
+    `default_region` (ISO 3166, two letters) is the region of numbers without +. Raises InvalidInput.
+    """
+    import phonenumbers
+
+    written = text.strip(" ")
+    if not _PHONE_CHARACTERS.fullmatch(written) or len(written) > _SHOWN:
+        raise InvalidInput(
+            f"phone number {_shown(text)} is not valid (only digits, spaces and + ( ) - . / are);"
+            " write it as +491701234567, without letters or an extension"
+        )
+    if not written.startswith("+") and not default_region:
+        raise InvalidInput(
+            f"phone number {_shown(text)} has no country code; write it as +491701234567, or set OTP_DEFAULT_REGION"
+        )
+    try:
+        number = phonenumbers.parse(written, default_region and default_region.upper())
+    except phonenumbers.NumberParseException as error:
+        raise InvalidInput(f"phone number {_shown(text)} is not valid ({_cause(error)}); correct it") from error
+    if not phonenumbers.is_possible_number(number):
+        raise InvalidInput(f"phone number {_shown(text)} is too short or too long for its country; correct it")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+@lru_cache(maxsize=CACHED)
+def region_of(phone: str) -> str | None:
+    """ISO 3166 region of an E.164 number ("001" where it belongs to no country); None if the number tells none.
+
+    Several countries share a code such as +1, and then only the numbers that the plan knows have a region.
+    Raises InvalidInput.
+    """
+    import phonenumbers
+
+    try:
+        return phonenumbers.region_code_for_number(phonenumbers.parse(phone))
+    except phonenumbers.NumberParseException as error:
+        raise InvalidInput(f"phone number {_shown(phone)} is not valid ({_cause(error)}); correct it") from error
+
+
+def normal_address(channel: str, text: str, default_region: str | None = None) -> str:
+    """The email address or phone number that `channel` writes to. Raises InvalidInput."""
+    return normal_email(text) if channel == "EMAIL" else normal_phone(text, default_region)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+
+
+def _cause(error: Exception) -> str:
+    return str(error).split(") ", 1)[-1].rstrip(".")

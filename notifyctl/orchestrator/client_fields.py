@@ -1,0 +1,135 @@
+"""From text to the values of a client: what a person, a file or the API may say about one."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache, partial
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from notifyctl.errors import InvalidInput
+from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
+from notifyctl.orchestrator.addresses import normal_email, normal_phone
+from notifyctl.orchestrator.plans import PlanRegistry
+
+MAX_LENGTH = 200
+_YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
+# A name can stand in a subject line: a line break in it would begin another header. PostgreSQL keeps no NUL.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+ClientValue = str | bool | None
+Member = TypeVar("Member", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientChange:
+    """What to write on one client, by column. A column that is not named stays as it is."""
+
+    id: str
+    values: Mapping[str, ClientValue]
+
+
+COLUMN_OF = {
+    "name": "name",
+    "email": "email",
+    "phone": "phone_e164",
+    "plan": "plan",
+    "provisioning_status": "provisioning_status",
+    "subscription_status": "subscription_status",
+    "sms_enabled": "sms_enabled",
+    "timezone": "timezone",
+    "stripe_customer_id": "stripe_customer_id",
+}
+"""Field, as files and people call it -> column of the client table."""
+
+CLEARED: Mapping[str, ClientValue] = {
+    column: Client.model_fields[column].get_default() for column in (*COLUMN_OF.values(), "locale")
+}
+"""What a column holds when nothing was said, or when an empty text cleared it."""
+
+
+class ClientFields:
+    """Reads texts under this installation's rules. `default_region` is the region of phone numbers without +."""
+
+    def __init__(self, plans: PlanRegistry, default_region: str | None = None) -> None:
+        self._plans = plans
+        self._read: Mapping[str, Callable[[str], ClientValue]] = {
+            "name": _text,
+            "email": normal_email,
+            "phone": partial(normal_phone, default_region=default_region),
+            "plan": self._plan,
+            "provisioning_status": lambda text: member(ProvisioningStatus, text.upper()),
+            "subscription_status": lambda text: member(SubscriptionStatus, text.lower()),
+            "sms_enabled": _yes_or_no,
+            "timezone": _timezone,
+            "stripe_customer_id": _identifier,
+        }
+
+    def read(self, client_id: str, texts: Mapping[str, str]) -> tuple[ClientChange, list[str]]:
+        """The change, and a line for each text that is no good (`field: what is wrong`). Empty texts clear."""
+        values: dict[str, ClientValue] = {}
+        faults: list[str] = []
+        try:
+            client_id = _identifier(client_id.strip())
+        except InvalidInput as error:
+            faults.append(f"id: {error}")
+        for field, text in texts.items():
+            column = COLUMN_OF[field]
+            try:
+                stripped = text.strip(" \t")
+                values[column] = self._read[field](stripped) if stripped else CLEARED[column]
+            except InvalidInput as error:
+                faults.append(f"{field}: {error}")
+        return ClientChange(client_id, values), faults
+
+    def change(self, client_id: str, texts: Mapping[str, str]) -> ClientChange:
+        """Raises InvalidInput that names every text that is no good."""
+        change, faults = self.read(client_id, texts)
+        if faults:
+            raise InvalidInput("; ".join(faults))
+        return change
+
+    def _plan(self, text: str) -> str:
+        if text not in self._plans.plans:
+            known = ", ".join(sorted(self._plans.plans))
+            raise InvalidInput(f"plan {text!r} is not in the plan registry ({self._plans.source}); known: {known}")
+        return text
+
+
+def member(enum: type[Member], text: str) -> Member:
+    """Raises InvalidInput that lists the words there are."""
+    try:
+        return enum(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is not one of {', '.join(enum)}") from error
+
+
+def _text(text: str) -> str:
+    if len(text) > MAX_LENGTH:
+        raise InvalidInput(f"{text[:40]!r}… has {len(text)} characters; at most {MAX_LENGTH} are kept")
+    if _CONTROL.search(text):
+        raise InvalidInput(f"{text!r} has a line break or another control character; take it out")
+    return text
+
+
+def _identifier(text: str) -> str:
+    if not text:
+        raise InvalidInput("is empty; every client needs one")
+    if any(char.isspace() for char in text):
+        raise InvalidInput(f"{text[:40]!r} has a space or line break in it; take it out")
+    return _text(text)
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in _YES + _NO:
+        raise InvalidInput(f"{text!r} is not one of {', '.join(_YES + _NO)}")
+    return text.lower() in _YES
+
+
+@lru_cache(maxsize=1024)
+def _timezone(text: str) -> str:
+    try:
+        return ZoneInfo(text).key
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"time zone {text!r} is not known; write an IANA name such as Europe/Berlin") from error

@@ -1,0 +1,128 @@
+"""Writing clients: what really changes is found out first, and that is what is written and audited."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+from sqlmodel import Session
+
+from notifyctl.errors import InvalidInput
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.client import ProvisioningStatus
+from notifyctl.orchestrator.client_fields import CLEARED, ClientChange
+from notifyctl.store import audit
+from notifyctl.store import clients as store
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """Provisioning became another. `old` is None for a client that was not known before."""
+
+    client_id: str
+    old: ProvisioningStatus | None
+    new: ProvisioningStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    transitions: tuple[Transition, ...] = ()
+
+    def __add__(self, other: "Written") -> "Written":
+        return Written(
+            self.created + other.created,
+            self.changed + other.changed,
+            self.unchanged + other.unchanged,
+            self.transitions + other.transitions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    change: ClientChange
+    before: Row[Any] | None
+    fields: tuple[str, ...]
+
+    @property
+    def is_any(self) -> bool:
+        return self.before is None or bool(self.fields)
+
+
+def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str, now: datetime) -> Written:
+    """Creates and changes clients, in a fixed number of statements, with an audit row for each that is not as before.
+
+    No id may stand in `changes` twice. Raises InvalidInput for an erased client, and for a stripe_customer_id that
+    another client has.
+    """
+    for problem in conflicts(session, changes).values():
+        raise InvalidInput(problem)
+    before = store.get_many(session, [change.id for change in changes], lock=True)
+    found = [_difference(change, before.get(change.id)) for change in changes]
+    different = [difference for difference in found if difference.is_any]
+    for columns, group in _by_columns(different).items():
+        store.upsert(session, columns, [_row(difference.change, now) for difference in group])
+    audit.write_many(session, [_audit_entry(difference, actor, now) for difference in different])
+    created = sum(difference.before is None for difference in different)
+    return Written(
+        created=created,
+        changed=len(different) - created,
+        unchanged=len(found) - len(different),
+        transitions=tuple(_transitions(different)),
+    )
+
+
+def conflicts(session: Session, changes: Sequence[ClientChange]) -> dict[str, str]:
+    """Client id -> why it cannot be written, as the store stands now."""
+    erased = store.erased(session, [change.id for change in changes])
+    customers = {change.id: change.values.get("stripe_customer_id") for change in changes}
+    holders = store.holders_of_stripe_customers(session, [str(found) for found in customers.values() if found])
+    problems = {
+        client_id: f"stripe_customer_id {customer!r} belongs to client {holders[str(customer)]!r}; clear it there first"
+        for client_id, customer in customers.items()
+        if customer and holders.get(str(customer), client_id) != client_id
+    }
+    return problems | {
+        client_id: f"client {client_id!r} was erased and takes no new data; leave it out, or use another id"
+        for client_id in erased
+    }
+
+
+def _difference(change: ClientChange, before: Row[Any] | None) -> _Difference:
+    old: Any = CLEARED if before is None else before._mapping
+    fields = tuple(name for name, value in change.values.items() if old[name] != value)
+    return _Difference(change, before, fields)
+
+
+def _by_columns(differences: Sequence[_Difference]) -> Mapping[frozenset[str], list[_Difference]]:
+    # Only what a change names is overwritten, also on a client that someone else creates at this moment.
+    groups: dict[frozenset[str], list[_Difference]] = defaultdict(list)
+    for difference in differences:
+        groups[frozenset(difference.change.values)].append(difference)
+    return groups
+
+
+def _row(change: ClientChange, now: datetime) -> dict[str, Any]:
+    return {"id": change.id, **CLEARED, **change.values, "created_at": now, "updated_at": now}
+
+
+def _audit_entry(difference: _Difference, actor: str, now: datetime) -> dict[str, Any]:
+    return audit.entry(
+        AuditAction.CLIENT_UPDATED,
+        actor=actor,
+        now=now,
+        client_id=difference.change.id,
+        details={"created": difference.before is None, "fields": sorted(difference.fields)},
+    )
+
+
+def _transitions(differences: Sequence[_Difference]) -> Iterator[Transition]:
+    for difference in differences:
+        if "provisioning_status" in difference.fields:
+            old = difference.before.provisioning_status if difference.before else None
+            new = ProvisioningStatus(str(difference.change.values["provisioning_status"]))
+            yield Transition(difference.change.id, old, new)

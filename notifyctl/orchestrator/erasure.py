@@ -1,0 +1,73 @@
+"""Erasing a client: nothing is left that tells who it was; the history stays under its id and the keyed hashes."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlmodel import Session
+
+from notifyctl.errors import NotFound
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.client import Client
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.store import audit, clients, erasure
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    messages_canceled: int
+    messages_cleared: int
+    payloads_deleted: int
+    suppressions_cleared: int
+    compliance_items_deleted: int
+    messages_in_flight: int
+    """A worker holds them or they are in doubt: erase again once they are settled."""
+
+
+def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str, now: datetime) -> Erased:
+    """May be done again: it then removes what was in flight the first time. Raises NotFound for an unknown id."""
+    client = clients.get(session, client_id)
+    if client is None:
+        raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
+    hashes = _hashes(keys, client)
+    clients.erase(session, client_id, now)
+    canceled = _cancel(session, client_id, actor, now)
+    erased = Erased(
+        messages_canceled=canceled,
+        payloads_deleted=erasure.delete_payloads(session, client_id),
+        messages_cleared=erasure.clear_messages(session, client_id),
+        suppressions_cleared=erasure.clear_suppressions(session, client_id, hashes),
+        compliance_items_deleted=erasure.delete_compliance_items(session, client_id),
+        messages_in_flight=erasure.count_in_flight(session, client_id),
+    )
+    audit.write(
+        session, AuditAction.CLIENT_ERASED, actor=actor, now=now, client_id=client_id, details=asdict(erased)
+    )
+    return erased
+
+
+def _cancel(session: Session, client_id: str, actor: str, now: datetime) -> int:
+    canceled = erasure.cancel_waiting(session, client_id, now)
+    entries = [
+        audit.entry(
+            AuditAction.NOTIFICATION_CANCELED,
+            actor=actor,
+            now=now,
+            client_id=client_id,
+            message_id=message_id,
+            details={"cause": "the client was erased"},
+        )
+        for message_id in canceled
+    ]
+    audit.write_many(session, entries)
+    return len(canceled)
+
+
+def _hashes(keys: KeyRing, client: Client) -> list[tuple[str, str]]:
+    addresses = ((Channel.EMAIL, client.email), (Channel.SMS, client.phone_e164))
+    return [
+        (channel.value, found)
+        for channel, address in addresses
+        if address
+        for found in keys.recipient_hashes(channel.value, address)
+    ]

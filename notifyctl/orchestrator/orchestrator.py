@@ -1,0 +1,362 @@
+"""The single pipe. Every email and SMS of the company starts here."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.clock import Clock
+from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.columns import new_message_id
+from notifyctl.models.message import MessageStatus
+from notifyctl.models.template import Channel, Template
+from notifyctl.orchestrator import gates
+from notifyctl.orchestrator.addresses import normal_email, normal_phone, region_of
+from notifyctl.orchestrator.context import context_faults
+from notifyctl.orchestrator.gates import ClientFacts, Facts, Verdict
+from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.settings import Settings
+from notifyctl.store import audit, facts, messages, templates
+
+CHUNK = 1_000
+STRIPE = "stripe"
+"""The source of a billing message."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A request on its way through the pipe."""
+
+    request: SendRequest
+    template: Template
+    recipient: str | None = None
+    recipient_fault: str | None = None
+    hashes: Sequence[str] = ()
+    rate_subject: str = ""
+    fingerprints: Sequence[str] = ()
+    message_id: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    decision: Decision | None = None
+
+    @property
+    def is_rate_limited(self) -> bool:
+        return self.template.rate_limit_window_seconds is not None
+
+    @property
+    def rate_owner(self) -> tuple[str, str, str]:
+        owner = self.request.client_id or (self.hashes[0] if self.hashes else "")
+        return self.template.template_key, owner, self.rate_subject
+
+
+class NotificationOrchestrator:
+    """Decides whether a message may go, writes message and audit rows, and answers with a Decision. No network.
+
+    Everything happens in the caller's transaction: a caller that rolls back has sent nothing.
+    """
+
+    def __init__(self, *, settings: Settings, keys: KeyRing, plans: PlanRegistry, clock: Clock) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._plans = plans
+        self._clock = clock
+
+    def send(self, session: Session, request: SendRequest) -> Decision:
+        """Raises NotFound for an unknown template, IdempotencyConflict for a key that belongs to another message."""
+        return self.send_many(session, [request])[0]
+
+    def send_many(self, session: Session, requests: Sequence[SendRequest]) -> list[Decision]:
+        """The same as `send` for each in turn, in a fixed number of statements a thousand.
+
+        If one raises, the caller must roll back: what stood before it is written.
+        """
+        decisions: list[Decision] = []
+        for start in range(0, len(requests), CHUNK):
+            decisions += self._send_chunk(session, requests[start : start + CHUNK])
+        return decisions
+
+    def preview(self, session: Session, request: SendRequest) -> Decision:
+        """What `send` would decide now, with every verdict. Writes nothing."""
+        decision = self._decided(session, [request], self._clock())[0].decision
+        assert decision is not None
+        return decision
+
+    def _send_chunk(self, session: Session, requests: Sequence[SendRequest]) -> list[Decision]:
+        now = self._clock()
+        drafts = self._decided(session, requests, now)
+        self._write(session, drafts, now)
+        return [draft.decision for draft in drafts if draft.decision is not None]
+
+    def _decided(self, session: Session, requests: Sequence[SendRequest], now: datetime) -> list[_Draft]:
+        drafts = self._draft(session, requests)
+        clients = self._lock_and_read_clients(session, drafts)
+        self._address(drafts, clients)
+        facts.lock_recipients(session, {draft.hashes[0] for draft in drafts if _is_rated_recipient(draft)})
+        self._decide(session, drafts, clients, now)
+        return drafts
+
+    def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[_Draft]:
+        known = templates.by_key(session, {request.template_key for request in requests})
+        for request in requests:
+            if request.template_key not in known:
+                raise NotFound(
+                    f"There is no template {request.template_key!r}; `notifyctl templates list` shows those there are"
+                )
+        drafts = [_Draft(request, known[request.template_key]) for request in requests]
+        for draft in drafts:
+            draft.rate_subject = _rate_subject(draft.template, draft.request.context)
+            if draft.request.idempotency_key is not None:
+                draft.fingerprints = self._fingerprints(draft.request)
+        return drafts
+
+    def _fingerprints(self, request: SendRequest) -> list[str]:
+        try:
+            context = json.dumps(request.context, sort_keys=True, separators=(",", ":"))
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"{request.template_key}: the context is not JSON: {error}") from error
+        return self._keys.fingerprints(request.template_key, request.client_id or "", request.recipient or "", context)
+
+    def _lock_and_read_clients(self, session: Session, drafts: Sequence[_Draft]) -> dict[str, ClientFacts]:
+        rated = {draft.request.client_id for draft in drafts if draft.is_rate_limited} - {None}
+        others = {draft.request.client_id for draft in drafts} - rated - {None}
+        found = facts.clients(session, _texts(rated), lock=True) | facts.clients(session, _texts(others), lock=False)
+        return {client_id: client_facts(client_id, row) for client_id, row in found.items()}
+
+    def _address(self, drafts: Sequence[_Draft], clients: Mapping[str, ClientFacts]) -> None:
+        for draft in drafts:
+            raw = draft.request.recipient
+            if draft.request.client_id is not None:
+                client = clients.get(draft.request.client_id)
+                raw = _address_of(client, draft.template.channel) if client else None
+            if not raw:
+                continue
+            try:
+                draft.recipient = self._normal(draft.template.channel, raw)
+            except InvalidInput as error:
+                draft.recipient_fault = str(error)
+            else:
+                draft.hashes = self._keys.recipient_hashes(draft.template.channel.value, draft.recipient)
+
+    def _normal(self, channel: Channel, raw: str) -> str:
+        if channel is Channel.EMAIL:
+            return normal_email(raw)
+        return normal_phone(raw, self._settings.otp_default_region)
+
+    def _decide(
+        self, session: Session, drafts: Sequence[_Draft], clients: Mapping[str, ClientFacts], now: datetime
+    ) -> None:
+        self._recognise(session, drafts)
+        open_drafts = [draft for draft in drafts if draft.decision is None]
+        suppressed = facts.suppressed(session, {found for draft in open_drafts for found in draft.hashes})
+        verified = facts.verified_stripe_events(session, _stripe_references(open_drafts))
+        sends = self._sends_in_windows(session, open_drafts, now)
+        first_of_key: dict[str, _Draft] = {}
+        for draft in open_drafts:
+            key = draft.request.idempotency_key
+            if key is not None and (first := first_of_key.get(key)) is not None:
+                draft.decision = _duplicate(draft, first.message_id, MessageStatus.QUEUED, first.fingerprints[0])
+                continue
+            self._ask(draft, clients, suppressed, verified, sends)
+            if isinstance(draft.decision, Queued):
+                sends[draft.rate_owner] = sends.get(draft.rate_owner, 0) + 1
+                if key is not None:
+                    first_of_key[key] = draft
+
+    def _recognise(self, session: Session, drafts: Iterable[_Draft]) -> None:
+        keyed = {draft.request.idempotency_key: draft for draft in drafts if draft.request.idempotency_key}
+        earlier = messages.by_idempotency_keys(session, _texts(keyed))
+        for draft in drafts:
+            row = earlier.get(draft.request.idempotency_key or "")
+            if row is not None:
+                draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
+
+    def _ask(
+        self,
+        draft: _Draft,
+        clients: Mapping[str, ClientFacts],
+        suppressed: Mapping[tuple[str, str], str],
+        verified: set[str],
+        sends: Mapping[tuple[str, str, str], int],
+    ) -> None:
+        request, template = draft.request, draft.template
+        client = clients.get(request.client_id or "")
+        channel = template.channel.value
+        found = Facts(
+            template=template,
+            client_id=request.client_id,
+            client=client,
+            sms_enabled=self._settings.sms_enabled,
+            plan_has_feature=plan_has_feature(self._plans, client, template),
+            suppressed=next((suppressed[channel, key] for key in draft.hashes if (channel, key) in suppressed), None),
+            recipient=draft.recipient,
+            recipient_fault=draft.recipient_fault,
+            context_faults=tuple(context_faults(template.variables, request.context)),
+            from_stripe=request.source == STRIPE and request.source_ref in verified,
+            country=region_of(draft.recipient) if draft.recipient and template.channel is Channel.SMS else None,
+            allowed_countries=self._settings.otp_allowed_countries,
+            sends_in_window=sends.get(draft.rate_owner, 0),
+        )
+        draft.message_id = new_message_id()
+        draft.verdicts = gates.ask_all(found)
+        refusal = gates.first_refusal(draft.verdicts)
+        if refusal is None:
+            draft.decision = Queued(draft.message_id, draft.verdicts)
+        else:
+            draft.decision = Blocked(draft.message_id, refusal.gate, refusal.detail, draft.verdicts)
+
+    def _sends_in_windows(
+        self, session: Session, drafts: Sequence[_Draft], now: datetime
+    ) -> dict[tuple[str, str, str], int]:
+        owners: dict[tuple[str, str, str], int] = {}
+        windows: list[facts.Window] = []
+        numbers: list[tuple[str, str, str]] = []
+        for draft in drafts:
+            if not draft.is_rate_limited or draft.rate_owner in owners:
+                continue
+            owners[draft.rate_owner] = 0
+            since = now - timedelta(seconds=draft.template.rate_limit_window_seconds or 0)
+            for recipient in [None] if draft.request.client_id is not None else draft.hashes:
+                windows.append(
+                    facts.Window(
+                        draft.template.template_key, draft.rate_subject, draft.request.client_id, recipient, since
+                    )
+                )
+                numbers.append(draft.rate_owner)
+        for owner, count in zip(numbers, facts.sends_in_windows(session, windows), strict=True):
+            owners[owner] += count
+        return owners
+
+    def _write(self, session: Session, drafts: Sequence[_Draft], now: datetime) -> None:
+        new = [draft for draft in drafts if isinstance(draft.decision, (Queued, Blocked))]
+        if new:
+            written = messages.insert(session, [self._message_row(draft, now) for draft in new])
+            self._yield_to_winners(session, [draft for draft in new if draft.message_id not in written])
+            queued = [draft for draft in new if isinstance(draft.decision, Queued)]
+            messages.insert_payloads(session, [self._payload_row(draft) for draft in queued])
+        audit.write_many(session, [_audit_row(draft, now) for draft in drafts])
+
+    def _yield_to_winners(self, session: Session, losers: Sequence[_Draft]) -> None:
+        """Someone else committed these keys between our look and our insert."""
+        winners = messages.by_idempotency_keys(session, _texts({draft.request.idempotency_key for draft in losers}))
+        for draft in losers:
+            row = winners[draft.request.idempotency_key or ""]
+            draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
+
+    def _message_row(self, draft: _Draft, now: datetime) -> dict[str, Any]:
+        request, template = draft.request, draft.template
+        refused = draft.decision if isinstance(draft.decision, Blocked) else None
+        expires = template.expires_after_seconds
+        return {
+            "id": draft.message_id,
+            "idempotency_key": request.idempotency_key,
+            "fingerprint": draft.fingerprints[0] if draft.fingerprints else None,
+            "client_id": request.client_id,
+            "channel": template.channel,
+            "audience": template.audience,
+            "template_key": template.template_key,
+            "template_version": template.version,
+            "recipient": draft.recipient,
+            "recipient_hash": draft.hashes[0] if draft.hashes else None,
+            "source": request.source,
+            "source_ref": request.source_ref,
+            "rate_subject": draft.rate_subject,
+            "status": MessageStatus.BLOCKED if refused else MessageStatus.QUEUED,
+            "reason": refused.reason if refused else None,
+            "error": refused.detail if refused else None,
+            "attempts": 0,
+            "lane": template.lane,
+            "next_attempt_at": None if refused else now,
+            "expires_at": now + timedelta(seconds=expires) if expires is not None else None,
+            "created_at": now,
+            "finished_at": now if refused else None,
+            "metadata": request.metadata,
+            "lease_generation": 0,
+        }
+
+    def _payload_row(self, draft: _Draft) -> dict[str, Any]:
+        context = dict(draft.request.context)
+        if not draft.template.sensitive:
+            text = json.dumps(context, separators=(",", ":"))
+            return {"message_id": draft.message_id, "context": text, "sealed": None, "key_id": None}
+        sealed = self._keys.seal(context, message_id=draft.message_id)
+        return {"message_id": draft.message_id, "context": None, "sealed": sealed.text, "key_id": sealed.key_id}
+
+
+def client_facts(client_id: str, row: Any) -> ClientFacts:
+    return ClientFacts(
+        id=client_id,
+        email=row.email,
+        phone_e164=row.phone_e164,
+        plan=row.plan,
+        provisioning_status=ProvisioningStatus(row.provisioning_status),
+        subscription_status=SubscriptionStatus(row.subscription_status),
+        sms_enabled=row.sms_enabled,
+    )
+
+
+def plan_has_feature(plans: PlanRegistry, client: ClientFacts | None, template: Template) -> bool:
+    feature = template.plan_required_feature_key
+    return feature is not None and client is not None and plans.has_feature(client.plan, feature)
+
+
+def _address_of(client: ClientFacts, channel: Channel) -> str | None:
+    return client.email if channel is Channel.EMAIL else client.phone_e164
+
+
+def _is_rated_recipient(draft: _Draft) -> bool:
+    return draft.is_rate_limited and draft.request.client_id is None and bool(draft.hashes)
+
+
+def _rate_subject(template: Template, context: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}={context.get(name)}" for name in template.rate_limit_by)
+
+
+def _stripe_references(drafts: Iterable[_Draft]) -> set[str]:
+    requests = (draft.request for draft in drafts if draft.template.billing)
+    return {request.source_ref for request in requests if request.source == STRIPE and request.source_ref}
+
+
+def _texts(values: Iterable[str | None]) -> set[str]:
+    return {value for value in values if value is not None}
+
+
+def _duplicate(draft: _Draft, message_id: str, status: MessageStatus, fingerprint: str) -> Duplicate:
+    if fingerprint not in draft.fingerprints:
+        raise IdempotencyConflict(
+            f"Idempotency key {draft.request.idempotency_key!r} belongs to message {message_id}, which has another"
+            " template, recipient or context; use a new key for a new message"
+        )
+    draft.message_id = message_id
+    return Duplicate(message_id, status)
+
+
+_ACTIONS = {
+    Queued: AuditAction.NOTIFICATION_QUEUED,
+    Blocked: AuditAction.NOTIFICATION_BLOCKED,
+    Duplicate: AuditAction.NOTIFICATION_DUPLICATE,
+}
+
+
+def _audit_row(draft: _Draft, now: datetime) -> dict[str, Any]:
+    details: dict[str, Any] = {"template_key": draft.template.template_key}
+    match draft.decision:
+        case Queued(verdicts=verdicts):
+            details |= gates.pack(verdicts)
+        case Blocked(reason=reason, verdicts=verdicts):
+            details |= {"reason": reason} | gates.pack(verdicts)
+        case _:
+            details |= {"idempotency_key": draft.request.idempotency_key}
+    return audit.entry(
+        _ACTIONS[type(draft.decision)],  # type: ignore[index]
+        actor=draft.request.source,
+        now=now,
+        client_id=draft.request.client_id,
+        message_id=draft.message_id,
+        details=details,
+    )

@@ -1,0 +1,105 @@
+"""Secrets at rest: sealed contexts, and keyed hashes that find an address without showing it.
+
+Three keys are derived from each secret in NOTIFICATION_SECRET_KEY by HKDF (RFC 5869), so that none serves two purposes.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import SecretStr
+
+from notifyctl.errors import NotifyctlError
+
+NONCE_BYTES = 12
+
+
+class SealError(NotifyctlError):
+    """A sealed context cannot be opened: its key is gone from NOTIFICATION_SECRET_KEY, or it was altered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    key_id: str
+    text: str
+
+
+class KeyRing:
+    """The first secret seals and hashes; all of them open and find."""
+
+    def __init__(self, secrets: Sequence[SecretStr]) -> None:
+        self._keys = [_Key(secret.get_secret_value().encode()) for secret in secrets]
+
+    def __repr__(self) -> str:
+        return f"KeyRing({', '.join(key.id for key in self._keys)})"
+
+    def seal(self, context: dict[str, Any], *, message_id: str) -> Sealed:
+        """Encrypts with AES-256-GCM, bound to the message: moved to another row it does not open."""
+        key = self._keys[0]
+        nonce = os.urandom(NONCE_BYTES)
+        plain = json.dumps(context, separators=(",", ":")).encode()
+        sealed = nonce + key.cipher.encrypt(nonce, plain, message_id.encode())
+        return Sealed(key.id, base64.b64encode(sealed).decode())
+
+    def open(self, sealed: Sealed, *, message_id: str) -> dict[str, Any]:
+        """Raises SealError."""
+        key = next((key for key in self._keys if key.id == sealed.key_id), None)
+        if key is None:
+            raise SealError(
+                f"Message {message_id} is sealed with key {sealed.key_id}, which NOTIFICATION_SECRET_KEY lacks;"
+                " add the earlier secret after the present one, separated by a comma"
+            )
+        blob = base64.b64decode(sealed.text)
+        try:
+            plain = key.cipher.decrypt(blob[:NONCE_BYTES], blob[NONCE_BYTES:], message_id.encode())
+        except InvalidTag as error:
+            raise SealError(f"The sealed context of message {message_id} was altered and cannot be opened") from error
+        context: dict[str, Any] = json.loads(plain)
+        return context
+
+    def recipient_hash(self, channel: str, address: str) -> str:
+        return self._keys[0].hash(self._keys[0].index_key, channel, address)
+
+    def recipient_hashes(self, channel: str, address: str) -> list[str]:
+        """One for each secret: what was written under an earlier one must still be found."""
+        return [key.hash(key.index_key, channel, address) for key in self._keys]
+
+    def fingerprints(self, *parts: str) -> list[str]:
+        """Tells two requests with one idempotency key apart. The first is stored; any may match."""
+        return [key.hash(key.fingerprint_key, *parts) for key in self._keys]
+
+
+class _Key:
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self.id = self._derive("id").hex()[:8]
+
+    @cached_property
+    def cipher(self) -> AESGCM:
+        return AESGCM(self._derive("seal"))
+
+    @cached_property
+    def index_key(self) -> bytes:
+        return self._derive("recipient index")
+
+    @cached_property
+    def fingerprint_key(self) -> bytes:
+        return self._derive("fingerprint")
+
+    def _derive(self, purpose: str) -> bytes:
+        return HKDF(SHA256(), 32, salt=None, info=f"notifyctl {purpose}".encode()).derive(self._secret)
+
+    @staticmethod
+    def hash(key: bytes, *parts: str) -> str:
+        document = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
+        return hmac.new(key, document, hashlib.sha256).hexdigest()[:32]

@@ -1,0 +1,169 @@
+"""The template files: found, read and checked, all faults at once."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from notifyctl.errors import TemplateError
+from notifyctl.models.template import Channel, TemplateSource, Variable
+from notifyctl.orchestrator import email_html, front_matter
+from notifyctl.orchestrator.context import context_faults
+from notifyctl.orchestrator.front_matter import FENCE, FrontMatter
+from notifyctl.orchestrator.render import names_in
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFile:
+    """One template as its files say it. `html_body` is self-contained; None for SMS."""
+
+    path: str
+    """Of the file with the front matter, from the top of the catalogue."""
+    front: FrontMatter
+    text_body: str
+    html_body: str | None
+
+    @property
+    def template_key(self) -> str:
+        return self.front.template_key
+
+    @property
+    def example(self) -> dict[str, Any]:
+        return {name: variable.example for name, variable in self.front.variables.items()}
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        in_subject = names_in(self.front.subject or "")
+        return {
+            name: Variable(declared.type, declared.optional, declared.description, name in in_subject)
+            for name, declared in self.front.variables.items()
+        }
+
+    @property
+    def source(self) -> TemplateSource:
+        """As version 0, which no stored version is."""
+        return TemplateSource(
+            self.template_key, 0, self.front.channel, self.front.subject, self.text_body, self.html_body
+        )
+
+
+def templates_dir() -> Path:
+    """Inside an installed wheel, or at the top of a checkout."""
+    packed = _PACKAGE / "_templates"
+    return packed if packed.is_dir() else _PACKAGE.parent / "templates"
+
+
+def load(directory: Path) -> list[TemplateFile]:
+    """Every template under email/<KEY>/ and sms/<KEY>.txt, by key.
+
+    Raises TemplateError with every fault of every file: which file, which field, which value, and what to do.
+    """
+    reading = _Reading(directory)
+    for folder in sorted(path for path in (directory / "email").glob("[!_.]*") if path.is_dir()):
+        reading.email(folder)
+    for path in sorted((directory / "sms").glob("*.txt")):
+        reading.sms(path)
+    if not reading.files and not reading.faults:
+        reading.faults.append(f"{directory} has no templates; expected email/KEY/body.txt and sms/KEY.txt")
+    if reading.faults:
+        raise TemplateError("; ".join(reading.faults))
+    return sorted(reading.files.values(), key=lambda file: file.template_key)
+
+
+@dataclass
+class _Reading:
+    directory: Path
+    files: dict[str, TemplateFile] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def email(self, folder: Path) -> None:
+        head = self._head(folder / "body.txt", Channel.EMAIL, folder.name)
+        html = self._html(folder / "body.html")
+        if head and html is not None:
+            self._keep(TemplateFile(self._name(folder / "body.txt"), *head, html))
+
+    def sms(self, path: Path) -> None:
+        if head := self._head(path, Channel.SMS, path.stem):
+            self._keep(TemplateFile(self._name(path), *head, None))
+
+    def _keep(self, file: TemplateFile) -> None:
+        parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
+        faults = [fault for part, body in parts.items() if (fault := _syntax_fault(part, body))]
+        if not faults:
+            faults = [f"example: {fault}" for fault in context_faults(file.variables, file.example)]
+        if other := self.files.get(file.template_key):
+            faults.append(f"template_key {file.template_key!r} is also that of {other.path}; keep one")
+        self._blame(file.path, faults)
+        self.files.setdefault(file.template_key, file)
+
+    def _head(self, path: Path, channel: Channel, name: str) -> tuple[FrontMatter, str] | None:
+        text = self._read(path, "an email needs a text part and its front matter there")
+        if text is None:
+            return None
+        parts = front_matter.split(text)
+        if parts is None:
+            self._blame(self._name(path), [f"has no front matter; begin it with {FENCE}, TOML, {FENCE}"])
+            return None
+        front, faults = front_matter.parse(parts[0])
+        body = parts[1].strip()
+        if not body:
+            faults.append("text part is missing; write it below the front matter")
+        if front:
+            faults += _misplaced(front, channel, name)
+        self._blame(self._name(path), faults)
+        return (front, body) if front and not faults else None
+
+    def _html(self, path: Path) -> str | None:
+        body = self._read(path, "an email needs an HTML part there")
+        if body is None:
+            return None
+        try:
+            return email_html.build(body, lambda name: _text(self.directory / "email" / name))
+        except email_html.HtmlError as error:
+            fault = str(error)
+        except OSError as error:
+            fault = f"names {error.filename}, which cannot be read: {error.strerror}"
+        self._blame(self._name(path), [fault])
+        return None
+
+    def _read(self, path: Path, why: str) -> str | None:
+        try:
+            return _text(path)
+        except FileNotFoundError:
+            fault = f"is missing; {why}"
+        except OSError as error:
+            fault = f"cannot be read: {error.strerror}"
+        except UnicodeDecodeError as error:
+            fault = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
+        self._blame(self._name(path), [fault])
+        return None
+
+    def _blame(self, name: str, faults: list[str]) -> None:
+        self.faults += [f"{name}: {fault}" for fault in faults]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _misplaced(front: FrontMatter, channel: Channel, name: str) -> list[str]:
+    found = {"template_key": (front.template_key, name), "channel": (front.channel.value, channel.value)}
+    return [
+        f"{field} {value!r} does not fit the file's place; it must be {wanted!r}"
+        for field, (value, wanted) in found.items()
+        if value != wanted
+    ]
+
+
+def _syntax_fault(part: str, body: str | None) -> str | None:
+    try:
+        names_in(body or "")
+    except jinja2.TemplateSyntaxError as error:
+        return f"{part} is not Jinja2: line {error.lineno}: {error.message}"
+    return None

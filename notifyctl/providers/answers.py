@@ -1,0 +1,117 @@
+"""What a provider's answer, or the lack of one, means: the rules that Postmark and Twilio share."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from notifyctl.models.message import FailureReason
+from notifyctl.providers.base import Rejected, Unavailable, Unknown
+from notifyctl.providers.code_meaning import CodeMeaning
+from notifyctl.providers.curl import HttpAnswer, TransferFailure
+
+MAX_DETAIL = 500
+MAX_RETRY_AFTER = timedelta(days=1)
+
+_ADDRESS = re.compile(r"[^\s@<>,;:'\"()]+@[^\s@<>,;:'\"()]+\w")
+_NUMBER = re.compile(r"(?<!\w)\+?\d{7,15}(?!\w)")
+
+_REASON_OF_STATUS = {
+    400: FailureReason.CONTENT_REJECTED,
+    401: FailureReason.ACCOUNT_PROBLEM,
+    402: FailureReason.ACCOUNT_PROBLEM,
+    403: FailureReason.ACCOUNT_PROBLEM,
+    404: FailureReason.ACCOUNT_PROBLEM,
+    413: FailureReason.CONTENT_REJECTED,
+    422: FailureReason.CONTENT_REJECTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnError:
+    """The provider's own error body, which no proxy or load balancer in between writes."""
+
+    code: int
+    message: str
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Empty for anything that is not a JSON object."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def own_error(code: object, message: object) -> OwnError | None:
+    """None unless `code` is an integer, as it is in every error that the providers write themselves."""
+    if not isinstance(code, int) or isinstance(code, bool):
+        return None
+    return OwnError(code, str(message or "no message"))
+
+
+def lost(failure: TransferFailure) -> Unavailable | Unknown:
+    if failure.may_have_arrived:
+        return Unknown(failure.code, failure.detail)
+    return Unavailable(failure.code, failure.detail)
+
+
+def refusal(
+    answer: HttpAnswer, error: OwnError | None, codes: Mapping[int, CodeMeaning]
+) -> Rejected | Unavailable | Unknown:
+    """The meaning of any answer but a success.
+
+    A 5xx without the provider's own body comes from something in between, which cannot know whether the
+    provider behind it has already accepted the message. So may an answer outside 4xx and 5xx.
+    """
+    status = answer.status
+    code = str(error.code) if error else f"HTTP_{status}"
+    detail = (
+        without_recipients(error.message)
+        if error
+        else f"HTTP {status} without an error of the provider's own"
+    )
+    if status in (429, 503) or (status >= 500 and error):
+        return Unavailable(code, detail, retry_after(answer))
+    if not 400 <= status < 500:
+        return Unknown(code, detail)
+    if error and error.code in codes:
+        return by_code(error, codes, retry_after(answer))
+    if error is None or status in (401, 403):
+        return Rejected(_REASON_OF_STATUS.get(status, FailureReason.UNKNOWN), code, detail)
+    return Rejected(FailureReason.UNKNOWN, code, detail)
+
+
+def by_code(
+    error: OwnError, codes: Mapping[int, CodeMeaning], wait: timedelta | None = None
+) -> Rejected | Unavailable:
+    meaning = codes.get(error.code)
+    detail = without_recipients(error.message)
+    if meaning is None:
+        return Rejected(FailureReason.UNKNOWN, str(error.code), detail)
+    if meaning.transient:
+        return Unavailable(str(error.code), detail, wait)
+    return Rejected(meaning.reason, str(error.code), detail, meaning.suppress)
+
+
+def retry_after(answer: HttpAnswer) -> timedelta | None:
+    """RFC 9110, section 10.2.3: seconds, or a date, which is compared with the server's own Date."""
+    value = answer.header("Retry-After")
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
+        return min(timedelta(seconds=int(value)), MAX_RETRY_AFTER)
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(answer.header("Date") or "")
+    except (ValueError, TypeError):
+        return None
+    return min(max(wait, timedelta()), MAX_RETRY_AFTER)
+
+
+def without_recipients(text: str) -> str:
+    """One line of the provider's words. They like to quote the address, which has no business in a log."""
+    return _NUMBER.sub("[number]", _ADDRESS.sub("[address]", " ".join(text.split())))[:MAX_DETAIL]

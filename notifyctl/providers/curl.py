@@ -1,0 +1,238 @@
+"""HTTP over libcurl that knows, after a failure, whether the request may have arrived."""
+
+import io
+import selectors
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import certifi
+import pycurl as untyped_pycurl
+
+from notifyctl.providers.timeouts import CONNECT_TIMEOUT
+
+# Its names come from a C module without stubs.
+pycurl: Any = untyped_pycurl
+Handle = Any
+
+MAX_IDLE_SECONDS = 30
+"""Load balancers close connections that were idle for 60 s or more, perhaps just as we write to one."""
+
+_ERROR_NAMES = {
+    value: name.removeprefix("E_")
+    for name, value in sorted(vars(pycurl).items(), reverse=True)
+    if name.startswith("E_") and not name.startswith("E_MULTI_")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    status: int
+    header_lines: tuple[bytes, ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        prefix = f"{name}:".lower().encode()
+        for line in reversed(self.header_lines):
+            if line.lower().startswith(prefix):
+                return line[len(prefix) :].decode("latin-1").strip()
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFailure:
+    """No answer came. `may_have_arrived` is False only if the server cannot have seen the whole request."""
+
+    code: str
+    detail: str
+    may_have_arrived: bool
+
+
+Outcome = HttpAnswer | TransferFailure
+
+
+class Transfer:
+    """One POST at a time on a libcurl handle, which is used again so that its connection stays open.
+
+    libcurl sends a POST again by itself when a kept-alive connection ends without an answer, although the
+    server may have acted on the first. It cannot with a body that it is unable to rewind: hence READFUNCTION
+    without a SEEKFUNCTION, and never POSTFIELDS. How far libcurl has read also tells whether the whole
+    request can have arrived.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._upload = io.BytesIO()
+        self._download = io.BytesIO()
+        self._header_lines: list[bytes] = []
+        self._size = 0
+        self._url: str | None = None
+        self._headers: Sequence[str] = ()
+        self.handle = _new_handle(timeout_seconds)
+        self.handle.setopt(pycurl.READFUNCTION, self._upload.read)
+        self.handle.setopt(pycurl.WRITEFUNCTION, self._download.write)
+        self.handle.setopt(pycurl.HEADERFUNCTION, self._header_lines.append)
+
+    def prepare(self, url: str, headers: Sequence[str], body: bytes) -> None:
+        _refill(self._upload, body)
+        _refill(self._download, b"")
+        self._header_lines.clear()
+        self._size = len(body)
+        self.handle.setopt(pycurl.POSTFIELDSIZE_LARGE, self._size)
+        if url != self._url:
+            self.handle.setopt(pycurl.URL, url)
+            self._url = url
+        if headers is not self._headers:
+            # Without an empty Expect, libcurl waits up to a second for "100 Continue" before a large body.
+            self.handle.setopt(pycurl.HTTPHEADER, [*headers, "Expect:"])
+            self._headers = headers
+
+    def __await__(self) -> Generator["Transfer", HttpAnswer, HttpAnswer]:
+        """Yields itself to whoever drives the coroutine, who runs it and sends back its answer."""
+        return (yield self)
+
+    def perform(self, timeout_seconds: float) -> Outcome:
+        """Blocks until the answer is there or `timeout_seconds` have passed."""
+        self.handle.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_seconds * 1000)))
+        try:
+            self.handle.perform()
+        except pycurl.error as error:
+            return self.failure(*error.args)
+        return self.answer()
+
+    def answer(self) -> HttpAnswer:
+        status = self.handle.getinfo(pycurl.RESPONSE_CODE)
+        return HttpAnswer(status, tuple(self._header_lines), self._download.getvalue())
+
+    def failure(self, number: int, message: str) -> TransferFailure:
+        read_by_libcurl = self._upload.tell()
+        code = _ERROR_NAMES.get(number, f"CURL_{number}")
+        return TransferFailure(code, message or code, may_have_arrived=read_by_libcurl >= self._size)
+
+    def close(self) -> None:
+        self.handle.close()
+
+
+def _new_handle(timeout_seconds: float) -> Handle:
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.POST, 1)
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+    handle.setopt(pycurl.FOLLOWLOCATION, 0)
+    handle.setopt(pycurl.CAINFO, certifi.where())
+    handle.setopt(pycurl.TCP_NODELAY, 1)
+    handle.setopt(pycurl.TCP_KEEPALIVE, 1)
+    handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(CONNECT_TIMEOUT.total_seconds() * 1000))
+    handle.setopt(pycurl.TIMEOUT_MS, int(timeout_seconds * 1000))
+    # Otherwise libcurl may raise SIGALRM in whatever thread is running.
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    return handle
+
+
+def _refill(buffer: io.BytesIO, content: bytes) -> None:
+    buffer.seek(0)
+    buffer.truncate()
+    buffer.write(content)
+    buffer.seek(0)
+
+
+class Transfers:
+    """Up to `concurrency` transfers at once, run by the thread that calls `wait`.
+
+    Waits with `selectors`, since CurlMulti.select cannot see file descriptors above 1023.
+    """
+
+    def __init__(self, concurrency: int, timeout_seconds: float) -> None:
+        self._all = [Transfer(timeout_seconds) for _ in range(concurrency)]
+        self._idle = list(self._all)
+        self._running: dict[Handle, Transfer] = {}
+        self._selector = selectors.DefaultSelector()
+        self._timer: float | None = None
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, concurrency)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+
+    def borrow(self) -> Transfer:
+        return self._idle.pop()
+
+    def give_back(self, transfer: Transfer) -> None:
+        self._idle.append(transfer)
+
+    def start(self, transfer: Transfer) -> None:
+        self._running[transfer.handle] = transfer
+        self._multi.add_handle(transfer.handle)
+
+    def push(self) -> None:
+        """Dials and sends what has just been started, as far as that goes without waiting."""
+        self._fire_timer()
+
+    def wait(self, timeout_seconds: float) -> list[tuple[Transfer, Outcome]]:
+        """What has finished, once something has; empty when nothing did in time."""
+        deadline = monotonic() + timeout_seconds
+        while True:
+            self._fire_timer()
+            finished = self._finished()
+            left = deadline - monotonic()
+            if finished or left <= 0 or not self._running:
+                return finished
+            for key, events in self._selector.select(self._until_timer(left)):
+                self._multi.socket_action(key.fd, _curl_events(events))
+
+    def _finished(self) -> list[tuple[Transfer, Outcome]]:
+        finished: list[tuple[Transfer, Outcome]] = []
+        queued = 1
+        while queued:
+            queued, succeeded, failed = self._multi.info_read(len(self._running) or 1)
+            for handle in succeeded:
+                transfer = self._stop(handle)
+                finished.append((transfer, transfer.answer()))
+            for handle, number, message in failed:
+                transfer = self._stop(handle)
+                finished.append((transfer, transfer.failure(number, message)))
+        return finished
+
+    def _stop(self, handle: Handle) -> Transfer:
+        self._multi.remove_handle(handle)
+        return self._running.pop(handle)
+
+    def _fire_timer(self) -> None:
+        if self._timer is not None and monotonic() >= self._timer:
+            self._timer = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _until_timer(self, seconds: float) -> float:
+        return seconds if self._timer is None else max(0.0, min(seconds, self._timer - monotonic()))
+
+    def _set_timer(self, milliseconds: int) -> None:
+        self._timer = None if milliseconds < 0 else monotonic() + milliseconds / 1000
+
+    def _watch(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
+        known = descriptor in self._selector.get_map()
+        if what == pycurl.POLL_REMOVE:
+            if known:
+                self._selector.unregister(descriptor)
+            return
+        events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
+            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
+        )
+        if known:
+            self._selector.modify(descriptor, events)
+        else:
+            self._selector.register(descriptor, events)
+
+    def close(self) -> None:
+        for handle in self._running:
+            self._multi.remove_handle(handle)
+        self._running.clear()
+        for transfer in self._all:
+            transfer.close()
+        self._multi.close()
+        self._selector.close()
+
+
+def _curl_events(events: int) -> int:
+    return (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
+        pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
+    )

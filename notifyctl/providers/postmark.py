@@ -1,0 +1,226 @@
+"""Email through Postmark's batch endpoint, with postmarker, over libcurl."""
+
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+from postmarker.core import USER_AGENT, PostmarkClient
+
+from notifyctl.models.message import FailureReason
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.providers.answers import OwnError, by_code, json_object, lost, own_error, refusal
+from notifyctl.providers.base import (
+    Accepted,
+    Answer,
+    OutboundMessage,
+    Rejected,
+    SendResult,
+    Unavailable,
+    Unknown,
+)
+from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure
+from notifyctl.providers.postmark_codes import POSTMARK_CODES
+from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
+
+BATCH_SIZE = 500
+INACTIVE_RECIPIENT = 406
+
+_EMPTY_BODY = Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML")
+_OUT_OF_TIME = Unavailable(
+    "OUT_OF_TIME", "The batch had to be sent in parts, and this part's turn never came"
+)
+
+
+class PostmarkSender:
+    """One batch at a time, on a background thread of its own, so that `submit` returns at once."""
+
+    provider = "postmark"
+
+    def __init__(
+        self,
+        server_token: str,
+        api_url: str,
+        sender: str,
+        reply_to: str | None,
+        message_stream: str,
+        timeout_seconds: float = POSTMARK_TIMEOUT.total_seconds(),
+    ) -> None:
+        self._client = _CurlPostmarkClient(server_token, api_url, timeout_seconds)
+        self._common = {"From": sender, "MessageStream": message_stream, "TrackLinks": "None"}
+        if reply_to:
+            self._common["ReplyTo"] = reply_to
+        self._timeout_seconds = timeout_seconds
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="postmark")
+        self._batch: Future[list[Answer]] | None = None
+        self.in_flight = 0
+
+    @property
+    def free(self) -> int:
+        return 0 if self._batch else BATCH_SIZE
+
+    def submit(self, messages: Sequence[OutboundMessage]) -> None:
+        if len(messages) > self.free:
+            raise ValueError(f"{len(messages)} messages submitted, {self.free} are taken now")
+        if messages:
+            self.in_flight = len(messages)
+            self._batch = self._thread.submit(self._send, tuple(messages))
+
+    def collect(self, timeout: float) -> list[Answer]:
+        if self._batch is None or not wait([self._batch], timeout).done:
+            return []
+        answers = self._batch.result()
+        self._batch = None
+        self.in_flight = 0
+        return answers
+
+    def close(self) -> None:
+        """Waits for the batch in flight."""
+        self._thread.shutdown()
+        self._client.close()
+
+    def _send(self, messages: Sequence[OutboundMessage]) -> list[Answer]:
+        started = monotonic()
+        # postmarker would refuse the whole batch for one of these.
+        empty = [message for message in messages if not (message.text or message.html)]
+        sendable = [message for message in messages if message.text or message.html]
+        results = [_EMPTY_BODY] * len(empty) + self._send_by(started + self._timeout_seconds, sendable)
+        seconds = monotonic() - started
+        return [
+            Answer(message.message_id, result, seconds)
+            for message, result in zip(empty + sendable, results, strict=True)
+        ]
+
+    def _send_by(self, deadline: float, messages: list[OutboundMessage]) -> list[SendResult]:
+        count = len(messages)
+        left = deadline - monotonic()
+        if count == 0 or left <= 0:
+            return [_OUT_OF_TIME] * count
+        try:
+            items = self._client.send_batch([self._email(message) for message in messages], left)
+        except _NotAccepted as no:
+            if count > 1 and _may_be_one_message(no.outcome):
+                half = count // 2
+                return self._send_by(deadline, messages[:half]) + self._send_by(deadline, messages[half:])
+            return [_result_of_call(no.outcome)] * count
+        # Whatever it is that went wrong, the batch may have been accepted.
+        except Exception as error:  # noqa: BLE001
+            return [Unknown("UNREADABLE_ANSWER", type(error).__name__)] * count
+        return _results_of_items(items, count)
+
+    def _email(self, message: OutboundMessage) -> dict[str, Any]:
+        email: dict[str, Any] = {
+            **self._common,
+            "To": message.recipient,
+            "Subject": message.subject or "",
+            "Tag": message.template_key,
+            "Metadata": {"message_id": message.message_id},
+        }
+        if message.text:
+            email["TextBody"] = message.text
+        if message.html:
+            email["HtmlBody"] = message.html
+        return email
+
+
+class _NotAccepted(Exception):
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+class _CurlPostmarkClient(PostmarkClient):
+    """postmarker's client with libcurl in the place of requests: no retries, no redirects, no log of bodies.
+
+    Used by one thread.
+    """
+
+    def __init__(self, server_token: str, api_url: str, timeout_seconds: float) -> None:
+        super().__init__(server_token=server_token, root_api_url=api_url)  # type: ignore[no-untyped-call]
+        self._headers = (
+            "Accept: application/json",
+            "Content-Type: application/json",
+            f"User-Agent: {USER_AGENT}",
+            f"X-Postmark-Server-Token: {server_token}",
+        )
+        self._transfer = Transfer(timeout_seconds)
+        self._timeout_seconds = timeout_seconds
+
+    def send_batch(self, emails: list[dict[str, Any]], timeout_seconds: float) -> Any:
+        self._timeout_seconds = timeout_seconds
+        return self.emails.send_batch(*emails)  # type: ignore[attr-defined]
+
+    def call(self, method: str, endpoint: str, token_type: str = "server", data: Any = None, **_: Any) -> Any:  # noqa: S107
+        """What every manager of postmarker calls. Raises _NotAccepted for anything but HTTP 200."""
+        if (method, token_type) != ("POST", "server"):
+            raise NotImplementedError(f"{method} with the {token_type} token")
+        self._transfer.prepare(self.root_api_url + endpoint, self._headers, json.dumps(data).encode())
+        outcome = self._transfer.perform(self._timeout_seconds)
+        if isinstance(outcome, TransferFailure) or outcome.status != 200:
+            raise _NotAccepted(outcome)
+        return json.loads(outcome.body)
+
+    def close(self) -> None:
+        self._transfer.close()
+
+
+def _own_error(answer: HttpAnswer) -> OwnError | None:
+    body = json_object(answer.body)
+    return own_error(body.get("ErrorCode"), body.get("Message"))
+
+
+def _may_be_one_message(outcome: Outcome) -> bool:
+    """Whether the halves of a refused batch may do better. Not where the account is what is refused."""
+    if isinstance(outcome, TransferFailure) or outcome.status not in (413, 422):
+        return False
+    error = _own_error(outcome)
+    meaning = POSTMARK_CODES.get(error.code) if error else None
+    return meaning is None or not (meaning.transient or meaning.reason is FailureReason.ACCOUNT_PROBLEM)
+
+
+def _result_of_call(outcome: Outcome) -> SendResult:
+    if isinstance(outcome, TransferFailure):
+        return lost(outcome)
+    error = _own_error(outcome)
+    return _with_suppression(refusal(outcome, error, POSTMARK_CODES), error)
+
+
+def _results_of_items(items: Any, expected: int) -> list[SendResult]:
+    """Postmark answers in the order of the request, one item a message, some accepted and some not."""
+    if not isinstance(items, list) or len(items) != expected:
+        return [Unknown("UNREADABLE_ANSWER", f"Not a list of {expected} answers")] * expected
+    return [_result_of_item(item) for item in items]
+
+
+def _result_of_item(item: Any) -> SendResult:
+    fields = item if isinstance(item, dict) else {}
+    error = own_error(fields.get("ErrorCode"), fields.get("Message"))
+    if error is None:
+        return Unknown("UNREADABLE_ANSWER", "An answer without an ErrorCode")
+    if error.code != 0:
+        return _with_suppression(by_code(error, POSTMARK_CODES), error)
+    message_id = fields.get("MessageID")
+    if not isinstance(message_id, str) or not message_id:
+        return Unknown("UNREADABLE_ANSWER", "An answer without a MessageID")
+    return Accepted(message_id)
+
+
+def _with_suppression(result: SendResult, error: OwnError | None) -> SendResult:
+    if isinstance(result, Rejected) and error and error.code == INACTIVE_RECIPIENT:
+        return replace(result, suppress=_why_inactive(error.message))
+    return result
+
+
+def _why_inactive(text: str) -> SuppressionReason:
+    """Postmark's standard text names every cause there is; only one that names a single cause tells it."""
+    causes = set(re.findall(r"hard bounce|spam complaint|manual suppression", text, re.IGNORECASE))
+    match [cause.lower() for cause in causes]:
+        case ["hard bounce"]:
+            return SuppressionReason.HARD_BOUNCE
+        case ["spam complaint"]:
+            return SuppressionReason.COMPLAINT
+        case _:
+            return SuppressionReason.OPTED_OUT

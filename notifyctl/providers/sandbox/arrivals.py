@@ -1,0 +1,170 @@
+"""What arrived at the sandbox: one bounded list in memory, with look-up by id, recipient and metadata."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from itertools import chain
+from typing import ClassVar
+
+from notifyctl.models.template import Channel
+
+KEEP = 200_000
+SENT_AFTER = timedelta(milliseconds=200)
+DELIVERED_AFTER = timedelta(seconds=2)
+
+
+class Stage(IntEnum):
+    """How far an accepted message has come; it advances by itself as time passes."""
+
+    QUEUED = 0
+    SENT = 1
+    DELIVERED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    email: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f'"{self.name}" <{self.email}>' if self.name else self.email
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    channel: ClassVar = Channel.EMAIL
+
+    id: str
+    received_at: datetime
+    sender: Address
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    reply_to: str = ""
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+    tag: str = ""
+    stream: str = "outbound"
+    metadata: dict[str, str]
+    headers: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[str, ...] = ()
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return tuple(address.email for address in chain(self.to, self.cc, self.bcc))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sms:
+    channel: ClassVar = Channel.SMS
+
+    id: str
+    received_at: datetime
+    account_sid: str
+    to: str
+    sender: str | None
+    messaging_service_sid: str | None
+    text: str
+    status_callback: str | None = None
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return (self.to,)
+
+
+Arrival = Mail | Sms
+
+
+def stage(arrival: Arrival, now: datetime) -> Stage:
+    age = now - arrival.received_at
+    if age >= DELIVERED_AFTER:
+        return Stage.DELIVERED
+    return Stage.SENT if age >= SENT_AFTER else Stage.QUEUED
+
+
+class Arrivals:
+    """Written by the server's thread, read by any. Beyond `keep` the oldest goes; the counts go on."""
+
+    def __init__(self, keep: int = KEEP) -> None:
+        self._keep = keep
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._all: deque[Arrival] = deque()
+            self._by_id: dict[str, Arrival] = {}
+            self._by_key: dict[tuple[str, ...], list[Arrival]] = {}
+            self._counts = dict.fromkeys(Channel, 0)
+            self._calls = 0
+
+    def add(self, arrival: Arrival) -> None:
+        with self._lock:
+            self._all.append(arrival)
+            self._by_id[arrival.id] = arrival
+            for key in _keys(arrival):
+                self._by_key.setdefault(key, []).append(arrival)
+            self._counts[arrival.channel] += 1
+            if len(self._all) > self._keep:
+                self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        oldest = self._all.popleft()
+        del self._by_id[oldest.id]
+        for key in _keys(oldest):
+            # What is oldest of all is also the oldest under each of its keys.
+            same_key = self._by_key[key]
+            del same_key[0]
+            if not same_key:
+                del self._by_key[key]
+
+    def count_call(self) -> None:
+        with self._lock:
+            self._calls += 1
+
+    @property
+    def calls(self) -> int:
+        """Requests to either provider's API so far, whatever the answer was."""
+        return self._calls
+
+    @property
+    def counts(self) -> dict[Channel, int]:
+        """Messages accepted so far, dropped ones included."""
+        with self._lock:
+            return dict(self._counts)
+
+    def get(self, arrival_id: str) -> Arrival | None:
+        return self._by_id.get(arrival_id)
+
+    def newest_first(
+        self, *, to: str | None = None, metadata: tuple[str, str] | None = None
+    ) -> list[Arrival]:
+        """Everything, or what carries this metadata field, or else went to exactly this recipient."""
+        with self._lock:
+            found: Iterable[Arrival] = self._all
+            if metadata is not None:
+                found = self._by_key.get(_metadata_key(*metadata), ())
+            elif to is not None:
+                found = self._by_key.get(_recipient_key(to), ())
+            newest_first = list(found)
+        newest_first.reverse()
+        return newest_first
+
+
+def _keys(arrival: Arrival) -> set[tuple[str, ...]]:
+    keys = {_recipient_key(recipient) for recipient in arrival.recipients}
+    if isinstance(arrival, Mail):
+        keys.update(_metadata_key(name, value) for name, value in arrival.metadata.items())
+    return keys
+
+
+def _recipient_key(recipient: str) -> tuple[str, ...]:
+    return ("to", recipient.lower())
+
+
+def _metadata_key(name: str, value: str) -> tuple[str, ...]:
+    return ("metadata", name.lower(), value)

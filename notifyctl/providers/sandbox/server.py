@@ -1,0 +1,162 @@
+"""Runs the sandbox: in this process until a signal, or in a thread for a test or the demo."""
+
+import errno
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.applications import Starlette
+
+from notifyctl.clock import Clock, system_clock
+from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.providers.sandbox.app import application
+from notifyctl.providers.sandbox.arrivals import KEEP, Arrival, Arrivals
+
+LOOPBACK = "127.0.0.1"
+_BACKLOG = 2048
+_STARTUP_SECONDS = 10
+_SHUTDOWN_SECONDS = 2
+
+
+def run(
+    host: str = LOOPBACK, port: int = 0, *, keep: int = KEEP, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serves until SIGTERM or SIGINT, then returns; a second SIGINT drops what is in flight.
+
+    Port 0 is any free port. `ready` is called with the base URL once the server answers. Raises InvalidInput
+    when the address cannot be listened on. Call it in the main thread, since it listens to signals.
+    """
+    with _listen(host, port) as listening:
+        server = _Server(application(Arrivals(keep), system_clock), listening, ready)
+        with _signals_sent_to(server.handle_exit):
+            server.run(sockets=[listening])
+
+
+class Sandbox:
+    """The server in a background thread, for as long as the `with` block runs.
+
+    >>> with Sandbox() as sandbox:
+    ...     client = PostmarkClient(server_token="any", root_api_url=sandbox.url)
+    """
+
+    def __init__(
+        self,
+        host: str = LOOPBACK,
+        port: int = 0,
+        *,
+        keep: int = KEEP,
+        clock: Clock = system_clock,
+        postmark_token: str | None = None,
+        twilio_token: str | None = None,
+    ) -> None:
+        self._address = (host, port)
+        self._arrivals = Arrivals(keep)
+        self._app = application(
+            self._arrivals, clock, postmark_token=postmark_token, twilio_token=twilio_token
+        )
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self._listening = _listen(*self._address)
+        self.url = _url(self._listening)
+        answers = threading.Event()
+        self._server = _Server(self._app, self._listening, lambda _: answers.set())
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._listening],), name="sandbox", daemon=True
+        )
+        self._thread.start()
+        if not answers.wait(_STARTUP_SECONDS):
+            raise NotifyctlError(f"The sandbox did not answer within {_STARTUP_SECONDS} seconds.")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listening.close()
+
+    def messages(self) -> list[Arrival]:
+        """What was accepted, in the order in which it came."""
+        return self._arrivals.newest_first()[::-1]
+
+    @property
+    def calls(self) -> int:
+        """Requests to either provider's API so far, whatever the answer was; a batch is one."""
+        return self._arrivals.calls
+
+
+class _Server(uvicorn.Server):
+    def __init__(
+        self,
+        app: Starlette,
+        listening: socket.socket,
+        ready: Callable[[str], None] | None,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            )
+        )
+        self._url = _url(listening)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready is not None:
+            self._ready(self._url)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal once more after a clean stop, which would still kill the process.
+        yield
+
+
+@contextmanager
+def _signals_sent_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, former in previous.items():
+            signal.signal(number, former)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where the protocol is named; else an answer takes 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise InvalidInput(_why_not(host, port, error)) from error
+    return listening
+
+
+def _why_not(host: str, port: int, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {host} is taken. Choose another with --port (0 takes any free one)."
+    return f"Cannot listen on {host} port {port}: {error}. Choose another with --port."
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

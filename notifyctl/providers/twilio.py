@@ -1,0 +1,192 @@
+"""SMS through Twilio, with its SDK's asynchronous calls, over libcurl instead of asyncio."""
+
+import logging
+from base64 import b64encode
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from twilio.base.exceptions import TwilioException
+from twilio.http import AsyncHttpClient
+from twilio.http.response import Response
+from twilio.rest import Client
+
+from notifyctl.models.message import FailureReason
+from notifyctl.providers.answers import OwnError, by_code, json_object, lost, own_error, refusal
+from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult, Unknown
+from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure, Transfers
+from notifyctl.providers.timeouts import TWILIO_TIMEOUT
+from notifyctl.providers.twilio_codes import TWILIO_CODES
+
+_NOT_SENT = frozenset({"failed", "undelivered", "canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    message: OutboundMessage
+    coroutine: Coroutine[Transfer, HttpAnswer, Any]
+    started: float
+
+
+class TwilioSender:
+    """Up to `concurrency` messages at once in the caller's thread; bytes move in `submit` and `collect`."""
+
+    provider = "twilio"
+
+    def __init__(  # noqa: PLR0913
+        self,
+        account_sid: str,
+        auth_token: str,
+        api_url: str,
+        messaging_service_sid: str | None,
+        from_number: str | None,
+        status_callback: str | None,
+        concurrency: int = 100,
+        timeout_seconds: float = TWILIO_TIMEOUT.total_seconds(),
+    ) -> None:
+        self._transfers = Transfers(concurrency, timeout_seconds)
+        http_client = _CurlHttpClient(self._transfers, api_url)
+        client = Client(account_sid, auth_token, http_client=http_client)  # type: ignore[no-untyped-call]
+        self._messages = client.messages
+        self._from = {"from_": from_number}
+        if messaging_service_sid:
+            self._from = {"messaging_service_sid": messaging_service_sid}
+        self._status_callback = status_callback
+        self._concurrency = concurrency
+        self._calls: dict[Transfer, _Call] = {}
+        self._unsendable: list[Answer] = []
+
+    @property
+    def free(self) -> int:
+        return self._concurrency - self.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls) + len(self._unsendable)
+
+    def submit(self, messages: Sequence[OutboundMessage]) -> None:
+        if len(messages) > self.free:
+            raise ValueError(f"{len(messages)} messages submitted, {self.free} are taken now")
+        for message in messages:
+            self._start(message)
+        self._transfers.push()
+
+    def _start(self, message: OutboundMessage) -> None:
+        started = monotonic()
+        coroutine = self._messages.create_async(
+            to=message.recipient, body=message.text, **self._from, **self._callback(message)
+        )
+        try:
+            transfer = coroutine.send(None)
+        # The SDK stumbled over this one message before anything was sent; the others must go on.
+        except Exception as error:  # noqa: BLE001
+            result = Rejected(FailureReason.CONTENT_REJECTED, "UNSENDABLE", type(error).__name__)
+            self._unsendable.append(Answer(message.message_id, result, 0.0))
+            return
+        self._calls[transfer] = _Call(message, coroutine, started)
+        self._transfers.start(transfer)
+
+    def _callback(self, message: OutboundMessage) -> dict[str, str]:
+        if self._status_callback is None:
+            return {}
+        return {"status_callback": f"{self._status_callback}?message_id={quote(message.message_id, safe='')}"}
+
+    def collect(self, timeout: float) -> list[Answer]:
+        answers, self._unsendable = self._unsendable, []
+        finished = self._transfers.wait(0.0 if answers else timeout)
+        return answers + [self._answer(transfer, outcome) for transfer, outcome in finished]
+
+    def _answer(self, transfer: Transfer, outcome: Outcome) -> Answer:
+        call = self._calls.pop(transfer)
+        result = _result(call.coroutine, outcome)
+        self._transfers.give_back(transfer)
+        return Answer(call.message.message_id, result, monotonic() - call.started)
+
+    def close(self) -> None:
+        """Gives up what is in flight: its messages may or may not have gone out."""
+        for call in self._calls.values():
+            call.coroutine.close()
+        self._calls.clear()
+        self._transfers.close()
+
+
+class _CurlHttpClient(AsyncHttpClient):
+    """What the SDK awaits for each call. Never calls `log_request`, which writes numbers to the log."""
+
+    def __init__(self, transfers: Transfers, api_url: str) -> None:
+        super().__init__(logging.getLogger("notifyctl.twilio"), is_async=True)
+        self._transfers = transfers
+        self._api_url = api_url
+        self._lines: tuple[str, ...] = ()
+        self._lines_of: tuple[dict[str, str], tuple[str, str]] | None = None
+
+    async def request(  # type: ignore[override]  # noqa: PLR0913
+        self,
+        method: str,
+        uri: str,
+        params: dict[str, object] | None = None,
+        data: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,
+        allow_redirects: bool = False,
+    ) -> Response:
+        if method != "POST" or params:
+            raise NotImplementedError(f"{method} with query parameters {params}")
+        transfer = self._transfers.borrow()
+        try:
+            body = urlencode(data or {}, doseq=True).encode()
+            lines = self._header_lines(headers or {}, auth)
+            transfer.prepare(self._api_url + urlsplit(uri).path, lines, body)
+        except BaseException:
+            self._transfers.give_back(transfer)
+            raise
+        answer = await transfer
+        return Response(answer.status, answer.body.decode("utf-8", "replace"))
+
+    def _header_lines(self, headers: dict[str, str], auth: tuple[str, str] | None) -> tuple[str, ...]:
+        """The same tuple for the same headers, so that the handles keep theirs."""
+        if auth is None:
+            raise NotImplementedError("a call without account SID and auth token")
+        if self._lines_of != (headers, auth):
+            credentials = b64encode(":".join(auth).encode()).decode()
+            lines = (f"{name}: {value}" for name, value in headers.items())
+            self._lines = (*lines, f"Authorization: Basic {credentials}")
+            self._lines_of = (headers, auth)
+        return self._lines
+
+
+def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -> SendResult:
+    if isinstance(outcome, TransferFailure):
+        coroutine.close()
+        return lost(outcome)
+    try:
+        coroutine.send(outcome)
+    except StopIteration as returned:
+        return _result_of_created(returned.value)
+    except TwilioException:
+        return refusal(outcome, _own_error(outcome), TWILIO_CODES)
+    # Whatever the SDK stumbles over in an answer 2xx, the message may have been accepted.
+    except Exception as error:  # noqa: BLE001
+        return Unknown("UNREADABLE_ANSWER", type(error).__name__)
+    raise AssertionError("the SDK asked for a second request")
+
+
+def _result_of_created(created: Any) -> SendResult:
+    if not isinstance(created.sid, str) or not created.sid:
+        return Unknown("UNREADABLE_ANSWER", "An answer without a SID")
+    if created.status not in _NOT_SENT:
+        return Accepted(created.sid)
+    error = own_error(created.error_code, created.error_message or created.status)
+    if error is None:
+        return Rejected(
+            FailureReason.UNKNOWN, str(created.status), f"{created.sid} was {created.status} at once"
+        )
+    return by_code(error, TWILIO_CODES)
+
+
+def _own_error(answer: HttpAnswer) -> OwnError | None:
+    body = json_object(answer.body)
+    return own_error(body.get("code"), body.get("message") or body.get("detail") or body.get("title"))

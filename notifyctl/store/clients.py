@@ -1,0 +1,140 @@
+"""Clients: looked up, listed, written many at a time, and erased."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Table, func, or_, select, true
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from notifyctl.errors import InvalidInput
+from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
+from notifyctl.store import bulk
+
+_client: Table = Client.__table__  # type: ignore[attr-defined]
+
+
+def get(session: Session, client_id: str) -> Client | None:
+    return session.get(Client, client_id)
+
+
+def get_many(session: Session, ids: Collection[str], *, lock: bool = False) -> dict[str, Row[Any]]:
+    """Their rows by id; ids that are unknown are left out. `lock` keeps others from changing them until the commit."""
+    dialect = session.get_bind().dialect.name
+    found = session.execute(_by_ids(dialect, lock), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
+    return {row.id: row for row in found}
+
+
+@bulk.cached
+def _by_ids(dialect: str, lock: bool) -> Any:
+    wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
+    statement = select(_client).where(_client.c.id.in_(select(wanted.c.id)))
+    # In one order for everyone: two imports that lock the same clients never wait for each other in a circle.
+    return statement.order_by(_client.c.id).with_for_update() if lock else statement
+
+
+def erased(session: Session, ids: Collection[str]) -> list[str]:
+    """Which of `ids` were erased, in the order of their ids."""
+    dialect = session.get_bind().dialect.name
+    found = session.execute(_erased_by_ids(dialect), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
+    return list(found.scalars())
+
+
+@bulk.cached
+def _erased_by_ids(dialect: str) -> Any:
+    wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
+    erased_ones = select(_client.c.id).where(
+        _client.c.erased_at.is_not(None), _client.c.id.in_(select(wanted.c.id))
+    )
+    return erased_ones.order_by(_client.c.id)
+
+
+def page(
+    session: Session,
+    *,
+    limit: int,
+    after: str = "",
+    search: str | None = None,
+    plan: str | None = None,
+    provisioning: ProvisioningStatus | None = None,
+    subscription: SubscriptionStatus | None = None,
+) -> Sequence[Row[Any]]:
+    """Clients with an id beyond `after`, in the order of their ids. `search` is part of an id, name or address."""
+    statement = select(_client).where(_client.c.id > after).order_by(_client.c.id).limit(limit)
+    if search:
+        texts = (_client.c.id, _client.c.name, _client.c.email, _client.c.phone_e164, _client.c.stripe_customer_id)
+        statement = statement.where(or_(*(column.icontains(search, autoescape=True) for column in texts)))
+    wanted = {"plan": plan, "provisioning_status": provisioning, "subscription_status": subscription}
+    for name, value in wanted.items():
+        if value is not None:
+            statement = statement.where(_client.columns[name] == value)
+    return session.execute(statement).all()
+
+
+def count_by_plan(session: Session) -> dict[str, int]:
+    statement = (
+        select(_client.c.plan, func.count()).where(_client.c.plan.is_not(None)).group_by(_client.c.plan)
+    )
+    return {plan: count for plan, count in session.execute(statement)}
+
+
+def holders_of_stripe_customers(session: Session, customer_ids: Collection[str]) -> dict[str, str]:
+    """stripe_customer_id -> id of the client that has it."""
+    dialect = session.get_bind().dialect.name
+    values = [{"stripe_customer_id": customer} for customer in customer_ids]
+    found = session.execute(_by_stripe_customers(dialect), bulk.encode(dialect, values))
+    return {row.stripe_customer_id: row.id for row in found}
+
+
+@bulk.cached
+def _by_stripe_customers(dialect: str) -> Any:
+    wanted = bulk.unpack(dialect, bulk.column_types(_client, "stripe_customer_id"))
+    return select(_client.c.id, _client.c.stripe_customer_id).where(
+        _client.c.stripe_customer_id.in_(select(wanted.c.stripe_customer_id))
+    )
+
+
+def upsert(session: Session, fields: Collection[str], clients: Sequence[Mapping[str, Any]]) -> None:
+    """Writes whole rows for clients that are new, and only `fields` and updated_at for those that exist.
+
+    Raises InvalidInput when another client has got one of the stripe_customer_ids since they were looked up.
+    """
+    if not clients:
+        return
+    dialect = session.get_bind().dialect.name
+    statement = _upsert(dialect, tuple(clients[0]), tuple(sorted(fields)))
+    try:
+        session.execute(statement, bulk.encode(dialect, clients))
+    except IntegrityError as error:
+        raise InvalidInput(
+            "a stripe_customer_id was just given to another client; nothing was changed, try it again"
+        ) from error
+
+
+@bulk.cached
+def _upsert(dialect: str, columns: tuple[str, ...], fields: tuple[str, ...]) -> Any:
+    rows = bulk.unpack(dialect, bulk.column_types(_client, *columns))
+    make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement = make(_client).from_select(list(columns), select(*rows.c).where(true()))
+    return statement.on_conflict_do_update(
+        index_elements=["id"], set_={name: statement.excluded[name] for name in (*fields, "updated_at")}
+    )
+
+
+def erase(session: Session, client_id: str, now: datetime) -> None:
+    """Clears what tells who the client is. The row stays, so that its id is never given to someone else."""
+    session.execute(
+        _client.update()
+        .where(_client.c.id == client_id)
+        .values(
+            name="",
+            email=None,
+            phone_e164=None,
+            stripe_customer_id=None,
+            sms_enabled=False,
+            erased_at=now,
+            updated_at=now,
+        )
+    )

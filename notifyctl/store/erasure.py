@@ -1,0 +1,73 @@
+"""What the other tables know of a client who is being erased, and its removal."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Table, delete, func, or_, select, tuple_, update
+from sqlmodel import Session
+
+from notifyctl.models.compliance import ComplianceItem
+from notifyctl.models.message import FINAL, WAITING, MessageLog, MessagePayload, MessageStatus
+from notifyctl.models.suppression import Suppression
+
+_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+_payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
+_suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
+_compliance: Table = ComplianceItem.__table__  # type: ignore[attr-defined]
+
+
+def cancel_waiting(session: Session, client_id: str, now: datetime) -> Sequence[str]:
+    """Withdraws the client's messages that no worker holds; returns their ids."""
+    statement = (
+        update(_message)
+        .where(_message.c.client_id == client_id, _message.c.status.in_(WAITING))
+        .values(status=MessageStatus.CANCELED, finished_at=now, next_attempt_at=None)
+        .returning(_message.c.id)
+    )
+    return session.execute(statement).scalars().all()
+
+
+def delete_payloads(session: Session, client_id: str) -> int:
+    final = select(_message.c.id).where(*_is_final(client_id))
+    return _rows(session.execute(delete(_payload).where(_payload.c.message_id.in_(final))))
+
+
+def clear_messages(session: Session, client_id: str) -> int:
+    """The provider's words go too: they quote the address that it could not reach."""
+    told = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
+    statement = update(_message).where(*_is_final(client_id), told)
+    return _rows(session.execute(statement.values(recipient=None, subject=None, error=None)))
+
+
+def count_in_flight(session: Session, client_id: str) -> int:
+    """Messages that a worker holds, or that may have gone out: they need their address until that is settled."""
+    statement = select(func.count()).select_from(_message)
+    return session.execute(
+        statement.where(_message.c.client_id == client_id, _message.c.status.not_in(FINAL))
+    ).scalar_one()
+
+
+def clear_suppressions(session: Session, client_id: str, known: Collection[tuple[str, str]]) -> int:
+    """`known` are the (channel, hash) of the client's present addresses; those it was ever written at are added.
+
+    The rows stay, and with them the hash that blocks. Notes go, since they quote bounces.
+    """
+    key = tuple_(_suppression.c.channel, _suppression.c.recipient_hash)
+    ever = select(_message.c.channel, _message.c.recipient_hash).where(_message.c.client_id == client_id)
+    statement = update(_suppression).where(
+        or_(key.in_(ever), key.in_(sorted(known))), _suppression.c.address.is_not(None)
+    )
+    return _rows(session.execute(statement.values(address=None, note=None)))
+
+
+def delete_compliance_items(session: Session, client_id: str) -> int:
+    return _rows(session.execute(delete(_compliance).where(_compliance.c.client_id == client_id)))
+
+
+def _is_final(client_id: str) -> tuple[Any, Any]:
+    return _message.c.client_id == client_id, _message.c.status.in_(FINAL)
+
+
+def _rows(result: Any) -> int:
+    return int(result.rowcount)

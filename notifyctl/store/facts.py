@@ -1,0 +1,126 @@
+"""What the gates need to know, asked for many messages at once. Locks come first, counts after them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Table, func, select, text
+from sqlmodel import Session
+
+from notifyctl.models.client import Client
+from notifyctl.models.message import NOT_COUNTED_BY_RATE, MessageLog
+from notifyctl.models.stripe_event import StripeEvent
+from notifyctl.models.suppression import Suppression
+from notifyctl.store import bulk
+
+_client: Table = Client.__table__  # type: ignore[attr-defined]
+_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+_suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
+_stripe_event: Table = StripeEvent.__table__  # type: ignore[attr-defined]
+
+_CLIENT_FACTS = (
+    _client.c.id,
+    _client.c.email,
+    _client.c.phone_e164,
+    _client.c.plan,
+    _client.c.provisioning_status,
+    _client.c.subscription_status,
+    _client.c.sms_enabled,
+)
+
+
+def clients(session: Session, ids: Collection[str], *, lock: bool) -> dict[str, Row[Any]]:
+    """`lock` makes others who send to one of these clients wait for our commit, so that windows are counted right."""
+    if not ids:
+        return {}
+    statement = select(*_CLIENT_FACTS).where(_client.c.id.in_(sorted(ids)), _client.c.erased_at.is_(None))
+    if lock:
+        # In one order for everyone: two callers that lock the same clients never wait for each other in a circle.
+        statement = statement.order_by(_client.c.id).with_for_update(key_share=True)
+    return {row.id: row for row in session.execute(statement)}
+
+
+def lock_recipients(session: Session, hashes: Collection[str]) -> None:
+    """The same for recipients who are no clients. SQLite's write lock is already held."""
+    if session.get_bind().dialect.name == "sqlite":
+        return
+    for recipient in sorted(hashes):
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:recipient, 0))"), {"recipient": recipient})
+
+
+def suppressed(session: Session, hashes: Collection[str]) -> dict[tuple[str, str], str]:
+    """(channel, recipient hash) -> reason."""
+    if not hashes:
+        return {}
+    columns = (_suppression.c.channel, _suppression.c.recipient_hash, _suppression.c.reason)
+    statement = select(*columns).where(_suppression.c.recipient_hash.in_(sorted(hashes)))
+    return {(row.channel.value, row.recipient_hash): row.reason.value for row in session.execute(statement)}
+
+
+def verified_stripe_events(session: Session, ids: Collection[str]) -> set[str]:
+    if not ids:
+        return set()
+    statement = select(_stripe_event.c.id).where(_stripe_event.c.id.in_(sorted(ids)), _stripe_event.c.verified)
+    return set(session.execute(statement).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Whose sends of which template are counted, and since when (exclusive)."""
+
+    template_key: str
+    rate_subject: str
+    client_id: str | None
+    recipient_hash: str | None
+    since: datetime
+
+
+def sends_in_windows(session: Session, windows: Sequence[Window]) -> list[int]:
+    """One count for each window. Messages dated ahead of us count too: a clock set back frees nothing."""
+    counts = [0] * len(windows)
+    for by_client in (True, False):
+        chosen = [(number, window) for number, window in enumerate(windows) if (window.client_id is not None) is by_client]
+        if chosen:
+            for number, count in _count(session, chosen, by_client=by_client):
+                counts[number] = count
+    return counts
+
+
+def _count(session: Session, windows: Sequence[tuple[int, Window]], *, by_client: bool) -> list[tuple[int, int]]:
+    dialect = session.get_bind().dialect.name
+    values = [
+        {
+            "number": number,
+            "owner": window.client_id if by_client else window.recipient_hash,
+            "template_key": window.template_key,
+            "rate_subject": window.rate_subject,
+            "since": window.since,
+        }
+        for number, window in windows
+    ]
+    found = session.execute(_count_statement(dialect, by_client), bulk.encode(dialect, values))
+    return [(row.number, row.sends) for row in found]
+
+
+@bulk.cached
+def _count_statement(dialect: str, by_client: bool) -> Any:
+    types = {
+        "number": _message.c.attempts.type,
+        "owner": _message.c.client_id.type,
+        **bulk.column_types(_message, "template_key", "rate_subject"),
+        "since": _message.c.created_at.type,
+    }
+    windows = bulk.unpack(dialect, types)
+    owner = _message.c.client_id if by_client else _message.c.recipient_hash
+    matches = [
+        owner == windows.c.owner,
+        _message.c.template_key == windows.c.template_key,
+        _message.c.rate_subject == windows.c.rate_subject,
+        _message.c.created_at > windows.c.since,
+        _message.c.status.not_in(NOT_COUNTED_BY_RATE),
+    ]
+    if not by_client:
+        matches.append(text("message_log.client_id IS NULL AND message_log.recipient_hash IS NOT NULL"))  # type: ignore[arg-type]
+    counted = select(func.count()).select_from(_message).where(*matches).scalar_subquery()
+    return select(windows.c.number, counted.label("sends"))

@@ -1,0 +1,140 @@
+"""The message rows as callers and operators see them: written at acceptance, read, withdrawn, queued again."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Table, case, exists, func, select, true, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from notifyctl.models.message import IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload, MessageStatus
+from notifyctl.models.template import Channel
+from notifyctl.store import bulk
+
+_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+_payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
+
+
+def by_idempotency_keys(session: Session, keys: Collection[str]) -> dict[str, Row[Any]]:
+    """Blocked messages do not hold their keys."""
+    if not keys:
+        return {}
+    columns = (_message.c.idempotency_key, _message.c.id, _message.c.fingerprint, _message.c.status)
+    statement = select(*columns).where(_message.c.idempotency_key.in_(sorted(keys)), IDEMPOTENCY_INDEX)
+    return {row.idempotency_key: row for row in session.execute(statement)}
+
+
+def insert(session: Session, messages: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Writes the rows and returns the ids of those that were written.
+
+    A row is left out when another transaction has committed its idempotency key first; on PostgreSQL this waits for
+    a transaction that is about to.
+    """
+    if not any(message["idempotency_key"] for message in messages):
+        bulk.insert_rows(session, _message, messages)
+        return {message["id"] for message in messages}
+    dialect = session.get_bind().dialect.name
+    statement = _insert_unless_known(dialect, tuple(messages[0]))
+    return set(session.execute(statement, bulk.encode(dialect, messages)).scalars())
+
+
+@bulk.cached
+def _insert_unless_known(dialect: str, names: tuple[str, ...]) -> Any:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, *names))
+    make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return (
+        make(_message)
+        .from_select(list(names), select(*rows.c).where(true()))
+        .on_conflict_do_nothing(index_elements=["idempotency_key"], index_where=IDEMPOTENCY_INDEX)
+        .returning(_message.c.id)
+    )
+
+
+def insert_payloads(session: Session, payloads: Sequence[Mapping[str, Any]]) -> None:
+    bulk.insert_rows(session, _payload, payloads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which messages; None means any."""
+
+    ids: Collection[str] | None = None
+    status: MessageStatus | None = None
+    reason: str | None = None
+    channel: Channel | None = None
+    template_key: str | None = None
+    client_id: str | None = None
+    recipient_hashes: Collection[str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        exact = {"status": self.status, "reason": self.reason, "channel": self.channel}
+        exact |= {"template_key": self.template_key, "client_id": self.client_id}
+        found = [_message.c[name] == value for name, value in exact.items() if value is not None]
+        if self.ids is not None:
+            found.append(_message.c.id.in_(self.ids))
+        if self.recipient_hashes is not None:
+            found.append(_message.c.recipient_hash.in_(self.recipient_hashes))
+        if self.since is not None:
+            found.append(_message.c.created_at >= self.since)
+        if self.until is not None:
+            found.append(_message.c.created_at < self.until)
+        return found
+
+
+def find(session: Session, wanted: Filter, *, limit: int) -> Sequence[Row[Any]]:
+    """Newest first."""
+    statement = select(_message).where(*wanted.conditions())
+    return session.execute(statement.order_by(_message.c.created_at.desc(), _message.c.id.desc()).limit(limit)).all()
+
+
+def get(session: Session, message_id: str) -> Row[Any] | None:
+    return session.execute(select(_message).where(_message.c.id == message_id)).one_or_none()
+
+
+def count_by_status(session: Session, wanted: Filter) -> dict[MessageStatus, int]:
+    statement = select(_message.c.status, func.count()).where(*wanted.conditions()).group_by(_message.c.status)
+    return {status: count for status, count in session.execute(statement)}
+
+
+def retryable(session: Session, wanted: Filter, *, now: datetime) -> dict[str, list[str]]:
+    """FAILED messages by what stands in the way: "" for nothing, else the reason in words."""
+    has_payload = exists().where(_payload.c.message_id == _message.c.id)
+    obstacle = case(
+        (_message.c.expires_at <= now, "their send-by time has passed"),
+        (~has_payload, "their context was erased"),
+        else_="",
+    )
+    statement = select(_message.c.id, obstacle).where(*wanted.conditions(), _message.c.status == MessageStatus.FAILED)
+    found: dict[str, list[str]] = {}
+    for message_id, why in session.execute(statement):
+        found.setdefault(why, []).append(message_id)
+    return found
+
+
+def requeue(session: Session, ids: Sequence[str], *, now: datetime) -> list[Row[Any]]:
+    """FAILED messages wait for a worker again, with all their retries before them."""
+    values = {"status": MessageStatus.QUEUED, "attempts": 0, "next_attempt_at": now}
+    cleared = dict.fromkeys(("reason", "error_code", "error", "finished_at", "provider_message_id"))
+    return _move(session, ids, [MessageStatus.FAILED], values | cleared)
+
+
+def cancel(session: Session, wanted: Filter, *, now: datetime) -> list[Row[Any]]:
+    """Messages that still wait are withdrawn. One that a worker holds is not."""
+    values = {"status": MessageStatus.CANCELED, "finished_at": now, "next_attempt_at": None}
+    statement = update(_message).where(*wanted.conditions(), _message.c.status.in_(WAITING)).values(values)
+    return list(session.execute(statement.returning(_message.c.id, _message.c.client_id)).all())
+
+
+def _move(
+    session: Session, ids: Sequence[str], start: Sequence[MessageStatus], values: Mapping[str, Any]
+) -> list[Row[Any]]:
+    moved: list[Row[Any]] = []
+    for first in range(0, len(ids), 1_000):
+        chosen = _message.c.id.in_(ids[first : first + 1_000])
+        statement = update(_message).where(chosen, _message.c.status.in_(start)).values(values)
+        moved += session.execute(statement.returning(_message.c.id, _message.c.client_id)).all()
+    return moved

@@ -1,0 +1,30 @@
+"""Who is at work: one row a worker process, gone when it has stopped in good order."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Table, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from notifyctl.models.operations import WorkerHeartbeat
+
+_heartbeat: Table = WorkerHeartbeat.__table__  # type: ignore[attr-defined]
+
+
+def beat(session: Session, *, worker: str, now: datetime, stopping: bool, **about: Any) -> None:
+    """`about` is host, pid, version and started_at, written with the first beat."""
+    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = make(_heartbeat).values(worker=worker, seen_at=now, stopping=stopping, **about)
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["worker"], set_={"seen_at": now, "stopping": stopping})
+    )
+
+
+def leave(session: Session, worker: str) -> None:
+    session.execute(delete(_heartbeat).where(_heartbeat.c.worker == worker))
+
+
+def present(session: Session) -> Sequence[Row[Any]]:
+    return session.execute(select(_heartbeat).order_by(_heartbeat.c.started_at)).all()

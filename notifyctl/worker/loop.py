@@ -1,0 +1,77 @@
+"""The loop of one channel: a turn of its Dispatcher after the other until told to stop."""
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from notifyctl.delivery.dispatch import Dispatcher
+from notifyctl.errors import DatabaseError
+
+COLLECT_SECONDS = 0.02
+"""Longest wait for an answer while there is room for more: new work must not wait behind slow calls."""
+LOOK_SECONDS = 1.0
+"""How often to look for due work when nobody says there is any: retries come due without a word."""
+MAX_BACKOFF_SECONDS = 15.0
+
+log = logging.getLogger("notifyctl.worker")
+
+
+class ChannelLoop(threading.Thread):
+    """Runs until `stop` is set and nothing is on the way any more; with `once`, until nothing is due.
+
+    `wake` is set from outside when there may be new work, and when `stop` was set.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, *, stop: threading.Event, once: bool, failed: Callable[[BaseException], None]
+    ) -> None:
+        super().__init__(name=f"notifyctl-{dispatcher.channel.lower()}", daemon=True)
+        self.wake = threading.Event()
+        self._dispatcher = dispatcher
+        self._stopping = stop
+        self._once = once
+        self._failed = failed
+        self._looked_at = -LOOK_SECONDS
+        self._backoff = 0.0
+
+    def run(self) -> None:
+        try:
+            while self._step():
+                pass
+        except BaseException as error:  # noqa: BLE001  a thread's error must reach the main thread
+            self._failed(error)
+
+    def _step(self) -> bool:
+        """Whether there is another step."""
+        if self._stopping.is_set() and self._dispatcher.is_idle:
+            return False
+        looking = not self._stopping.is_set() and self._is_time_to_look()
+        try:
+            claimed = self._dispatcher.turn(claiming=looking, timeout=COLLECT_SECONDS)
+        except DatabaseError as error:
+            self._wait_for_database(error)
+            return True
+        self._backoff = 0.0
+        if claimed:
+            self.wake.set()  # where there was some, there may be more
+        elif self._dispatcher.is_idle and not self._stopping.is_set():
+            if self._once and looking:
+                return False
+            self.wake.wait(LOOK_SECONDS)
+        return True
+
+    def _is_time_to_look(self) -> bool:
+        if not self.wake.is_set() and monotonic() - self._looked_at < LOOK_SECONDS:
+            return False
+        self.wake.clear()
+        self._looked_at = monotonic()
+        return True
+
+    def _wait_for_database(self, error: DatabaseError) -> None:
+        if self._once:
+            raise error
+        self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2 or 0.25)
+        log.warning("database unavailable", extra={"error": str(error), "retry_in_seconds": self._backoff})
+        self._stopping.wait(self._backoff)
+        self.wake.set()
