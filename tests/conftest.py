@@ -5,11 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.orchestrator import catalogue, template_files
+from notifyctl.orchestrator.template_files import TemplateFile
 from notifyctl.settings import Settings
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
@@ -136,12 +139,16 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     opened.close()
 
 
-def seed_templates(runtime: Runtime) -> None:
-    from notifyctl.orchestrator import catalogue
+@cache
+def shipped_templates() -> list[TemplateFile]:
+    return template_files.load(template_files.templates_dir())
 
+
+def seed_templates(runtime: Runtime) -> None:
     with runtime.database.transaction() as session:
-        files = catalogue.load(catalogue.templates_dir())
-        catalogue.seed(session, files, settings=runtime.settings, now=runtime.clock(), actor="test")
+        catalogue.seed(
+            session, shipped_templates(), settings=runtime.settings, now=runtime.clock(), actor="test"
+        )
 
 
 Environment = Callable[..., dict[str, str]]

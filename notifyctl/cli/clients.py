@@ -1,6 +1,8 @@
 """`notifyctl clients`: whom we write to, and what it may receive."""
 
 from collections.abc import Sequence
+from enum import StrEnum
+from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +12,8 @@ from notifyctl.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
-    from notifyctl.orchestrator.client_fields import ClientFields
+    from notifyctl.orchestrator.client_fields import ClientChange, ClientFields
+    from notifyctl.orchestrator.clients import Written
     from notifyctl.orchestrator.csv_files import Fault
 
 app = typer.Typer(no_args_is_help=True, help="Clients: list, show, set, import from CSV, erase.")
@@ -29,15 +32,40 @@ COLUMNS = (
 )
 STYLES = {"COMPLETED": "green", "FAILED": "bold red", "past_due": "yellow", "unpaid": "red"}
 CHUNK = 5_000
+OTHERS_TURN_SECONDS = 0.1
+"""SQLite's lock has no queue: who waits looks again every 0.1 s, and would starve beside a busy writer."""
 FAULTS_SHOWN = 50
+
+
+class ProvisioningName(StrEnum):
+    """models.client.ProvisioningStatus, without the cost of importing the tables for --help."""
+
+    PENDING = "PENDING"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class SubscriptionName(StrEnum):
+    """models.client.SubscriptionStatus, likewise."""
+
+    NONE = "none"
+    TRIALING = "trialing"
+    ACTIVE = "active"
+    PAST_DUE = "past_due"
+    CANCELED = "canceled"
+    UNPAID = "unpaid"
+    INCOMPLETE = "incomplete"
+    INCOMPLETE_EXPIRED = "incomplete_expired"
+    PAUSED = "paused"
+
 
 ClientId = Annotated[str, typer.Argument(metavar="ID", help="Your own id of the client.")]
 Plan = Annotated[str | None, typer.Option("--plan", help="Key in the plan registry, such as PRO.")]
-Provisioning = Annotated[
-    str | None, typer.Option("--provisioning", help="PENDING, IN_PROGRESS, COMPLETED or FAILED.")
-]
+Provisioning = Annotated[ProvisioningName | None, typer.Option("--provisioning", case_sensitive=False)]
 Subscription = Annotated[
-    str | None, typer.Option("--subscription", help="Stripe's word, such as active or past_due; or none.")
+    SubscriptionName | None,
+    typer.Option("--subscription", case_sensitive=False, help="In Stripe's words; none when there is none."),
 ]
 
 
@@ -53,7 +81,6 @@ def list_clients(
 ) -> None:
     """List clients in the order of their ids."""
     from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
-    from notifyctl.orchestrator.client_fields import member
     from notifyctl.store import clients
 
     with options.runtime() as runtime, runtime.database.read() as session:
@@ -63,8 +90,8 @@ def list_clients(
             after=after,
             search=search,
             plan=plan,
-            provisioning=member(ProvisioningStatus, provisioning.upper()) if provisioning else None,
-            subscription=member(SubscriptionStatus, subscription.lower()) if subscription else None,
+            provisioning=ProvisioningStatus(provisioning) if provisioning else None,
+            subscription=SubscriptionStatus(subscription) if subscription else None,
         )
     output.rows((_row(client) for client in found), form, columns=COLUMNS, styles=STYLES)
     if len(found) == limit:
@@ -80,7 +107,9 @@ def show(client_id: ClientId, form: options.Format = options.OutputFormat.TABLE)
     with options.runtime() as runtime, runtime.database.read() as session:
         client = clients.get(session, client_id)
         if client is None:
-            raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
+            raise NotFound(
+                f"there is no client {client_id!r}; `notifyctl clients list` shows those there are"
+            )
         plan = runtime.plans.plans.get(client.plan or "")
         fields = _row(client) | {
             "locale": client.locale,
@@ -139,12 +168,12 @@ def import_file(
 ) -> None:
     """Create and change clients from CSV: all of the file, or nothing when a row is bad.
 
-    The first line names the columns, in any order: id, and any of name, email, phone, plan, provisioning_status,
-    subscription_status, sms_enabled, timezone, stripe_customer_id. A column that is absent leaves what is there; an
-    empty cell clears it. Importing a file again changes nothing.
+    The first line names the columns, in any order: id, and any of name, email, phone, plan,
+    provisioning_status, subscription_status, sms_enabled, timezone, stripe_customer_id.
+    A column that is absent leaves what is there; an empty cell clears it.
+    Importing a file again changes nothing.
     """
     from notifyctl.orchestrator import client_files
-    from notifyctl.orchestrator.clients import Written, set_clients
 
     with options.runtime() as runtime:
         parsed = client_files.parse(options.read_input(file), file)
@@ -155,11 +184,7 @@ def import_file(
         if dry_run:
             output.say(f"{file} is fine: {len(checked.changes)} clients. Nothing was changed.")
             return
-        chunks = [checked.changes[start : start + CHUNK] for start in range(0, len(checked.changes), CHUNK)]
-        written = Written()
-        with runtime.database.transaction() as session:
-            for chunk in output.track(chunks, "Writing", len(chunks)):
-                written += set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
+        written = _write(runtime, checked.changes)
     counts = {"created": written.created, "changed": written.changed, "unchanged": written.unchanged}
     output.document(counts, form)
 
@@ -182,7 +207,9 @@ def erase(
     with options.runtime() as runtime:
         with runtime.database.read() as session:
             if clients.get(session, client_id) is None:
-                raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
+                raise NotFound(
+                    f"there is no client {client_id!r}; `notifyctl clients list` shows those there are"
+                )
         options.confirm(f"Erase the personal data of client {client_id!r} for good?", yes)
         with runtime.database.transaction() as session:
             erased = erase_client(
@@ -191,8 +218,8 @@ def erase(
     output.document(asdict(erased), form)
     if erased.messages_in_flight:
         output.say(
-            f"{erased.messages_in_flight} messages are on their way and keep their address until that is settled;"
-            " run it again in a few minutes."
+            f"{erased.messages_in_flight} messages are on their way and keep their address until that is"
+            " settled; run it again in a few minutes."
         )
 
 
@@ -200,6 +227,25 @@ def _fields(runtime: "Runtime") -> "ClientFields":
     from notifyctl.orchestrator.client_fields import ClientFields
 
     return ClientFields(runtime.plans, runtime.settings.otp_default_region)
+
+
+def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> "Written":
+    """A transaction for each chunk: one for all would keep every sender waiting for a large file."""
+    from notifyctl.orchestrator.clients import Written, set_clients
+
+    chunks = [changes[start : start + CHUNK] for start in range(0, len(changes), CHUNK)]
+    written, done = Written(), 0
+    try:
+        for chunk in output.track(chunks, "Writing", len(chunks)):
+            with runtime.database.transaction() as session:
+                written += set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
+            done += len(chunk)
+            if runtime.database.is_sqlite:
+                sleep(OTHERS_TURN_SECONDS)
+    finally:
+        if done < len(changes):
+            output.say(f"{done} of {len(changes)} clients were written; import the file again for the rest.")
+    return written
 
 
 def _row(client: Any) -> dict[str, Any]:
@@ -223,4 +269,6 @@ def _refuse(faults: Sequence["Fault"], file: str) -> None:
         output.say(f"{file} line {fault.line}, {fault.text}")
     if len(faults) > FAULTS_SHOWN:
         output.say(f"… and {len(faults) - FAULTS_SHOWN} more")
-    raise InvalidInput(f"{file} has {len(faults)} faults; nothing was imported, mend them and import it again")
+    raise InvalidInput(
+        f"{file} has {len(faults)} faults; nothing was imported, mend them and import it again"
+    )

@@ -12,9 +12,10 @@ from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from notifyctl import __version__
-from notifyctl.cli import clients, db, messages, sandbox, send, setup, suppressions, templates, worker
+from notifyctl.cli import clients, db, demo, messages, sandbox, send, setup, suppressions, templates, worker
 from notifyctl.cli.options import Globals, given
 from notifyctl.errors import ConfigurationError, ExitCode, NotifyctlError
+
 
 class _ReaderGone(Exception):
     pass
@@ -47,6 +48,7 @@ send.add_to(app)
 app.add_typer(messages.app, name="messages")
 worker.add_to(app)
 sandbox.add_to(app)
+demo.add_to(app)
 
 
 def _version(wanted: bool) -> None:
@@ -101,11 +103,11 @@ def _explain(error: Exception) -> int:
         case Abort():
             return ExitCode.INTERRUPTED
         case _ReaderGone() | BrokenPipeError():
-            # The reader of our pipe has gone (`| head`): nobody is left to tell, also not at the flush on exit.
+            # The reader of our pipe has gone (`| head`): nobody is left to tell, not at the exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.DONE
     return _complain(
-        f"unexpected {type(error).__name__}: {error}; run it again as `notifyctl --debug …` for the traceback",
+        f"unexpected {type(error).__name__}: {error}; run it as `notifyctl --debug …` for the traceback",
         ExitCode.FAILED,
     )
 

@@ -1,4 +1,84 @@
+"""`notifyctl init`, `config` and `doctor`: setting up an installation and looking after it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from notifyctl.cli import options, output
+from notifyctl.errors import ConfigurationError, NotifyctlError
 
-def add_to(app: typer.Typer) -> None: ...
+if TYPE_CHECKING:
+    from notifyctl.cli.doctor import Examined
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(init)
+    app.command()(config)
+    app.command()(doctor)
+
+
+def init(
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="Where to write it; without it .env, or the global --env-file."),
+    ] = None,
+) -> None:
+    """Write a .env file with fresh secrets and every setting explained. Never overwrites one."""
+    from notifyctl.cli.environment import write_env_file
+
+    path = env_file or options.env_file()
+    write_env_file(path)
+    command = "notifyctl" if path == Path(".env") else f"notifyctl --env-file {path}"
+    output.say(f"Wrote {path} with fresh secrets; only you can read it.")
+    output.say("Next, set EMAIL_SENDER, POSTMARK_SERVER_TOKEN and TWILIO_* in it, then run:")
+    for step in ("db upgrade", "templates seed", "doctor"):
+        output.say(f"  {command} {step}")
+
+
+def config(form: options.Format = options.OutputFormat.TABLE) -> None:
+    """Show the settings in force and where each comes from; secrets are masked. Exit 2 if any is at fault."""
+    from notifyctl.cli.environment import effective
+
+    found = [asdict(setting) for setting in effective(options.env_file())]
+    output.rows(found, form, columns=("name", "value", "source", "meaning"))
+    options.settings()
+
+
+def doctor(
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend what is safe to mend: the modes of files. Audited.")
+    ] = False,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """Check this installation: what is wrong, and how to mend it. Exit 1 if anything fails."""
+    found = _examine(fix=fix)
+    rows = [{"check": item.check, **asdict(item.finding)} for item in found]
+    output.rows(rows, form, columns=("check", "status", "problem", "remedy"), styles=STYLES)
+    failed = [item.check for item in found if item.finding.status == "fail"]
+    if failed:
+        raise NotifyctlError(f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}")
+
+
+def _examine(*, fix: bool) -> "list[Examined]":
+    from notifyctl.cli import checks
+    from notifyctl.cli.doctor import Examined, Finding, Installation, Status, examine, mend
+
+    try:
+        settings = options.settings()
+    except ConfigurationError as error:
+        remedy = (
+            "correct it in the environment or the .env file; `notifyctl config` shows where it comes from"
+        )
+        return [Examined("settings", Finding(Status.FAIL, fault, remedy)) for fault in error.faults]
+    installation = Installation(settings, options.env_file())
+    found = list(examine(installation, offline=checks.OFFLINE, schema=checks.SCHEMA, stored=checks.STORED))
+    if fix and any(item.check in ("database", "schema") and item.finding.status != "ok" for item in found):
+        output.say("Nothing was mended: what is done is audited, and the database cannot be used.")
+    elif fix:
+        now = installation.database.clock()
+        found = [mend(installation, item, actor=options.actor(), now=now) for item in found]
+    return [Examined("settings", Finding()), *found]

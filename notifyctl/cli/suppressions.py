@@ -1,5 +1,6 @@
 """`notifyctl suppressions`: addresses that must not be written to."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,18 +16,23 @@ app = typer.Typer(no_args_is_help=True, help="Addresses that must not be written
 
 COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "recipient_hash")
 
+
+class ReasonName(StrEnum):
+    """models.suppression.SuppressionReason, without the cost of importing the tables for --help."""
+
+    HARD_BOUNCE = "HARD_BOUNCE"
+    COMPLAINT = "COMPLAINT"
+    OPTED_OUT = "OPTED_OUT"
+    MANUAL = "MANUAL"
+
+
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, or phone as +491701234567.")]
-Reason = Annotated[
-    str | None, typer.Option("--reason", help="HARD_BOUNCE, COMPLAINT, OPTED_OUT or MANUAL.")
-]
 
 
 @app.command("list")
 def list_suppressions(
-    channel: Annotated[
-        options.ChannelName | None, typer.Option("--channel", case_sensitive=False)
-    ] = None,
-    reason: Reason = None,
+    channel: Annotated[options.ChannelName | None, typer.Option("--channel", case_sensitive=False)] = None,
+    reason: Annotated[ReasonName | None, typer.Option("--reason", case_sensitive=False)] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show whole addresses.")] = False,
     limit: options.Limit = 100,
     form: options.Format = options.OutputFormat.TABLE,
@@ -34,7 +40,6 @@ def list_suppressions(
     """List suppressions, newest first. An erased address has only its hash left."""
     from notifyctl.models.suppression import SuppressionReason
     from notifyctl.models.template import Channel
-    from notifyctl.orchestrator.client_fields import member
     from notifyctl.orchestrator.masking import mask
     from notifyctl.store import suppressions
 
@@ -43,7 +48,7 @@ def list_suppressions(
             session,
             limit=limit,
             channel=Channel(channel) if channel else None,
-            reason=member(SuppressionReason, reason.upper()) if reason else None,
+            reason=SuppressionReason(reason) if reason else None,
         )
     rows = (
         {**row._mapping, "address": row.address if reveal else mask(row.address) or None} for row in found
@@ -57,27 +62,24 @@ def list_suppressions(
 def add(
     channel: options.Channel,
     address: Address,
-    reason: Reason = "MANUAL",
+    reason: Annotated[ReasonName, typer.Option("--reason", case_sensitive=False)] = ReasonName.MANUAL,
     note: Annotated[str | None, typer.Option("--note", help="Why, for the next reader.")] = None,
 ) -> None:
     """Suppress an address. Messages to it are blocked from now on."""
     from notifyctl.models.suppression import SuppressionReason
-    from notifyctl.orchestrator.client_fields import member
     from notifyctl.orchestrator.suppressions import suppress
 
     with options.runtime() as runtime:
         kind, normal = _recipient(runtime, channel, address)
-        actor = options.actor()
         with runtime.database.transaction() as session:
             added = suppress(
                 session,
                 runtime.keys,
                 kind,
                 normal,
-                reason=member(SuppressionReason, (reason or "MANUAL").upper()),
-                source=actor,
+                reason=SuppressionReason(reason),
                 note=note,
-                actor=actor,
+                actor=options.actor(),
                 now=runtime.clock(),
             )
     output.say(f"{kind} {normal} is suppressed." if added else f"{kind} {normal} was suppressed already.")
@@ -91,17 +93,15 @@ def remove(channel: options.Channel, address: Address) -> None:
     with options.runtime() as runtime:
         kind, normal = _recipient(runtime, channel, address)
         with runtime.database.transaction() as session:
-            lifted = lift(
-                session, runtime.keys, kind, normal, actor=options.actor(), now=runtime.clock()
-            )
+            lifted = lift(session, runtime.keys, kind, normal, actor=options.actor(), now=runtime.clock())
     if lifted is None:
-        raise NotFound(f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is")
+        raise NotFound(
+            f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is"
+        )
     output.say(f"{kind} {normal} is no longer suppressed ({lifted.reason} by {lifted.source}).")
 
 
-def _recipient(
-    runtime: "Runtime", channel: options.ChannelName, address: str
-) -> tuple["Channel", str]:
+def _recipient(runtime: "Runtime", channel: options.ChannelName, address: str) -> tuple["Channel", str]:
     from notifyctl.models.template import Channel
     from notifyctl.orchestrator.addresses import normal_address
 

@@ -26,8 +26,9 @@ from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.render import Renderer
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
+from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
-from notifyctl.store import audit, outbox, suppressions, templates
+from notifyctl.store import audit, outbox, templates
 from notifyctl.store.database import Database
 
 LEASE = timedelta(seconds=90)
@@ -121,14 +122,13 @@ class Dispatcher:
         outbox.erase_payloads(session, [outcome.row["id"] for outcome in kept if outcome.erase])
         for outcome in kept:
             if outcome.suppress is not None:
-                attempt = self._attempts[outcome.row["id"]]
-                suppressions.add(
+                suppress(
                     session,
-                    channel=self.channel,
-                    recipient_hash=attempt.recipient_hash,
-                    address=attempt.recipient,
+                    self._keys,
+                    self.channel,
+                    self._attempts[outcome.row["id"]].recipient,
                     reason=outcome.suppress,
-                    source=self._sender.provider,
+                    actor=self._sender.provider,
                     now=now,
                 )
 
@@ -234,7 +234,6 @@ def _attempt(item: _Claimed) -> Attempt:
         template_key=message.template_key,
         client_id=message.client_id,
         recipient=message.recipient,
-        recipient_hash=message.recipient_hash,
         attempts=message.attempts + 1,
         lease_generation=message.lease_generation + 1,
         sensitive=template.sensitive,

@@ -25,7 +25,6 @@ class Attempt:
     template_key: str
     client_id: str | None
     recipient: str
-    recipient_hash: str
     attempts: int
     lease_generation: int
     sensitive: bool

@@ -6,7 +6,10 @@ from functools import lru_cache
 from notifyctl.errors import InvalidInput
 
 CACHED = 65_536
+MAX_NAME, MAX_EMAIL = 64, 254
+"""Characters before the @, and in all (RFC 5321)."""
 _SHOWN = 80
+_PLAIN_NAME = re.compile(r"[a-z0-9_+-]+(\.[a-z0-9_+-]+)*")
 _PHONE_CHARACTERS = re.compile(r"\+?[0-9() ./\-\u00a0]+")
 
 
@@ -16,25 +19,47 @@ def normal_email(text: str) -> str:
 
     Domains reserved for tests (.test, .example) are accepted, names are never looked up. Raises InvalidInput.
     """
-    from email_validator import EmailNotValidError, validate_email
+    from email_validator import EmailNotValidError
 
+    name, _, domain = text.strip(" ").rpartition("@")
+    if len(name) <= MAX_NAME and _PLAIN_NAME.fullmatch(name) and (normal := _normal_domain(domain)):
+        # Nothing is left to ask about such a name, and the many addresses of one domain are asked once.
+        address = f"{name}@{normal}"
+        if len(address) <= MAX_EMAIL:
+            return address
     try:
-        found = validate_email(
-            text.strip(" "),
-            allow_smtputf8=False,
-            strict=True,
-            check_deliverability=False,
-            test_environment=True,
-        )
+        return _validated(text.strip(" "))
     except EmailNotValidError as error:
         cause = str(error).rstrip(".").replace(". ", ": ")
         raise InvalidInput(f"email address {_shown(text)} is not valid ({cause}); correct it") from error
+
+
+@lru_cache(maxsize=CACHED)
+def _normal_domain(domain: str) -> str | None:
+    from email_validator import EmailNotValidError
+
+    try:
+        return _validated(f"a@{domain}").removeprefix("a@")
+    except EmailNotValidError:
+        return None
+
+
+def _validated(text: str) -> str:
+    from email_validator import validate_email
+
+    found = validate_email(
+        text,
+        allow_smtputf8=False,
+        strict=True,
+        check_deliverability=False,
+        test_environment=True,
+    )
     return str(found.ascii_email)
 
 
 @lru_cache(maxsize=CACHED)
 def normal_phone(text: str, default_region: str | None = None) -> str:
-    """E.164. A number is taken as soon as its length is possible: numbering plans change faster than tables of them.
+    """E.164. A number whose length is possible is taken: numbering plans change faster than tables of them.
 
     `default_region` (ISO 3166, two letters) is the region of numbers without +. Raises InvalidInput.
     """
@@ -48,20 +73,25 @@ def normal_phone(text: str, default_region: str | None = None) -> str:
         )
     if not written.startswith("+") and not default_region:
         raise InvalidInput(
-            f"phone number {_shown(text)} has no country code; write it as +491701234567, or set OTP_DEFAULT_REGION"
+            f"phone number {_shown(text)} has no country code;"
+            " write it as +491701234567, or set OTP_DEFAULT_REGION"
         )
     try:
         number = phonenumbers.parse(written, default_region and default_region.upper())
     except phonenumbers.NumberParseException as error:
-        raise InvalidInput(f"phone number {_shown(text)} is not valid ({_cause(error)}); correct it") from error
+        raise InvalidInput(
+            f"phone number {_shown(text)} is not valid ({_cause(error)}); correct it"
+        ) from error
     if not phonenumbers.is_possible_number(number):
-        raise InvalidInput(f"phone number {_shown(text)} is too short or too long for its country; correct it")
+        raise InvalidInput(
+            f"phone number {_shown(text)} is too short or too long for its country; correct it"
+        )
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 @lru_cache(maxsize=CACHED)
 def region_of(phone: str) -> str | None:
-    """ISO 3166 region of an E.164 number ("001" where it belongs to no country); None if the number tells none.
+    """ISO 3166 region of an E.164 number, "001" where it belongs to no country, None where it tells none.
 
     Several countries share a code such as +1, and then only the numbers that the plan knows have a region.
     Raises InvalidInput.
@@ -71,7 +101,9 @@ def region_of(phone: str) -> str | None:
     try:
         return phonenumbers.region_code_for_number(phonenumbers.parse(phone))
     except phonenumbers.NumberParseException as error:
-        raise InvalidInput(f"phone number {_shown(phone)} is not valid ({_cause(error)}); correct it") from error
+        raise InvalidInput(
+            f"phone number {_shown(phone)} is not valid ({_cause(error)}); correct it"
+        ) from error
 
 
 def normal_address(channel: str, text: str, default_region: str | None = None) -> str:

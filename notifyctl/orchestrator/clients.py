@@ -54,10 +54,10 @@ class _Difference:
 
 
 def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str, now: datetime) -> Written:
-    """Creates and changes clients, in a fixed number of statements, with an audit row for each that is not as before.
+    """Creates and changes clients in a fixed number of statements, and audits those that are not as before.
 
-    No id may stand in `changes` twice. Raises InvalidInput for an erased client, and for a stripe_customer_id that
-    another client has.
+    No id may stand in `changes` twice. Raises InvalidInput for an erased client, and for a stripe_customer_id
+    that another client has.
     """
     for problem in conflicts(session, changes).values():
         raise InvalidInput(problem)
@@ -80,9 +80,11 @@ def conflicts(session: Session, changes: Sequence[ClientChange]) -> dict[str, st
     """Client id -> why it cannot be written, as the store stands now."""
     erased = store.erased(session, [change.id for change in changes])
     customers = {change.id: change.values.get("stripe_customer_id") for change in changes}
-    holders = store.holders_of_stripe_customers(session, [str(found) for found in customers.values() if found])
+    holders = store.holders_of_stripe_customers(
+        session, [str(found) for found in customers.values() if found]
+    )
     problems = {
-        client_id: f"stripe_customer_id {customer!r} belongs to client {holders[str(customer)]!r}; clear it there first"
+        client_id: f"stripe_customer_id {customer!r} is client {holders[str(customer)]!r}'s; clear it there"
         for client_id, customer in customers.items()
         if customer and holders.get(str(customer), client_id) != client_id
     }

@@ -34,7 +34,7 @@ class CsvFile:
 
 
 def parse(data: bytes, name: str, *, known: Sequence[str], required: Sequence[str]) -> CsvFile:
-    """Raises InvalidInput when the file cannot be read at all, or its header is not one of `known` columns."""
+    """Raises InvalidInput when the file cannot be read at all, or has a column that is not `known`."""
     lines = csv.reader(io.StringIO(_decoded(data, name), newline=""), strict=True)
     records: list[Record] = []
     faults: list[Fault] = []
@@ -47,7 +47,9 @@ def parse(data: bytes, name: str, *, known: Sequence[str], required: Sequence[st
             elif not columns:
                 columns = _header(cells, name, known, required)
             elif len(cells) != len(columns):
-                faults.append(Fault(begins, f"it has {len(cells)} cells, the header has {len(columns)}; mend it"))
+                faults.append(
+                    Fault(begins, f"it has {len(cells)} cells, the header has {len(columns)}; mend it")
+                )
             else:
                 records.append(Record(begins, tuple(cells)))
             begins = lines.line_num + 1
@@ -81,7 +83,9 @@ def _undecodable_lines(data: bytes, shown: int = 10) -> Iterator[int | str]:
             yield number
 
 
-def _header(cells: Sequence[str], name: str, known: Sequence[str], required: Sequence[str]) -> tuple[str, ...]:
+def _header(
+    cells: Sequence[str], name: str, known: Sequence[str], required: Sequence[str]
+) -> tuple[str, ...]:
     columns = tuple(cell.strip().lower() for cell in cells)
     for column in columns:
         if column not in known:

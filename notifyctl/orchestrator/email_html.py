@@ -59,7 +59,11 @@ def inline(page: str) -> str:
         return pieces[int((match[1] or match[2])[6:-1])]
 
     hidden = _MARKUP_OR_STATEMENT.sub(as_comment, _STATEMENT_OR_EXPRESSION.sub(hide, page))
-    return _TOKEN.sub(show, _inliner().inline(hidden))
+    inlined = _inliner().inline(hidden)
+    if "<tbody" not in page:
+        # The parser begins one at the first row, which may be inside of a condition or a loop.
+        inlined = inlined.replace("<tbody>", "").replace("</tbody>", "")
+    return _TOKEN.sub(show, inlined)
 
 
 def _with_layout(body: str, read: Read) -> str:

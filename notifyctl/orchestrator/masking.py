@@ -4,7 +4,7 @@ _KEPT_START, _KEPT_END = 3, 2
 
 
 def mask(address: str | None) -> str:
-    """`anna@acme.example` -> `a***@acme.example`, `+491701234534` -> `+49********34`; anything else is hidden."""
+    """`anna@acme.example` -> `a***@acme.example`, `+491701234534` -> `+49********34`, others -> `***`."""
     if not address:
         return ""
     name, at, domain = address.rpartition("@")

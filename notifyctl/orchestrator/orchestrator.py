@@ -353,7 +353,7 @@ def _audit_row(draft: _Draft, now: datetime) -> dict[str, Any]:
         case _:
             details |= {"idempotency_key": draft.request.idempotency_key}
     return audit.entry(
-        _ACTIONS[type(draft.decision)],  # type: ignore[index]
+        _ACTIONS[type(draft.decision)],
         actor=draft.request.source,
         now=now,
         client_id=draft.request.client_id,

@@ -14,19 +14,21 @@ from notifyctl.store import audit
 from notifyctl.store import suppressions as store
 
 
-def suppress(
+def suppress(  # noqa: PLR0913
     session: Session,
     keys: KeyRing,
     channel: Channel,
     address: str,
     *,
     reason: SuppressionReason,
-    source: str,
     actor: str,
     now: datetime,
     note: str | None = None,
 ) -> bool:
-    """`address` in its normal form. False, without an audit row, when it is suppressed already."""
+    """`address` in its normal form. False, without an audit row, when it is suppressed already.
+
+    `actor` is kept as the source of the suppression.
+    """
     hashes = keys.recipient_hashes(channel, address)
     if store.find(session, channel, hashes):
         return False
@@ -36,12 +38,12 @@ def suppress(
         recipient_hash=hashes[0],
         address=address,
         reason=reason,
-        source=source,
+        source=actor,
         note=note,
         now=now,
     )
     if added:
-        details = {"channel": channel, "recipient_hash": hashes[0], "reason": reason, "source": source}
+        details = {"channel": channel, "recipient_hash": hashes[0], "reason": reason}
         audit.write(session, AuditAction.SUPPRESSION_ADDED, actor=actor, now=now, details=details)
     return added
 

@@ -1,6 +1,7 @@
 """HTTP over libcurl that knows, after a failure, whether the request may have arrived."""
 
 import io
+import select
 import selectors
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class Transfer:
     def perform(self, timeout_seconds: float) -> Outcome:
         """Blocks until the answer is there or `timeout_seconds` have passed."""
         self.handle.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_seconds * 1000)))
+        self.handle.setopt(pycurl.FRESH_CONNECT, _is_ended(self.handle.getinfo(pycurl.ACTIVESOCKET)))
         try:
             self.handle.perform()
         except pycurl.error as error:
@@ -128,6 +130,15 @@ def _new_handle(timeout_seconds: float) -> Handle:
     # Otherwise libcurl may raise SIGALRM in whatever thread is running.
     handle.setopt(pycurl.NOSIGNAL, 1)
     return handle
+
+
+def _is_ended(descriptor: int) -> bool:
+    """Whether the server has ended this idle connection. libcurl itself looks at most once a second."""
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _refill(buffer: io.BytesIO, content: bytes) -> None:

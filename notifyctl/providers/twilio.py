@@ -106,8 +106,6 @@ class TwilioSender:
 
     def close(self) -> None:
         """Gives up what is in flight: its messages may or may not have gone out."""
-        for call in self._calls.values():
-            call.coroutine.close()
         self._calls.clear()
         self._transfers.close()
 
@@ -160,7 +158,6 @@ class _CurlHttpClient(AsyncHttpClient):
 
 def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -> SendResult:
     if isinstance(outcome, TransferFailure):
-        coroutine.close()
         return lost(outcome)
     try:
         coroutine.send(outcome)

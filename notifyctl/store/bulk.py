@@ -7,7 +7,7 @@ busy thread.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache as cached
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Column, FromClause, Insert, String, Table, bindparam, cast, column, func, insert, select
@@ -46,7 +46,7 @@ def insert_rows(session: Session, table: Table, values: Sequence[Mapping[str, An
         session.execute(_insert(dialect, table, tuple(values[0])), encode(dialect, values))
 
 
-@cached
+@cache
 def _insert(dialect: str, table: Table, names: tuple[str, ...]) -> Insert:
     source = unpack(dialect, column_types(table, *names))
     return insert(table).from_select(list(names), select(*source.c))

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Row, Table, func, or_, select, true
@@ -21,13 +22,13 @@ def get(session: Session, client_id: str) -> Client | None:
 
 
 def get_many(session: Session, ids: Collection[str], *, lock: bool = False) -> dict[str, Row[Any]]:
-    """Their rows by id; ids that are unknown are left out. `lock` keeps others from changing them until the commit."""
+    """Their rows by id, without those that are unknown. `lock`: nobody else changes them until the commit."""
     dialect = session.get_bind().dialect.name
     found = session.execute(_by_ids(dialect, lock), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
     return {row.id: row for row in found}
 
 
-@bulk.cached
+@cache
 def _by_ids(dialect: str, lock: bool) -> Any:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
     statement = select(_client).where(_client.c.id.in_(select(wanted.c.id)))
@@ -42,7 +43,7 @@ def erased(session: Session, ids: Collection[str]) -> list[str]:
     return list(found.scalars())
 
 
-@bulk.cached
+@cache
 def _erased_by_ids(dialect: str) -> Any:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
     erased_ones = select(_client.c.id).where(
@@ -61,10 +62,16 @@ def page(
     provisioning: ProvisioningStatus | None = None,
     subscription: SubscriptionStatus | None = None,
 ) -> Sequence[Row[Any]]:
-    """Clients with an id beyond `after`, in the order of their ids. `search` is part of an id, name or address."""
+    """Clients with an id beyond `after`, in the order of their ids. `search` is part of what names them."""
     statement = select(_client).where(_client.c.id > after).order_by(_client.c.id).limit(limit)
     if search:
-        texts = (_client.c.id, _client.c.name, _client.c.email, _client.c.phone_e164, _client.c.stripe_customer_id)
+        texts = (
+            _client.c.id,
+            _client.c.name,
+            _client.c.email,
+            _client.c.phone_e164,
+            _client.c.stripe_customer_id,
+        )
         statement = statement.where(or_(*(column.icontains(search, autoescape=True) for column in texts)))
     wanted = {"plan": plan, "provisioning_status": provisioning, "subscription_status": subscription}
     for name, value in wanted.items():
@@ -88,7 +95,7 @@ def holders_of_stripe_customers(session: Session, customer_ids: Collection[str])
     return {row.stripe_customer_id: row.id for row in found}
 
 
-@bulk.cached
+@cache
 def _by_stripe_customers(dialect: str) -> Any:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "stripe_customer_id"))
     return select(_client.c.id, _client.c.stripe_customer_id).where(
@@ -113,7 +120,7 @@ def upsert(session: Session, fields: Collection[str], clients: Sequence[Mapping[
         ) from error
 
 
-@bulk.cached
+@cache
 def _upsert(dialect: str, columns: tuple[str, ...], fields: tuple[str, ...]) -> Any:
     rows = bulk.unpack(dialect, bulk.column_types(_client, *columns))
     make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert

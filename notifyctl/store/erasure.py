@@ -35,21 +35,22 @@ def delete_payloads(session: Session, client_id: str) -> int:
 
 def clear_messages(session: Session, client_id: str) -> int:
     """The provider's words go too: they quote the address that it could not reach."""
-    told = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
+    told = or_(
+        _message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None)
+    )
     statement = update(_message).where(*_is_final(client_id), told)
     return _rows(session.execute(statement.values(recipient=None, subject=None, error=None)))
 
 
 def count_in_flight(session: Session, client_id: str) -> int:
-    """Messages that a worker holds, or that may have gone out: they need their address until that is settled."""
+    """Messages that a worker holds, or that may have gone out: they need their address until it is known."""
     statement = select(func.count()).select_from(_message)
-    return session.execute(
-        statement.where(_message.c.client_id == client_id, _message.c.status.not_in(FINAL))
-    ).scalar_one()
+    unsettled = statement.where(_message.c.client_id == client_id, _message.c.status.not_in(FINAL))
+    return int(session.execute(unsettled).scalar_one())
 
 
 def clear_suppressions(session: Session, client_id: str, known: Collection[tuple[str, str]]) -> int:
-    """`known` are the (channel, hash) of the client's present addresses; those it was ever written at are added.
+    """`known`: (channel, hash) of the client's addresses. Those its messages went to are cleared as well.
 
     The rows stay, and with them the hash that blocks. Notes go, since they quote bounces.
     """

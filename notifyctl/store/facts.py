@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Row, Table, func, select, text
@@ -103,7 +104,7 @@ def _count(session: Session, windows: Sequence[tuple[int, Window]], *, by_client
     return [(row.number, row.sends) for row in found]
 
 
-@bulk.cached
+@cache
 def _count_statement(dialect: str, by_client: bool) -> Any:
     types = {
         "number": _message.c.attempts.type,

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Table, case, exists, func, select, true, update
@@ -40,7 +41,7 @@ def insert(session: Session, messages: Sequence[Mapping[str, Any]]) -> set[str]:
     return set(session.execute(statement, bulk.encode(dialect, messages)).scalars())
 
 
-@bulk.cached
+@cache
 def _insert_unless_known(dialect: str, names: tuple[str, ...]) -> Any:
     rows = bulk.unpack(dialect, bulk.column_types(_message, *names))
     make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Row, Table, and_, bindparam, delete, func, select, text, update
@@ -42,7 +43,7 @@ def anything_due(session: Session, channel: Channel, *, now: datetime) -> bool:
     return any(session.execute(_first_due_statement(), values | {"lane": lane}).first() for lane in Lane)
 
 
-@bulk.cached
+@cache
 def _first_due_statement() -> Any:
     return select(_message.c.id).where(*_is_due()).limit(1)
 
@@ -56,7 +57,7 @@ def _is_due() -> tuple[Any, ...]:
     )
 
 
-@bulk.cached
+@cache
 def _due_statement() -> Any:
     picked = (
         select(_message)
@@ -98,7 +99,7 @@ def claim(
     session.execute(_claim_statement(dialect), values | bulk.encode(dialect, [{"id": found} for found in ids]))
 
 
-@bulk.cached
+@cache
 def _claim_statement(dialect: str) -> Any:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
     return (
@@ -148,7 +149,7 @@ def record(session: Session, owner: str, outcomes: Sequence[Mapping[str, Any]]) 
     return set(session.execute(_record_statement(dialect, True), values).scalars())
 
 
-@bulk.cached
+@cache
 def _record_statement(dialect: str, fenced: bool) -> Any:
     names = ("id", "lease_generation", *RECORDED) if fenced else ("id", *RECORDED)
     rows = bulk.unpack(dialect, bulk.column_types(_message, *names))
@@ -171,7 +172,7 @@ def give_back(session: Session, owner: str, now: datetime, ids: Sequence[str]) -
     session.execute(_give_back_statement(dialect), values)
 
 
-@bulk.cached
+@cache
 def _give_back_statement(dialect: str) -> Any:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
     return (
@@ -196,16 +197,15 @@ def erase_payloads(session: Session, ids: Sequence[str]) -> None:
         session.execute(_erase_statement(dialect), bulk.encode(dialect, [{"id": found} for found in ids]))
 
 
-@bulk.cached
+@cache
 def _erase_statement(dialect: str) -> Any:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
     return delete(_payload).where(_payload.c.message_id.in_(select(rows.c.id)))
 
 
-def renew_leases(session: Session, owner: str, until: datetime) -> int:
-    """How many messages `owner` still holds."""
+def renew_leases(session: Session, owner: str, until: datetime) -> None:
     statement = update(_message).where(_SENDING, _message.c.lease_owner == owner).values(lease_until=until)
-    return session.execute(statement).rowcount  # type: ignore[attr-defined,no-any-return]
+    session.execute(statement)
 
 
 def expire_leases(session: Session, now: datetime) -> Sequence[Row[Any]]:

@@ -14,7 +14,7 @@ from notifyctl.models.template import Channel
 _suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
 
 
-def add(
+def add(  # noqa: PLR0913  one argument a column
     session: Session,
     *,
     channel: Channel,

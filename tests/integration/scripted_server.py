@@ -1,4 +1,4 @@
-"""A server on a real socket that answers by script, rightly or wrongly: one step for each request it is sent."""
+"""A server on a real socket that answers by script, rightly or wrongly: one step for each request."""
 
 import contextlib
 import json
@@ -9,8 +9,16 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class ScriptedServer:
         self._script = deque(script)
         self._tls = tls
         self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._connections: set[socket.socket] = set()
@@ -91,6 +100,11 @@ class ScriptedServer:
         for thread in self._threads:
             thread.join()
 
+    def wait_until_disconnected(self) -> None:
+        """Until this end of every connection is closed."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._connections, timeout=5)
+
     def _spawn(self, target: Any, *arguments: Any) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         self._threads.append(thread)
@@ -106,11 +120,14 @@ class ScriptedServer:
             self._spawn(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        self._connections.add(connection)
+        with self._changed:
+            self._connections.add(connection)
         with contextlib.suppress(OSError), self._secured(connection) as stream:
-            while not self._stopping.is_set():
-                if not self._take_step(stream):
-                    return
+            while not self._stopping.is_set() and self._take_step(stream):
+                pass
+        with self._changed:
+            self._connections.remove(connection)
+            self._changed.notify_all()
 
     @contextlib.contextmanager
     def _secured(self, connection: socket.socket) -> Iterator[socket.socket]:
@@ -188,3 +205,27 @@ def deaf_port() -> Iterator[str]:
             with contextlib.suppress(BlockingIOError):
                 filler.connect(address)
         yield f"http://127.0.0.1:{address[1]}"
+
+
+def self_signed_context(folder: Path) -> ssl.SSLContext:
+    """A server's certificate for 127.0.0.1 that no authority vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context

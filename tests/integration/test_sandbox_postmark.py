@@ -21,15 +21,22 @@ class SettableClock:
         return self.now
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clock() -> SettableClock:
     return SettableClock(NOON)
 
 
+@pytest.fixture(scope="module")
+def server(clock: SettableClock) -> Iterator[Sandbox]:
+    with Sandbox(clock=clock) as server:
+        yield server
+
+
 @pytest.fixture
-def sandbox(clock: SettableClock) -> Iterator[Sandbox]:
-    with Sandbox(clock=clock) as sandbox:
-        yield sandbox
+def sandbox(server: Sandbox, clock: SettableClock) -> Sandbox:
+    server.clear()
+    clock.now = NOON
+    return server
 
 
 @pytest.fixture

@@ -36,15 +36,22 @@ class SandboxHttpClient(TwilioHttpClient):
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clock() -> SettableClock:
     return SettableClock(NOON)
 
 
+@pytest.fixture(scope="module")
+def server(clock: SettableClock) -> Iterator[Sandbox]:
+    with Sandbox(clock=clock) as server:
+        yield server
+
+
 @pytest.fixture
-def sandbox(clock: SettableClock) -> Iterator[Sandbox]:
-    with Sandbox(clock=clock) as sandbox:
-        yield sandbox
+def sandbox(server: Sandbox, clock: SettableClock) -> Sandbox:
+    server.clear()
+    clock.now = NOON
+    return server
 
 
 @pytest.fixture

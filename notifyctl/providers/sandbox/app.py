@@ -11,10 +11,14 @@ from notifyctl.providers.sandbox.twilio import TwilioApi
 
 
 def application(
-    arrivals: Arrivals, clock: Clock, *, postmark_token: str | None = None, twilio_token: str | None = None
+    arrivals: Arrivals,
+    outcomes: Outcomes,
+    clock: Clock,
+    *,
+    postmark_token: str | None = None,
+    twilio_token: str | None = None,
 ) -> Starlette:
     """A token that is None lets any non-empty one in."""
-    outcomes = Outcomes()
     return Starlette(
         routes=[
             # Routes are tried in order, so what is called most stands first.

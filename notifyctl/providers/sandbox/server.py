@@ -16,6 +16,7 @@ from notifyctl.clock import Clock, system_clock
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.providers.sandbox.app import application
 from notifyctl.providers.sandbox.arrivals import KEEP, Arrival, Arrivals
+from notifyctl.providers.sandbox.outcomes import Outcomes
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048
@@ -32,7 +33,7 @@ def run(
     when the address cannot be listened on. Call it in the main thread, since it listens to signals.
     """
     with _listen(host, port) as listening:
-        server = _Server(application(Arrivals(keep), system_clock), listening, ready)
+        server = _Server(application(Arrivals(keep), Outcomes(), system_clock), listening, ready)
         with _signals_sent_to(server.handle_exit):
             server.run(sockets=[listening])
 
@@ -56,8 +57,9 @@ class Sandbox:
     ) -> None:
         self._address = (host, port)
         self._arrivals = Arrivals(keep)
+        self._outcomes = Outcomes()
         self._app = application(
-            self._arrivals, clock, postmark_token=postmark_token, twilio_token=twilio_token
+            self._arrivals, self._outcomes, clock, postmark_token=postmark_token, twilio_token=twilio_token
         )
         self.url = ""
 
@@ -90,6 +92,11 @@ class Sandbox:
         """Requests to either provider's API so far, whatever the answer was; a batch is one."""
         return self._arrivals.calls
 
+    def clear(self) -> None:
+        """Empties the inbox and starts every count over, that of a busy recipient's attempts too."""
+        self._arrivals.clear()
+        self._outcomes.clear()
+
 
 class _Server(uvicorn.Server):
     def __init__(
@@ -121,14 +128,10 @@ class _Server(uvicorn.Server):
         if self._ready is not None:
             self._ready(self._url)
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own raises the signal once more after a clean stop, which would still kill the process.
-        yield
-
 
 @contextmanager
 def _signals_sent_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    # uvicorn raises a signal once more after a clean stop; with no handler here that would kill the process.
     previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

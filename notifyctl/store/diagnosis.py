@@ -1,0 +1,39 @@
+"""Questions about the health of the store itself."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Table, func, select
+from sqlmodel import Session
+
+from notifyctl.models.message import WAITING, MessageLog, MessageStatus
+
+_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+
+
+def count_expired_leases(session: Session, now: datetime) -> int:
+    """Messages whose worker has gone."""
+    return _count(session, _message.c.status == MessageStatus.SENDING, _message.c.lease_until < now)
+
+
+def count_due_before(session: Session, moment: datetime) -> int:
+    return _count(session, _message.c.status.in_(WAITING), _message.c.next_attempt_at < moment)
+
+
+def receipts(session: Session, since: datetime, until: datetime) -> Sequence[Row[Any]]:
+    """A row a channel: how many were `sent` in the time, and how many of those have a receipt (`confirmed`)."""
+    confirmed = _message.c.status.in_((MessageStatus.DELIVERED, MessageStatus.BOUNCED))
+    return session.execute(
+        select(
+            _message.c.channel,
+            func.count().label("sent"),
+            func.count().filter(confirmed).label("confirmed"),
+        )
+        .where(_message.c.sent_at >= since, _message.c.sent_at < until)
+        .group_by(_message.c.channel)
+    ).all()
+
+
+def _count(session: Session, *conditions: Any) -> int:
+    return int(session.execute(select(func.count()).select_from(_message).where(*conditions)).scalar_one())

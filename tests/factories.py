@@ -1,0 +1,64 @@
+"""Rows with defaults: a test names only what matters to it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
+from notifyctl.orchestrator.requests import Decision, SendRequest
+from notifyctl.store import audit, messages
+
+WELCOME = {"client_name": "Acme", "login_url": "https://cloud.example/login"}
+RESET = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/t0k3n", "valid_minutes": 60}
+REMINDER_SMS = {"item_name": "Trade licence", "item_reference": "TL-20", "expires_on": "2026-04-01", "days_left": 30}
+REMINDER = REMINDER_SMS | {"client_name": "Acme", "renew_url": "https://cloud.example/renew"}
+CODE = {"code": "493027", "valid_minutes": 10}
+SPIKE = {"summary": "Email is failing"}
+
+
+def a_client(runtime: Runtime, client_id: str = "acme", **fields: Any) -> Client:
+    """Provisioned, subscribed to PRO, and consenting to SMS unless told otherwise."""
+    now = runtime.clock()
+    values: dict[str, Any] = {
+        "id": client_id,
+        "name": client_id.capitalize(),
+        "email": f"{client_id}@client.example",
+        "phone_e164": "+4915112345678",
+        "plan": "PRO",
+        "provisioning_status": ProvisioningStatus.COMPLETED,
+        "subscription_status": SubscriptionStatus.ACTIVE,
+        "sms_enabled": True,
+        "created_at": now,
+        "updated_at": now,
+    }
+    client = Client(**(values | fields))
+    with runtime.database.transaction() as session:
+        session.add(client)
+    return client
+
+
+def send(runtime: Runtime, template_key: str, context: Mapping[str, Any], **more: Any) -> Decision:
+    """One send in a transaction of its own; to client `acme` unless `client_id` or `recipient` says otherwise."""
+    if "recipient" not in more:
+        more.setdefault("client_id", "acme")
+    with runtime.database.transaction() as session:
+        return runtime.orchestrator.send(session, SendRequest(template_key=template_key, context=context, **more))
+
+
+def message(runtime: Runtime, message_id: str) -> Any:
+    with runtime.database.read() as session:
+        return messages.get(session, message_id)
+
+
+def actions(runtime: Runtime, message_id: str) -> list[str]:
+    """The audit trail of a message, as names in time order."""
+    with runtime.database.read() as session:
+        return [row.action.value for row in audit.of_message(session, message_id)]
+
+
+def all_messages(session: Session) -> list[Any]:
+    return list(messages.find(session, messages.Filter(), limit=100_000))
+
+

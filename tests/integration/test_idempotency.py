@@ -1,0 +1,101 @@
+from datetime import timedelta
+
+import pytest
+from factories import REMINDER, RESET, WELCOME, a_client, actions, message, send
+from sqlalchemy import text
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.errors import IdempotencyConflict
+from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.orchestrator.requests import Blocked, Duplicate, Queued, SendRequest
+
+
+def test_the_same_key_gets_the_first_message_back(runtime: Runtime) -> None:
+    a_client(runtime)
+    first = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="k")
+    second = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="k")
+    assert isinstance(first, Queued)
+    assert second == Duplicate(first.message_id, MessageStatus.QUEUED)
+    assert actions(runtime, first.message_id) == ["NOTIFICATION_QUEUED", "NOTIFICATION_DUPLICATE"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("PASSWORD_RESET", RESET, "acme"),
+        ("WELCOME_EMAIL", WELCOME | {"client_name": "Other"}, "acme"),
+        ("WELCOME_EMAIL", WELCOME, "other"),
+    ],
+    ids=["another template", "another context", "another recipient"],
+)
+def test_the_same_key_for_another_message_is_an_error(runtime: Runtime, other: tuple[str, dict[str, str], str]) -> None:
+    a_client(runtime)
+    a_client(runtime, "other")
+    send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="k")
+    template, context, client = other
+    with pytest.raises(IdempotencyConflict, match="'k' belongs to message"):
+        send(runtime, template, context, client_id=client, idempotency_key="k")
+
+
+def test_a_blocked_message_does_not_use_up_its_key(runtime: Runtime) -> None:
+    a_client(runtime, email=None)
+    assert isinstance(send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="k"), Blocked)
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE client SET email = 'acme@client.example'"))
+    assert isinstance(send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="k"), Queued)
+    assert isinstance(send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="k"), Duplicate)
+
+
+def test_one_bulk_send_recognises_its_own_doubles(runtime: Runtime) -> None:
+    a_client(runtime)
+    request = SendRequest(template_key="PASSWORD_RESET", client_id="acme", context=RESET, idempotency_key="k")
+    with runtime.database.transaction() as session:
+        first, second = runtime.orchestrator.send_many(session, [request, request])
+    assert isinstance(first, Queued)
+    assert second == Duplicate(first.message_id, MessageStatus.QUEUED)
+
+
+def test_send_many_decides_like_send_for_each_in_turn(runtime: Runtime) -> None:
+    for name in ("a", "b", "c"):
+        a_client(runtime, name, email=None if name == "b" else f"{name}@client.example")
+    requests = [SendRequest(template_key="WELCOME_EMAIL", client_id=name, context=WELCOME) for name in "abcaz"]
+    with runtime.database.transaction() as session:
+        decisions = runtime.orchestrator.send_many(session, requests)
+    reasons = [decision.reason if isinstance(decision, Blocked) else None for decision in decisions]
+    assert reasons == [
+        None, BlockReason.RECIPIENT_MISSING, None, BlockReason.RATE_LIMITED, BlockReason.CLIENT_UNKNOWN,
+    ]  # fmt: skip
+
+
+def test_a_window_rolls_and_counts_by_its_subject(runtime: Runtime) -> None:
+    a_client(runtime)
+    assert isinstance(send(runtime, "COMPLIANCE_EXPIRY_REMINDER", REMINDER), Queued)
+    again = send(runtime, "COMPLIANCE_EXPIRY_REMINDER", REMINDER)
+    assert isinstance(again, Blocked)
+    assert again.reason is BlockReason.RATE_LIMITED
+    other = REMINDER | {"item_reference": "TL-21"}
+    assert isinstance(send(runtime, "COMPLIANCE_EXPIRY_REMINDER", other), Queued)
+    with runtime.database.transaction() as session:
+        moved = runtime.clock() - timedelta(hours=24, seconds=1)
+        session.execute(text("UPDATE message_log SET created_at = :at"), {"at": _stored(runtime, moved)})
+    assert isinstance(send(runtime, "COMPLIANCE_EXPIRY_REMINDER", REMINDER), Queued)
+
+
+def _stored(runtime: Runtime, moment: object) -> object:
+    return str(moment).replace("+00:00", "") if runtime.database.is_sqlite else moment
+
+
+@pytest.mark.parametrize("status", ["BLOCKED", "FAILED", "EXPIRED", "CANCELED"])
+def test_what_was_not_sent_does_not_use_up_the_window(runtime: Runtime, status: str) -> None:
+    a_client(runtime)
+    first = send(runtime, "WELCOME_EMAIL", WELCOME)
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE message_log SET status = :status"), {"status": status})
+    assert isinstance(send(runtime, "WELCOME_EMAIL", WELCOME), Queued)
+    assert message(runtime, first.message_id).status == status
+
+
+def test_three_password_links_an_hour_and_no_fourth(runtime: Runtime) -> None:
+    a_client(runtime)
+    decisions = [send(runtime, "PASSWORD_RESET", RESET) for _ in range(4)]
+    assert [isinstance(decision, Queued) for decision in decisions] == [True, True, True, False]
