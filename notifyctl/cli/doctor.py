@@ -71,7 +71,7 @@ def examine(
 
 
 def mend(installation: Installation, examined: Examined, *, actor: str, now: datetime) -> Examined:
-    """Does what the remedy says and audits it, where that is safe; otherwise returns what was found as it is."""
+    """Does what the remedy says and audits it, where that is safe; otherwise returns what was found."""
     finding = examined.finding
     if finding.mend is None:
         return examined
@@ -89,7 +89,8 @@ def _ask(check: Check, installation: Installation) -> Examined:
     except NotifyctlError as error:
         return Examined(_name(check), Finding(Status.FAIL, str(error)))
     except Exception as error:  # noqa: BLE001  a check that breaks is itself a finding, and the others go on
-        return Examined(_name(check), Finding(Status.FAIL, f"unexpected {type(error).__name__}: {error}"))
+        cause = " ".join(str(error).split())
+        return Examined(_name(check), Finding(Status.FAIL, f"unexpected {type(error).__name__}: {cause}"))
 
 
 def _not_asked(check: Check) -> Examined:

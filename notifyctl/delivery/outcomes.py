@@ -56,9 +56,10 @@ _ACTIONS = {
 def of_answer(attempt: Attempt, answer: Answer, *, actor: str, now: datetime) -> Outcome:
     row = _row(attempt, answer.result, now)
     status = MessageStatus(row["status"])
-    details = {"attempt": attempt.attempts, "seconds": round(answer.seconds, 3)} | {
-        name: row[name] for name in _TOLD if row[name] is not None
-    }
+    details: dict[str, Any] = {"attempt": attempt.attempts, "seconds": round(answer.seconds, 3)}
+    details |= {name: row[name] for name in _TOLD if row[name] is not None}
+    if row["next_attempt_at"] is not None:
+        details["next_attempt_at"] = row["next_attempt_at"].isoformat(timespec="seconds")
     entries = [_entry(_ACTIONS[status], attempt, details, actor, now)]
     if status is MessageStatus.SENT and attempt.audit_sent:
         entries.append(_entry(AuditAction(attempt.audit_sent), attempt, attempt.metadata or {}, actor, now))
@@ -66,7 +67,7 @@ def of_answer(attempt: Attempt, answer: Answer, *, actor: str, now: datetime) ->
     return Outcome(row, entries, erase=attempt.sensitive and status in FINAL, suppress=suppress)
 
 
-_TOLD = ("reason", "error_code", "error", "provider_message_id", "next_attempt_at")
+_TOLD = ("reason", "error_code", "error", "provider_message_id")
 
 
 def _row(attempt: Attempt, result: SendResult, now: datetime) -> dict[str, Any]:

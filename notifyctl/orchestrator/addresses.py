@@ -82,7 +82,9 @@ def normal_phone(text: str, default_region: str | None = None) -> str:
         raise InvalidInput(
             f"phone number {_shown(text)} is not valid ({_cause(error)}); correct it"
         ) from error
-    if not phonenumbers.is_possible_number(number):
+    possible = phonenumbers.is_possible_number_with_reason(number)
+    # A local number, without its area code, reaches nobody from here.
+    if possible != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise InvalidInput(
             f"phone number {_shown(text)} is too short or too long for its country; correct it"
         )

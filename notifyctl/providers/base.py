@@ -68,7 +68,7 @@ class Answer:
 
 
 class Sender(Protocol):
-    """One channel's way out. Used by one thread; `wake` alone may be called from another."""
+    """One channel's way out. Used by one thread."""
 
     provider: str
 
@@ -84,6 +84,6 @@ class Sender(Protocol):
         """Starts sending. Never raises for what a provider or the network does."""
 
     def collect(self, timeout: float) -> list[Answer]:
-        """The answers that have come; waits up to `timeout` seconds for the first one when any is in flight."""
+        """The answers that have come. While any is in flight, waits up to `timeout` seconds for the first."""
 
     def close(self) -> None: ...

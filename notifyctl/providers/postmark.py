@@ -27,6 +27,7 @@ from notifyctl.providers.postmark_codes import POSTMARK_CODES
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
 
 BATCH_SIZE = 500
+INVALID_REQUEST = 300
 INACTIVE_RECIPIENT = 406
 
 _EMPTY_BODY = Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML")
@@ -186,7 +187,7 @@ def _result_of_call(outcome: Outcome) -> SendResult:
     if isinstance(outcome, TransferFailure):
         return lost(outcome)
     error = _own_error(outcome)
-    return _with_suppression(refusal(outcome, error, POSTMARK_CODES), error)
+    return _by_its_words(refusal(outcome, error, POSTMARK_CODES), error)
 
 
 def _results_of_items(items: Any, expected: int) -> list[SendResult]:
@@ -202,16 +203,23 @@ def _result_of_item(item: Any) -> SendResult:
     if error is None:
         return Unknown("UNREADABLE_ANSWER", "An answer without an ErrorCode")
     if error.code != 0:
-        return _with_suppression(by_code(error, POSTMARK_CODES), error)
+        return _by_its_words(by_code(error, POSTMARK_CODES), error)
     message_id = fields.get("MessageID")
     if not isinstance(message_id, str) or not message_id:
         return Unknown("UNREADABLE_ANSWER", "An answer without a MessageID")
     return Accepted(message_id)
 
 
-def _with_suppression(result: SendResult, error: OwnError | None) -> SendResult:
-    if isinstance(result, Rejected) and error and error.code == INACTIVE_RECIPIENT:
+def _by_its_words(result: SendResult, error: OwnError | None) -> SendResult:
+    """Two of Postmark's codes stand for several things, and only the text beside them says which."""
+    if not isinstance(result, Rejected) or error is None:
+        return result
+    if error.code == INACTIVE_RECIPIENT:
         return replace(result, suppress=_why_inactive(error.message))
+    if error.code == INVALID_REQUEST and "'To'" in error.message:
+        return replace(result, reason=FailureReason.RECIPIENT_INVALID)
+    if error.code == INVALID_REQUEST and "'From'" in error.message:
+        return replace(result, reason=FailureReason.ACCOUNT_PROBLEM)
     return result
 
 

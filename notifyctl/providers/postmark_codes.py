@@ -20,7 +20,9 @@ _UNAVAILABLE = FailureReason.PROVIDER_UNAVAILABLE
 POSTMARK_CODES: dict[int, CodeMeaning] = {
     10: CodeMeaning(_ACCOUNT, "Server token missing or wrong"),
     100: CodeMeaning(_UNAVAILABLE, "Postmark is down for maintenance", transient=True),
-    300: CodeMeaning(_CONTENT, "A field is invalid: an address, an empty body, a size, the metadata"),
+    300: CodeMeaning(
+        _CONTENT, "A field is invalid. RECIPIENT_INVALID if the text names To, ACCOUNT_PROBLEM if From"
+    ),
     400: CodeMeaning(_ACCOUNT, "EMAIL_SENDER has no sender signature"),
     401: CodeMeaning(_ACCOUNT, "The sender signature of EMAIL_SENDER is not confirmed"),
     402: CodeMeaning(_CONTENT, "The JSON is malformed"),

@@ -22,7 +22,7 @@ def count_due_before(session: Session, moment: datetime) -> int:
 
 
 def receipts(session: Session, since: datetime, until: datetime) -> Sequence[Row[Any]]:
-    """A row a channel: how many were `sent` in the time, and how many of those have a receipt (`confirmed`)."""
+    """A row a channel: how many were `sent` in that time, and how many of these a receipt has `confirmed`."""
     confirmed = _message.c.status.in_((MessageStatus.DELIVERED, MessageStatus.BOUNCED))
     return session.execute(
         select(

@@ -188,7 +188,15 @@ ITEMS: dict[str, tuple[object, SendResult]] = {
     "accepted": (item("pm-9"), Accepted("pm-9")),
     "an invalid address, which is not repeated": (
         item(code=300, message=f"Invalid 'To' address: '{ADDRESS}'."),
-        Rejected(FailureReason.CONTENT_REJECTED, "300", "Invalid 'To' address: '[address]'."),
+        Rejected(FailureReason.RECIPIENT_INVALID, "300", "Invalid 'To' address: '[address]'."),
+    ),
+    "an invalid sender": (
+        item(code=300, message="Invalid 'From' address: 'hello'."),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "300", "Invalid 'From' address: 'hello'."),
+    ),
+    "another invalid field": (
+        item(code=300, message="Metadata is too long."),
+        Rejected(FailureReason.CONTENT_REJECTED, "300", "Metadata is too long."),
     ),
     "out of credits": (
         item(code=405, message="Not allowed to send."),

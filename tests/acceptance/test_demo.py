@@ -1,0 +1,76 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from time import sleep
+
+import pytest
+
+from notifyctl.models.message import BlockReason
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A machine that knows nothing of notifyctl yet, with a .env that the demo must not touch."""
+    (tmp_path / ".env").write_text("DATABASE_URL=postgresql://nobody@127.0.0.1:1/none\nNOTIFICATION_SECRET_KEY=short\n")
+    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+
+
+def start(environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "notifyctl", "demo", *options],
+        env=environment, cwd=environment["HOME"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_two_demos_at_once_both_show_every_gate_a_retry_and_a_hard_failure(environment: dict[str, str]) -> None:
+    demos = [start(environment), start(environment)]
+    for demo in demos:
+        shown, said = demo.communicate(timeout=60)
+        assert demo.returncode == 0, said
+        assert [reason for reason in BlockReason if reason not in shown] == []
+        assert "1 RETRY_SCHEDULED, 1 FAILED" in shown
+        assert "5 SENT, 1 FAILED" in shown
+        assert "NOTIFICATION_RETRY_SCHEDULED" in shown.partition("messages explain")[2]
+        assert "Traceback" not in shown + said
+    assert [path.name for path in Path(environment["HOME"]).iterdir()] == [".env"]
+
+
+def test_the_staying_demo_takes_a_message_from_another_terminal_and_ends_on_sigterm(
+    environment: dict[str, str],
+) -> None:
+    demo = start(environment, "--stay")
+    assert demo.stderr is not None
+    assert demo.stdout is not None
+    try:
+        shown = ""
+        while "Inbox at" not in shown:
+            line = demo.stdout.readline()
+            assert line, demo.stderr.read()
+            shown += line
+        inbox = re.findall(r"Inbox at (http://\S+);", shown)[0]
+        said = ""
+        while "login_url" not in said:
+            said += demo.stderr.readline()
+        env_file = re.findall(r"--env-file (\S+)", said)[0]
+        sent = subprocess.run(
+            [sys.executable, "-m", "notifyctl", "--env-file", env_file, "send", "WELCOME_EMAIL", "--client", "beacon",
+             "--set", "client_name=Beacon", "--set", "login_url=https://cloud.example/beacon"],
+            env=environment, cwd=environment["HOME"], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert sent.returncode == 0, sent.stderr
+        for _ in range(100):
+            with urllib.request.urlopen(f"{inbox}/inbox.json?to=hello@beacon.example", timeout=5) as answer:
+                if b"hello@beacon.example" in answer.read():
+                    break
+            sleep(0.1)
+        else:
+            pytest.fail("the message never arrived")
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(30) == 0
+    finally:
+        demo.kill()
+        demo.communicate()

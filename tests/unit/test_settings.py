@@ -1,0 +1,168 @@
+import os
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from notifyctl.cli import environment
+from notifyctl.errors import ConfigurationError, NotifyctlError
+from notifyctl.settings import Settings, load_settings, parse_rate
+from tests.conftest import PEPPER, SECRET
+
+ENV_FILE = f"NOTIFICATION_SECRET_KEY={SECRET}\nOTP_PEPPER={PEPPER}\n"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def faults(env_file: Path | None = None) -> list[str]:
+    with pytest.raises(ConfigurationError) as refusal:
+        load_settings(env_file)
+    return refusal.value.faults
+
+
+def test_without_secrets_nothing_starts_and_both_are_named() -> None:
+    assert [fault.split()[0] for fault in faults()] == ["NOTIFICATION_SECRET_KEY", "OTP_PEPPER"]
+
+
+@pytest.mark.parametrize(
+    "secret", ["", ",", "short", "changeme" * 8, "a" * 64, "your-secret-key-of-some-length-here"]
+)
+def test_an_empty_short_or_sample_secret_is_refused_and_not_shown(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFICATION_SECRET_KEY", secret)
+    monkeypatch.setenv("OTP_PEPPER", PEPPER)
+    (fault,) = faults()
+    assert fault.startswith("NOTIFICATION_SECRET_KEY")
+    assert "notifyctl init" in fault
+    assert not secret.strip(",") or secret not in fault
+
+
+def test_every_fault_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv("DATABASE_URL", "mysql://root:hunter2@host/db")
+    monkeypatch.setenv("HTTP_PORT", "0")
+    monkeypatch.setenv("OTP_SEND_RATE_LIMIT", "often")
+    found = faults()
+    assert {fault.split()[0] for fault in found} == {"DATABASE_URL", "HTTP_PORT", "OTP_SEND_RATE_LIMIT"}
+    assert "hunter2" not in " ".join(found)
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path(".env").write_text(f"{ENV_FILE}HTTP_PORT=8081\nHTTP_HOST=0.0.0.0\n")
+    monkeypatch.setenv("HTTP_PORT", "8082")
+    loaded = load_settings()
+    assert (loaded.http_port, loaded.http_host, loaded.http_docs) == (8082, "0.0.0.0", False)
+
+
+def test_an_env_file_that_was_named_and_is_not_there_is_refused() -> None:
+    assert faults(Path("other.env")) == [
+        "--env-file other.env: no such file; `notifyctl init --env-file other.env` writes one"
+    ]
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    Path(".env").write_text(ENV_FILE)
+    shown = repr(load_settings())
+    assert SECRET not in shown
+    assert PEPPER not in shown
+
+
+@pytest.mark.parametrize("text", ["3", "0/30m", "3/0m", "3/30", "3/30w", "-3/30m", "3/30m ", "٣/30m"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="COUNT/WINDOW"):
+        parse_rate(text)
+
+
+def test_a_rate_is_a_count_and_a_window() -> None:
+    assert parse_rate("3/30m") == (3, timedelta(minutes=30))
+
+
+def test_a_fresh_env_file_is_private_names_every_setting_once_and_is_valid() -> None:
+    environment.write_env_file(Path(".env"))
+    text = Path(".env").read_text()
+    assert stat.S_IMODE(os.stat(".env").st_mode) == 0o600
+    names = [
+        line.lstrip("#").partition("=")[0] for line in text.splitlines() if "=" in line and line[:2] != "# "
+    ]
+    assert sorted(names) == sorted(name.upper() for name in Settings.model_fields)
+    assert load_settings().model_dump() == load_settings(Path(".env")).model_dump()
+
+
+def test_the_defaults_in_a_fresh_env_file_are_those_in_force() -> None:
+    environment.write_env_file(Path(".env"))
+    bare = load_settings()
+    lines = Path(".env").read_text().splitlines()
+    Path(".env").write_text(
+        "\n".join(line[1:] if line[:2] not in ("# ", "##") and line[:1] == "#" else line for line in lines)
+    )
+    assert load_settings() == bare
+
+
+def test_two_fresh_env_files_have_different_secrets() -> None:
+    environment.write_env_file(Path("a.env"))
+    environment.write_env_file(Path("b.env"))
+    first, second = load_settings(Path("a.env")), load_settings(Path("b.env"))
+    secrets = {
+        *first.notification_secret_key,
+        *second.notification_secret_key,
+        *first.otp_pepper,
+        *second.otp_pepper,
+    }
+    assert len(secrets) == 4
+
+
+def test_an_env_file_that_exists_is_never_overwritten() -> None:
+    Path(".env").write_text("KEPT=1\n")
+    with pytest.raises(NotifyctlError, match=r"\.env exists already"):
+        environment.write_env_file(Path(".env"))
+    assert Path(".env").read_text() == "KEPT=1\n"
+
+
+def test_the_effective_settings_say_where_each_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(f"{ENV_FILE}HTTP_PORT=8081\nhttp_host=0.0.0.0\nEMAIL_SENDER=\n")
+    monkeypatch.setenv("HTTP_PORT", "nonsense")
+    found = {setting.name: (setting.value, setting.source) for setting in environment.effective(Path(".env"))}
+    assert list(found) == [name.upper() for name in Settings.model_fields]
+    assert found["HTTP_PORT"] == ("nonsense", "environment")
+    assert found["HTTP_HOST"] == ("0.0.0.0", ".env")
+    assert found["EMAIL_SENDER"] == ("", "default")
+    assert found["COMPLIANCE_EXPIRY_WINDOWS"] == ("30,14,7", "default")
+
+
+def test_the_effective_settings_show_no_secret_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(f"NOTIFICATION_SECRET_KEY={SECRET},{PEPPER}\nPOSTMARK_SERVER_TOKEN=token-1\n")
+    monkeypatch.setenv("STRIPE_API_URL", "https://user:hunter2@proxy.example:8443/v1")
+    found = {setting.name: setting.value for setting in environment.effective(Path(".env"))}
+    assert found["NOTIFICATION_SECRET_KEY"] == "set (2 keys)"
+    assert found["POSTMARK_SERVER_TOKEN"] == "set"
+    assert found["TWILIO_AUTH_TOKEN"] == "not set"
+    assert found["STRIPE_API_URL"] == "https://user:***@proxy.example:8443/v1"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://bob:hunter2@host/db", "postgresql://bob:***@host/db"),
+        ("postgresql://bob:hun@ter/2@host/db", "postgresql://bob:***@host/db"),
+        (
+            "postgresql://host/db?user=bob&password=hunter2&x=1",
+            "postgresql://host/db?user=bob&password=***&x=1",
+        ),
+        ("mysql://bob:hunter2@host/db", "mysql://bob:***@host/db"),
+        ("postgresql://host:5432/db", "postgresql://host:5432/db"),
+        ("sqlite:////var/lib/n.db", "sqlite:////var/lib/n.db"),
+    ],
+)
+def test_a_password_in_the_database_url_is_masked_also_when_the_url_is_wrong(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    found = {setting.name: setting.value for setting in environment.effective(Path(".env"))}
+    assert found["DATABASE_URL"] == shown
