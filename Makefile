@@ -1,28 +1,52 @@
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+CHECKS := check-format check-lint check-types check-layers check-docs
 
-.PHONY: demo test check format docs lock clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test check $(CHECKS) format docs pictures wheel lock clean
+
+help:  ## Says what each target does
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
+		printf '  make %-10s %s\n' "$$name" "$$what"; done
 
 demo: .venv/runtime  ## The main job, on SQLite and the local sandbox; ends by itself
 	@$(BIN)/notifyctl demo
 
 test: .venv/dev  ## The whole suite, on SQLite and on a real PostgreSQL
-	@$(BIN)/pytest
+	@$(BIN)/python -m pytest
 
-check: .venv/dev  ## Format, lint, types, import layers, generated docs
+check: $(CHECKS)  ## Format, lint, types, import layers, generated docs
+
+check-format: .venv/dev
 	$(BIN)/ruff format --check .
+
+check-lint: .venv/dev
 	$(BIN)/ruff check .
+
+check-types: .venv/dev
 	$(BIN)/mypy
+
+check-layers: .venv/dev
 	$(BIN)/lint-imports
+
+check-docs: .venv/dev
 	$(BIN)/python docs/generate.py --check
 
-format: .venv/dev
+format: .venv/dev  ## Formats the code, and mends what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: .venv/dev  ## Writes the generated pages under docs/
+docs: .venv/runtime  ## Writes the generated pages under docs/
 	$(BIN)/python docs/generate.py
+
+pictures: .venv/runtime  ## Takes the pictures in docs/images anew (the inbox needs Chromium)
+	$(BIN)/python docs/pictures.py
+
+wheel: .venv/runtime  ## Builds dist/notifyctl-*.whl
+	@rm -rf dist
+	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
 
 lock:  ## Pins every dependency with its hashes (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
@@ -32,16 +56,17 @@ lock:  ## Pins every dependency with its hashes (needs uv)
 		--group pyproject.toml:dev -o requirements-dev.lock
 
 .venv/runtime: requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing notifyctl into .venv (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "notifyctl needs Python 3.11 or newer, $(PYTHON) is %d.%d; say make PYTHON=python3.11" % sys.version_info[:2])'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	@echo "Installing notifyctl into .venv (once)" >&2
 	@$(PIP) install --quiet --require-hashes -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/dev: .venv/runtime requirements-dev.lock
-	@echo "Installing the tools of the test suite into .venv (once)"
+	@echo "Installing the tools of the test suite into .venv (once)" >&2
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
 
-clean:
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache
+clean:  ## Removes what was built and installed here
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

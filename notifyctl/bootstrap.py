@@ -28,9 +28,7 @@ class Runtime:
     def orchestrator(self) -> "NotificationOrchestrator":
         from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 
-        return NotificationOrchestrator(
-            settings=self.settings, keys=self.keys, plans=self.plans, clock=self.clock
-        )
+        return NotificationOrchestrator(settings=self.settings, keys=self.keys, plans=self.plans, clock=self.clock)
 
     def close(self) -> None:
         self.database.close()

@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     sms_enabled: bool = Field(True, description="false blocks every SMS with SMS_DISABLED.")
 
     stripe_api_key: SecretStr | None = Field(None, description="Stripe secret key, for replay and reconcile.")
-    stripe_webhook_secret: Secrets = Field((), description="Stripe webhook signing secrets, comma-separated while rolling.")
+    stripe_webhook_secret: Secrets = Field(
+        (), description="Stripe webhook signing secrets, comma-separated while rolling."
+    )
     stripe_api_url: str = Field("https://api.stripe.com", description="Base URL of Stripe's API.")
     stripe_livemode: bool = Field(True, description="Events of the other mode are ignored.")
 
@@ -63,7 +65,8 @@ class Settings(BaseSettings):
     notification_email_per_minute_limit: int = Field(60, ge=1, description="Emails a minute, over all workers.")
     notification_sms_per_minute_limit: int = Field(30, ge=1, description="SMS a minute, over all workers.")
     notification_secret_key: Secrets = Field(
-        ..., description="Seals sensitive contexts and keys hashes; comma-separated while rotating, the first encrypts."
+        ...,
+        description="Seals sensitive contexts and keys hashes; comma-separated while rotating, the first encrypts.",
     )
     otp_pepper: Secrets = Field(..., description="Keys the hashes of one-time codes; comma-separated while rotating.")
 

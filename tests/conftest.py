@@ -146,9 +146,7 @@ def shipped_templates() -> list[TemplateFile]:
 
 def seed_templates(runtime: Runtime) -> None:
     with runtime.database.transaction() as session:
-        catalogue.seed(
-            session, shipped_templates(), settings=runtime.settings, now=runtime.clock(), actor="test"
-        )
+        catalogue.seed(session, shipped_templates(), settings=runtime.settings, now=runtime.clock(), actor="test")
 
 
 Environment = Callable[..., dict[str, str]]

@@ -12,7 +12,12 @@ from notifyctl.store import audit, messages
 
 WELCOME = {"client_name": "Acme", "login_url": "https://cloud.example/login"}
 RESET = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/t0k3n", "valid_minutes": 60}
-REMINDER_SMS = {"item_name": "Trade licence", "item_reference": "TL-20", "expires_on": "2026-04-01", "days_left": 30}
+REMINDER_SMS = {
+    "item_name": "Trade licence",
+    "item_reference": "TL-20",
+    "expires_on": "2026-04-01",
+    "days_left": 30,
+}
 REMINDER = REMINDER_SMS | {"client_name": "Acme", "renew_url": "https://cloud.example/renew"}
 CODE = {"code": "493027", "valid_minutes": 10}
 SPIKE = {"summary": "Email is failing"}
@@ -60,5 +65,3 @@ def actions(runtime: Runtime, message_id: str) -> list[str]:
 
 def all_messages(session: Session) -> list[Any]:
     return list(messages.find(session, messages.Filter(), limit=100_000))
-
-

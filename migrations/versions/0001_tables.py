@@ -1,7 +1,7 @@
 """tables"""
 
-from alembic import op
 import sqlalchemy as sa
+from alembic import op
 from sqlalchemy.dialects import postgresql
 
 JSON_VALUE = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
@@ -179,16 +179,12 @@ def upgrade() -> None:
         sa.Column("client_id", sa.String(), nullable=True),
         sa.Column(
             "channel",
-            sa.Enum(
-                "EMAIL", "SMS", name="channel_known", native_enum=False, create_constraint=True, length=32
-            ),
+            sa.Enum("EMAIL", "SMS", name="channel_known", native_enum=False, create_constraint=True, length=32),
             nullable=False,
         ),
         sa.Column(
             "audience",
-            sa.Enum(
-                "CLIENT", "ADMIN", name="audience_known", native_enum=False, create_constraint=True, length=32
-            ),
+            sa.Enum("CLIENT", "ADMIN", name="audience_known", native_enum=False, create_constraint=True, length=32),
             nullable=False,
         ),
         sa.Column("template_key", sa.String(), nullable=False),
@@ -301,9 +297,7 @@ def upgrade() -> None:
         "notification_outbound_limits",
         sa.Column(
             "channel",
-            sa.Enum(
-                "EMAIL", "SMS", name="channel_known", native_enum=False, create_constraint=True, length=32
-            ),
+            sa.Enum("EMAIL", "SMS", name="channel_known", native_enum=False, create_constraint=True, length=32),
             nullable=False,
         ),
         sa.Column("per_minute_limit", sa.Integer(), nullable=False),
@@ -316,16 +310,12 @@ def upgrade() -> None:
         sa.Column("template_key", sa.String(), nullable=False),
         sa.Column(
             "channel",
-            sa.Enum(
-                "EMAIL", "SMS", name="channel_known", native_enum=False, create_constraint=True, length=32
-            ),
+            sa.Enum("EMAIL", "SMS", name="channel_known", native_enum=False, create_constraint=True, length=32),
             nullable=False,
         ),
         sa.Column(
             "audience",
-            sa.Enum(
-                "CLIENT", "ADMIN", name="audience_known", native_enum=False, create_constraint=True, length=32
-            ),
+            sa.Enum("CLIENT", "ADMIN", name="audience_known", native_enum=False, create_constraint=True, length=32),
             nullable=False,
         ),
         sa.Column(
@@ -352,9 +342,7 @@ def upgrade() -> None:
         sa.Column("expires_after_seconds", sa.Integer(), nullable=True),
         sa.Column(
             "on_doubt",
-            sa.Enum(
-                "RESEND", "HOLD", name="ondoubt_known", native_enum=False, create_constraint=True, length=32
-            ),
+            sa.Enum("RESEND", "HOLD", name="ondoubt_known", native_enum=False, create_constraint=True, length=32),
             nullable=False,
         ),
         sa.Column("audit_sent", sa.String(), nullable=True),
@@ -437,9 +425,7 @@ def upgrade() -> None:
         "suppression",
         sa.Column(
             "channel",
-            sa.Enum(
-                "EMAIL", "SMS", name="channel_known", native_enum=False, create_constraint=True, length=32
-            ),
+            sa.Enum("EMAIL", "SMS", name="channel_known", native_enum=False, create_constraint=True, length=32),
             nullable=False,
         ),
         sa.Column("recipient_hash", sa.String(), nullable=False),
@@ -463,7 +449,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("channel", "recipient_hash"),
     )
-    op.create_index("ix_suppression_address", "suppression", ["channel", "address"], unique=False)
     op.create_table(
         "worker_heartbeat",
         sa.Column("worker", sa.String(), nullable=False),
@@ -546,9 +531,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_stripe_subscription_client_id", "stripe_subscription", ["client_id"], unique=False)
-    op.create_index(
-        "ix_stripe_subscription_customer_id", "stripe_subscription", ["customer_id"], unique=False
-    )
+    op.create_index("ix_stripe_subscription_customer_id", "stripe_subscription", ["customer_id"], unique=False)
 
     if op.get_bind().dialect.name == "postgresql":
         op.execute(
@@ -572,7 +555,6 @@ def downgrade() -> None:
     op.drop_index("ix_compliance_item_expires_on", "compliance_item")
     op.drop_table("compliance_item")
     op.drop_table("worker_heartbeat")
-    op.drop_index("ix_suppression_address", "suppression")
     op.drop_table("suppression")
     op.drop_table("stripe_event")
     op.drop_index("ix_otp_challenge_phone_hash", "otp_challenge")

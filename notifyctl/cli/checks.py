@@ -42,9 +42,7 @@ def database_file_mode(installation: Installation) -> Finding:
 
 def email(installation: Installation) -> Finding:
     settings = installation.settings
-    missing = _missing(
-        POSTMARK_SERVER_TOKEN=settings.postmark_server_token, EMAIL_SENDER=settings.email_sender
-    )
+    missing = _missing(POSTMARK_SERVER_TOKEN=settings.postmark_server_token, EMAIL_SENDER=settings.email_sender)
     if missing:
         return Finding(Status.FAIL, f"no email can be sent: {missing} not set", f"set {missing}")
     for name, value in (("EMAIL_SENDER", settings.email_sender), ("EMAIL_REPLY_TO", settings.email_reply_to)):
@@ -64,9 +62,7 @@ def sms(installation: Installation) -> Finding:
         **{"TWILIO_MESSAGING_SERVICE_SID or TWILIO_FROM_NUMBER": sender},
     )
     if missing:
-        return Finding(
-            Status.FAIL, f"no SMS can be sent: {missing} not set", f"set {missing}, or SMS_ENABLED=false"
-        )
+        return Finding(Status.FAIL, f"no SMS can be sent: {missing} not set", f"set {missing}, or SMS_ENABLED=false")
     return Finding()
 
 
@@ -156,9 +152,7 @@ def templates(installation: Installation) -> Finding:
     files = catalogue.load(catalogue.templates_dir())
     with installation.database.read() as session:
         changes = catalogue.diff(session, files, settings=installation.settings)
-    drifted = [
-        change.template_key for change in changes if change.status is not catalogue.SeedStatus.UNCHANGED
-    ]
+    drifted = [change.template_key for change in changes if change.status is not catalogue.SeedStatus.UNCHANGED]
     if drifted:
         return Finding(
             Status.WARN,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,10 +29,10 @@ COLUMNS = (
     "timezone",
     "stripe_customer_id",
 )
+TABLE_COLUMNS = COLUMNS[:-2]
+"""What fits a terminal."""
 STYLES = {"COMPLETED": "green", "FAILED": "bold red", "past_due": "yellow", "unpaid": "red"}
 CHUNK = 5_000
-OTHERS_TURN_SECONDS = 0.1
-"""SQLite's lock has no queue: who waits looks again every 0.1 s, and would starve beside a busy writer."""
 FAULTS_SHOWN = 50
 
 
@@ -79,7 +78,7 @@ def list_clients(
     limit: options.Limit = 100,
     form: options.Format = options.OutputFormat.TABLE,
 ) -> None:
-    """List clients in the order of their ids."""
+    """List clients in the order of their ids. A table leaves out time zone and Stripe customer."""
     from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
     from notifyctl.store import clients
 
@@ -93,7 +92,8 @@ def list_clients(
             provisioning=ProvisioningStatus(provisioning) if provisioning else None,
             subscription=SubscriptionStatus(subscription) if subscription else None,
         )
-    output.rows((_row(client) for client in found), form, columns=COLUMNS, styles=STYLES)
+    columns = TABLE_COLUMNS if form is options.OutputFormat.TABLE else COLUMNS
+    output.rows((_row(client) for client in found), form, columns=columns, styles=STYLES)
     if len(found) == limit:
         output.say(f"{limit} rows; there may be more: go on with --after {found[-1].id}")
 
@@ -107,9 +107,7 @@ def show(client_id: ClientId, form: options.Format = options.OutputFormat.TABLE)
     with options.runtime() as runtime, runtime.database.read() as session:
         client = clients.get(session, client_id)
         if client is None:
-            raise NotFound(
-                f"there is no client {client_id!r}; `notifyctl clients list` shows those there are"
-            )
+            raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
         plan = runtime.plans.plans.get(client.plan or "")
         fields = _row(client) | {
             "locale": client.locale,
@@ -207,14 +205,10 @@ def erase(
     with options.runtime() as runtime:
         with runtime.database.read() as session:
             if clients.get(session, client_id) is None:
-                raise NotFound(
-                    f"there is no client {client_id!r}; `notifyctl clients list` shows those there are"
-                )
+                raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
         options.confirm(f"Erase the personal data of client {client_id!r} for good?", yes)
         with runtime.database.transaction() as session:
-            erased = erase_client(
-                session, runtime.keys, client_id, actor=options.actor(), now=runtime.clock()
-            )
+            erased = erase_client(session, runtime.keys, client_id, actor=options.actor(), now=runtime.clock())
     output.document(asdict(erased), form)
     if erased.messages_in_flight:
         output.say(
@@ -230,21 +224,14 @@ def _fields(runtime: "Runtime") -> "ClientFields":
 
 
 def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> "Written":
-    """A transaction for each chunk: one for all would keep every sender waiting for a large file."""
+    """All of the file in one transaction: a file is never half imported, also when this process is killed."""
     from notifyctl.orchestrator.clients import Written, set_clients
 
     chunks = [changes[start : start + CHUNK] for start in range(0, len(changes), CHUNK)]
-    written, done = Written(), 0
-    try:
+    written = Written()
+    with runtime.database.transaction() as session:
         for chunk in output.track(chunks, "Writing", len(chunks)):
-            with runtime.database.transaction() as session:
-                written += set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
-            done += len(chunk)
-            if runtime.database.is_sqlite:
-                sleep(OTHERS_TURN_SECONDS)
-    finally:
-        if done < len(changes):
-            output.say(f"{done} of {len(changes)} clients were written; import the file again for the rest.")
+            written += set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
     return written
 
 
@@ -269,6 +256,4 @@ def _refuse(faults: Sequence["Fault"], file: str) -> None:
         output.say(f"{file} line {fault.line}, {fault.text}")
     if len(faults) > FAULTS_SHOWN:
         output.say(f"… and {len(faults) - FAULTS_SHOWN} more")
-    raise InvalidInput(
-        f"{file} has {len(faults)} faults; nothing was imported, mend them and import it again"
-    )
+    raise InvalidInput(f"{file} has {len(faults)} faults; nothing was imported, mend them and import it again")

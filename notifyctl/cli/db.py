@@ -19,9 +19,7 @@ def upgrade() -> None:
     if before.revision == after.revision:
         output.say(f"{runtime.database} is up to date at revision {after.revision}.")
     else:
-        output.say(
-            f"{runtime.database} upgraded from {before.revision or 'empty'} to revision {after.revision}."
-        )
+        output.say(f"{runtime.database} upgraded from {before.revision or 'empty'} to revision {after.revision}.")
 
 
 @app.command()

@@ -65,7 +65,9 @@ def demo(
             if stay:
                 _stay(runtime, sandbox.url, Path(folder))
     if not stay:
-        output.say("\nNothing of it is kept. `notifyctl demo --stay` keeps the inbox open; README.md goes on from here.")
+        output.say(
+            "\nNothing of it is kept. `notifyctl demo --stay` keeps the inbox open; README.md goes on from here."
+        )
 
 
 @contextmanager
@@ -136,7 +138,12 @@ def _send_mix(runtime: "Runtime") -> str:
         if request.client_id == "fjord" and isinstance(decision, Queued):
             watched = watched or decision.message_id
         rows.append(_decision_row(what, request, decision))
-    output.rows(rows, options.OutputFormat.TABLE, columns=("what", "template", "to", "decision", "why"), styles=_STYLES)
+    output.rows(
+        rows,
+        options.OutputFormat.TABLE,
+        columns=("what", "template", "to", "decision", "why"),
+        styles=_STYLES,
+    )
     return watched
 
 
@@ -169,7 +176,12 @@ def _mix() -> Iterator[tuple[str, "SendRequest"]]:
         return ask("WELCOME_EMAIL", client, {"client_name": name, "login_url": f"https://cloud.example/{client}"})
 
     def reminder(template: str, client: str) -> SendRequest:
-        context = {"item_name": "Trade licence", "item_reference": "TL-20", "expires_on": "2027-01-15", "days_left": 30}
+        context = {
+            "item_name": "Trade licence",
+            "item_reference": "TL-20",
+            "expires_on": "2027-01-15",
+            "days_left": 30,
+        }
         if template == "COMPLIANCE_EXPIRY_REMINDER":
             context |= {"client_name": client.capitalize(), "renew_url": "https://cloud.example/renew/TL-20"}
         return ask(template, client, context)
@@ -196,7 +208,10 @@ def _mix() -> Iterator[tuple[str, "SendRequest"]]:
     yield "a one-time code", code("+4915112345678")
     yield "not a number", code("0800-CALL-ME")
     yield "a country not served", code("+33612345678")
-    yield "a template switched off", ask("OPS_ALERT_SMS", None, {"summary": "Email is failing"}, recipient="+12025550143")
+    yield (
+        "a template switched off",
+        ask("OPS_ALERT_SMS", None, {"summary": "Email is failing"}, recipient="+12025550143"),
+    )
 
 
 def _deliver(runtime: "Runtime", clock: _Clock) -> None:
@@ -235,7 +250,12 @@ def _send_to_the_suppressed(runtime: "Runtime") -> None:
     with runtime.database.transaction() as session:
         decision = runtime.orchestrator.send(session, request)
     row = _decision_row("the dead mailbox again", request, decision)
-    output.rows([row], options.OutputFormat.TABLE, columns=("what", "template", "to", "decision", "why"), styles=_STYLES)
+    output.rows(
+        [row],
+        options.OutputFormat.TABLE,
+        columns=("what", "template", "to", "decision", "why"),
+        styles=_STYLES,
+    )
 
 
 def _show(runtime: "Runtime", sandbox: "Sandbox", watched: str) -> None:

@@ -29,6 +29,10 @@ class Installation:
     def database(self) -> Database:
         return Database(self.settings.database_url)
 
+    def close(self) -> None:
+        if "database" in self.__dict__:
+            self.database.close()
+
     @property
     def database_file(self) -> Path | None:
         """None on PostgreSQL."""

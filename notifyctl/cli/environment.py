@@ -53,9 +53,7 @@ def write_env_file(path: Path) -> None:
             f"{path} exists already and is left as it is; give another name with --env-file"
         ) from error
     except OSError as error:
-        raise NotifyctlError(
-            f"{path} cannot be written: {error.strerror}; give another --env-file"
-        ) from error
+        raise NotifyctlError(f"{path} cannot be written: {error.strerror}; give another --env-file") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -104,11 +102,7 @@ def _env_text() -> str:
         if chosen:
             lines += ["", f"## {title}"]
         for name, field in chosen:
-            value = (
-                f"{name}={secrets.token_hex(SECRET_BYTES)}"
-                if name in FRESH
-                else f"#{name}={default_text(field)}"
-            )
+            value = f"{name}={secrets.token_hex(SECRET_BYTES)}" if name in FRESH else f"#{name}={default_text(field)}"
             lines += ["", f"# {field.description}", value]
     return "\n".join(lines) + "\n"
 

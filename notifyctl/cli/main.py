@@ -107,21 +107,10 @@ def _explain(error: Exception) -> int:
             # The reader of our pipe has gone (`| head`): nobody is left to tell, not at the exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.DONE
-    if _is_database_failure(error):
-        cause = getattr(error, "orig", error)
-        return _complain(f"the database cannot be used: {cause}; check DATABASE_URL", ExitCode.DATABASE)
     return _complain(
         f"unexpected {type(error).__name__}: {error}; run it as `notifyctl --debug …` for the traceback",
         ExitCode.FAILED,
     )
-
-
-def _is_database_failure(error: Exception) -> bool:
-    """Of the driver, from where nobody translated it: a file that is no database, a server that went away."""
-    exc: Any = sys.modules.get("sqlalchemy.exc")
-    if exc is None or not isinstance(error, exc.DatabaseError):
-        return False
-    return not isinstance(error, (exc.IntegrityError, exc.ProgrammingError, exc.DataError))
 
 
 def _usage(error: TyperException) -> int:

@@ -89,7 +89,11 @@ def print_explanation(message: Any, found: "Explanation") -> None:
     console.print(found.sentence, markup=False)
     if found.verdicts:
         console.print("\nGates at acceptance")
-        marks = {"passed": "[green]ok[/green]", "refused": "[bold red]no[/bold red]", "not asked": "[dim]--[/dim]"}
+        marks = {
+            "passed": "[green]ok[/green]",
+            "refused": "[bold red]no[/bold red]",
+            "not asked": "[dim]--[/dim]",
+        }
         for verdict in found.verdicts:
             console.print(f"  {marks[verdict.outcome]}  {verdict.gate:<26}", end="")
             console.print(verdict.detail, markup=False)
@@ -134,7 +138,14 @@ def retry(
     with options.runtime() as runtime:
         now = runtime.clock()
         wanted = _filter(
-            runtime, ids=ids, status=status, reason=reason, template=template, client=client, since=since, until=until
+            runtime,
+            ids=ids,
+            status=status,
+            reason=reason,
+            template=template,
+            client=client,
+            since=since,
+            until=until,
         )
         with runtime.database.read() as session:
             _require_known(session, ids)
@@ -144,7 +155,7 @@ def retry(
             output.say(f"{len(refused)} will not be sent again: {why}.")
         if not chosen:
             raise NotFound("No failed message that matches can be sent again")
-        output.confirm(f"Send {_messages(len(chosen))} again?", yes=yes)
+        options.confirm(f"Send {_messages(len(chosen))} again?", yes)
         with runtime.database.transaction() as session:
             moved = messages.requeue(session, chosen, now=now)
             entries = [
@@ -186,7 +197,7 @@ def cancel(
         waiting = sum(counts.get(status, 0) for status in WAITING)
         if not waiting:
             raise NotFound("No waiting message matches; only waiting ones can be canceled")
-        output.confirm(f"Cancel {_messages(waiting)}?", yes=yes)
+        options.confirm(f"Cancel {_messages(waiting)}?", yes)
         with runtime.database.transaction() as session:
             moved = messages.cancel(session, wanted, now=now)
             entries = [

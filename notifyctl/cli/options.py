@@ -44,9 +44,7 @@ class ChannelName(StrEnum):
     SMS = "SMS"
 
 
-Format = Annotated[
-    OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)
-]
+Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most this many rows.")]
 Channel = Annotated[ChannelName, typer.Argument(case_sensitive=False, help="EMAIL or SMS.")]
@@ -108,9 +106,7 @@ def read_input(name: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
-        raise InvalidInput(
-            f"{name} cannot be read: {error.strerror}; give another file, or - for stdin"
-        ) from error
+        raise InvalidInput(f"{name} cannot be read: {error.strerror}; give another file, or - for stdin") from error
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -121,9 +117,7 @@ def parse_duration(text: str) -> timedelta:
     """`90s`, `15m`, `2h`, `7d`, `1w`; a century at most. Raises InvalidInput."""
     number, unit = text[:-1], text[-1:]
     if not number.isascii() or not number.isdigit() or unit not in _UNITS:
-        raise InvalidInput(
-            f"{text!r} is not a duration; write a number and a unit, as 90s, 15m, 2h, 7d or 1w"
-        )
+        raise InvalidInput(f"{text!r} is not a duration; write a number and a unit, as 90s, 15m, 2h, 7d or 1w")
     seconds = int(number[:20]) * _UNITS[unit]
     if seconds > _LONGEST.total_seconds():
         raise InvalidInput(f"{text!r} is longer than {_LONGEST.days} days; write a shorter duration")

@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from notifyctl.cli.options import OutputFormat
-from notifyctl.errors import InvalidInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,14 +168,3 @@ def _rich_table(found: Iterable[Row], columns: Sequence[str], styles: Mapping[st
         cells = [one_line(_flat(row.get(column))) for column in columns]
         table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in cells))
     console().print(table)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Raises InvalidInput when nobody can be asked, and Abort when the answer is no."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise InvalidInput(f"{question} Nobody is there to answer; say --yes to go on")
-    import typer
-
-    typer.confirm(question, abort=True, err=True)

@@ -1,5 +1,6 @@
 """`notifyctl init`, `config` and `doctor`: setting up an installation and looking after it."""
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from notifyctl.cli import options, output
 from notifyctl.errors import ConfigurationError, NotifyctlError
 
 if TYPE_CHECKING:
-    from notifyctl.cli.doctor import Examined
+    from notifyctl.cli.doctor import Examined, Installation
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -49,9 +50,7 @@ def config(form: options.Format = options.OutputFormat.TABLE) -> None:
 
 
 def doctor(
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Mend what is safe to mend: the modes of files. Audited.")
-    ] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend: the modes of files. Audited.")] = False,
     form: options.Format = options.OutputFormat.TABLE,
 ) -> None:
     """Check this installation: what is wrong, and how to mend it. Exit 1 if anything fails."""
@@ -65,20 +64,25 @@ def doctor(
 
 def _examine(*, fix: bool) -> "list[Examined]":
     from notifyctl.cli import checks
-    from notifyctl.cli.doctor import Examined, Finding, Installation, Status, examine, mend
+    from notifyctl.cli.doctor import Examined, Finding, Installation, Status, examine
 
     try:
         settings = options.settings()
     except ConfigurationError as error:
-        remedy = (
-            "correct it in the environment or the .env file; `notifyctl config` shows where it comes from"
-        )
+        remedy = "correct it; `notifyctl config` shows where it comes from"
         return [Examined("settings", Finding(Status.FAIL, fault, remedy)) for fault in error.faults]
-    installation = Installation(settings, options.env_file())
-    found = list(examine(installation, offline=checks.OFFLINE, schema=checks.SCHEMA, stored=checks.STORED))
-    if fix and any(item.check in ("database", "schema") and item.finding.status != "ok" for item in found):
-        output.say("Nothing was mended: what is done is audited, and the database cannot be used.")
-    elif fix:
-        now = installation.database.clock()
-        found = [mend(installation, item, actor=options.actor(), now=now) for item in found]
+    with closing(Installation(settings, options.env_file())) as installation:
+        found = list(examine(installation, offline=checks.OFFLINE, schema=checks.SCHEMA, stored=checks.STORED))
+        if fix:
+            found = _mend(installation, found)
     return [Examined("settings", Finding()), *found]
+
+
+def _mend(installation: "Installation", found: "list[Examined]") -> "list[Examined]":
+    from notifyctl.cli.doctor import mend
+
+    if any(item.check in ("database", "schema") and item.finding.status != "ok" for item in found):
+        output.say("Nothing was mended: what is done is audited, and the database cannot be used.")
+        return found
+    now = installation.database.clock()
+    return [mend(installation, item, actor=options.actor(), now=now) for item in found]

@@ -50,9 +50,7 @@ def list_suppressions(
             channel=Channel(channel) if channel else None,
             reason=SuppressionReason(reason) if reason else None,
         )
-    rows = (
-        {**row._mapping, "address": row.address if reveal else mask(row.address) or None} for row in found
-    )
+    rows = ({**row._mapping, "address": row.address if reveal else mask(row.address) or None} for row in found)
     output.rows(rows, form, columns=COLUMNS)
     if len(found) == limit:
         output.say(f"{limit} rows; there may be more: raise --limit")
@@ -95,9 +93,7 @@ def remove(channel: options.Channel, address: Address) -> None:
         with runtime.database.transaction() as session:
             lifted = lift(session, runtime.keys, kind, normal, actor=options.actor(), now=runtime.clock())
     if lifted is None:
-        raise NotFound(
-            f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is"
-        )
+        raise NotFound(f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is")
     output.say(f"{kind} {normal} is no longer suppressed ({lifted.reason} by {lifted.source}).")
 
 

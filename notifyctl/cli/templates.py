@@ -41,13 +41,9 @@ def seed(directory: Directory = None, form: options.Format = options.OutputForma
     files = _files(directory)
     refuse_errors(files)
     with options.runtime() as runtime, runtime.database.transaction() as session:
-        changes = catalogue.seed(
-            session, files, settings=runtime.settings, now=runtime.clock(), actor=options.actor()
-        )
+        changes = catalogue.seed(session, files, settings=runtime.settings, now=runtime.clock(), actor=options.actor())
     _show_changes(changes, form)
-    output.say(
-        f"{len(changes)} templates, {sum(change.status != 'UNCHANGED' for change in changes)} changed."
-    )
+    output.say(f"{len(changes)} templates, {sum(change.status != 'UNCHANGED' for change in changes)} changed.")
 
 
 @app.command("list")
@@ -83,9 +79,7 @@ def show(
     flags = _flags(template) if is_current else {"template_key": key, "version": wanted, **row.flags}
     content = {name: getattr(row, name) for name in CONTENT}
     if form is options.OutputFormat.TABLE and row.html_body:
-        content["html_body"] = (
-            f"{len(row.html_body)} characters, see `notifyctl templates render {key} --html`"
-        )
+        content["html_body"] = f"{len(row.html_body)} characters, see `notifyctl templates render {key} --html`"
     output.document(flags | content | {"versions": sorted(history)}, form)
 
 
@@ -103,12 +97,8 @@ def render(
     html: Annotated[bool, typer.Option("--html", help="The HTML part alone.")] = False,
     text: Annotated[bool, typer.Option("--text", help="The text part alone.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.", dir_okay=False)] = None,
-    stored: Annotated[
-        bool, typer.Option("--stored", help="As it is in the store, not in the files.")
-    ] = False,
-    version: Annotated[
-        int | None, typer.Option("--version", min=1, help="An earlier stored version.")
-    ] = None,
+    stored: Annotated[bool, typer.Option("--stored", help="As it is in the store, not in the files.")] = False,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="An earlier stored version.")] = None,
     directory: Directory = None,
 ) -> None:
     """Show what a message would say, with the example's values unless told otherwise. Sends nothing."""
@@ -129,9 +119,7 @@ def render(
 
 @app.command()
 def lint(
-    keys: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY]...", help="Only these templates.")
-    ] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Only these templates.")] = None,
     directory: Directory = None,
     form: options.Format = options.OutputFormat.TABLE,
 ) -> None:
@@ -184,9 +172,7 @@ def disable(key: Key) -> None:
 @app.command()
 def matrix(
     write: Annotated[bool, typer.Option("--write", help="Write the page instead of printing it.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit 1 when the page is stale; write nothing.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit 1 when the page is stale; write nothing.")] = False,
     page: Annotated[
         Path | None,
         typer.Option("--file", help="The page; docs/NOTIFICATION_TEMPLATE_MATRIX.md if not given."),
@@ -229,9 +215,7 @@ def _show_changes(changes: "Iterable[SeedChange]", form: options.OutputFormat) -
 def _flags(template: "Template") -> dict[str, Any]:
     from dataclasses import fields
 
-    return {
-        field.name: getattr(template, field.name) for field in fields(template) if field.name != "variables"
-    }
+    return {field.name: getattr(template, field.name) for field in fields(template) if field.name != "variables"}
 
 
 _Rendered = tuple["TemplateSource", "Mapping[str, Variable]", dict[str, Any]]

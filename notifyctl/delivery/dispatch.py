@@ -28,7 +28,7 @@ from notifyctl.orchestrator.render import Renderer
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
-from notifyctl.store import audit, outbox, templates
+from notifyctl.store import audit, facts, outbox, templates
 from notifyctl.store.database import Database
 
 LEASE = timedelta(seconds=90)
@@ -137,11 +137,12 @@ class Dispatcher:
         if not due:
             return []
         known = templates.by_key(session, {message.template_key for message in due})
+        suppressed = self._suppressed(session, due)
         claimed: list[_Claimed] = []
         refused: list[Outcome] = []
         for message in due:
             template = known[message.template_key]
-            refusal = self._refusal(message, template, now)
+            refusal = self._refusal(message, template, suppressed.get(message.id), now)
             if refusal is None:
                 claimed.append(_Claimed(message, template))
             else:
@@ -162,7 +163,14 @@ class Dispatcher:
                 self._sources |= templates.sources(session, missing)
         return claimed
 
-    def _refusal(self, message: Any, template: Template, now: datetime) -> Outcome | None:
+    def _suppressed(self, session: Session, due: Sequence[Any]) -> dict[str, str]:
+        """Message id -> reason. Asked under every secret key: the suppression may be older than the message's hash."""
+        hashes = {message.id: self._keys.recipient_hashes(self.channel, message.recipient) for message in due}
+        found = facts.suppressed(session, {key for keys in hashes.values() for key in keys})
+        reasons = {key: reason for (channel, key), reason in found.items() if channel == self.channel}
+        return {message_id: reasons[key] for message_id, keys in hashes.items() for key in keys if key in reasons}
+
+    def _refusal(self, message: Any, template: Template, suppressed: str | None, now: datetime) -> Outcome | None:
         if message.expires_at is not None and message.expires_at <= now:
             detail = "its send-by time had passed before it could be sent"
             return outcomes.of_refusal(message, MessageStatus.EXPIRED, None, detail, actor=self._owner, now=now)
@@ -174,7 +182,7 @@ class Dispatcher:
                 client=client,
                 sms_enabled=self._sms_enabled,
                 plan_has_feature=plan_has_feature(self._plans, client, template),
-                suppressed=message.suppressed,
+                suppressed=suppressed,
             )
         )
         if verdict is None:

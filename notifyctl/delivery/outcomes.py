@@ -85,7 +85,11 @@ def _row(attempt: Attempt, result: SendResult, now: datetime) -> dict[str, Any]:
     }
     match result:
         case Accepted():
-            row |= {"status": MessageStatus.SENT, "sent_at": now, "provider_message_id": result.provider_message_id}
+            row |= {
+                "status": MessageStatus.SENT,
+                "sent_at": now,
+                "provider_message_id": result.provider_message_id,
+            }
         case Rejected():
             row |= _failed(result.reason, now)
         case Unavailable():
@@ -143,5 +147,10 @@ def _entry(
     action: AuditAction, attempt: Attempt, details: Mapping[str, Any], actor: str, now: datetime
 ) -> dict[str, Any]:
     return audit.entry(
-        action, actor=actor, now=now, client_id=attempt.client_id, message_id=attempt.message_id, details=details
+        action,
+        actor=actor,
+        now=now,
+        client_id=attempt.client_id,
+        message_id=attempt.message_id,
+        details=details,
     )

@@ -53,9 +53,7 @@ class AuditAction(StrEnum):
 class AuditLog(SQLModel, table=True):
     __tablename__ = "audit_log"
 
-    id: int | None = Field(
-        default=None, sa_column=Column(ROW_NUMBER, primary_key=True, autoincrement=True)
-    )
+    id: int | None = Field(default=None, sa_column=Column(ROW_NUMBER, primary_key=True, autoincrement=True))
     action: AuditAction = Field(sa_column=enum_column(AuditAction))
     actor: str
     client_id: str | None = None
@@ -69,9 +67,7 @@ class AuditSeal(SQLModel, table=True):
 
     __tablename__ = "audit_seal"
 
-    id: int | None = Field(
-        default=None, sa_column=Column(ROW_NUMBER, primary_key=True, autoincrement=True)
-    )
+    id: int | None = Field(default=None, sa_column=Column(ROW_NUMBER, primary_key=True, autoincrement=True))
     first_audit_id: int = Field(sa_column=Column(ROW_NUMBER, nullable=False))
     last_audit_id: int = Field(sa_column=Column(ROW_NUMBER, nullable=False))
     row_count: int

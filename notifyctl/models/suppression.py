@@ -3,7 +3,6 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column
@@ -22,7 +21,6 @@ class Suppression(SQLModel, table=True):
     """Found by the keyed hash, so that it outlives the erasure of the address itself."""
 
     __tablename__ = "suppression"
-    __table_args__ = (Index("ix_suppression_address", "channel", "address"),)
 
     channel: Channel = Field(sa_column=enum_column(Channel, primary_key=True))
     recipient_hash: str = Field(primary_key=True)

@@ -73,21 +73,16 @@ def normal_phone(text: str, default_region: str | None = None) -> str:
         )
     if not written.startswith("+") and not default_region:
         raise InvalidInput(
-            f"phone number {_shown(text)} has no country code;"
-            " write it as +491701234567, or set OTP_DEFAULT_REGION"
+            f"phone number {_shown(text)} has no country code; write it as +491701234567, or set OTP_DEFAULT_REGION"
         )
     try:
         number = phonenumbers.parse(written, default_region and default_region.upper())
     except phonenumbers.NumberParseException as error:
-        raise InvalidInput(
-            f"phone number {_shown(text)} is not valid ({_cause(error)}); correct it"
-        ) from error
+        raise InvalidInput(f"phone number {_shown(text)} is not valid ({_cause(error)}); correct it") from error
     possible = phonenumbers.is_possible_number_with_reason(number)
     # A local number, without its area code, reaches nobody from here.
     if possible != phonenumbers.ValidationResult.IS_POSSIBLE:
-        raise InvalidInput(
-            f"phone number {_shown(text)} is too short or too long for its country; correct it"
-        )
+        raise InvalidInput(f"phone number {_shown(text)} is too short or too long for its country; correct it")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
@@ -103,9 +98,7 @@ def region_of(phone: str) -> str | None:
     try:
         return phonenumbers.region_code_for_number(phonenumbers.parse(phone))
     except phonenumbers.NumberParseException as error:
-        raise InvalidInput(
-            f"phone number {_shown(phone)} is not valid ({_cause(error)}); correct it"
-        ) from error
+        raise InvalidInput(f"phone number {_shown(phone)} is not valid ({_cause(error)}); correct it") from error
 
 
 def normal_address(channel: str, text: str, default_region: str | None = None) -> str:

@@ -58,9 +58,7 @@ def seed(
     for file, change in zip(files, changes, strict=True):
         if change.status is not SeedStatus.UNCHANGED:
             _save(session, _wanted(file, settings), stored.get(file.template_key), change, now)
-            audit.write(
-                session, AuditAction.TEMPLATE_SEEDED, actor=actor, now=now, details=change.audit_details()
-            )
+            audit.write(session, AuditAction.TEMPLATE_SEEDED, actor=actor, now=now, details=change.audit_details())
     return changes
 
 
@@ -80,9 +78,7 @@ def diff(session: Session, files: Sequence[TemplateFile], *, settings: Settings)
 def set_enabled(session: Session, template_key: str, enabled: bool, *, now: datetime, actor: str) -> bool:
     """An operator's word, which seeding respects. False when it was so already. Raises NotFound."""
     if not templates.by_key(session, [template_key]):
-        raise NotFound(
-            f"There is no template {template_key!r}; `notifyctl templates list` shows those there are"
-        )
+        raise NotFound(f"There is no template {template_key!r}; `notifyctl templates list` shows those there are")
     changed = templates.set_enabled(session, template_key, enabled, now)
     if changed:
         event = "template_enabled" if enabled else "template_disabled"
@@ -131,9 +127,7 @@ def _found(template: NotificationTemplate, version: NotificationTemplateVersion)
     )
 
 
-def _save(
-    session: Session, wanted: dict[str, Any], before: _Stored | None, change: SeedChange, now: datetime
-) -> None:
+def _save(session: Session, wanted: dict[str, Any], before: _Stored | None, change: SeedChange, now: datetime) -> None:
     key = change.template_key
     content = {name: wanted[name] for name in _CONTENT}
     flags = {name: value for name, value in wanted.items() if name not in content and name != "template_key"}

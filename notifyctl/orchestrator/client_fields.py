@@ -95,9 +95,7 @@ class ClientFields:
     def _plan(self, text: str) -> str:
         if text not in self._plans.plans:
             known = ", ".join(sorted(self._plans.plans))
-            raise InvalidInput(
-                f"plan {text!r} is not in the plan registry ({self._plans.source}); known: {known}"
-            )
+            raise InvalidInput(f"plan {text!r} is not in the plan registry ({self._plans.source}); known: {known}")
         return text
 
 
@@ -113,7 +111,7 @@ def _text(text: str) -> str:
     if len(text) > MAX_LENGTH:
         raise InvalidInput(f"{text[:40]!r}… has {len(text)} characters; at most {MAX_LENGTH} are kept")
     if _CONTROL.search(text):
-        raise InvalidInput(f"{text!r} has a line break or another control character; take it out")
+        raise InvalidInput(f"{text!r} has a line break or another character that cannot be kept; take it out")
     return text
 
 
@@ -136,6 +134,4 @@ def _timezone(text: str) -> str:
     try:
         return ZoneInfo(text).key
     except (OSError, ValueError, KeyError) as error:
-        raise InvalidInput(
-            f"time zone {text!r} is not known; write an IANA name such as Europe/Berlin"
-        ) from error
+        raise InvalidInput(f"time zone {text!r} is not known; write an IANA name such as Europe/Berlin") from error

@@ -78,20 +78,16 @@ def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str
 
 def conflicts(session: Session, changes: Sequence[ClientChange]) -> dict[str, str]:
     """Client id -> why it cannot be written, as the store stands now."""
-    erased = store.erased(session, [change.id for change in changes])
-    customers = {change.id: change.values.get("stripe_customer_id") for change in changes}
-    holders = store.holders_of_stripe_customers(
-        session, [str(found) for found in customers.values() if found]
-    )
-    problems = {
-        client_id: f"stripe_customer_id {customer!r} is client {holders[str(customer)]!r}'s; clear it there"
-        for client_id, customer in customers.items()
-        if customer and holders.get(str(customer), client_id) != client_id
-    }
-    return problems | {
-        client_id: f"client {client_id!r} was erased and takes no new data; leave it out, or use another id"
-        for client_id in erased
-    }
+    customers = {change.id: str(change.values.get("stripe_customer_id") or "") for change in changes}
+    holders = store.holders_of_stripe_customers(session, [customer for customer in customers.values() if customer])
+    problems: dict[str, str] = {}
+    for client_id, customer in customers.items():
+        holder = holders.get(customer, client_id)
+        if holder != client_id:
+            problems[client_id] = f"stripe_customer_id {customer!r} belongs to client {holder!r}; clear it there first"
+    for client_id in store.erased(session, list(customers)):
+        problems[client_id] = f"client {client_id!r} was erased and takes no new data; leave it out, or use another id"
+    return problems
 
 
 def _difference(change: ClientChange, before: Row[Any] | None) -> _Difference:

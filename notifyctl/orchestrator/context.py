@@ -46,10 +46,7 @@ def context_faults(variables: Mapping[str, Variable], context: Mapping[str, Any]
 
 def from_text(variables: Mapping[str, Variable], texts: Mapping[str, str]) -> dict[str, Any]:
     """What was typed on a command line, as its variables' types; text that does not fit stays text."""
-    return {
-        name: _typed(variables[name].type, text) if name in variables else text
-        for name, text in texts.items()
-    }
+    return {name: _typed(variables[name].type, text) if name in variables else text for name, text in texts.items()}
 
 
 def _value_faults(variable: Variable, value: Any) -> list[str]:

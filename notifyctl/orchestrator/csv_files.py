@@ -47,9 +47,7 @@ def parse(data: bytes, name: str, *, known: Sequence[str], required: Sequence[st
             elif not columns:
                 columns = _header(cells, name, known, required)
             elif len(cells) != len(columns):
-                faults.append(
-                    Fault(begins, f"it has {len(cells)} cells, the header has {len(columns)}; mend it")
-                )
+                faults.append(Fault(begins, f"it has {len(cells)} cells, the header has {len(columns)}; mend it"))
             else:
                 records.append(Record(begins, tuple(cells)))
             begins = lines.line_num + 1
@@ -83,9 +81,7 @@ def _undecodable_lines(data: bytes, shown: int = 10) -> Iterator[int | str]:
             yield number
 
 
-def _header(
-    cells: Sequence[str], name: str, known: Sequence[str], required: Sequence[str]
-) -> tuple[str, ...]:
+def _header(cells: Sequence[str], name: str, known: Sequence[str], required: Sequence[str]) -> tuple[str, ...]:
     columns = tuple(cell.strip().lower() for cell in cells)
     for column in columns:
         if column not in known:

@@ -10,7 +10,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.client import Client
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.store import audit, clients, erasure
+from notifyctl.store import audit, clients, erasure, messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,22 @@ def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str,
         compliance_items_deleted=erasure.delete_compliance_items(session, client_id),
         messages_in_flight=erasure.count_in_flight(session, client_id),
     )
-    audit.write(
-        session, AuditAction.CLIENT_ERASED, actor=actor, now=now, client_id=client_id, details=asdict(erased)
-    )
+    audit.write(session, AuditAction.CLIENT_ERASED, actor=actor, now=now, client_id=client_id, details=asdict(erased))
     return erased
 
 
 def _cancel(session: Session, client_id: str, actor: str, now: datetime) -> int:
-    canceled = erasure.cancel_waiting(session, client_id, now)
+    canceled = messages.cancel(session, messages.Filter(client_id=client_id), now=now)
     entries = [
         audit.entry(
             AuditAction.NOTIFICATION_CANCELED,
             actor=actor,
             now=now,
             client_id=client_id,
-            message_id=message_id,
+            message_id=message.id,
             details={"cause": "the client was erased"},
         )
-        for message_id in canceled
+        for message in canceled
     ]
     audit.write_many(session, entries)
     return len(canceled)

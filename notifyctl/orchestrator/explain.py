@@ -9,7 +9,16 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import MessageStatus
 from notifyctl.orchestrator.gates import Verdict, unpack
 
-_NAMED = ("attempt", "reason", "error_code", "error", "detail", "provider_message_id", "next_attempt_at", "seconds")
+_NAMED = (
+    "attempt",
+    "reason",
+    "error_code",
+    "error",
+    "detail",
+    "provider_message_id",
+    "next_attempt_at",
+    "seconds",
+)
 """What the timeline shows of an audit row's details, in this order."""
 
 

@@ -40,9 +40,7 @@ _Found = Iterator[tuple[Severity, str, str]]
 def lint(file: TemplateFile) -> list[Finding]:
     """Renders with the example, without each optional variable, and without all of them."""
     found = [*_variables(file), *_rendering(file)]
-    return [
-        Finding(file.template_key, severity, rule, detail) for severity, rule, detail in dict.fromkeys(found)
-    ]
+    return [Finding(file.template_key, severity, rule, detail) for severity, rule, detail in dict.fromkeys(found)]
 
 
 def refuse_errors(files: Iterable[TemplateFile]) -> None:
@@ -77,9 +75,7 @@ def _rendering(file: TemplateFile) -> _Found:
         except RenderError as error:
             yield Severity.ERROR, "render", f"{with_what}: {error}"
         else:
-            yield from (
-                (severity, rule, f"{with_what}: {detail}") for severity, rule, detail in check(content)
-            )
+            yield from ((severity, rule, f"{with_what}: {detail}") for severity, rule, detail in check(content))
 
 
 def _left_out(file: TemplateFile) -> list[tuple[str, ...]]:

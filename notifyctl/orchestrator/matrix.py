@@ -82,9 +82,7 @@ def _span(seconds: int | None) -> str:
     """The largest unit that leaves no rest, and two of it for days: a day is better said as 24 h."""
     if seconds is None:
         return "-"
-    size, unit = next(
-        (size, unit) for size, unit in _UNITS if seconds % size == 0 and (unit != "d" or seconds > size)
-    )
+    size, unit = next((size, unit) for size, unit in _UNITS if seconds % size == 0 and (unit != "d" or seconds > size))
     return f"{seconds // size} {unit}"
 
 

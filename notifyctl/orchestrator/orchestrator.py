@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from notifyctl.settings import Settings
 from notifyctl.store import audit, facts, messages, templates
 
 CHUNK = 1_000
+MAX_WRITTEN = 254
 STRIPE = "stripe"
 """The source of a billing message."""
 
@@ -36,6 +37,8 @@ class _Draft:
 
     request: SendRequest
     template: Template
+    written: str | None = None
+    """The recipient as the caller or the client's row spells it."""
     recipient: str | None = None
     recipient_fault: str | None = None
     hashes: Sequence[str] = ()
@@ -44,6 +47,11 @@ class _Draft:
     message_id: str = ""
     verdicts: tuple[Verdict, ...] = ()
     decision: Decision | None = None
+
+    def without_recipient(self, text: str) -> str:
+        """For the log: an address stands in the message's `recipient` and nowhere else, so that it can be erased."""
+        spelled = repr(self.written or "")[1:-1]
+        return text.replace(spelled, "<recipient>") if spelled else text
 
     @property
     def is_rate_limited(self) -> bool:
@@ -136,8 +144,9 @@ class NotificationOrchestrator:
                 raw = _address_of(client, draft.template.channel) if client else None
             if not raw:
                 continue
+            draft.written = raw[:MAX_WRITTEN]
             try:
-                draft.recipient = self._normal(draft.template.channel, raw)
+                draft.recipient = self._normal(draft.template.channel, draft.written)
             except InvalidInput as error:
                 draft.recipient_fault = str(error)
             else:
@@ -224,7 +233,11 @@ class NotificationOrchestrator:
             for recipient in [None] if draft.request.client_id is not None else draft.hashes:
                 windows.append(
                     facts.Window(
-                        draft.template.template_key, draft.rate_subject, draft.request.client_id, recipient, since
+                        draft.template.template_key,
+                        draft.rate_subject,
+                        draft.request.client_id,
+                        recipient,
+                        since,
                     )
                 )
                 numbers.append(draft.rate_owner)
@@ -261,14 +274,14 @@ class NotificationOrchestrator:
             "audience": template.audience,
             "template_key": template.template_key,
             "template_version": template.version,
-            "recipient": draft.recipient,
+            "recipient": draft.recipient or _storable(draft.written),
             "recipient_hash": draft.hashes[0] if draft.hashes else None,
             "source": request.source,
             "source_ref": request.source_ref,
             "rate_subject": draft.rate_subject,
             "status": MessageStatus.BLOCKED if refused else MessageStatus.QUEUED,
             "reason": refused.reason if refused else None,
-            "error": refused.detail if refused else None,
+            "error": draft.without_recipient(refused.detail) if refused else None,
             "attempts": 0,
             "lane": template.lane,
             "next_attempt_at": None if refused else now,
@@ -285,7 +298,12 @@ class NotificationOrchestrator:
             text = json.dumps(context, separators=(",", ":"))
             return {"message_id": draft.message_id, "context": text, "sealed": None, "key_id": None}
         sealed = self._keys.seal(context, message_id=draft.message_id)
-        return {"message_id": draft.message_id, "context": None, "sealed": sealed.text, "key_id": sealed.key_id}
+        return {
+            "message_id": draft.message_id,
+            "context": None,
+            "sealed": sealed.text,
+            "key_id": sealed.key_id,
+        }
 
 
 def client_facts(client_id: str, row: Any) -> ClientFacts:
@@ -322,6 +340,10 @@ def _stripe_references(drafts: Iterable[_Draft]) -> set[str]:
     return {request.source_ref for request in requests if request.source == STRIPE and request.source_ref}
 
 
+def _storable(text: str | None) -> str | None:
+    return text.replace("\0", "").encode(errors="replace").decode() if text else None
+
+
 def _texts(values: Iterable[str | None]) -> set[str]:
     return {value for value in values if value is not None}
 
@@ -349,7 +371,8 @@ def _audit_row(draft: _Draft, now: datetime) -> dict[str, Any]:
         case Queued(verdicts=verdicts):
             details |= gates.pack(verdicts)
         case Blocked(reason=reason, verdicts=verdicts):
-            details |= {"reason": reason} | gates.pack(verdicts)
+            told = (replace(verdict, detail=draft.without_recipient(verdict.detail)) for verdict in verdicts)
+            details |= {"reason": reason} | gates.pack(told)
         case _:
             details |= {"idempotency_key": draft.request.idempotency_key}
     return audit.entry(

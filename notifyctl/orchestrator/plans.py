@@ -75,7 +75,12 @@ def _plan(path: Path, key: str, entry: Any) -> Plan:
         values = entry.get(name, [])
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise InvalidInput(f"{where} {name} must be a list of strings, got {values!r}")
-    return Plan(key, str(entry.get("name", key)), frozenset(entry.get("features", [])), frozenset(entry.get("stripe", [])))
+    return Plan(
+        key,
+        str(entry.get("name", key)),
+        frozenset(entry.get("features", [])),
+        frozenset(entry.get("stripe", [])),
+    )
 
 
 def _refuse_shared_references(path: Path, plans: dict[str, Plan]) -> None:

@@ -111,9 +111,7 @@ class Renderer:
         return compiled
 
 
-def _part(
-    environment: jinja2.Environment, source: TemplateSource, part: str, body: str | None
-) -> _Part | None:
+def _part(environment: jinja2.Environment, source: TemplateSource, part: str, body: str | None) -> _Part | None:
     if body is None:
         return None
     try:

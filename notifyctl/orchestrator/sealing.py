@@ -68,11 +68,12 @@ class KeyRing:
         return context
 
     def recipient_hash(self, channel: str, address: str) -> str:
-        return self._keys[0].hash(self._keys[0].index_key, channel, address)
+        """The same for Ann@ and ann@: mailboxes that tell them apart are none anybody has."""
+        return self.recipient_hashes(channel, address)[0]
 
     def recipient_hashes(self, channel: str, address: str) -> list[str]:
         """One for each secret: what was written under an earlier one must still be found."""
-        return [key.hash(key.index_key, channel, address) for key in self._keys]
+        return [key.hash(key.index_key, channel, address.lower()) for key in self._keys]
 
     def fingerprints(self, *parts: str) -> list[str]:
         """Tells two requests with one idempotency key apart. The first is stored; any may match."""

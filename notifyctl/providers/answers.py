@@ -70,11 +70,7 @@ def refusal(
     """
     status = answer.status
     code = str(error.code) if error else f"HTTP_{status}"
-    detail = (
-        without_recipients(error.message)
-        if error
-        else f"HTTP {status} without an error of the provider's own"
-    )
+    detail = without_recipients(error.message) if error else f"HTTP {status} without an error of the provider's own"
     if status in (429, 503) or (status >= 500 and error):
         return Unavailable(code, detail, retry_after(answer))
     if not 400 <= status < 500:
@@ -86,9 +82,7 @@ def refusal(
     return Rejected(FailureReason.UNKNOWN, code, detail)
 
 
-def by_code(
-    error: OwnError, codes: Mapping[int, CodeMeaning], wait: timedelta | None = None
-) -> Rejected | Unavailable:
+def by_code(error: OwnError, codes: Mapping[int, CodeMeaning], wait: timedelta | None = None) -> Rejected | Unavailable:
     meaning = codes.get(error.code)
     detail = without_recipients(error.message)
     if meaning is None:

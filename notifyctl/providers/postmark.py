@@ -31,9 +31,7 @@ INVALID_REQUEST = 300
 INACTIVE_RECIPIENT = 406
 
 _EMPTY_BODY = Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML")
-_OUT_OF_TIME = Unavailable(
-    "OUT_OF_TIME", "The batch had to be sent in parts, and this part's turn never came"
-)
+_OUT_OF_TIME = Unavailable("OUT_OF_TIME", "The batch had to be sent in parts, and this part's turn never came")
 
 
 class PostmarkSender:

@@ -20,9 +20,7 @@ _UNAVAILABLE = FailureReason.PROVIDER_UNAVAILABLE
 POSTMARK_CODES: dict[int, CodeMeaning] = {
     10: CodeMeaning(_ACCOUNT, "Server token missing or wrong"),
     100: CodeMeaning(_UNAVAILABLE, "Postmark is down for maintenance", transient=True),
-    300: CodeMeaning(
-        _CONTENT, "A field is invalid. RECIPIENT_INVALID if the text names To, ACCOUNT_PROBLEM if From"
-    ),
+    300: CodeMeaning(_CONTENT, "A field is invalid. RECIPIENT_INVALID if the text names To, ACCOUNT_PROBLEM if From"),
     400: CodeMeaning(_ACCOUNT, "EMAIL_SENDER has no sender signature"),
     401: CodeMeaning(_ACCOUNT, "The sender signature of EMAIL_SENDER is not confirmed"),
     402: CodeMeaning(_CONTENT, "The JSON is malformed"),
@@ -61,12 +59,8 @@ POSTMARK_BOUNCE_TYPES: dict[str, CodeMeaning] = {
     "SoftBounce": CodeMeaning(_UNREACHABLE, "Mailbox full, disabled or refusing for now"),
     "VirusNotification": CodeMeaning(_CONTENT, "The recipient's server took it for a virus"),
     "ChallengeVerification": CodeMeaning(_UNREACHABLE, "The recipient's filter asks who we are"),
-    "BadEmailAddress": CodeMeaning(
-        _INVALID, "The address is malformed", suppress=SuppressionReason.HARD_BOUNCE
-    ),
-    "SpamComplaint": CodeMeaning(
-        _OPTED_OUT, "The recipient called it spam", suppress=SuppressionReason.COMPLAINT
-    ),
+    "BadEmailAddress": CodeMeaning(_INVALID, "The address is malformed", suppress=SuppressionReason.HARD_BOUNCE),
+    "SpamComplaint": CodeMeaning(_OPTED_OUT, "The recipient called it spam", suppress=SuppressionReason.COMPLAINT),
     "ManuallyDeactivated": CodeMeaning(
         _OPTED_OUT, "Deactivated by hand at Postmark", suppress=SuppressionReason.OPTED_OUT
     ),

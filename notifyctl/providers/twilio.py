@@ -178,9 +178,7 @@ def _result_of_created(created: Any) -> SendResult:
         return Accepted(created.sid)
     error = own_error(created.error_code, created.error_message or created.status)
     if error is None:
-        return Rejected(
-            FailureReason.UNKNOWN, str(created.status), f"{created.sid} was {created.status} at once"
-        )
+        return Rejected(FailureReason.UNKNOWN, str(created.status), f"{created.sid} was {created.status} at once")
     return by_code(error, TWILIO_CODES)
 
 

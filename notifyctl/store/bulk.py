@@ -10,7 +10,19 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, FromClause, Insert, String, Table, bindparam, cast, column, func, insert, select
+from sqlalchemy import (
+    Column,
+    FromClause,
+    Insert,
+    String,
+    Table,
+    bindparam,
+    cast,
+    column,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session

@@ -46,9 +46,7 @@ def erased(session: Session, ids: Collection[str]) -> list[str]:
 @cache
 def _erased_by_ids(dialect: str) -> Any:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
-    erased_ones = select(_client.c.id).where(
-        _client.c.erased_at.is_not(None), _client.c.id.in_(select(wanted.c.id))
-    )
+    erased_ones = select(_client.c.id).where(_client.c.erased_at.is_not(None), _client.c.id.in_(select(wanted.c.id)))
     return erased_ones.order_by(_client.c.id)
 
 
@@ -81,9 +79,7 @@ def page(
 
 
 def count_by_plan(session: Session) -> dict[str, int]:
-    statement = (
-        select(_client.c.plan, func.count()).where(_client.c.plan.is_not(None)).group_by(_client.c.plan)
-    )
+    statement = select(_client.c.plan, func.count()).where(_client.c.plan.is_not(None)).group_by(_client.c.plan)
     return {plan: count for plan, count in session.execute(statement)}
 
 

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
@@ -37,7 +37,7 @@ class Database:
         self.clock: Clock = system_clock if self.is_sqlite else DatabaseClock(self.engine)
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -68,12 +68,14 @@ class Database:
         """Turns the driver's errors into DatabaseError."""
         try:
             yield
-        except (OperationalError, InterfaceError) as error:
+        except (IntegrityError, DataError):
+            raise
+        except DBAPIError as error:
             raise DatabaseError(self._explain(error)) from error
 
     def _explain(self, error: DBAPIError) -> str:
         cause = " ".join(str(error.orig).split())
-        if "no such table" in cause or "no such column" in cause:
+        if isinstance(error, ProgrammingError) or "no such table" in cause or "no such column" in cause:
             return f"Database {self} is not migrated ({cause}); run `notifyctl db upgrade`"
         if "locked" in cause:
             return f"Database {self} is locked by another process for over {SQLITE_BUSY_SECONDS} s; end it or try again"
@@ -85,7 +87,11 @@ class Database:
     def _sqlite_engine(self) -> Engine:
         path = Path(self.url.database or "")
         _create_private(path)
-        engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False})
+        engine = create_engine(
+            self.url,
+            hide_parameters=True,
+            connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},
+        )
 
         @event.listens_for(engine, "connect")
         def _configure(connection: sqlite3.Connection, _record: Any) -> None:
@@ -118,7 +124,11 @@ def _create_private(path: Path) -> None:
         raise DatabaseError("DATABASE_URL must name a file: workers share it. Use sqlite:///path/to/notifyctl.db")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
+        # Only a file that is not there yet: closing any descriptor of a database drops the locks that SQLite holds
+        # on it in this process, and the next writer may then corrupt it (SQLite, How To Corrupt, 2.2).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR))
+    except FileExistsError:
+        return
     except OSError as error:
         raise DatabaseError(f"Database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
 

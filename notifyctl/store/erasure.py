@@ -1,31 +1,19 @@
 """What the other tables know of a client who is being erased, and its removal."""
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Table, delete, func, or_, select, tuple_, update
 from sqlmodel import Session
 
 from notifyctl.models.compliance import ComplianceItem
-from notifyctl.models.message import FINAL, WAITING, MessageLog, MessagePayload, MessageStatus
+from notifyctl.models.message import FINAL, MessageLog, MessagePayload
 from notifyctl.models.suppression import Suppression
 
 _message: Table = MessageLog.__table__  # type: ignore[attr-defined]
 _payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
 _suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
 _compliance: Table = ComplianceItem.__table__  # type: ignore[attr-defined]
-
-
-def cancel_waiting(session: Session, client_id: str, now: datetime) -> Sequence[str]:
-    """Withdraws the client's messages that no worker holds; returns their ids."""
-    statement = (
-        update(_message)
-        .where(_message.c.client_id == client_id, _message.c.status.in_(WAITING))
-        .values(status=MessageStatus.CANCELED, finished_at=now, next_attempt_at=None)
-        .returning(_message.c.id)
-    )
-    return session.execute(statement).scalars().all()
 
 
 def delete_payloads(session: Session, client_id: str) -> int:
@@ -35,9 +23,7 @@ def delete_payloads(session: Session, client_id: str) -> int:
 
 def clear_messages(session: Session, client_id: str) -> int:
     """The provider's words go too: they quote the address that it could not reach."""
-    told = or_(
-        _message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None)
-    )
+    told = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
     statement = update(_message).where(*_is_final(client_id), told)
     return _rows(session.execute(statement.values(recipient=None, subject=None, error=None)))
 

@@ -81,7 +81,9 @@ def sends_in_windows(session: Session, windows: Sequence[Window]) -> list[int]:
     """One count for each window. Messages dated ahead of us count too: a clock set back frees nothing."""
     counts = [0] * len(windows)
     for by_client in (True, False):
-        chosen = [(number, window) for number, window in enumerate(windows) if (window.client_id is not None) is by_client]
+        chosen = [
+            (number, window) for number, window in enumerate(windows) if (window.client_id is not None) is by_client
+        ]
         if chosen:
             for number, count in _count(session, chosen, by_client=by_client):
                 counts[number] = count

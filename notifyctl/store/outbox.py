@@ -10,14 +10,12 @@ from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.message import WAITING, MessageLog, MessagePayload, MessageStatus
-from notifyctl.models.suppression import Suppression
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk
 
 _message: Table = MessageLog.__table__  # type: ignore[attr-defined]
 _payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
 _client: Table = Client.__table__  # type: ignore[attr-defined]
-_suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
 
 # Spelled out rather than bound: a partial index is used only if its condition can be read in the statement.
 _WAITING = text("message_log.status IN ({})".format(", ".join(f"'{status}'" for status in WAITING)))
@@ -27,8 +25,8 @@ _SENDING = text(f"message_log.status = '{MessageStatus.SENDING}'")
 def lock_due(session: Session, channel: Channel, *, now: datetime, limit: int) -> list[Row[Any]]:
     """Up to `limit` messages that are due, urgent ones first, locked until the transaction ends.
 
-    Each row has the message's columns, its payload, its client's facts (prefix `client_`, `client_id` None when it has
-    none or it is gone) and `suppressed`. Rows that another worker has locked are passed over.
+    Each row has the message's columns, its payload and its client's facts (`known_client_id` is None when it has no
+    client, or it is gone). Rows that another worker has locked are passed over.
     """
     found: list[Row[Any]] = []
     for lane in Lane:
@@ -67,7 +65,6 @@ def _due_statement() -> Any:
         .with_for_update(skip_locked=True)
         .cte("picked")
     )
-    suppressed = and_(_suppression.c.channel == picked.c.channel, _suppression.c.address == picked.c.recipient)
     return (
         select(
             picked,
@@ -81,12 +78,10 @@ def _due_statement() -> Any:
             _client.c.provisioning_status,
             _client.c.subscription_status,
             _client.c.sms_enabled,
-            _suppression.c.reason.label("suppressed"),
         )
         .select_from(picked)
         .outerjoin(_payload, _payload.c.message_id == picked.c.id)
         .outerjoin(_client, and_(_client.c.id == picked.c.client_id, _client.c.erased_at.is_(None)))
-        .outerjoin(_suppression, suppressed)
     )
 
 
@@ -213,12 +208,10 @@ def expire_leases(session: Session, now: datetime) -> Sequence[Row[Any]]:
     statement = (
         update(_message)
         .where(_SENDING, _message.c.lease_until < now)
-        .values(status=MessageStatus.IN_DOUBT, error="the worker that sent it was lost before it recorded the answer")
+        .values(
+            status=MessageStatus.IN_DOUBT,
+            error="the worker that sent it was lost before it recorded the answer",
+        )
         .returning(_message.c.id, _message.c.client_id, _message.c.attempts, _message.c.lease_owner)
     )
     return session.execute(statement).all()
-
-
-def waiting(session: Session) -> int:
-    """How many messages wait for a worker, due or not."""
-    return session.execute(select(func.count()).select_from(_message).where(_WAITING)).scalar_one()

@@ -62,9 +62,7 @@ def sources(session: Session, wanted: Collection[tuple[str, int]]) -> dict[tuple
 
 def current(session: Session) -> dict[str, tuple[NotificationTemplate, NotificationTemplateVersion]]:
     """Every template with the version in force."""
-    statement = select(NotificationTemplate, NotificationTemplateVersion).join(
-        NotificationTemplateVersion, _in_force
-    )
+    statement = select(NotificationTemplate, NotificationTemplateVersion).join(NotificationTemplateVersion, _in_force)
     return {template.template_key: (template, version) for template, version in session.execute(statement)}
 
 
@@ -88,9 +86,7 @@ def lock_for_seeding(session: Session) -> None:
         session.execute(text("LOCK TABLE notification_template IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def save_version(
-    session: Session, template: NotificationTemplate, new_version: NotificationTemplateVersion
-) -> None:
+def save_version(session: Session, template: NotificationTemplate, new_version: NotificationTemplateVersion) -> None:
     """Makes `new_version` the one in force. Earlier versions stay: accepted messages are pinned to them."""
     session.merge(template)
     session.flush()  # the version points at the template

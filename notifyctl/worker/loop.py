@@ -24,7 +24,12 @@ class ChannelLoop(threading.Thread):
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, *, stop: threading.Event, once: bool, failed: Callable[[BaseException], None]
+        self,
+        dispatcher: Dispatcher,
+        *,
+        stop: threading.Event,
+        once: bool,
+        failed: Callable[[BaseException], None],
     ) -> None:
         super().__init__(name=f"notifyctl-{dispatcher.channel.lower()}", daemon=True)
         self.wake = threading.Event()

@@ -26,7 +26,9 @@ def start(environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def test_two_demos_at_once_both_show_every_gate_a_retry_and_a_hard_failure(environment: dict[str, str]) -> None:
+def test_two_demos_at_once_both_show_every_gate_a_retry_and_a_hard_failure(
+    environment: dict[str, str],
+) -> None:
     demos = [start(environment), start(environment)]
     for demo in demos:
         shown, said = demo.communicate(timeout=60)

@@ -42,9 +42,7 @@ def test_an_operator_seeds_reads_switches_and_compares_templates(notifyctl):
 def test_show_as_json_has_every_field_with_variables_and_example(notifyctl):
     notifyctl("templates", "seed")
     shown = json.loads(notifyctl("templates", "show", "OTP_CODE_SMS", "--format", "json").stdout)
-    file = next(
-        file for file in catalogue.load(catalogue.templates_dir()) if file.template_key == "OTP_CODE_SMS"
-    )
+    file = next(file for file in catalogue.load(catalogue.templates_dir()) if file.template_key == "OTP_CODE_SMS")
     assert {name: shown[name] for name in file.front.flags()} == file.front.flags()
     assert shown["variables"]["domain"]["optional"] is True
     assert shown["example"] == {"code": "493817", "valid_minutes": 10, "domain": "app.example.com"}

@@ -59,7 +59,8 @@ def queue(runtime: Runtime, emails: int, texts: int) -> None:
         )  # fmt: skip
         session.flush()
         requests = [
-            SendRequest(template_key="WELCOME_EMAIL", client_id=f"c{number}", context=WELCOME) for number in range(emails)
+            SendRequest(template_key="WELCOME_EMAIL", client_id=f"c{number}", context=WELCOME)
+            for number in range(emails)
         ]
         requests += [
             SendRequest(template_key="OTP_CODE_SMS", recipient=f"+4915112{number:06}", context=CODE)
@@ -115,9 +116,7 @@ def test_an_idle_worker_wakes_for_new_work(
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_once_exits_when_nothing_is_due(
-    runtime: Runtime, start_worker: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_once_exits_when_nothing_is_due(runtime: Runtime, start_worker: Callable[..., subprocess.Popen[str]]) -> None:
     assert start_worker("--once").wait(30) == 0
 
 
@@ -126,7 +125,11 @@ def test_a_missing_provider_key_is_one_line_that_names_it(environment: Environme
     values = environment()
     del values["TWILIO_AUTH_TOKEN"], values["EMAIL_SENDER"]
     ran = subprocess.run(
-        [sys.executable, "-m", "notifyctl", "worker", "--once"], env=values, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "notifyctl", "worker", "--once"],
+        env=values,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 6
     (line,) = ran.stderr.splitlines()

@@ -177,9 +177,7 @@ class ScriptedServer:
 def _read(stream: socket.socket, received: bytes) -> Request:
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
-    }
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     missing = int(headers.get("content-length", "0")) - len(body)
     while missing > 0 and (chunk := stream.recv(65536)):
         body += chunk
@@ -223,8 +221,7 @@ def self_signed_context(folder: Path) -> ssl.SSLContext:
     )
     pem = folder / "server.pem"
     pem.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + certificate.public_bytes(Encoding.PEM)
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)

@@ -14,8 +14,10 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.clock import system_clock
 from notifyctl.delivery.dispatch import LEASE, Dispatcher
 from notifyctl.errors import DatabaseError
+from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.requests import Blocked
+from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.providers.senders import build_senders
 from notifyctl.store import outbox
@@ -43,9 +45,7 @@ def clock() -> TurnableClock:
 
 @pytest.fixture
 def runtime(database_url: str, sandbox: Sandbox, clock: TurnableClock) -> Iterator[Runtime]:
-    settings = make_settings(
-        database_url=database_url, postmark_api_url=sandbox.url, twilio_api_url=sandbox.url
-    )
+    settings = make_settings(database_url=database_url, postmark_api_url=sandbox.url, twilio_api_url=sandbox.url)
     opened = open_runtime(settings, clock=clock)
     seed_templates(opened)
     yield opened
@@ -97,7 +97,12 @@ def test_an_email_reaches_the_provider_with_its_id_tag_and_addresses(
     assert WELCOME["login_url"] in mail.text
     assert WELCOME["login_url"] in mail.html
     row = message(runtime, decision.message_id)
-    assert (row.status, row.attempts, row.provider, row.provider_message_id) == ("SENT", 1, "postmark", mail.id)
+    assert (row.status, row.attempts, row.provider, row.provider_message_id) == (
+        "SENT",
+        1,
+        "postmark",
+        mail.id,
+    )
     assert row.subject == mail.subject
     assert row.sent_at is not None
     assert row.lease_until is None
@@ -107,9 +112,7 @@ def test_an_email_reaches_the_provider_with_its_id_tag_and_addresses(
 def test_a_one_time_code_is_sent_erased_and_audited_as_such(
     runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
 ) -> None:
-    decision = send(
-        runtime, "OTP_CODE_SMS", CODE, recipient="+4915110000001", metadata={"action": "PHONE_VERIFY"}
-    )
+    decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915110000001", metadata={"action": "PHONE_VERIFY"})
     with runtime.database.read() as session:
         sealed = session.execute(text("SELECT context, sealed, key_id FROM message_payload")).one()
     assert sealed.context is None
@@ -148,10 +151,16 @@ def test_a_busy_provider_is_tried_again_after_the_backoff_and_the_message_arrive
 
 
 @pytest.mark.parametrize(
-    ("channel", "attempts"), [(Channel.EMAIL, 4), (Channel.SMS, 3)], ids=["three retries for email", "two for SMS"]
+    ("channel", "attempts"),
+    [(Channel.EMAIL, 4), (Channel.SMS, 3)],
+    ids=["three retries for email", "two for SMS"],
 )
 def test_a_message_fails_when_its_retries_are_used_up(
-    runtime: Runtime, clock: TurnableClock, dispatcher: Callable[..., Dispatcher], channel: Channel, attempts: int
+    runtime: Runtime,
+    clock: TurnableClock,
+    dispatcher: Callable[..., Dispatcher],
+    channel: Channel,
+    attempts: int,
 ) -> None:
     a_client(runtime, email="busy-99@always.example", phone_e164="+15005551099", plan="PRO")
     template, context = ("WELCOME_EMAIL", WELCOME) if channel is Channel.EMAIL else (
@@ -174,7 +183,12 @@ def test_an_inactive_mailbox_fails_at_once_is_suppressed_and_not_written_to_agai
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
     drain(dispatcher())
     row = message(runtime, decision.message_id)
-    assert (row.status, row.reason, row.error_code, row.attempts) == ("FAILED", "RECIPIENT_OPTED_OUT", "406", 1)
+    assert (row.status, row.reason, row.error_code, row.attempts) == (
+        "FAILED",
+        "RECIPIENT_OPTED_OUT",
+        "406",
+        1,
+    )
     assert "inactive@dead.example" not in row.error
     again = send(runtime, "COMPLIANCE_EXPIRY_REMINDER", REMINDER)
     assert isinstance(again, Blocked)
@@ -198,13 +212,11 @@ def test_one_bad_message_neither_holds_up_nor_fails_its_batch(
 
 CHANGES = {
     "the template was disabled": ("UPDATE notification_template SET enabled = false", "TEMPLATE_DISABLED"),
-    "provisioning was taken back": ("UPDATE client SET provisioning_status = 'FAILED'", "PROVISIONING_INCOMPLETE"),
-    "the client was erased": ("UPDATE client SET erased_at = created_at", "CLIENT_UNKNOWN"),
-    "the address was suppressed": (
-        "INSERT INTO suppression (channel, recipient_hash, address, reason, source, created_at)"
-        " SELECT 'EMAIL', 'x', email, 'COMPLAINT', 'test', created_at FROM client",
-        "SUPPRESSED",
+    "provisioning was taken back": (
+        "UPDATE client SET provisioning_status = 'FAILED'",
+        "PROVISIONING_INCOMPLETE",
     ),
+    "the client was erased": ("UPDATE client SET erased_at = created_at", "CLIENT_UNKNOWN"),
 }
 
 
@@ -224,6 +236,22 @@ def test_a_gate_that_closed_since_acceptance_stops_the_message(
     assert actions(runtime, decision.message_id) == ["NOTIFICATION_QUEUED", "NOTIFICATION_BLOCKED"]
 
 
+def test_an_address_suppressed_since_acceptance_stops_the_message(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+) -> None:
+    a_client(runtime, "Late")
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME, client_id="Late")
+    with runtime.database.transaction() as session:
+        suppress(
+            session, runtime.keys, Channel.EMAIL, "late@client.example",
+            reason=SuppressionReason.COMPLAINT, actor="test", now=runtime.clock(),
+        )  # fmt: skip
+    drain(dispatcher())
+    row = message(runtime, decision.message_id)
+    assert (row.status, row.reason, row.attempts) == ("BLOCKED", "SUPPRESSED", 0)
+    assert not sandbox.messages()
+
+
 def test_a_message_past_its_send_by_time_expires_unsent_and_its_secret_is_erased(
     runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: Callable[..., Dispatcher]
 ) -> None:
@@ -238,9 +266,7 @@ def test_a_message_past_its_send_by_time_expires_unsent_and_its_secret_is_erased
         assert session.execute(text("SELECT count(*) FROM message_payload")).scalar_one() == 0
 
 
-def test_urgent_messages_leave_first(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
-) -> None:
+def test_urgent_messages_leave_first(runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]) -> None:
     a_client(runtime, "queue")
     send(runtime, "COMPLIANCE_EXPIRY_REMINDER", REMINDER, client_id="queue")
     send(runtime, "WELCOME_EMAIL", WELCOME, client_id="queue")
@@ -304,9 +330,7 @@ def test_a_message_whose_worker_vanished_is_in_doubt_and_not_sent_again(
     with runtime.database.transaction() as session:
         now = clock()
         (due,) = outbox.lock_due(session, Channel.SMS, now=now, limit=10)
-        outbox.claim(
-            session, [due.id], owner="gone", provider="twilio", now=now, lease_until=now + LEASE
-        )
+        outbox.claim(session, [due.id], owner="gone", provider="twilio", now=now, lease_until=now + LEASE)
     working = dispatcher(Channel.SMS)
     drain(working)
     assert message(runtime, decision.message_id).status == "SENDING"

@@ -18,7 +18,10 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(
-    environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
+    environment: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Any,
 ) -> Run:
     """Runs a command in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
@@ -67,7 +70,17 @@ def test_a_refused_send_exits_3_says_why_and_is_on_record(runtime: Runtime, run:
 
 def test_a_repeated_key_names_the_first_message(runtime: Runtime, run: Run) -> None:
     a_client(runtime)
-    command = ["send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME), "--idempotency-key", "k", "-f", "json"]
+    command = [
+        "send",
+        "WELCOME_EMAIL",
+        "--client",
+        "acme",
+        *_set(WELCOME),
+        "--idempotency-key",
+        "k",
+        "-f",
+        "json",
+    ]
     first = json.loads(run(*command)[1])
     code, out, _ = run(*command)
     assert code == 0
@@ -177,7 +190,7 @@ def test_retry_asks_first_and_queues_failed_messages_again(runtime: Runtime, run
     _fail(runtime, decision.message_id)
     code, _, err = run("messages", "retry", decision.message_id)
     assert code == ExitCode.USAGE
-    assert "Send 1 message again? Nobody is there to answer; say --yes" in err
+    assert "Send 1 message again? There is no terminal to ask on; say --yes" in err
     code, _, err = run("messages", "retry", "--template", "WELCOME_EMAIL", "--yes")
     assert (code, err) == (0, "1 message queued again.\n")
     row = message(runtime, decision.message_id)
@@ -195,7 +208,8 @@ def test_retry_refuses_what_has_expired_and_what_was_erased(runtime: Runtime, ru
     with runtime.database.transaction() as session:
         stored = str(late)[:26] if runtime.database.is_sqlite else late
         session.execute(
-            text("UPDATE message_log SET expires_at = :late WHERE template_key = 'WELCOME_EMAIL'"), {"late": stored}
+            text("UPDATE message_log SET expires_at = :late WHERE template_key = 'WELCOME_EMAIL'"),
+            {"late": stored},
         )
         session.execute(text("DELETE FROM message_payload WHERE sealed IS NOT NULL"))
     code, _, err = run("messages", "retry", "--client", "acme", "--yes")
@@ -209,10 +223,11 @@ def test_cancel_withdraws_what_waits_and_leaves_what_is_being_sent(runtime: Runt
     a_client(runtime)
     first, second = send(runtime, "PASSWORD_RESET", RESET), send(runtime, "PASSWORD_RESET", RESET)
     with runtime.database.transaction() as session:
-        session.execute(
-            text("UPDATE message_log SET status = 'SENDING' WHERE id = :id"), {"id": second.message_id}
-        )
+        session.execute(text("UPDATE message_log SET status = 'SENDING' WHERE id = :id"), {"id": second.message_id})
     code, _, err = run("messages", "cancel", "--client", "acme", "--yes")
     assert (code, err) == (0, "1 message canceled.\n")
-    assert [message(runtime, decision.message_id).status for decision in (first, second)] == ["CANCELED", "SENDING"]
+    assert [message(runtime, decision.message_id).status for decision in (first, second)] == [
+        "CANCELED",
+        "SENDING",
+    ]
     assert actions(runtime, first.message_id)[-1] == "NOTIFICATION_CANCELED"

@@ -370,9 +370,7 @@ class TestMessagesThatDidNotGoOut:
         assert result.code == "OPERATION_TIMEDOUT"
 
     @pytest.mark.parametrize(("reply", "expected"), DID_NOT_GO_OUT.values(), ids=DID_NOT_GO_OUT)
-    def test_an_answer_that_invites_to_try_again(
-        self, make: Make, reply: Reply, expected: Unavailable
-    ) -> None:
+    def test_an_answer_that_invites_to_try_again(self, make: Make, reply: Reply, expected: Unavailable) -> None:
         with ScriptedServer(reply) as server:
             results = send(make(server.url), mail("m1"), mail("m2"))
         assert results == {"m1": expected, "m2": expected}

@@ -139,9 +139,7 @@ def test_processes_share_windows_and_keys(runtime: Runtime, environment: Environ
     with ExitStack() as running:
         senders = [
             running.enter_context(
-                subprocess.Popen(
-                    command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
+                subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
             for _ in range(4)
         ]

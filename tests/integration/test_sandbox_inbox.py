@@ -215,9 +215,7 @@ def test_each_magic_recipient_on_the_page_answers_with_the_code_it_says(sandbox:
 def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            InvalidInput, match=rf"Port {port} on 127\.0\.0\.1 is taken\. .*--port"
-        ) as refused:
+        with pytest.raises(InvalidInput, match=rf"Port {port} on 127\.0\.0\.1 is taken\. .*--port") as refused:
             Sandbox(port=port).__enter__()
 
     assert refused.value.exit_code is ExitCode.USAGE
@@ -231,9 +229,7 @@ run("127.0.0.1", 0, ready=lambda url: print(url, flush=True))
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_running_sandbox_answers_until_a_signal_and_exits_cleanly(stop: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         url = process.stdout.readline().decode().strip()
         with requests.Session() as session:

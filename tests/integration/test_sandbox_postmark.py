@@ -118,9 +118,7 @@ def test_a_batch_answers_each_message_for_itself(sandbox: Sandbox, postmark: Pos
     assert sandbox.calls == 1
 
 
-def test_a_batch_of_500_is_taken_and_one_of_501_refused_whole(
-    sandbox: Sandbox, postmark: PostmarkClient
-) -> None:
+def test_a_batch_of_500_is_taken_and_one_of_501_refused_whole(sandbox: Sandbox, postmark: PostmarkClient) -> None:
     assert len(postmark.emails.send_batch(*([an_email()] * 500))) == 500
 
     headers = {"X-Postmark-Server-Token": "any"}
@@ -154,9 +152,7 @@ def test_one_inactive_recipient_among_others_does_not_stop_the_email(postmark: P
     answer = postmark.emails.send(**an_email(To="ada@a.test, inactive@b.test"))
 
     assert answer["ErrorCode"] == 0
-    assert (
-        answer["Message"] == "Message OK, but will not deliver to these inactive addresses: inactive@b.test."
-    )
+    assert answer["Message"] == "Message OK, but will not deliver to these inactive addresses: inactive@b.test."
 
 
 @pytest.mark.parametrize(
@@ -218,9 +214,7 @@ def found(sandbox: Sandbox, **query: Any) -> list[str]:
     return [message["Recipients"][0] for message in answer.json()["Messages"]]
 
 
-def test_a_search_by_one_metadata_field_finds_the_one_message(
-    sandbox: Sandbox, postmark: PostmarkClient
-) -> None:
+def test_a_search_by_one_metadata_field_finds_the_one_message(sandbox: Sandbox, postmark: PostmarkClient) -> None:
     for number in range(3):
         postmark.emails.send(**an_email(To=f"a{number}@b.test", Metadata={"message_id": f"id-{number}"}))
 
@@ -280,9 +274,7 @@ def test_a_search_pages_by_count_and_offset(sandbox: Sandbox, postmark: Postmark
     assert found(sandbox, count=2, offset=4) == ["a0@b.test"]
 
 
-def test_a_search_looks_in_the_default_stream_unless_told_another(
-    sandbox: Sandbox, postmark: PostmarkClient
-) -> None:
+def test_a_search_looks_in_the_default_stream_unless_told_another(sandbox: Sandbox, postmark: PostmarkClient) -> None:
     postmark.emails.send(**an_email(To="news@b.test", MessageStream="broadcast"))
 
     assert found(sandbox) == []

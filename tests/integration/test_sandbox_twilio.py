@@ -31,9 +31,7 @@ class SandboxHttpClient(TwilioHttpClient):
         self._base_url = base_url
 
     def request(self, method: str, url: str, *rest: Any, **options: Any) -> Response:
-        return super().request(
-            method, url.replace("https://api.twilio.com", self._base_url), *rest, **options
-        )
+        return super().request(method, url.replace("https://api.twilio.com", self._base_url), *rest, **options)
 
 
 @pytest.fixture(scope="module")
@@ -225,9 +223,7 @@ def test_a_list_by_date_holds_what_left_within_it(twilio: Client, clock: Settabl
 
     assert bodies(date_sent_after=NOON + timedelta(minutes=5)) == ["20", "10"]
     assert bodies(date_sent_before=NOON + timedelta(minutes=15)) == ["10", "0"]
-    assert bodies(
-        date_sent_after=NOON + timedelta(minutes=5), date_sent_before=NOON + timedelta(minutes=15)
-    ) == ["10"]
+    assert bodies(date_sent_after=NOON + timedelta(minutes=5), date_sent_before=NOON + timedelta(minutes=15)) == ["10"]
 
 
 def test_a_date_alone_covers_its_whole_day(sandbox: Sandbox, twilio: Client, clock: SettableClock) -> None:

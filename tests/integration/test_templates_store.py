@@ -46,9 +46,7 @@ def edited(files, key, **changes):
 
 def audits(database, action):
     with database.read() as session:
-        found = session.execute(
-            select(AuditLog).where(AuditLog.action == action).order_by(AuditLog.id)
-        ).scalars()
+        found = session.execute(select(AuditLog).where(AuditLog.action == action).order_by(AuditLog.id)).scalars()
         return [(row.actor, row.created_at, row.details) for row in found]
 
 
@@ -83,16 +81,14 @@ def test_a_stored_template_reads_as_its_file(database, files, settings):
 
 def test_changed_words_make_a_new_version_and_keep_the_earlier_one(database, files, settings):
     seed(database, files, settings)
-    change = seed(
-        database, edited(files, "OPS_ALERT_SMS", text_body="Now: {{ summary }}"), settings, now=LATER
-    )["OPS_ALERT_SMS"]
+    change = seed(database, edited(files, "OPS_ALERT_SMS", text_body="Now: {{ summary }}"), settings, now=LATER)[
+        "OPS_ALERT_SMS"
+    ]
     assert (change.status, change.version, change.fields) == (SeedStatus.CHANGED, 2, ("text_body",))
     with database.read() as session:
         found = templates.sources(session, [("OPS_ALERT_SMS", 1), ("OPS_ALERT_SMS", 2), ("OPS_ALERT_SMS", 3)])
         versions = [row.version for row in templates.history(session, "OPS_ALERT_SMS")]
-    texts = {
-        number: Renderer().render(source, {"summary": "x"}).text for (_, number), source in found.items()
-    }
+    texts = {number: Renderer().render(source, {"summary": "x"}).text for (_, number), source in found.items()}
     assert texts == {1: "Ops alert: x. See: notifyctl health", 2: "Now: x"}
     assert versions == [2, 1]
     assert by_key(database, "OPS_ALERT_SMS").version == 2
@@ -125,9 +121,7 @@ def test_what_an_operator_switched_stays_so_through_seeding(database, files, set
     assert seed(database, edited(files, key, description="Other."), settings)[key].fields == ("description",)
     assert by_key(database, key).enabled is enabled
     event_name = "template_enabled" if enabled else "template_disabled"
-    assert audits(database, AuditAction.OPERATOR_ACTION) == [
-        ("ann", NOON, {"event": event_name, "template_key": key})
-    ]
+    assert audits(database, AuditAction.OPERATOR_ACTION) == [("ann", NOON, {"event": event_name, "template_key": key})]
 
 
 def test_a_file_that_switches_a_template_off_is_obeyed_where_no_operator_spoke(database, files, settings):
@@ -159,9 +153,7 @@ def test_diff_says_what_seeding_would_do_and_writes_nothing(database, files, set
     with database.read() as session:
         found = catalogue.diff(session, changed, settings=settings)
     differing = {
-        item.template_key: (item.status, item.version, item.fields)
-        for item in found
-        if item.status != "UNCHANGED"
+        item.template_key: (item.status, item.version, item.fields) for item in found if item.status != "UNCHANGED"
     }
     assert differing == {
         "COMPLIANCE_EXPIRY_REMINDER": (SeedStatus.NEW, 1, ()),

@@ -68,9 +68,7 @@ def make() -> Iterator[Make]:
         sender.close()
 
 
-def sms(
-    message_id: str = "m1", recipient: str = NUMBER, text: str = "Your code is 123456"
-) -> OutboundMessage:
+def sms(message_id: str = "m1", recipient: str = NUMBER, text: str = "Your code is 123456") -> OutboundMessage:
     return OutboundMessage(message_id, "OTP_CODE_SMS", recipient, text)
 
 
@@ -257,9 +255,7 @@ NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
     ),
     "not a number, and the number is not repeated": (
         Reply(400, {"code": 21211, "message": f"The 'To' number {NUMBER} is not a valid phone number."}),
-        Rejected(
-            FailureReason.RECIPIENT_INVALID, "21211", "The 'To' number [number] is not a valid phone number."
-        ),
+        Rejected(FailureReason.RECIPIENT_INVALID, "21211", "The 'To' number [number] is not a valid phone number."),
     ),
     "wrong token": (
         Reply(401, {"code": 20003, "message": "Authenticate"}),
@@ -275,9 +271,7 @@ NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
     ),
     "4xx from something in between": (
         Reply(403, "<html>Forbidden</html>"),
-        Rejected(
-            FailureReason.ACCOUNT_PROBLEM, "HTTP_403", "HTTP 403 without an error of the provider's own"
-        ),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "HTTP_403", "HTTP 403 without an error of the provider's own"),
     ),
     "error in the form of RFC 9457": (
         Reply(400, {"type": "t", "title": "Invalid", "status": 400, "code": 20422, "detail": "Bad To"}),
@@ -355,9 +349,7 @@ class TestMessagesThatDidNotGoOut:
         assert isinstance(result, Unavailable)
 
     @pytest.mark.parametrize(("reply", "expected"), DID_NOT_GO_OUT.values(), ids=DID_NOT_GO_OUT)
-    def test_an_answer_that_invites_to_try_again(
-        self, make: Make, reply: Reply, expected: Unavailable
-    ) -> None:
+    def test_an_answer_that_invites_to_try_again(self, make: Make, reply: Reply, expected: Unavailable) -> None:
         assert result_of(make, reply) == expected
 
     def test_a_wait_that_was_asked_for_once_is_not_remembered(self, make: Make) -> None:

@@ -31,9 +31,7 @@ def test_a_context_that_fits_has_no_faults():
 
 
 def test_missing_and_unknown_variables_are_named_together():
-    found = context_faults(
-        {"name": Variable(STRING), "day": Variable(DATE)}, {"nmae": "Ann", "day": "2026-01-02"}
-    )
+    found = context_faults({"name": Variable(STRING), "day": Variable(DATE)}, {"nmae": "Ann", "day": "2026-01-02"})
     assert found == ["name is missing (string)", "nmae is unknown; the template takes name, day"]
 
 
@@ -124,12 +122,8 @@ def test_a_value_of_absurd_size_is_refused():
 def test_a_context_over_32_kib_is_refused_however_it_is_cut_up():
     variables = {name: Variable(STRING) for name in "abcd"}
     assert context_faults(variables, dict.fromkeys(variables, "x" * 8192)) == []
-    assert context_faults(variables, dict.fromkeys(variables, "x" * 8193)) == [
-        "all values together are over 32 KiB"
-    ]
-    assert context_faults(variables, dict.fromkeys(variables, "€" * 2731)) == [
-        "all values together are over 32 KiB"
-    ]
+    assert context_faults(variables, dict.fromkeys(variables, "x" * 8193)) == ["all values together are over 32 KiB"]
+    assert context_faults(variables, dict.fromkeys(variables, "€" * 2731)) == ["all values together are over 32 KiB"]
 
 
 def test_text_from_a_command_line_takes_the_declared_type():

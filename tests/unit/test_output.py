@@ -124,9 +124,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, duration: timedelta) -> No
     assert options.parse_duration(text) == duration
 
 
-@pytest.mark.parametrize(
-    "text", ["", "2", "h", "2 h", "-2h", "2.5h", "٢h", "²h", "2y", "9" * 50 + "w", "100000d"]
-)
+@pytest.mark.parametrize("text", ["", "2", "h", "2 h", "-2h", "2.5h", "٢h", "²h", "2y", "9" * 50 + "w", "100000d"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"duration|longer"):
         options.parse_duration(text)
@@ -181,8 +179,8 @@ def walk(command, path):
 
 walk(typer.main.get_command(app), [])
 # Not pydantic: Typer itself reads option values by it.
-heavy = {"sqlmodel", "sqlalchemy", "pydantic_settings", "alembic", "twilio", "stripe", "postmarker", "fastapi",
-         "cryptography", "phonenumbers", "email_validator", "jinja2", "rich", "tabulate", "psycopg"}
+heavy = {"sqlmodel", "sqlalchemy", "pydantic_settings", "alembic", "twilio", "stripe", "postmarker",
+         "fastapi", "cryptography", "phonenumbers", "email_validator", "jinja2", "rich", "tabulate"}
 print(*sorted(heavy & set(sys.modules)))
 """
 

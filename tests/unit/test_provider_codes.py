@@ -35,9 +35,7 @@ class TestTables:
         assert numbers == sorted(numbers)
 
     @pytest.mark.parametrize("table", [POSTMARK_CODES, TWILIO_CODES], ids=["Postmark", "Twilio"])
-    def test_a_code_is_transient_only_where_the_provider_is_at_fault(
-        self, table: dict[int, CodeMeaning]
-    ) -> None:
+    def test_a_code_is_transient_only_where_the_provider_is_at_fault(self, table: dict[int, CodeMeaning]) -> None:
         reasons = {meaning.reason for meaning in table.values() if meaning.transient}
         assert reasons == {FailureReason.PROVIDER_UNAVAILABLE}
 
@@ -95,10 +93,7 @@ class TestMarkdown:
 
     def test_a_row_says_whether_it_is_transient_and_suppresses(self) -> None:
         page = codes_markdown()
-        assert (
-            "| 21610 | The person answered STOP; lasts until START | RECIPIENT_OPTED_OUT |  | OPTED_OUT |"
-            in page
-        )
+        assert "| 21610 | The person answered STOP; lasts until START | RECIPIENT_OPTED_OUT |  | OPTED_OUT |" in page
         assert "| 20429 | Too many requests | PROVIDER_UNAVAILABLE | yes |  |" in page
 
     def test_no_remark_breaks_the_table(self) -> None:
@@ -186,15 +181,11 @@ class TestBuildingSenders:
     def test_a_channel_that_is_not_wanted_needs_no_settings(self) -> None:
         only_email = settings(postmark_server_token="token", email_sender="hello@acme.example")
         senders = build_senders(only_email, [Channel.EMAIL], concurrency=1)
-        assert {channel: sender.provider for channel, sender in senders.items()} == {
-            Channel.EMAIL: "postmark"
-        }
+        assert {channel: sender.provider for channel, sender in senders.items()} == {Channel.EMAIL: "postmark"}
         senders[Channel.EMAIL].close()
 
     def test_the_concurrency_is_how_many_sms_are_free(self) -> None:
-        only_sms = settings(
-            twilio_account_sid="AC1", twilio_auth_token="t", twilio_from_number="+15005550006"
-        )
+        only_sms = settings(twilio_account_sid="AC1", twilio_auth_token="t", twilio_from_number="+15005550006")
         sender = build_senders(only_sms, [Channel.SMS], concurrency=7)[Channel.SMS]
         assert (sender.provider, sender.free) == ("twilio", 7)
         sender.close()

@@ -35,9 +35,7 @@ def test_an_sms_has_text_only_and_no_blanks_around_it():
 
 
 def test_dates_and_large_numbers_are_written_for_readers():
-    content = render(
-        email(text="{{ day|long_date }}, {{ count|thousands }}"), day="2026-03-09", count=1234567
-    )
+    content = render(email(text="{{ day|long_date }}, {{ count|thousands }}"), day="2026-03-09", count=1234567)
     assert content.text == "9 March 2026, 1,234,567"
 
 

@@ -28,12 +28,8 @@ def test_without_secrets_nothing_starts_and_both_are_named() -> None:
     assert [fault.split()[0] for fault in faults()] == ["NOTIFICATION_SECRET_KEY", "OTP_PEPPER"]
 
 
-@pytest.mark.parametrize(
-    "secret", ["", ",", "short", "changeme" * 8, "a" * 64, "your-secret-key-of-some-length-here"]
-)
-def test_an_empty_short_or_sample_secret_is_refused_and_not_shown(
-    secret: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("secret", ["", ",", "short", "changeme" * 8, "a" * 64, "your-secret-key-of-some-length-here"])
+def test_an_empty_short_or_sample_secret_is_refused_and_not_shown(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFICATION_SECRET_KEY", secret)
     monkeypatch.setenv("OTP_PEPPER", PEPPER)
     (fault,) = faults()
@@ -88,9 +84,7 @@ def test_a_fresh_env_file_is_private_names_every_setting_once_and_is_valid() -> 
     environment.write_env_file(Path(".env"))
     text = Path(".env").read_text()
     assert stat.S_IMODE(os.stat(".env").st_mode) == 0o600
-    names = [
-        line.lstrip("#").partition("=")[0] for line in text.splitlines() if "=" in line and line[:2] != "# "
-    ]
+    names = [line.lstrip("#").partition("=")[0] for line in text.splitlines() if "=" in line and line[:2] != "# "]
     assert sorted(names) == sorted(name.upper() for name in Settings.model_fields)
     assert load_settings().model_dump() == load_settings(Path(".env")).model_dump()
 

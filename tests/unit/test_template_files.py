@@ -190,9 +190,7 @@ def test_the_html_of_an_email_is_self_contained_and_its_css_is_inlined(key):
     body = html[html.index("<body") :]
     for tag in ("body", "table", "h1", "p", "th"):
         plain = [
-            found
-            for found in re.findall(rf"<{tag}\b[^>]*>", _without_conditionals(body))
-            if "style=" not in found
+            found for found in re.findall(rf"<{tag}\b[^>]*>", _without_conditionals(body)) if "style=" not in found
         ]
         assert plain == [], tag
     assert "@media (prefers-color-scheme: dark)" in html
@@ -212,9 +210,7 @@ def test_layout_tables_are_hidden_from_screen_readers_and_fact_tables_have_row_h
         assert 'role="presentation"' in table or '<th scope="row"' in table
 
 
-@pytest.mark.parametrize(
-    "key", ["WELCOME_EMAIL", "PASSWORD_RESET", "PAYMENT_FAILED", "COMPLIANCE_EXPIRY_REMINDER"]
-)
+@pytest.mark.parametrize("key", ["WELCOME_EMAIL", "PASSWORD_RESET", "PAYMENT_FAILED", "COMPLIANCE_EXPIRY_REMINDER"])
 def test_the_button_and_its_outlook_twin_lead_to_the_same_escaped_address(key):
     name = next(name for name in FILES[key].front.variables if name.endswith("_url"))
     html = render(key, **{name: "https://a.example/?b=1&c=2"}).html
@@ -277,17 +273,10 @@ def test_a_cancellation_gives_its_cause_in_words(cause, words):
     assert words in content.html
 
 
-@pytest.mark.parametrize(
-    ("days", "words"), [(30, "in 30 days"), (1, "tomorrow"), (0, "today"), (-1, "today")]
-)
+@pytest.mark.parametrize(("days", "words"), [(30, "in 30 days"), (1, "tomorrow"), (0, "today"), (-1, "today")])
 def test_a_reminder_counts_days_as_people_do(days, words):
-    assert (
-        render("COMPLIANCE_EXPIRY_REMINDER", days_left=days).subject
-        == f"Food safety certificate expires {words}"
-    )
-    assert (
-        f"expires {words}, on 13 April 2026" in render("COMPLIANCE_EXPIRY_REMINDER_SMS", days_left=days).text
-    )
+    assert render("COMPLIANCE_EXPIRY_REMINDER", days_left=days).subject == f"Food safety certificate expires {words}"
+    assert f"expires {words}, on 13 April 2026" in render("COMPLIANCE_EXPIRY_REMINDER_SMS", days_left=days).text
 
 
 @pytest.mark.parametrize("key", ["OPS_ALERT_NOTIFICATION_SPIKE", "NOTIFICATION_SPIKE_ALERT_ADMIN"])
@@ -395,10 +384,7 @@ def test_jinja_between_table_rows_stays_where_it_was_through_inlining():
         "</table></body></html>"
     )
     inlined = email_html.inline(page)
-    assert (
-        '{% for x in xs %}<tr><td class="{% if x > 1 %}a{% endif %}" style="color: red;">{{ x|f("<") }}'
-        in inlined
-    )
+    assert '{% for x in xs %}<tr><td class="{% if x > 1 %}a{% endif %}" style="color: red;">{{ x|f("<") }}' in inlined
     assert "</tr>{% endfor %}</table>" in inlined
 
 

@@ -77,9 +77,7 @@ def test_a_text_that_is_empty_without_its_optional_variables_is_found():
 
 
 def test_html_that_shows_nothing_is_found():
-    file = an_email(
-        html='<head><title>{{ name }}</title><style>a { b: c }</style></head><p title="{{ name }}"></p>'
-    )
+    file = an_email(html='<head><title>{{ name }}</title><style>a { b: c }</style></head><p title="{{ name }}"></p>')
     assert rules(file) == ["empty"]
 
 

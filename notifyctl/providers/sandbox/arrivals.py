@@ -140,9 +140,7 @@ class Arrivals:
     def get(self, arrival_id: str) -> Arrival | None:
         return self._by_id.get(arrival_id)
 
-    def newest_first(
-        self, *, to: str | None = None, metadata: tuple[str, str] | None = None
-    ) -> list[Arrival]:
+    def newest_first(self, *, to: str | None = None, metadata: tuple[str, str] | None = None) -> list[Arrival]:
         """Everything, or what carries this metadata field, or else went to exactly this recipient."""
         with self._lock:
             found: Iterable[Arrival] = self._all

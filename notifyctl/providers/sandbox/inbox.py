@@ -112,9 +112,7 @@ class Inbox:
             for arrival in self._arrivals.newest_first(to=request.query_params.get("to"))
             if channel is None or arrival.channel is channel
         ]
-        return answer(
-            [_as_json(arrival) for arrival in arrivals[: _whole_number(request, "limit", JSON_LIMIT)]]
-        )
+        return answer([_as_json(arrival) for arrival in arrivals[: _whole_number(request, "limit", JSON_LIMIT)]])
 
     async def _count(self, request: Request) -> Response:
         return answer({**self._arrivals.counts, "calls": self._arrivals.calls})
@@ -136,11 +134,7 @@ def _channel(request: Request) -> Channel | None:
 
 def _whole_number(request: Request, name: str, default: int) -> int:
     value = request.query_params.get(name, "")
-    return (
-        int(value)
-        if value.isascii() and value.isdecimal() and 0 < len(value) < 10 and int(value)
-        else default
-    )
+    return int(value) if value.isascii() and value.isdecimal() and 0 < len(value) < 10 and int(value) else default
 
 
 def _is_for(arrival: Arrival, contains: str) -> bool:

@@ -47,9 +47,7 @@ def read_mail(fields: Any, *, now: datetime) -> Mail:
         stream=fields.get("MessageStream") or "outbound",
         metadata=_metadata(fields.get("Metadata") or {}),
         headers=tuple(_named(fields.get("Headers") or (), "Headers", "Value")),
-        attachments=tuple(
-            name for name, _ in _named(fields.get("Attachments") or (), "Attachments", "Content")
-        ),
+        attachments=tuple(name for name, _ in _named(fields.get("Attachments") or (), "Attachments", "Content")),
     )
     _check_whole(mail, fields)
     return mail
@@ -103,13 +101,9 @@ def _metadata(given: Mapping[str, Any]) -> dict[str, str]:
     metadata = {name: str(value) for name, value in given.items()}
     for name, value in metadata.items():
         if len(name) > MAX_METADATA_NAME:
-            raise _refused(
-                300, f"Metadata field '{name}': a name has at most {MAX_METADATA_NAME} characters."
-            )
+            raise _refused(300, f"Metadata field '{name}': a name has at most {MAX_METADATA_NAME} characters.")
         if len(value) > MAX_METADATA_VALUE:
-            raise _refused(
-                300, f"Metadata field '{name}': a value has at most {MAX_METADATA_VALUE} characters."
-            )
+            raise _refused(300, f"Metadata field '{name}': a value has at most {MAX_METADATA_VALUE} characters.")
     return metadata
 
 

@@ -46,9 +46,7 @@ class MailSearch:
             raise _refused(f"'status' is queued, sent or processed, not '{status}'.")
         count, offset = _whole_number(query, "count"), _whole_number(query, "offset")
         if not 1 <= count <= MAX_COUNT or count + offset > MAX_REACH:
-            raise _refused(
-                f"'count' is 1 to {MAX_COUNT}, and 'count' and 'offset' together at most {MAX_REACH}."
-            )
+            raise _refused(f"'count' is 1 to {MAX_COUNT}, and 'count' and 'offset' together at most {MAX_REACH}.")
         return cls(
             count=count,
             offset=offset,
@@ -66,9 +64,7 @@ class MailSearch:
     def answer(self, arrivals: Arrivals, now: datetime) -> dict[str, Any]:
         """Newest first."""
         candidates = arrivals.newest_first(to=self.recipient, metadata=self.metadata)
-        found = [
-            arrival for arrival in candidates if isinstance(arrival, Mail) and self._matches(arrival, now)
-        ]
+        found = [arrival for arrival in candidates if isinstance(arrival, Mail) and self._matches(arrival, now)]
         page = found[self.offset : self.offset + self.count]
         return {"TotalCount": len(found), "Messages": [in_postmarks_words(mail, now) for mail in page]}
 
@@ -111,11 +107,7 @@ def _end(query: Mapping[str, str], name: str) -> datetime | None:
 
 
 def _metadata_field(query: Mapping[str, str]) -> tuple[str, str] | None:
-    fields = [
-        (name.removeprefix("metadata_"), value)
-        for name, value in query.items()
-        if name.startswith("metadata_")
-    ]
+    fields = [(name.removeprefix("metadata_"), value) for name, value in query.items() if name.startswith("metadata_")]
     if len(fields) > 1:
         raise _refused("Search by one metadata field at a time.")
     return fields[0] if fields else None

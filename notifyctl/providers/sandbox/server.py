@@ -24,9 +24,7 @@ _STARTUP_SECONDS = 10
 _SHUTDOWN_SECONDS = 2
 
 
-def run(
-    host: str = LOOPBACK, port: int = 0, *, keep: int = KEEP, ready: Callable[[str], None] | None = None
-) -> None:
+def run(host: str = LOOPBACK, port: int = 0, *, keep: int = KEEP, ready: Callable[[str], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then returns; a second SIGINT drops what is in flight.
 
     Port 0 is any free port. `ready` is called with the base URL once the server answers. Raises InvalidInput
@@ -68,9 +66,7 @@ class Sandbox:
         self.url = _url(self._listening)
         answers = threading.Event()
         self._server = _Server(self._app, self._listening, lambda _: answers.set())
-        self._thread = threading.Thread(
-            target=self._server.run, args=([self._listening],), name="sandbox", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._listening],), name="sandbox", daemon=True)
         self._thread.start()
         if not answers.wait(_STARTUP_SECONDS):
             raise NotifyctlError(f"The sandbox did not answer within {_STARTUP_SECONDS} seconds.")

@@ -82,9 +82,7 @@ class SmsSearch:
         first, last = _period(query, "DateSent>"), _period(query, "DateSent<")
         token = query.get("PageToken", "")
         return cls(
-            query={
-                name: value for name, value in query.items() if name not in ("Page", "PageSize", "PageToken")
-            },
+            query={name: value for name, value in query.items() if name not in ("Page", "PageSize", "PageToken")},
             to=query.get("To"),
             sender=query.get("From"),
             not_before=day[0] if day else first and first[0],

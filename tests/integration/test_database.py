@@ -1,0 +1,92 @@
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from notifyctl.errors import DatabaseError
+from notifyctl.store import migrations
+from notifyctl.store.database import Database
+
+WRITE_AND_CLOSE = """
+import sys
+from sqlalchemy import text
+from notifyctl.store.database import Database
+
+database = Database(sys.argv[1])
+with database.transaction() as session:
+    session.execute(text("INSERT INTO t SELECT value, hex(randomblob(500)) FROM generate_series(1, 2000)".replace(
+        "generate_series(1, 2000)", "json_each('[" + ",".join(["1"] * 2000) + "]')")))
+database.close()
+"""
+
+
+def test_a_second_database_in_one_process_leaves_the_locks_of_the_first_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'notifyctl.db'}"
+    first = Database(url)
+    with first.transaction() as session:
+        session.execute(text("CREATE TABLE t (value INTEGER, filler TEXT)"))
+    for _ in range(3):
+        Database(url).close()
+        # A process that takes itself for the last user of the file checkpoints and removes the log under our feet.
+        subprocess.run([sys.executable, "-c", WRITE_AND_CLOSE, url], check=True, timeout=60)
+        with first.transaction() as session:
+            session.execute(text("UPDATE t SET filler = filler || 'x'"))
+    fresh = Database(url)
+    with fresh.read() as session:
+        assert session.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
+        assert session.execute(text("SELECT count(*) FROM t")).scalar_one() == 6_000
+    fresh.close()
+    first.close()
+
+
+def test_a_new_sqlite_file_is_private_durable_and_in_wal_mode(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "notifyctl.db"
+    database = Database(f"sqlite:///{path}")
+    with database.read() as session:
+        assert session.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+        assert session.execute(text("PRAGMA synchronous")).scalar_one() == 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    database.close()
+
+
+def test_what_was_read_decides_what_is_written_also_on_sqlite(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'notifyctl.db'}")
+    with database.transaction() as session, database.read() as other:
+        session.execute(text("CREATE TABLE t (value INTEGER)"))
+        assert other.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one() == 0
+    database.close()
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_postgresql_transactions_are_read_committed(database: Database) -> None:
+    with database.transaction() as session:
+        assert session.execute(text("SHOW transaction_isolation")).scalar_one() == "read committed"
+
+
+def test_the_clock_of_the_database_is_aware_and_moves(database: Database) -> None:
+    first, second = database.clock(), database.clock()
+    assert first.utcoffset() is not None
+    assert first <= second
+
+
+UNUSABLE = {
+    "a server that is not there": ("postgresql://nobody@127.0.0.1:1/none", "check DATABASE_URL and that the server is running"),
+    "a directory": ("sqlite:////", "must name a file"),
+    "a file that is no database": ("sqlite:///{tmp}/text", "cannot be used"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "words"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_database_that_cannot_be_used_is_one_clear_error(tmp_path: Path, url: str, words: str) -> None:
+    (tmp_path / "text").write_text("not a database at all, but long enough to be taken for one" * 20)
+    with pytest.raises(DatabaseError, match=words):
+        migrations.schema_status(Database(url.format(tmp=tmp_path)))
+
+
+def test_a_password_is_never_shown() -> None:
+    for url in ("postgresql://u:s3cret@h/d", "postgresql://u@h/d?password=s3cret"):
+        assert "s3cret" not in str(Database(url))
