@@ -28,6 +28,7 @@ from notifyctl.errors import ExitCode
 from notifyctl.models.message import FINAL, BlockReason, FailureReason, MessageStatus
 from notifyctl.models.status import FOLLOWERS
 from notifyctl.orchestrator import template_files
+from notifyctl.orchestrator.gates import ASKED_AGAIN
 from notifyctl.orchestrator.matrix import matrix_markdown
 from notifyctl.providers.codes import codes_markdown
 from notifyctl.settings import Settings
@@ -63,19 +64,6 @@ GATES = {
     BlockReason.SUPPRESSED: "Is the address free of a suppression?",
     BlockReason.RATE_LIMITED: "Has this client (or address) had fewer of these than the rate allows?",
 }
-
-ASKED_AGAIN = frozenset(
-    {
-        BlockReason.TEMPLATE_DISABLED,
-        BlockReason.CLIENT_UNKNOWN,
-        BlockReason.SMS_DISABLED,
-        BlockReason.PROVISIONING_INCOMPLETE,
-        BlockReason.SUBSCRIPTION_INACTIVE,
-        BlockReason.PLAN_FEATURE_MISSING,
-        BlockReason.SUPPRESSED,
-    }
-)
-"""tests/unit/test_docs.py compares it with what the gates do."""
 
 
 def statuses_page() -> str:

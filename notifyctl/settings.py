@@ -64,6 +64,11 @@ class Settings(BaseSettings):
 
     notification_email_per_minute_limit: int = Field(60, ge=1, description="Emails a minute, over all workers.")
     notification_sms_per_minute_limit: int = Field(30, ge=1, description="SMS a minute, over all workers.")
+    in_doubt_search_delay_seconds: int | None = Field(
+        None,
+        ge=0,
+        description="Wait this long before a provider's 'not found' is believed; each provider's own when unset.",
+    )
     notification_secret_key: Secrets = Field(
         ...,
         description="Seals sensitive contexts and keys hashes; comma-separated while rotating, the first encrypts.",
@@ -137,6 +142,12 @@ class Settings(BaseSettings):
         parse_rate(value)
         return value
 
+    def per_minute_limit(self, channel: str) -> int:
+        """Until an operator sets another one."""
+        if channel == "EMAIL":
+            return self.notification_email_per_minute_limit
+        return self.notification_sms_per_minute_limit
+
     @property
     def otp_rate(self) -> tuple[int, timedelta]:
         return parse_rate(self.otp_send_rate_limit)
@@ -149,7 +160,8 @@ class Settings(BaseSettings):
 def _check_secret(secret: str) -> None:
     if len(secret.encode()) < MIN_SECRET_BYTES:
         raise ValueError(
-            f"has {len(secret.encode())} bytes, at least {MIN_SECRET_BYTES} are needed; `notifyctl init` writes a fresh one"
+            f"has {len(secret.encode())} bytes, at least {MIN_SECRET_BYTES} are needed;"
+            " `notifyctl init` writes a fresh one"
         )
     if any(word in secret.lower() for word in SAMPLE_SECRETS) or len(set(secret)) < 10:
         raise ValueError("looks like a sample; `notifyctl init` writes a fresh one")
@@ -166,16 +178,30 @@ def parse_rate(text: str) -> tuple[int, timedelta]:
     return int(match[1]), timedelta(seconds=int(match[2]) * _UNITS[match[3]])
 
 
+def env_file_path(named: Path | None = None) -> Path:
+    """`named`, else NOTIFYCTL_ENV_FILE, else .env in the working directory; whether it is there or not."""
+    return named or Path(os.environ.get("NOTIFYCTL_ENV_FILE") or ".env")
+
+
+def find_env_file(named: Path | None = None) -> Path | None:
+    """The file to read, None when there is no .env. Raises ConfigurationError when one was named and is not there."""
+    file = env_file_path(named)
+    if file.is_file():
+        return file
+    by = "--env-file" if named else "NOTIFYCTL_ENV_FILE" if os.environ.get("NOTIFYCTL_ENV_FILE") else None
+    if by is None:
+        return None
+    raise ConfigurationError([f"{by} {file}: no such file; `notifyctl init --env-file {file}` writes one"])
+
+
 def load_settings(env_file: Path | None = None) -> Settings:
-    """Reads the environment and `env_file` (default: .env in the working directory, if there).
+    """Reads the environment and a file: `env_file`, else NOTIFYCTL_ENV_FILE, else .env in the working directory.
 
     Raises ConfigurationError that lists every fault by variable name and never shows a secret.
     """
-    file = env_file or Path(os.environ.get("NOTIFYCTL_ENV_FILE", ".env"))
-    if env_file is not None and not file.is_file():
-        raise ConfigurationError([f"--env-file {file}: no such file; `notifyctl init --env-file {file}` writes one"])
+    file = find_env_file(env_file)
     try:
-        return Settings(_env_file=file if file.is_file() else None)
+        return Settings(_env_file=file)
     except ValidationError as error:
         raise ConfigurationError([_fault(item) for item in error.errors(include_input=False)]) from error
 

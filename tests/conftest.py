@@ -1,4 +1,4 @@
-"""Both databases for every test that asks for `database`: a fresh SQLite file, and a fresh database on a real PostgreSQL."""
+"""Both databases for every test that asks for `database`: a fresh SQLite file, and a database on a real PostgreSQL."""
 
 import os
 import shutil

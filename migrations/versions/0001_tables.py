@@ -429,6 +429,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("recipient_hash", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
         sa.Column("address", sa.String(), nullable=True),
         sa.Column(
             "reason",
@@ -436,6 +437,7 @@ def upgrade() -> None:
                 "HARD_BOUNCE",
                 "COMPLAINT",
                 "OPTED_OUT",
+                "INACTIVE",
                 "MANUAL",
                 name="suppressionreason_known",
                 native_enum=False,

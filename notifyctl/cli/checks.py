@@ -1,7 +1,7 @@
 """What `notifyctl doctor` looks at: one function a check, named as its row."""
 
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from email.utils import parseaddr
 from pathlib import Path
@@ -11,7 +11,8 @@ from notifyctl.clock import system_clock
 from notifyctl.errors import InvalidInput
 from notifyctl.orchestrator.addresses import normal_email, normal_phone
 from notifyctl.orchestrator.plans import load_plans
-from notifyctl.store import clients, diagnosis, migrations
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.store import clients, diagnosis, migrations, secret_keys
 
 OVERDUE = timedelta(seconds=300)
 CLOCK_TOLERANCE = timedelta(seconds=2)
@@ -146,6 +147,25 @@ def clock(installation: Installation) -> Finding:
     return Finding()
 
 
+def secret_keys_in_use(installation: Installation) -> Finding:
+    known = KeyRing(installation.settings.notification_secret_key).ids
+    with installation.database.read() as session:
+        suppressions = _without(secret_keys.count_suppressions(session), known)
+        sealed = _without(secret_keys.count_unfinished(session), known)
+    problems = []
+    if suppressions:
+        problems.append(f"{_counted(suppressions, 'suppression')}: these people would be written to again")
+    if sealed:
+        problems.append(f"{_counted(sealed, 'waiting message')}: they cannot be opened and will fail")
+    if not problems:
+        return Finding()
+    return Finding(
+        Status.FAIL,
+        f"NOTIFICATION_SECRET_KEY lacks the key of {'; and of '.join(problems)}",
+        "put the old key back into NOTIFICATION_SECRET_KEY, behind the new one and separated by a comma",
+    )
+
+
 def templates(installation: Installation) -> Finding:
     from notifyctl.orchestrator import catalogue
 
@@ -227,7 +247,7 @@ OFFLINE = (
     otp_countries,
 )
 SCHEMA = (database, schema)
-STORED = (clock, templates, plans_of_clients, leases, due_messages, receipts)
+STORED = (clock, secret_keys_in_use, templates, plans_of_clients, leases, due_messages, receipts)
 
 
 def _private(files: Iterable[Path]) -> Finding:
@@ -241,6 +261,15 @@ def _private(files: Iterable[Path]) -> Finding:
 
     names = " ".join(str(file) for file in open_ones)
     return Finding(Status.WARN, f"others can read {names}", f"chmod 600 {names}", close)
+
+
+def _without(counts: Mapping[str, int], known: Sequence[str]) -> dict[str, int]:
+    return {key: count for key, count in counts.items() if key not in known}
+
+
+def _counted(counts: Mapping[str, int], what: str) -> str:
+    total = sum(counts.values())
+    return f"{total} {what}{'s' if total != 1 else ''} (key {', '.join(sorted(counts))})"
 
 
 def _few(names: Sequence[str], shown: int = 3) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.output import Shown, named
 from notifyctl.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -30,7 +31,20 @@ COLUMNS = (
     "stripe_customer_id",
 )
 TABLE_COLUMNS = COLUMNS[:-2]
-"""What fits a terminal."""
+WIDE = 110
+SHOWN = (
+    named("id"),
+    named("name"),
+    named("email", from_width=WIDE),
+    named("phone", from_width=WIDE),
+    Shown("email and phone", lambda row: _below(row, "email", "phone"), below_width=WIDE),
+    named("plan"),
+    Shown("provisioning", lambda row: row["provisioning_status"], from_width=WIDE),
+    Shown("subscription", lambda row: row["subscription_status"], from_width=WIDE),
+    Shown("state", lambda row: _below(row, "provisioning_status", "subscription_status"), whole=True, below_width=WIDE),
+    Shown("SMS", lambda row: row["sms_enabled"]),
+)
+"""What fits a terminal; a narrow one has two lines a client."""
 STYLES = {"COMPLETED": "green", "FAILED": "bold red", "past_due": "yellow", "unpaid": "red"}
 CHUNK = 5_000
 FAULTS_SHOWN = 50
@@ -61,7 +75,10 @@ class SubscriptionName(StrEnum):
 
 ClientId = Annotated[str, typer.Argument(metavar="ID", help="Your own id of the client.")]
 Plan = Annotated[str | None, typer.Option("--plan", help="Key in the plan registry, such as PRO.")]
-Provisioning = Annotated[ProvisioningName | None, typer.Option("--provisioning", case_sensitive=False)]
+Provisioning = Annotated[
+    ProvisioningName | None,
+    typer.Option("--provisioning", case_sensitive=False, help="How far the client's access is set up."),
+]
 Subscription = Annotated[
     SubscriptionName | None,
     typer.Option("--subscription", case_sensitive=False, help="In Stripe's words; none when there is none."),
@@ -93,7 +110,9 @@ def list_clients(
             subscription=SubscriptionStatus(subscription) if subscription else None,
         )
     columns = TABLE_COLUMNS if form is options.OutputFormat.TABLE else COLUMNS
-    output.rows((_row(client) for client in found), form, columns=columns, styles=STYLES)
+    output.rows((_row(client) for client in found), form, columns=columns, shown=SHOWN, styles=STYLES)
+    if not found and form is options.OutputFormat.TABLE:
+        output.say("No client matches.")
     if len(found) == limit:
         output.say(f"{limit} rows; there may be more: go on with --after {found[-1].id}")
 
@@ -125,9 +144,9 @@ def show(client_id: ClientId, form: options.Format = options.OutputFormat.TABLE)
 @app.command("set")
 def set_client(
     client_id: ClientId,
-    name: Annotated[str | None, typer.Option("--name")] = None,
-    email: Annotated[str | None, typer.Option("--email")] = None,
-    phone: Annotated[str | None, typer.Option("--phone", help="As +491701234567.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="As messages address it.")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="Where emails go.")] = None,
+    phone: Annotated[str | None, typer.Option("--phone", help="Where SMS go, as +491701234567.")] = None,
     plan: Plan = None,
     provisioning: Provisioning = None,
     subscription: Subscription = None,
@@ -233,6 +252,10 @@ def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> "Written":
         for chunk in output.track(chunks, "Writing", len(chunks)):
             written += set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
     return written
+
+
+def _below(row: output.Row, first: str, second: str) -> str:
+    return "\n".join(filter(None, (row[first], row[second])))
 
 
 def _row(client: Any) -> dict[str, Any]:

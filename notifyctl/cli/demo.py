@@ -1,20 +1,23 @@
 """`notifyctl demo`: the main job from end to end, on a database and a sandbox of its own."""
 
+import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from textwrap import shorten
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import output
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
-    from notifyctl.orchestrator.requests import SendRequest
+    from notifyctl.orchestrator.requests import Decision, SendRequest
     from notifyctl.providers.sandbox import Sandbox
 
 CLIENTS = """\
@@ -29,6 +32,9 @@ grove,Grove BV,inactive@grove.example,+31612345678,PRO,COMPLETED,active,no,Europ
 harbor,Harbor Co,,,SOLO,COMPLETED,active,no,UTC
 """
 """Both plans and all provisioning states. fjord's mailbox fails once, and grove's is inactive, in the sandbox."""
+
+GIST = 46
+"""Characters of an arrival that are shown."""
 
 
 class _Clock:
@@ -53,21 +59,24 @@ def demo(
     """See the main job once: clients, templates, every gate, a retry, a hard failure, and the explanation of one."""
     from notifyctl.providers.sandbox import Sandbox
 
+    logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what the worker logs is told in the sections
     clock = _Clock()
-    with tempfile.TemporaryDirectory(prefix="notifyctl-demo-") as folder, Sandbox() as sandbox:
-        with _runtime(Path(folder), sandbox.url, clock) as runtime:
-            _title(f"A database in {folder}, and a sandbox for Postmark and Twilio at {sandbox.url}")
-            _set_up(runtime)
-            watched = _send_mix(runtime)
-            _deliver(runtime, clock)
-            _send_to_the_suppressed(runtime)
-            _show(runtime, sandbox, watched)
-            if stay:
-                _stay(runtime, sandbox.url, Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="notifyctl-demo-") as folder,
+        Sandbox() as sandbox,
+        _runtime(Path(folder), sandbox.url, clock) as runtime,
+    ):
+        _set_up(runtime, sandbox.url)
+        watched = _send_accepted(runtime)
+        _send_refused(runtime)
+        _deliver(runtime, clock)
+        _show_arrivals(sandbox)
+        _explain(runtime, watched)
+        if stay:
+            _stay(runtime, sandbox.url, Path(folder))
     if not stay:
-        output.say(
-            "\nNothing of it is kept. `notifyctl demo --stay` keeps the inbox open; README.md goes on from here."
-        )
+        output.say()
+        output.say("Nothing of it is kept. `notifyctl demo --stay` keeps the inbox open.")
 
 
 @contextmanager
@@ -101,7 +110,7 @@ def _runtime(folder: Path, url: str, clock: _Clock) -> Iterator["Runtime"]:
         runtime.close()
 
 
-def _set_up(runtime: "Runtime") -> None:
+def _set_up(runtime: "Runtime", url: str) -> None:
     from notifyctl.orchestrator import catalogue
     from notifyctl.store import migrations
 
@@ -110,9 +119,15 @@ def _set_up(runtime: "Runtime") -> None:
         files = catalogue.load(catalogue.templates_dir())
         catalogue.seed(session, files, settings=runtime.settings, now=runtime.clock(), actor="demo")
     clients = _import_clients(runtime)
-    _line("db upgrade", f"revision {revision}")
-    _line("templates seed", f"{len(files)} templates")
-    _line("clients import", f"{clients} clients of both plans, in all states of provisioning")
+    _title(1, "An installation of its own")
+    output.listing(
+        [
+            ("db upgrade", f"a new SQLite file, at revision {revision}"),
+            ("templates seed", f"{len(files)} templates"),
+            ("clients import", f"{clients} clients, of both plans, in every state of provisioning"),
+            ("sandbox", f"stands in for Postmark and Twilio at {url}"),
+        ]
+    )
 
 
 def _import_clients(runtime: "Runtime") -> int:
@@ -126,112 +141,122 @@ def _import_clients(runtime: "Runtime") -> int:
         return set_clients(session, changes, actor="demo", now=runtime.clock()).created
 
 
-def _send_mix(runtime: "Runtime") -> str:
+@dataclass(frozen=True, slots=True)
+class _Case:
+    what: str
+    request: "SendRequest"
+
+
+def _send_accepted(runtime: "Runtime") -> str:
     """Returns the id of the message that will need a retry."""
-    from notifyctl.orchestrator.requests import Queued
+    _title(2, "Messages are asked for, and go into the queue")
+    decisions = _send(runtime, list(_accepted()))
+    return next(decision.message_id for case, decision in decisions if case.request.client_id == "fjord")
 
-    _title("Messages are asked for; the gates decide")
-    rows, watched = [], ""
-    for what, request in _mix():
+
+def _send_refused(runtime: "Runtime") -> None:
+    _title(3, "Others are refused, each by another gate")
+    _send(runtime, list(_refused()))
+
+
+def _send(runtime: "Runtime", cases: "Sequence[_Case]") -> "list[tuple[_Case, Decision]]":
+    decisions = []
+    for case in cases:
         with runtime.database.transaction() as session:
-            decision = runtime.orchestrator.send(session, request)
-        if request.client_id == "fjord" and isinstance(decision, Queued):
-            watched = watched or decision.message_id
-        rows.append(_decision_row(what, request, decision))
-    output.rows(
-        rows,
-        options.OutputFormat.TABLE,
-        columns=("what", "template", "to", "decision", "why"),
-        styles=_STYLES,
-    )
-    return watched
+            decisions.append((case, runtime.orchestrator.send(session, case.request)))
+    output.listing([_decision_cells(case, decision) for case, decision in decisions])
+    return decisions
 
 
-_STYLES = {
-    "QUEUED": "green", "SENT": "green", "BLOCKED": "yellow", "duplicate": "cyan", "FAILED": "bold red",
-    "RETRY_SCHEDULED": "cyan",
-}  # fmt: skip
-
-
-def _decision_row(what: str, request: "SendRequest", decision: Any) -> dict[str, Any]:
+def _decision_cells(case: _Case, decision: "Decision") -> tuple[output.Cell, ...]:
     from notifyctl.orchestrator.requests import Blocked, Duplicate
 
-    return {
-        "what": what,
-        "template": request.template_key,
-        "to": request.client_id or request.recipient,
-        "decision": "duplicate" if isinstance(decision, Duplicate) else decision.status.value,
-        "why": f"{decision.reason}: {decision.detail}" if isinstance(decision, Blocked) else "",
-    }
+    if isinstance(decision, Duplicate):
+        return case.what, ("duplicate", "cyan"), "same idempotency key, no second message"
+    told = decision.reason.value if isinstance(decision, Blocked) else case.request.template_key
+    return case.what, _coloured(decision.status), told
 
 
-def _mix() -> Iterator[tuple[str, "SendRequest"]]:
+def _coloured(status: str) -> tuple[str, str]:
+    return str(status), output.STATUS_STYLES[status]
+
+
+def _ask(what: str, template: str, client: str | None, context: dict[str, Any], **more: Any) -> _Case:
     from notifyctl.orchestrator.requests import SendRequest
 
-    def ask(template: str, client: str | None, context: dict[str, Any], **more: Any) -> SendRequest:
-        return SendRequest(template_key=template, client_id=client, context=context, source="demo", **more)
+    return _Case(what, SendRequest(template_key=template, client_id=client, context=context, source="demo", **more))
 
-    def welcome(client: str) -> SendRequest:
-        name = client.capitalize()
-        return ask("WELCOME_EMAIL", client, {"client_name": name, "login_url": f"https://cloud.example/{client}"})
 
-    def reminder(template: str, client: str) -> SendRequest:
-        context = {
-            "item_name": "Trade licence",
-            "item_reference": "TL-20",
-            "expires_on": "2027-01-15",
-            "days_left": 30,
-        }
-        if template == "COMPLIANCE_EXPIRY_REMINDER":
-            context |= {"client_name": client.capitalize(), "renew_url": "https://cloud.example/renew/TL-20"}
-        return ask(template, client, context)
+def _welcome(what: str, client: str) -> _Case:
+    context = {"client_name": client.capitalize(), "login_url": f"https://cloud.example/{client}"}
+    return _ask(what, "WELCOME_EMAIL", client, context)
 
-    def code(number: str) -> SendRequest:
-        return ask("OTP_CODE_SMS", None, {"code": "493027", "valid_minutes": 10}, recipient=number)
 
+def _reminder(what: str, template: str, client: str) -> _Case:
+    context = {"item_name": "Trade licence", "item_reference": "TL-20", "expires_on": "2027-01-15", "days_left": 30}
+    if template == "COMPLIANCE_EXPIRY_REMINDER":
+        context |= {"client_name": client.capitalize(), "renew_url": "https://cloud.example/renew/TL-20"}
+    return _ask(what, template, client, context)
+
+
+def _code(what: str, number: str) -> _Case:
+    return _ask(what, "OTP_CODE_SMS", None, {"code": "493027", "valid_minutes": 10}, recipient=number)
+
+
+def _accepted() -> Iterator[_Case]:
     reset = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/x", "valid_minutes": 60}
-    yield "a new client is ready", welcome("acme")
-    yield "the same again", welcome("acme")
-    yield "not provisioned yet", welcome("cedar")
-    yield "no email address", welcome("harbor")
-    yield "a client nobody knows", welcome("zenith")
-    yield "a password link", ask("PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
-    yield "the caller tries twice", ask("PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
-    yield "a variable is missing", ask("PASSWORD_RESET", "beacon", {"client_name": "Beacon"})
-    yield "a reminder, plan PRO", reminder("COMPLIANCE_EXPIRY_REMINDER_SMS", "acme")
-    yield "a reminder, plan SOLO", reminder("COMPLIANCE_EXPIRY_REMINDER_SMS", "beacon")
-    yield "no consent to SMS", reminder("COMPLIANCE_EXPIRY_REMINDER_SMS", "grove")
-    yield "subscription ended", reminder("COMPLIANCE_EXPIRY_REMINDER", "elm")
-    yield "a busy mailbox", reminder("COMPLIANCE_EXPIRY_REMINDER", "fjord")
-    yield "a dead mailbox", reminder("COMPLIANCE_EXPIRY_REMINDER", "grove")
-    yield "not from Stripe", ask("PAYMENT_FAILED", "acme", {})
-    yield "a one-time code", code("+4915112345678")
-    yield "not a number", code("0800-CALL-ME")
-    yield "a country not served", code("+33612345678")
-    yield (
-        "a template switched off",
-        ask("OPS_ALERT_SMS", None, {"summary": "Email is failing"}, recipient="+12025550143"),
-    )
+    yield _welcome("a new client is ready", "acme")
+    yield _ask("a password link", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
+    yield _ask("the caller tries it twice", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
+    yield _code("a one-time code", "+4915112345678")
+    yield _reminder("a reminder, plan PRO", "COMPLIANCE_EXPIRY_REMINDER_SMS", "acme")
+    yield _reminder("to a busy mailbox", "COMPLIANCE_EXPIRY_REMINDER", "fjord")
+    yield _reminder("to a dead mailbox", "COMPLIANCE_EXPIRY_REMINDER", "grove")
+
+
+def _refused() -> Iterator[_Case]:
+    """In the order of the gates, but for SUPPRESSED: nobody is, before the first delivery."""
+    alert = {"summary": "Email is failing"}
+    yield _ask("a template switched off", "OPS_ALERT_SMS", None, alert, recipient="+12025550143")
+    yield _ask("a billing mail, not from Stripe", "PAYMENT_FAILED", "acme", {})
+    yield _welcome("a client nobody knows", "zenith")
+    yield _ask("a variable is missing", "PASSWORD_RESET", "beacon", {"client_name": "Beacon"})
+    yield _welcome("a client without an address", "harbor")
+    yield _code("letters for a number", "0800-CALL-ME")
+    yield _code("a country not served", "+33612345678")
+    yield _reminder("no consent to SMS", "COMPLIANCE_EXPIRY_REMINDER_SMS", "grove")
+    yield _welcome("not provisioned yet", "cedar")
+    yield _reminder("subscription ended", "COMPLIANCE_EXPIRY_REMINDER", "elm")
+    yield _reminder("a reminder, plan SOLO", "COMPLIANCE_EXPIRY_REMINDER_SMS", "beacon")
+    yield _welcome("a second welcome", "acme")
 
 
 def _deliver(runtime: "Runtime", clock: _Clock) -> None:
-    _title("A worker sends what was accepted")
-    _drain(runtime, "worker --once")
+    _title(4, "A worker sends what was accepted")
+    first = _drain(runtime)
     clock.ahead += timedelta(seconds=31)
-    _drain(runtime, "31 seconds later, by the demo's clock")
+    second = _drain(runtime)
+    output.listing([("worker --once", *first), ("31 s later, by the demo's clock", *second)])
+    _title(5, "The dead mailbox is suppressed now")
+    _send(runtime, [_welcome("another mail to it", "grove")])
 
 
-def _drain(runtime: "Runtime", what: str) -> None:
+def _drain(runtime: "Runtime") -> tuple[output.Cell, ...]:
+    """How it stands after it, and how long it took."""
+    from rich.text import Text
+
     from notifyctl.models.message import MessageStatus
+    from notifyctl.orchestrator.words import took
     from notifyctl.store.messages import Filter, count_by_status
 
     started = perf_counter()
     _worker(runtime, once=True).run()
+    seconds = perf_counter() - started
     with runtime.database.read() as session:
         counts = count_by_status(session, Filter())
     shown = (MessageStatus.SENT, MessageStatus.RETRY_SCHEDULED, MessageStatus.FAILED)
-    found = ", ".join(f"{counts[status]} {status}" for status in shown if status in counts)
-    _line(what, f"{found}  ({perf_counter() - started:.1f} s)")
+    found = [Text.assemble(f"{counts[status]} ", _coloured(status)) for status in shown if status in counts]
+    return Text(", ").join(found), took(seconds)
 
 
 def _worker(runtime: "Runtime", *, once: bool) -> Any:
@@ -242,34 +267,23 @@ def _worker(runtime: "Runtime", *, once: bool) -> Any:
     return Worker(runtime, build_senders(runtime.settings, list(Channel), concurrency=20), once=once)
 
 
-def _send_to_the_suppressed(runtime: "Runtime") -> None:
-    from notifyctl.orchestrator.requests import SendRequest
-
-    context = {"client_name": "Grove", "login_url": "https://cloud.example/grove"}
-    request = SendRequest(template_key="WELCOME_EMAIL", client_id="grove", context=context, source="demo")
-    with runtime.database.transaction() as session:
-        decision = runtime.orchestrator.send(session, request)
-    row = _decision_row("the dead mailbox again", request, decision)
-    output.rows(
-        [row],
-        options.OutputFormat.TABLE,
-        columns=("what", "template", "to", "decision", "why"),
-        styles=_STYLES,
+def _show_arrivals(sandbox: "Sandbox") -> None:
+    _title(6, "What arrived in the sandbox")
+    arrivals = sandbox.messages()
+    output.listing(
+        [(arrival.channel.value, _to(arrival), shorten(_gist(arrival), GIST, placeholder=" …")) for arrival in arrivals]
     )
 
 
-def _show(runtime: "Runtime", sandbox: "Sandbox", watched: str) -> None:
-    from notifyctl.cli.messages import print_explanation
+def _explain(runtime: "Runtime", message_id: str) -> None:
+    from notifyctl.cli.explanation import print_explanation
     from notifyctl.orchestrator.explain import explain
     from notifyctl.store import audit, messages
 
-    _title("What arrived in the sandbox")
-    for arrival in sandbox.messages():
-        _line(arrival.channel.value, f"{_to(arrival):<26} {_gist(arrival)}")
-    _title(f"notifyctl messages explain {watched}")
+    _title(7, f"notifyctl messages explain {message_id}")
     with runtime.database.read() as session:
-        message = messages.get(session, watched)
-        rows = audit.of_message(session, watched)
+        message = messages.get(session, message_id)
+        rows = audit.of_message(session, message_id)
     print_explanation(message, explain(message, rows, now=runtime.clock(), workers=1))
 
 
@@ -282,10 +296,11 @@ def _gist(arrival: Any) -> str:
 
 
 def _stay(runtime: "Runtime", url: str, folder: Path) -> None:
-    _title(f"Inbox at {url}; a worker is running. Ctrl-C ends the demo.")
-    output.say("Send to it from another terminal, as\n")
+    _title(8, f"Inbox at {url}; a worker is running. Ctrl-C ends the demo.")
+    output.say("Send to it from another terminal, as")
+    output.say()
     output.say(f"  notifyctl --env-file {_env_file(runtime, folder)} send WELCOME_EMAIL --client beacon \\")
-    output.say("    --set client_name=Beacon --set login_url=https://cloud.example/beacon\n")
+    output.say("    --set client_name=Beacon --set login_url=https://cloud.example/beacon")
     worker = _worker(runtime, once=False)
     worker.stop_on_signals()
     worker.run()
@@ -304,11 +319,8 @@ def _env_file(runtime: "Runtime", folder: Path) -> Path:
     return path
 
 
-def _title(text: str) -> None:
+def _title(number: int, text: str) -> None:
     console = output.console()
-    console.print()
-    console.print(text, style="bold", markup=False)
-
-
-def _line(name: str, text: str) -> None:
-    output.console().print(f"  {name:<16} {text}", markup=False)
+    if number > 1:
+        console.print()
+    console.print(f"{number}  {text}", style="bold", markup=False)

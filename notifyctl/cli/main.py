@@ -12,7 +12,20 @@ from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from notifyctl import __version__
-from notifyctl.cli import clients, db, demo, messages, sandbox, send, setup, suppressions, templates, worker
+from notifyctl.cli import (
+    clients,
+    db,
+    demo,
+    limits,
+    messages,
+    pause,
+    sandbox,
+    send,
+    setup,
+    suppressions,
+    templates,
+    worker,
+)
 from notifyctl.cli.options import Globals, given
 from notifyctl.cli.output import say
 from notifyctl.errors import ConfigurationError, ExitCode, NotifyctlError
@@ -48,6 +61,8 @@ app.add_typer(suppressions.app, name="suppressions")
 send.add_to(app)
 app.add_typer(messages.app, name="messages")
 worker.add_to(app)
+app.add_typer(limits.app, name="limits")
+pause.add_to(app)
 sandbox.add_to(app)
 demo.add_to(app)
 

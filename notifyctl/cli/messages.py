@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.output import STATUS_STYLES, Shown, named
 from notifyctl.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
     from notifyctl.bootstrap import Runtime
-    from notifyctl.orchestrator.explain import Explanation
     from notifyctl.store.messages import Filter
 
 app = typer.Typer(no_args_is_help=True, help="See, explain, retry and cancel messages.")
@@ -19,10 +19,30 @@ app = typer.Typer(no_args_is_help=True, help="See, explain, retry and cancel mes
 COLUMNS = (
     "id", "status", "reason", "channel", "template_key", "client_id", "recipient", "attempts", "created_at", "sent_at",
 )  # fmt: skip
-STYLES = {
-    "SENT": "green", "DELIVERED": "green", "FAILED": "bold red", "BOUNCED": "bold red", "IN_DOUBT": "magenta",
-    "BLOCKED": "yellow", "EXPIRED": "yellow", "RETRY_SCHEDULED": "cyan", "DEFERRED_THROTTLED": "cyan",
-}  # fmt: skip
+LAST = "last"
+"""Stands for the id of the newest message."""
+WIDE = 110
+
+
+def _status_and_reason(row: output.Row, separator: str) -> str:
+    return separator.join(filter(None, (row["status"], row["reason"])))
+
+
+def _what_and_id(row: output.Row) -> str:
+    to = f" to {row['recipient']}" if row["recipient"] else ""
+    return f"{row['template_key']}{to}\n{row['id']}"
+
+
+SHOWN = (
+    named("id", whole=True, from_width=WIDE),
+    Shown("status", lambda row: _status_and_reason(row, " "), from_width=WIDE),
+    Shown("status", lambda row: _status_and_reason(row, "\n"), whole=True, below_width=WIDE),
+    Shown("message", _what_and_id, below_width=WIDE),
+    Shown("template", lambda row: row["template_key"], from_width=WIDE),
+    Shown("to", lambda row: row["recipient"], from_width=WIDE),
+    named("age", whole=True),
+)
+"""What fits a terminal; a narrow one has two lines a message."""
 
 Status = Annotated[str | None, typer.Option("--status", help="As FAILED or RETRY_SCHEDULED.")]
 TemplateKey = Annotated[str | None, typer.Option("--template", help="Only this template.")]
@@ -31,8 +51,10 @@ Recipient = Annotated[str | None, typer.Option("--to", help="Only this address o
 Since = Annotated[str | None, typer.Option("--since", help="Accepted since: 2h, 7d, or 2026-03-01T12:00Z.")]
 Until = Annotated[str | None, typer.Option("--until", help="Accepted before: 2h, 7d, or 2026-03-01T12:00Z.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")]
-MessageId = Annotated[str, typer.Argument(metavar="ID")]
-MessageIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...")]
+MessageId = Annotated[str, typer.Argument(metavar="ID", help="A message's id; last is the newest message.")]
+MessageIds = Annotated[
+    list[str] | None, typer.Argument(metavar="ID", help="Ids of messages; last is the newest message.")
+]
 
 
 @app.command("list")
@@ -47,20 +69,23 @@ def list_messages(
     reveal: Reveal = False,
     form: options.Format = options.OutputFormat.TABLE,
 ) -> None:
-    """The newest messages first."""
+    """List messages, the newest first. A table on a terminal shows the most important columns."""
+    from notifyctl.orchestrator.words import age
     from notifyctl.store import messages
 
     with options.runtime() as runtime, runtime.database.read() as session:
         wanted = _filter(runtime, status=status, template=template, client=client, to=to, since=since, until=until)
         found = messages.find(session, wanted, limit=limit)
-    output.rows([_row(message, reveal) for message in found], form, columns=COLUMNS, styles=STYLES)
+        now = runtime.clock()
+    rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in found]
+    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STATUS_STYLES)
     if not found and form is options.OutputFormat.TABLE:
         output.say("No message matches.")
 
 
 @app.command()
 def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = options.OutputFormat.TABLE) -> None:
-    """Every field of one message."""
+    """Show every field of one message."""
     with options.runtime() as runtime, runtime.database.read() as session:
         message = _require(session, message_id)
     fields = {("metadata" if name == "details" else name): value for name, value in message._mapping.items()}
@@ -69,52 +94,26 @@ def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = o
 
 @app.command()
 def explain(message_id: MessageId, form: options.Format = options.OutputFormat.TABLE) -> None:
-    """Why it did or did not arrive: in one sentence, by every gate, and step by step."""
+    """Explain why it did or did not arrive: in one sentence, by every gate, and step by step."""
+    from notifyctl.cli.explanation import explanation_fields, print_explanation
+    from notifyctl.delivery.holds import held_by
     from notifyctl.orchestrator.explain import explain as explained
     from notifyctl.store import audit, workers
 
     with options.runtime() as runtime, runtime.database.read() as session:
         message = _require(session, message_id)
         rows = audit.of_message(session, message.id)
-        found = explained(message, rows, now=runtime.clock(), workers=len(workers.present(session)))
+        found = explained(
+            message,
+            rows,
+            now=runtime.clock(),
+            workers=len(workers.present(session)),
+            held_by=held_by(session, message),
+        )
     if form is options.OutputFormat.TABLE:
         print_explanation(message, found)
     else:
-        output.document(_explanation_fields(message, found), form)
-
-
-def print_explanation(message: Any, found: "Explanation") -> None:
-    console = output.console()
-    console.print(f"[bold]{message.template_key}[/bold] {message.id}  [bold]{message.status}[/bold]")
-    console.print(found.sentence, markup=False)
-    if found.verdicts:
-        console.print("\nGates at acceptance")
-        marks = {
-            "passed": "[green]ok[/green]",
-            "refused": "[bold red]no[/bold red]",
-            "not asked": "[dim]--[/dim]",
-        }
-        for verdict in found.verdicts:
-            console.print(f"  {marks[verdict.outcome]}  {verdict.gate:<26}", end="")
-            console.print(verdict.detail, markup=False)
-    console.print("\nWhat happened")
-    for step in found.steps:
-        console.print(f"  {output.iso(step.at)}  {step.action:<29}{step.detail}", markup=False)
-
-
-def _explanation_fields(message: Any, found: "Explanation") -> dict[str, Any]:
-    return {
-        "id": message.id,
-        "template_key": message.template_key,
-        "status": message.status,
-        "explanation": found.sentence,
-        "gates": [
-            {"gate": verdict.gate, "verdict": verdict.outcome, "detail": verdict.detail} for verdict in found.verdicts
-        ],
-        "timeline": [
-            {"at": step.at, "action": step.action, "actor": step.actor, "detail": step.detail} for step in found.steps
-        ],
-    }
+        output.document(explanation_fields(message, found), form)
 
 
 @app.command()
@@ -139,7 +138,7 @@ def retry(
         now = runtime.clock()
         wanted = _filter(
             runtime,
-            ids=ids,
+            ids=_known(runtime, ids),
             status=status,
             reason=reason,
             template=template,
@@ -148,7 +147,6 @@ def retry(
             until=until,
         )
         with runtime.database.read() as session:
-            _require_known(session, ids)
             found = messages.retryable(session, wanted, now=now)
         chosen = found.pop("", [])
         for why, refused in found.items():
@@ -190,9 +188,8 @@ def cancel(
     _require_some(ids, template, client, since)
     with options.runtime() as runtime:
         now = runtime.clock()
-        wanted = _filter(runtime, ids=ids, template=template, client=client, since=since, until=until)
+        wanted = _filter(runtime, ids=_known(runtime, ids), template=template, client=client, since=since, until=until)
         with runtime.database.read() as session:
-            _require_known(session, ids)
             counts = messages.count_by_status(session, wanted)
         waiting = sum(counts.get(status, 0) for status in WAITING)
         if not waiting:
@@ -227,15 +224,23 @@ def _require_some(*filters: object) -> None:
 def _require(session: "Session", message_id: str) -> Any:
     from notifyctl.store import messages
 
+    if message_id == LAST:
+        newest = messages.find(session, messages.Filter(), limit=1)
+        if not newest:
+            raise NotFound("There is no message yet; `notifyctl send` makes one")
+        return newest[0]
     message = messages.get(session, _uuid(message_id))
     if message is None:
         raise NotFound(f"There is no message {message_id}; `notifyctl messages list` shows the newest")
     return message
 
 
-def _require_known(session: "Session", ids: list[str] | None) -> None:
-    for message_id in ids or ():
-        _require(session, message_id)
+def _known(runtime: "Runtime", ids: list[str] | None) -> list[str] | None:
+    """The ids of these messages. Raises NotFound for the first that is not there."""
+    if not ids:
+        return None
+    with runtime.database.read() as session:
+        return [_require(session, message_id).id for message_id in ids]
 
 
 def _uuid(text: str) -> str:
@@ -244,7 +249,7 @@ def _uuid(text: str) -> str:
     try:
         return str(UUID(text))
     except ValueError:
-        raise InvalidInput(f"{text!r} is not a message id, which is a UUID such as 0198c7b2-…") from None
+        raise InvalidInput(f"{text!r} is not a message id: a UUID such as 0198c7b2-…, or {LAST}") from None
 
 
 def _filter(
@@ -263,7 +268,7 @@ def _filter(
     from notifyctl.store.messages import Filter
 
     return Filter(
-        ids=[_uuid(message_id) for message_id in ids] if ids else None,
+        ids=ids,
         status=options.one_of(MessageStatus, "--status", status),
         reason=reason,
         template_key=template,

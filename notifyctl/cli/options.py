@@ -1,6 +1,5 @@
 """Options that several commands share, and how a command gets its Runtime. Nothing heavy is imported here."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +55,15 @@ given: ContextVar[Globals] = ContextVar("given", default=Globals())  # noqa: B03
 
 def env_file() -> Path:
     """The file that settings are read from, whether it is there or not."""
-    return given.get().env_file or Path(os.environ.get("NOTIFYCTL_ENV_FILE", ".env"))
+    from notifyctl.settings import env_file_path
+
+    return env_file_path(given.get().env_file)
+
+
+def program() -> str:
+    """How to call it again from here, with the same settings."""
+    file = given.get().env_file
+    return f"notifyctl --env-file {file}" if file else "notifyctl"
 
 
 def settings() -> "Settings":

@@ -4,22 +4,46 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from notifyctl.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 Row = Mapping[str, Any]
+Cell: TypeAlias = "str | tuple[str, str] | Text"
+"""A text, with its rich style or in several styles."""
 Item = TypeVar("Item")
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection)."""
+STATUS_STYLES = {
+    "QUEUED": "cyan", "DEFERRED_THROTTLED": "cyan", "SENDING": "cyan", "RETRY_SCHEDULED": "cyan", "IN_DOUBT": "magenta",
+    "SENT": "green", "DELIVERED": "green", "FAILED": "bold red", "BOUNCED": "bold red",
+    "BLOCKED": "yellow", "EXPIRED": "yellow", "CANCELED": "dim",
+}  # fmt: skip
+"""Of a message, wherever its status is shown on a terminal."""
+
+_INDENT, _GAP, _LEAST_ROOM = 2, 2, 40
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 """Computes nothing, so that a phone number or an amount stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A column as a terminal shows it, in terminals of these widths. A cell may have several lines."""
+
+    title: str
+    cell: Callable[[Row], object]
+    whole: bool = False
+    """Never folded: something that is copied."""
+    from_width: int = 0
+    below_width: int = 10_000
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -29,9 +53,29 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty())
 
 
-def say(text: str) -> None:
+def on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def say(text: str = "") -> None:
     """One line of talk, on stderr so that pipes stay clean."""
     print(one_line(text), file=sys.stderr)
+
+
+def hint(text: str) -> None:
+    """What to do next: for a person, hence only on a terminal."""
+    if on_terminal() and sys.stderr.isatty():
+        say(text)
+
+
+def status_line(status: str, message_id: str) -> None:
+    """`QUEUED 0198c7b2-…`, for people and for `read`."""
+    if not on_terminal():
+        print(status, message_id)
+        return
+    from rich.text import Text
+
+    console().print(Text.assemble((status, STATUS_STYLES[status]), f" {message_id}"))
 
 
 def rows(
@@ -39,11 +83,13 @@ def rows(
     form: OutputFormat,
     *,
     columns: Sequence[str],
+    shown: Sequence[Shown] = (),
     styles: Mapping[str, str] | None = None,
 ) -> None:
     """Prints `found` with these columns; every form but the tables prints a row as soon as it comes.
 
-    `styles` maps a value (a status, say) to a rich style, for terminals only.
+    A table on a terminal has the columns of `shown` instead, where they are given. `styles` maps the first word of a
+    cell (a status, say) to a rich style, for terminals only.
     """
     match form:
         case OutputFormat.JSON:
@@ -57,10 +103,63 @@ def rows(
             _delimited(found, columns, "\t")
         case OutputFormat.GITHUB:
             print(_tabulated(found, columns, "github"))
-        case OutputFormat.TABLE if sys.stdout.isatty():
-            _rich_table(found, columns, styles or {})
+        case OutputFormat.TABLE if on_terminal():
+            _rich_table(found, shown or [named(column) for column in columns], styles or {})
         case OutputFormat.TABLE:
             print(_tabulated(found, columns, "plain"))
+
+
+def named(column: str, **more: Any) -> Shown:
+    """A column that shows one value of the row."""
+    return Shown(column.replace("_", " "), lambda row: one_line(_flat(row.get(column))), **more)
+
+
+def listing(lines: Sequence[Sequence[Cell]]) -> None:
+    """Aligned cells without a head.
+
+    On a terminal the last one is folded below itself, or stands on lines of its own where there is no room for it.
+    """
+    cells = [[_text(cell) for cell in line] for line in lines]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)][:-1]
+    for line in cells:
+        console().print(_listed(line, widths), soft_wrap=True)
+
+
+def _listed(line: Sequence["Text"], widths: Sequence[int]) -> "Text":
+    from rich.text import Text
+
+    *first, last = line
+    listed = Text(" " * _INDENT)
+    for cell, width in zip(first, widths, strict=True):
+        listed.append_text(cell).append(" " * (width - cell.cell_len + _GAP))
+    for number, (indent, part) in enumerate(_folded(last, start=_INDENT + sum(widths) + _GAP * len(widths))):
+        if number or indent:
+            listed.rstrip()
+            listed.append("\n" + " " * indent)
+        listed.append_text(part)
+    listed.rstrip()
+    return listed
+
+
+def _folded(cell: "Text", start: int) -> "Iterable[tuple[int, Text]]":
+    """The lines of a cell that begins in column `start`, each with the column to begin in; 0: where we stand."""
+    out = console()
+    room = out.width - start
+    if not on_terminal() or cell.cell_len <= room:
+        return [(0, cell)]
+    if room >= _LEAST_ROOM:
+        return [(start if number else 0, line) for number, line in enumerate(cell.wrap(out, room))]
+    indent = _INDENT * 3
+    return [(indent, line) for line in cell.wrap(out, out.width - indent)]
+
+
+def _text(cell: Cell) -> "Text":
+    from rich.text import Text
+
+    if isinstance(cell, Text):
+        return cell
+    text, style = cell if isinstance(cell, tuple) else (cell, "")
+    return Text(one_line(text), style)
 
 
 def document(value: Row, form: OutputFormat) -> None:
@@ -156,15 +255,29 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(text) else text
 
 
-def _rich_table(found: Iterable[Row], columns: Sequence[str], styles: Mapping[str, str]) -> None:
+def _rich_table(found: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str]) -> None:
     from rich import box
     from rich.table import Table
+
+    out = console()
+    columns = [column for column in shown if column.from_width <= out.width < column.below_width]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column.title, overflow="fold", no_wrap=column.whole)
+    for row in found:
+        table.add_row(*(_styled(_flat(column.cell(row)), styles) for column in columns))
+    out.print(table)
+
+
+def _styled(cell: str, styles: Mapping[str, str]) -> "Text":
+    """The first word in its style, and further lines dimmed."""
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in found:
-        cells = [one_line(_flat(row.get(column))) for column in columns]
-        table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in cells))
-    console().print(table)
+    first, *more = [one_line(line) for line in cell.split("\n")]
+    text = Text(first)
+    word = first.split(" ")[0]
+    if word in styles:
+        text.stylize(styles[word], 0, len(word))
+    for line in more:
+        text.append(f"\n{line}", "dim")
+    return text

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from notifyctl.cli import options, output
-from notifyctl.errors import NotFound, RefusedByGate
+from notifyctl.errors import InvalidInput, NotFound, RefusedByGate
 
 if TYPE_CHECKING:
     from notifyctl.orchestrator.requests import Decision
@@ -33,6 +33,8 @@ def send(
     from notifyctl.orchestrator.requests import Blocked, SendRequest
     from notifyctl.store import templates
 
+    if (client is None) == (to is None):
+        raise InvalidInput("give --client or --to, one of the two")
     given = options.parse_assignments(assignments or [])
     with options.runtime() as runtime:
         with runtime.database.read() as session:
@@ -53,7 +55,7 @@ def send(
         else:
             with runtime.database.transaction() as session:
                 decision = runtime.orchestrator.send(session, request)
-    _show_verdicts(decision, form) if dry_run else output.document(answer(decision), form)
+    _show_verdicts(decision, form) if dry_run else _show(decision, form)
     if isinstance(decision, Blocked):
         raise RefusedByGate(f"refused by {decision.reason}: {decision.detail}")
 
@@ -69,15 +71,26 @@ def answer(decision: "Decision") -> dict[str, Any]:
     }
 
 
+def _show(decision: "Decision", form: options.OutputFormat) -> None:
+    from notifyctl.orchestrator.requests import Blocked, Duplicate
+
+    if form is not options.OutputFormat.TABLE:
+        output.document(answer(decision), form)
+        return
+    output.status_line(decision.status, decision.message_id)
+    if isinstance(decision, Duplicate):
+        output.say("That idempotency key has been used before: this is its message, and no other was made.")
+    if not isinstance(decision, Blocked):
+        output.hint(f"`{options.program()} messages explain {decision.message_id}` tells what became of it.")
+
+
 def _show_verdicts(decision: "Decision", form: options.OutputFormat) -> None:
+    from notifyctl.cli.explanation import print_verdicts, verdict_rows
     from notifyctl.orchestrator.requests import Duplicate
 
     if isinstance(decision, Duplicate):
         output.say(f"Nothing would be sent: the key belongs to message {decision.message_id} ({decision.status}).")
-        return
-    rows = [
-        {"gate": verdict.gate.value, "verdict": verdict.outcome.value, "detail": verdict.detail}
-        for verdict in decision.verdicts
-    ]
-    styles = {"passed": "green", "refused": "bold red", "not asked": "dim"}
-    output.rows(rows, form, columns=("gate", "verdict", "detail"), styles=styles)
+    elif form is options.OutputFormat.TABLE:
+        print_verdicts(decision.verdicts)
+    else:
+        output.rows(verdict_rows(decision.verdicts), form, columns=("gate", "verdict", "detail"))

@@ -8,12 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.output import Shown, named
 from notifyctl.errors import ConfigurationError, NotifyctlError
 
 if TYPE_CHECKING:
     from notifyctl.cli.doctor import Examined, Installation
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+WIDE = 120
+SETTINGS_SHOWN = (
+    named("name", whole=True),
+    named("value"),
+    named("source"),
+    named("meaning", from_width=WIDE),
+)
+"""A narrow terminal leaves the meaning to docs and .env, which explain each."""
+CHECKS_SHOWN = (
+    named("status", whole=True),
+    named("check", whole=True),
+    named("problem", from_width=WIDE),
+    named("remedy", from_width=WIDE),
+    Shown("problem and remedy", lambda row: "\n".join(filter(None, (row["problem"], row["remedy"]))), below_width=WIDE),
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,7 +51,8 @@ def init(
     write_env_file(path)
     command = "notifyctl" if path == Path(".env") else f"notifyctl --env-file {path}"
     output.say(f"Wrote {path} with fresh secrets; only you can read it.")
-    output.say("Next, set EMAIL_SENDER, POSTMARK_SERVER_TOKEN and TWILIO_* in it, then run:")
+    output.say("Next, set EMAIL_SENDER, POSTMARK_SERVER_TOKEN and TWILIO_* in it. To try it without keys,")
+    output.say(f"`{command} sandbox` stands in for Postmark and Twilio and prints what to set. Then run:")
     for step in ("db upgrade", "templates seed", "doctor"):
         output.say(f"  {command} {step}")
 
@@ -43,9 +60,11 @@ def init(
 def config(form: options.Format = options.OutputFormat.TABLE) -> None:
     """Show the settings in force and where each comes from; secrets are masked. Exit 2 if any is at fault."""
     from notifyctl.cli.environment import effective
+    from notifyctl.settings import find_env_file
 
+    find_env_file(options.given.get().env_file)
     found = [asdict(setting) for setting in effective(options.env_file())]
-    output.rows(found, form, columns=("name", "value", "source", "meaning"))
+    output.rows(found, form, columns=("name", "value", "source", "meaning"), shown=SETTINGS_SHOWN)
     options.settings()
 
 
@@ -56,7 +75,7 @@ def doctor(
     """Check this installation: what is wrong, and how to mend it. Exit 1 if anything fails."""
     found = _examine(fix=fix)
     rows = [{"check": item.check, **asdict(item.finding)} for item in found]
-    output.rows(rows, form, columns=("check", "status", "problem", "remedy"), styles=STYLES)
+    output.rows(rows, form, columns=("check", "status", "problem", "remedy"), shown=CHECKS_SHOWN, styles=STYLES)
     failed = [item.check for item in found if item.finding.status == "fail"]
     if failed:
         raise NotifyctlError(f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.output import Shown, named
 from notifyctl.errors import NotFound
 
 if TYPE_CHECKING:
@@ -14,7 +15,24 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Addresses that must not be written to.")
 
+WIDE = 110
 COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "recipient_hash")
+SHOWN = (
+    named("channel"),
+    Shown("address", lambda row: _address_and_note(row), below_width=WIDE),
+    Shown("address", lambda row: row["address"] or ERASED, from_width=WIDE),
+    named("reason", whole=True),
+    named("source"),
+    named("note", from_width=WIDE),
+    named("age", whole=True),
+)
+"""What fits a terminal; a narrow one has the note below the address."""
+ERASED = "(erased)"
+HOW_TO_TELL = {
+    "postmark": "Postmark itself still suppresses it: reactivate it there too, or the next message fails again.",
+    "twilio": "Twilio itself still suppresses it: the person must send START, or the next message fails again.",
+}
+"""Source -> what lifting our suppression does not undo."""
 
 
 class ReasonName(StrEnum):
@@ -23,6 +41,7 @@ class ReasonName(StrEnum):
     HARD_BOUNCE = "HARD_BOUNCE"
     COMPLAINT = "COMPLAINT"
     OPTED_OUT = "OPTED_OUT"
+    INACTIVE = "INACTIVE"
     MANUAL = "MANUAL"
 
 
@@ -31,8 +50,12 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, 
 
 @app.command("list")
 def list_suppressions(
-    channel: Annotated[options.ChannelName | None, typer.Option("--channel", case_sensitive=False)] = None,
-    reason: Annotated[ReasonName | None, typer.Option("--reason", case_sensitive=False)] = None,
+    channel: Annotated[
+        options.ChannelName | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
+    ] = None,
+    reason: Annotated[
+        ReasonName | None, typer.Option("--reason", case_sensitive=False, help="Only for this reason.")
+    ] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show whole addresses.")] = False,
     limit: options.Limit = 100,
     form: options.Format = options.OutputFormat.TABLE,
@@ -41,6 +64,7 @@ def list_suppressions(
     from notifyctl.models.suppression import SuppressionReason
     from notifyctl.models.template import Channel
     from notifyctl.orchestrator.masking import mask
+    from notifyctl.orchestrator.words import age
     from notifyctl.store import suppressions
 
     with options.runtime() as runtime, runtime.database.read() as session:
@@ -50,8 +74,18 @@ def list_suppressions(
             channel=Channel(channel) if channel else None,
             reason=SuppressionReason(reason) if reason else None,
         )
-    rows = ({**row._mapping, "address": row.address if reveal else mask(row.address) or None} for row in found)
-    output.rows(rows, form, columns=COLUMNS)
+        now = runtime.clock()
+    rows = (
+        {
+            **row._mapping,
+            "address": row.address if reveal else mask(row.address) or None,
+            "age": age(row.created_at, now),
+        }
+        for row in found
+    )
+    output.rows(rows, form, columns=COLUMNS, shown=SHOWN)
+    if not found and form is options.OutputFormat.TABLE:
+        output.say("No suppression matches.")
     if len(found) == limit:
         output.say(f"{limit} rows; there may be more: raise --limit")
 
@@ -60,7 +94,9 @@ def list_suppressions(
 def add(
     channel: options.Channel,
     address: Address,
-    reason: Annotated[ReasonName, typer.Option("--reason", case_sensitive=False)] = ReasonName.MANUAL,
+    reason: Annotated[
+        ReasonName, typer.Option("--reason", case_sensitive=False, help="What it is suppressed for.")
+    ] = ReasonName.MANUAL,
     note: Annotated[str | None, typer.Option("--note", help="Why, for the next reader.")] = None,
 ) -> None:
     """Suppress an address. Messages to it are blocked from now on."""
@@ -95,6 +131,12 @@ def remove(channel: options.Channel, address: Address) -> None:
     if lifted is None:
         raise NotFound(f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is")
     output.say(f"{kind} {normal} is no longer suppressed ({lifted.reason} by {lifted.source}).")
+    if lifted.source in HOW_TO_TELL:
+        output.say(HOW_TO_TELL[lifted.source])
+
+
+def _address_and_note(row: output.Row) -> str:
+    return "\n".join(filter(None, (row["address"] or ERASED, row["note"])))
 
 
 def _recipient(runtime: "Runtime", channel: options.ChannelName, address: str) -> tuple["Channel", str]:

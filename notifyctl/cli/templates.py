@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.output import Shown, named
 from notifyctl.errors import ExitCode, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ Directory = Annotated[
     typer.Option("--dir", help="Template files to use instead of the shipped ones.", file_okay=False),
 ]
 CONTENT = ("subject", "text_body", "html_body", "variables", "example", "content_hash", "created_at")
+WIDE = 140
+SHOWN = (
+    Shown("template", lambda row: row["template_key"], whole=True),
+    named("channel"),
+    named("audience", from_width=WIDE),
+    named("lane", whole=True),
+    named("enabled"),
+    named("version"),
+    named("description", from_width=WIDE),
+)
+"""What fits a terminal; a narrow one leaves the description to `show`."""
 STYLES = {
     "NEW": "green",
     "CHANGED": "yellow",
@@ -54,7 +66,7 @@ def list_templates(form: options.Format = options.OutputFormat.TABLE) -> None:
     with options.runtime() as runtime, runtime.database.read() as session:
         found = templates.everything(session)
     columns = ("template_key", "channel", "audience", "lane", "enabled", "version", "description")
-    output.rows([_flags(template) for template in found], form, columns=columns)
+    output.rows([_flags(template) for template in found], form, columns=columns, shown=SHOWN)
 
 
 @app.command()
@@ -119,7 +131,7 @@ def render(
 
 @app.command()
 def lint(
-    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Only these templates.")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Only these templates.")] = None,
     directory: Directory = None,
     form: options.Format = options.OutputFormat.TABLE,
 ) -> None:

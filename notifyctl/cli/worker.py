@@ -1,33 +1,95 @@
-"""`notifyctl worker`: the daemon."""
+"""`notifyctl worker` and `notifyctl workers`: the daemon, and who is at work."""
 
 from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options
+from notifyctl.cli import options, output
+from notifyctl.errors import ExitCode
 
 
 def add_to(app: typer.Typer) -> None:
     app.command()(worker)
+    app.command()(workers)
 
 
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Send what is due, then exit.")] = False,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=2_000, help="SMS calls at once.")] = 100,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=2_000, help="SMS calls at once in each process.")
+    ] = 100,
+    processes: Annotated[int, typer.Option("--processes", min=1, max=64, help="Worker processes to run.")] = 1,
 ) -> None:
     """Send what is queued, until SIGTERM.
 
     The first SIGTERM or SIGINT claims no more, finishes what is on the way and exits 0. A second one exits at once;
     what was on the way is then looked up at the provider before anything is sent again.
+    Any number of workers may run side by side, on one host or on many: limits and leases are shared in the database.
     """
-    from notifyctl.models.template import Channel
-    from notifyctl.providers.senders import build_senders
-    from notifyctl.worker.daemon import Worker
     from notifyctl.worker.logs import configure_logging
 
     configure_logging(debug=options.given.get().debug)
+    if processes > 1:
+        _supervise(once, concurrency, processes)
+    else:
+        _work(once, concurrency)
+
+
+def _work(once: bool, concurrency: int) -> None:
+    from notifyctl.models.template import Channel
+    from notifyctl.providers.lookups import build_lookups
+    from notifyctl.providers.senders import build_senders
+    from notifyctl.worker.daemon import Worker
+
     with options.runtime() as runtime:
         channels = [Channel.EMAIL, Channel.SMS] if runtime.settings.sms_enabled else [Channel.EMAIL]
-        daemon = Worker(runtime, build_senders(runtime.settings, channels, concurrency), once=once)
+        senders = build_senders(runtime.settings, channels, concurrency)
+        daemon = Worker(runtime, senders, build_lookups(runtime.settings, channels), once=once)
         daemon.stop_on_signals()
         daemon.run()
+
+
+def _supervise(once: bool, concurrency: int, processes: int) -> None:
+    from notifyctl.worker.supervisor import Supervisor
+
+    given = options.given.get()
+    arguments = ["--env-file", str(given.env_file)] if given.env_file else []
+    arguments += ["--debug"] if given.debug else []
+    arguments += ["worker", "--concurrency", str(concurrency), *(["--once"] if once else [])]
+    code = Supervisor(arguments, processes, restart=not once).run()
+    if code:
+        raise typer.Exit(code if code in set(ExitCode) else ExitCode.FAILED)
+
+
+def workers(form: options.Format = options.OutputFormat.TABLE) -> None:
+    """Who is at work, on all hosts. One that was not seen for a minute is gone or stuck."""
+    from notifyctl.store import workers as store
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        now = runtime.clock()
+        found = [
+            {
+                "worker": row.worker,
+                "host": row.host,
+                "pid": row.pid,
+                "version": row.version,
+                "state": _state(row, (now - row.seen_at).total_seconds()),
+                "started_at": row.started_at,
+                "seen_seconds_ago": round((now - row.seen_at).total_seconds(), 1),
+                "holds": store.held_by(session, row.worker),
+            }
+            for row in store.present(session)
+        ]
+    columns = ("worker", "host", "pid", "version", "state", "started_at", "seen_seconds_ago", "holds")
+    output.rows(found, form, columns=columns, styles={"working": "green", "stopping": "yellow", "lost": "bold red"})
+    if not found and form is options.OutputFormat.TABLE:
+        output.say("No worker is running; start one with `notifyctl worker`.")
+
+
+LOST_SECONDS = 60
+
+
+def _state(row: object, seen_seconds_ago: float) -> str:
+    if seen_seconds_ago > LOST_SECONDS:
+        return "lost"
+    return "stopping" if getattr(row, "stopping", False) else "working"

@@ -7,71 +7,51 @@ What one turn records and what it claims next share a commit.
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from time import monotonic
-from typing import Any
 
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.delivery import outcomes
+from notifyctl.delivery.claims import LEASE, Claimed, Claims, Look, Taken
 from notifyctl.delivery.outcomes import Attempt, Outcome
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.message import FailureReason, MessageStatus
-from notifyctl.models.template import Channel, Template, TemplateSource
-from notifyctl.orchestrator import gates
-from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
-from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.models.template import TemplateSource
 from notifyctl.orchestrator.render import Renderer
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
-from notifyctl.store import audit, facts, outbox, templates
+from notifyctl.store import audit, outbox, templates
 from notifyctl.store.database import Database
 
-LEASE = timedelta(seconds=90)
-"""Longer than the slowest provider call: start-up refuses a time-out that is not well below it."""
+_EXPECTED = (MessageStatus.SENT, MessageStatus.RETRY_SCHEDULED, MessageStatus.BLOCKED)
 
 log = logging.getLogger("notifyctl.delivery")
-
-
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    """A locked row that may go, with what is needed to send it."""
-
-    message: Any
-    template: Template
 
 
 class Dispatcher:
     """Used by one thread. What it holds in memory is only what is on the way; everything else is in the store."""
 
     def __init__(
-        self,
-        *,
-        channel: Channel,
-        sender: Sender,
-        database: Database,
-        clock: Clock,
-        keys: KeyRing,
-        plans: PlanRegistry,
-        sms_enabled: bool,
-        owner: str,
+        self, *, claims: Claims, sender: Sender, database: Database, clock: Clock, keys: KeyRing, owner: str
     ) -> None:
-        self.channel = channel
+        self.channel = claims.channel
+        self._claims = claims
         self._sender = sender
         self._database = database
         self._clock = clock
         self._keys = keys
-        self._plans = plans
-        self._sms_enabled = sms_enabled
         self._owner = owner
         self._renderer = Renderer()
         self._sources: dict[tuple[str, int], TemplateSource] = {}
         self._attempts: dict[str, Attempt] = {}
         self._answers: list[Answer] = []
+        self.totals: Counter[str] = Counter()
 
     @property
     def is_idle(self) -> bool:
@@ -79,30 +59,47 @@ class Dispatcher:
         return not self._attempts
 
     def turn(self, *, claiming: bool, timeout: float) -> int:
-        """Waits up to `timeout` seconds for answers, records them, claims what fits and sends it.
+        """Waits up to `timeout` seconds for answers, records them, claims what may go and sends it.
 
-        Returns how many messages it claimed. Raises DatabaseError when the store is gone; answers not yet recorded
-        are kept for the next turn.
+        Returns how many messages it claimed, refused or deferred: 0 means that nothing more can be done now.
+        Raises DatabaseError when the store is gone; answers not yet recorded are kept for the next turn.
         """
         self._answers += self._sender.collect(timeout)
         free = self._sender.free if claiming else 0
-        if not self._answers and not (free and self._anything_due()):
+        look = self._look(free) if free else None
+        if not self._answers and look is None:
             return 0
         started = monotonic()
-        with self._database.transaction() as session:
-            now = self._clock()
-            self._record(session, now)
-            claimed = self._claim(session, now, free) if free else []
+        taken = self._record_and_take(look)
         for answer in self._answers:
             self._attempts.pop(answer.message_id, None)
         self._answers = []
-        self._send(claimed, started)
-        return len(claimed)
+        self._send(taken.claimed, started)
+        return len(taken.claimed) + len(taken.refused) + taken.deferred
 
-    def _anything_due(self) -> bool:
+    def _look(self, free: int) -> Look | None:
         """Asked without a lock, so that an idle worker never stands in a writer's way."""
+        now = self._clock()
         with self._database.read() as session:
-            return outbox.anything_due(session, self.channel, now=self._clock())
+            look = self._claims.look(session, now, free)
+        if look is not None:
+            self._claims.take_ahead(self._database, now, look)
+        return look
+
+    def _record_and_take(self, look: Look | None) -> Taken:
+        try:
+            with self._database.transaction() as session:
+                now = self._clock()
+                self._record(session, now)
+                if look is None:
+                    return Taken()
+                taken = self._claims.take(session, now, look)
+                self._settle(session, taken.refused, now)
+                self._load_sources(session, taken.claimed)
+        except BaseException:
+            self._claims.allowance.drop()
+            raise
+        return taken
 
     def _record(self, session: Session, now: datetime) -> None:
         found = [
@@ -116,11 +113,13 @@ class Dispatcher:
         if lost := len(found) - len(kept):
             log.warning("answers came after the lease was lost", extra={"channel": self.channel, "count": lost})
         self._settle(session, kept, now)
+        self._claims.breaker.hear(session, self._answers, now)
 
     def _settle(self, session: Session, kept: Sequence[Outcome], now: datetime) -> None:
         audit.write_many(session, [entry for outcome in kept for entry in outcome.entries])
         outbox.erase_payloads(session, [outcome.row["id"] for outcome in kept if outcome.erase])
         for outcome in kept:
+            self._report(outcome)
             if outcome.suppress is not None:
                 suppress(
                     session,
@@ -132,66 +131,19 @@ class Dispatcher:
                     now=now,
                 )
 
-    def _claim(self, session: Session, now: datetime, limit: int) -> list[_Claimed]:
-        due = outbox.lock_due(session, self.channel, now=now, limit=limit)
-        if not due:
-            return []
-        known = templates.by_key(session, {message.template_key for message in due})
-        suppressed = self._suppressed(session, due)
-        claimed: list[_Claimed] = []
-        refused: list[Outcome] = []
-        for message in due:
-            template = known[message.template_key]
-            refusal = self._refusal(message, template, suppressed.get(message.id), now)
-            if refusal is None:
-                claimed.append(_Claimed(message, template))
-            else:
-                refused.append(refusal)
-        outbox.close_unclaimed(session, [outcome.row for outcome in refused])
-        self._settle(session, refused, now)
-        if claimed:
-            outbox.claim(
-                session,
-                [item.message.id for item in claimed],
-                owner=self._owner,
-                provider=self._sender.provider,
-                now=now,
-                lease_until=now + LEASE,
-            )
-            wanted = {(item.message.template_key, item.message.template_version) for item in claimed}
-            if missing := wanted - self._sources.keys():
-                self._sources |= templates.sources(session, missing)
-        return claimed
+    def _report(self, outcome: Outcome) -> None:
+        status = MessageStatus(outcome.row["status"])
+        self.totals[status] += 1
+        level = logging.INFO if status in _EXPECTED else logging.WARNING
+        if log.isEnabledFor(level):
+            log.log(level, "message %s", status.lower(), extra=outcome.log_fields)
 
-    def _suppressed(self, session: Session, due: Sequence[Any]) -> dict[str, str]:
-        """Message id -> reason. Asked under every secret key: the suppression may be older than the message's hash."""
-        hashes = {message.id: self._keys.recipient_hashes(self.channel, message.recipient) for message in due}
-        found = facts.suppressed(session, {key for keys in hashes.values() for key in keys})
-        reasons = {key: reason for (channel, key), reason in found.items() if channel == self.channel}
-        return {message_id: reasons[key] for message_id, keys in hashes.items() for key in keys if key in reasons}
+    def _load_sources(self, session: Session, claimed: Sequence[Claimed]) -> None:
+        wanted = {(item.message.template_key, item.message.template_version) for item in claimed}
+        if missing := wanted - self._sources.keys():
+            self._sources |= templates.sources(session, missing)
 
-    def _refusal(self, message: Any, template: Template, suppressed: str | None, now: datetime) -> Outcome | None:
-        if message.expires_at is not None and message.expires_at <= now:
-            detail = "its send-by time had passed before it could be sent"
-            return outcomes.of_refusal(message, MessageStatus.EXPIRED, None, detail, actor=self._owner, now=now)
-        client = client_facts(message.client_id, message) if message.known_client_id is not None else None
-        verdict = gates.asked_again(
-            gates.Facts(
-                template=template,
-                client_id=message.client_id,
-                client=client,
-                sms_enabled=self._sms_enabled,
-                plan_has_feature=plan_has_feature(self._plans, client, template),
-                suppressed=suppressed,
-            )
-        )
-        if verdict is None:
-            return None
-        return outcomes.of_refusal(
-            message, MessageStatus.BLOCKED, verdict.gate, verdict.detail, actor=self._owner, now=now
-        )
-
-    def _send(self, claimed: Sequence[_Claimed], started: float) -> None:
+    def _send(self, claimed: Sequence[Claimed], started: float) -> None:
         outbound: list[OutboundMessage] = []
         for item in claimed:
             attempt = _attempt(item)
@@ -205,19 +157,21 @@ class Dispatcher:
             if not item.template.sensitive:
                 self._attempts[attempt.message_id] = replace(attempt, subject=message.subject)
             outbound.append(message)
-        if monotonic() - started < LEASE.total_seconds() / 3:
+        has_lease = monotonic() - started < LEASE.total_seconds() / 3
+        if has_lease and (not outbound or self._claims.allowance.is_fresh()):
             self._sender.submit(outbound)
         else:
-            # We were suspended between the claim and now, and others may hold these messages already.
+            # We were held up between the claim and now: the tokens are forfeited, and others may hold the messages.
             self._abandon([message.message_id for message in outbound])
 
     def _abandon(self, ids: Sequence[str]) -> None:
+        log.warning("held up before sending, messages given back", extra={"channel": self.channel, "count": len(ids)})
         for message_id in ids:
             del self._attempts[message_id]
         with self._database.transaction() as session:
             outbox.give_back(session, self._owner, self._clock(), ids)
 
-    def _render(self, item: _Claimed) -> OutboundMessage:
+    def _render(self, item: Claimed) -> OutboundMessage:
         message = item.message
         if message.sealed is not None:
             context = self._keys.open(Sealed(message.key_id, message.sealed), message_id=message.id)
@@ -234,7 +188,7 @@ class Dispatcher:
         )
 
 
-def _attempt(item: _Claimed) -> Attempt:
+def _attempt(item: Claimed) -> Attempt:
     message, template = item.message, item.template
     return Attempt(
         message_id=message.id,

@@ -10,6 +10,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FINAL, BlockReason, FailureReason, MessageStatus
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
+from notifyctl.orchestrator.masking import mask
 from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.store import audit
 
@@ -40,6 +41,8 @@ class Outcome:
     row: dict[str, Any]
     entries: list[dict[str, Any]]
     erase: bool
+    log_fields: dict[str, Any]
+    """For one structured line; the recipient is masked."""
     suppress: SuppressionReason | None = None
 
 
@@ -64,7 +67,8 @@ def of_answer(attempt: Attempt, answer: Answer, *, actor: str, now: datetime) ->
     if status is MessageStatus.SENT and attempt.audit_sent:
         entries.append(_entry(AuditAction(attempt.audit_sent), attempt, attempt.metadata or {}, actor, now))
     suppress = answer.result.suppress if isinstance(answer.result, Rejected) else None
-    return Outcome(row, entries, erase=attempt.sensitive and status in FINAL, suppress=suppress)
+    about = _about(attempt.message_id, attempt.template_key, attempt.recipient, details)
+    return Outcome(row, entries, attempt.sensitive and status in FINAL, about, suppress)
 
 
 _TOLD = ("reason", "error_code", "error", "provider_message_id")
@@ -81,6 +85,7 @@ def _row(attempt: Attempt, result: SendResult, now: datetime) -> dict[str, Any]:
         "provider_message_id": None,
         "next_attempt_at": None,
         "sent_at": None,
+        "delivered_at": None,
         "finished_at": None,
     }
     match result:
@@ -130,6 +135,7 @@ def of_refusal(
         "provider_message_id": None,
         "next_attempt_at": None,
         "sent_at": None,
+        "delivered_at": None,
         "finished_at": now,
     }
     entry = audit.entry(
@@ -140,7 +146,13 @@ def of_refusal(
         message_id=message.id,
         details={"reason": reason, "detail": detail, "attempts": message.attempts},
     )
-    return Outcome(row, [entry], erase=message.sealed is not None)
+    about = _about(message.id, message.template_key, message.recipient, {"reason": reason, "error": detail})
+    return Outcome(row, [entry], message.sealed is not None, about)
+
+
+def _about(message_id: str, template_key: str, recipient: str, details: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in details.items() if value is not None}
+    return {"message_id": message_id, "template_key": template_key, "recipient": mask(recipient), **told}
 
 
 def _entry(

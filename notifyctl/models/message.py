@@ -171,6 +171,7 @@ Index(
     "ix_message_log_queue",
     _messages.c.channel,
     _messages.c.lane,
+    _messages.c.status,
     _messages.c.next_attempt_at,
     sqlite_where=_queue,
     postgresql_where=_queue,
@@ -191,4 +192,11 @@ Index(
     _messages.c.created_at,
     sqlite_where=_anonymous,
     postgresql_where=_anonymous,
+)
+_known_sms = and_(column("channel", String) == Channel.SMS.value, column("provider_message_id", String).is_not(None))
+Index(
+    "ix_message_log_provider_message_id",
+    _messages.c.provider_message_id,
+    sqlite_where=_known_sms,
+    postgresql_where=_known_sms,
 )

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlmodel import Field, SQLModel
 
-from notifyctl.models.columns import UtcDateTime, enum_column
+from notifyctl.models.columns import UtcDateTime, enum_column, json_column
 from notifyctl.models.template import Channel
 
 
@@ -16,6 +17,49 @@ class OutboundLimit(SQLModel, table=True):
     per_minute_limit: int
     updated_at: datetime = Field(sa_type=UtcDateTime)
     updated_by: str
+
+
+class OutboundBudget(SQLModel, table=True):
+    """What of a channel's minute is used, shared by all workers. Only delivery.throttle reads `state`."""
+
+    __tablename__ = "notification_outbound_budget"
+
+    channel: Channel = Field(sa_column=enum_column(Channel, primary_key=True))
+    state: dict[str, Any] = Field(sa_column=json_column())
+
+
+class Pause(SQLModel, table=True):
+    """Holds every message that fits all of channel, template and client; None fits any."""
+
+    __tablename__ = "pause"
+
+    id: int | None = Field(default=None, primary_key=True)
+    channel: str | None = None
+    template_key: str | None = None
+    client_id: str | None = None
+    reason: str
+    actor: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class BreakerState(StrEnum):
+    CLOSED = "CLOSED"
+    """Calls go through."""
+    OPEN = "OPEN"
+    """The provider is down: no calls until probe_at, and then one."""
+    PROBING = "PROBING"
+    """One worker has one call on the way to find out; if it is not heard of by probe_at, another may."""
+
+
+class ProviderBreaker(SQLModel, table=True):
+    __tablename__ = "provider_breaker"
+
+    channel: Channel = Field(sa_column=enum_column(Channel, primary_key=True))
+    state: BreakerState = Field(sa_column=enum_column(BreakerState))
+    reason: str | None = None
+    opened_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    probe_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    failed_probes: int = 0
 
 
 class JobOutcome(StrEnum):

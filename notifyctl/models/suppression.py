@@ -11,10 +11,15 @@ from notifyctl.models.template import Channel
 
 class SuppressionReason(StrEnum):
     HARD_BOUNCE = "HARD_BOUNCE"
+    """There is no such mailbox."""
     COMPLAINT = "COMPLAINT"
+    """The person called a message spam."""
     OPTED_OUT = "OPTED_OUT"
-    """The person said stop, or the provider reports the address as inactive."""
+    """The person said stop."""
+    INACTIVE = "INACTIVE"
+    """The provider no longer delivers to it: hard bounce, complaint or manual suppression, it does not say which."""
     MANUAL = "MANUAL"
+    """An operator said so."""
 
 
 class Suppression(SQLModel, table=True):
@@ -24,6 +29,8 @@ class Suppression(SQLModel, table=True):
 
     channel: Channel = Field(sa_column=enum_column(Channel, primary_key=True))
     recipient_hash: str = Field(primary_key=True)
+    key_id: str
+    """The secret key that the hash is made with: without it, nobody is suppressed by this row."""
     address: str | None = None
     reason: SuppressionReason = Field(sa_column=enum_column(SuppressionReason))
     source: str

@@ -7,7 +7,14 @@ from notifyctl.models.audit import AuditLog, AuditSeal
 from notifyctl.models.client import Client
 from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.message import MessageLog, MessagePayload
-from notifyctl.models.operations import JobRun, OutboundLimit, WorkerHeartbeat
+from notifyctl.models.operations import (
+    JobRun,
+    OutboundBudget,
+    OutboundLimit,
+    Pause,
+    ProviderBreaker,
+    WorkerHeartbeat,
+)
 from notifyctl.models.otp import OtpChallenge
 from notifyctl.models.stripe_event import StripeEvent, StripeSubscription
 from notifyctl.models.suppression import Suppression
@@ -27,7 +34,10 @@ __all__ = [
     "NotificationTemplate",
     "NotificationTemplateVersion",
     "OtpChallenge",
+    "OutboundBudget",
     "OutboundLimit",
+    "Pause",
+    "ProviderBreaker",
     "StripeEvent",
     "StripeSubscription",
     "Suppression",

@@ -18,6 +18,8 @@ _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 # A name can stand in a subject line: a line break in it would begin another header. PostgreSQL keeps no NUL.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_SAID_BY_FIELD = {"email": "email address ", "phone": "phone number "}
+"""How addresses begin their complaints: the field's name before them says it already."""
 _SPACE = re.compile(r"\s")
 
 ClientValue = str | bool | None
@@ -82,7 +84,7 @@ class ClientFields:
                 stripped = text.strip(" \t")
                 values[column] = self._read[field](stripped) if stripped else CLEARED[column]
             except InvalidInput as error:
-                faults.append(f"{field}: {error}")
+                faults.append(f"{field}: {str(error).removeprefix(_SAID_BY_FIELD.get(field, ''))}")
         return ClientChange(client_id, values), faults
 
     def change(self, client_id: str, texts: Mapping[str, str]) -> ClientChange:
@@ -95,7 +97,7 @@ class ClientFields:
     def _plan(self, text: str) -> str:
         if text not in self._plans.plans:
             known = ", ".join(sorted(self._plans.plans))
-            raise InvalidInput(f"plan {text!r} is not in the plan registry ({self._plans.source}); known: {known}")
+            raise InvalidInput(f"{text!r} is not in the plan registry ({self._plans.source}); known: {known}")
         return text
 
 
@@ -134,4 +136,4 @@ def _timezone(text: str) -> str:
     try:
         return ZoneInfo(text).key
     except (OSError, ValueError, KeyError) as error:
-        raise InvalidInput(f"time zone {text!r} is not known; write an IANA name such as Europe/Berlin") from error
+        raise InvalidInput(f"{text!r} is not a known time zone; write an IANA name such as Europe/Berlin") from error

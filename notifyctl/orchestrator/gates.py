@@ -11,6 +11,7 @@ from enum import StrEnum
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION, ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.message import BlockReason
 from notifyctl.models.template import Audience, Channel, Template
+from notifyctl.orchestrator import words
 
 OTP_TEMPLATE = "OTP_CODE_SMS"
 
@@ -165,7 +166,7 @@ def _rate_limited(facts: Facts) -> _Answer:
         return None
     return (
         f"{facts.sends_in_window} of at most {template.rate_limit_max_sends} sends"
-        f" in the last {template.rate_limit_window_seconds} s"
+        f" in the last {words.window(template.rate_limit_window_seconds)}"
     )
 
 
@@ -185,7 +186,7 @@ GATES: dict[BlockReason, Callable[[Facts], _Answer]] = {
     BlockReason.RATE_LIMITED: _rate_limited,
 }
 
-_ASKED_AGAIN = (
+ASKED_AGAIN = (
     BlockReason.TEMPLATE_DISABLED,
     BlockReason.CLIENT_UNKNOWN,
     BlockReason.SMS_DISABLED,
@@ -194,6 +195,24 @@ _ASKED_AGAIN = (
     BlockReason.PLAN_FEATURE_MISSING,
     BlockReason.SUPPRESSED,
 )
+"""Their answer can change between acceptance and sending."""
+
+PASSED_WHEN: dict[BlockReason, str] = {
+    BlockReason.TEMPLATE_DISABLED: "template enabled",
+    BlockReason.BILLING_ONLY_FROM_STRIPE: "billing comes from Stripe",
+    BlockReason.CLIENT_UNKNOWN: "client known",
+    BlockReason.CONTEXT_INVALID: "context complete",
+    BlockReason.RECIPIENT_MISSING: "recipient given",
+    BlockReason.RECIPIENT_INVALID: "recipient valid",
+    BlockReason.COUNTRY_NOT_ALLOWED: "country allowed",
+    BlockReason.SMS_DISABLED: "SMS enabled and consented",
+    BlockReason.PROVISIONING_INCOMPLETE: "provisioning completed",
+    BlockReason.SUBSCRIPTION_INACTIVE: "subscription active",
+    BlockReason.PLAN_FEATURE_MISSING: "plan has the feature",
+    BlockReason.SUPPRESSED: "not suppressed",
+    BlockReason.RATE_LIMITED: "within the rate",
+}
+"""A gate is named by its refusal; this is what holds when it lets a message through."""
 
 
 def ask_all(facts: Facts) -> tuple[Verdict, ...]:
@@ -202,7 +221,7 @@ def ask_all(facts: Facts) -> tuple[Verdict, ...]:
 
 def asked_again(facts: Facts) -> Verdict | None:
     """The first refusal among the gates whose answer can have changed since acceptance."""
-    for gate in _ASKED_AGAIN:
+    for gate in ASKED_AGAIN:
         answer = GATES[gate](facts)
         if isinstance(answer, str) and answer is not _SKIP:
             return Verdict(gate, Outcome.REFUSED, answer)
@@ -229,7 +248,7 @@ _MARKS = {Outcome.PASSED: "+", Outcome.REFUSED: "x", Outcome.NOT_ASKED: "-"}
 
 
 def pack(verdicts: Iterable[Verdict]) -> dict[str, object]:
-    """For the audit row: a mark a gate in their fixed order (+ passed, x refused, - not asked), and the refusals' words."""
+    """For the audit row: a mark a gate in their order (+ passed, x refused, - not asked), and the refusals' words."""
     kept = tuple(verdicts)
     packed: dict[str, object] = {"gates": "".join(_MARKS[verdict.outcome] for verdict in kept)}
     if refusals := {verdict.gate.value: verdict.detail for verdict in kept if verdict.outcome is Outcome.REFUSED}:

@@ -89,6 +89,7 @@ def _refuse_shared_references(path: Path, plans: dict[str, Plan]) -> None:
         for reference in sorted(plan.stripe):
             if reference in owner:
                 raise InvalidInput(
-                    f"NOTIFICATION_PLAN_REGISTRY {path}: {reference} stands for {owner[reference]} and {plan.key}; keep one"
+                    f"NOTIFICATION_PLAN_REGISTRY {path}: {reference} stands for {owner[reference]} and {plan.key};"
+                    " keep one"
                 )
             owner[reference] = plan.key

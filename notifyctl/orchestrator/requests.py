@@ -29,7 +29,7 @@ class SendRequest:
 
     def __post_init__(self) -> None:
         if (self.client_id is None) == (self.recipient is None):
-            raise InvalidInput(f"{self.template_key}: give either a client or a recipient, not both and not neither")
+            raise InvalidInput(f"{self.template_key}: give either client_id or recipient, one of the two")
         if self.idempotency_key is not None and not 0 < len(self.idempotency_key) <= MAX_KEY_LENGTH:
             raise InvalidInput(
                 f"idempotency key of {len(self.idempotency_key)} characters: it must have 1 to {MAX_KEY_LENGTH}"
@@ -49,7 +49,7 @@ class Queued:
     """Accepted and written; a worker will send it."""
 
     message_id: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...] = field(repr=False)
     status: Literal[MessageStatus.QUEUED] = MessageStatus.QUEUED
 
 
@@ -60,7 +60,7 @@ class Blocked:
     message_id: str
     reason: BlockReason
     detail: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...] = field(repr=False)
     status: Literal[MessageStatus.BLOCKED] = MessageStatus.BLOCKED
 
 

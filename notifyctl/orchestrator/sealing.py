@@ -41,7 +41,12 @@ class KeyRing:
         self._keys = [_Key(secret.get_secret_value().encode()) for secret in secrets]
 
     def __repr__(self) -> str:
-        return f"KeyRing({', '.join(key.id for key in self._keys)})"
+        return f"KeyRing({', '.join(self.ids)})"
+
+    @property
+    def ids(self) -> list[str]:
+        """The first is that of the key which seals and hashes."""
+        return [key.id for key in self._keys]
 
     def seal(self, context: dict[str, Any], *, message_id: str) -> Sealed:
         """Encrypts with AES-256-GCM, bound to the message: moved to another row it does not open."""

@@ -36,6 +36,7 @@ def suppress(  # noqa: PLR0913
         session,
         channel=channel,
         recipient_hash=hashes[0],
+        key_id=keys.ids[0],
         address=address,
         reason=reason,
         source=actor,

@@ -2,16 +2,16 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from notifyctl.models.message import FailureReason
-from notifyctl.providers.base import Rejected, Unavailable, Unknown
+from notifyctl.providers.base import CannotTell, Rejected, Unavailable, Unknown
 from notifyctl.providers.code_meaning import CodeMeaning
-from notifyctl.providers.curl import HttpAnswer, TransferFailure
+from notifyctl.providers.curl import HttpAnswer, Outcome, TransferFailure
 
 MAX_DETAIL = 500
 MAX_RETRY_AFTER = timedelta(days=1)
@@ -36,6 +36,14 @@ class OwnError:
 
     code: int
     message: str
+
+
+class NotAccepted(Exception):
+    """Anything but HTTP 200 came of a call that waits for its answer."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -82,13 +90,37 @@ def refusal(
     return Rejected(FailureReason.UNKNOWN, code, detail)
 
 
+def no_finding(
+    outcome: Outcome, read_error: Callable[[HttpAnswer], OwnError | None], codes: Mapping[int, CodeMeaning]
+) -> CannotTell | Unavailable:
+    """The meaning of any answer to a look-up but a success. A look-up may be repeated, so no answer is in doubt.
+
+    Only the provider itself can refuse it for good: a 4xx from something in between may be gone the next time.
+    """
+    if isinstance(outcome, TransferFailure):
+        return Unavailable(outcome.code, outcome.detail)
+    error = read_error(outcome)
+    result = refusal(outcome, error, codes)
+    if isinstance(result, Unavailable):
+        return result
+    if isinstance(result, Rejected) and error:
+        return CannotTell(f"{result.code}: {result.detail}")
+    return Unavailable(result.code, result.detail, retry_after(outcome))
+
+
 def by_code(error: OwnError, codes: Mapping[int, CodeMeaning], wait: timedelta | None = None) -> Rejected | Unavailable:
+    meaning = codes.get(error.code)
+    if meaning and meaning.transient:
+        return Unavailable(str(error.code), without_recipients(error.message), wait)
+    return undelivered(error, codes)
+
+
+def undelivered(error: OwnError, codes: Mapping[int, CodeMeaning]) -> Rejected:
+    """The meaning of an error after acceptance: also one that is transient elsewhere ends the message now."""
     meaning = codes.get(error.code)
     detail = without_recipients(error.message)
     if meaning is None:
         return Rejected(FailureReason.UNKNOWN, str(error.code), detail)
-    if meaning.transient:
-        return Unavailable(str(error.code), detail, wait)
     return Rejected(meaning.reason, str(error.code), detail, meaning.suppress)
 
 

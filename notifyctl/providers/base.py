@@ -1,8 +1,8 @@
 """What the rest of notifyctl says to a provider, and the four answers it can get."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from notifyctl.models.message import FailureReason
@@ -85,5 +85,51 @@ class Sender(Protocol):
 
     def collect(self, timeout: float) -> list[Answer]:
         """The answers that have come. While any is in flight, waits up to `timeout` seconds for the first."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A message that may have gone out, as it would have gone out."""
+
+    message_id: str
+    recipient: str
+    text: str
+    attempted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """It did go out. `bounce` is set when the provider already knows that it did not arrive."""
+
+    provider_message_id: str
+    delivered: bool = False
+    bounce: Rejected | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The provider does not have it, or not yet: its search lags behind its intake."""
+
+
+@dataclass(frozen=True, slots=True)
+class CannotTell:
+    """The provider cannot answer for this message, and asking again will not help."""
+
+    detail: str
+
+
+Finding = Found | NotFound | CannotTell | Unavailable
+
+
+class Lookup(Protocol):
+    """Asks a provider what became of a message. Blocks for one call at a time; used by one thread."""
+
+    search_delay: timedelta
+    """After this long an accepted message is found; NotFound counts only then."""
+
+    def find(self, doubt: Doubt, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> Finding:
+        """`held_elsewhere` tells which of these provider message ids other messages already have."""
 
     def close(self) -> None: ...

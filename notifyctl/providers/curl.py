@@ -23,7 +23,7 @@ MAX_IDLE_SECONDS = 30
 _ERROR_NAMES = {
     value: name.removeprefix("E_")
     for name, value in sorted(vars(pycurl).items(), reverse=True)
-    if name.startswith("E_") and not name.startswith("E_MULTI_")
+    if name.startswith("E_") and not name.startswith(("E_MULTI_", "E_FTP_PARTIAL_FILE"))
 }
 
 
@@ -54,12 +54,11 @@ Outcome = HttpAnswer | TransferFailure
 
 
 class Transfer:
-    """One POST at a time on a libcurl handle, which is used again so that its connection stays open.
+    """One GET or POST at a time on a libcurl handle, which is used again so that its connection stays open.
 
-    libcurl sends a POST again by itself when a kept-alive connection ends without an answer, although the
-    server may have acted on the first. It cannot with a body that it is unable to rewind: hence READFUNCTION
-    without a SEEKFUNCTION, and never POSTFIELDS. How far libcurl has read also tells whether the whole
-    request can have arrived.
+    libcurl sends a request again by itself when a kept-alive connection ends without an answer, although the
+    server may have acted on the first. It cannot with a POST whose body it is unable to rewind: hence READFUNCTION
+    without a SEEKFUNCTION, and never POSTFIELDS. How far libcurl has read also tells whether all can have arrived.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
@@ -74,11 +73,13 @@ class Transfer:
         self.handle.setopt(pycurl.WRITEFUNCTION, self._download.write)
         self.handle.setopt(pycurl.HEADERFUNCTION, self._header_lines.append)
 
-    def prepare(self, url: str, headers: Sequence[str], body: bytes) -> None:
-        _refill(self._upload, body)
+    def prepare(self, url: str, headers: Sequence[str], body: bytes | None) -> None:
+        """A POST of `body`, or a GET when that is None."""
+        _refill(self._upload, body or b"")
         _refill(self._download, b"")
         self._header_lines.clear()
-        self._size = len(body)
+        self._size = len(body or b"")
+        self.handle.setopt(pycurl.HTTPGET if body is None else pycurl.POST, 1)
         self.handle.setopt(pycurl.POSTFIELDSIZE_LARGE, self._size)
         if url != self._url:
             self.handle.setopt(pycurl.URL, url)
@@ -117,7 +118,6 @@ class Transfer:
 
 def _new_handle(timeout_seconds: float) -> Handle:
     handle = pycurl.Curl()
-    handle.setopt(pycurl.POST, 1)
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     handle.setopt(pycurl.FOLLOWLOCATION, 0)

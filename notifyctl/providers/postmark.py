@@ -1,6 +1,5 @@
 """Email through Postmark's batch endpoint, with postmarker, over libcurl."""
 
-import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -8,11 +7,9 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from postmarker.core import USER_AGENT, PostmarkClient
-
 from notifyctl.models.message import FailureReason
 from notifyctl.models.suppression import SuppressionReason
-from notifyctl.providers.answers import OwnError, by_code, json_object, lost, own_error, refusal
+from notifyctl.providers.answers import NotAccepted, OwnError, by_code, lost, own_error, refusal
 from notifyctl.providers.base import (
     Accepted,
     Answer,
@@ -22,7 +19,8 @@ from notifyctl.providers.base import (
     Unavailable,
     Unknown,
 )
-from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure
+from notifyctl.providers.curl import Outcome, TransferFailure
+from notifyctl.providers.postmark_client import CurlPostmarkClient, postmark_error
 from notifyctl.providers.postmark_codes import POSTMARK_CODES
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
 
@@ -48,7 +46,7 @@ class PostmarkSender:
         message_stream: str,
         timeout_seconds: float = POSTMARK_TIMEOUT.total_seconds(),
     ) -> None:
-        self._client = _CurlPostmarkClient(server_token, api_url, timeout_seconds)
+        self._client = CurlPostmarkClient(server_token, api_url, timeout_seconds)
         self._common = {"From": sender, "MessageStream": message_stream, "TrackLinks": "None"}
         if reply_to:
             self._common["ReplyTo"] = reply_to
@@ -101,7 +99,7 @@ class PostmarkSender:
             return [_OUT_OF_TIME] * count
         try:
             items = self._client.send_batch([self._email(message) for message in messages], left)
-        except _NotAccepted as no:
+        except NotAccepted as no:
             if count > 1 and _may_be_one_message(no.outcome):
                 half = count // 2
                 return self._send_by(deadline, messages[:half]) + self._send_by(deadline, messages[half:])
@@ -126,57 +124,11 @@ class PostmarkSender:
         return email
 
 
-class _NotAccepted(Exception):
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__()
-        self.outcome = outcome
-
-
-class _CurlPostmarkClient(PostmarkClient):
-    """postmarker's client with libcurl in the place of requests: no retries, no redirects, no log of bodies.
-
-    Used by one thread.
-    """
-
-    def __init__(self, server_token: str, api_url: str, timeout_seconds: float) -> None:
-        super().__init__(server_token=server_token, root_api_url=api_url)  # type: ignore[no-untyped-call]
-        self._headers = (
-            "Accept: application/json",
-            "Content-Type: application/json",
-            f"User-Agent: {USER_AGENT}",
-            f"X-Postmark-Server-Token: {server_token}",
-        )
-        self._transfer = Transfer(timeout_seconds)
-        self._timeout_seconds = timeout_seconds
-
-    def send_batch(self, emails: list[dict[str, Any]], timeout_seconds: float) -> Any:
-        self._timeout_seconds = timeout_seconds
-        return self.emails.send_batch(*emails)  # type: ignore[attr-defined]
-
-    def call(self, method: str, endpoint: str, token_type: str = "server", data: Any = None, **_: Any) -> Any:  # noqa: S107
-        """What every manager of postmarker calls. Raises _NotAccepted for anything but HTTP 200."""
-        if (method, token_type) != ("POST", "server"):
-            raise NotImplementedError(f"{method} with the {token_type} token")
-        self._transfer.prepare(self.root_api_url + endpoint, self._headers, json.dumps(data).encode())
-        outcome = self._transfer.perform(self._timeout_seconds)
-        if isinstance(outcome, TransferFailure) or outcome.status != 200:
-            raise _NotAccepted(outcome)
-        return json.loads(outcome.body)
-
-    def close(self) -> None:
-        self._transfer.close()
-
-
-def _own_error(answer: HttpAnswer) -> OwnError | None:
-    body = json_object(answer.body)
-    return own_error(body.get("ErrorCode"), body.get("Message"))
-
-
 def _may_be_one_message(outcome: Outcome) -> bool:
     """Whether the halves of a refused batch may do better. Not where the account is what is refused."""
     if isinstance(outcome, TransferFailure) or outcome.status not in (413, 422):
         return False
-    error = _own_error(outcome)
+    error = postmark_error(outcome)
     meaning = POSTMARK_CODES.get(error.code) if error else None
     return meaning is None or not (meaning.transient or meaning.reason is FailureReason.ACCOUNT_PROBLEM)
 
@@ -184,7 +136,7 @@ def _may_be_one_message(outcome: Outcome) -> bool:
 def _result_of_call(outcome: Outcome) -> SendResult:
     if isinstance(outcome, TransferFailure):
         return lost(outcome)
-    error = _own_error(outcome)
+    error = postmark_error(outcome)
     return _by_its_words(refusal(outcome, error, POSTMARK_CODES), error)
 
 
@@ -213,7 +165,7 @@ def _by_its_words(result: SendResult, error: OwnError | None) -> SendResult:
     if not isinstance(result, Rejected) or error is None:
         return result
     if error.code == INACTIVE_RECIPIENT:
-        return replace(result, suppress=_why_inactive(error.message))
+        return _inactive(result, error.message)
     if error.code == INVALID_REQUEST and "'To'" in error.message:
         return replace(result, reason=FailureReason.RECIPIENT_INVALID)
     if error.code == INVALID_REQUEST and "'From'" in error.message:
@@ -221,13 +173,15 @@ def _by_its_words(result: SendResult, error: OwnError | None) -> SendResult:
     return result
 
 
-def _why_inactive(text: str) -> SuppressionReason:
+def _inactive(result: Rejected, text: str) -> Rejected:
     """Postmark's standard text names every cause there is; only one that names a single cause tells it."""
-    causes = set(re.findall(r"hard bounce|spam complaint|manual suppression", text, re.IGNORECASE))
-    match [cause.lower() for cause in causes]:
+    causes = re.findall(r"hard bounce|spam complaint|manual suppression", text, re.IGNORECASE)
+    match list({cause.lower() for cause in causes}):
         case ["hard bounce"]:
-            return SuppressionReason.HARD_BOUNCE
+            return replace(result, reason=FailureReason.RECIPIENT_INVALID, suppress=SuppressionReason.HARD_BOUNCE)
         case ["spam complaint"]:
-            return SuppressionReason.COMPLAINT
+            return replace(result, suppress=SuppressionReason.COMPLAINT)
+        case ["manual suppression"]:
+            return replace(result, suppress=SuppressionReason.OPTED_OUT)
         case _:
-            return SuppressionReason.OPTED_OUT
+            return result

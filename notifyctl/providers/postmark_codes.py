@@ -28,8 +28,9 @@ POSTMARK_CODES: dict[int, CodeMeaning] = {
     405: CodeMeaning(_ACCOUNT, "No credits left"),
     406: CodeMeaning(
         _OPTED_OUT,
-        "Inactive recipient: an earlier hard bounce, complaint or suppression. The text rarely says which",
-        suppress=SuppressionReason.OPTED_OUT,
+        "Inactive recipient: an earlier hard bounce, complaint or suppression. The text rarely says which;"
+        " RECIPIENT_INVALID if it names only a hard bounce",
+        suppress=SuppressionReason.INACTIVE,
     ),
     409: CodeMeaning(_CONTENT, "Accept or Content-Type is not JSON"),
     410: CodeMeaning(_CONTENT, "More than 500 messages in a batch"),

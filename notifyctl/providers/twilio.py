@@ -1,23 +1,20 @@
 """SMS through Twilio, with its SDK's asynchronous calls, over libcurl instead of asyncio."""
 
-import logging
-from base64 import b64encode
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote
 
 from twilio.base.exceptions import TwilioException
-from twilio.http import AsyncHttpClient
-from twilio.http.response import Response
 from twilio.rest import Client
 
 from notifyctl.models.message import FailureReason
-from notifyctl.providers.answers import OwnError, by_code, json_object, lost, own_error, refusal
+from notifyctl.providers.answers import by_code, lost, own_error, refusal
 from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult, Unknown
 from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure, Transfers
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
+from notifyctl.providers.twilio_client import AwaitedHttpClient, twilio_error
 from notifyctl.providers.twilio_codes import TWILIO_CODES
 
 _NOT_SENT = frozenset({"failed", "undelivered", "canceled"})
@@ -47,7 +44,7 @@ class TwilioSender:
         timeout_seconds: float = TWILIO_TIMEOUT.total_seconds(),
     ) -> None:
         self._transfers = Transfers(concurrency, timeout_seconds)
-        http_client = _CurlHttpClient(self._transfers, api_url)
+        http_client = AwaitedHttpClient(self._transfers, api_url)
         client = Client(account_sid, auth_token, http_client=http_client)  # type: ignore[no-untyped-call]
         self._messages = client.messages
         self._from = {"from_": from_number}
@@ -110,52 +107,6 @@ class TwilioSender:
         self._transfers.close()
 
 
-class _CurlHttpClient(AsyncHttpClient):
-    """What the SDK awaits for each call. Never calls `log_request`, which writes numbers to the log."""
-
-    def __init__(self, transfers: Transfers, api_url: str) -> None:
-        super().__init__(logging.getLogger("notifyctl.twilio"), is_async=True)
-        self._transfers = transfers
-        self._api_url = api_url
-        self._lines: tuple[str, ...] = ()
-        self._lines_of: tuple[dict[str, str], tuple[str, str]] | None = None
-
-    async def request(  # type: ignore[override]  # noqa: PLR0913
-        self,
-        method: str,
-        uri: str,
-        params: dict[str, object] | None = None,
-        data: dict[str, object] | None = None,
-        headers: dict[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
-        timeout: float | None = None,
-        allow_redirects: bool = False,
-    ) -> Response:
-        if method != "POST" or params:
-            raise NotImplementedError(f"{method} with query parameters {params}")
-        transfer = self._transfers.borrow()
-        try:
-            body = urlencode(data or {}, doseq=True).encode()
-            lines = self._header_lines(headers or {}, auth)
-            transfer.prepare(self._api_url + urlsplit(uri).path, lines, body)
-        except BaseException:
-            self._transfers.give_back(transfer)
-            raise
-        answer = await transfer
-        return Response(answer.status, answer.body.decode("utf-8", "replace"))
-
-    def _header_lines(self, headers: dict[str, str], auth: tuple[str, str] | None) -> tuple[str, ...]:
-        """The same tuple for the same headers, so that the handles keep theirs."""
-        if auth is None:
-            raise NotImplementedError("a call without account SID and auth token")
-        if self._lines_of != (headers, auth):
-            credentials = b64encode(":".join(auth).encode()).decode()
-            lines = (f"{name}: {value}" for name, value in headers.items())
-            self._lines = (*lines, f"Authorization: Basic {credentials}")
-            self._lines_of = (headers, auth)
-        return self._lines
-
-
 def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -> SendResult:
     if isinstance(outcome, TransferFailure):
         return lost(outcome)
@@ -164,7 +115,7 @@ def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -
     except StopIteration as returned:
         return _result_of_created(returned.value)
     except TwilioException:
-        return refusal(outcome, _own_error(outcome), TWILIO_CODES)
+        return refusal(outcome, twilio_error(outcome), TWILIO_CODES)
     # Whatever the SDK stumbles over in an answer 2xx, the message may have been accepted.
     except Exception as error:  # noqa: BLE001
         return Unknown("UNREADABLE_ANSWER", type(error).__name__)
@@ -180,8 +131,3 @@ def _result_of_created(created: Any) -> SendResult:
     if error is None:
         return Rejected(FailureReason.UNKNOWN, str(created.status), f"{created.sid} was {created.status} at once")
     return by_code(error, TWILIO_CODES)
-
-
-def _own_error(answer: HttpAnswer) -> OwnError | None:
-    body = json_object(answer.body)
-    return own_error(body.get("code"), body.get("message") or body.get("detail") or body.get("title"))

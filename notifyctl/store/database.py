@@ -128,7 +128,8 @@ def _create_private(path: Path) -> None:
         # on it in this process, and the next writer may then corrupt it (SQLite, How To Corrupt, 2.2).
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR))
     except FileExistsError:
-        return
+        if path.is_dir():
+            raise DatabaseError(f"Database file {path} is a directory; check DATABASE_URL") from None
     except OSError as error:
         raise DatabaseError(f"Database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
 

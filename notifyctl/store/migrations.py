@@ -1,4 +1,7 @@
-"""The one entry to schema changes. Alembic is imported only by what changes the schema: every command asks for the state."""
+"""The one entry to schema changes.
+
+Alembic is imported only by what changes the schema: every command asks for the state.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

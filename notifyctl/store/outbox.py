@@ -1,17 +1,19 @@
 """The message rows as a worker sees them: what is due, claimed under a lease, and recorded behind its fence."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, and_, bindparam, delete, func, select, text, update
+from sqlalchemy import Row, Table, and_, bindparam, delete, func, not_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.message import WAITING, MessageLog, MessagePayload, MessageStatus
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk
+from notifyctl.store.pauses import Scope
 
 _message: Table = MessageLog.__table__  # type: ignore[attr-defined]
 _payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
@@ -22,46 +24,73 @@ _WAITING = text("message_log.status IN ({})".format(", ".join(f"'{status}'" for 
 _SENDING = text(f"message_log.status = '{MessageStatus.SENDING}'")
 
 
-def lock_due(session: Session, channel: Channel, *, now: datetime, limit: int) -> list[Row[Any]]:
-    """Up to `limit` messages that are due, urgent ones first, locked until the transaction ends.
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One line of a channel: messages of a lane in one status, served by next_attempt_at."""
+
+    lane: Lane
+    status: MessageStatus
+
+
+QUEUES = tuple(
+    Queue(lane, status)
+    for lane in Lane
+    for status in (MessageStatus.DEFERRED_THROTTLED, MessageStatus.RETRY_SCHEDULED, MessageStatus.QUEUED)
+)
+"""In the order of service: within a lane what was deferred goes first, since it has waited longest."""
+
+
+def due(
+    session: Session, channel: Channel, *, now: datetime, most: int, paused: Sequence[Scope] = ()
+) -> dict[Queue, int]:
+    """How many messages of each queue may go now, counted up to `most`. Takes no lock.
+
+    What was deferred is due at any time: its next_attempt_at is a forecast, and the budget decides.
+    """
+    row = session.execute(_due_statement(tuple(paused)), {"channel": channel, "now": now, "most": most}).one()
+    return {queue: count for queue, count in zip(QUEUES, row, strict=True) if count}
+
+
+@cache
+def _due_statement(paused: tuple[Scope, ...]) -> Any:
+    counts = []
+    for queue in QUEUES:
+        first = select(_message.c.id).where(*_is_due(queue, paused)).limit(bindparam("most")).subquery()
+        counts.append(select(func.count()).select_from(first).scalar_subquery())
+    return select(*counts)
+
+
+def _is_due(queue: Queue, paused: Sequence[Scope]) -> list[Any]:
+    conditions: list[Any] = [
+        _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
+        _message.c.lane == queue.lane,
+        _message.c.status == queue.status,
+        _WAITING,
+    ]
+    if queue.status is not MessageStatus.DEFERRED_THROTTLED:
+        conditions.append(_message.c.next_attempt_at <= bindparam("now", type_=_message.c.next_attempt_at.type))
+    return conditions + [not_(scope.holds(_message)) for scope in paused]
+
+
+def lock_due(
+    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
+) -> Sequence[Row[Any]]:
+    """Up to `most` messages of a queue, locked until the transaction ends. What another worker locked is passed over.
 
     Each row has the message's columns, its payload and its client's facts (`known_client_id` is None when it has no
-    client, or it is gone). Rows that another worker has locked are passed over.
+    client, or it is gone).
     """
-    found: list[Row[Any]] = []
-    for lane in Lane:
-        if len(found) < limit:
-            values = {"channel": channel, "lane": lane, "now": now, "limit": limit - len(found)}
-            found += session.execute(_due_statement(), values)
-    return found
-
-
-def anything_due(session: Session, channel: Channel, *, now: datetime) -> bool:
-    values = {"channel": channel, "now": now}
-    return any(session.execute(_first_due_statement(), values | {"lane": lane}).first() for lane in Lane)
+    values = {"channel": channel, "now": now, "most": most}
+    return session.execute(_lock_statement(queue, tuple(paused)), values).all()
 
 
 @cache
-def _first_due_statement() -> Any:
-    return select(_message.c.id).where(*_is_due()).limit(1)
-
-
-def _is_due() -> tuple[Any, ...]:
-    return (
-        _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
-        _message.c.lane == bindparam("lane", type_=_message.c.lane.type),
-        _message.c.next_attempt_at <= bindparam("now", type_=_message.c.next_attempt_at.type),
-        _WAITING,
-    )
-
-
-@cache
-def _due_statement() -> Any:
+def _lock_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
     picked = (
         select(_message)
-        .where(*_is_due())
+        .where(*_is_due(queue, paused))
         .order_by(_message.c.next_attempt_at)
-        .limit(bindparam("limit"))
+        .limit(bindparam("most"))
         .with_for_update(skip_locked=True)
         .cte("picked")
     )
@@ -82,6 +111,48 @@ def _due_statement() -> Any:
         .select_from(picked)
         .outerjoin(_payload, _payload.c.message_id == picked.c.id)
         .outerjoin(_client, and_(_client.c.id == picked.c.client_id, _client.c.erased_at.is_(None)))
+    )
+
+
+def lock_for_deferral(
+    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
+) -> Sequence[Row[Any]]:
+    """`id`, `client_id` and `attempts` of messages that are due and will not fit this minute."""
+    values = {"channel": channel, "now": now, "most": most}
+    return session.execute(_deferral_statement(queue, tuple(paused)), values).all()
+
+
+@cache
+def _deferral_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
+    columns = (_message.c.id, _message.c.client_id, _message.c.attempts)
+    found = select(*columns).where(*_is_due(queue, paused)).order_by(_message.c.next_attempt_at)
+    return found.limit(bindparam("most")).with_for_update(skip_locked=True)
+
+
+def last_forecast(session: Session, channel: Channel, lane: Lane) -> datetime | None:
+    """When the last deferred message of a lane expects its turn."""
+    deferred = Queue(lane, MessageStatus.DEFERRED_THROTTLED)
+    statement = select(_message.c.next_attempt_at).where(*_is_due(deferred, ()))
+    newest = statement.order_by(_message.c.next_attempt_at.desc()).limit(1)
+    found: datetime | None = session.execute(newest, {"channel": channel}).scalar_one_or_none()
+    return found
+
+
+def defer(session: Session, forecasts: Mapping[str, datetime], *, now: datetime) -> None:
+    """Locked messages wait for their channel's minute. Uses up no attempt."""
+    dialect = session.get_bind().dialect.name
+    values = [{"id": message_id, "next_attempt_at": at} for message_id, at in forecasts.items()]
+    session.execute(_defer_statement(dialect), {"now": now} | bulk.encode(dialect, values))
+
+
+@cache
+def _defer_statement(dialect: str) -> Any:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "next_attempt_at"))
+    first = func.coalesce(_message.c.throttled_at, bindparam("now", type_=_message.c.throttled_at.type))
+    return (
+        update(_message)
+        .where(_message.c.id == rows.c.id)
+        .values(status=MessageStatus.DEFERRED_THROTTLED, next_attempt_at=rows.c.next_attempt_at, throttled_at=first)
     )
 
 
@@ -121,6 +192,7 @@ RECORDED = (
     "provider_message_id",
     "next_attempt_at",
     "sent_at",
+    "delivered_at",
     "finished_at",
 )
 """What a finished attempt, or a refusal just before it, writes on the row."""
@@ -215,3 +287,9 @@ def expire_leases(session: Session, now: datetime) -> Sequence[Row[Any]]:
         .returning(_message.c.id, _message.c.client_id, _message.c.attempts, _message.c.lease_owner)
     )
     return session.execute(statement).all()
+
+
+def waiting(session: Session, channel: Channel) -> int:
+    """How many messages wait for a worker, due or not."""
+    statement = select(func.count()).select_from(_message).where(_message.c.channel == channel, _WAITING)
+    return int(session.execute(statement).scalar_one())

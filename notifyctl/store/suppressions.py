@@ -19,6 +19,7 @@ def add(  # noqa: PLR0913  one argument a column
     *,
     channel: Channel,
     recipient_hash: str,
+    key_id: str,
     address: str | None,
     reason: SuppressionReason,
     source: str,
@@ -30,6 +31,7 @@ def add(  # noqa: PLR0913  one argument a column
     statement = make(_suppression).values(
         channel=channel,
         recipient_hash=recipient_hash,
+        key_id=key_id,
         address=address,
         reason=reason,
         source=source,

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, delete, select
+from sqlalchemy import Row, Table, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from notifyctl.models.message import MessageLog, MessageStatus
 from notifyctl.models.operations import WorkerHeartbeat
 
 _heartbeat: Table = WorkerHeartbeat.__table__  # type: ignore[attr-defined]
+_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+_SENDING = text(f"message_log.status = '{MessageStatus.SENDING}'")
 
 
 def beat(session: Session, *, worker: str, now: datetime, stopping: bool, **about: Any) -> None:
@@ -28,3 +31,9 @@ def leave(session: Session, worker: str) -> None:
 
 def present(session: Session) -> Sequence[Row[Any]]:
     return session.execute(select(_heartbeat).order_by(_heartbeat.c.started_at)).all()
+
+
+def held_by(session: Session, worker: str) -> int:
+    """How many messages it is sending."""
+    statement = select(func.count()).select_from(_message).where(_SENDING, _message.c.lease_owner == worker)
+    return int(session.execute(statement).scalar_one())

@@ -1,4 +1,4 @@
-"""One worker process: a loop a channel, the watch for new work, the renewal of leases, and the way out."""
+"""One worker process: a loop a channel, the watch for new work, the chores beside it, and the way out."""
 
 import logging
 import os
@@ -12,72 +12,88 @@ from types import FrameType
 
 from notifyctl import __version__
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.dispatch import LEASE, Dispatcher
+from notifyctl.delivery.allowance import Allowance
+from notifyctl.delivery.breaker import Breaker
+from notifyctl.delivery.claims import LEASE, Claims, Rules
+from notifyctl.delivery.dispatch import Dispatcher
+from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.errors import DatabaseError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.template import Channel
-from notifyctl.providers.base import Sender
+from notifyctl.providers.base import Lookup, Sender
 from notifyctl.store import audit, outbox, workers
-from notifyctl.store.database import Database
 from notifyctl.store.wakeup import Watcher
+from notifyctl.worker import service_manager
+from notifyctl.worker.chore import Chore
 from notifyctl.worker.loop import ChannelLoop
 
 UPKEEP_SECONDS = 10.0
+RECONCILE_SECONDS = 2.0
+STUCK_SECONDS = 120.0
+"""A loop that has not come round for this long gets no more WATCHDOG=1; the longest call takes a quarter of it."""
 FORCED_EXIT = 1
 
 log = logging.getLogger("notifyctl.worker")
 
 
 class Worker:
-    """`run` blocks until a signal, until nothing is due (`once`), or until a loop fails."""
+    """`run` blocks until a signal, until nothing is due (`once`), or until a part of it fails."""
 
-    def __init__(self, runtime: Runtime, senders: Mapping[Channel, Sender], *, once: bool = False) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        senders: Mapping[Channel, Sender],
+        lookups: Mapping[Channel, Lookup] | None = None,
+        *,
+        once: bool = False,
+    ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._runtime = runtime
         self._senders = senders
+        self._lookups = lookups or {}
+        self._once = once
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._started_at = runtime.clock()
         self._loops = [
-            ChannelLoop(self._dispatcher(channel, sender), stop=self._stop, once=once, failed=self._fail)
+            ChannelLoop(
+                make_dispatcher(runtime, channel, sender, self.name), stop=self._stop, once=once, failed=self._fail
+            )
             for channel, sender in senders.items()
         ]
-
-    def _dispatcher(self, channel: Channel, sender: Sender) -> Dispatcher:
-        return Dispatcher(
-            channel=channel,
-            sender=sender,
-            database=self._runtime.database,
-            clock=self._runtime.clock,
-            keys=self._runtime.keys,
-            plans=self._runtime.plans,
-            sms_enabled=self._runtime.settings.sms_enabled,
-            owner=self.name,
+        self._reconciler = Reconciler(
+            lookups=self._lookups, database=runtime.database, clock=runtime.clock, keys=runtime.keys, owner=self.name
         )
 
     def run(self) -> None:
-        """Raises what ended a loop, if that was neither a signal nor the end of the work."""
+        """Raises what ended a part of it, if that was neither a signal nor the end of the work."""
         log.info("worker started", extra={"worker": self.name, "database": str(self._runtime.database)})
-        self._upkeep()
-        for loop in self._loops:
-            loop.start()
-        watch = threading.Thread(target=self._watch, name="notifyctl-watch", daemon=True)
-        watch.start()
         self._keep_up()
+        if self._once:
+            while self._reconcile():
+                pass
+        parts = [*self._loops, *self._chores()]
+        for part in parts:
+            part.start()
+        service_manager.tell("READY=1")
+        self._wait_for_loops()
+        service_manager.tell("STOPPING=1")
+        self._stop.set()
+        for part in parts:
+            part.join(UPKEEP_SECONDS)
         for sender in self._senders.values():
             sender.close()
-        self._stop.set()
-        watch.join(UPKEEP_SECONDS)
+        for lookup in self._lookups.values():
+            lookup.close()
         self._say_goodbye()
         if self._error is not None:
             raise self._error
-        log.info("worker stopped", extra={"worker": self.name})
+        log.info("worker stopped", extra={"worker": self.name, **self._totals()})
 
     def stop(self) -> None:
         """Claims no more, finishes what is on the way. May be called from any thread, and from a signal handler."""
         self._stop.set()
-        for loop in self._loops:
-            loop.wake.set()
+        self._wake()
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT stop it; a second one ends the process at once and leaves its leases to run out."""
@@ -93,63 +109,76 @@ class Worker:
         self._error = self._error or error
         self.stop()
 
-    def _keep_up(self) -> None:
-        """Renews leases while the loops work. A short wait, so that signals are served and the end is seen."""
-        kept_up_at = monotonic()
+    def _wake(self) -> None:
+        for loop in self._loops:
+            loop.wake.set()
+
+    def _chores(self) -> list[Chore]:
+        chores = [Chore("watch", self._watch, seconds=1.0, stop=self._stop, failed=self._fail)]
+        chores.append(Chore("upkeep", self._keep_up, seconds=UPKEEP_SECONDS, stop=self._stop, failed=self._fail))
+        if not self._once:
+            every = RECONCILE_SECONDS
+            chores.append(Chore("reconcile", self._reconcile, seconds=every, stop=self._stop, failed=self._fail))
+        return chores
+
+    def _wait_for_loops(self) -> None:
+        """In short waits, so that signals are served at once."""
+        watchdog = service_manager.watchdog_seconds()
+        told_at = monotonic()
         while any(loop.is_alive() for loop in self._loops):
             for loop in self._loops:
                 loop.join(0.05)
-            if monotonic() - kept_up_at >= UPKEEP_SECONDS:
-                self._upkeep()
-                kept_up_at = monotonic()
+            if watchdog is not None and monotonic() - told_at >= watchdog and self._is_coming_round():
+                service_manager.tell("WATCHDOG=1")
+                told_at = monotonic()
 
-    def _upkeep(self) -> None:
-        database = self._runtime.database
-        try:
-            with database.transaction() as session:
-                now = self._runtime.clock()
-                workers.beat(
-                    session,
-                    worker=self.name,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    version=__version__,
-                    started_at=self._started_at,
+    def _is_coming_round(self) -> bool:
+        return all(not loop.is_alive() or monotonic() - loop.came_round_at < STUCK_SECONDS for loop in self._loops)
+
+    def _reconcile(self) -> bool:
+        return self._reconciler.run() > 0
+
+    def _keep_up(self) -> bool:
+        """Heartbeat, leases renewed, and those of vanished workers ended."""
+        with self._runtime.database.transaction() as session:
+            now = self._runtime.clock()
+            workers.beat(
+                session,
+                worker=self.name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=__version__,
+                started_at=self._started_at,
+                now=now,
+                stopping=self._stop.is_set(),
+            )
+            outbox.renew_leases(session, self.name, now + LEASE)
+            lost = outbox.expire_leases(session, now)
+            entries = [
+                audit.entry(
+                    AuditAction.NOTIFICATION_IN_DOUBT,
+                    actor=self.name,
                     now=now,
-                    stopping=self._stop.is_set(),
+                    client_id=message.client_id,
+                    message_id=message.id,
+                    details={"attempt": message.attempts, "lost_worker": message.lease_owner},
                 )
-                outbox.renew_leases(session, self.name, now + LEASE)
-                for lost in outbox.expire_leases(session, now):
-                    details = {"attempt": lost.attempts, "lost_worker": lost.lease_owner}
-                    audit.write(
-                        session,
-                        AuditAction.NOTIFICATION_IN_DOUBT,
-                        actor=self.name,
-                        now=now,
-                        client_id=lost.client_id,
-                        message_id=lost.id,
-                        details=details,
-                    )
-        except DatabaseError as error:
-            log.warning("leases not renewed", extra={"error": str(error)})
+                for message in lost
+            ]
+            audit.write_many(session, entries)
+        if lost:
+            log.warning("leases of a lost worker ended", extra={"messages": len(lost)})
+        return False
 
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._watch_until_stopped(self._runtime.database)
-            except DatabaseError as error:
-                log.warning("watch for new work lost", extra={"error": str(error)})
-                self._stop.wait(1.0)
-
-    def _watch_until_stopped(self, database: Database) -> None:
-        watcher = Watcher(database)
+    def _watch(self) -> bool:
+        watcher = Watcher(self._runtime.database)
         try:
             while not self._stop.is_set():
                 if watcher.wait(timeout=0.5):
-                    for loop in self._loops:
-                        loop.wake.set()
+                    self._wake()
         finally:
             watcher.close()
+        return False
 
     def _say_goodbye(self) -> None:
         try:
@@ -157,3 +186,24 @@ class Worker:
                 workers.leave(session, self.name)
         except DatabaseError as error:
             log.warning("heartbeat not removed", extra={"error": str(error)})
+
+    def _totals(self) -> dict[str, int]:
+        totals: dict[str, int] = {}
+        for loop in self._loops:
+            for status, count in loop.totals.items():
+                totals[status.lower()] = totals.get(status.lower(), 0) + count
+        return totals
+
+
+def make_dispatcher(runtime: Runtime, channel: Channel, sender: Sender, owner: str) -> Dispatcher:
+    settings = runtime.settings
+    rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled)
+    claims = Claims(channel, Allowance(channel, settings.per_minute_limit(channel)), Breaker(channel), rules, owner)
+    return Dispatcher(
+        claims=claims,
+        sender=sender,
+        database=runtime.database,
+        clock=runtime.clock,
+        keys=runtime.keys,
+        owner=owner,
+    )

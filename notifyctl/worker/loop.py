@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 
 from notifyctl.delivery.dispatch import Dispatcher
@@ -39,6 +39,12 @@ class ChannelLoop(threading.Thread):
         self._failed = failed
         self._looked_at = -LOOK_SECONDS
         self._backoff = 0.0
+        self.came_round_at = monotonic()
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """Status -> how many messages this loop has brought there."""
+        return self._dispatcher.totals
 
     def run(self) -> None:
         try:
@@ -49,6 +55,7 @@ class ChannelLoop(threading.Thread):
 
     def _step(self) -> bool:
         """Whether there is another step."""
+        self.came_round_at = monotonic()
         if self._stopping.is_set() and self._dispatcher.is_idle:
             return False
         looking = not self._stopping.is_set() and self._is_time_to_look()

@@ -225,6 +225,19 @@ def test_init_makes_an_installation_that_works_and_never_overwrites(run: Run, tm
     assert again.stderr.count("\n") == 1
 
 
+def test_init_names_the_sandbox_for_trying_without_keys(run: Run) -> None:
+    assert "`notifyctl sandbox`" in run("init").stderr
+
+
+@pytest.mark.parametrize("command", [["config"], ["messages", "list"]], ids=" ".join)
+def test_a_named_env_file_that_is_not_there_is_exit_2_whoever_named_it(run: Run, command: list[str]) -> None:
+    by_option = run("--env-file", "/nope", *command)
+    by_variable = run(*command, NOTIFYCTL_ENV_FILE="/nope")
+    for ran, name in ((by_option, "--env-file"), (by_variable, "NOTIFYCTL_ENV_FILE")):
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr == f"notifyctl: {name} /nope: no such file; `notifyctl init --env-file /nope` writes one\n"
+
+
 def test_the_globally_named_env_file_is_the_one_that_init_writes(run: Run, tmp_path: Path) -> None:
     assert run("--env-file", "other.env", "init").returncode == 0
     assert (tmp_path / "other.env").is_file()

@@ -94,7 +94,7 @@ def test_the_readme_quickstart_works_word_for_word_from_the_installed_wheel(
     script = quickstart().replace(str(SANDBOX_PORT), str(sandbox_port))
     done = run(script, elsewhere, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "postmark accepted it at" in done.stdout
+    assert "Postmark accepted it at" in done.stdout
     assert (tmp_path / "work" / "notifyctl.db").stat().st_mode & 0o777 == 0o600
     assert list((tmp_path / "home").rglob("*.db")) == []
 

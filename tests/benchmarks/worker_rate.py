@@ -1,6 +1,7 @@
 """How fast real worker processes send a backlog, beside a bare loop in the same run.
 
-    python tests/benchmarks/worker_rate.py [--messages 20000] [--latency-ms 0] [--database sqlite|postgresql] [--rounds 3]
+    python tests/benchmarks/worker_rate.py [--messages 20000] [--latency-ms 0] [--rounds 3]
+        [--database sqlite|postgresql]
 
 The bare loop claims 500, hands them to the very same sender, and records 500 in one commit: no gates, no audit, no
 leases. Quote the ratio; absolute figures drift with the machine.
@@ -136,7 +137,8 @@ def workers(runtime: Runtime, concurrency: int, processes: int) -> None:
     environment = {
         "PATH": os.environ["PATH"], "HOME": "/nonexistent", "DATABASE_URL": settings.database_url,
         "NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER, "EMAIL_SENDER": "hello@acme.example",
-        "POSTMARK_SERVER_TOKEN": "x", "POSTMARK_API_URL": settings.postmark_api_url, "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "POSTMARK_SERVER_TOKEN": "x", "POSTMARK_API_URL": settings.postmark_api_url,
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
         "TWILIO_AUTH_TOKEN": "x", "TWILIO_FROM_NUMBER": "+15005550006", "TWILIO_API_URL": settings.twilio_api_url,
     }  # fmt: skip
     command = [sys.executable, "-m", "notifyctl", "worker", "--once", "--concurrency", str(concurrency)]
@@ -175,9 +177,8 @@ def measure(kind: str, channel: Channel, arguments: argparse.Namespace) -> None:
     bare = statistics.median(rates["bare loop"])
     for name, found in rates.items():
         rate = statistics.median(found)
-        print(
-            f"{kind:<11} {channel:<6} {arguments.latency_ms:>4.0f} ms  {name:<10} {rate:>8,.0f}/s  {rate / bare:5.0%} of bare"
-        )
+        what = f"{kind:<11} {channel:<6} {arguments.latency_ms:>4.0f} ms  {name:<10}"
+        print(f"{what} {rate:>8,.0f}/s  {rate / bare:5.0%} of bare")
 
 
 def main() -> None:

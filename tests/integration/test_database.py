@@ -74,7 +74,10 @@ def test_the_clock_of_the_database_is_aware_and_moves(database: Database) -> Non
 
 
 UNUSABLE = {
-    "a server that is not there": ("postgresql://nobody@127.0.0.1:1/none", "check DATABASE_URL and that the server is running"),
+    "a server that is not there": (
+        "postgresql://nobody@127.0.0.1:1/none",
+        "check DATABASE_URL and that the server is running",
+    ),
     "a directory": ("sqlite:////", "must name a file"),
     "a file that is no database": ("sqlite:///{tmp}/text", "cannot be used"),
 }  # fmt: skip

@@ -1,6 +1,7 @@
 import json
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from notifyctl.cli import checks
 from notifyctl.cli.doctor import Finding, Installation, Status, examine, mend
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.message import MessageLog, MessageStatus
-from tests.conftest import Environment, make_settings
-from tests.factories import WELCOME, a_client, send
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.suppressions import suppress
+from tests.conftest import SECRET, Environment, make_settings
+from tests.factories import RESET, WELCOME, a_client, send
 from tests.integration.conftest import CommandLine
 
+NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
 COMPLETE = {
     "public_base_url": "https://notify.acme.example",
     "postmark_webhook_token": "sandbox-token",
@@ -134,6 +139,43 @@ def test_a_template_that_differs_from_its_file_is_found(installation: Installati
     assert finding.status is Status.WARN
     assert finding.problem == "OTP_CODE_SMS differ between the files and the store"
     other.database.close()
+
+
+def test_a_key_that_suppressions_need_is_missed_when_it_is_dropped(
+    installation: Installation, runtime: Runtime
+) -> None:
+    for address in ("ann@acme.example", "bob@acme.example"):
+        with runtime.database.transaction() as session:
+            suppress(
+                session, runtime.keys, Channel.EMAIL, address,
+                reason=SuppressionReason.COMPLAINT, actor="postmark", now=runtime.clock(),
+            )  # fmt: skip
+    assert findings(installation)["secret keys in use"] == Finding()
+    finding = keys_in_use(runtime, NEW_KEY)
+    assert finding.status is Status.FAIL
+    assert finding.problem == (
+        f"NOTIFICATION_SECRET_KEY lacks the key of 2 suppressions (key {runtime.keys.ids[0]}):"
+        " these people would be written to again"
+    )
+    assert "put the old key back" in finding.remedy
+    assert keys_in_use(runtime, f"{NEW_KEY},{SECRET}") == Finding()
+
+
+def test_a_key_that_waiting_messages_are_sealed_with_is_missed(installation: Installation, runtime: Runtime) -> None:
+    a_client(runtime)
+    message_id = send(runtime, "PASSWORD_RESET", RESET).message_id
+    finding = keys_in_use(runtime, NEW_KEY)
+    assert finding.status is Status.FAIL
+    assert "1 waiting message (key" in finding.problem
+    with runtime.database.transaction() as session:
+        done = update(MessageLog).where(col(MessageLog.id) == message_id).values(status=MessageStatus.SENT)
+        session.execute(done)
+    assert keys_in_use(runtime, NEW_KEY) == Finding()
+
+
+def keys_in_use(runtime: Runtime, secret_key: str) -> Finding:
+    with closing(install(runtime, notification_secret_key=secret_key)) as installation:
+        return findings(installation)["secret keys in use"]
 
 
 def test_clients_with_an_unknown_plan_are_counted(installation: Installation, runtime: Runtime) -> None:

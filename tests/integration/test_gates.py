@@ -62,7 +62,8 @@ REFUSALS: dict[str, tuple[BlockReason, str, dict[str, Any], dict[str, Any], str]
         BlockReason.CLIENT_UNKNOWN, "WELCOME_EMAIL", {}, {"context": WELCOME, "client_id": "zenith"}, "zenith",
     ),
     "an address where a client is needed": (
-        BlockReason.CLIENT_UNKNOWN, "WELCOME_EMAIL", {}, {"context": WELCOME, "recipient": "x@y.example"}, "needs a client",
+        BlockReason.CLIENT_UNKNOWN, "WELCOME_EMAIL", {},
+        {"context": WELCOME, "recipient": "x@y.example"}, "needs a client",
     ),
     "a missing variable": (
         BlockReason.CONTEXT_INVALID, "WELCOME_EMAIL", {}, {"context": {"client_name": "Acme"}}, "login_url",
@@ -71,7 +72,8 @@ REFUSALS: dict[str, tuple[BlockReason, str, dict[str, Any], dict[str, Any], str]
         BlockReason.CONTEXT_INVALID, "WELCOME_EMAIL", {}, {"context": WELCOME | {"colour": "red"}}, "colour",
     ),
     "a variable of the wrong type": (
-        BlockReason.CONTEXT_INVALID, "PASSWORD_RESET", {}, {"context": RESET | {"valid_minutes": "soon"}}, "valid_minutes",
+        BlockReason.CONTEXT_INVALID, "PASSWORD_RESET", {},
+        {"context": RESET | {"valid_minutes": "soon"}}, "valid_minutes",
     ),
     "a client without an address": (
         BlockReason.RECIPIENT_MISSING, "WELCOME_EMAIL", {"email": None}, {"context": WELCOME}, "no email address",
@@ -131,7 +133,7 @@ def test_a_suppressed_recipient_is_refused_also_after_the_secret_key_was_rotated
     with runtime.database.transaction() as session:
         suppressions.add(
             session, channel=Channel.EMAIL, address="acme@client.example", source="test", now=runtime.clock(),
-            recipient_hash=runtime.keys.recipient_hash("EMAIL", "acme@client.example"),
+            recipient_hash=runtime.keys.recipient_hash("EMAIL", "acme@client.example"), key_id=runtime.keys.ids[0],
             reason=SuppressionReason.COMPLAINT,
         )  # fmt: skip
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
@@ -170,6 +172,20 @@ def test_a_value_of_a_sensitive_context_never_reaches_the_audit_or_the_row(runti
     assert not any("s3cret-value" in row or "t0k3n" in row for row in kept)
 
 
+def test_a_refused_rate_names_its_window_as_people_do(runtime: Runtime) -> None:
+    a_client(runtime)
+    send(runtime, "WELCOME_EMAIL", WELCOME)
+    again = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert isinstance(again, Blocked)
+    assert again.detail == "1 of at most 1 sends in the last 24 h"
+
+
+def test_a_decision_is_short_in_a_log(runtime: Runtime) -> None:
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert "Verdict" not in repr(decision)
+    assert decision.message_id in repr(decision)
+
+
 def test_an_unknown_template_is_the_callers_error_and_leaves_nothing(runtime: Runtime) -> None:
     with pytest.raises(NotFound, match="NO_SUCH"):
         send(runtime, "NO_SUCH", {})
@@ -179,15 +195,21 @@ def test_an_unknown_template_is_the_callers_error_and_leaves_nothing(runtime: Ru
 
 @pytest.mark.parametrize("who", [{}, {"client_id": "acme", "recipient": "a@b.example"}], ids=["nobody", "both"])
 def test_a_request_names_either_a_client_or_a_recipient(who: dict[str, str]) -> None:
-    with pytest.raises(InvalidInput, match="either a client or a recipient"):
+    with pytest.raises(InvalidInput, match="either client_id or recipient"):
         SendRequest(template_key="WELCOME_EMAIL", **who)
 
 
 def test_a_caller_that_rolls_back_has_sent_nothing(runtime: Runtime) -> None:
     a_client(runtime)
-    with pytest.raises(RuntimeError), runtime.database.transaction() as session:
-        runtime.orchestrator.send(session, SendRequest(template_key="WELCOME_EMAIL", client_id="acme", context=WELCOME))
-        raise RuntimeError
+
+    def send_and_fail() -> None:
+        request = SendRequest(template_key="WELCOME_EMAIL", client_id="acme", context=WELCOME)
+        with runtime.database.transaction() as session:
+            runtime.orchestrator.send(session, request)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        send_and_fail()
     with runtime.database.read() as session:
         for table in ("message_log", "message_payload"):
             assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0

@@ -46,6 +46,39 @@ def test_send_prints_the_message_and_exits_0(runtime: Runtime, run: Run) -> None
     assert message(runtime, answer["id"]).source == "cli"
 
 
+def test_send_prints_status_and_id_for_people_and_for_read(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    code, out, err = run("send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME))
+    status, message_id = out.split()
+    assert (code, status, err) == (0, "QUEUED", "")
+    assert message(runtime, message_id).status == "QUEUED"
+    code, out, err = run("send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME))
+    assert (code, out.split()[0]) == (ExitCode.REFUSED, "BLOCKED")
+    assert err == "notifyctl: refused by RATE_LIMITED: 1 of at most 1 sends in the last 24 h\n"
+
+
+def test_a_repeated_key_prints_the_first_message_and_says_so(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    command = ["send", "PASSWORD_RESET", "--client", "acme", *_set(RESET), "--idempotency-key", "k"]
+    _, first, _ = run(*command)
+    code, again, err = run(*command)
+    assert (code, again) == (0, first)
+    assert err == "That idempotency key has been used before: this is its message, and no other was made.\n"
+
+
+def test_last_is_the_newest_message(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    send(runtime, "WELCOME_EMAIL", WELCOME)
+    newest = send(runtime, "PASSWORD_RESET", RESET)
+    assert json.loads(run("messages", "show", "last", "-f", "json")[1])["id"] == newest.message_id
+    assert newest.message_id in run("messages", "explain", "last")[1]
+    assert run("messages", "cancel", "last", "--yes")[2] == "1 message canceled.\n"
+    assert message(runtime, newest.message_id).status == "CANCELED"
+    _fail(runtime, newest.message_id)
+    assert run("messages", "retry", "last", "--yes")[2] == "1 message queued again.\n"
+    assert message(runtime, newest.message_id).status == "QUEUED"
+
+
 def _set(context: dict[str, Any]) -> list[str]:
     return [word for name, value in context.items() for word in ("--set", f"{name}={value}")]
 
@@ -107,17 +140,19 @@ def test_a_dry_run_shows_every_gate_and_writes_nothing(runtime: Runtime, run: Ru
 
 BAD_INPUT = {
     "an unknown template": (["send", "NOPE", "--client", "acme"], 4, "There is no template 'NOPE'"),
-    "neither client nor address": (["send", "WELCOME_EMAIL"], 2, "either a client or a recipient"),
-    "both": (["send", "WELCOME_EMAIL", "--client", "a", "--to", "b@c.example"], 2, "either a client or a recipient"),
+    "neither client nor address": (["send", "WELCOME_EMAIL"], 2, "give --client or --to"),
+    "both": (["send", "WELCOME_EMAIL", "--client", "a", "--to", "b@c.example"], 2, "give --client or --to"),
     "not NAME=VALUE": (["send", "WELCOME_EMAIL", "--client", "a", "--set", "x"], 2, "NAME=VALUE"),
     "header injection": (
-        ["send", "PASSWORD_RESET", "--to", "a@b.example\r\nBcc: c@d.example", *_set(RESET)], 3, "refused by CLIENT_UNKNOWN",
+        ["send", "PASSWORD_RESET", "--to", "a@b.example\r\nBcc: c@d.example", *_set(RESET)], 3,
+        "refused by CLIENT_UNKNOWN",
     ),
     "header injection into a code": (
         ["send", "OTP_CODE_SMS", "--to", "+4915112345678\r\n", *_set(CODE)], 3, "RECIPIENT_INVALID",
     ),
     "an id that is none": (["messages", "show", "17"], 2, "'17' is not a message id"),
     "an unknown id": (["messages", "explain", "0198c7b2-0000-7000-8000-000000000000"], 4, "There is no message"),
+    "the last of none": (["messages", "explain", "last"], 4, "There is no message yet"),
     "an unknown status": (["messages", "list", "--status", "LOST"], 2, "QUEUED"),
     "a bad time": (["messages", "list", "--since", "yesterday"], 2, "'yesterday' is not a time"),
     "retry of nothing in particular": (["messages", "retry"], 2, "say which messages"),
@@ -167,6 +202,20 @@ def test_explain_tells_the_gate_that_refused(runtime: Runtime, run: Run) -> None
         "gate": "PROVISIONING_INCOMPLETE", "verdict": "refused", "detail": "provisioning is PENDING, not COMPLETED",
     }  # fmt: skip
     assert [step["action"] for step in told["timeline"]] == ["NOTIFICATION_BLOCKED"]
+
+
+def test_explain_names_each_gate_by_what_must_hold_and_leaves_no_blanks(runtime: Runtime, run: Run) -> None:
+    a_client(runtime, provisioning_status="PENDING")
+    for command in (
+        ["send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME), "--dry-run"],
+        ["messages", "explain", send(runtime, "WELCOME_EMAIL", WELCOME).message_id],
+    ):
+        lines = run(*command)[1].splitlines()
+        assert "  ok  template enabled           TEMPLATE_DISABLED" in lines
+        assert "  --  billing comes from Stripe  BILLING_ONLY_FROM_STRIPE" in lines
+        refusal = "provisioning is PENDING, not COMPLETED"
+        assert f"  no  provisioning completed     PROVISIONING_INCOMPLETE   {refusal}" in lines
+        assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_explain_says_when_no_worker_is_running(runtime: Runtime, run: Run) -> None:

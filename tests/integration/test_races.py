@@ -123,7 +123,9 @@ sys.stdin.readline()
 for number in range(10):
     for request in (
         SendRequest(template_key="PASSWORD_RESET", client_id="acme", context={reset}),
-        SendRequest(template_key="WELCOME_EMAIL", client_id="beacon", context={welcome}, idempotency_key="welcome-beacon"),
+        SendRequest(
+            template_key="WELCOME_EMAIL", client_id="beacon", context={welcome}, idempotency_key="welcome-beacon"
+        ),
     ):
         with runtime.database.transaction() as session:
             runtime.orchestrator.send(session, request)

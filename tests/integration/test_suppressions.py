@@ -12,7 +12,7 @@ from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.store import suppressions
 from notifyctl.store.database import Database
-from tests.conftest import NOON
+from tests.conftest import NOON, SECRET
 from tests.integration.conftest import CommandLine
 
 OLD = SecretStr("old-0f8e7d6c5b4a39281706f5e4d3c2b1a0")
@@ -44,6 +44,7 @@ def test_a_suppressed_address_is_found_by_its_hash_and_audited_without_it(databa
         "550 no such user",
     )
     assert other is None
+    assert found.key_id == keys.ids[0]
     ((action, details),) = audits(database)
     assert action == "SUPPRESSION_ADDED"
     assert details == {
@@ -117,6 +118,19 @@ def test_removing_lifts_it_and_a_second_time_is_exit_4(notifyctl: CommandLine) -
     again = notifyctl("suppressions", "remove", "EMAIL", "ann@acme.example")
     assert again.code == 4
     assert "is not suppressed" in again.err
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [("postmark", "Postmark itself still suppresses it"), ("twilio", "must send START")]
+)
+def test_lifting_what_a_provider_reported_says_that_the_provider_goes_on(
+    notifyctl: CommandLine, database: Database, source: str, words: str
+) -> None:
+    add(database, KeyRing([SecretStr(SECRET)]), actor=source, reason=SuppressionReason.INACTIVE)
+    removed = notifyctl("suppressions", "remove", "EMAIL", "ann@acme.example")
+    lifted, hint = removed.err.splitlines()
+    assert lifted == f"EMAIL ann@acme.example is no longer suppressed (INACTIVE by {source})."
+    assert words in hint
 
 
 @pytest.mark.parametrize("address", ["nobody", "ann@acme.example\n"])

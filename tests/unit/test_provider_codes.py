@@ -75,7 +75,7 @@ class TestTables:
             if meaning.suppress
         }
         assert suppressing == {
-            406: SuppressionReason.OPTED_OUT,
+            406: SuppressionReason.INACTIVE,
             21610: SuppressionReason.OPTED_OUT,
             "HardBounce": SuppressionReason.HARD_BOUNCE,
             "BadEmailAddress": SuppressionReason.HARD_BOUNCE,

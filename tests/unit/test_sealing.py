@@ -72,6 +72,12 @@ def test_a_hash_tells_channels_addresses_and_purposes_apart() -> None:
     assert len(set(hashes)) == len(hashes)
 
 
+def test_the_first_id_is_that_of_the_key_which_seals() -> None:
+    keys = KeyRing([NEW, OLD])
+    assert keys.ids[0] == keys.seal(CONTEXT, message_id="m-1").key_id
+    assert keys.ids == [*KeyRing([NEW]).ids, *KeyRing([OLD]).ids]
+
+
 def test_a_key_ring_shows_no_secret() -> None:
     shown = repr(KeyRing([NEW, OLD]))
     assert "new-" not in shown

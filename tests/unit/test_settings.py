@@ -63,6 +63,21 @@ def test_an_env_file_that_was_named_and_is_not_there_is_refused() -> None:
     ]
 
 
+def test_an_env_file_that_the_environment_names_and_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv("NOTIFYCTL_ENV_FILE", "other.env")
+    assert faults() == ["NOTIFYCTL_ENV_FILE other.env: no such file; `notifyctl init --env-file other.env` writes one"]
+    Path("other.env").write_text(f"{ENV_FILE}HTTP_PORT=8081\n")
+    assert load_settings().http_port == 8081
+    assert load_settings(Path(".env")).http_port == 8080
+
+
+def test_an_empty_name_of_an_env_file_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv("NOTIFYCTL_ENV_FILE", "")
+    assert load_settings().http_port == 8080
+
+
 def test_secrets_are_not_in_the_repr() -> None:
     Path(".env").write_text(ENV_FILE)
     shown = repr(load_settings())

@@ -1,19 +1,16 @@
-"""The sandbox as an application: both providers' APIs and the inbox, on one address."""
+"""The sandbox as an application: both providers' APIs, the inbox and the controls, on one address."""
 
 from starlette.applications import Starlette
 
-from notifyctl.clock import Clock
-from notifyctl.providers.sandbox.arrivals import Arrivals
+from notifyctl.providers.sandbox.controls import Controls
 from notifyctl.providers.sandbox.inbox import Inbox
-from notifyctl.providers.sandbox.outcomes import Outcomes
 from notifyctl.providers.sandbox.postmark import PostmarkApi
+from notifyctl.providers.sandbox.state import State
 from notifyctl.providers.sandbox.twilio import TwilioApi
 
 
 def application(
-    arrivals: Arrivals,
-    outcomes: Outcomes,
-    clock: Clock,
+    state: State,
     *,
     postmark_token: str | None = None,
     twilio_token: str | None = None,
@@ -22,8 +19,9 @@ def application(
     return Starlette(
         routes=[
             # Routes are tried in order, so what is called most stands first.
-            *TwilioApi(arrivals, outcomes, clock, twilio_token).routes(),
-            *PostmarkApi(arrivals, outcomes, clock, postmark_token).routes(),
-            *Inbox(arrivals, outcomes, clock).routes(),
+            *TwilioApi(state, twilio_token).routes(),
+            *PostmarkApi(state, postmark_token).routes(),
+            *Inbox(state).routes(),
+            *Controls(state).routes(),
         ]
     )

@@ -52,6 +52,8 @@ class Mail:
     metadata: dict[str, str]
     headers: tuple[tuple[str, str], ...] = ()
     attachments: tuple[str, ...] = ()
+    bounce: str = ""
+    """Postmark's type of the bounce that is to come, if one is."""
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -70,6 +72,8 @@ class Sms:
     messaging_service_sid: str | None
     text: str
     status_callback: str | None = None
+    bounce: str = ""
+    """Twilio's code of the failure that its delivery is to end with, if it is."""
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -89,8 +93,9 @@ def stage(arrival: Arrival, now: datetime) -> Stage:
 class Arrivals:
     """Written by the server's thread, read by any. Beyond `keep` the oldest goes; the counts go on."""
 
-    def __init__(self, keep: int = KEEP) -> None:
+    def __init__(self, keep: int = KEEP, search_delay: timedelta = timedelta()) -> None:
         self._keep = keep
+        self.search_delay = search_delay
         self._lock = threading.Lock()
         self.clear()
 
@@ -139,6 +144,15 @@ class Arrivals:
 
     def get(self, arrival_id: str) -> Arrival | None:
         return self._by_id.get(arrival_id)
+
+    def searchable(
+        self, now: datetime, *, to: str | None = None, metadata: tuple[str, str] | None = None
+    ) -> list[Arrival]:
+        """As `newest_first`, but only what the provider's search has caught up with."""
+        found = self.newest_first(to=to, metadata=metadata)
+        if not self.search_delay:
+            return found
+        return [arrival for arrival in found if now - arrival.received_at >= self.search_delay]
 
     def newest_first(self, *, to: str | None = None, metadata: tuple[str, str] | None = None) -> list[Arrival]:
         """Everything, or what carries this metadata field, or else went to exactly this recipient."""

@@ -12,22 +12,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from notifyctl.clock import Clock
 from notifyctl.models.template import Channel
-from notifyctl.providers.sandbox.arrivals import Address, Arrival, Arrivals, Mail, stage
+from notifyctl.providers.sandbox import magic
+from notifyctl.providers.sandbox.arrivals import Address, Arrival, Mail, Stage, stage
 from notifyctl.providers.sandbox.json_answer import answer
-from notifyctl.providers.sandbox.outcomes import MAGIC_RECIPIENTS, Outcomes
+from notifyctl.providers.sandbox.outcomes import MAGIC_RECIPIENTS
+from notifyctl.providers.sandbox.state import State
 from notifyctl.providers.segments import measure
 
 PAGE_LENGTH = 50
 JSON_LIMIT = 100
-# Reloads the list when something arrived, but not under the hands of someone who is typing a filter.
+# Reloads the list when something arrived or was refused, but not under the hands of someone who is typing a filter.
 REFRESH = """
 let seen = null;
 setInterval(async () => {
   const answer = await fetch("/inbox/count.json");
-  const { EMAIL, SMS } = await answer.json();
-  const now = EMAIL + ":" + SMS;
+  const { EMAIL, SMS, calls } = await answer.json();
+  const now = [EMAIL, SMS, calls].join(":");
   if (seen !== null && seen !== now && document.activeElement.tagName !== "INPUT") location.reload();
   seen = now;
 }, 1500);
@@ -45,10 +46,10 @@ _PAGE_HEADERS = {
 
 
 class Inbox:
-    def __init__(self, arrivals: Arrivals, outcomes: Outcomes, clock: Clock) -> None:
-        self._arrivals = arrivals
-        self._outcomes = outcomes
-        self._clock = clock
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._arrivals = state.arrivals
+        self._clock = state.clock
         self._pages = Environment(
             loader=FileSystemLoader(Path(__file__).parent / "pages"),
             autoescape=True,
@@ -86,15 +87,32 @@ class Inbox:
             counts=self._arrivals.counts,
             base_url=str(request.base_url).rstrip("/"),
             magic_recipients=MAGIC_RECIPIENTS,
+            magic_faults=magic.HELP,
+            on_times=magic.HELP_ON_TIMES,
+            **self._bar(),
             refresh=Markup(REFRESH),  # noqa: S704
             today=self._clock().date(),
         )
+
+    def _bar(self) -> dict[str, Any]:
+        """What the list tells above the messages: the meter, the faults in force, the receipts."""
+        outcomes, receipts = self._state.outcomes, self._state.receipts
+        struck = {channel: outcomes.struck(channel) for channel in Channel}
+        faults = {channel: found for channel in Channel if (found := outcomes.faults(channel))}
+        return {
+            "meter": self._state.meter_json(),
+            "faults": faults,
+            "struck": struck,
+            "search_delay": self._arrivals.search_delay,
+            "receipts": receipts.receipts,
+            "receipt_counts": receipts.counts,
+        }
 
     async def _show(self, request: Request) -> Response:
         arrival = self._arrivals.get(request.path_params["arrival_id"])
         if arrival is None:
             return self._page("missing.html", status=404)
-        status = stage(arrival, self._clock()).name.capitalize()
+        status = _status(arrival, stage(arrival, self._clock()))
         if isinstance(arrival, Mail):
             return self._show_mail(arrival, status, request.query_params.get("tab", ""))
         return self._page("sms.html", sms=arrival, stage=status, size=measure(arrival.text))
@@ -118,13 +136,18 @@ class Inbox:
         return answer({**self._arrivals.counts, "calls": self._arrivals.calls})
 
     async def _clear(self, request: Request) -> Response:
-        self._arrivals.clear()
-        self._outcomes.clear()
+        self._state.clear()
         return Response(status_code=204)
 
     def _page(self, name: str, status: int = 200, **values: Any) -> Response:
         html = self._pages.get_template(name).render(**values)
         return Response(html.encode("utf-8", "replace"), status, _PAGE_HEADERS, "text/html")
+
+
+def _status(arrival: Arrival, reached: Stage) -> str:
+    if reached is Stage.DELIVERED and arrival.bounce:
+        return f"Bounced ({arrival.bounce})"
+    return reached.name.capitalize()
 
 
 def _channel(request: Request) -> Channel | None:

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from notifyctl.providers.sandbox.arrivals import Address, Mail
-from notifyctl.providers.sandbox.outcomes import Failure, Refused
+from notifyctl.providers.sandbox.failures import Failure, Refused
 
 MAX_RECIPIENTS = 50
 MAX_METADATA_FIELDS = 10

@@ -10,7 +10,7 @@ from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, Address, Arrivals, Mail, Stage, stage
-from notifyctl.providers.sandbox.outcomes import Failure, Refused
+from notifyctl.providers.sandbox.failures import Failure, Refused
 
 MAX_COUNT = 500
 MAX_REACH = 10_000
@@ -63,7 +63,7 @@ class MailSearch:
 
     def answer(self, arrivals: Arrivals, now: datetime) -> dict[str, Any]:
         """Newest first."""
-        candidates = arrivals.newest_first(to=self.recipient, metadata=self.metadata)
+        candidates = arrivals.searchable(now, to=self.recipient, metadata=self.metadata)
         found = [arrival for arrival in candidates if isinstance(arrival, Mail) and self._matches(arrival, now)]
         page = found[self.offset : self.offset + self.count]
         return {"TotalCount": len(found), "Messages": [in_postmarks_words(mail, now) for mail in page]}
@@ -149,12 +149,18 @@ def details(mail: Mail, now: datetime) -> dict[str, Any]:
 
 
 def _events(mail: Mail) -> list[dict[str, Any]]:
+    at = eastern(mail.received_at + DELIVERED_AFTER)
+    if mail.bounce and mail.bounce != "SpamComplaint":
+        bounced = {"Summary": f"{mail.bounce}: bounced on purpose by the sandbox", "BounceID": "1"}
+        return [
+            {"Recipient": recipient, "Type": "Bounced", "ReceivedAt": at, "Details": bounced}
+            for recipient in mail.recipients
+        ]
     delivered = {
         "DeliveryMessage": "smtp;250 2.0.0 OK: kept by the sandbox",
         "DestinationServer": "sandbox.invalid (127.0.0.1)",
         "DestinationIP": "127.0.0.1",
     }
-    at = eastern(mail.received_at + DELIVERED_AFTER)
     return [
         {"Recipient": recipient, "Type": "Delivered", "ReceivedAt": at, "Details": delivered}
         for recipient in mail.recipients

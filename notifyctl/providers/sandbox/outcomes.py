@@ -1,29 +1,21 @@
-"""Decides how a call ends: the one place where the sandbox refuses what a provider would have taken.
+"""Decides how a call ends: the one place where the sandbox refuses or spoils what a provider would have taken.
 
-Everything is accepted except what goes to a MAGIC_RECIPIENTS entry. The numbers up to +15005550009 are
-Twilio's own test numbers. For an email, what follows a plus sign is no part of the name (inactive+anna@… is
-inactive too), and in a batch the code stands in that message's own answer. Code 100 is Postmark's
-"maintenance", the one code of its sending API that says: the same call may succeed later.
+Everything is accepted except what goes to a magic recipient (MAGIC_RECIPIENTS here, and those of magic.py),
+and what the faults that are set strike. The numbers up to +15005550009 are Twilio's own test numbers. In a
+batch a code stands in that message's own answer. Code 100 is Postmark's "maintenance", the one code of its
+sending API that says: the same call may succeed later.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A provider's answer to what it does not accept."""
-
-    http_status: int
-    code: int
-    message: str
-
-
-class Refused(Exception):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
+from notifyctl.models.template import Channel
+from notifyctl.providers.sandbox import magic
+from notifyctl.providers.sandbox.drill import Drill, Strike
+from notifyctl.providers.sandbox.failures import Failure, all_inactive, by_code
+from notifyctl.providers.sandbox.faults import Fault, Faults, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,74 +41,116 @@ MAGIC_RECIPIENTS = (
 )
 
 _INACTIVE = "inactive"
-_EMAIL_FAILURES = {
-    "reject": Failure(422, 300, "Invalid 'To' address: '{to}'."),
-    "nocredits": Failure(422, 405, "Not allowed to send: this server has run out of credits."),
-    "pending": Failure(
-        422,
-        412,
-        "While your account is pending approval, all recipient addresses must share the same domain as the"
-        " 'From' address.",
-    ),
-}
-_EMAIL_BUSY = Failure(503, 100, "The API is down for maintenance. Try again later.")
+_MAGIC_MAILBOXES = {"nocredits": 405, "pending": 412}
+_REJECTED_MAILBOX = "reject"
 _BUSY_MAILBOX = re.compile(r"busy-([0-9]{1,4})")
-
-_SMS_FAILURES = {
-    "+15005550001": Failure(400, 21211, "The 'To' number {to} is not a valid phone number."),
-    "+15005550002": Failure(
-        400,
-        21612,
-        "The 'To' phone number: {to}, is not currently reachable using the 'From' phone number via SMS.",
-    ),
-    "+15005550003": Failure(
-        400,
-        21408,
-        "Permission to send an SMS has not been enabled for the region indicated by the 'To' number: {to}.",
-    ),
-    "+15005550004": Failure(400, 21610, "Attempt to send to unsubscribed recipient"),
-    "+15005550009": Failure(400, 21614, "'To' number is not a valid mobile number"),
-}
-_SMS_BUSY = {
-    "0": Failure(503, 20503, "Service Unavailable"),
-    "1": Failure(429, 20429, "Too Many Requests"),
+_BUSY_MAILBOX_CODE = 100
+_MAGIC_NUMBERS = {
+    "+15005550001": 21211,
+    "+15005550002": 21612,
+    "+15005550003": 21408,
+    "+15005550004": 21610,
+    "+15005550009": 21614,
 }
 _BUSY_NUMBER = re.compile(r"\+15005551([01])([0-9]{2})")
+_BUSY_NUMBER_CODES = {"0": 20503, "1": 20429}
 _ATTEMPTS_KEPT = 100_000
 
 
 class Outcomes:
+    """Asked by the server's thread; faults may be set from any."""
+
     def __init__(self) -> None:
         self._attempts: dict[str, int] = {}
+        self._drills: dict[Channel, Drill] = {}
 
     def clear(self) -> None:
+        """Starts every count over; the faults stay set, and their dice start anew."""
         self._attempts = {}
+        for drill in list(self._drills.values()):
+            drill.start_over()
+
+    def set_faults(self, channel: Channel, faults: Faults) -> None:
+        """In the place of those that were set before. Raises InvalidInput for a code the provider does not have."""
+        faults.check(channel)
+        if faults.faults:
+            self._drills[channel] = Drill(channel, faults)
+        else:
+            self._drills.pop(channel, None)
+
+    def faults(self, channel: Channel) -> Faults | None:
+        drill = self._drills.get(channel)
+        return drill.faults if drill else None
+
+    def struck(self, channel: Channel) -> Counter[Fault]:
+        drill = self._drills.get(channel)
+        return Counter(drill.struck) if drill else Counter()
+
+    def of_call(self, channel: Channel, recipients: Sequence[str]) -> Strike | None:
+        """What befalls the whole call; None: nothing."""
+        own = self._magic_of_call(recipients)
+        if own is not None and own.kind is Kind.LATENCY:
+            return Strike(None, own.ms[0] / 1000 if own.ms else 0.0)
+        if own is not None:
+            return Strike(own)
+        drill = self._drills.get(channel)
+        return drill.of_call() if drill else None
 
     def of_email(self, recipients: Sequence[str]) -> Failure | None:
         """None: accepted. Postmark refuses a message with 406 only when all its recipients are inactive."""
         inactive = inactive_among(recipients)
         if len(inactive) == len(recipients):
-            return _all_inactive(inactive)
+            return all_inactive(inactive)
         failures = (self._of_mailbox(recipient) for recipient in recipients)
-        return next((failure for failure in failures if failure is not None), None)
+        failure = next((failure for failure in failures if failure is not None), None)
+        return failure or self._of_drill(Channel.EMAIL, recipients)
 
     def of_sms(self, number: str) -> Failure | None:
         """None: accepted."""
-        if not number.startswith("+1500555"):
+        return self._of_number(number) or self._of_drill(Channel.SMS, (number,))
+
+    def _of_drill(self, channel: Channel, recipients: Sequence[str]) -> Failure | None:
+        drill = self._drills.get(channel)
+        code = drill.of_message() if drill else None
+        return None if code is None else by_code(channel, code, recipients)
+
+    def _of_number(self, number: str) -> Failure | None:
+        if not number.startswith("+1500"):
             return None
         busy = _BUSY_NUMBER.fullmatch(number)
         if busy:
-            return _SMS_BUSY[busy[1]] if self._is_within(number, int(busy[2])) else None
-        failure = _SMS_FAILURES.get(number)
-        return failure and _about(failure, number)
+            code = _BUSY_NUMBER_CODES[busy[1]]
+            return by_code(Channel.SMS, code, (number,)) if self._is_within(number, int(busy[2])) else None
+        return self._of_magic(Channel.SMS, number, _MAGIC_NUMBERS.get(number))
 
     def _of_mailbox(self, recipient: str) -> Failure | None:
-        mailbox = _mailbox(recipient)
+        mailbox = magic.mailbox_of(recipient)
         busy = _BUSY_MAILBOX.fullmatch(mailbox)
         if busy:
-            return _EMAIL_BUSY if self._is_within(recipient.lower(), int(busy[1])) else None
-        failure = _EMAIL_FAILURES.get(mailbox)
-        return failure and _about(failure, recipient)
+            failing = self._is_within(recipient.lower(), int(busy[1]))
+            return by_code(Channel.EMAIL, _BUSY_MAILBOX_CODE, (recipient,)) if failing else None
+        if mailbox == _REJECTED_MAILBOX:
+            return Failure(422, 300, f"Invalid 'To' address: '{recipient}'.")
+        return self._of_magic(Channel.EMAIL, recipient, _MAGIC_MAILBOXES.get(mailbox))
+
+    def _of_magic(self, channel: Channel, recipient: str, code: int | None) -> Failure | None:
+        """By the fixed code of its name, or by the code that stands in it."""
+        if code is None:
+            own = magic.fault_of(recipient)
+            if own is None or own.fault.kind is not Kind.ERROR or not self._still_strikes(recipient, own):
+                return None
+            code = int(own.fault.code or 0)
+        return by_code(channel, code, (recipient,))
+
+    def _magic_of_call(self, recipients: Sequence[str]) -> Fault | None:
+        for recipient in recipients:
+            own = magic.fault_of(recipient)
+            if own is not None and own.fault.kind is not Kind.ERROR and self._still_strikes(recipient, own):
+                return own.fault
+        return None
+
+    def _still_strikes(self, recipient: str, own: magic.MagicFault) -> bool:
+        return own.times is None or self._is_within(recipient.lower(), own.times)
 
     def _is_within(self, recipient: str, failing_attempts: int) -> bool:
         attempt = self._attempts.get(recipient, 0) + 1
@@ -127,23 +161,4 @@ class Outcomes:
 
 
 def inactive_among(recipients: Sequence[str]) -> list[str]:
-    return [recipient for recipient in recipients if _mailbox(recipient) == _INACTIVE]
-
-
-def _mailbox(recipient: str) -> str:
-    return recipient.partition("@")[0].partition("+")[0].lower()
-
-
-def _about(failure: Failure, recipient: str) -> Failure:
-    return Failure(failure.http_status, failure.code, failure.message.format(to=recipient))
-
-
-def _all_inactive(recipients: Sequence[str]) -> Failure:
-    # Client libraries read the addresses out of this sentence, so its shape matters.
-    return Failure(
-        422,
-        406,
-        "You tried to send to recipient(s) that have been marked as inactive. Found inactive addresses: "
-        f"{', '.join(recipients)}. Inactive recipients are ones that have generated a hard bounce, a spam "
-        "complaint, or a manual suppression.",
-    )
+    return [recipient for recipient in recipients if magic.mailbox_of(recipient) == _INACTIVE]

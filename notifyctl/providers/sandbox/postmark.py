@@ -1,29 +1,34 @@
 """Postmark's sending and outbound-message API, as far as notifyctl and the SDK use it."""
 
 import json
+from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from notifyctl.clock import Clock
-from notifyctl.providers.sandbox.arrivals import Arrivals, Mail
+from notifyctl.models.template import Channel
+from notifyctl.providers.sandbox.arrivals import Mail
+from notifyctl.providers.sandbox.failures import Failure, Refused
 from notifyctl.providers.sandbox.json_answer import answer
 from notifyctl.providers.sandbox.mail_request import read_mail
 from notifyctl.providers.sandbox.mail_search import MailSearch, details, eastern
-from notifyctl.providers.sandbox.outcomes import Failure, Outcomes, Refused, inactive_among
+from notifyctl.providers.sandbox.misbehaviour import befall
+from notifyctl.providers.sandbox.outcomes import inactive_among
+from notifyctl.providers.sandbox.state import State
 
 MAX_BATCH = 500
 MAX_BYTES = 10_000_000
 MAX_BATCH_BYTES = 50_000_000
 
+_NOT_JSON = Failure(422, 402, "Received invalid JSON input.")
+
 
 class PostmarkApi:
-    def __init__(self, arrivals: Arrivals, outcomes: Outcomes, clock: Clock, token: str | None) -> None:
-        self._arrivals = arrivals
-        self._outcomes = outcomes
-        self._clock = clock
+    def __init__(self, state: State, token: str | None) -> None:
+        self._state = state
         self._token = token
 
     def routes(self) -> list[Route]:
@@ -36,15 +41,26 @@ class PostmarkApi:
 
     async def _send(self, request: Request) -> Response:
         try:
-            self._admit(request)
-            return answer(self._take(await _json_body(request, MAX_BYTES)))
+            email = await self._read(request, MAX_BYTES)
+            mail = read_mail(email, now=self._state.clock())
+        except Refused as refused:
+            return _refusal(refused.failure)
+        strike = self._state.outcomes.of_call(Channel.EMAIL, mail.recipients)
+        if strike is None:
+            return self._answer_one(email, mail)
+        return await befall(
+            strike, Channel.EMAIL, request, lambda: self._answer_one(email, self._stamped(mail)), _refusal
+        )
+
+    def _answer_one(self, email: Any, mail: Mail) -> Response:
+        try:
+            return answer(self._take(email, mail))
         except Refused as refused:
             return _refusal(refused.failure)
 
     async def _send_batch(self, request: Request) -> Response:
         try:
-            self._admit(request)
-            emails = await _json_body(request, MAX_BATCH_BYTES)
+            emails = await self._read(request, MAX_BATCH_BYTES)
         except Refused as refused:
             return _refusal(refused.failure)
         if not isinstance(emails, list):
@@ -52,21 +68,43 @@ class PostmarkApi:
         if len(emails) > MAX_BATCH:
             message = f"You may only send up to {MAX_BATCH} messages in a single batched request."
             return _refusal(Failure(422, 410, message))
-        return answer([self._take_from_batch(email) for email in emails])
+        mails = [self._mail_or_failure(email) for email in emails]
+        recipients = [recipient for mail in mails if isinstance(mail, Mail) for recipient in mail.recipients]
+        strike = self._state.outcomes.of_call(Channel.EMAIL, recipients)
+        if strike is None:
+            return answer(list(map(self._take_from_batch, emails, mails)))
+        return await befall(
+            strike,
+            Channel.EMAIL,
+            request,
+            lambda: answer(list(map(self._take_from_batch, emails, map(self._stamped, mails)))),
+            _refusal,
+        )
 
-    def _take_from_batch(self, email: Any) -> dict[str, Any]:
-        """One bad message is answered for itself; the rest of its batch goes out."""
+    def _mail_or_failure(self, email: Any) -> Mail | Failure:
         try:
-            return self._take(email)
+            return read_mail(email, now=self._state.clock())
+        except Refused as refused:
+            return refused.failure
+
+    def _stamped(self, mail: Mail | Failure) -> Any:
+        """Received now: a fault may have delayed it since it was read."""
+        return replace(mail, received_at=self._state.clock()) if isinstance(mail, Mail) else mail
+
+    def _take_from_batch(self, email: Any, mail: Mail | Failure) -> dict[str, Any]:
+        """One bad message is answered for itself; the rest of its batch goes out."""
+        if isinstance(mail, Failure):
+            return _body(mail)
+        try:
+            return self._take(email, mail)
         except Refused as refused:
             return _body(refused.failure)
 
-    def _take(self, email: Any) -> dict[str, Any]:
-        mail = read_mail(email, now=self._clock())
-        failure = self._outcomes.of_email(mail.recipients)
+    def _take(self, email: Any, mail: Mail) -> dict[str, Any]:
+        failure = self._state.outcomes.of_email(mail.recipients)
         if failure is not None:
             raise Refused(failure)
-        self._arrivals.add(mail)
+        self._state.accept(mail)
         inactive = inactive_among(mail.recipients)
         return {
             "To": email["To"],
@@ -82,7 +120,7 @@ class PostmarkApi:
         query = {name.lower(): value for name, value in request.query_params.items()}
         try:
             self._admit(request)
-            return answer(MailSearch.read(query).answer(self._arrivals, self._clock()))
+            return answer(MailSearch.read(query).answer(self._state.arrivals, self._state.clock()))
         except Refused as refused:
             return _refusal(refused.failure)
 
@@ -91,13 +129,27 @@ class PostmarkApi:
             self._admit(request)
         except Refused as refused:
             return _refusal(refused.failure)
-        mail = self._arrivals.get(request.path_params["message_id"])
+        mail = self._state.arrivals.get(request.path_params["message_id"])
         if not isinstance(mail, Mail):
             return _refusal(Failure(422, 701, "This message was not found."))
-        return answer(details(mail, self._clock()))
+        return answer(details(mail, self._state.clock()))
+
+    async def _read(self, request: Request, most_bytes: int) -> Any:
+        """The call's JSON. Meters what it presents, whatever becomes of it. Raises Refused."""
+        body = await request.body()
+        read_at = monotonic()
+        sent = _parsed(body, most_bytes)
+        self._state.meter.present(Channel.EMAIL, len(sent) if isinstance(sent, list) else 1, read_at)
+        self._admit(request)
+        if "json" not in request.headers.get("content-type", ""):
+            message = "The 'Content-Type' and 'Accept' headers of the request must be set to application/json."
+            raise Refused(Failure(415, 409, message))
+        if isinstance(sent, Failure):
+            raise Refused(sent)
+        return sent
 
     def _admit(self, request: Request) -> None:
-        self._arrivals.count_call()
+        self._state.arrivals.count_call()
         token = request.headers.get("x-postmark-server-token", "")
         if not token:
             raise Refused(
@@ -112,21 +164,21 @@ class PostmarkApi:
             raise Refused(Failure(401, 10, "Request does not contain a valid Server token."))
 
 
-async def _json_body(request: Request, most_bytes: int) -> Any:
-    if "json" not in request.headers.get("content-type", ""):
-        message = "The 'Content-Type' and 'Accept' headers of the request must be set to application/json."
-        raise Refused(Failure(415, 409, message))
-    body = await request.body()
+def _parsed(body: bytes, most_bytes: int) -> Any:
+    """A Failure stands for what is no JSON, or too much of it."""
     if len(body) > most_bytes:
-        raise Refused(Failure(413, 300, f"The request is larger than {most_bytes // 1_000_000} MB."))
+        return Failure(413, 300, f"The request is larger than {most_bytes // 1_000_000} MB.")
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(Failure(422, 402, "Received invalid JSON input.")) from None
+        return _NOT_JSON
 
 
 def _refusal(failure: Failure) -> Response:
-    return answer(_body(failure), failure.http_status, {"X-PM-ApiErrorCode": str(failure.code)})
+    headers = {"X-PM-ApiErrorCode": str(failure.code)}
+    if failure.retry_after is not None:
+        headers["Retry-After"] = str(failure.retry_after)
+    return answer(_body(failure), failure.http_status, headers)
 
 
 def _body(failure: Failure) -> dict[str, Any]:

@@ -4,8 +4,9 @@ import errno
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -14,9 +15,14 @@ from starlette.applications import Starlette
 
 from notifyctl.clock import Clock, system_clock
 from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.models.template import Channel
 from notifyctl.providers.sandbox.app import application
-from notifyctl.providers.sandbox.arrivals import KEEP, Arrival, Arrivals
-from notifyctl.providers.sandbox.outcomes import Outcomes
+from notifyctl.providers.sandbox.arrivals import KEEP, Arrivals
+from notifyctl.providers.sandbox.connection import Connection
+from notifyctl.providers.sandbox.faults import Faults
+from notifyctl.providers.sandbox.handle import Handle
+from notifyctl.providers.sandbox.receipts import Receipts
+from notifyctl.providers.sandbox.state import State
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048
@@ -24,19 +30,35 @@ _STARTUP_SECONDS = 10
 _SHUTDOWN_SECONDS = 2
 
 
-def run(host: str = LOOPBACK, port: int = 0, *, keep: int = KEEP, ready: Callable[[str], None] | None = None) -> None:
+def run(
+    host: str = LOOPBACK,
+    port: int = 0,
+    *,
+    keep: int = KEEP,
+    search_delay: timedelta = timedelta(),
+    faults: Mapping[Channel, Faults] | None = None,
+    receipts: Receipts | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT, then returns; a second SIGINT drops what is in flight.
 
     Port 0 is any free port. `ready` is called with the base URL once the server answers. Raises InvalidInput
     when the address cannot be listened on. Call it in the main thread, since it listens to signals.
     """
+    state = State(Arrivals(keep, search_delay), system_clock)
+    for channel, wanted in (faults or {}).items():
+        state.outcomes.set_faults(channel, wanted)
     with _listen(host, port) as listening:
-        server = _Server(application(Arrivals(keep), Outcomes(), system_clock), listening, ready)
-        with _signals_sent_to(server.handle_exit):
-            server.run(sockets=[listening])
+        state.receipts.set(receipts)
+        server = _Server(application(state), listening, ready)
+        try:
+            with _signals_sent_to(server.handle_exit):
+                server.run(sockets=[listening])
+        finally:
+            state.receipts.stop()
 
 
-class Sandbox:
+class Sandbox(Handle):
     """The server in a background thread, for as long as the `with` block runs.
 
     >>> with Sandbox() as sandbox:
@@ -49,16 +71,14 @@ class Sandbox:
         port: int = 0,
         *,
         keep: int = KEEP,
+        search_delay: timedelta = timedelta(),
         clock: Clock = system_clock,
         postmark_token: str | None = None,
         twilio_token: str | None = None,
     ) -> None:
         self._address = (host, port)
-        self._arrivals = Arrivals(keep)
-        self._outcomes = Outcomes()
-        self._app = application(
-            self._arrivals, self._outcomes, clock, postmark_token=postmark_token, twilio_token=twilio_token
-        )
+        super().__init__(State(Arrivals(keep, search_delay), clock))
+        self._app = application(self._state, postmark_token=postmark_token, twilio_token=twilio_token)
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -78,20 +98,7 @@ class Sandbox:
         self._server.should_exit = True
         self._thread.join()
         self._listening.close()
-
-    def messages(self) -> list[Arrival]:
-        """What was accepted, in the order in which it came."""
-        return self._arrivals.newest_first()[::-1]
-
-    @property
-    def calls(self) -> int:
-        """Requests to either provider's API so far, whatever the answer was; a batch is one."""
-        return self._arrivals.calls
-
-    def clear(self) -> None:
-        """Empties the inbox and starts every count over, that of a busy recipient's attempts too."""
-        self._arrivals.clear()
-        self._outcomes.clear()
+        self._state.receipts.stop()
 
 
 class _Server(uvicorn.Server):
@@ -105,7 +112,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="httptools",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,

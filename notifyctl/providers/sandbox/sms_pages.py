@@ -12,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, SENT_AFTER, Arrivals, Sms, Stage, stage
-from notifyctl.providers.sandbox.outcomes import Failure, Refused
+from notifyctl.providers.sandbox.failures import Failure, Refused
 from notifyctl.providers.segments import measure
 
 API_VERSION = "2010-04-01"
@@ -26,6 +26,7 @@ _TOKEN_PREFIX = "PA"  # noqa: S105
 def in_twilios_words(sms: Sms, now: datetime) -> dict[str, Any]:
     reached = stage(sms, now)
     has_left = reached is not Stage.QUEUED
+    failed = reached is Stage.DELIVERED and bool(sms.bounce)
     from_service = sms.messaging_service_sid is not None
     uri = f"/{API_VERSION}/Accounts/{sms.account_sid}/Messages/{sms.id}"
     created = format_datetime(sms.received_at)
@@ -37,7 +38,7 @@ def in_twilios_words(sms: Sms, now: datetime) -> dict[str, Any]:
         "date_sent": format_datetime(sent_at(sms)) if has_left else None,
         "date_updated": format_datetime(_updated_at(sms, reached)) if has_left else created,
         "direction": "outbound-api",
-        "error_code": None,
+        "error_code": int(sms.bounce) if failed else None,
         "error_message": None,
         "from": sms.sender or (SERVICE_NUMBER if has_left else None),
         "messaging_service_sid": sms.messaging_service_sid,
@@ -47,11 +48,17 @@ def in_twilios_words(sms: Sms, now: datetime) -> dict[str, Any]:
         "price": None,
         "price_unit": "USD",
         "sid": sms.id,
-        "status": ("accepted" if from_service else "queued") if not has_left else reached.name.lower(),
+        "status": _status(reached, from_service=from_service, failed=failed),
         "subresource_uris": {"media": f"{uri}/Media.json"},
         "to": sms.to,
         "uri": f"{uri}.json",
     }
+
+
+def _status(reached: Stage, *, from_service: bool, failed: bool) -> str:
+    if reached is Stage.QUEUED:
+        return "accepted" if from_service else "queued"
+    return "undelivered" if failed else reached.name.lower()
 
 
 def sent_at(sms: Sms) -> datetime:
@@ -96,7 +103,7 @@ class SmsSearch:
         """Newest first."""
         found = [
             arrival
-            for arrival in arrivals.newest_first(to=self.to)
+            for arrival in arrivals.searchable(now, to=self.to)
             if isinstance(arrival, Sms) and arrival.account_sid == account_sid and self._matches(arrival, now)
         ]
         if self.after_sid is not None:

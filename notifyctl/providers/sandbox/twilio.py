@@ -3,6 +3,8 @@
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import replace
+from time import monotonic
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -10,11 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from notifyctl.clock import Clock
-from notifyctl.providers.sandbox.arrivals import Arrivals, Sms
+from notifyctl.models.template import Channel
+from notifyctl.providers.sandbox.arrivals import Sms
+from notifyctl.providers.sandbox.failures import Failure, Refused
 from notifyctl.providers.sandbox.json_answer import answer
-from notifyctl.providers.sandbox.outcomes import Failure, Outcomes, Refused
+from notifyctl.providers.sandbox.misbehaviour import befall
 from notifyctl.providers.sandbox.sms_pages import API_VERSION, SmsSearch, in_twilios_words
+from notifyctl.providers.sandbox.state import State
 
 MAX_BODY = 1600
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -26,10 +30,8 @@ _LONG_BODY = Failure(400, 21617, f"The concatenated message body exceeds the {MA
 
 
 class TwilioApi:
-    def __init__(self, arrivals: Arrivals, outcomes: Outcomes, clock: Clock, token: str | None) -> None:
-        self._arrivals = arrivals
-        self._outcomes = outcomes
-        self._clock = clock
+    def __init__(self, state: State, token: str | None) -> None:
+        self._state = state
         self._token = token
 
     def routes(self) -> list[Route]:
@@ -41,15 +43,27 @@ class TwilioApi:
         ]
 
     async def _create(self, request: Request) -> Response:
+        body = await request.body()
+        self._state.meter.present(Channel.SMS, 1, monotonic())
         try:
-            self._admit(request)
-            sms = self._read(request.path_params["account_sid"], _form(await request.body()))
+            auth_token = self._admit(request)
+            sms = self._read(request.path_params["account_sid"], _form(body))
         except Refused as refused:
             return _refusal(refused.failure)
-        failure = self._outcomes.of_sms(sms.to)
+        strike = self._state.outcomes.of_call(Channel.SMS, (sms.to,))
+        if strike is None:
+            return self._take(sms, auth_token)
+
+        def take() -> Response:
+            return self._take(replace(sms, received_at=self._state.clock()), auth_token)
+
+        return await befall(strike, Channel.SMS, request, take, _refusal)
+
+    def _take(self, sms: Sms, auth_token: str) -> Response:
+        failure = self._state.outcomes.of_sms(sms.to)
         if failure is not None:
             return _refusal(failure)
-        self._arrivals.add(sms)
+        self._state.accept(sms, auth_token)
         return answer(in_twilios_words(sms, sms.received_at), 201)
 
     def _read(self, account_sid: str, form: Mapping[str, str]) -> Sms:
@@ -67,7 +81,7 @@ class TwilioApi:
             raise Refused(_LONG_BODY)
         return Sms(
             id="SM" + uuid4().hex,
-            received_at=self._clock(),
+            received_at=self._state.clock(),
             account_sid=account_sid,
             to=to,
             sender=sender,
@@ -82,23 +96,25 @@ class TwilioApi:
             search = SmsSearch.read(request.query_params)
         except Refused as refused:
             return _refusal(refused.failure)
-        return answer(search.answer(self._arrivals, request.path_params["account_sid"], self._clock()))
+        return answer(search.answer(self._state.arrivals, request.path_params["account_sid"], self._state.clock()))
 
     async def _fetch(self, request: Request) -> Response:
         try:
             self._admit(request)
         except Refused as refused:
             return _refusal(refused.failure)
-        sms = self._arrivals.get(request.path_params["sid"])
+        sms = self._state.arrivals.get(request.path_params["sid"])
         if not isinstance(sms, Sms) or sms.account_sid != request.path_params["account_sid"]:
             return _refusal(Failure(404, 20404, f"The requested resource {request.url.path} was not found"))
-        return answer(in_twilios_words(sms, self._clock()))
+        return answer(in_twilios_words(sms, self._state.clock()))
 
-    def _admit(self, request: Request) -> None:
-        self._arrivals.count_call()
+    def _admit(self, request: Request) -> str:
+        """The account's auth token. Raises Refused."""
+        self._state.arrivals.count_call()
         username, password = _credentials(request.headers.get("authorization", ""))
         if not (username and password) or (self._token is not None and password != self._token):
             raise Refused(_AUTHENTICATE)
+        return password
 
 
 def _credentials(header: str) -> tuple[str, str]:
@@ -123,5 +139,7 @@ def _refusal(failure: Failure) -> Response:
         "more_info": f"https://www.twilio.com/docs/errors/{failure.code}",
         "status": failure.http_status,
     }
-    headers = {"WWW-Authenticate": 'Basic realm="Twilio API"'} if failure.http_status == 401 else None
+    headers = {"WWW-Authenticate": 'Basic realm="Twilio API"'} if failure.http_status == 401 else {}
+    if failure.retry_after is not None:
+        headers["Retry-After"] = str(failure.retry_after)
     return answer(body, failure.http_status, headers)

@@ -1,91 +1,28 @@
 """The worker's loop body against the sandbox, over real HTTP, on both databases."""
 
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import psycopg
 import pytest
-from conftest import make_settings, seed_templates
+from delivering import MakeDispatcher, TurnableClock, arrivals, drain
 from factories import CODE, REMINDER, REMINDER_SMS, RESET, WELCOME, a_client, actions, message, send
 from sqlalchemy import text
 
-from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.clock import system_clock
-from notifyctl.delivery.dispatch import LEASE, Dispatcher
+from notifyctl.bootstrap import Runtime
+from notifyctl.delivery.claims import LEASE
 from notifyctl.errors import DatabaseError
+from notifyctl.models.message import MessageStatus
 from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.template import Channel, Lane
 from notifyctl.orchestrator.requests import Blocked
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.providers.sandbox import Sandbox
-from notifyctl.providers.senders import build_senders
 from notifyctl.store import outbox
-
-
-class TurnableClock:
-    def __init__(self, real: Callable[[], datetime]) -> None:
-        self._real = real
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return self._real() + self.ahead
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as running:
-        yield running
-
-
-@pytest.fixture
-def clock() -> TurnableClock:
-    return TurnableClock(system_clock)
-
-
-@pytest.fixture
-def runtime(database_url: str, sandbox: Sandbox, clock: TurnableClock) -> Iterator[Runtime]:
-    settings = make_settings(database_url=database_url, postmark_api_url=sandbox.url, twilio_api_url=sandbox.url)
-    opened = open_runtime(settings, clock=clock)
-    seed_templates(opened)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def dispatcher(runtime: Runtime) -> Iterator[Callable[..., Dispatcher]]:
-    made = []
-
-    def make(channel: Channel = Channel.EMAIL, owner: str = "worker-1", **changes: Any) -> Dispatcher:
-        sender = build_senders(runtime.settings, [channel], 10)[channel]
-        made.append(sender)
-        return Dispatcher(
-            channel=channel,
-            sender=sender,
-            database=runtime.database,
-            clock=runtime.clock,
-            keys=runtime.keys,
-            plans=runtime.plans,
-            sms_enabled=changes.get("sms_enabled", True),
-            owner=owner,
-        )
-
-    yield make
-    for sender in made:
-        sender.close()
-
-
-def drain(dispatcher: Dispatcher) -> None:
-    while dispatcher.turn(claiming=True, timeout=5) or not dispatcher.is_idle:
-        pass
-
-
-def arrivals(sandbox: Sandbox, address: str) -> list[Any]:
-    return [found for found in sandbox.messages() if address in (getattr(found, "recipients", None) or [found.to])]
+from notifyctl.store.outbox import Queue
 
 
 def test_an_email_reaches_the_provider_with_its_id_tag_and_addresses(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
     a_client(runtime, "ada")
     decision = send(runtime, "WELCOME_EMAIL", WELCOME, client_id="ada")
@@ -110,7 +47,7 @@ def test_an_email_reaches_the_provider_with_its_id_tag_and_addresses(
 
 
 def test_a_one_time_code_is_sent_erased_and_audited_as_such(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
     decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915110000001", metadata={"action": "PHONE_VERIFY"})
     with runtime.database.read() as session:
@@ -127,7 +64,7 @@ def test_a_one_time_code_is_sent_erased_and_audited_as_such(
 
 
 def test_a_busy_provider_is_tried_again_after_the_backoff_and_the_message_arrives_once(
-    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
 ) -> None:
     a_client(runtime, email="busy-2@twice.example")
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
@@ -158,7 +95,7 @@ def test_a_busy_provider_is_tried_again_after_the_backoff_and_the_message_arrive
 def test_a_message_fails_when_its_retries_are_used_up(
     runtime: Runtime,
     clock: TurnableClock,
-    dispatcher: Callable[..., Dispatcher],
+    dispatcher: MakeDispatcher,
     channel: Channel,
     attempts: int,
 ) -> None:
@@ -177,7 +114,7 @@ def test_a_message_fails_when_its_retries_are_used_up(
 
 
 def test_an_inactive_mailbox_fails_at_once_is_suppressed_and_not_written_to_again(
-    runtime: Runtime, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, dispatcher: MakeDispatcher
 ) -> None:
     a_client(runtime, email="inactive@dead.example")
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
@@ -198,7 +135,7 @@ def test_an_inactive_mailbox_fails_at_once_is_suppressed_and_not_written_to_agai
 
 
 def test_one_bad_message_neither_holds_up_nor_fails_its_batch(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
     for name in ("one", "reject", "two"):
         a_client(runtime, name, email=f"{name}@batch.example")
@@ -222,7 +159,7 @@ CHANGES = {
 
 @pytest.mark.parametrize(("change", "reason"), CHANGES.values(), ids=CHANGES.keys())
 def test_a_gate_that_closed_since_acceptance_stops_the_message(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher], change: str, reason: str
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, change: str, reason: str
 ) -> None:
     a_client(runtime, "late")
     decision = send(runtime, "WELCOME_EMAIL", WELCOME, client_id="late")
@@ -237,7 +174,7 @@ def test_a_gate_that_closed_since_acceptance_stops_the_message(
 
 
 def test_an_address_suppressed_since_acceptance_stops_the_message(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
     a_client(runtime, "Late")
     decision = send(runtime, "WELCOME_EMAIL", WELCOME, client_id="Late")
@@ -253,7 +190,7 @@ def test_an_address_suppressed_since_acceptance_stops_the_message(
 
 
 def test_a_message_past_its_send_by_time_expires_unsent_and_its_secret_is_erased(
-    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
 ) -> None:
     a_client(runtime, "slow")
     decision = send(runtime, "PASSWORD_RESET", RESET, client_id="slow")
@@ -266,7 +203,7 @@ def test_a_message_past_its_send_by_time_expires_unsent_and_its_secret_is_erased
         assert session.execute(text("SELECT count(*) FROM message_payload")).scalar_one() == 0
 
 
-def test_urgent_messages_leave_first(runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]) -> None:
+def test_urgent_messages_leave_first(runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher) -> None:
     a_client(runtime, "queue")
     send(runtime, "COMPLIANCE_EXPIRY_REMINDER", REMINDER, client_id="queue")
     send(runtime, "WELCOME_EMAIL", WELCOME, client_id="queue")
@@ -277,7 +214,7 @@ def test_urgent_messages_leave_first(runtime: Runtime, sandbox: Sandbox, dispatc
 
 
 def test_a_version_pinned_at_acceptance_is_what_goes_out(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
     a_client(runtime, "pinned")
     send(runtime, "WELCOME_EMAIL", WELCOME, client_id="pinned")
@@ -297,7 +234,7 @@ def test_a_version_pinned_at_acceptance_is_what_goes_out(
 
 
 def test_a_context_that_cannot_be_opened_fails_that_message_alone(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
     broken = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915110000002")
     with runtime.database.transaction() as session:
@@ -311,7 +248,7 @@ def test_a_context_that_cannot_be_opened_fails_that_message_alone(
 
 
 def test_two_workers_never_claim_the_same_message(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
     for number in range(30):
         send(runtime, "OTP_CODE_SMS", CODE, recipient=f"+49151200000{number:02}")
@@ -324,12 +261,13 @@ def test_two_workers_never_claim_the_same_message(
 
 
 def test_a_message_whose_worker_vanished_is_in_doubt_and_not_sent_again(
-    runtime: Runtime, clock: TurnableClock, sandbox: Sandbox, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, clock: TurnableClock, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
     decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915110000004")
     with runtime.database.transaction() as session:
         now = clock()
-        (due,) = outbox.lock_due(session, Channel.SMS, now=now, limit=10)
+        queue = Queue(Lane.URGENT, MessageStatus.QUEUED)
+        (due,) = outbox.lock_due(session, Channel.SMS, queue, now=now, most=10)
         outbox.claim(session, [due.id], owner="gone", provider="twilio", now=now, lease_until=now + LEASE)
     working = dispatcher(Channel.SMS)
     drain(working)
@@ -343,7 +281,7 @@ def test_a_message_whose_worker_vanished_is_in_doubt_and_not_sent_again(
 
 
 def test_a_worker_that_lost_its_claim_cannot_overwrite_the_others_outcome(
-    runtime: Runtime, clock: TurnableClock, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, clock: TurnableClock, dispatcher: MakeDispatcher
 ) -> None:
     decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915110000005")
     sleepy = dispatcher(Channel.SMS, "sleepy")
@@ -360,9 +298,7 @@ def test_a_worker_that_lost_its_claim_cannot_overwrite_the_others_outcome(
     assert actions(runtime, decision.message_id).count("NOTIFICATION_SENT") == 1
 
 
-def test_an_answer_that_comes_after_the_doubt_still_settles_it(
-    runtime: Runtime, dispatcher: Callable[..., Dispatcher]
-) -> None:
+def test_an_answer_that_comes_after_the_doubt_still_settles_it(runtime: Runtime, dispatcher: MakeDispatcher) -> None:
     decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915110000006")
     slow = dispatcher(Channel.SMS)
     assert slow.turn(claiming=True, timeout=0) == 1
@@ -374,7 +310,7 @@ def test_an_answer_that_comes_after_the_doubt_still_settles_it(
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 def test_answers_are_kept_while_the_database_is_away(
-    runtime: Runtime, postgres: str, dispatcher: Callable[..., Dispatcher]
+    runtime: Runtime, postgres: str, dispatcher: MakeDispatcher
 ) -> None:
     decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915110000007")
     working = dispatcher(Channel.SMS)

@@ -1,0 +1,71 @@
+"""How verdicts and explanations look."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from notifyctl.cli import output
+
+if TYPE_CHECKING:
+    from notifyctl.orchestrator.explain import Explanation, Step
+    from notifyctl.orchestrator.gates import Verdict
+
+_MARKS = {"passed": ("ok", "green"), "refused": ("no", "bold red"), "not asked": ("--", "dim")}
+_WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
+
+
+def print_verdicts(verdicts: "Iterable[Verdict]") -> None:
+    """What had to hold, and the reason that the gate would give for a refusal."""
+    from notifyctl.orchestrator.gates import PASSED_WHEN
+
+    output.listing(
+        [
+            (
+                _MARKS[verdict.outcome],
+                (PASSED_WHEN[verdict.gate], _WORDS[verdict.outcome]),
+                (verdict.gate.value, _WORDS[verdict.outcome] or "dim"),
+                verdict.detail,
+            )
+            for verdict in verdicts
+        ]
+    )
+
+
+def verdict_rows(verdicts: "Iterable[Verdict]") -> list[dict[str, str]]:
+    return [
+        {"gate": verdict.gate.value, "verdict": verdict.outcome.value, "detail": verdict.detail} for verdict in verdicts
+    ]
+
+
+def print_explanation(message: Any, found: "Explanation") -> None:
+    from rich.text import Text
+
+    console = output.console()
+    status = (message.status.value, output.STATUS_STYLES[message.status])
+    console.print(Text.assemble((message.template_key, "bold"), f" {message.id}  ", status))
+    console.print(output.one_line(found.sentence), markup=False)
+    if found.verdicts:
+        console.print("\nGates at acceptance")
+        print_verdicts(found.verdicts)
+    console.print("\nWhat happened")
+    output.listing([_step_cells(step) for step in found.steps])
+
+
+def _step_cells(step: "Step") -> tuple[output.Cell, ...]:
+    from notifyctl.orchestrator.words import moment
+
+    style = output.STATUS_STYLES.get(step.action.removeprefix("NOTIFICATION_"), "")
+    return moment(step.at), (step.action.value, style), step.detail
+
+
+def explanation_fields(message: Any, found: "Explanation") -> dict[str, Any]:
+    """For programs."""
+    return {
+        "id": message.id,
+        "template_key": message.template_key,
+        "status": message.status,
+        "explanation": found.sentence,
+        "gates": verdict_rows(found.verdicts),
+        "timeline": [
+            {"at": step.at, "action": step.action, "actor": step.actor, "detail": step.detail} for step in found.steps
+        ],
+    }

@@ -1,0 +1,82 @@
+"""The circuit breaker of a channel: after failures without a success no calls, then single probes until one succeeds.
+
+Messages keep their retries meanwhile: they are not claimed, apart from the probes.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from sqlmodel import Session
+
+from notifyctl.models.operations import BreakerState
+from notifyctl.models.template import Channel
+from notifyctl.providers.base import Answer, Unavailable, Unknown
+from notifyctl.store import breakers
+
+FAILURES_TO_OPEN = 5
+FIRST_PROBE_AFTER = timedelta(seconds=10)
+LAST_PROBE_AFTER = timedelta(minutes=1)
+"""Each probe that fails doubles the wait for the next, up to this."""
+PROBE_ANSWERED_WITHIN = timedelta(seconds=45)
+
+log = logging.getLogger("notifyctl.delivery")
+
+
+class Passage(Enum):
+    FREE = auto()
+    PROBE = auto()
+    """One call, if this worker is the first to ask for it."""
+    NONE = auto()
+
+
+class Breaker:
+    """One worker's view of it, counting its own calls. The state itself is in the store. Used by one thread."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._failures = 0
+        self._closed = True
+        self._failed_probes = 0
+        self._is_probing = False
+        self._reason = ""
+
+    def read(self, session: Session, now: datetime) -> Passage:
+        row = breakers.get(session, self._channel)
+        self._closed = row is None or row.state == BreakerState.CLOSED
+        if row is None or self._closed:
+            return Passage.FREE
+        self._failed_probes = row.failed_probes
+        return Passage.PROBE if row.probe_at <= now else Passage.NONE
+
+    def start_probe(self, session: Session, now: datetime) -> bool:
+        self._is_probing = breakers.start_probe(session, self._channel, now=now, heard_by=now + PROBE_ANSWERED_WITHIN)
+        return self._is_probing
+
+    def hear(self, session: Session, answers: Sequence[Answer], now: datetime) -> None:
+        """A batch without an answer counts for as many failures as it had messages: it opens the breaker at once."""
+        for answer in answers:
+            if isinstance(answer.result, (Unavailable, Unknown)):
+                self._failures += 1
+                self._reason = f"{answer.result.code} {answer.result.detail}".strip()[:200]
+            else:
+                self._failures = 0
+        if not answers:
+            return
+        if self._failures == 0:
+            self._heard_success(session)
+        elif self._is_probing:
+            wait = min(FIRST_PROBE_AFTER * 2 ** (self._failed_probes + 1), LAST_PROBE_AFTER)
+            breakers.reopen(session, self._channel, reason=self._reason, probe_at=now + wait)
+        elif self._closed and self._failures >= FAILURES_TO_OPEN:
+            probe_at = now + FIRST_PROBE_AFTER
+            if breakers.open_(session, self._channel, reason=self._reason, now=now, probe_at=probe_at):
+                log.warning("circuit breaker opened", extra={"channel": self._channel, "reason": self._reason})
+            self._failures = 0
+        self._is_probing = False
+
+    def _heard_success(self, session: Session) -> None:
+        if not self._closed and breakers.close(session, self._channel):
+            log.warning("circuit breaker closed", extra={"channel": self._channel})
+        self._closed = True

@@ -1,0 +1,233 @@
+"""What a worker takes from the queue: as much as slots, budget, breaker and pauses allow, asked again at the gates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.delivery import outcomes
+from notifyctl.delivery.allowance import Allowance
+from notifyctl.delivery.breaker import Breaker, Passage
+from notifyctl.delivery.outcomes import Outcome
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import MessageStatus
+from notifyctl.models.template import Channel, Lane, Template
+from notifyctl.orchestrator import gates
+from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
+from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.store import audit, facts, outbox, pauses, templates
+from notifyctl.store.database import Database
+from notifyctl.store.outbox import QUEUES, Queue
+from notifyctl.store.pauses import Scope
+
+DEFERRED_AT_ONCE = 500
+LEASE = timedelta(seconds=90)
+"""Longer than the slowest provider call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the gates need besides the store."""
+
+    keys: KeyRing
+    plans: PlanRegistry
+    sms_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A locked row that may go, with what is needed to send it."""
+
+    message: Any
+    template: Template
+
+
+@dataclass(slots=True)
+class Look:
+    """What was seen without a lock."""
+
+    due: Mapping[Queue, int]
+    paused: tuple[Scope, ...]
+    passage: Passage
+    slots: Mapping[Lane, int]
+
+
+@dataclass(slots=True)
+class Taken:
+    claimed: list[Claimed] = field(default_factory=list)
+    refused: list[Outcome] = field(default_factory=list)
+    deferred: int = 0
+
+
+class Claims:
+    """Used by one thread."""
+
+    def __init__(self, channel: Channel, allowance: Allowance, breaker: Breaker, rules: Rules, owner: str) -> None:
+        self.channel = channel
+        self.allowance = allowance
+        self.breaker = breaker
+        self._rules = rules
+        self._owner = owner
+
+    def look(self, session: Session, now: datetime, free: int) -> Look | None:
+        """None when there is nothing to claim and nothing to defer."""
+        passage = self.breaker.read(session, now)
+        if passage is Passage.NONE:
+            return None
+        paused = tuple(pauses.scope_of(row) for row in pauses.everything(session))
+        if any(
+            scope.channel in (None, self.channel) and not (scope.template_key or scope.client_id) for scope in paused
+        ):
+            return None
+        most = 1 if passage is Passage.PROBE else free
+        due = outbox.due(session, self.channel, now=now, most=most, paused=paused)
+        if not due:
+            return None
+        slots = self.allowance.slots(most, _by_lane(due))
+        self.allowance.read(session)
+        look = Look(due, paused, passage, slots)
+        if any(queue.status is not MessageStatus.DEFERRED_THROTTLED for queue in due):
+            return look
+        # Everything that is due was deferred before: a lock is worth it only if the budget has something now.
+        return look if any(self.allowance.budget.allot(slots, now).values()) else None
+
+    def take_ahead(self, database: Database, now: datetime, look: Look) -> None:
+        if self.allowance.takes_ahead and self.allowance.is_short_of(look.slots):
+            with database.transaction() as session:
+                self.allowance.take(session, look.slots, now)
+
+    def take(self, session: Session, now: datetime, look: Look) -> Taken:
+        """Locks, asks the gates again, and claims; what found no token is deferred."""
+        taken = Taken()
+        if look.passage is Passage.PROBE and not self.breaker.start_probe(session, now):
+            return taken
+        if not self.allowance.takes_ahead:
+            self.allowance.take(session, look.slots, now)
+        for queue in QUEUES:
+            if queue in look.due:
+                self._take_from(session, queue, now, look, taken)
+        self.allowance.put_back(session, now)
+        for lane in Lane:
+            if self._is_out_of_tokens(lane, look, taken):
+                self._defer(session, lane, now, look, taken)
+        return taken
+
+    def _take_from(self, session: Session, queue: Queue, now: datetime, look: Look, taken: Taken) -> None:
+        """Refusals need no token, so a queue is asked again until its tokens are used or it is empty."""
+        slots = look.slots[queue.lane] - sum(item.message.lane is queue.lane for item in taken.claimed)
+        while (most := min(slots, self.allowance.tokens(queue.lane))) > 0:
+            found = outbox.lock_due(session, self.channel, queue, now=now, most=most, paused=look.paused)
+            claimed, refused = self._ask_again(session, found, now)
+            outbox.close_unclaimed(session, [outcome.row for outcome in refused])
+            self._claim(session, claimed, now)
+            self.allowance.use(queue.lane, len(claimed))
+            taken.claimed += claimed
+            taken.refused += refused
+            slots -= len(claimed)
+            if len(found) < most:
+                return
+
+    def _claim(self, session: Session, claimed: Sequence[Claimed], now: datetime) -> None:
+        if not claimed:
+            return
+        outbox.claim(
+            session,
+            [item.message.id for item in claimed],
+            owner=self._owner,
+            provider=PROVIDERS[self.channel],
+            now=now,
+            lease_until=now + LEASE,
+        )
+
+    def _ask_again(self, session: Session, found: Sequence[Any], now: datetime) -> tuple[list[Claimed], list[Outcome]]:
+        if not found:
+            return [], []
+        known = templates.by_key(session, {message.template_key for message in found})
+        suppressed = self._suppressed(session, found)
+        claimed: list[Claimed] = []
+        refused: list[Outcome] = []
+        for message in found:
+            template = known[message.template_key]
+            refusal = self._refusal(message, template, suppressed.get(message.id), now)
+            if refusal is None:
+                claimed.append(Claimed(message, template))
+            else:
+                refused.append(refusal)
+        return claimed, refused
+
+    def _suppressed(self, session: Session, found: Sequence[Any]) -> dict[str, str]:
+        """Message id -> reason. Asked under every secret key: the suppression may be older than the message's hash."""
+        keys = self._rules.keys
+        hashes = {message.id: keys.recipient_hashes(self.channel, message.recipient) for message in found}
+        reasons = facts.suppressed(session, {key for found_keys in hashes.values() for key in found_keys})
+        here = {key: reason for (channel, key), reason in reasons.items() if channel == self.channel}
+        return {message_id: here[key] for message_id, found_keys in hashes.items() for key in found_keys if key in here}
+
+    def _refusal(self, message: Any, template: Template, suppressed: str | None, now: datetime) -> Outcome | None:
+        if message.expires_at is not None and message.expires_at <= now:
+            detail = "its send-by time had passed before it could be sent"
+            return outcomes.of_refusal(message, MessageStatus.EXPIRED, None, detail, actor=self._owner, now=now)
+        client = client_facts(message.client_id, message) if message.known_client_id is not None else None
+        verdict = gates.asked_again(
+            gates.Facts(
+                template=template,
+                client_id=message.client_id,
+                client=client,
+                sms_enabled=self._rules.sms_enabled,
+                plan_has_feature=plan_has_feature(self._rules.plans, client, template),
+                suppressed=suppressed,
+            )
+        )
+        if verdict is None:
+            return None
+        status, gate = MessageStatus.BLOCKED, verdict.gate
+        return outcomes.of_refusal(message, status, gate, verdict.detail, actor=self._owner, now=now)
+
+    def _is_out_of_tokens(self, lane: Lane, look: Look, taken: Taken) -> bool:
+        claimed = sum(item.message.lane is lane for item in taken.claimed)
+        return look.passage is Passage.FREE and claimed < look.slots[lane] and self.allowance.was_short(lane)
+
+    def _defer(self, session: Session, lane: Lane, now: datetime, look: Look, taken: Taken) -> None:
+        """Once for each deferral: what is deferred already is left as it is."""
+        last = outbox.last_forecast(session, self.channel, lane)
+        forecasts: dict[str, datetime] = {}
+        entries: list[dict[str, Any]] = []
+        for status in (MessageStatus.RETRY_SCHEDULED, MessageStatus.QUEUED):
+            most = DEFERRED_AT_ONCE - len(forecasts)
+            queue = Queue(lane, status)
+            for message in outbox.lock_for_deferral(
+                session, self.channel, queue, now=now, most=most, paused=look.paused
+            ):
+                turn = self.allowance.budget.forecast(len(forecasts), now, after=last)
+                forecasts[message.id] = turn
+                entries.append(self._deferral(message, turn, now))
+        if forecasts:
+            outbox.defer(session, forecasts, now=now)
+            audit.write_many(session, entries)
+            taken.deferred += len(forecasts)
+
+    def _deferral(self, message: Any, turn: datetime, now: datetime) -> dict[str, Any]:
+        return audit.entry(
+            AuditAction.NOTIFICATION_THROTTLED,
+            actor=self._owner,
+            now=now,
+            client_id=message.client_id,
+            message_id=message.id,
+            details={
+                "next_attempt_at": turn.isoformat(timespec="seconds"),
+                "per_minute_limit": self.allowance.budget.limit,
+            },
+        )
+
+
+PROVIDERS = {Channel.EMAIL: "postmark", Channel.SMS: "twilio"}
+
+
+def _by_lane(due: Mapping[Queue, int]) -> dict[Lane, int]:
+    waiting = dict.fromkeys(Lane, 0)
+    for queue, count in due.items():
+        waiting[queue.lane] += count
+    return waiting

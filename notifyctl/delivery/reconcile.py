@@ -1,0 +1,205 @@
+"""Messages in doubt: the provider is asked before anything is sent again.
+
+Only where the provider cannot tell does the template's on_doubt decide.
+"""
+
+import json
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from sqlmodel import Session
+
+from notifyctl.clock import Clock
+from notifyctl.delivery.retry import next_attempt
+from notifyctl.errors import NotifyctlError
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import FINAL, FailureReason, MessageStatus
+from notifyctl.models.template import Channel, OnDoubt, Template
+from notifyctl.orchestrator.render import Renderer
+from notifyctl.orchestrator.sealing import KeyRing, Sealed
+from notifyctl.orchestrator.suppressions import suppress
+from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Unavailable
+from notifyctl.store import audit, doubts, outbox, templates
+from notifyctl.store.database import Database
+
+ASKED_AT_ONCE = 50
+ASKED_FOR = timedelta(minutes=2)
+"""How long an inquiry is left to the worker that took it."""
+ASK_AGAIN = timedelta(seconds=30)
+"""When the provider could not be reached."""
+
+log = logging.getLogger("notifyctl.delivery")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a finding does to the row: new values, or when to ask again."""
+
+    row: dict[str, Any] | None
+    action: AuditAction | None = None
+    again_at: datetime | None = None
+
+
+class Reconciler:
+    """Used by one thread."""
+
+    def __init__(
+        self, *, lookups: Mapping[Channel, Lookup], database: Database, clock: Clock, keys: KeyRing, owner: str
+    ) -> None:
+        self._lookups = lookups
+        self._database = database
+        self._clock = clock
+        self._keys = keys
+        self._owner = owner
+        self._renderer = Renderer()
+
+    def run(self) -> int:
+        """Asks about messages that are due for it. Returns how many were asked about; call again while it is not 0."""
+        with self._database.transaction() as session:
+            now = self._clock()
+            taken = doubts.take(session, self._lookups.keys(), now=now, again_at=now + ASKED_FOR, most=ASKED_AT_ONCE)
+            known = templates.by_key(session, {message.template_key for message in taken})
+        for message in taken:
+            template = known[message.template_key]
+            finding = self._ask(message)
+            self._record(message, template, finding)
+        return len(taken)
+
+    def _ask(self, message: Any) -> Finding:
+        lookup = self._lookups[message.channel]
+        try:
+            text = self._text(message)
+        except NotifyctlError as error:
+            return CannotTell(f"what was sent cannot be made again to compare it: {error}")
+
+        def held_elsewhere(ids: Collection[str]) -> set[str]:
+            with self._database.read() as session:
+                return doubts.held_elsewhere(session, ids, message_id=message.id)
+
+        if message.channel is Channel.SMS and self._is_ambiguous(message):
+            return Unavailable("", "another message to the same number is on its way")
+        doubt = Doubt(message.id, message.recipient, text, message.last_attempt_at)
+        return lookup.find(doubt, held_elsewhere=held_elsewhere)
+
+    def _is_ambiguous(self, message: Any) -> bool:
+        """An SMS is recognised by its text: one that is being sent right now might be taken for this one."""
+        with self._database.read() as session:
+            return doubts.is_being_sent_to(session, message.recipient_hash, but_not=message.id)
+
+    def _text(self, message: Any) -> str:
+        if message.channel is Channel.EMAIL:
+            return ""  # found by its id alone
+        if message.sealed is not None:
+            context = self._keys.open(Sealed(message.key_id, message.sealed), message_id=message.id)
+        else:
+            context = json.loads(message.context or "{}")
+        pinned = (message.template_key, message.template_version)
+        with self._database.read() as session:
+            source = templates.sources(session, [pinned])[pinned]
+        return self._renderer.render(source, context).text
+
+    def _record(self, message: Any, template: Template, finding: Finding) -> None:
+        with self._database.transaction() as session:
+            now = self._clock()
+            if isinstance(finding, Found) and self._was_taken(session, message, finding.provider_message_id):
+                finding = Unavailable("", "another message took what was found")
+            settlement = settle(message, template.on_doubt, finding, self._lookups[message.channel].search_delay, now)
+            if settlement.row is None or settlement.action is None:
+                doubts.postpone(session, message.id, again_at=settlement.again_at or now + ASK_AGAIN)
+                return
+            if not doubts.settle(session, settlement.row):
+                return
+            status = MessageStatus(settlement.row["status"])
+            entries = [self._entry(message, settlement.action, _told(settlement.row, finding), now)]
+            if status in (MessageStatus.SENT, MessageStatus.DELIVERED) and template.audit_sent:
+                entries.append(self._entry(message, AuditAction(template.audit_sent), message.metadata or {}, now))
+            audit.write_many(session, entries)
+            if template.sensitive and status in FINAL:
+                outbox.erase_payloads(session, [message.id])
+            if isinstance(finding, Found) and finding.bounce and finding.bounce.suppress:
+                why, actor = finding.bounce.suppress, message.provider
+                suppress(session, self._keys, message.channel, message.recipient, reason=why, actor=actor, now=now)
+        log.info("doubt settled", extra={"message_id": message.id, "status": status, "channel": message.channel})
+
+    def _was_taken(self, session: Session, message: Any, provider_message_id: str) -> bool:
+        if message.channel is not Channel.SMS:
+            return False
+        doubts.lock_provider_message_id(session, provider_message_id)
+        return bool(doubts.held_elsewhere(session, [provider_message_id], message_id=message.id))
+
+    def _entry(self, message: Any, action: AuditAction, details: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        return audit.entry(
+            action,
+            actor=self._owner,
+            now=now,
+            client_id=message.client_id,
+            message_id=message.id,
+            details=details,
+        )
+
+
+def settle(message: Any, on_doubt: OnDoubt, finding: Finding, search_delay: timedelta, now: datetime) -> Settlement:
+    """Pure."""
+    match finding:
+        case Found():
+            return _settled_by_provider(message, finding, now)
+        case NotFound():
+            believed_at = message.last_attempt_at + search_delay
+            if now < believed_at:
+                return Settlement(None, again_at=believed_at)
+            return _sent_again(message, now)
+        case CannotTell():
+            if on_doubt is OnDoubt.RESEND:
+                return _sent_again(message, now)
+            held = {"status": MessageStatus.FAILED, "reason": FailureReason.IN_DOUBT_HELD, "error": finding.detail}
+            return Settlement(_row(message, finished_at=now, **held), AuditAction.NOTIFICATION_FAILED)
+        case Unavailable():
+            return Settlement(None, again_at=now + max(ASK_AGAIN, finding.retry_after or ASK_AGAIN))
+        case _:
+            assert_never(finding)
+
+
+def _settled_by_provider(message: Any, found: Found, now: datetime) -> Settlement:
+    known = {"provider_message_id": found.provider_message_id, "sent_at": message.last_attempt_at}
+    if found.bounce is not None:
+        why = {"reason": found.bounce.reason, "error_code": found.bounce.code, "error": found.bounce.detail}
+        row = _row(message, status=MessageStatus.BOUNCED, finished_at=now, **known, **why)
+        return Settlement(row, AuditAction.NOTIFICATION_BOUNCED)
+    if found.delivered:
+        row = _row(message, status=MessageStatus.DELIVERED, delivered_at=now, finished_at=now, **known)
+        return Settlement(row, AuditAction.NOTIFICATION_DELIVERED)
+    return Settlement(_row(message, status=MessageStatus.SENT, **known), AuditAction.NOTIFICATION_SENT)
+
+
+def _sent_again(message: Any, now: datetime) -> Settlement:
+    """It counts as a failed attempt, with the backoff of one."""
+    due = next_attempt(message.channel, attempts=message.attempts, now=now)
+    if due is None:
+        why = {"status": MessageStatus.FAILED, "reason": FailureReason.PROVIDER_UNAVAILABLE, "error": message.error}
+        return Settlement(_row(message, finished_at=now, **why), AuditAction.NOTIFICATION_FAILED)
+    row = _row(message, status=MessageStatus.QUEUED, next_attempt_at=due)
+    return Settlement(row, AuditAction.NOTIFICATION_RETRY_SCHEDULED)
+
+
+def _row(message: Any, **values: Any) -> dict[str, Any]:
+    row = dict.fromkeys(outbox.RECORDED)
+    return row | {"id": message.id, "lease_generation": message.lease_generation} | values
+
+
+def _told(row: Mapping[str, Any], finding: Finding) -> dict[str, Any]:
+    told = {
+        name: row[name] for name in ("reason", "error_code", "error", "provider_message_id") if row[name] is not None
+    }
+    if row["next_attempt_at"] is not None:
+        told["next_attempt_at"] = row["next_attempt_at"].isoformat(timespec="seconds")
+    match finding:
+        case Found():
+            told["detail"] = "the provider was asked and has it"
+        case NotFound():
+            told["detail"] = "the provider was asked and does not have it"
+        case CannotTell(detail=detail):
+            told["detail"] = f"the provider was asked and cannot tell: {detail}"
+    return told

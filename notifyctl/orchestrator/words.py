@@ -1,0 +1,35 @@
+"""Times and durations as people say them, in one way everywhere."""
+
+from datetime import datetime
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def age(since: datetime, now: datetime) -> str:
+    """`3 min`, `5 h`, `2 d`: the largest unit that there is one of."""
+    seconds = max(0, int((now - since).total_seconds()))
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def window(seconds: int) -> str:
+    """`24 h`, `7 d`, `90 s`: exact, and in days only from two days on."""
+    for size, unit in _UNITS:
+        if seconds % size == 0 and seconds >= (2 * size if unit == "d" else size):
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def took(seconds: float) -> str:
+    """`6 ms`, `1.2 s`."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def moment(at: datetime | None, *, beside: datetime | None = None) -> str:
+    """`2026-03-02 04:17:17Z`; `04:17:17Z` where it stands beside another time of the same day."""
+    if at is None:
+        return "an unknown time"
+    same_day = beside is not None and beside.date() == at.date()
+    return f"{at:%H:%M:%SZ}" if same_day else f"{at:%Y-%m-%d %H:%M:%SZ}"

@@ -1,0 +1,49 @@
+"""postmarker's client over libcurl."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from postmarker.core import USER_AGENT, PostmarkClient
+
+from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error
+from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
+
+
+class CurlPostmarkClient(PostmarkClient):
+    """With libcurl in the place of requests: no retries, no redirects, no log of bodies. Used by one thread."""
+
+    def __init__(self, server_token: str, api_url: str, timeout_seconds: float) -> None:
+        super().__init__(server_token=server_token, root_api_url=api_url)  # type: ignore[no-untyped-call]
+        self._headers = (
+            "Accept: application/json",
+            "Content-Type: application/json",
+            f"User-Agent: {USER_AGENT}",
+            f"X-Postmark-Server-Token: {server_token}",
+        )
+        self._transfer = Transfer(timeout_seconds)
+        self._timeout_seconds = timeout_seconds
+
+    def send_batch(self, emails: list[dict[str, Any]], timeout_seconds: float) -> Any:
+        self._timeout_seconds = timeout_seconds
+        return self.emails.send_batch(*emails)  # type: ignore[attr-defined]
+
+    def call(self, method: str, endpoint: str, token_type: str = "server", data: Any = None, **query: Any) -> Any:  # noqa: S107
+        """What every manager of postmarker calls. Raises NotAccepted for anything but HTTP 200."""
+        if method not in ("GET", "POST") or token_type != "server":  # noqa: S105
+            raise NotImplementedError(f"{method} with the {token_type} token")
+        url = self.root_api_url + endpoint + (f"?{urlencode(query)}" if query else "")
+        body = json.dumps(data).encode() if method == "POST" else None
+        self._transfer.prepare(url, self._headers, body)
+        outcome = self._transfer.perform(self._timeout_seconds)
+        if isinstance(outcome, TransferFailure) or outcome.status != 200:
+            raise NotAccepted(outcome)
+        return json.loads(outcome.body)
+
+    def close(self) -> None:
+        self._transfer.close()
+
+
+def postmark_error(answer: HttpAnswer) -> OwnError | None:
+    body = json_object(answer.body)
+    return own_error(body.get("ErrorCode"), body.get("Message"))

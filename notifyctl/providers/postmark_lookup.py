@@ -1,0 +1,113 @@
+"""What became of an email, by the id of ours that went with it as metadata.
+
+https://postmarkapp.com/developer/api/messages-api
+"""
+
+import logging
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from notifyctl.providers.answers import NotAccepted, no_finding, without_recipients
+from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Rejected, Unavailable
+from notifyctl.providers.postmark_client import CurlPostmarkClient, postmark_error
+from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES, POSTMARK_CODES
+from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
+
+SEARCH_DELAY = timedelta(minutes=2)
+MAX_REACH = 10_000
+"""Postmark's own limit: a search gives out no more."""
+
+_log = logging.getLogger("notifyctl.postmark")
+
+
+class PostmarkLookup:
+    """Each call takes at most `timeout_seconds`: the search, mostly of one page, then up to two for the fate."""
+
+    def __init__(
+        self,
+        server_token: str,
+        api_url: str,
+        message_stream: str,
+        search_delay: timedelta = SEARCH_DELAY,
+        timeout_seconds: float = POSTMARK_TIMEOUT.total_seconds(),
+    ) -> None:
+        self.search_delay = search_delay
+        self._message_stream = message_stream
+        self._client = CurlPostmarkClient(server_token, api_url, timeout_seconds)
+
+    def find(self, doubt: Doubt, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> Finding:
+        """Needs no `held_elsewhere`: no other message has this one's id."""
+        try:
+            return self._find(doubt)
+        except NotAccepted as no:
+            return no_finding(no.outcome, postmark_error, POSTMARK_CODES)
+        # Whatever is wrong with an answer 200, the next one may be readable.
+        except Exception as error:  # noqa: BLE001
+            return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
+
+    def _find(self, doubt: Doubt) -> Finding:
+        found, is_complete = self._search(doubt)
+        if not found:
+            return NotFound() if is_complete else CannotTell(f"the search gives over {MAX_REACH} messages")
+        if len(found) > 1:
+            extra = {"message_id": doubt.message_id, "provider": "postmark"}
+            _log.debug("sent %d times, the earliest counts", len(found), extra=extra)
+        earliest = min(found, key=lambda row: datetime.fromisoformat(row["ReceivedAt"]))
+        postmark_id = earliest["MessageID"]
+        if not isinstance(postmark_id, str) or not postmark_id:
+            return Unavailable("UNREADABLE_ANSWER", "A message without a MessageID")
+        return self._fate(postmark_id, earliest["Status"], doubt.message_id)
+
+    def _search(self, doubt: Doubt) -> tuple[list[dict[str, Any]], bool]:
+        """What carries the id, and whether that is all there can be.
+
+        Without dates, which Postmark takes for Eastern time. Without the stream, it would search `outbound` only.
+        """
+        pages = self._client.messages.outbound.call_many(  # type: ignore[attr-defined]
+            "GET",
+            "/messages/outbound",
+            count=MAX_REACH,
+            offset=0,
+            recipient=doubt.recipient,
+            messagestream=self._message_stream,
+            metadata_message_id=doubt.message_id,
+        )
+        rows = [row for page in pages for row in page["Messages"]]
+        return [row for row in rows if _is_it(row, doubt)], pages[-1]["TotalCount"] <= MAX_REACH
+
+    def _fate(self, postmark_id: str, status: str, message_id: str) -> Found:
+        """Trouble on the way only means that its receipt is not known yet: that it went out is."""
+        if status == "Queued":
+            return Found(postmark_id)
+        try:
+            events = self._client.messages.outbound.get(postmark_id).MessageEvents  # type: ignore[attr-defined]
+            bounced = [event["Details"] for event in events if event["Type"] == "Bounced"]
+            bounce = self._bounce(bounced[-1]) if bounced else None
+            delivered = bounce is None and any(event["Type"] == "Delivered" for event in events)
+        except Exception as error:  # noqa: BLE001
+            extra = {"message_id": message_id, "provider": "postmark"}
+            _log.debug("the search found it, but no details: %s", type(error).__name__, extra=extra)
+            return Found(postmark_id)
+        return Found(postmark_id, delivered, bounce)
+
+    def _bounce(self, details: dict[str, str]) -> Rejected | None:
+        """The event says why in a mail server's words; only the bounce itself has Postmark's type."""
+        try:
+            kind = str(self._client.bounces.get(details["BounceID"]).Type)  # type: ignore[attr-defined]
+        except (NotAccepted, KeyError, ValueError, TypeError, AttributeError):
+            kind = "Unknown"
+        meaning = POSTMARK_BOUNCE_TYPES.get(kind, POSTMARK_BOUNCE_TYPES["Unknown"])
+        if meaning.transient:
+            return None
+        return Rejected(meaning.reason, kind, without_recipients(details.get("Summary", "")), meaning.suppress)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _is_it(row: dict[str, Any], doubt: Doubt) -> bool:
+    """The search is documented as a filter, not as an exact one."""
+    metadata = row["Metadata"] or {}
+    recipients = {recipient.lower() for recipient in row["Recipients"]}
+    return metadata.get("message_id") == doubt.message_id and doubt.recipient.lower() in recipients

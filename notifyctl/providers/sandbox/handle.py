@@ -1,0 +1,108 @@
+"""What a test asks a running sandbox, and what it may set."""
+
+from collections import Counter
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+from notifyctl.models.template import Channel
+from notifyctl.providers.sandbox.arrivals import Arrival, Mail
+from notifyctl.providers.sandbox.controls import NO_FAULTS
+from notifyctl.providers.sandbox.faults import Fault, Faults
+from notifyctl.providers.sandbox.receipts import ReceiptCounts, Receipts
+from notifyctl.providers.sandbox.state import State
+
+
+class Handle:
+    """Every method may be called from any thread, before the server runs and after."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def messages(self) -> list[Arrival]:
+        """What was accepted, in the order in which it came."""
+        return self._state.arrivals.newest_first()[::-1]
+
+    @property
+    def calls(self) -> int:
+        """Requests to either provider's API so far, whatever the answer was; a batch is one."""
+        return self._state.arrivals.calls
+
+    def clear(self) -> None:
+        """Empties the inbox and starts every count over, that of a busy recipient's attempts too.
+
+        Faults and receipts stay set, and their dice start anew. Receipts that wait are dropped.
+        """
+        self._state.clear()
+
+    def set_faults(self, channel: Channel, faults: Faults) -> None:
+        """In the place of those set before. Raises InvalidInput for a code that the provider does not have."""
+        self._state.outcomes.set_faults(channel, faults)
+
+    def clear_faults(self) -> None:
+        for channel in Channel:
+            self._state.outcomes.set_faults(channel, NO_FAULTS)
+
+    def struck(self, channel: Channel) -> Counter[Fault]:
+        """How often each fault that is set has struck so far."""
+        return self._state.outcomes.struck(channel)
+
+    @property
+    def search_delay(self) -> timedelta:
+        """How long after acceptance a message is found by Postmark's search and in Twilio's list."""
+        return self._state.arrivals.search_delay
+
+    @search_delay.setter
+    def search_delay(self, delay: timedelta) -> None:
+        self._state.arrivals.search_delay = delay
+
+    def set_receipts(self, receipts: Receipts) -> None:
+        """Receipts of what is accepted from now on are posted back."""
+        self._state.receipts.set(receipts)
+
+    def clear_receipts(self) -> None:
+        """No more are posted, also of what was accepted before."""
+        self._state.receipts.set(None)
+
+    @property
+    def receipt_counts(self) -> ReceiptCounts:
+        return self._state.receipts.counts
+
+    def receipts_settled(self, timeout: float = 10.0) -> bool:
+        """Waits until every receipt is posted; False if that takes longer than `timeout` seconds."""
+        return self._state.receipts.settled(timeout)
+
+    def presented(self, channel: Channel) -> list[float]:
+        """When the provider was called, one moment of time.monotonic() a message, of the last 200,000 calls.
+
+        Each attempt counts, accepted or not; each item of a batch does; a lookup does not.
+        """
+        return self._state.meter.presented(channel)
+
+    def peak_per_minute(self, channel: Channel) -> int:
+        """The most messages that were presented within any 60 seconds."""
+        return self._state.meter.peak_per_minute(channel)
+
+    def accepted(self, channel: Channel) -> int:
+        return self._state.arrivals.counts[channel]
+
+    def accepted_by_recipient(self, channel: Channel) -> Counter[str]:
+        """How many messages each recipient would have got, of those that the inbox still holds."""
+        return Counter(recipient for arrival in self._of(channel) for recipient in arrival.recipients)
+
+    def accepted_by_message_id(self, channel: Channel) -> Counter[str]:
+        """How often each of the caller's messages was accepted; none was doubled if no count is above 1.
+
+        The id is the email's metadata field message_id, or that parameter of the SMS's StatusCallback; a message
+        without one is left out.
+        """
+        ids = (_message_id(arrival) for arrival in self._of(channel))
+        return Counter(found for found in ids if found)
+
+    def _of(self, channel: Channel) -> list[Arrival]:
+        return [arrival for arrival in self.messages() if arrival.channel is channel]
+
+
+def _message_id(arrival: Arrival) -> str:
+    if isinstance(arrival, Mail):
+        return arrival.metadata.get("message_id", "")
+    return parse_qs(urlsplit(arrival.status_callback or "").query).get("message_id", [""])[0]

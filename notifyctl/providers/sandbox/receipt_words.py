@@ -1,0 +1,153 @@
+"""One receipt as the provider posts it.
+
+https://postmarkapp.com/developer/webhooks/webhooks-overview
+https://www.twilio.com/docs/messaging/guides/track-outbound-message-status
+https://www.twilio.com/docs/usage/security#validating-requests
+"""
+
+import hashlib
+import hmac
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+from zlib import crc32
+
+from notifyctl.providers.codes import POSTMARK_BOUNCE_TYPES
+from notifyctl.providers.sandbox.arrivals import Mail, Sms
+from notifyctl.providers.sandbox.receipts import Receipts
+from notifyctl.providers.sandbox.sms_pages import API_VERSION, SERVICE_NUMBER
+
+SERVER_ID = 1
+COMPLAINT = "SpamComplaint"
+DELIVERY = "Delivery"
+# Postmark's overview gives a complaint 100001; its webhook carries 512.
+_TYPE_CODES = {"HardBounce": 1, "SoftBounce": 4096, "Blocked": 100006, COMPLAINT: 512}
+_NAMES = {"HardBounce": "Hard bounce", "SoftBounce": "Soft bounce", "Blocked": "ISP block", COMPLAINT: "Spam complaint"}
+_DEACTIVATING = frozenset({"HardBounce", COMPLAINT})
+
+
+@dataclass(frozen=True, slots=True)
+class MailReceipt:
+    """`event` is Delivery, or a type of bounce."""
+
+    mail: Mail
+    recipient: str
+    event: str
+    happened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SmsReceipt:
+    sms: Sms
+    status: str
+    auth_token: str
+
+
+Receipt = MailReceipt | SmsReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    url: str
+    headers: tuple[str, ...]
+    body: bytes
+
+
+def post(receipt: Receipt, receipts: Receipts) -> Post | None:
+    """None: there is nowhere to post it to."""
+    if isinstance(receipt, SmsReceipt):
+        url = receipt.sms.status_callback
+        return _twilios(receipt, url) if url else None
+    return _postmarks(receipt, receipts) if receipts.url else None
+
+
+def _postmarks(receipt: MailReceipt, receipts: Receipts) -> Post:
+    body = _delivery(receipt) if receipt.event == DELIVERY else _bounce(receipt)
+    headers = ["Content-Type: application/json", "Accept: application/json", "User-Agent: Postmark"]
+    if receipts.token is not None:
+        headers.append(f"X-Postmark-Token: {receipts.token}")
+    return Post(receipts.url or "", tuple(headers), json.dumps(body).encode())
+
+
+def _common(receipt: MailReceipt) -> dict[str, Any]:
+    mail = receipt.mail
+    return {
+        "MessageStream": mail.stream,
+        "ServerID": SERVER_ID,
+        "MessageID": mail.id,
+        "Tag": mail.tag,
+        "Metadata": mail.metadata,
+    }
+
+
+def _delivery(receipt: MailReceipt) -> dict[str, Any]:
+    return {
+        "RecordType": "Delivery",
+        **_common(receipt),
+        "Recipient": receipt.recipient,
+        "DeliveredAt": _seven_digits(receipt.happened_at),
+        "Details": "smtp;250 2.0.0 OK: kept by the sandbox",
+    }
+
+
+def _bounce(receipt: MailReceipt) -> dict[str, Any]:
+    mail, kind = receipt.mail, receipt.event
+    return {
+        "RecordType": COMPLAINT if kind == COMPLAINT else "Bounce",
+        **_common(receipt),
+        # The same for the same bounce, however often it is posted.
+        "ID": crc32(f"{mail.id}{receipt.recipient}{kind}".encode()),
+        "Type": kind,
+        "TypeCode": _TYPE_CODES[kind],
+        "Name": _NAMES[kind],
+        "Description": POSTMARK_BOUNCE_TYPES[kind].remark,
+        "Details": "On purpose, by the sandbox",
+        "Email": receipt.recipient,
+        "From": mail.sender.email,
+        "BouncedAt": _seven_digits(receipt.happened_at),
+        "DumpAvailable": False,
+        "Inactive": kind in _DEACTIVATING,
+        "CanActivate": kind != COMPLAINT,
+        "Subject": mail.subject,
+        "Content": "",
+    }
+
+
+def _seven_digits(moment: datetime) -> str:
+    """Postmark's times have a digit more than Python's."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+
+
+def _twilios(receipt: SmsReceipt, url: str) -> Post:
+    sms = receipt.sms
+    form = {
+        "SmsSid": sms.id,
+        "SmsStatus": receipt.status,
+        "MessageSid": sms.id,
+        "MessageStatus": receipt.status,
+        "To": sms.to,
+        "From": sms.sender or SERVICE_NUMBER,
+        "AccountSid": sms.account_sid,
+        "ApiVersion": API_VERSION,
+    }
+    if sms.messaging_service_sid:
+        form["MessagingServiceSid"] = sms.messaging_service_sid
+    if receipt.status == "undelivered":
+        form["ErrorCode"] = sms.bounce
+    headers = (
+        "Content-Type: application/x-www-form-urlencoded; charset=utf-8",
+        "Accept: */*",
+        "User-Agent: TwilioProxy/1.1",
+        f"X-Twilio-Signature: {twilio_signature(receipt.auth_token, url, form)}",
+    )
+    return Post(url, headers, urlencode(form).encode())
+
+
+def twilio_signature(auth_token: str, url: str, form: Mapping[str, str]) -> str:
+    signed = url + "".join(name + form[name] for name in sorted(form))
+    # Twilio's scheme is HMAC-SHA1, for which SHA-1's collisions do not matter.
+    return b64encode(hmac.new(auth_token.encode(), signed.encode(), hashlib.sha1).digest()).decode()

@@ -1,0 +1,100 @@
+"""What Twilio's SDK calls over HTTP, on libcurl. Never calls `log_request`, which writes numbers to the log."""
+
+import logging
+from base64 import b64encode
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from twilio.http import AsyncHttpClient, HttpClient
+from twilio.http.response import Response
+
+from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error
+from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure, Transfers
+
+_log = logging.getLogger("notifyctl.twilio")
+
+
+class AwaitedHttpClient(AsyncHttpClient):
+    """For the SDK's asynchronous calls. Leaves the transfer to whoever drives the coroutine."""
+
+    def __init__(self, transfers: Transfers, api_url: str) -> None:
+        super().__init__(_log, is_async=True)
+        self._transfers = transfers
+        self._requests = _Requests(api_url)
+
+    async def request(self, method: str, uri: str, **request: Any) -> Response:  # type: ignore[override]
+        transfer = self._transfers.borrow()
+        try:
+            self._requests.prepare(transfer, method, uri, **request)
+        except BaseException:
+            self._transfers.give_back(transfer)
+            raise
+        return _response(await transfer)
+
+
+class BlockingHttpClient(HttpClient):
+    """For the SDK's ordinary calls. Raises NotAccepted for anything but HTTP 200."""
+
+    def __init__(self, api_url: str, timeout_seconds: float) -> None:
+        super().__init__(_log, is_async=False)
+        self._transfer = Transfer(timeout_seconds)
+        self._timeout_seconds = timeout_seconds
+        self._requests = _Requests(api_url)
+
+    def request(self, method: str, uri: str, **request: Any) -> Response:  # type: ignore[override]
+        self._requests.prepare(self._transfer, method, uri, **request)
+        outcome = self._transfer.perform(self._timeout_seconds)
+        if isinstance(outcome, TransferFailure) or outcome.status != 200:
+            raise NotAccepted(outcome)
+        return _response(outcome)
+
+    def close(self) -> None:
+        self._transfer.close()
+
+
+class _Requests:
+    def __init__(self, api_url: str) -> None:
+        self._api_url = api_url
+        self._lines: tuple[str, ...] = ()
+        self._lines_of: tuple[dict[str, str], tuple[str, str]] | None = None
+
+    def prepare(  # noqa: PLR0913
+        self,
+        transfer: Transfer,
+        method: str,
+        uri: str,
+        params: dict[str, object] | None = None,
+        data: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,
+        allow_redirects: bool = False,
+    ) -> None:
+        """Only the path and the query of `uri` count: nothing that an answer says leads to another host."""
+        if method not in ("GET", "POST"):
+            raise NotImplementedError(method)
+        body = urlencode(data or {}, doseq=True).encode() if method == "POST" else None
+        asked = urlsplit(uri)
+        query = asked.query or urlencode(params or {})
+        url = self._api_url + asked.path + (f"?{query}" if query else "")
+        transfer.prepare(url, self._header_lines(headers or {}, auth), body)
+
+    def _header_lines(self, headers: dict[str, str], auth: tuple[str, str] | None) -> tuple[str, ...]:
+        """The same tuple for the same headers, so that the handles keep theirs."""
+        if auth is None:
+            raise NotImplementedError("a call without account SID and auth token")
+        if self._lines_of != (headers, auth):
+            credentials = b64encode(":".join(auth).encode()).decode()
+            lines = (f"{name}: {value}" for name, value in headers.items())
+            self._lines = (*lines, f"Authorization: Basic {credentials}")
+            self._lines_of = (headers, auth)
+        return self._lines
+
+
+def _response(answer: HttpAnswer) -> Response:
+    return Response(answer.status, answer.body.decode("utf-8", "replace"))
+
+
+def twilio_error(answer: HttpAnswer) -> OwnError | None:
+    body = json_object(answer.body)
+    return own_error(body.get("code"), body.get("message") or body.get("detail") or body.get("title"))

@@ -1,0 +1,97 @@
+"""Messages that may have gone out: taken for an inquiry, and settled by what the provider knows."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Row, Table, bindparam, func, or_, select, text, update
+from sqlmodel import Session
+
+from notifyctl.models.message import MessageLog, MessagePayload, MessageStatus
+from notifyctl.models.template import Channel
+from notifyctl.store import bulk
+from notifyctl.store.outbox import RECORDED
+
+_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+_payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
+_IN_DOUBT = text(f"message_log.status = '{MessageStatus.IN_DOUBT}'")
+
+
+def take(
+    session: Session, channels: Collection[Channel], *, now: datetime, again_at: datetime, most: int
+) -> Sequence[Row[Any]]:
+    """Messages to ask about now, with their payloads. Others leave them alone until `again_at`."""
+    found = (
+        select(_message.c.id)
+        .where(
+            _IN_DOUBT,
+            _message.c.channel.in_(list(channels)),
+            or_(_message.c.next_attempt_at.is_(None), _message.c.next_attempt_at <= now),
+        )
+        .order_by(_message.c.last_attempt_at)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(session.execute(found).scalars())
+    session.execute(update(_message).where(_message.c.id.in_(ids)).values(next_attempt_at=again_at))
+    payload = (_payload.c.context, _payload.c.sealed, _payload.c.key_id)
+    joined = select(_message, *payload).outerjoin(_payload, _payload.c.message_id == _message.c.id)
+    return session.execute(joined.where(_message.c.id.in_(ids)).order_by(_message.c.last_attempt_at)).all()
+
+
+def postpone(session: Session, message_id: str, *, again_at: datetime) -> None:
+    statement = update(_message).where(_message.c.id == message_id, _IN_DOUBT)
+    session.execute(statement.values(next_attempt_at=again_at))
+
+
+def settle(session: Session, outcome: Mapping[str, Any]) -> bool:
+    """Writes `id`, `lease_generation` and RECORDED. False when an answer, a receipt or another inquiry was first."""
+    dialect = session.get_bind().dialect.name
+    return session.execute(_settle_statement(dialect), bulk.encode(dialect, [outcome])).first() is not None
+
+
+@cache
+def _settle_statement(dialect: str) -> Any:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "lease_generation", *RECORDED))
+    written = {name: rows.c[name] for name in RECORDED if name != "subject"}
+    return (
+        update(_message)
+        .where(_message.c.id == rows.c.id, _IN_DOUBT, _message.c.lease_generation == rows.c.lease_generation)
+        .values(**written, lease_until=None)
+        .returning(_message.c.id)
+    )
+
+
+def held_elsewhere(session: Session, provider_message_ids: Collection[str], *, message_id: str) -> set[str]:
+    """Which of these SMS belong to other messages."""
+    statement = select(_message.c.provider_message_id).where(
+        _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
+        text("message_log.channel = 'SMS' AND message_log.provider_message_id IS NOT NULL"),
+        _message.c.provider_message_id.in_(list(provider_message_ids)),
+        _message.c.id != message_id,
+    )
+    return set(session.execute(statement, {"channel": Channel.SMS}).scalars())
+
+
+def lock_provider_message_id(session: Session, provider_message_id: str) -> None:
+    """Two inquiries that found the same SMS take turns until this transaction ends."""
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:sid, 1))"), {"sid": provider_message_id})
+
+
+def is_being_sent_to(session: Session, recipient_hash: str, *, but_not: str) -> bool:
+    """Whether a worker is sending another message to the same recipient at this moment."""
+    statement = select(_message.c.id).where(
+        text(f"message_log.status = '{MessageStatus.SENDING}'"),
+        _message.c.recipient_hash == recipient_hash,
+        _message.c.id != but_not,
+    )
+    return session.execute(statement.limit(1)).first() is not None
+
+
+def count(session: Session, channel: Channel | None = None) -> int:
+    statement = select(func.count()).select_from(_message).where(_IN_DOUBT)
+    if channel is not None:
+        statement = statement.where(_message.c.channel == channel)
+    return int(session.execute(statement).scalar_one())

@@ -1,0 +1,55 @@
+"""Outbound limits as operators set them, and the shared record of what is used of them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Table, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from notifyctl.models.operations import OutboundBudget, OutboundLimit
+from notifyctl.models.template import Channel
+
+_limit: Table = OutboundLimit.__table__  # type: ignore[attr-defined]
+_budget: Table = OutboundBudget.__table__  # type: ignore[attr-defined]
+
+
+def per_minute(session: Session, channel: Channel) -> int | None:
+    """What an operator has set; None where the environment decides."""
+    statement = select(_limit.c.per_minute_limit).where(_limit.c.channel == channel)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def set_per_minute(session: Session, channel: Channel, limit: int, *, actor: str, now: datetime) -> None:
+    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    values = {"per_minute_limit": limit, "updated_at": now, "updated_by": actor}
+    statement = make(_limit).values(channel=channel, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=["channel"], set_=values))
+
+
+def reset(session: Session, channel: Channel) -> bool:
+    """False when nothing was set."""
+    return (
+        session.execute(delete(_limit).where(_limit.c.channel == channel).returning(_limit.c.channel)).first()
+        is not None
+    )
+
+
+def lock_budget(session: Session, channel: Channel) -> dict[str, Any]:
+    """What was saved last, kept from every other worker until this transaction ends."""
+    statement = select(_budget.c.state).where(_budget.c.channel == channel).with_for_update()
+    state = session.execute(statement).scalar_one_or_none()
+    if state is None:
+        make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+        session.execute(make(_budget).values(channel=channel, state={}).on_conflict_do_nothing())
+        state = session.execute(statement).scalar_one()
+    return dict(state)
+
+
+def read_budget(session: Session, channel: Channel) -> dict[str, Any]:
+    return dict(session.execute(select(_budget.c.state).where(_budget.c.channel == channel)).scalar_one_or_none() or {})
+
+
+def save_budget(session: Session, channel: Channel, state: Mapping[str, Any]) -> None:
+    session.execute(update(_budget).where(_budget.c.channel == channel).values(state=dict(state)))

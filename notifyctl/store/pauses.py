@@ -1,0 +1,72 @@
+"""What operators hold back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Table, and_, delete, func, insert, select, true
+from sqlmodel import Session
+
+from notifyctl.models.message import WAITING, MessageLog
+from notifyctl.models.operations import Pause
+
+_pause: Table = Pause.__table__  # type: ignore[attr-defined]
+_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which messages; None fits any."""
+
+    channel: str | None = None
+    template_key: str | None = None
+    client_id: str | None = None
+
+    def __str__(self) -> str:
+        parts = {"channel": self.channel, "template": self.template_key, "client": self.client_id}
+        return ", ".join(f"{name} {value}" for name, value in parts.items() if value) or "everything"
+
+    def fits(self, message: Any) -> bool:
+        return (
+            self.channel in (None, message.channel)
+            and self.template_key in (None, message.template_key)
+            and self.client_id in (None, message.client_id)
+        )
+
+    def holds(self, messages: Any) -> ColumnElement[bool]:
+        """Whether a row of `messages` is held by this."""
+        parts = [(messages.c.channel, self.channel), (messages.c.template_key, self.template_key)]
+        parts.append((messages.c.client_id, self.client_id))
+        return and_(true(), *(func.coalesce(column, "") == value for column, value in parts if value is not None))
+
+
+def scope_of(row: Row[Any]) -> Scope:
+    return Scope(row.channel, row.template_key, row.client_id)
+
+
+def everything(session: Session) -> Sequence[Row[Any]]:
+    """Oldest first."""
+    return session.execute(select(_pause).order_by(_pause.c.id)).all()
+
+
+def add(session: Session, scope: Scope, *, reason: str, actor: str, now: datetime) -> bool:
+    """False when just this scope is held already; its first reason is kept."""
+    if any(scope_of(row) == scope for row in everything(session)):
+        return False
+    values = {"channel": scope.channel, "template_key": scope.template_key, "client_id": scope.client_id}
+    session.execute(insert(_pause).values(**values, reason=reason, actor=actor, created_at=now))
+    return True
+
+
+def remove(session: Session, scope: Scope) -> bool:
+    """False when there is no pause of just this scope."""
+    found = [row.id for row in everything(session) if scope_of(row) == scope]
+    session.execute(delete(_pause).where(_pause.c.id.in_(found)))
+    return bool(found)
+
+
+def held(session: Session, scope: Scope) -> int:
+    """How many waiting messages it holds."""
+    conditions = [_message.c.status.in_(WAITING), scope.holds(_message)]
+    return int(session.execute(select(func.count()).select_from(_message).where(*conditions)).scalar_one())

@@ -1,0 +1,28 @@
+"""What tests of delivery share besides their fixtures."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from notifyctl.clock import system_clock
+from notifyctl.delivery.dispatch import Dispatcher
+from notifyctl.providers.sandbox import Sandbox
+
+MakeDispatcher = Callable[..., Dispatcher]
+
+
+class TurnableClock:
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return system_clock() + self.ahead
+
+
+def drain(dispatcher: Dispatcher) -> None:
+    while dispatcher.turn(claiming=True, timeout=5) or not dispatcher.is_idle:
+        pass
+
+
+def arrivals(sandbox: Sandbox, address: str) -> list[Any]:
+    return [found for found in sandbox.messages() if address in (getattr(found, "recipients", None) or [found.to])]

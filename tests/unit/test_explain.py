@@ -1,0 +1,143 @@
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.orchestrator.explain import explain
+from notifyctl.orchestrator.gates import GATES, PASSED_WHEN
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+DOWN = {"error_code": "100", "error": "The API is down for maintenance."}
+INACTIVE = {"error_code": "406", "error": "Inactive.", "reason": "RECIPIENT_OPTED_OUT"}
+
+
+def a_message(**fields: Any) -> Any:
+    nothing = dict.fromkeys(("reason", "error", "error_code", "sent_at", "delivered_at", "finished_at", "expires_at"))
+    values = {"created_at": NOON - timedelta(minutes=3), "provider": "postmark", "attempts": 1, "next_attempt_at": None}
+    return SimpleNamespace(**(nothing | values | {"lease_owner": "host:7:ab"} | fields))
+
+
+SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
+    "queued": ({}, "It has waited for a worker for 3 min."),
+    "deferred": (
+        {"status": "DEFERRED_THROTTLED", "next_attempt_at": NOON},
+        "It waits for room in its channel's minute; its turn is forecast for 2026-03-02 12:00:00Z.",
+    ),
+    "retry": (
+        {"status": "RETRY_SCHEDULED", "next_attempt_at": NOON, **DOWN},
+        "Not sent yet: 1 attempt failed for now (Postmark 100: The API is down for maintenance);"
+        " the next is due at 2026-03-02 12:00:00Z.",
+    ),
+    "sending": ({"status": "SENDING"}, "A worker is sending it (attempt 1, host:7:ab)."),
+    "in doubt": (
+        {"status": "IN_DOUBT", "provider": "twilio", "error": "The connection was cut"},
+        "It may have gone out (The connection was cut). Nothing is sent again before Twilio was asked.",
+    ),
+    "sent": (
+        {"status": "SENT", "sent_at": NOON, "attempts": 2},
+        "Postmark accepted it at 2026-03-02 12:00:00Z (attempt 2); no receipt yet.",
+    ),
+    "delivered": (
+        {"status": "DELIVERED", "delivered_at": NOON},
+        "It arrived: Postmark reported delivery at 2026-03-02 12:00:00Z.",
+    ),
+    "bounced": (
+        {"status": "BOUNCED", "finished_at": NOON, "reason": "RECIPIENT_INVALID"},
+        "It did not arrive: Postmark reported a bounce at 2026-03-02 12:00:00Z (RECIPIENT_INVALID).",
+    ),
+    "failed": (
+        {"status": "FAILED", "attempts": 4, **INACTIVE},
+        "It was not delivered: after 4 attempts it failed for good (Postmark 406, RECIPIENT_OPTED_OUT: Inactive).",
+    ),
+    "failed and erased": (
+        {"status": "FAILED"},
+        "It was not delivered: after 1 attempt it failed for good (no cause is known).",
+    ),
+    "blocked": (
+        {"status": "BLOCKED", "reason": "SMS_DISABLED", "error": "SMS_ENABLED is false", "provider": None},
+        "It was not sent: the gate SMS_DISABLED refused (SMS_ENABLED is false).",
+    ),
+    "blocked and erased": (
+        {"status": "BLOCKED", "reason": "SMS_DISABLED"},
+        "It was not sent: the gate SMS_DISABLED refused.",
+    ),
+    "expired": (
+        {"status": "EXPIRED", "expires_at": NOON},
+        "It was not sent: its send-by time 2026-03-02 12:00:00Z passed first.",
+    ),
+    "canceled": (
+        {"status": "CANCELED", "finished_at": NOON},
+        "It was not sent: it was withdrawn at 2026-03-02 12:00:00Z.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "sentence"), SENTENCES.values(), ids=SENTENCES)
+def test_a_status_is_a_sentence(fields: dict[str, Any], sentence: str) -> None:
+    message = a_message(**{"status": MessageStatus.QUEUED, **fields})
+    assert explain(message, [], now=NOON, workers=1).sentence == sentence
+
+
+def test_every_status_has_a_sentence() -> None:
+    assert {fields.get("status", "QUEUED") for fields, _ in SENTENCES.values()} == set(MessageStatus)
+
+
+STEPS: dict[str, tuple[AuditAction, dict[str, Any], str]] = {
+    "accepted": (AuditAction.NOTIFICATION_QUEUED, {"template_key": "X", "gates": "++"}, ""),
+    "refused": (
+        AuditAction.NOTIFICATION_BLOCKED,
+        {
+            "reason": "SUPPRESSED",
+            "refusals": {"SUPPRESSED": "the recipient is suppressed (MANUAL)", "RATE_LIMITED": "x"},
+        },
+        "SUPPRESSED: the recipient is suppressed (MANUAL)",
+    ),
+    "a retry the same day": (
+        AuditAction.NOTIFICATION_RETRY_SCHEDULED,
+        {"attempt": 1, "seconds": 0.006, "next_attempt_at": "2026-03-02T12:00:30+00:00", **DOWN},
+        "attempt 1, code 100: The API is down for maintenance; next attempt 12:00:30Z; 6 ms",
+    ),
+    "a retry the next day": (
+        AuditAction.NOTIFICATION_RETRY_SCHEDULED,
+        {"attempt": 1, "seconds": 2.0, "next_attempt_at": "2026-03-03T00:00:10+00:00"},
+        "attempt 1; next attempt 2026-03-03 00:00:10Z; 2.0 s",
+    ),
+    "a failure": (
+        AuditAction.NOTIFICATION_FAILED,
+        {"attempt": 4, "seconds": 0.012, **INACTIVE},
+        "attempt 4, RECIPIENT_OPTED_OUT, code 406: Inactive; 12 ms",
+    ),
+    "accepted by the provider": (
+        AuditAction.NOTIFICATION_SENT,
+        {"attempt": 2, "seconds": 0.0, "provider_message_id": "pm-1"},
+        "attempt 2; Postmark's id pm-1; 0 ms",
+    ),
+    "throttled": (
+        AuditAction.NOTIFICATION_THROTTLED,
+        {"per_minute_limit": 60, "next_attempt_at": "2026-03-02T12:00:30+00:00"},
+        "60 a minute are sent; next attempt 12:00:30Z",
+    ),
+    "asked about": (
+        AuditAction.NOTIFICATION_FAILED,
+        {"reason": "IN_DOUBT_HELD", "error": "Connection cut.", "detail": "the provider was asked and cannot tell"},
+        "IN_DOUBT_HELD: Connection cut; the provider was asked and cannot tell",
+    ),
+    "an operator": (AuditAction.OPERATOR_ACTION, {"detail": "queued again"}, "queued again"),
+    "erased": (AuditAction.NOTIFICATION_CANCELED, {"cause": "the client was erased"}, "the client was erased"),
+    "nothing known": (AuditAction.NOTIFICATION_SENT, {}, ""),
+}
+
+
+@pytest.mark.parametrize(("action", "details", "text"), STEPS.values(), ids=STEPS)
+def test_a_step_of_the_timeline(action: AuditAction, details: dict[str, Any], text: str) -> None:
+    row = SimpleNamespace(created_at=NOON, action=action, actor="w", metadata=details)
+    (step,) = explain(a_message(status=MessageStatus.SENT), [row], now=NOON, workers=1).steps
+    assert (step.at, step.action, step.detail) == (NOON, action, text)
+
+
+def test_each_gate_says_what_holds_when_it_lets_a_message_through() -> None:
+    assert list(PASSED_WHEN) == list(BlockReason) == list(GATES)
+    assert len(set(PASSED_WHEN.values())) == len(BlockReason)

@@ -1,0 +1,44 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from notifyctl.orchestrator import words
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (86399, "23 h"),
+        (86400, "1 d"),
+    ],
+)
+def test_an_age_is_in_the_largest_unit_that_there_is_one_of(seconds: int, text: str) -> None:
+    assert words.age(NOON - timedelta(seconds=seconds), NOON) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(90, "90 s"), (60, "1 min"), (1800, "30 min"), (86400, "24 h"), (90000, "25 h"), (172800, "2 d"), (604800, "7 d")],
+)
+def test_a_window_is_exact(seconds: int, text: str) -> None:
+    assert words.window(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.0004, "0 ms"), (0.006, "6 ms"), (1.24, "1.2 s"), (60.0, "60.0 s")])
+def test_what_took_a_while_is_in_seconds_and_the_rest_in_milliseconds(seconds: float, text: str) -> None:
+    assert words.took(seconds) == text
+
+
+def test_a_moment_leaves_out_the_day_that_stands_beside_it() -> None:
+    assert words.moment(NOON) == "2026-03-02 12:00:00Z"
+    assert words.moment(NOON, beside=NOON + timedelta(hours=1)) == "12:00:00Z"
+    assert words.moment(NOON, beside=NOON + timedelta(hours=12)) == "2026-03-02 12:00:00Z"
+    assert words.moment(None) == "an unknown time"
