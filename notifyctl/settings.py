@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from notifyctl.errors import ConfigurationError
 
 MIN_SECRET_BYTES = 32
+MAX_PORT = 65_535
 SAMPLE_SECRETS = ("changeme", "change-me", "example", "sample", "secret", "your-", "insecure", "placeholder")
 _HTTP_URL = TypeAdapter(AnyHttpUrl)
 
@@ -127,6 +128,8 @@ class Settings(BaseSettings):
             value = value.replace("postgres://", "postgresql://", 1)
         if not re.match(r"(sqlite:///.|postgresql(\+psycopg)?://)", value):
             raise ValueError("must be sqlite:///path or postgresql://user:password@host/name")
+        if value.startswith("postgresql") and (fault := _url_fault(value)):
+            raise ValueError(f"{fault}; write postgresql://user:password@host:5432/name")
         return value
 
     @field_validator("postmark_api_url", "twilio_api_url", "stripe_api_url", "public_base_url")
@@ -140,6 +143,14 @@ class Settings(BaseSettings):
     @classmethod
     def _rate(cls, value: str) -> str:
         parse_rate(value)
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _utf8(cls, value: Any) -> Any:
+        """Defined last, and so asked first. Bytes that are not UTF-8 come as halves of surrogate pairs."""
+        if isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
+            raise ValueError("is not UTF-8; write it in UTF-8")
         return value
 
     def per_minute_limit(self, channel: str) -> int:
@@ -157,6 +168,18 @@ class Settings(BaseSettings):
         return self.admin_alert_emails or ((self.ops_alert_email,) if self.ops_alert_email else ())
 
 
+def _url_fault(url: str) -> str | None:
+    """Never repeats the URL: it has a password."""
+    # Here, because it takes longer to import than all of this module.
+    from sqlalchemy.engine import make_url
+
+    try:
+        port = make_url(url).port
+    except ValueError:
+        port = 0
+    return None if port is None or 1 <= port <= MAX_PORT else f"has a port that is no number from 1 to {MAX_PORT}"
+
+
 def _check_secret(secret: str) -> None:
     if len(secret.encode()) < MIN_SECRET_BYTES:
         raise ValueError(
@@ -172,7 +195,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def parse_rate(text: str) -> tuple[int, timedelta]:
     """`3/30m` -> (3, 30 minutes). Raises ValueError for anything else."""
-    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)([smhd])", text)
+    match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,4})([smhd])", text)
     if match is None:
         raise ValueError("must be COUNT/WINDOW, for example 3/30m")
     return int(match[1]), timedelta(seconds=int(match[2]) * _UNITS[match[3]])

@@ -4,7 +4,6 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from textwrap import shorten
@@ -14,25 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from notifyctl.cli import output
+from notifyctl.cli.demo_cases import CLIENTS, Case, accepted, backlog, refused, urgent, welcome
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
-    from notifyctl.orchestrator.requests import Decision, SendRequest
+    from notifyctl.orchestrator.requests import Decision
     from notifyctl.providers.sandbox import Sandbox
 
-CLIENTS = """\
-id,name,email,phone,plan,provisioning_status,subscription_status,sms_enabled,timezone
-acme,Acme GmbH,ops@acme.example,+4915112345678,PRO,COMPLETED,active,yes,Europe/Berlin
-beacon,Beacon Ltd,hello@beacon.example,+447700900123,SOLO,COMPLETED,active,yes,Europe/London
-cedar,Cedar Inc,team@cedar.example,+12025550143,PRO,PENDING,trialing,yes,America/New_York
-dune,Dune SARL,bonjour@dune.example,,PRO,IN_PROGRESS,none,no,Europe/Paris
-elm,Elm Oy,terve@elm.example,+358401234567,PRO,FAILED,canceled,yes,Europe/Helsinki
-fjord,Fjord AS,busy-1@fjord.example,+4740123456,SOLO,COMPLETED,past_due,no,Europe/Oslo
-grove,Grove BV,inactive@grove.example,+31612345678,PRO,COMPLETED,active,no,Europe/Amsterdam
-harbor,Harbor Co,,,SOLO,COMPLETED,active,no,UTC
-"""
-"""Both plans and all provisioning states. fjord's mailbox fails once, and grove's is inactive, in the sandbox."""
-
+DEMO_LIMIT = 20
 GIST = 46
 """Characters of an arrival that are shown."""
 
@@ -67,10 +55,11 @@ def demo(
         _runtime(Path(folder), sandbox.url, clock) as runtime,
     ):
         _set_up(runtime, sandbox.url)
-        watched = _send_accepted(runtime)
-        _send_refused(runtime)
+        watched = _sendaccepted(runtime)
+        _sendrefused(runtime)
         _deliver(runtime, clock)
         _show_arrivals(sandbox)
+        _meet_the_limit(runtime, clock, sandbox)
         _explain(runtime, watched)
         if stay:
             _stay(runtime, sandbox.url, Path(folder))
@@ -141,25 +130,19 @@ def _import_clients(runtime: "Runtime") -> int:
         return set_clients(session, changes, actor="demo", now=runtime.clock()).created
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    what: str
-    request: "SendRequest"
-
-
-def _send_accepted(runtime: "Runtime") -> str:
+def _sendaccepted(runtime: "Runtime") -> str:
     """Returns the id of the message that will need a retry."""
     _title(2, "Messages are asked for, and go into the queue")
-    decisions = _send(runtime, list(_accepted()))
+    decisions = _send(runtime, list(accepted()))
     return next(decision.message_id for case, decision in decisions if case.request.client_id == "fjord")
 
 
-def _send_refused(runtime: "Runtime") -> None:
+def _sendrefused(runtime: "Runtime") -> None:
     _title(3, "Others are refused, each by another gate")
-    _send(runtime, list(_refused()))
+    _send(runtime, list(refused()))
 
 
-def _send(runtime: "Runtime", cases: "Sequence[_Case]") -> "list[tuple[_Case, Decision]]":
+def _send(runtime: "Runtime", cases: "Sequence[Case]") -> "list[tuple[Case, Decision]]":
     decisions = []
     for case in cases:
         with runtime.database.transaction() as session:
@@ -168,7 +151,7 @@ def _send(runtime: "Runtime", cases: "Sequence[_Case]") -> "list[tuple[_Case, De
     return decisions
 
 
-def _decision_cells(case: _Case, decision: "Decision") -> tuple[output.Cell, ...]:
+def _decision_cells(case: Case, decision: "Decision") -> tuple[output.Cell, ...]:
     from notifyctl.orchestrator.requests import Blocked, Duplicate
 
     if isinstance(decision, Duplicate):
@@ -181,56 +164,6 @@ def _coloured(status: str) -> tuple[str, str]:
     return str(status), output.STATUS_STYLES[status]
 
 
-def _ask(what: str, template: str, client: str | None, context: dict[str, Any], **more: Any) -> _Case:
-    from notifyctl.orchestrator.requests import SendRequest
-
-    return _Case(what, SendRequest(template_key=template, client_id=client, context=context, source="demo", **more))
-
-
-def _welcome(what: str, client: str) -> _Case:
-    context = {"client_name": client.capitalize(), "login_url": f"https://cloud.example/{client}"}
-    return _ask(what, "WELCOME_EMAIL", client, context)
-
-
-def _reminder(what: str, template: str, client: str) -> _Case:
-    context = {"item_name": "Trade licence", "item_reference": "TL-20", "expires_on": "2027-01-15", "days_left": 30}
-    if template == "COMPLIANCE_EXPIRY_REMINDER":
-        context |= {"client_name": client.capitalize(), "renew_url": "https://cloud.example/renew/TL-20"}
-    return _ask(what, template, client, context)
-
-
-def _code(what: str, number: str) -> _Case:
-    return _ask(what, "OTP_CODE_SMS", None, {"code": "493027", "valid_minutes": 10}, recipient=number)
-
-
-def _accepted() -> Iterator[_Case]:
-    reset = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/x", "valid_minutes": 60}
-    yield _welcome("a new client is ready", "acme")
-    yield _ask("a password link", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
-    yield _ask("the caller tries it twice", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
-    yield _code("a one-time code", "+4915112345678")
-    yield _reminder("a reminder, plan PRO", "COMPLIANCE_EXPIRY_REMINDER_SMS", "acme")
-    yield _reminder("to a busy mailbox", "COMPLIANCE_EXPIRY_REMINDER", "fjord")
-    yield _reminder("to a dead mailbox", "COMPLIANCE_EXPIRY_REMINDER", "grove")
-
-
-def _refused() -> Iterator[_Case]:
-    """In the order of the gates, but for SUPPRESSED: nobody is, before the first delivery."""
-    alert = {"summary": "Email is failing"}
-    yield _ask("a template switched off", "OPS_ALERT_SMS", None, alert, recipient="+12025550143")
-    yield _ask("a billing mail, not from Stripe", "PAYMENT_FAILED", "acme", {})
-    yield _welcome("a client nobody knows", "zenith")
-    yield _ask("a variable is missing", "PASSWORD_RESET", "beacon", {"client_name": "Beacon"})
-    yield _welcome("a client without an address", "harbor")
-    yield _code("letters for a number", "0800-CALL-ME")
-    yield _code("a country not served", "+33612345678")
-    yield _reminder("no consent to SMS", "COMPLIANCE_EXPIRY_REMINDER_SMS", "grove")
-    yield _welcome("not provisioned yet", "cedar")
-    yield _reminder("subscription ended", "COMPLIANCE_EXPIRY_REMINDER", "elm")
-    yield _reminder("a reminder, plan SOLO", "COMPLIANCE_EXPIRY_REMINDER_SMS", "beacon")
-    yield _welcome("a second welcome", "acme")
-
-
 def _deliver(runtime: "Runtime", clock: _Clock) -> None:
     _title(4, "A worker sends what was accepted")
     first = _drain(runtime)
@@ -238,11 +171,11 @@ def _deliver(runtime: "Runtime", clock: _Clock) -> None:
     second = _drain(runtime)
     output.listing([("worker --once", *first), ("31 s later, by the demo's clock", *second)])
     _title(5, "The dead mailbox is suppressed now")
-    _send(runtime, [_welcome("another mail to it", "grove")])
+    _send(runtime, [welcome("another mail to it", "grove")])
 
 
-def _drain(runtime: "Runtime") -> tuple[output.Cell, ...]:
-    """How it stands after it, and how long it took."""
+def _drain(runtime: "Runtime", of: str | None = None) -> tuple[output.Cell, ...]:
+    """How it stands after it, for one template or all, and how long it took."""
     from rich.text import Text
 
     from notifyctl.models.message import MessageStatus
@@ -253,8 +186,13 @@ def _drain(runtime: "Runtime") -> tuple[output.Cell, ...]:
     _worker(runtime, once=True).run()
     seconds = perf_counter() - started
     with runtime.database.read() as session:
-        counts = count_by_status(session, Filter())
-    shown = (MessageStatus.SENT, MessageStatus.RETRY_SCHEDULED, MessageStatus.FAILED)
+        counts = count_by_status(session, Filter(template_key=of))
+    shown = (
+        MessageStatus.SENT,
+        MessageStatus.DEFERRED_THROTTLED,
+        MessageStatus.RETRY_SCHEDULED,
+        MessageStatus.FAILED,
+    )
     found = [Text.assemble(f"{counts[status]} ", _coloured(status)) for status in shown if status in counts]
     return Text(", ").join(found), took(seconds)
 
@@ -275,12 +213,50 @@ def _show_arrivals(sandbox: "Sandbox") -> None:
     )
 
 
+def _meet_the_limit(runtime: "Runtime", clock: _Clock, sandbox: "Sandbox") -> None:
+    """Twenty emails a minute, forty reminders, and one who cannot wait for them."""
+    from notifyctl.models.template import Channel
+    from notifyctl.orchestrator.requests import SendRequest
+    from notifyctl.store import limits
+
+    _title(7, f"A backlog of 40 meets a limit of {DEMO_LIMIT} emails a minute")
+    clock.ahead += timedelta(minutes=2)
+    with runtime.database.transaction() as session:
+        limits.set_per_minute(session, Channel.EMAIL, DEMO_LIMIT, actor="demo", now=runtime.clock())
+        requests: list[SendRequest] = [case.request for case in backlog()]
+        runtime.orchestrator.send_many(session, requests)
+    rows = [("worker --once", *_drain(runtime, of="COMPLIANCE_EXPIRY_REMINDER"))]
+    before = len(sandbox.messages())
+    with runtime.database.transaction() as session:
+        runtime.orchestrator.send(session, urgent().request)
+    rows.append(("then a password link", *_drain(runtime, of="PASSWORD_RESET")))
+    overtook = [mail.tag for mail in sandbox.messages()[before:]] == ["PASSWORD_RESET"]  # type: ignore[union-attr]
+    seconds, step = 0, 3
+    while _is_waiting(runtime) and seconds < 300:
+        seconds += step
+        clock.ahead += timedelta(seconds=step)
+        last = _drain(runtime, of="COMPLIANCE_EXPIRY_REMINDER")
+    rows.append((f"{seconds} s later, by its clock", *last))
+    output.listing(rows)
+    output.say()
+    if overtook:
+        output.say("  The link left at once; the reminders followed one by one, and used up no retry.")
+
+
+def _is_waiting(runtime: "Runtime") -> bool:
+    from notifyctl.models.template import Channel
+    from notifyctl.store import outbox
+
+    with runtime.database.read() as session:
+        return outbox.waiting(session, Channel.EMAIL) > 0
+
+
 def _explain(runtime: "Runtime", message_id: str) -> None:
     from notifyctl.cli.explanation import print_explanation
     from notifyctl.orchestrator.explain import explain
     from notifyctl.store import audit, messages
 
-    _title(7, f"notifyctl messages explain {message_id}")
+    _title(8, f"notifyctl messages explain {message_id}")
     with runtime.database.read() as session:
         message = messages.get(session, message_id)
         rows = audit.of_message(session, message_id)
@@ -296,7 +272,7 @@ def _gist(arrival: Any) -> str:
 
 
 def _stay(runtime: "Runtime", url: str, folder: Path) -> None:
-    _title(8, f"Inbox at {url}; a worker is running. Ctrl-C ends the demo.")
+    _title(9, f"Inbox at {url}; a worker is running. Ctrl-C ends the demo.")
     output.say("Send to it from another terminal, as")
     output.say()
     output.say(f"  notifyctl --env-file {_env_file(runtime, folder)} send WELCOME_EMAIL --client beacon \\")

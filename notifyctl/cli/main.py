@@ -26,9 +26,9 @@ from notifyctl.cli import (
     templates,
     worker,
 )
-from notifyctl.cli.options import Globals, given
+from notifyctl.cli.options import Globals, given, is_utf8
 from notifyctl.cli.output import say
-from notifyctl.errors import ConfigurationError, ExitCode, NotifyctlError
+from notifyctl.errors import ConfigurationError, ExitCode, InvalidInput, NotifyctlError
 
 
 class _ReaderGone(Exception):
@@ -92,8 +92,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
         # A terminal that cannot show a character gets its code, rather than an error halfway through a table.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        code = app(argv, standalone_mode=False, prog_name="notifyctl")
+        _require_text(arguments)
+        code = app(arguments, standalone_mode=False, prog_name="notifyctl")
         sys.stdout.flush()
     except Exception as error:  # noqa: BLE001  the boundary: whatever it is, it becomes one line and a code
         if given.get().debug:
@@ -104,6 +106,13 @@ def main(argv: list[str] | None = None) -> NoReturn:
     if code == ExitCode.INTERRUPTED:
         _complain("interrupted", ExitCode.INTERRUPTED)
     sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+
+
+def _require_text(arguments: list[str]) -> None:
+    """Python hands on bytes that are not UTF-8 as halves of surrogate pairs, over which everything else stumbles."""
+    for argument in arguments:
+        if "\0" in argument or not is_utf8(argument):
+            raise InvalidInput(f"the argument {argument[:80]!a} is not UTF-8; write it in UTF-8")
 
 
 def _explain(error: Exception) -> int:

@@ -183,7 +183,7 @@ def cancel(
     """Withdraw messages that still wait. One that a worker is sending is left alone."""
     from notifyctl.models.audit import AuditAction
     from notifyctl.models.message import WAITING
-    from notifyctl.store import audit, messages
+    from notifyctl.store import audit, messages, outbox
 
     _require_some(ids, template, client, since)
     with options.runtime() as runtime:
@@ -197,6 +197,7 @@ def cancel(
         options.confirm(f"Cancel {_messages(waiting)}?", yes)
         with runtime.database.transaction() as session:
             moved = messages.cancel(session, wanted, now=now)
+            outbox.erase_sealed(session, [message.id for message in moved])
             entries = [
                 audit.entry(
                     AuditAction.NOTIFICATION_CANCELED,

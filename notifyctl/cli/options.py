@@ -108,16 +108,30 @@ def confirm(question: str, yes: bool) -> None:
         raise NotifyctlError("nothing was changed")
 
 
-def read_input(name: str) -> bytes:
-    """A file's bytes; `-` is stdin. Raises InvalidInput."""
+def is_utf8(text: str) -> bool:
     try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_input(name: str, most: int = -1) -> bytes:
+    """A file's bytes, `most` of them; `-` is stdin. Raises InvalidInput."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(most)
+        with open(name, "rb") as file:
+            return file.read(most)
     except OSError as error:
         raise InvalidInput(f"{name} cannot be read: {error.strerror}; give another file, or - for stdin") from error
+    except ValueError as error:
+        raise InvalidInput(f"{name!r} cannot be read: no file has such a name; give another file") from error
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = timedelta(days=36_500)
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 
 
 def parse_duration(text: str) -> timedelta:
@@ -131,17 +145,51 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+MAX_VALUE_BYTES = 64 * 1024
+"""Of a value that is read from a file: more than any template takes."""
+
+
 def parse_assignments(pairs: list[str]) -> dict[str, str]:
-    """`NAME=VALUE` from --set. Raises InvalidInput."""
-    values: dict[str, str] = {}
+    """`NAME=VALUE` from --set, as `from_text` takes them. Raises InvalidInput.
+
+    `NAME=@FILE` is the file's text, `NAME=@-` that of stdin, without the line break at its end; a value that begins
+    with an @ doubles it.
+    """
+    given_texts: dict[str, str] = {}
     for pair in pairs:
-        name, separator, value = pair.partition("=")
+        name, separator, text = pair.partition("=")
         if not separator or not name:
             raise InvalidInput(f"--set {pair!r} is not NAME=VALUE")
-        if name in values:
+        if name in given_texts:
             raise InvalidInput(f"--set {name} is given twice; give it once")
-        values[name] = value
-    return values
+        if text == "@-" and (first := next((other for other, told in given_texts.items() if told == text), None)):
+            raise InvalidInput(f"--set {name}: stdin is read for {first} already; give one of them another way")
+        given_texts[name] = text
+    return {name: _assigned(name, text) for name, text in given_texts.items()}
+
+
+def _assigned(name: str, text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    if text.startswith("@@"):
+        return text[1:]
+    file = text[1:]
+    if not file:
+        raise InvalidInput(f"--set {name}=@ names no file; write {name}=@FILE, {name}=@- for stdin, or {name}=@@")
+    try:
+        return _text_of(file)
+    except InvalidInput as error:
+        raise InvalidInput(f"--set {name}: {error}") from error
+
+
+def _text_of(file: str) -> str:
+    content = read_input(file, MAX_VALUE_BYTES + 1)
+    if len(content) > MAX_VALUE_BYTES:
+        raise InvalidInput(f"{file} is longer than {MAX_VALUE_BYTES} bytes; give a shorter one")
+    try:
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{file} is not UTF-8; save it as UTF-8") from None
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
@@ -152,7 +200,10 @@ def parse_moment(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(f"{text!r} is not a time; write 2h, 7d, or 2026-03-01T12:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    # At the ends of the calendar, another zone or a few minutes more are beyond it.
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise InvalidInput(f"{text!r} is not a time in the years {_FIRST_YEAR} to {_LAST_YEAR}; write a nearer one")
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 _Word = TypeVar("_Word", bound=StrEnum)

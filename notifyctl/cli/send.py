@@ -20,7 +20,13 @@ def send(
     client: Annotated[str | None, typer.Option("--client", help="Send to this client.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Send to this address or number.")] = None,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A template variable; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A template variable; repeatable. NAME=@FILE reads it from a file, NAME=@- from stdin: the way for"
+            " secrets, which everybody on this machine can otherwise see in the list of processes. @@ stands for @.",
+        ),
     ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="The same key never makes a second message.")

@@ -12,7 +12,7 @@ from notifyctl.delivery.allowance import Allowance
 from notifyctl.delivery.breaker import Breaker, Passage
 from notifyctl.delivery.outcomes import Outcome
 from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import MessageStatus
+from notifyctl.models.message import FailureReason, MessageStatus
 from notifyctl.models.template import Channel, Lane, Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
@@ -24,7 +24,7 @@ from notifyctl.store.outbox import QUEUES, Queue
 from notifyctl.store.pauses import Scope
 
 DEFERRED_AT_ONCE = 500
-LEASE = timedelta(seconds=90)
+LEASE = timedelta(seconds=45)
 """Longer than the slowest provider call."""
 
 
@@ -122,6 +122,7 @@ class Claims:
             found = outbox.lock_due(session, self.channel, queue, now=now, most=most, paused=look.paused)
             claimed, refused = self._ask_again(session, found, now)
             outbox.close_unclaimed(session, [outcome.row for outcome in refused])
+            outbox.forget(session, [outcome.row["id"] for outcome in refused if outcome.is_of_nobody])
             self._claim(session, claimed, now)
             self.allowance.use(queue.lane, len(claimed))
             taken.claimed += claimed
@@ -161,7 +162,11 @@ class Claims:
     def _suppressed(self, session: Session, found: Sequence[Any]) -> dict[str, str]:
         """Message id -> reason. Asked under every secret key: the suppression may be older than the message's hash."""
         keys = self._rules.keys
-        hashes = {message.id: keys.recipient_hashes(self.channel, message.recipient) for message in found}
+        hashes = {
+            message.id: keys.recipient_hashes(self.channel, message.recipient)
+            for message in found
+            if message.recipient is not None
+        }
         reasons = facts.suppressed(session, {key for found_keys in hashes.values() for key in found_keys})
         here = {key: reason for (channel, key), reason in reasons.items() if channel == self.channel}
         return {message_id: here[key] for message_id, found_keys in hashes.items() for key in found_keys if key in here}
@@ -181,10 +186,13 @@ class Claims:
                 suppressed=suppressed,
             )
         )
-        if verdict is None:
-            return None
-        status, gate = MessageStatus.BLOCKED, verdict.gate
-        return outcomes.of_refusal(message, status, gate, verdict.detail, actor=self._owner, now=now)
+        if verdict is not None:
+            status, gate = MessageStatus.BLOCKED, verdict.gate
+            return outcomes.of_refusal(message, status, gate, verdict.detail, actor=self._owner, now=now)
+        if message.recipient is None or (message.context is None and message.sealed is None):
+            detail, reason = "its address or its context was erased", FailureReason.RENDER_ERROR
+            return outcomes.of_refusal(message, MessageStatus.FAILED, reason, detail, actor=self._owner, now=now)
+        return None
 
     def _is_out_of_tokens(self, lane: Lane, look: Look, taken: Taken) -> bool:
         claimed = sum(item.message.lane is lane for item in taken.claimed)

@@ -51,12 +51,22 @@ class Dispatcher:
         self._sources: dict[tuple[str, int], TemplateSource] = {}
         self._attempts: dict[str, Attempt] = {}
         self._answers: list[Answer] = []
+        self._unsent: list[str] = []
+        """Claimed and then not sent; to be given back."""
         self.totals: Counter[str] = Counter()
 
     @property
     def is_idle(self) -> bool:
         """Nothing is on the way and every answer is recorded."""
-        return not self._attempts
+        return not self._attempts and not self._unsent
+
+    @property
+    def has_room(self) -> bool:
+        return self._sender.free > 0
+
+    def holding(self) -> list[str]:
+        """The messages that are on their way. May be called from another thread."""
+        return list(self._attempts)
 
     def turn(self, *, claiming: bool, timeout: float) -> int:
         """Waits up to `timeout` seconds for answers, records them, claims what may go and sends it.
@@ -67,13 +77,13 @@ class Dispatcher:
         self._answers += self._sender.collect(timeout)
         free = self._sender.free if claiming else 0
         look = self._look(free) if free else None
-        if not self._answers and look is None:
+        if not self._answers and not self._unsent and look is None:
             return 0
         started = monotonic()
         taken = self._record_and_take(look)
         for answer in self._answers:
             self._attempts.pop(answer.message_id, None)
-        self._answers = []
+        self._answers, self._unsent = [], []
         self._send(taken.claimed, started)
         return len(taken.claimed) + len(taken.refused) + taken.deferred
 
@@ -91,6 +101,7 @@ class Dispatcher:
             with self._database.transaction() as session:
                 now = self._clock()
                 self._record(session, now)
+                outbox.give_back(session, self._owner, now, self._unsent)
                 if look is None:
                     return Taken()
                 taken = self._claims.take(session, now, look)
@@ -168,8 +179,7 @@ class Dispatcher:
         log.warning("held up before sending, messages given back", extra={"channel": self.channel, "count": len(ids)})
         for message_id in ids:
             del self._attempts[message_id]
-        with self._database.transaction() as session:
-            outbox.give_back(session, self._owner, self._clock(), ids)
+        self._unsent = list(ids)
 
     def _render(self, item: Claimed) -> OutboundMessage:
         message = item.message

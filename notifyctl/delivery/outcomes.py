@@ -1,5 +1,6 @@
 """From a provider's answer to what is written down: the row, its audit, a suppression, the erasure of secrets. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +45,11 @@ class Outcome:
     log_fields: dict[str, Any]
     """For one structured line; the recipient is masked."""
     suppress: SuppressionReason | None = None
+
+    @property
+    def is_of_nobody(self) -> bool:
+        """Its client is gone, so nothing personal may stay."""
+        return bool(self.row["reason"] == BlockReason.CLIENT_UNKNOWN)
 
 
 _ACTIONS = {
@@ -108,7 +114,10 @@ def _row(attempt: Attempt, result: SendResult, now: datetime) -> dict[str, Any]:
         case _:
             assert_never(result)
     if not isinstance(result, Accepted):
-        row |= {"error_code": result.code, "error": _without_recipient(result.detail, attempt.recipient)}
+        row |= {
+            "error_code": result.code,
+            "error": kept_words(result.detail, attempt.recipient, sensitive=attempt.sensitive),
+        }
     return row
 
 
@@ -116,13 +125,64 @@ def _failed(reason: FailureReason, now: datetime) -> dict[str, Any]:
     return {"status": MessageStatus.FAILED, "reason": reason, "finished_at": now}
 
 
+def kept_words(detail: str, recipient: str, *, sensitive: bool) -> str:
+    """What may be on record of a provider's words about one message."""
+    detail = _without_recipient(detail, recipient)
+    return _without_secrets(detail)[:MAX_ERROR_LENGTH] if sensitive else detail
+
+
+_BETWEEN_DIGITS = "(?:%[0-9A-F]{2}|[^0-9A-Za-z]){0,3}"
+_TELLING_DIGITS = 7
+"""As many digits from a number's end are taken for it: it may be quoted without its country code."""
+
+
 def _without_recipient(detail: str, recipient: str) -> str:
     """Providers like to repeat the address; it is kept in one place only, so that it can be erased."""
-    return detail.replace(recipient, "<recipient>")[:MAX_ERROR_LENGTH]
+    detail = detail[: 2 * MAX_ERROR_LENGTH]
+    spelled = _number_pattern(recipient) if recipient.startswith("+") else _text_pattern(recipient)
+    # A function, as a text in its place would be read for backslashes.
+    found = re.sub(spelled, lambda _: "<recipient>", detail, flags=re.IGNORECASE) if spelled else detail
+    return found[:MAX_ERROR_LENGTH]
+
+
+def _number_pattern(number: str) -> str:
+    """Its digits, each as it is or percent-encoded, with whatever stands between them."""
+    digits = [f"(?:%3)?{digit}" for digit in number if digit.isdigit()]
+    optional = ""
+    for digit in digits[:-_TELLING_DIGITS]:
+        optional = f"(?:{optional}{digit}{_BETWEEN_DIGITS})?"
+    telling = _BETWEEN_DIGITS.join(digits[-_TELLING_DIGITS:])
+    return rf"(?:\+|%2B)?{optional}{telling}" if telling else ""
+
+
+def _text_pattern(address: str) -> str:
+    return re.escape(address).replace("@", "(?:@|%40)").replace(r"\+", r"(?:\+|%2B)")
+
+
+_WORD = re.compile(r"[^\s'\"<>()]+")
+_CODE = re.compile(r"\d(?:[\s.\-]?\d){3,}")
+
+
+def _without_secrets(detail: str) -> str:
+    """A refusal may quote the message itself: no digits that can be a code stay, and no link."""
+    links_gone = _WORD.sub(lambda word: "[link]" if _is_link(word[0].lower()) else word[0], detail)
+    return _CODE.sub("[digits]", links_gone)
+
+
+def _is_link(word: str) -> bool:
+    if "://" in word or "%2f" in word or word.startswith("www."):
+        return True
+    return "." in word and any(mark in word for mark in "/?=#")
 
 
 def of_refusal(
-    message: Any, status: MessageStatus, reason: BlockReason | None, detail: str, *, actor: str, now: datetime
+    message: Any,
+    status: MessageStatus,
+    reason: BlockReason | FailureReason | None,
+    detail: str,
+    *,
+    actor: str,
+    now: datetime,
 ) -> Outcome:
     """A message that is due but must not go: a gate has closed since acceptance, or its time has passed."""
     row = {

@@ -55,6 +55,12 @@ def json_column(name: str | None = None, *, nullable: bool = False) -> Column[An
     return Column(name, JSON_VALUE, nullable=nullable) if name else Column(JSON_VALUE, nullable=nullable)
 
 
+def oldest_message_id(moment: datetime) -> str:
+    """No id that was made since `moment` sorts before it."""
+    milliseconds = max(0, int(moment.timestamp() * 1000))
+    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-0000-0000-000000000000"
+
+
 def new_message_id() -> str:
     """A UUID of version 7 (RFC 9562): its text sorts by the time it was made."""
     return str(uuid7())

@@ -9,15 +9,25 @@ CACHED = 65_536
 MAX_NAME, MAX_EMAIL = 64, 254
 """Characters before the @, and in all (RFC 5321)."""
 _SHOWN = 80
+_PHONE = "phone number"
 _PLAIN_NAME = re.compile(r"[a-z0-9_+-]+(\.[a-z0-9_+-]+)*")
 _PHONE_CHARACTERS = re.compile(r"\+?[0-9() ./\-\u00a0]+")
+
+
+class AddressError(InvalidInput):
+    """An address that is none. `fault` says why without the address, for what is stored; str() names it to a person."""
+
+    def __init__(self, kind: str, text: str, fault: str, *, said: str | None = None) -> None:
+        """`said` is what a person is told in the place of `fault`."""
+        super().__init__(f"{kind} {_shown(text)} {said or fault}")
+        self.fault = f"{kind} {fault}"
 
 
 @lru_cache(maxsize=CACHED)
 def normal_email(text: str) -> str:
     """The address as mail systems compare it: domain in lower case and in its ASCII (IDNA) form.
 
-    Domains reserved for tests (.test, .example) are accepted, names are never looked up. Raises InvalidInput.
+    Domains reserved for tests (.test, .example) are accepted, names are never looked up. Raises AddressError.
     """
     from email_validator import EmailNotValidError
 
@@ -30,8 +40,14 @@ def normal_email(text: str) -> str:
     try:
         return _validated(text.strip(" "))
     except EmailNotValidError as error:
-        cause = str(error).rstrip(".").replace(". ", ": ")
-        raise InvalidInput(f"email address {_shown(text)} is not valid ({cause}); correct it") from error
+        # The library quotes from the address only behind a colon or in brackets.
+        unquoted = re.split("[:(]", str(error))[0]
+        fault, said = _email_fault(unquoted), _email_fault(str(error))
+        raise AddressError("email address", text, fault, said=said) from error
+
+
+def _email_fault(cause: str) -> str:
+    return f"is not valid ({cause.strip(' .').replace('. ', ': ')}); correct it"
 
 
 @lru_cache(maxsize=CACHED)
@@ -61,28 +77,34 @@ def _validated(text: str) -> str:
 def normal_phone(text: str, default_region: str | None = None) -> str:
     """E.164. A number whose length is possible is taken: numbering plans change faster than tables of them.
 
-    `default_region` (ISO 3166, two letters) is the region of numbers without +. Raises InvalidInput.
+    `default_region` (ISO 3166, two letters) is the region of numbers without +. Raises AddressError.
     """
-    import phonenumbers
-
     written = text.strip(" ")
     if not _PHONE_CHARACTERS.fullmatch(written) or len(written) > _SHOWN:
-        raise InvalidInput(
-            f"phone number {_shown(text)} is not valid (only digits, spaces and + ( ) - . / are);"
-            " write it as +491701234567, without letters or an extension"
-        )
+        fault = "is not valid (only digits, spaces and + ( ) - . / are)"
+        raise AddressError(_PHONE, text, f"{fault}; write it as +491701234567, without letters or an extension")
     if not written.startswith("+") and not default_region:
-        raise InvalidInput(
-            f"phone number {_shown(text)} has no country code; write it as +491701234567, or set OTP_DEFAULT_REGION"
-        )
+        raise AddressError(_PHONE, text, "has no country code; write it as +491701234567, or set OTP_DEFAULT_REGION")
+    normal = _e164(written, default_region and default_region.upper(), text)
+    # Each reading takes off one national prefix: of a number with two, only the writer knows which one is meant.
+    if _e164(normal, None, text) != normal:
+        fault = "is not valid (its national prefix stands in it more than once); correct it"
+        raise AddressError(_PHONE, text, fault)
+    return normal
+
+
+def _e164(written: str, region: str | None, text: str) -> str:
+    """`text` is what the caller wrote. Raises AddressError."""
+    import phonenumbers
+
     try:
-        number = phonenumbers.parse(written, default_region and default_region.upper())
+        number = phonenumbers.parse(written, region)
     except phonenumbers.NumberParseException as error:
-        raise InvalidInput(f"phone number {_shown(text)} is not valid ({_cause(error)}); correct it") from error
+        raise AddressError(_PHONE, text, f"is not valid ({_phone_cause(error)}); correct it") from error
     possible = phonenumbers.is_possible_number_with_reason(number)
     # A local number, without its area code, reaches nobody from here.
     if possible != phonenumbers.ValidationResult.IS_POSSIBLE:
-        raise InvalidInput(f"phone number {_shown(text)} is too short or too long for its country; correct it")
+        raise AddressError(_PHONE, text, "is too short or too long for its country; correct it")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
@@ -91,18 +113,18 @@ def region_of(phone: str) -> str | None:
     """ISO 3166 region of an E.164 number, "001" where it belongs to no country, None where it tells none.
 
     Several countries share a code such as +1, and then only the numbers that the plan knows have a region.
-    Raises InvalidInput.
+    Raises AddressError.
     """
     import phonenumbers
 
     try:
         return phonenumbers.region_code_for_number(phonenumbers.parse(phone))
     except phonenumbers.NumberParseException as error:
-        raise InvalidInput(f"phone number {_shown(phone)} is not valid ({_cause(error)}); correct it") from error
+        raise AddressError(_PHONE, phone, f"is not valid ({_phone_cause(error)}); correct it") from error
 
 
 def normal_address(channel: str, text: str, default_region: str | None = None) -> str:
-    """The email address or phone number that `channel` writes to. Raises InvalidInput."""
+    """The email address or phone number that `channel` writes to. Raises AddressError."""
     return normal_email(text) if channel == "EMAIL" else normal_phone(text, default_region)
 
 
@@ -110,5 +132,6 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
-def _cause(error: Exception) -> str:
+def _phone_cause(error: Exception) -> str:
+    """Without its number in front; the library's words are the same for every phone number."""
     return str(error).split(") ", 1)[-1].rstrip(".")

@@ -71,12 +71,16 @@ class ClientFields:
         }
 
     def read(self, client_id: str, texts: Mapping[str, str]) -> tuple[ClientChange, list[str]]:
-        """The change, and a line (`field: what is wrong`) for each bad text. Empty texts clear."""
+        """The change, and a line (`field: what is wrong`) for each bad text. Empty texts clear.
+
+        A bad id is left empty, so that nobody looks it up.
+        """
         values: dict[str, ClientValue] = {}
         faults: list[str] = []
         try:
-            client_id = _identifier(client_id.strip())
+            known_id = _identifier(client_id.strip())
         except InvalidInput as error:
+            known_id = ""
             faults.append(f"id: {error}")
         for field, text in texts.items():
             column = COLUMN_OF[field]
@@ -85,7 +89,7 @@ class ClientFields:
                 values[column] = self._read[field](stripped) if stripped else CLEARED[column]
             except InvalidInput as error:
                 faults.append(f"{field}: {str(error).removeprefix(_SAID_BY_FIELD.get(field, ''))}")
-        return ClientChange(client_id, values), faults
+        return ClientChange(known_id, values), faults
 
     def change(self, client_id: str, texts: Mapping[str, str]) -> ClientChange:
         """Raises InvalidInput that names every text that is no good."""

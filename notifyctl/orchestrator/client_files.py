@@ -38,7 +38,8 @@ def check(file: CsvFile, records: Iterable[Record], fields: ClientFields) -> Che
         found += _repeated("id", change.id, lines, record.line)
         found += _repeated("stripe_customer_id", customer, customers, record.line)
         faults += (Fault(record.line, fault) for fault in found)
-        changes.append(change)
+        if change.id:
+            changes.append(change)
     return Checked(changes, lines, faults)
 
 

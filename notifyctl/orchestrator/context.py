@@ -1,18 +1,25 @@
 """The values put into a template: are they the ones it declares? Pure, and never repeats a value."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
+from hashlib import sha256
 from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
 
-from notifyctl.models.template import Variable, VariableType
+from notifyctl.errors import InvalidInput
+from notifyctl.models.template import Template, Variable, VariableType
 
 MAX_VALUE_CHARACTERS = 10_000
 MAX_CONTEXT_BYTES = 32 * 1024
 MAX_BYTES_A_CHARACTER = 4
 MAX_NAMES_SHOWN = 5
+MAX_RATE_SUBJECT = 200
+RATE_SUBJECT_KEPT = 150
+"""Of a longer one, before its hash."""
+UNKNOWN = "?"
 MAX_INTEGER = 2**63 - 1
 """What both databases and every JSON reader can hold."""
 
@@ -26,7 +33,10 @@ def context_faults(variables: Mapping[str, Variable], context: Mapping[str, Any]
     """What is wrong with `context`, a sentence each; empty when it fits.
 
     An optional variable may be left out or None. The sentences name variables and types, never a value.
+    Takes whatever a caller passes, and never raises.
     """
+    if fault := _object_fault("the context", context):
+        return [fault]
     faults = [
         f"{name} is missing ({variable.type})"
         for name, variable in variables.items()
@@ -49,15 +59,61 @@ def from_text(variables: Mapping[str, Variable], texts: Mapping[str, str]) -> di
     return {name: _typed(variables[name].type, text) if name in variables else text for name, text in texts.items()}
 
 
+def canonical_json(context: Mapping[str, Any]) -> str:
+    """The same text for the same values in any order. Raises InvalidInput for what is no JSON object."""
+    if fault := name_fault("the context", context):
+        raise InvalidInput(fault)
+    try:
+        return json.dumps(dict(context), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except TypeError:
+        cause = "it has a value or a name of a type that JSON does not know"
+    except (ValueError, RecursionError):
+        cause = "it has NaN, an endless number, or values nested too deep"
+    raise InvalidInput(f"the context is not JSON: {cause}")
+
+
+def rate_subject(template: Template, context: Mapping[str, Any]) -> str:
+    """What a rate is counted by, as text that fits an index and tells any two values apart. Never raises.
+
+    A value that is missing or not of its declared type counts as unknown: such a message is blocked anyway.
+    """
+    values = context if isinstance(context, Mapping) else {}
+    parts = (f"{name}={_rated(template.variables.get(name), values.get(name))}" for name in template.rate_limit_by)
+    subject = "; ".join(parts)
+    if len(subject) <= MAX_RATE_SUBJECT:
+        return subject
+    return f"{subject[:RATE_SUBJECT_KEPT]}…{sha256(subject.encode()).hexdigest()[:32]}"
+
+
+def _rated(variable: Variable | None, value: Any) -> str:
+    if variable is None or _TYPE_FAULT[variable.type](value):
+        return UNKNOWN
+    return str(value).replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def name_fault(what: str, value: Any) -> str | None:
+    """Why `value` is no object with names, in a sentence about `what`."""
+    if fault := _object_fault(what, value):
+        return fault
+    for name in value:
+        if not isinstance(name, str):
+            return f"{what} has a name that is {kind_of(name)}; every name must be a string"
+    return None
+
+
+def _object_fault(what: str, value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else f"{what} must be an object, got {kind_of(value)}"
+
+
 def _value_faults(variable: Variable, value: Any) -> list[str]:
+    if isinstance(value, str) and len(value) > MAX_VALUE_CHARACTERS:
+        return [f"is longer than {MAX_VALUE_CHARACTERS} characters"]
     if fault := _TYPE_FAULT[variable.type](value):
         return [fault]
     if not isinstance(value, str):
         return []
     faults = []
-    if len(value) > MAX_VALUE_CHARACTERS:
-        faults.append(f"is longer than {MAX_VALUE_CHARACTERS} characters")
-    if not value.isascii() and not _is_unicode(value):
+    if not is_unicode(value):
         faults.append("has half a surrogate pair, which no encoding can carry")
     if "\0" in value:
         faults.append("has a NUL character")
@@ -67,25 +123,25 @@ def _value_faults(variable: Variable, value: Any) -> list[str]:
 
 
 def _not_string(value: Any) -> str | None:
-    return None if isinstance(value, str) else f"must be a string, got {_kind(value)}"
+    return None if isinstance(value, str) else f"must be a string, got {kind_of(value)}"
 
 
 def _not_integer(value: Any) -> str | None:
     if not isinstance(value, int) or isinstance(value, bool):
-        return f"must be an integer, got {_kind(value)}"
+        return f"must be an integer, got {kind_of(value)}"
     return None if abs(value) <= MAX_INTEGER else "does not fit into 64 bits"
 
 
 def _not_number(value: Any) -> str | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        return f"must be a number, got {_kind(value)}"
+        return f"must be a number, got {kind_of(value)}"
     fits = abs(value) <= MAX_INTEGER if isinstance(value, int) else isfinite(value)
     return None if fits else "is not a finite number that fits into 64 bits"
 
 
 def _not_date(value: Any) -> str | None:
     if not isinstance(value, str):
-        return f"must be a date as YYYY-MM-DD, got {_kind(value)}"
+        return f"must be a date as YYYY-MM-DD, got {kind_of(value)}"
     if not _DATE.fullmatch(value):
         return "must be a date as YYYY-MM-DD, got another string"
     try:
@@ -97,7 +153,7 @@ def _not_date(value: Any) -> str | None:
 
 def _not_url(value: Any) -> str | None:
     if not isinstance(value, str):
-        return f"must be a url, got {_kind(value)}"
+        return f"must be a url, got {kind_of(value)}"
     try:
         parts = urlsplit(value)
         named = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -127,8 +183,8 @@ _KINDS: dict[type, str] = {
 }
 
 
-def _kind(value: Any) -> str:
-    return _KINDS.get(type(value), type(value).__name__)
+def kind_of(value: Any) -> str:
+    return _KINDS.get(type(value)) or f"a {type(value).__name__[:40]}"
 
 
 def _unknown(names: list[Any], variables: Mapping[str, Variable]) -> str:
@@ -139,11 +195,14 @@ def _unknown(names: list[Any], variables: Mapping[str, Variable]) -> str:
 
 
 def _shown(name: Any) -> str:
-    text = str(name)[:64]
+    if not isinstance(name, str):
+        return f"a name that is {kind_of(name)}"
+    text = name[:64]
     return text if text.isidentifier() and text.isascii() else ascii(text)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Without half a surrogate pair, which no encoding can carry."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -105,7 +105,8 @@ class NotificationOrchestrator:
         drafts = self._draft(session, requests)
         clients = self._lock_and_read_clients(session, drafts)
         self._address(drafts, clients)
-        facts.lock_recipients(session, {draft.hashes[0] for draft in drafts if _is_rated_recipient(draft)})
+        rated = [draft for draft in drafts if _is_rated_recipient(draft)]
+        facts.lock_recipients(session, {found for draft in rated for found in draft.hashes})
         self._decide(session, drafts, clients, now)
         return drafts
 
@@ -248,18 +249,25 @@ class NotificationOrchestrator:
     def _write(self, session: Session, drafts: Sequence[_Draft], now: datetime) -> None:
         new = [draft for draft in drafts if isinstance(draft.decision, (Queued, Blocked))]
         if new:
-            written = messages.insert(session, [self._message_row(draft, now) for draft in new])
-            self._yield_to_winners(session, [draft for draft in new if draft.message_id not in written])
+            self._insert(session, drafts, new, now)
             queued = [draft for draft in new if isinstance(draft.decision, Queued)]
             messages.insert_payloads(session, [self._payload_row(draft) for draft in queued])
         audit.write_many(session, [_audit_row(draft, now) for draft in drafts])
 
-    def _yield_to_winners(self, session: Session, losers: Sequence[_Draft]) -> None:
-        """Someone else committed these keys between our look and our insert."""
-        winners = messages.by_idempotency_keys(session, _texts({draft.request.idempotency_key for draft in losers}))
-        for draft in losers:
-            row = winners[draft.request.idempotency_key or ""]
-            draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
+    def _insert(self, session: Session, drafts: Sequence[_Draft], new: Sequence[_Draft], now: datetime) -> None:
+        written = messages.insert(session, [self._message_row(draft, now) for draft in new])
+        losers = [draft for draft in new if draft.message_id not in written]
+        if not losers:
+            return
+        # Someone else committed these keys between our look and our insert: theirs are the first messages.
+        keys = _texts(draft.request.idempotency_key for draft in losers)
+        winners = messages.by_idempotency_keys(session, keys)
+        for draft in drafts:
+            if (key := draft.request.idempotency_key) in keys:
+                if key not in winners:
+                    raise IdempotencyConflict(f"Idempotency key {key!r} was given back just now; send it again")
+                row = winners[key]
+                draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
 
     def _message_row(self, draft: _Draft, now: datetime) -> dict[str, Any]:
         request, template = draft.request, draft.template

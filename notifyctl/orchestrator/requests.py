@@ -1,14 +1,21 @@
 """What a caller asks of the orchestrator, and what it answers."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.orchestrator.context import MAX_INTEGER, is_unicode, kind_of, name_fault
 from notifyctl.orchestrator.gates import Verdict
 
-MAX_KEY_LENGTH = 255
+MAX_LENGTHS = {
+    "template_key": 128, "client_id": 255, "recipient": 1_000, "idempotency_key": 255, "source": 64, "source_ref": 255,
+}  # fmt: skip
+"""Characters a field may have. Most are indexed: PostgreSQL's indexes take no long values."""
+MAX_METADATA_BYTES = 4 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +23,8 @@ class SendRequest:
     """One message to one recipient: a client by its id, or an address.
 
     `source` names the caller (cli, http, api, stripe, job); `source_ref` what it acted on, as a Stripe event's id.
+    `metadata` is an object of plain values. Raises InvalidInput for what no database could keep; whether the
+    context fits the template is asked by a gate.
     """
 
     template_key: str
@@ -28,20 +37,63 @@ class SendRequest:
     metadata: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        for name, longest in MAX_LENGTHS.items():
+            _check_text(name, getattr(self, name), longest)
         if (self.client_id is None) == (self.recipient is None):
             raise InvalidInput(f"{self.template_key}: give either client_id or recipient, one of the two")
-        if self.idempotency_key is not None and not 0 < len(self.idempotency_key) <= MAX_KEY_LENGTH:
+        if self.idempotency_key == "":
             raise InvalidInput(
-                f"idempotency key of {len(self.idempotency_key)} characters: it must have 1 to {MAX_KEY_LENGTH}"
+                f"idempotency_key is empty; give none, or 1 to {MAX_LENGTHS['idempotency_key']} characters"
             )
-        for name in ("template_key", "client_id", "idempotency_key", "source", "source_ref"):
-            if not _is_storable(getattr(self, name)):
-                raise InvalidInput(f"{name} {getattr(self, name)!r} has a NUL or half a character pair; leave it out")
+        if fault := name_fault("the context", self.context):
+            raise InvalidInput(fault)
+        if self.metadata is not None:
+            object.__setattr__(self, "metadata", _checked_metadata(self.metadata))
 
 
-def _is_storable(text: str | None) -> bool:
-    """PostgreSQL keeps neither NUL nor lone surrogates."""
-    return text is None or not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
+def _check_text(name: str, value: object, longest: int) -> None:
+    if value is None and name not in ("template_key", "source"):
+        return
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} must be a string, got {kind_of(value)}")
+    if len(value) > longest:
+        raise InvalidInput(f"{name} has {len(value)} characters, at most {longest} are kept; shorten it")
+    if not _is_storable(value):
+        raise InvalidInput(f"{name} has a NUL or half of a surrogate pair in it; leave it out")
+
+
+def _checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy, which nobody can change any more."""
+    if fault := name_fault("metadata", metadata):
+        raise InvalidInput(fault)
+    if not all(map(_is_storable, metadata)):
+        raise InvalidInput("metadata has a name with a NUL or half of a surrogate pair; leave it out")
+    for name, value in metadata.items():
+        if fault := _plain_fault(value):
+            raise InvalidInput(f"metadata {name[:64]} {fault}")
+    kept = dict(metadata)
+    size = len(json.dumps(kept, separators=(",", ":")))
+    if size > MAX_METADATA_BYTES:
+        raise InvalidInput(f"metadata has {size} bytes as JSON, at most {MAX_METADATA_BYTES} are kept; shorten it")
+    return kept
+
+
+def _plain_fault(value: object) -> str | None:
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return None if _is_storable(value) else "has a NUL or half of a surrogate pair; leave it out"
+        case int():
+            return None if abs(value) <= MAX_INTEGER else "does not fit into 64 bits"
+        case float():
+            return None if isfinite(value) else "is not a finite number"
+    return f"must be a string, a number, true, false or null, got {kind_of(value)}"
+
+
+def _is_storable(text: str) -> bool:
+    """PostgreSQL keeps neither NUL nor half a surrogate pair."""
+    return "\0" not in text and is_unicode(text)
 
 
 @dataclass(frozen=True, slots=True)

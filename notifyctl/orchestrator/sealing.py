@@ -64,13 +64,12 @@ class KeyRing:
                 f"Message {message_id} is sealed with key {sealed.key_id}, which NOTIFICATION_SECRET_KEY lacks;"
                 " add the earlier secret after the present one, separated by a comma"
             )
-        blob = base64.b64decode(sealed.text)
         try:
+            blob = base64.b64decode(sealed.text, validate=True)
             plain = key.cipher.decrypt(blob[:NONCE_BYTES], blob[NONCE_BYTES:], message_id.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: no base64, or too short for a nonce
             raise SealError(f"The sealed context of message {message_id} was altered and cannot be opened") from error
-        context: dict[str, Any] = json.loads(plain)
-        return context
+        return _json_object(plain, message_id)
 
     def recipient_hash(self, channel: str, address: str) -> str:
         """The same for Ann@ and ann@: mailboxes that tell them apart are none anybody has."""
@@ -83,6 +82,16 @@ class KeyRing:
     def fingerprints(self, *parts: str) -> list[str]:
         """Tells two requests with one idempotency key apart. The first is stored; any may match."""
         return [key.hash(key.fingerprint_key, *parts) for key in self._keys]
+
+
+def _json_object(plain: bytes, message_id: str) -> dict[str, Any]:
+    try:
+        context = json.loads(plain)
+    except (ValueError, RecursionError):
+        context = None
+    if not isinstance(context, dict):
+        raise SealError(f"The sealed context of message {message_id} is not a JSON object and cannot be used")
+    return context
 
 
 class _Key:

@@ -14,10 +14,20 @@ from notifyctl.providers.code_meaning import CodeMeaning
 from notifyctl.providers.curl import HttpAnswer, Outcome, TransferFailure
 
 MAX_DETAIL = 500
+MAX_SEARCHED = 2_000
+"""Characters of a provider's words that are looked at."""
+MAX_ID = 100
+MAX_CODE = 999_999_999
 MAX_RETRY_AFTER = timedelta(days=1)
 
-_ADDRESS = re.compile(r"[^\s@<>,;:'\"()]+@[^\s@<>,;:'\"()]+\w")
-_NUMBER = re.compile(r"(?<!\w)\+?\d{7,15}(?!\w)")
+_ADDRESS = re.compile(r"[^\s@<>,;:'\"()]+(?:@|%40)[^\s@<>,;:'\"()]+\w", re.IGNORECASE)
+_BETWEEN_DIGITS = r"(?:%20|[ ().\-/+\u2010-\u2015]){0,3}"
+_NUMBER = re.compile(
+    rf"(?:\+|%2B){_BETWEEN_DIGITS}\d(?:{_BETWEEN_DIGITS}\d){{6,14}}"
+    # Without a country code, only what is no date.
+    rf"|(?<!\w)(?!\d{{4}}-\d\d-\d\d)\d(?:{_BETWEEN_DIGITS}\d){{6,14}}(?!\w)",
+    re.IGNORECASE,
+)
 
 _REASON_OF_STATUS = {
     400: FailureReason.CONTENT_REJECTED,
@@ -46,20 +56,44 @@ class NotAccepted(Exception):
         self.outcome = outcome
 
 
+def read_json(body: bytes) -> Any:
+    """The door that all of a provider's words come through: without what PostgreSQL's text and JSON cannot keep.
+
+    Raises ValueError or RecursionError for a body that cannot be read.
+    """
+    return _storable(json.loads(body))
+
+
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\0", "").encode(errors="replace").decode()
+        case list():
+            return [_storable(item) for item in value]
+        case dict():
+            return {_storable(name): _storable(item) for name, item in value.items()}
+    return value
+
+
 def json_object(body: bytes) -> dict[str, Any]:
     """Empty for anything that is not a JSON object."""
     try:
-        value = json.loads(body)
+        value = read_json(body)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
+def provider_id(value: object) -> str | None:
+    """The id that a provider gave a message; None for what is not one."""
+    return (_one_line(value)[:MAX_ID].rstrip() or None) if isinstance(value, str) else None
+
+
 def own_error(code: object, message: object) -> OwnError | None:
-    """None unless `code` is an integer, as it is in every error that the providers write themselves."""
-    if not isinstance(code, int) or isinstance(code, bool):
+    """None unless `code` is a number as it stands in every error that the providers write themselves."""
+    if not isinstance(code, int) or isinstance(code, bool) or not 0 <= code <= MAX_CODE:
         return None
-    return OwnError(code, str(message or "no message"))
+    return OwnError(code, message if isinstance(message, str) and message else "no message")
 
 
 def lost(failure: TransferFailure) -> Unavailable | Unknown:
@@ -140,4 +174,11 @@ def retry_after(answer: HttpAnswer) -> timedelta | None:
 
 def without_recipients(text: str) -> str:
     """One line of the provider's words. They like to quote the address, which has no business in a log."""
-    return _NUMBER.sub("[number]", _ADDRESS.sub("[address]", " ".join(text.split())))[:MAX_DETAIL]
+    line = _one_line(text[:MAX_SEARCHED])
+    return _NUMBER.sub("[number]", _ADDRESS.sub("[address]", line))[:MAX_DETAIL]
+
+
+def _one_line(text: str) -> str:
+    """Without blanks at its ends, and with nothing in it that a database cannot keep or a terminal would obey."""
+    kept: str = _storable(text)
+    return " ".join("".join(char if char.isprintable() else " " for char in kept).split())

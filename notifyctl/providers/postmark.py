@@ -9,7 +9,7 @@ from typing import Any
 
 from notifyctl.models.message import FailureReason
 from notifyctl.models.suppression import SuppressionReason
-from notifyctl.providers.answers import NotAccepted, OwnError, by_code, lost, own_error, refusal
+from notifyctl.providers.answers import NotAccepted, OwnError, by_code, lost, own_error, provider_id, refusal
 from notifyctl.providers.base import (
     Accepted,
     Answer,
@@ -154,8 +154,8 @@ def _result_of_item(item: Any) -> SendResult:
         return Unknown("UNREADABLE_ANSWER", "An answer without an ErrorCode")
     if error.code != 0:
         return _by_its_words(by_code(error, POSTMARK_CODES), error)
-    message_id = fields.get("MessageID")
-    if not isinstance(message_id, str) or not message_id:
+    message_id = provider_id(fields.get("MessageID"))
+    if message_id is None:
         return Unknown("UNREADABLE_ANSWER", "An answer without a MessageID")
     return Accepted(message_id)
 

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from postmarker.core import USER_AGENT, PostmarkClient
 
-from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error
+from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error, read_json
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
 
 
@@ -38,7 +38,7 @@ class CurlPostmarkClient(PostmarkClient):
         outcome = self._transfer.perform(self._timeout_seconds)
         if isinstance(outcome, TransferFailure) or outcome.status != 200:
             raise NotAccepted(outcome)
-        return json.loads(outcome.body)
+        return read_json(outcome.body)
 
     def close(self) -> None:
         self._transfer.close()

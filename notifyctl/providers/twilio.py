@@ -10,7 +10,7 @@ from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
 from notifyctl.models.message import FailureReason
-from notifyctl.providers.answers import by_code, lost, own_error, refusal
+from notifyctl.providers.answers import by_code, lost, own_error, provider_id, refusal
 from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult, Unknown
 from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure, Transfers
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
@@ -123,11 +123,12 @@ def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -
 
 
 def _result_of_created(created: Any) -> SendResult:
-    if not isinstance(created.sid, str) or not created.sid:
+    sid = provider_id(created.sid)
+    if sid is None:
         return Unknown("UNREADABLE_ANSWER", "An answer without a SID")
-    if created.status not in _NOT_SENT:
-        return Accepted(created.sid)
+    if not isinstance(created.status, str) or created.status not in _NOT_SENT:
+        return Accepted(sid)
     error = own_error(created.error_code, created.error_message or created.status)
     if error is None:
-        return Rejected(FailureReason.UNKNOWN, str(created.status), f"{created.sid} was {created.status} at once")
+        return Rejected(FailureReason.UNKNOWN, created.status, f"{sid} was {created.status} at once")
     return by_code(error, TWILIO_CODES)

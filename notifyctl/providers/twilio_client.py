@@ -1,5 +1,6 @@
 """What Twilio's SDK calls over HTTP, on libcurl. Never calls `log_request`, which writes numbers to the log."""
 
+import json
 import logging
 from base64 import b64encode
 from typing import Any
@@ -8,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 from twilio.http import AsyncHttpClient, HttpClient
 from twilio.http.response import Response
 
-from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error
+from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error, read_json
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure, Transfers
 
 _log = logging.getLogger("notifyctl.twilio")
@@ -92,7 +93,17 @@ class _Requests:
 
 
 def _response(answer: HttpAnswer) -> Response:
-    return Response(answer.status, answer.body.decode("utf-8", "replace"))
+    return Response(answer.status, _clean(answer.body))
+
+
+def _clean(body: bytes) -> str:
+    """The SDK reads JSON itself. Only an escape can stand for what is not to come in: most bodies have none."""
+    if b"\\u" in body:
+        try:
+            return json.dumps(read_json(body))
+        except (ValueError, RecursionError):
+            pass  # what cannot be read here, the SDK cannot read either
+    return body.decode("utf-8", "replace")
 
 
 def twilio_error(answer: HttpAnswer) -> OwnError | None:

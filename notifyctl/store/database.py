@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
@@ -34,7 +37,8 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.url = parsed if self.is_sqlite else parsed.set(drivername="postgresql+psycopg")
         self.engine = self._sqlite_engine() if self.is_sqlite else self._postgres_engine()
-        self.clock: Clock = system_clock if self.is_sqlite else DatabaseClock(self.engine)
+        self._unusable: tuple[type[Exception], ...] = (DBAPIError, PoolTimeout, *_driver_errors(self.is_sqlite))
+        self.clock: Clock = system_clock if self.is_sqlite else DatabaseClock(self)
 
     def __str__(self) -> str:
         return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
@@ -70,15 +74,17 @@ class Database:
             yield
         except (IntegrityError, DataError):
             raise
-        except DBAPIError as error:
+        except self._unusable as error:
             raise DatabaseError(self._explain(error)) from error
 
-    def _explain(self, error: DBAPIError) -> str:
-        cause = " ".join(str(error.orig).split())
-        if isinstance(error, ProgrammingError) or "no such table" in cause or "no such column" in cause:
+    def _explain(self, error: Exception) -> str:
+        original = getattr(error, "orig", None) or error
+        cause = " ".join(str(original).split())
+        state = getattr(original, "sqlstate", None)
+        if state in _NOT_MIGRATED or "no such table" in cause or "no such column" in cause:
             return f"Database {self} is not migrated ({cause}); run `notifyctl db upgrade`"
-        if "locked" in cause:
-            return f"Database {self} is locked by another process for over {SQLITE_BUSY_SECONDS} s; end it or try again"
+        if state in _BUSY or isinstance(error, PoolTimeout) or (self.is_sqlite and "locked" in cause):
+            return f"Database {self} is busy: others hold what is needed here ({cause}); try again"
         return f"Database {self} cannot be used: {cause}; check DATABASE_URL and that the server is running"
 
     def close(self) -> None:
@@ -104,7 +110,11 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Any) -> None:
-            connection.exec_driver_sql(f"BEGIN {connection.info.get('begin', 'IMMEDIATE')}")
+            driver: sqlite3.Connection = connection.connection.driver_connection
+            if connection.info.get("begin") == "DEFERRED":
+                driver.execute("BEGIN DEFERRED")
+            else:
+                _begin_immediate(driver)
 
         return engine
 
@@ -115,8 +125,49 @@ class Database:
             hide_parameters=True,
             pool_size=8,
             max_overflow=16,
-            connect_args={"connect_timeout": 5, "application_name": "notifyctl"},
+            connect_args=POSTGRES_CONNECTION,
         )
+
+
+POSTGRES_CONNECTION = {
+    "connect_timeout": 5,
+    "application_name": "notifyctl",
+    # A process that is frozen or cut off in the middle of a transaction must not hold its locks against all others,
+    # and nobody waits for a lock for longer than a lease allows.
+    "options": "-c idle_in_transaction_session_timeout=30s -c lock_timeout=20s",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+_NOT_MIGRATED = ("42P01", "42703")
+"""undefined_table, undefined_column (PostgreSQL, appendix A)."""
+_BUSY = ("55P03", "40P01", "57014")
+"""lock_not_available, deadlock_detected, query_canceled."""
+
+
+def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:
+    if is_sqlite:
+        return (sqlite3.Error,)
+    import psycopg
+
+    return (psycopg.Error,)
+
+
+def _begin_immediate(driver: sqlite3.Connection) -> None:
+    """Tries every few milliseconds: SQLite's own waiting backs off to 100 ms, and starves beside a busy writer."""
+    deadline = monotonic() + SQLITE_BUSY_SECONDS
+    driver.execute("PRAGMA busy_timeout=5")
+    try:
+        while True:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or monotonic() > deadline:
+                    raise
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_SECONDS * 1000}")
 
 
 def _create_private(path: Path) -> None:
@@ -137,18 +188,37 @@ def _create_private(path: Path) -> None:
 class DatabaseClock:
     """The database's clock, so that leases and windows agree across hosts whose own clocks differ.
 
-    The difference to this host is measured again every minute, on a connection of its own.
+    The difference to this host is measured again every minute, outside the pool: the caller may hold its last
+    connection. Raises DatabaseError only when it could never be measured.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._measured_at = -float(CLOCK_RESYNC_SECONDS)
-        self._database_time = datetime.min.replace(tzinfo=UTC)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._engine = create_engine(database.url, poolclass=NullPool, connect_args=POSTGRES_CONNECTION)
+        self._measuring = Lock()
+        self._measured: tuple[datetime, float] | None = None
+        """The database's time, and when it was that by our monotonic clock."""
 
     def __call__(self) -> datetime:
-        if monotonic() - self._measured_at >= CLOCK_RESYNC_SECONDS:
-            with self._engine.connect() as connection:
+        measured = self._measured
+        if measured is None or monotonic() - measured[1] >= CLOCK_RESYNC_SECONDS:
+            measured = self._measure()
+        return (measured[0] + timedelta(seconds=monotonic() - measured[1])).astimezone(UTC)
+
+    def _measure(self) -> tuple[datetime, float]:
+        """One caller at a time; the others go on with what was measured last."""
+        if not self._measuring.acquire(blocking=self._measured is None):
+            assert self._measured is not None
+            return self._measured
+        try:
+            with self._database.translated(), self._engine.connect() as connection:
                 asked = monotonic()
-                self._database_time = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-                self._measured_at = (asked + monotonic()) / 2
-        return (self._database_time + timedelta(seconds=monotonic() - self._measured_at)).astimezone(UTC)
+                moment = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+                self._measured = (moment, (asked + monotonic()) / 2)
+        except DatabaseError:
+            if self._measured is None:
+                raise
+        finally:
+            self._measuring.release()
+        assert self._measured is not None
+        return self._measured

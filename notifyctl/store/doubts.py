@@ -11,11 +11,11 @@ from sqlmodel import Session
 from notifyctl.models.message import MessageLog, MessagePayload, MessageStatus
 from notifyctl.models.template import Channel
 from notifyctl.store import bulk
-from notifyctl.store.outbox import RECORDED
+from notifyctl.store.outbox import RECORDED, SENDING
 
 _message: Table = MessageLog.__table__  # type: ignore[attr-defined]
 _payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
-_IN_DOUBT = text(f"message_log.status = '{MessageStatus.IN_DOUBT}'")
+_IN_DOUBT = text(f"message_log.status IN ('SENDING', 'IN_DOUBT') AND message_log.status = '{MessageStatus.IN_DOUBT}'")
 
 
 def take(
@@ -83,7 +83,7 @@ def lock_provider_message_id(session: Session, provider_message_id: str) -> None
 def is_being_sent_to(session: Session, recipient_hash: str, *, but_not: str) -> bool:
     """Whether a worker is sending another message to the same recipient at this moment."""
     statement = select(_message.c.id).where(
-        text(f"message_log.status = '{MessageStatus.SENDING}'"),
+        SENDING,
         _message.c.recipient_hash == recipient_hash,
         _message.c.id != but_not,
     )

@@ -108,6 +108,7 @@ def _alembic(database: Database) -> Iterator["Config"]:
     with database.transaction() as session:
         connection: Any = session.connection()
         if not database.is_sqlite:
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
         config.attributes["connection"] = connection
         yield config

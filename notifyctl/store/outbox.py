@@ -19,9 +19,9 @@ _message: Table = MessageLog.__table__  # type: ignore[attr-defined]
 _payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
 _client: Table = Client.__table__  # type: ignore[attr-defined]
 
-# Spelled out rather than bound: a partial index is used only if its condition can be read in the statement.
 _WAITING = text("message_log.status IN ({})".format(", ".join(f"'{status}'" for status in WAITING)))
-_SENDING = text(f"message_log.status = '{MessageStatus.SENDING}'")
+SENDING = text(f"message_log.status IN ('SENDING', 'IN_DOUBT') AND message_log.status = '{MessageStatus.SENDING}'")
+"""As the index over what is held has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +234,8 @@ def _record_statement(dialect: str, fenced: bool) -> Any:
 
 def give_back(session: Session, owner: str, now: datetime, ids: Sequence[str]) -> None:
     """Claimed but never handed to the provider: as if it had not been claimed."""
+    if not ids:
+        return
     dialect = session.get_bind().dialect.name
     values = {"owner": owner, "now": now} | bulk.encode(dialect, [{"id": found} for found in ids])
     session.execute(_give_back_statement(dialect), values)
@@ -270,23 +272,57 @@ def _erase_statement(dialect: str) -> Any:
     return delete(_payload).where(_payload.c.message_id.in_(select(rows.c.id)))
 
 
-def renew_leases(session: Session, owner: str, until: datetime) -> None:
-    statement = update(_message).where(_SENDING, _message.c.lease_owner == owner).values(lease_until=until)
-    session.execute(statement)
+def renew_leases(session: Session, owner: str, ids: Sequence[str], until: datetime) -> None:
+    """Of the messages that `owner` knows to be on their way. One that it has lost track of runs out."""
+    if ids:
+        dialect = session.get_bind().dialect.name
+        values = {"owner": owner, "until": until} | bulk.encode(dialect, [{"id": found} for found in ids])
+        session.execute(_renew_statement(dialect), values)
+
+
+@cache
+def _renew_statement(dialect: str) -> Any:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
+    # What is locked is being recorded at this moment: to wait for it in another order would be a deadlock.
+    free = (
+        select(_message.c.id)
+        .where(
+            _message.c.id.in_(select(rows.c.id)),
+            _message.c.status == MessageStatus.SENDING,
+            _message.c.lease_owner == bindparam("owner"),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    until = bindparam("until", type_=_message.c.lease_until.type)
+    return update(_message).where(_message.c.id.in_(free)).values(lease_until=until)
 
 
 def expire_leases(session: Session, now: datetime) -> Sequence[Row[Any]]:
     """Messages whose worker has gone become IN_DOUBT: their call may have gone out."""
+    gone = select(_message.c.id).where(SENDING, _message.c.lease_until < now).with_for_update(skip_locked=True)
     statement = (
         update(_message)
-        .where(_SENDING, _message.c.lease_until < now)
+        .where(_message.c.id.in_(gone))
         .values(
             status=MessageStatus.IN_DOUBT,
             error="the worker that sent it was lost before it recorded the answer",
+            next_attempt_at=None,
         )
         .returning(_message.c.id, _message.c.client_id, _message.c.attempts, _message.c.lease_owner)
     )
     return session.execute(statement).all()
+
+
+def forget(session: Session, ids: Sequence[str]) -> None:
+    """Addresses and contexts of messages whose client was erased while they were being accepted."""
+    if ids:
+        erase_payloads(session, ids)
+        session.execute(update(_message).where(_message.c.id.in_(ids)).values(recipient=None, subject=None))
+
+
+def erase_sealed(session: Session, ids: Sequence[str]) -> None:
+    """The contexts of sensitive messages among these."""
+    session.execute(delete(_payload).where(_payload.c.message_id.in_(ids), _payload.c.sealed.is_not(None)))
 
 
 def waiting(session: Session, channel: Channel) -> int:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, delete, func, select, text
+from sqlalchemy import Row, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
-from notifyctl.models.message import MessageLog, MessageStatus
+from notifyctl.models.message import MessageLog
 from notifyctl.models.operations import WorkerHeartbeat
+from notifyctl.store.outbox import SENDING
 
 _heartbeat: Table = WorkerHeartbeat.__table__  # type: ignore[attr-defined]
 _message: Table = MessageLog.__table__  # type: ignore[attr-defined]
-_SENDING = text(f"message_log.status = '{MessageStatus.SENDING}'")
 
 
 def beat(session: Session, *, worker: str, now: datetime, stopping: bool, **about: Any) -> None:
@@ -35,5 +35,5 @@ def present(session: Session) -> Sequence[Row[Any]]:
 
 def held_by(session: Session, worker: str) -> int:
     """How many messages it is sending."""
-    statement = select(func.count()).select_from(_message).where(_SENDING, _message.c.lease_owner == worker)
+    statement = select(func.count()).select_from(_message).where(SENDING, _message.c.lease_owner == worker)
     return int(session.execute(statement).scalar_one())

@@ -152,7 +152,9 @@ class Worker:
                 now=now,
                 stopping=self._stop.is_set(),
             )
-            outbox.renew_leases(session, self.name, now + LEASE)
+            outbox.renew_leases(
+                session, self.name, [found for loop in self._loops for found in loop.holding()], now + LEASE
+            )
             lost = outbox.expire_leases(session, now)
             entries = [
                 audit.entry(

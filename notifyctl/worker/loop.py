@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from time import monotonic
+from time import monotonic, sleep
 
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.errors import DatabaseError
@@ -46,6 +46,9 @@ class ChannelLoop(threading.Thread):
         """Status -> how many messages this loop has brought there."""
         return self._dispatcher.totals
 
+    def holding(self) -> list[str]:
+        return self._dispatcher.holding()
+
     def run(self) -> None:
         try:
             while self._step():
@@ -58,7 +61,7 @@ class ChannelLoop(threading.Thread):
         self.came_round_at = monotonic()
         if self._stopping.is_set() and self._dispatcher.is_idle:
             return False
-        looking = not self._stopping.is_set() and self._is_time_to_look()
+        looking = not self._stopping.is_set() and self._dispatcher.has_room and self._is_time_to_look()
         try:
             claimed = self._dispatcher.turn(claiming=looking, timeout=COLLECT_SECONDS)
         except DatabaseError as error:
@@ -85,5 +88,8 @@ class ChannelLoop(threading.Thread):
             raise error
         self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2 or 0.25)
         log.warning("database unavailable", extra={"error": str(error), "retry_in_seconds": self._backoff})
-        self._stopping.wait(self._backoff)
+        if self._stopping.is_set():
+            sleep(min(self._backoff, 1.0))  # what is not recorded yet keeps us, but not busy
+        else:
+            self._stopping.wait(self._backoff)
         self.wake.set()

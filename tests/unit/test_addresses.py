@@ -1,10 +1,10 @@
 import pytest
 from email_validator import validate_email
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifyctl.errors import InvalidInput
-from notifyctl.orchestrator.addresses import normal_address, normal_email, normal_phone, region_of
+from notifyctl.orchestrator.addresses import AddressError, normal_address, normal_email, normal_phone, region_of
 
 
 @pytest.mark.parametrize(
@@ -143,3 +143,95 @@ def test_the_channel_decides_what_an_address_is() -> None:
     assert normal_address("SMS", "0170 1234567", "DE") == "+491701234567"
     with pytest.raises(InvalidInput, match="phone number"):
         normal_address("SMS", "ann@acme.example")
+
+
+def number_of_digits(text: str) -> str:
+    return f"+{text.strip('+')}"
+
+
+WRITTEN_NUMBERS = (
+    st.text("+0123456789 ().-/\u00a0", max_size=30)
+    | st.text("+0123456789", min_size=6, max_size=17).map(number_of_digits)
+    | st.builds(
+        lambda country, zeros, rest: f"+{country}{zeros}{rest}",
+        st.sampled_from([1, 7, 36, 39, 44, 49, 52, 54, 55, 63, 81, 86, 91, 225, 375, 380, 800, 870]),
+        st.sampled_from(["", "0", "00", "000", "8", "88", "1", "11", "01", "06", "9"]),
+        st.text("0123456789", min_size=6, max_size=11),
+    )
+)
+
+
+@settings(max_examples=1_000)
+@given(WRITTEN_NUMBERS, st.sampled_from([None, "DE", "us", "PH", "XX", "001"]))
+def test_the_normal_form_of_a_number_is_its_own_normal_form(written: str, region: str | None) -> None:
+    try:
+        normal = normal_phone(written, region)
+    except InvalidInput:
+        return
+    assert normal_phone(normal) == normal
+    assert normal_phone(normal, region) == normal
+
+
+@pytest.mark.parametrize("written", ["+630040727970", "+490015112345678"])
+def test_a_number_whose_normal_form_would_be_yet_another_number_is_refused(written: str) -> None:
+    with pytest.raises(InvalidInput, match=r"is not valid \(its national prefix stands in it more than once\)"):
+        normal_phone(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        (
+            "+49170CALLME",
+            "phone number is not valid (only digits, spaces and + ( ) - . / are); write it as +491701234567, without"
+            " letters or an extension",
+        ),
+        (
+            "0170 1234567",
+            "phone number has no country code; write it as +491701234567, or set OTP_DEFAULT_REGION",
+        ),
+        ("+999123456789", "phone number is not valid (Could not interpret numbers after plus-sign); correct it"),
+        ("+4917", "phone number is too short or too long for its country; correct it"),
+    ],
+)
+def test_the_fault_of_a_phone_number_does_not_name_it_and_the_message_does(written: str, fault: str) -> None:
+    with pytest.raises(AddressError) as refusal:
+        normal_phone(written)
+    assert refusal.value.fault == fault
+    assert repr(written) in str(refusal.value)
+    assert str(refusal.value).replace(f"{written!r} ", "") == fault
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("ann", "email address is not valid (An email address must have an @-sign); correct it"),
+        ("s3cret s3cret@acme.example", "email address is not valid"),
+        ("s3cret@s3cret\u2019s.example", "email address is not valid"),
+        ("s3cret@xn--s3cret--.example", "email address is not valid"),
+        ("s3cret@[IPv6:s3cret]", "email address is not valid"),
+        ("s3cret" * 1_000 + "@acme.example", "email address is not valid"),
+        ("s3cret@" + "s3cret." * 60 + "example", "email address is not valid"),
+        ('"s3cret"s3cret@acme.example', "email address is not valid"),
+    ],
+)
+def test_the_fault_of_an_email_address_does_not_name_it(written: str, fault: str) -> None:
+    with pytest.raises(AddressError) as refusal:
+        normal_email(written)
+    assert refusal.value.fault.startswith(fault)
+    assert "s3cret" not in refusal.value.fault
+    assert len(refusal.value.fault) < 250
+    assert repr(written)[1:40] in str(refusal.value)
+
+
+@given(st.text(st.characters(min_codepoint=0x400, max_codepoint=0x52F), min_size=1, max_size=8), st.booleans())
+def test_no_character_of_an_address_is_in_its_fault(text: str, in_domain: bool) -> None:
+    with pytest.raises(AddressError) as refusal:
+        normal_email(f"a@{text}" if in_domain else f"{text}@acme.example")
+    assert not set(text) & set(refusal.value.fault)
+
+
+def test_the_region_of_what_is_no_number_has_a_fault_too() -> None:
+    with pytest.raises(AddressError) as refusal:
+        region_of("ann@acme.example")
+    assert "acme" not in refusal.value.fault

@@ -3,8 +3,9 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
+from tests.conftest import NOON
 
 COLUMNS = ("name", "on", "at")
 ROWS = [
@@ -190,3 +192,67 @@ def test_the_help_of_the_whole_tree_is_there_and_imports_nothing_heavy() -> None
         [sys.executable, "-c", HELP_OF_EVERYTHING], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ran.stderr, ran.stdout.strip(), ran.returncode) == ("", "", 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00", "9999-12-31T23:59:59.999999-00:01"],
+)
+def test_a_time_that_no_calendar_has_in_utc_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is not a time"):
+        options.parse_moment(text, NOON)
+
+
+def test_a_time_is_given_in_utc() -> None:
+    assert options.parse_moment("2026-03-01T12:00+02:00", NOON).isoformat() == "2026-03-01T10:00:00+00:00"
+    assert options.parse_moment("2026-03-01", NOON).isoformat() == "2026-03-01T00:00:00+00:00"
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    def hold(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return hold
+
+
+class TestValuesFromFiles:
+    @pytest.mark.parametrize(
+        ("content", "value"),
+        [(b"493027\n", "493027"), (b"493027\r\n", "493027"), (b"493027", "493027"), (b"a\nb\n\n", "a\nb\n"), (b"", "")],
+    )
+    def test_a_value_comes_without_the_line_break_at_its_end(self, content: bytes, value: str, tmp_path: Path) -> None:
+        (tmp_path / "code").write_bytes(content)
+        assert options.parse_assignments([f"code=@{tmp_path / 'code'}"]) == {"code": value}
+
+    def test_a_value_comes_from_stdin(self, stdin: Callable[[bytes], None]) -> None:
+        stdin("s3cret=ü\n".encode())
+        assert options.parse_assignments(["a=1", "code=@-"]) == {"a": "1", "code": "s3cret=ü"}
+
+    def test_a_doubled_at_sign_stands_for_itself(self) -> None:
+        assert options.parse_assignments(["name=@@acme", "x=a@b"]) == {"name": "@acme", "x": "a@b"}
+
+    @pytest.mark.parametrize(
+        ("pairs", "content", "words"),
+        [
+            (["a=@-", "b=@-"], b"x", "--set b: stdin is read for a already; give one of them another way"),
+            (["a=@-"], b"s3cret\xff", "--set a: - is not UTF-8"),
+            (["a=@-"], b"s3cret" * 20_000, "--set a: - is longer than 65536 bytes"),
+            (["a=@/nope"], b"", "--set a: /nope cannot be read: No such file or directory"),
+            (["a=@/"], b"", "--set a: / cannot be read: Is a directory"),
+            (["a=@"], b"", "--set a=@ names no file"),
+            (["a=@x\0"], b"", "--set a: 'x\\\\x00' cannot be read"),
+        ],
+        ids=["stdin twice", "no text", "endless", "no file", "a directory", "nothing", "NUL"],
+    )
+    def test_what_is_no_value_is_refused_in_one_line_that_does_not_repeat_it(
+        self, pairs: list[str], content: bytes, words: str, stdin: Callable[[bytes], None]
+    ) -> None:
+        stdin(content)
+        with pytest.raises(InvalidInput, match=f"^{words}") as refusal:
+            options.parse_assignments(pairs)
+        assert "s3cret" not in str(refusal.value)
+
+    def test_a_file_without_end_is_not_read_to_its_end(self) -> None:
+        with pytest.raises(InvalidInput, match="--set a: /dev/zero is longer than 65536 bytes"):
+            options.parse_assignments(["a=@/dev/zero"])

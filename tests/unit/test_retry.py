@@ -6,6 +6,7 @@ from notifyctl.delivery.claims import LEASE
 from notifyctl.delivery.retry import next_attempt
 from notifyctl.models.template import Channel
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT, TWILIO_TIMEOUT
+from notifyctl.worker.daemon import UPKEEP_SECONDS
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -33,4 +34,4 @@ def test_retry_after_is_honoured_within_bounds(asked: int, waited: int) -> None:
 
 
 def test_a_lease_outlives_every_provider_call_with_room_to_spare() -> None:
-    assert max(POSTMARK_TIMEOUT, TWILIO_TIMEOUT) * 2 < LEASE
+    assert max(POSTMARK_TIMEOUT, TWILIO_TIMEOUT) + timedelta(seconds=UPKEEP_SECONDS) < LEASE

@@ -1,10 +1,13 @@
 import base64
+import os
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from notifyctl.orchestrator.sealing import KeyRing, SealError
+from notifyctl.orchestrator.sealing import NONCE_BYTES, KeyRing, Sealed, SealError, _Key
 
 OLD = SecretStr("old-0f8e7d6c5b4a39281706f5e4d3c2b1a0")
 NEW = SecretStr("new-1a2b3c4d5e6f708192a3b4c5d6e7f809")
@@ -51,6 +54,39 @@ def test_a_sealed_context_with_one_changed_byte_does_not_open(position: int) -> 
     blob[position] ^= 1
     with pytest.raises(SealError, match="was altered"):
         keys.open(replace(sealed, text=base64.b64encode(blob).decode()), message_id="m-1")
+
+
+@pytest.mark.parametrize("text", ["", "abc", "AAAA", "A" * 12, "A" * 16, "äöü=", "\ud800", "AAAA\nAAAA", "A" * 40])
+def test_what_was_never_sealed_does_not_open(text: str) -> None:
+    keys = KeyRing([NEW])
+    with pytest.raises(SealError, match="m-1 was altered"):
+        keys.open(Sealed(keys.ids[0], text), message_id="m-1")
+
+
+@given(st.text() | st.binary(max_size=60).map(lambda data: base64.b64encode(data).decode()))
+def test_any_text_opens_or_is_refused_as_altered(text: str) -> None:
+    keys = KeyRing([NEW])
+    with pytest.raises(SealError):
+        keys.open(Sealed(keys.ids[0], text), message_id="m-1")
+
+
+def test_blanks_and_other_strange_characters_in_the_text_are_no_base64() -> None:
+    keys = KeyRing([NEW])
+    sealed = keys.seal(CONTEXT, message_id="m-1")
+    with pytest.raises(SealError, match="m-1 was altered"):
+        keys.open(replace(sealed, text=f"{sealed.text[:8]} {sealed.text[8:]}"), message_id="m-1")
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [b"", b"\xff", b"{", b"[1]", b"null", b'"a"', b"5", b"1" * 5_000, b"[" * 100_000],
+    ids=["nothing", "no text", "half", "list", "null", "string", "number", "huge number", "deep"],
+)
+def test_a_sealed_text_that_is_no_json_object_does_not_open(plain: bytes) -> None:
+    key, nonce = _Key(NEW.get_secret_value().encode()), os.urandom(NONCE_BYTES)
+    text = base64.b64encode(nonce + key.cipher.encrypt(nonce, plain, b"m-1")).decode()
+    with pytest.raises(SealError, match="message m-1 is not a JSON object"):
+        KeyRing([NEW]).open(Sealed(key.id, text), message_id="m-1")
 
 
 def test_an_address_written_under_an_earlier_key_is_still_found() -> None:

@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,6 +48,58 @@ def test_every_fault_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = faults()
     assert {fault.split()[0] for fault in found} == {"DATABASE_URL", "HTTP_PORT", "OTP_SEND_RATE_LIMIT"}
     assert "hunter2" not in " ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://bob:hunter2@host:notaport/db", "has a port that is no number from 1 to 65535"),
+        ("postgresql://bob:hunter2@host:0/db", "has a port that is no number from 1 to 65535"),
+        ("postgresql+psycopg://bob:hunter2@host:99999/db", "has a port that is no number from 1 to 65535"),
+        ("postgres://h:port/d", "has a port that is no number from 1 to 65535"),
+        ("postgresql://bob:hunter2@[::1/db", "has a port that is no number from 1 to 65535"),
+    ],
+)
+def test_a_database_url_that_cannot_be_read_is_one_fault_without_its_password(
+    url: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv("DATABASE_URL", url)
+    (fault,) = faults()
+    assert fault == f"DATABASE_URL {words}; write postgresql://user:password@host:5432/name"
+    assert "hunter2" not in fault
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://host/db", "postgresql://bob:hun%40ter@[::1]:5432/db?connect_timeout=2", "postgresql:///db",
+        "postgresql:///db?host=/var/run", "postgresql://a,b/db",
+    ],
+)  # fmt: skip
+def test_the_usual_spellings_of_a_database_url_are_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert load_settings().database_url == url
+
+
+def test_reading_settings_does_not_import_the_database_library() -> None:
+    code = "import sys, notifyctl.settings; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "NOTIFICATION_SECRET_KEY", "EMAIL_SENDER", "QUIET_HOURS"])
+def test_a_setting_that_is_not_utf_8_is_one_fault(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv(name, "sqlite:///x\udcff")
+    assert faults() == [f"{name} is not UTF-8; write it in UTF-8"]
+
+
+@pytest.mark.parametrize("text", ["3/" + "9" * 20 + "d", "9" * 5_000 + "/30m"])
+def test_a_rate_that_no_clock_can_count_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv("OTP_SEND_RATE_LIMIT", text)
+    assert faults() == ["OTP_SEND_RATE_LIMIT must be COUNT/WINDOW, for example 3/30m"]
 
 
 def test_the_environment_wins_over_the_file_and_the_file_over_the_default(

@@ -1,0 +1,88 @@
+"""Who and what the demo sends."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from notifyctl.orchestrator.requests import SendRequest
+
+CLIENTS = """\
+id,name,email,phone,plan,provisioning_status,subscription_status,sms_enabled,timezone
+acme,Acme GmbH,ops@acme.example,+4915112345678,PRO,COMPLETED,active,yes,Europe/Berlin
+beacon,Beacon Ltd,hello@beacon.example,+447700900123,SOLO,COMPLETED,active,yes,Europe/London
+cedar,Cedar Inc,team@cedar.example,+12025550143,PRO,PENDING,trialing,yes,America/New_York
+dune,Dune SARL,bonjour@dune.example,,PRO,IN_PROGRESS,none,no,Europe/Paris
+elm,Elm Oy,terve@elm.example,+358401234567,PRO,FAILED,canceled,yes,Europe/Helsinki
+fjord,Fjord AS,busy-1@fjord.example,+4740123456,SOLO,COMPLETED,past_due,no,Europe/Oslo
+grove,Grove BV,inactive@grove.example,+31612345678,PRO,COMPLETED,active,no,Europe/Amsterdam
+harbor,Harbor Co,,,SOLO,COMPLETED,active,no,UTC
+"""
+"""Both plans and all provisioning states. fjord's mailbox fails once, and grove's is inactive, in the sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    what: str
+    request: "SendRequest"
+
+
+def ask(what: str, template: str, client: str | None, context: dict[str, Any], **more: Any) -> Case:
+    from notifyctl.orchestrator.requests import SendRequest
+
+    return Case(what, SendRequest(template_key=template, client_id=client, context=context, source="demo", **more))
+
+
+def welcome(what: str, client: str) -> Case:
+    context = {"client_name": client.capitalize(), "login_url": f"https://cloud.example/{client}"}
+    return ask(what, "WELCOME_EMAIL", client, context)
+
+
+def reminder(what: str, template: str, client: str, reference: str = "TL-20") -> Case:
+    context = {"item_name": "Trade licence", "item_reference": reference, "expires_on": "2027-01-15", "days_left": 30}
+    if template == "COMPLIANCE_EXPIRY_REMINDER":
+        context |= {"client_name": client.capitalize(), "renew_url": "https://cloud.example/renew/TL-20"}
+    return ask(what, template, client, context)
+
+
+def code(what: str, number: str) -> Case:
+    return ask(what, "OTP_CODE_SMS", None, {"code": "493027", "valid_minutes": 10}, recipient=number)
+
+
+def accepted() -> Iterator[Case]:
+    reset = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/x", "valid_minutes": 60}
+    yield welcome("a new client is ready", "acme")
+    yield ask("a password link", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
+    yield ask("the caller tries it twice", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
+    yield code("a one-time code", "+4915112345678")
+    yield reminder("a reminder, plan PRO", "COMPLIANCE_EXPIRY_REMINDER_SMS", "acme")
+    yield reminder("to a busy mailbox", "COMPLIANCE_EXPIRY_REMINDER", "fjord")
+    yield reminder("to a dead mailbox", "COMPLIANCE_EXPIRY_REMINDER", "grove")
+
+
+def refused() -> Iterator[Case]:
+    """In the order of the gates, but for SUPPRESSED: nobody is, before the first delivery."""
+    alert = {"summary": "Email is failing"}
+    yield ask("a template switched off", "OPS_ALERT_SMS", None, alert, recipient="+12025550143")
+    yield ask("a billing mail, not from Stripe", "PAYMENT_FAILED", "acme", {})
+    yield welcome("a client nobody knows", "zenith")
+    yield ask("a variable is missing", "PASSWORD_RESET", "beacon", {"client_name": "Beacon"})
+    yield welcome("a client without an address", "harbor")
+    yield code("letters for a number", "0800-CALL-ME")
+    yield code("a country not served", "+33612345678")
+    yield reminder("no consent to SMS", "COMPLIANCE_EXPIRY_REMINDER_SMS", "grove")
+    yield welcome("not provisioned yet", "cedar")
+    yield reminder("subscription ended", "COMPLIANCE_EXPIRY_REMINDER", "elm")
+    yield reminder("a reminder, plan SOLO", "COMPLIANCE_EXPIRY_REMINDER_SMS", "beacon")
+    yield welcome("a second welcome", "acme")
+
+
+def backlog() -> Iterator[Case]:
+    """More reminders than a minute takes, and behind them a password link."""
+    for number in range(40):
+        yield reminder("a reminder", "COMPLIANCE_EXPIRY_REMINDER", "beacon", f"TL-{number:03}")
+
+
+def urgent() -> Case:
+    reset = {"client_name": "Beacon", "reset_url": "https://cloud.example/reset/y", "valid_minutes": 60}
+    return ask("then a password link", "PASSWORD_RESET", "beacon", reset)
