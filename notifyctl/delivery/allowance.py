@@ -14,6 +14,8 @@ BULK_TAKING_FROM = 6_000
 """Messages a minute. From this limit on tokens are taken ahead, in a transaction of their own: below it every token
 counts, and the budget stays locked from the taking to the claim; above it, that lock would make workers take turns."""
 AHEAD = 4
+KEPT_SECONDS = 0.2
+"""How long tokens are kept for a later turn: what is claimed with them must still be sent within their life."""
 
 
 class Allowance:
@@ -85,7 +87,7 @@ class Allowance:
         return monotonic() - self._taken_at < TOKEN_LIFE.total_seconds()
 
     def _forfeit(self) -> None:
-        if not self.is_fresh():
+        if monotonic() - self._taken_at > KEPT_SECONDS:
             self._held = dict.fromkeys(Lane, 0)
 
     def slots(self, free: int, waiting: Mapping[Lane, int]) -> dict[Lane, int]:

@@ -104,7 +104,7 @@ class Claims:
         taken = Taken()
         if look.passage is Passage.PROBE and not self.breaker.start_probe(session, now):
             return taken
-        if not self.allowance.takes_ahead:
+        if not self.allowance.takes_ahead or self.allowance.is_short_of(look.slots):
             self.allowance.take(session, look.slots, now)
         for queue in QUEUES:
             if queue in look.due:

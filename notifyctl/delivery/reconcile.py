@@ -6,13 +6,14 @@ Only where the provider cannot tell does the template's on_doubt decide.
 import json
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
+from notifyctl.delivery.outcomes import kept_words
 from notifyctl.delivery.retry import next_attempt
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.audit import AuditAction
@@ -21,7 +22,7 @@ from notifyctl.models.template import Channel, OnDoubt, Template
 from notifyctl.orchestrator.render import Renderer
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
 from notifyctl.orchestrator.suppressions import suppress
-from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Unavailable
+from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Rejected, Unavailable
 from notifyctl.store import audit, doubts, outbox, templates
 from notifyctl.store.database import Database
 
@@ -106,6 +107,7 @@ class Reconciler:
             now = self._clock()
             if isinstance(finding, Found) and self._was_taken(session, message, finding.provider_message_id):
                 finding = Unavailable("", "another message took what was found")
+            finding = _without_secrets(finding, message, template)
             settlement = settle(message, template.on_doubt, finding, self._lookups[message.channel].search_delay, now)
             if settlement.row is None or settlement.action is None:
                 doubts.postpone(session, message.id, again_at=settlement.again_at or now + ASK_AGAIN)
@@ -139,6 +141,16 @@ class Reconciler:
             message_id=message.id,
             details=details,
         )
+
+
+def _without_secrets(finding: Finding, message: Any, template: Template) -> Finding:
+    match finding:
+        case CannotTell(detail=detail):
+            return CannotTell(kept_words(detail, message.recipient, sensitive=template.sensitive))
+        case Found(bounce=Rejected() as bounce):
+            detail = kept_words(bounce.detail, message.recipient, sensitive=template.sensitive)
+            return replace(finding, bounce=replace(bounce, detail=detail))
+    return finding
 
 
 def settle(message: Any, on_doubt: OnDoubt, finding: Finding, search_delay: timedelta, now: datetime) -> Settlement:

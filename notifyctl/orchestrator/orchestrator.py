@@ -9,16 +9,16 @@ from typing import Any
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
-from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
+from notifyctl.errors import IdempotencyConflict, NotFound
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.columns import new_message_id
-from notifyctl.models.message import MessageStatus
+from notifyctl.models.message import BlockReason, MessageStatus
 from notifyctl.models.template import Channel, Template
 from notifyctl.orchestrator import gates
-from notifyctl.orchestrator.addresses import normal_email, normal_phone, region_of
-from notifyctl.orchestrator.context import context_faults
-from notifyctl.orchestrator.gates import ClientFacts, Facts, Verdict
+from notifyctl.orchestrator.addresses import AddressError, normal_email, normal_phone, region_of
+from notifyctl.orchestrator.context import canonical_json, context_faults, rate_subject
+from notifyctl.orchestrator.gates import ClientFacts, Facts, Outcome, Verdict
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.orchestrator.sealing import KeyRing
@@ -41,6 +41,9 @@ class _Draft:
     """The recipient as the caller or the client's row spells it."""
     recipient: str | None = None
     recipient_fault: str | None = None
+    """Names the address, for the caller."""
+    stored_fault: str | None = None
+    """Does not."""
     hashes: Sequence[str] = ()
     rate_subject: str = ""
     fingerprints: Sequence[str] = ()
@@ -48,10 +51,11 @@ class _Draft:
     verdicts: tuple[Verdict, ...] = ()
     decision: Decision | None = None
 
-    def without_recipient(self, text: str) -> str:
+    def stored(self, verdict: Verdict) -> Verdict:
         """For the log: an address stands in the message's `recipient` and nowhere else, so that it can be erased."""
-        spelled = repr(self.written or "")[1:-1]
-        return text.replace(spelled, "<recipient>") if spelled else text
+        if verdict.gate is BlockReason.RECIPIENT_INVALID and self.stored_fault is not None:
+            return replace(verdict, detail=self.stored_fault)
+        return verdict
 
     @property
     def is_rate_limited(self) -> bool:
@@ -119,16 +123,13 @@ class NotificationOrchestrator:
                 )
         drafts = [_Draft(request, known[request.template_key]) for request in requests]
         for draft in drafts:
-            draft.rate_subject = _rate_subject(draft.template, draft.request.context)
+            draft.rate_subject = rate_subject(draft.template, draft.request.context)
             if draft.request.idempotency_key is not None:
                 draft.fingerprints = self._fingerprints(draft.request)
         return drafts
 
     def _fingerprints(self, request: SendRequest) -> list[str]:
-        try:
-            context = json.dumps(request.context, sort_keys=True, separators=(",", ":"))
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"{request.template_key}: the context is not JSON: {error}") from error
+        context = canonical_json(request.context)
         return self._keys.fingerprints(request.template_key, request.client_id or "", request.recipient or "", context)
 
     def _lock_and_read_clients(self, session: Session, drafts: Sequence[_Draft]) -> dict[str, ClientFacts]:
@@ -148,8 +149,8 @@ class NotificationOrchestrator:
             draft.written = raw[:MAX_WRITTEN]
             try:
                 draft.recipient = self._normal(draft.template.channel, draft.written)
-            except InvalidInput as error:
-                draft.recipient_fault = str(error)
+            except AddressError as error:
+                draft.recipient_fault, draft.stored_fault = str(error), error.fault
             else:
                 draft.hashes = self._keys.recipient_hashes(draft.template.channel.value, draft.recipient)
 
@@ -289,7 +290,7 @@ class NotificationOrchestrator:
             "rate_subject": draft.rate_subject,
             "status": MessageStatus.BLOCKED if refused else MessageStatus.QUEUED,
             "reason": refused.reason if refused else None,
-            "error": draft.without_recipient(refused.detail) if refused else None,
+            "error": _stored_detail(draft, refused) if refused else None,
             "attempts": 0,
             "lane": template.lane,
             "next_attempt_at": None if refused else now,
@@ -339,13 +340,13 @@ def _is_rated_recipient(draft: _Draft) -> bool:
     return draft.is_rate_limited and draft.request.client_id is None and bool(draft.hashes)
 
 
-def _rate_subject(template: Template, context: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name}={context.get(name)}" for name in template.rate_limit_by)
-
-
 def _stripe_references(drafts: Iterable[_Draft]) -> set[str]:
     requests = (draft.request for draft in drafts if draft.template.billing)
     return {request.source_ref for request in requests if request.source == STRIPE and request.source_ref}
+
+
+def _stored_detail(draft: _Draft, refused: Blocked) -> str:
+    return draft.stored(Verdict(refused.reason, Outcome.REFUSED, refused.detail)).detail
 
 
 def _storable(text: str | None) -> str | None:
@@ -379,8 +380,7 @@ def _audit_row(draft: _Draft, now: datetime) -> dict[str, Any]:
         case Queued(verdicts=verdicts):
             details |= gates.pack(verdicts)
         case Blocked(reason=reason, verdicts=verdicts):
-            told = (replace(verdict, detail=draft.without_recipient(verdict.detail)) for verdict in verdicts)
-            details |= {"reason": reason} | gates.pack(told)
+            details |= {"reason": reason} | gates.pack(draft.stored(verdict) for verdict in verdicts)
         case _:
             details |= {"idempotency_key": draft.request.idempotency_key}
     return audit.entry(

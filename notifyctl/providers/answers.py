@@ -14,7 +14,7 @@ from notifyctl.providers.code_meaning import CodeMeaning
 from notifyctl.providers.curl import HttpAnswer, Outcome, TransferFailure
 
 MAX_DETAIL = 500
-MAX_SEARCHED = 2_000
+MAX_SEARCHED = 1_000
 """Characters of a provider's words that are looked at."""
 MAX_ID = 100
 MAX_CODE = 999_999_999
@@ -180,5 +180,7 @@ def without_recipients(text: str) -> str:
 
 def _one_line(text: str) -> str:
     """Without blanks at its ends, and with nothing in it that a database cannot keep or a terminal would obey."""
+    if text.isascii() and text.isprintable() and " " not in text:
+        return text  # an id, as there is one with every message
     kept: str = _storable(text)
     return " ".join("".join(char if char.isprintable() else " " for char in kept).split())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from notifyctl.providers.answers import NotAccepted, no_finding, without_recipients
+from notifyctl.providers.answers import NotAccepted, no_finding, provider_id, without_recipients
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Rejected, Unavailable
 from notifyctl.providers.postmark_client import CurlPostmarkClient, postmark_error
 from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES, POSTMARK_CODES
@@ -54,8 +54,8 @@ class PostmarkLookup:
             extra = {"message_id": doubt.message_id, "provider": "postmark"}
             _log.debug("sent %d times, the earliest counts", len(found), extra=extra)
         earliest = min(found, key=lambda row: datetime.fromisoformat(row["ReceivedAt"]))
-        postmark_id = earliest["MessageID"]
-        if not isinstance(postmark_id, str) or not postmark_id:
+        postmark_id = provider_id(earliest["MessageID"])
+        if postmark_id is None:
             return Unavailable("UNREADABLE_ANSWER", "A message without a MessageID")
         return self._fate(postmark_id, earliest["Status"], doubt.message_id)
 
@@ -94,7 +94,7 @@ class PostmarkLookup:
     def _bounce(self, details: dict[str, str]) -> Rejected | None:
         """The event says why in a mail server's words; only the bounce itself has Postmark's type."""
         try:
-            kind = str(self._client.bounces.get(details["BounceID"]).Type)  # type: ignore[attr-defined]
+            kind = provider_id(self._client.bounces.get(details["BounceID"]).Type) or "Unknown"  # type: ignore[attr-defined]
         except (NotAccepted, KeyError, ValueError, TypeError, AttributeError):
             kind = "Unknown"
         meaning = POSTMARK_BOUNCE_TYPES.get(kind, POSTMARK_BOUNCE_TYPES["Unknown"])

@@ -10,7 +10,7 @@ from typing import Any
 from twilio.rest import Client
 
 from notifyctl.models.message import FailureReason
-from notifyctl.providers.answers import NotAccepted, no_finding, own_error, undelivered
+from notifyctl.providers.answers import NotAccepted, no_finding, own_error, provider_id, undelivered
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Rejected, Unavailable
 from notifyctl.providers.smart_encoding import may_be_the_same
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
@@ -86,8 +86,8 @@ def _is_past(row: Any, since: datetime) -> bool:
 
 
 def _is_candidate(row: Any, recipient: str, since: datetime) -> bool:
-    if not isinstance(row.sid, str):
-        raise TypeError("a message without a SID")
+    if row.sid is None or provider_id(row.sid) != row.sid or not isinstance(row.status, str):
+        raise TypeError("a message without a SID or a status")
     # Other channels than SMS have a prefix, as rcs: has.
     is_ours = row.direction == "outbound-api" and str(row.to).endswith(recipient)
     return is_ours and row.date_created >= since
@@ -115,7 +115,7 @@ def _found(row: Any) -> Found:
 
 
 def _bounce(row: Any) -> Rejected:
-    meaning = TWILIO_CODES.get(row.error_code)
+    meaning = TWILIO_CODES.get(row.error_code) if isinstance(row.error_code, int) else None
     error = own_error(row.error_code, row.error_message or (meaning.remark if meaning else row.status))
     if error is None:
         return Rejected(FailureReason.UNKNOWN, str(row.status), f"{row.sid} was {row.status}")

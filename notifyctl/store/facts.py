@@ -6,13 +6,14 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, func, select, text
+from sqlalchemy import Row, Table, bindparam, func, select, text
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.message import NOT_COUNTED_BY_RATE, MessageLog
 from notifyctl.models.stripe_event import StripeEvent
 from notifyctl.models.suppression import Suppression
+from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 
 _client: Table = Client.__table__  # type: ignore[attr-defined]
@@ -35,11 +36,21 @@ def clients(session: Session, ids: Collection[str], *, lock: bool) -> dict[str, 
     """`lock` makes others who send to one of these clients wait for our commit, so that windows are counted right."""
     if not ids:
         return {}
-    statement = select(*_CLIENT_FACTS).where(_client.c.id.in_(sorted(ids)), _client.c.erased_at.is_(None))
+    dialect = session.get_bind().dialect.name
+    asked = {"id": next(iter(ids))} if len(ids) == 1 else bulk.encode(dialect, [{"id": found} for found in ids])
+    return {row.id: row for row in session.execute(_clients_statement(dialect, lock, len(ids) == 1), asked)}
+
+
+@cache
+def _clients_statement(dialect: str, lock: bool, single: bool) -> Any:
+    asked = bulk.unpack(dialect, bulk.column_types(_client, "id"))
+    # PostgreSQL takes any JSON for a hundred rows, and reads all of a small table for them.
+    chosen = _client.c.id == bindparam("id") if single else _client.c.id.in_(select(asked.c.id))
+    statement = select(*_CLIENT_FACTS).where(chosen, _client.c.erased_at.is_(None))
     if lock:
         # In one order for everyone: two callers that lock the same clients never wait for each other in a circle.
         statement = statement.order_by(_client.c.id).with_for_update(key_share=True)
-    return {row.id: row for row in session.execute(statement)}
+    return statement
 
 
 LOCK_BUCKETS = 1_024
@@ -63,9 +74,24 @@ def suppressed(session: Session, hashes: Collection[str]) -> dict[tuple[str, str
     """(channel, recipient hash) -> reason."""
     if not hashes:
         return {}
+    dialect = session.get_bind().dialect.name
+    if len(hashes) == 1:
+        asked = {"hash": next(iter(hashes))}
+    else:
+        asked = bulk.encode(dialect, [{"recipient_hash": found} for found in hashes])
+    found = session.execute(_suppressed_statement(dialect, len(hashes) == 1), asked)
+    return {(row.channel.value, row.recipient_hash): row.reason.value for row in found}
+
+
+@cache
+def _suppressed_statement(dialect: str, single: bool) -> Any:
+    asked = bulk.unpack(dialect, bulk.column_types(_suppression, "recipient_hash"))
     columns = (_suppression.c.channel, _suppression.c.recipient_hash, _suppression.c.reason)
-    statement = select(*columns).where(_suppression.c.recipient_hash.in_(sorted(hashes)))
-    return {(row.channel.value, row.recipient_hash): row.reason.value for row in session.execute(statement)}
+    # Both channels are named, so that the primary key, which begins with it, serves.
+    here = _suppression.c.channel.in_(list(Channel))
+    if single:
+        return select(*columns).where(here, _suppression.c.recipient_hash == bindparam("hash"))
+    return select(*columns).join(asked, asked.c.recipient_hash == _suppression.c.recipient_hash).where(here)
 
 
 def verified_stripe_events(session: Session, ids: Collection[str]) -> set[str]:

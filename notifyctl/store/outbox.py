@@ -72,12 +72,28 @@ def _is_due(queue: Queue, paused: Sequence[Scope]) -> list[Any]:
     return conditions + [not_(scope.holds(_message)) for scope in paused]
 
 
+CLAIMED = (
+    "id",
+    "client_id",
+    "channel",
+    "lane",
+    "template_key",
+    "template_version",
+    "recipient",
+    "expires_at",
+    "attempts",
+    "lease_generation",
+    "metadata",
+)
+"""What is needed of a row to decide about it and to send it."""
+
+
 def lock_due(
     session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
 ) -> Sequence[Row[Any]]:
     """Up to `most` messages of a queue, locked until the transaction ends. What another worker locked is passed over.
 
-    Each row has the message's columns, its payload and its client's facts (`known_client_id` is None when it has no
+    Each row has CLAIMED, its payload and its client's facts (`known_client_id` is None when it has no
     client, or it is gone).
     """
     values = {"channel": channel, "now": now, "most": most}
@@ -87,7 +103,7 @@ def lock_due(
 @cache
 def _lock_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
     picked = (
-        select(_message)
+        select(*(_message.c[name] for name in CLAIMED))
         .where(*_is_due(queue, paused))
         .order_by(_message.c.next_attempt_at)
         .limit(bindparam("most"))

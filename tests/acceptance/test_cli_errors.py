@@ -90,7 +90,7 @@ def test_what_is_not_there_is_exit_4(run: Run, database_file: Path) -> None:
 
 def a_directory(path: Path) -> str:
     path.mkdir()
-    return "cannot be opened: Is a directory"
+    return "is a directory; check DATABASE_URL"
 
 
 def a_corrupt_file(path: Path) -> str:
