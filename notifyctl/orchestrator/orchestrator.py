@@ -1,8 +1,6 @@
 """The single pipe. Every email and SMS of the company starts here."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,15 +8,15 @@ from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.errors import IdempotencyConflict, NotFound
-from notifyctl.models.audit import AuditAction
 from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.columns import new_message_id
-from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel, Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.addresses import AddressError, normal_email, normal_phone, region_of
 from notifyctl.orchestrator.context import canonical_json, context_faults, rate_subject
-from notifyctl.orchestrator.gates import ClientFacts, Facts, Outcome, Verdict
+from notifyctl.orchestrator.drafts import Draft, audit_row, message_row, payload_row
+from notifyctl.orchestrator.gates import ClientFacts, Facts
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.orchestrator.sealing import KeyRing
@@ -29,42 +27,6 @@ CHUNK = 1_000
 MAX_WRITTEN = 254
 STRIPE = "stripe"
 """The source of a billing message."""
-
-
-@dataclass(slots=True)
-class _Draft:
-    """A request on its way through the pipe."""
-
-    request: SendRequest
-    template: Template
-    written: str | None = None
-    """The recipient as the caller or the client's row spells it."""
-    recipient: str | None = None
-    recipient_fault: str | None = None
-    """Names the address, for the caller."""
-    stored_fault: str | None = None
-    """Does not."""
-    hashes: Sequence[str] = ()
-    rate_subject: str = ""
-    fingerprints: Sequence[str] = ()
-    message_id: str = ""
-    verdicts: tuple[Verdict, ...] = ()
-    decision: Decision | None = None
-
-    def stored(self, verdict: Verdict) -> Verdict:
-        """For the log: an address stands in the message's `recipient` and nowhere else, so that it can be erased."""
-        if verdict.gate is BlockReason.RECIPIENT_INVALID and self.stored_fault is not None:
-            return replace(verdict, detail=self.stored_fault)
-        return verdict
-
-    @property
-    def is_rate_limited(self) -> bool:
-        return self.template.rate_limit_window_seconds is not None
-
-    @property
-    def rate_owner(self) -> tuple[str, str, str]:
-        owner = self.request.client_id or (self.hashes[0] if self.hashes else "")
-        return self.template.template_key, owner, self.rate_subject
 
 
 class NotificationOrchestrator:
@@ -105,7 +67,7 @@ class NotificationOrchestrator:
         self._write(session, drafts, now)
         return [draft.decision for draft in drafts if draft.decision is not None]
 
-    def _decided(self, session: Session, requests: Sequence[SendRequest], now: datetime) -> list[_Draft]:
+    def _decided(self, session: Session, requests: Sequence[SendRequest], now: datetime) -> list[Draft]:
         drafts = self._draft(session, requests)
         clients = self._lock_and_read_clients(session, drafts)
         self._address(drafts, clients)
@@ -114,14 +76,14 @@ class NotificationOrchestrator:
         self._decide(session, drafts, clients, now)
         return drafts
 
-    def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[_Draft]:
+    def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[Draft]:
         known = templates.by_key(session, {request.template_key for request in requests})
         for request in requests:
             if request.template_key not in known:
                 raise NotFound(
                     f"There is no template {request.template_key!r}; `notifyctl templates list` shows those there are"
                 )
-        drafts = [_Draft(request, known[request.template_key]) for request in requests]
+        drafts = [Draft(request, known[request.template_key]) for request in requests]
         for draft in drafts:
             draft.rate_subject = rate_subject(draft.template, draft.request.context)
             if draft.request.idempotency_key is not None:
@@ -132,13 +94,13 @@ class NotificationOrchestrator:
         context = canonical_json(request.context)
         return self._keys.fingerprints(request.template_key, request.client_id or "", request.recipient or "", context)
 
-    def _lock_and_read_clients(self, session: Session, drafts: Sequence[_Draft]) -> dict[str, ClientFacts]:
+    def _lock_and_read_clients(self, session: Session, drafts: Sequence[Draft]) -> dict[str, ClientFacts]:
         rated = {draft.request.client_id for draft in drafts if draft.is_rate_limited} - {None}
         others = {draft.request.client_id for draft in drafts} - rated - {None}
         found = facts.clients(session, _texts(rated), lock=True) | facts.clients(session, _texts(others), lock=False)
         return {client_id: client_facts(client_id, row) for client_id, row in found.items()}
 
-    def _address(self, drafts: Sequence[_Draft], clients: Mapping[str, ClientFacts]) -> None:
+    def _address(self, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts]) -> None:
         for draft in drafts:
             raw = draft.request.recipient
             if draft.request.client_id is not None:
@@ -160,14 +122,14 @@ class NotificationOrchestrator:
         return normal_phone(raw, self._settings.otp_default_region)
 
     def _decide(
-        self, session: Session, drafts: Sequence[_Draft], clients: Mapping[str, ClientFacts], now: datetime
+        self, session: Session, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts], now: datetime
     ) -> None:
         self._recognise(session, drafts)
         open_drafts = [draft for draft in drafts if draft.decision is None]
         suppressed = facts.suppressed(session, {found for draft in open_drafts for found in draft.hashes})
         verified = facts.verified_stripe_events(session, _stripe_references(open_drafts))
         sends = self._sends_in_windows(session, open_drafts, now)
-        first_of_key: dict[str, _Draft] = {}
+        first_of_key: dict[str, Draft] = {}
         for draft in open_drafts:
             key = draft.request.idempotency_key
             if key is not None and (first := first_of_key.get(key)) is not None:
@@ -179,7 +141,7 @@ class NotificationOrchestrator:
                 if key is not None:
                     first_of_key[key] = draft
 
-    def _recognise(self, session: Session, drafts: Iterable[_Draft]) -> None:
+    def _recognise(self, session: Session, drafts: Iterable[Draft]) -> None:
         keyed = {draft.request.idempotency_key: draft for draft in drafts if draft.request.idempotency_key}
         earlier = messages.by_idempotency_keys(session, _texts(keyed))
         for draft in drafts:
@@ -189,7 +151,7 @@ class NotificationOrchestrator:
 
     def _ask(
         self,
-        draft: _Draft,
+        draft: Draft,
         clients: Mapping[str, ClientFacts],
         suppressed: Mapping[tuple[str, str], str],
         verified: set[str],
@@ -222,7 +184,7 @@ class NotificationOrchestrator:
             draft.decision = Blocked(draft.message_id, refusal.gate, refusal.detail, draft.verdicts)
 
     def _sends_in_windows(
-        self, session: Session, drafts: Sequence[_Draft], now: datetime
+        self, session: Session, drafts: Sequence[Draft], now: datetime
     ) -> dict[tuple[str, str, str], int]:
         owners: dict[tuple[str, str, str], int] = {}
         windows: list[facts.Window] = []
@@ -247,16 +209,16 @@ class NotificationOrchestrator:
             owners[owner] += count
         return owners
 
-    def _write(self, session: Session, drafts: Sequence[_Draft], now: datetime) -> None:
+    def _write(self, session: Session, drafts: Sequence[Draft], now: datetime) -> None:
         new = [draft for draft in drafts if isinstance(draft.decision, (Queued, Blocked))]
         if new:
             self._insert(session, drafts, new, now)
             queued = [draft for draft in new if isinstance(draft.decision, Queued)]
-            messages.insert_payloads(session, [self._payload_row(draft) for draft in queued])
-        audit.write_many(session, [_audit_row(draft, now) for draft in drafts])
+            messages.insert_payloads(session, [payload_row(draft, self._keys) for draft in queued])
+        audit.write_many(session, [audit_row(draft, now) for draft in drafts])
 
-    def _insert(self, session: Session, drafts: Sequence[_Draft], new: Sequence[_Draft], now: datetime) -> None:
-        written = messages.insert(session, [self._message_row(draft, now) for draft in new])
+    def _insert(self, session: Session, drafts: Sequence[Draft], new: Sequence[Draft], now: datetime) -> None:
+        written = messages.insert(session, [message_row(draft, now) for draft in new])
         losers = [draft for draft in new if draft.message_id not in written]
         if not losers:
             return
@@ -269,50 +231,6 @@ class NotificationOrchestrator:
                     raise IdempotencyConflict(f"Idempotency key {key!r} was given back just now; send it again")
                 row = winners[key]
                 draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
-
-    def _message_row(self, draft: _Draft, now: datetime) -> dict[str, Any]:
-        request, template = draft.request, draft.template
-        refused = draft.decision if isinstance(draft.decision, Blocked) else None
-        expires = template.expires_after_seconds
-        return {
-            "id": draft.message_id,
-            "idempotency_key": request.idempotency_key,
-            "fingerprint": draft.fingerprints[0] if draft.fingerprints else None,
-            "client_id": request.client_id,
-            "channel": template.channel,
-            "audience": template.audience,
-            "template_key": template.template_key,
-            "template_version": template.version,
-            "recipient": draft.recipient or _storable(draft.written),
-            "recipient_hash": draft.hashes[0] if draft.hashes else None,
-            "source": request.source,
-            "source_ref": request.source_ref,
-            "rate_subject": draft.rate_subject,
-            "status": MessageStatus.BLOCKED if refused else MessageStatus.QUEUED,
-            "reason": refused.reason if refused else None,
-            "error": _stored_detail(draft, refused) if refused else None,
-            "attempts": 0,
-            "lane": template.lane,
-            "next_attempt_at": None if refused else now,
-            "expires_at": now + timedelta(seconds=expires) if expires is not None else None,
-            "created_at": now,
-            "finished_at": now if refused else None,
-            "metadata": request.metadata,
-            "lease_generation": 0,
-        }
-
-    def _payload_row(self, draft: _Draft) -> dict[str, Any]:
-        context = dict(draft.request.context)
-        if not draft.template.sensitive:
-            text = json.dumps(context, separators=(",", ":"))
-            return {"message_id": draft.message_id, "context": text, "sealed": None, "key_id": None}
-        sealed = self._keys.seal(context, message_id=draft.message_id)
-        return {
-            "message_id": draft.message_id,
-            "context": None,
-            "sealed": sealed.text,
-            "key_id": sealed.key_id,
-        }
 
 
 def client_facts(client_id: str, row: Any) -> ClientFacts:
@@ -336,28 +254,20 @@ def _address_of(client: ClientFacts, channel: Channel) -> str | None:
     return client.email if channel is Channel.EMAIL else client.phone_e164
 
 
-def _is_rated_recipient(draft: _Draft) -> bool:
+def _is_rated_recipient(draft: Draft) -> bool:
     return draft.is_rate_limited and draft.request.client_id is None and bool(draft.hashes)
 
 
-def _stripe_references(drafts: Iterable[_Draft]) -> set[str]:
+def _stripe_references(drafts: Iterable[Draft]) -> set[str]:
     requests = (draft.request for draft in drafts if draft.template.billing)
     return {request.source_ref for request in requests if request.source == STRIPE and request.source_ref}
-
-
-def _stored_detail(draft: _Draft, refused: Blocked) -> str:
-    return draft.stored(Verdict(refused.reason, Outcome.REFUSED, refused.detail)).detail
-
-
-def _storable(text: str | None) -> str | None:
-    return text.replace("\0", "").encode(errors="replace").decode() if text else None
 
 
 def _texts(values: Iterable[str | None]) -> set[str]:
     return {value for value in values if value is not None}
 
 
-def _duplicate(draft: _Draft, message_id: str, status: MessageStatus, fingerprint: str) -> Duplicate:
+def _duplicate(draft: Draft, message_id: str, status: MessageStatus, fingerprint: str) -> Duplicate:
     if fingerprint not in draft.fingerprints:
         raise IdempotencyConflict(
             f"Idempotency key {draft.request.idempotency_key!r} belongs to message {message_id}, which has another"
@@ -365,29 +275,3 @@ def _duplicate(draft: _Draft, message_id: str, status: MessageStatus, fingerprin
         )
     draft.message_id = message_id
     return Duplicate(message_id, status)
-
-
-_ACTIONS = {
-    Queued: AuditAction.NOTIFICATION_QUEUED,
-    Blocked: AuditAction.NOTIFICATION_BLOCKED,
-    Duplicate: AuditAction.NOTIFICATION_DUPLICATE,
-}
-
-
-def _audit_row(draft: _Draft, now: datetime) -> dict[str, Any]:
-    details: dict[str, Any] = {"template_key": draft.template.template_key}
-    match draft.decision:
-        case Queued(verdicts=verdicts):
-            details |= gates.pack(verdicts)
-        case Blocked(reason=reason, verdicts=verdicts):
-            details |= {"reason": reason} | gates.pack(draft.stored(verdict) for verdict in verdicts)
-        case _:
-            details |= {"idempotency_key": draft.request.idempotency_key}
-    return audit.entry(
-        _ACTIONS[type(draft.decision)],
-        actor=draft.request.source,
-        now=now,
-        client_id=draft.request.client_id,
-        message_id=draft.message_id,
-        details=details,
-    )

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -52,6 +53,15 @@ class Crew:
     def hit(self, rng: random.Random) -> None:
         rng.choice(self.members).send_signal(rng.choice([signal.SIGTERM, signal.SIGKILL]))
 
+    def freeze_one(self, runtime: Runtime) -> subprocess.Popen[bytes] | None:
+        """It stops in the middle of its calls, and another takes its place."""
+        worker = self.members[-1]
+        worker.send_signal(signal.SIGSTOP)
+        if runtime.database.is_sqlite and not _can_write(runtime):
+            worker.send_signal(signal.SIGCONT)  # it holds SQLite's write lock, and would hold it for good
+            return None
+        return self.members.pop()
+
     @staticmethod
     def _end(worker: subprocess.Popen[bytes]) -> None:
         worker.kill()
@@ -78,6 +88,32 @@ def statuses(runtime: Runtime) -> Counter[str]:
         return Counter({row.status: row.messages for row in counted})
 
 
+def _can_write(runtime: Runtime) -> bool:
+    connection = sqlite3.connect(str(runtime.database.url.database), timeout=0.2, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+RECORDED_TWICE = """
+    SELECT message_id FROM audit_log WHERE action IN ('NOTIFICATION_SENT', 'NOTIFICATION_DELIVERED')
+    GROUP BY message_id HAVING count(*) > 1
+"""
+
+
+def thaw_and_stop(frozen: subprocess.Popen[bytes]) -> None:
+    """It comes back to answers of calls whose messages others have settled since."""
+    frozen.send_signal(signal.SIGCONT)
+    sleep(2)
+    frozen.send_signal(signal.SIGTERM)
+    assert frozen.wait(60) == 0
+
+
 def run_under_fire(
     runtime: Runtime, sandbox: Sandbox, environment: Environment, messages: int, kills: int, seconds: float
 ) -> None:
@@ -95,18 +131,25 @@ def run_under_fire(
     rng, deadline = random.Random(11), monotonic() + seconds
     with ExitStack() as running:
         crew = Crew(variables, running)
-        hits = 0
+        hits, frozen = 0, None
         while (found := statuses(runtime)) != {"SENT": messages}:
             assert monotonic() < deadline, found
             crew.man()
             sleep(0.05)
             share = (found["SENT"] + found["DELIVERED"]) / messages
+            if frozen is None and share > 0:
+                frozen = crew.freeze_one(runtime)
             if hits < kills and share >= (hits + 1) / (kills + 2):
                 crew.hit(rng)
                 hits += 1
             if found["SENT"] + found["DELIVERED"] == messages:
                 break
         assert hits == kills
+        assert frozen is not None
+        thaw_and_stop(frozen)
+    assert statuses(runtime).keys() <= {"SENT", "DELIVERED"}
+    with runtime.database.read() as session:
+        assert session.execute(text(RECORDED_TWICE)).all() == []
     for channel in Channel:
         accepted = sandbox.accepted_by_recipient(channel)
         assert len(accepted) == messages // 2

@@ -1,0 +1,130 @@
+"""A request on its way through the pipe, and the rows that it becomes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.models.template import Template
+from notifyctl.orchestrator import gates
+from notifyctl.orchestrator.gates import Outcome, Verdict
+from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.store import audit
+
+
+@dataclass(slots=True)
+class Draft:
+    request: SendRequest
+    template: Template
+    written: str | None = None
+    """The recipient as the caller or the client's row spells it."""
+    recipient: str | None = None
+    recipient_fault: str | None = None
+    """Names the address, for the caller."""
+    stored_fault: str | None = None
+    """Does not."""
+    hashes: Sequence[str] = ()
+    rate_subject: str = ""
+    fingerprints: Sequence[str] = ()
+    message_id: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    decision: Decision | None = None
+
+    def stored(self, verdict: Verdict) -> Verdict:
+        """For the log: an address stands in the message's `recipient` and nowhere else, so that it can be erased."""
+        if verdict.gate is BlockReason.RECIPIENT_INVALID and self.stored_fault is not None:
+            return replace(verdict, detail=self.stored_fault)
+        return verdict
+
+    @property
+    def is_rate_limited(self) -> bool:
+        return self.template.rate_limit_window_seconds is not None
+
+    @property
+    def rate_owner(self) -> tuple[str, str, str]:
+        owner = self.request.client_id or (self.hashes[0] if self.hashes else "")
+        return self.template.template_key, owner, self.rate_subject
+
+
+def message_row(draft: Draft, now: datetime) -> dict[str, Any]:
+    request, template = draft.request, draft.template
+    refused = draft.decision if isinstance(draft.decision, Blocked) else None
+    expires = template.expires_after_seconds
+    return {
+        "id": draft.message_id,
+        "idempotency_key": request.idempotency_key,
+        "fingerprint": draft.fingerprints[0] if draft.fingerprints else None,
+        "client_id": request.client_id,
+        "channel": template.channel,
+        "audience": template.audience,
+        "template_key": template.template_key,
+        "template_version": template.version,
+        "recipient": draft.recipient or _storable(draft.written),
+        "recipient_hash": draft.hashes[0] if draft.hashes else None,
+        "source": request.source,
+        "source_ref": request.source_ref,
+        "rate_subject": draft.rate_subject,
+        "status": MessageStatus.BLOCKED if refused else MessageStatus.QUEUED,
+        "reason": refused.reason if refused else None,
+        "error": _stored_detail(draft, refused) if refused else None,
+        "attempts": 0,
+        "lane": template.lane,
+        "next_attempt_at": None if refused else now,
+        "expires_at": now + timedelta(seconds=expires) if expires is not None else None,
+        "created_at": now,
+        "finished_at": now if refused else None,
+        "metadata": request.metadata,
+        "lease_generation": 0,
+    }
+
+
+def payload_row(draft: Draft, keys: KeyRing) -> dict[str, Any]:
+    context = dict(draft.request.context)
+    if not draft.template.sensitive:
+        text = json.dumps(context, separators=(",", ":"))
+        return {"message_id": draft.message_id, "context": text, "sealed": None, "key_id": None}
+    sealed = keys.seal(context, message_id=draft.message_id)
+    return {
+        "message_id": draft.message_id,
+        "context": None,
+        "sealed": sealed.text,
+        "key_id": sealed.key_id,
+    }
+
+
+def _stored_detail(draft: Draft, refused: Blocked) -> str:
+    return draft.stored(Verdict(refused.reason, Outcome.REFUSED, refused.detail)).detail
+
+
+def _storable(text: str | None) -> str | None:
+    return text.replace("\0", "").encode(errors="replace").decode() if text else None
+
+
+_ACTIONS = {
+    Queued: AuditAction.NOTIFICATION_QUEUED,
+    Blocked: AuditAction.NOTIFICATION_BLOCKED,
+    Duplicate: AuditAction.NOTIFICATION_DUPLICATE,
+}
+
+
+def audit_row(draft: Draft, now: datetime) -> dict[str, Any]:
+    details: dict[str, Any] = {"template_key": draft.template.template_key}
+    match draft.decision:
+        case Queued(verdicts=verdicts):
+            details |= gates.pack(verdicts)
+        case Blocked(reason=reason, verdicts=verdicts):
+            details |= {"reason": reason} | gates.pack(draft.stored(verdict) for verdict in verdicts)
+        case _:
+            details |= {"idempotency_key": draft.request.idempotency_key}
+    return audit.entry(
+        _ACTIONS[type(draft.decision)],
+        actor=draft.request.source,
+        now=now,
+        client_id=draft.request.client_id,
+        message_id=draft.message_id,
+        details=details,
+    )
