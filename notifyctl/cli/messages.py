@@ -1,5 +1,6 @@
 """`notifyctl messages`: see, explain, queue again, withdraw."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from notifyctl.bootstrap import Runtime
     from notifyctl.store.messages import Filter
+
+SEEN_LATELY = timedelta(minutes=1)
 
 app = typer.Typer(no_args_is_help=True, help="See, explain, retry and cancel messages.")
 
@@ -107,7 +110,7 @@ def explain(message_id: MessageId, form: options.Format = options.OutputFormat.T
             message,
             rows,
             now=runtime.clock(),
-            workers=len(workers.present(session)),
+            workers=workers.count_working(session, runtime.clock() - SEEN_LATELY),
             held_by=held_by(session, message),
         )
     if form is options.OutputFormat.TABLE:

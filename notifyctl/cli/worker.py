@@ -44,7 +44,9 @@ def _work(once: bool, concurrency: int) -> None:
     with options.runtime() as runtime:
         channels = [Channel.EMAIL, Channel.SMS] if runtime.settings.sms_enabled else [Channel.EMAIL]
         senders = build_senders(runtime.settings, channels, concurrency)
-        daemon = Worker(runtime, senders, build_lookups(runtime.settings, channels), once=once)
+        urgent = build_senders(runtime.settings, [Channel.EMAIL], concurrency)
+        lookups = build_lookups(runtime.settings, channels)
+        daemon = Worker(runtime, senders, lookups, urgent=urgent, once=once)
         daemon.stop_on_signals()
         daemon.run()
 

@@ -10,9 +10,10 @@ from enum import Enum, auto
 
 from sqlmodel import Session
 
+from notifyctl.models.message import FailureReason
 from notifyctl.models.operations import BreakerState
 from notifyctl.models.template import Channel
-from notifyctl.providers.base import Answer, Unavailable, Unknown
+from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult
 from notifyctl.store import breakers
 
 FAILURES_TO_OPEN = 5
@@ -29,6 +30,16 @@ class Passage(Enum):
     PROBE = auto()
     """One call, if this worker is the first to ask for it."""
     NONE = auto()
+
+
+def _is_ours(result: SendResult) -> bool:
+    """It never reached the provider, and says nothing about it."""
+    return isinstance(result, Rejected) and result.reason is FailureReason.RENDER_ERROR
+
+
+def _is_of_account(result: Rejected) -> bool:
+    """A revoked key or an empty balance would fail the whole queue, one message after the other."""
+    return result.reason is FailureReason.ACCOUNT_PROBLEM
 
 
 class Breaker:
@@ -56,14 +67,15 @@ class Breaker:
 
     def hear(self, session: Session, answers: Sequence[Answer], now: datetime) -> None:
         """A batch without an answer counts for as many failures as it had messages: it opens the breaker at once."""
-        for answer in answers:
-            if isinstance(answer.result, (Unavailable, Unknown)):
-                self._failures += 1
-                self._reason = f"{answer.result.code} {answer.result.detail}".strip()[:200]
-            else:
-                self._failures = 0
-        if not answers:
+        heard = [answer.result for answer in answers if not _is_ours(answer.result)]
+        if not heard:
             return
+        for result in heard:
+            if isinstance(result, Accepted) or (isinstance(result, Rejected) and not _is_of_account(result)):
+                self._failures = 0
+            else:
+                self._failures += 1
+                self._reason = f"{result.code} {result.detail}".strip()[:200]
         if self._failures == 0:
             self._heard_success(session)
         elif self._is_probing:

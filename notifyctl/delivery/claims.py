@@ -1,6 +1,6 @@
 """What a worker takes from the queue: as much as slots, budget, breaker and pauses allow, asked again at the gates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -65,8 +65,18 @@ class Taken:
 class Claims:
     """Used by one thread."""
 
-    def __init__(self, channel: Channel, allowance: Allowance, breaker: Breaker, rules: Rules, owner: str) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        allowance: Allowance,
+        breaker: Breaker,
+        rules: Rules,
+        owner: str,
+        *,
+        lanes: Collection[Lane] = tuple(Lane),
+    ) -> None:
         self.channel = channel
+        self._lanes = lanes
         self.allowance = allowance
         self.breaker = breaker
         self._rules = rules
@@ -83,7 +93,8 @@ class Claims:
         ):
             return None
         most = 1 if passage is Passage.PROBE else free
-        due = outbox.due(session, self.channel, now=now, most=most, paused=paused)
+        seen = outbox.due(session, self.channel, now=now, most=most, paused=paused)
+        due = {queue: count for queue, count in seen.items() if queue.lane in self._lanes}
         if not due:
             return None
         slots = self.allowance.slots(most, _by_lane(due))

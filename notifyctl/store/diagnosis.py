@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, func, select
+from sqlalchemy import Row, Table, func, not_, select
 from sqlmodel import Session
 
 from notifyctl.models.message import WAITING, MessageLog, MessageStatus
+from notifyctl.store import pauses
 
 _message: Table = MessageLog.__table__  # type: ignore[attr-defined]
 
@@ -18,7 +19,9 @@ def count_expired_leases(session: Session, now: datetime) -> int:
 
 
 def count_due_before(session: Session, moment: datetime) -> int:
-    return _count(session, _message.c.status.in_(WAITING), _message.c.next_attempt_at < moment)
+    """What a pause holds is not counted: it waits because somebody said so."""
+    not_held = [not_(pauses.scope_of(row).holds(_message)) for row in pauses.everything(session)]
+    return _count(session, _message.c.status.in_(WAITING), _message.c.next_attempt_at < moment, *not_held)
 
 
 def receipts(session: Session, since: datetime, until: datetime) -> Sequence[Row[Any]]:

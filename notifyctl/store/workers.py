@@ -29,6 +29,17 @@ def leave(session: Session, worker: str) -> None:
     session.execute(delete(_heartbeat).where(_heartbeat.c.worker == worker))
 
 
+def forget_lost(session: Session, before: datetime) -> None:
+    """Rows of workers that were killed, and were last seen before then."""
+    session.execute(delete(_heartbeat).where(_heartbeat.c.seen_at < before))
+
+
+def count_working(session: Session, since: datetime) -> int:
+    """How many were seen since then, and are not on their way out."""
+    working = select(func.count()).select_from(_heartbeat).where(_heartbeat.c.seen_at >= since, ~_heartbeat.c.stopping)
+    return int(session.execute(working).scalar_one())
+
+
 def present(session: Session) -> Sequence[Row[Any]]:
     return session.execute(select(_heartbeat).order_by(_heartbeat.c.started_at)).all()
 

@@ -6,7 +6,8 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import timedelta
 from time import monotonic
 from types import FrameType
 
@@ -19,7 +20,7 @@ from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.errors import DatabaseError
 from notifyctl.models.audit import AuditAction
-from notifyctl.models.template import Channel
+from notifyctl.models.template import Channel, Lane
 from notifyctl.providers.base import Lookup, Sender
 from notifyctl.store import audit, outbox, workers
 from notifyctl.store.wakeup import Watcher
@@ -29,6 +30,8 @@ from notifyctl.worker.loop import ChannelLoop
 
 UPKEEP_SECONDS = 10.0
 RECONCILE_SECONDS = 2.0
+LOST_AFTER = timedelta(minutes=10)
+"""How long a killed worker is still listed."""
 STUCK_SECONDS = 120.0
 """A loop that has not come round for this long gets no more WATCHDOG=1; the longest call takes a quarter of it."""
 FORCED_EXIT = 1
@@ -37,7 +40,10 @@ log = logging.getLogger("notifyctl.worker")
 
 
 class Worker:
-    """`run` blocks until a signal, until nothing is due (`once`), or until a part of it fails."""
+    """`run` blocks until a signal, until nothing is due (`once`), or until a part of it fails.
+
+    `urgent` senders are for lane URGENT alone: a channel that sends in batches would keep it waiting for their answers.
+    """
 
     def __init__(
         self,
@@ -45,25 +51,28 @@ class Worker:
         senders: Mapping[Channel, Sender],
         lookups: Mapping[Channel, Lookup] | None = None,
         *,
+        urgent: Mapping[Channel, Sender] | None = None,
         once: bool = False,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._runtime = runtime
-        self._senders = senders
+        self._senders = [*senders.values(), *(urgent or {}).values()]
         self._lookups = lookups or {}
         self._once = once
         self._stop = threading.Event()
+        self._drained = threading.Event()
+        """Set once the loops have ended: until then leases are renewed, also while it is stopping."""
         self._error: BaseException | None = None
         self._started_at = runtime.clock()
-        self._loops = [
-            ChannelLoop(
-                make_dispatcher(runtime, channel, sender, self.name), stop=self._stop, once=once, failed=self._fail
-            )
-            for channel, sender in senders.items()
-        ]
+        self._loops = [self._loop(channel, sender, tuple(Lane)) for channel, sender in senders.items()]
+        self._loops += [self._loop(channel, sender, (Lane.URGENT,)) for channel, sender in (urgent or {}).items()]
         self._reconciler = Reconciler(
             lookups=self._lookups, database=runtime.database, clock=runtime.clock, keys=runtime.keys, owner=self.name
         )
+
+    def _loop(self, channel: Channel, sender: Sender, lanes: Collection[Lane]) -> ChannelLoop:
+        dispatcher = make_dispatcher(self._runtime, channel, sender, self.name, lanes)
+        return ChannelLoop(dispatcher, stop=self._stop, once=self._once, failed=self._fail)
 
     def run(self) -> None:
         """Raises what ended a part of it, if that was neither a signal nor the end of the work."""
@@ -79,9 +88,10 @@ class Worker:
         self._wait_for_loops()
         service_manager.tell("STOPPING=1")
         self._stop.set()
+        self._drained.set()
         for part in parts:
             part.join(UPKEEP_SECONDS)
-        for sender in self._senders.values():
+        for sender in self._senders:
             sender.close()
         for lookup in self._lookups.values():
             lookup.close()
@@ -115,7 +125,7 @@ class Worker:
 
     def _chores(self) -> list[Chore]:
         chores = [Chore("watch", self._watch, seconds=1.0, stop=self._stop, failed=self._fail)]
-        chores.append(Chore("upkeep", self._keep_up, seconds=UPKEEP_SECONDS, stop=self._stop, failed=self._fail))
+        chores.append(Chore("upkeep", self._keep_up, seconds=UPKEEP_SECONDS, stop=self._drained, failed=self._fail))
         if not self._once:
             every = RECONCILE_SECONDS
             chores.append(Chore("reconcile", self._reconcile, seconds=every, stop=self._stop, failed=self._fail))
@@ -152,6 +162,7 @@ class Worker:
                 now=now,
                 stopping=self._stop.is_set(),
             )
+            workers.forget_lost(session, now - LOST_AFTER)
             outbox.renew_leases(
                 session, self.name, [found for loop in self._loops for found in loop.holding()], now + LEASE
             )
@@ -197,10 +208,14 @@ class Worker:
         return totals
 
 
-def make_dispatcher(runtime: Runtime, channel: Channel, sender: Sender, owner: str) -> Dispatcher:
+def make_dispatcher(
+    runtime: Runtime, channel: Channel, sender: Sender, owner: str, lanes: Collection[Lane] = tuple(Lane)
+) -> Dispatcher:
     settings = runtime.settings
     rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled)
-    claims = Claims(channel, Allowance(channel, settings.per_minute_limit(channel)), Breaker(channel), rules, owner)
+    claims = Claims(
+        channel, Allowance(channel, settings.per_minute_limit(channel)), Breaker(channel), rules, owner, lanes=lanes
+    )
     return Dispatcher(
         claims=claims,
         sender=sender,

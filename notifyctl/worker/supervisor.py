@@ -37,7 +37,11 @@ class Supervisor:
         for _ in range(self._wanted):
             self._start()
         service_manager.tell("READY=1")
+        watchdog, told_at = service_manager.watchdog_seconds(), monotonic()
         while self._running:
+            if watchdog is not None and monotonic() - told_at >= watchdog:
+                service_manager.tell("WATCHDOG=1")
+                told_at = monotonic()
             for process in [found for found in self._running if found.poll() is not None]:
                 self._ended(process)
             sleep(0.05)

@@ -8,7 +8,7 @@ from delivering import MakeDispatcher, TurnableClock
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.delivery.dispatch import Dispatcher
-from notifyctl.models.template import Channel
+from notifyctl.models.template import Channel, Lane
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.providers.senders import build_senders
 from notifyctl.worker.daemon import make_dispatcher
@@ -53,10 +53,15 @@ def runtime(database_url: str, sandbox: Sandbox, clock: TurnableClock, per_minut
 def dispatcher(runtime: Runtime) -> Iterator[MakeDispatcher]:
     made = []
 
-    def make(channel: Channel = Channel.EMAIL, owner: str = "worker-1", concurrency: int = 10) -> Dispatcher:
+    def make(
+        channel: Channel = Channel.EMAIL,
+        owner: str = "worker-1",
+        concurrency: int = 10,
+        lanes: tuple[Lane, ...] = tuple(Lane),
+    ) -> Dispatcher:
         sender = build_senders(runtime.settings, [channel], concurrency)[channel]
         made.append(sender)
-        return make_dispatcher(runtime, channel, sender, owner)
+        return make_dispatcher(runtime, channel, sender, owner, lanes)
 
     yield make
     for sender in made:

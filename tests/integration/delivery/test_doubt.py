@@ -231,3 +231,34 @@ def test_one_channels_breaker_leaves_the_other_alone(
     with runtime.database.read() as session:
         states = session.execute(text("SELECT channel, state FROM provider_breaker")).all()
     assert [tuple(row) for row in states] == [("SMS", "OPEN")]
+
+
+def test_a_revoked_key_does_not_fail_the_whole_queue(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
+) -> None:
+    for number in range(30):
+        send(runtime, "OTP_CODE_SMS", CODE, recipient=f"+49151123456{number:02}")
+    sandbox.set_faults(Channel.SMS, Faults((Fault("error", code="ACCOUNT_PROBLEM"),)))
+    drain(dispatcher(Channel.SMS, concurrency=5))
+    with runtime.database.read() as session:
+        found = dict(session.execute(text("SELECT status, count(*) FROM message_log GROUP BY 1")).all())  # type: ignore[arg-type]
+        assert session.execute(text("SELECT state FROM provider_breaker")).scalar_one() == "OPEN"
+    assert found["FAILED"] <= 15  # five to open it, and what was on the way by then
+    assert found["QUEUED"] >= 15
+
+
+def test_what_we_could_not_render_says_nothing_about_the_provider(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
+) -> None:
+    sandbox.set_faults(Channel.SMS, Faults((Fault("error", code="transient"),)))
+    for number in range(5):
+        send(runtime, "OTP_CODE_SMS", CODE, recipient=f"+491511234560{number}")
+    working = dispatcher(Channel.SMS)
+    drain(working)
+    send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345699")
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE message_payload SET key_id = 'gone'"))
+    clock.ahead += timedelta(seconds=11)
+    drain(working)
+    with runtime.database.read() as session:
+        assert session.execute(text("SELECT state FROM provider_breaker")).scalar_one() != "CLOSED"

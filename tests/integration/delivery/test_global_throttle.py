@@ -6,9 +6,9 @@ from factories import CODE, REMINDER, RESET, WELCOME, a_client, actions, all_mes
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.template import Channel
+from notifyctl.models.template import Channel, Lane
 from notifyctl.orchestrator.requests import Decision, SendRequest
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import limits, pauses
 from notifyctl.store.pauses import Scope
 
@@ -105,6 +105,25 @@ def test_an_urgent_message_leaves_at_once_behind_a_backlog(
     drain(working)
     assert message(runtime, decision.message_id).status == "SENT"
     assert len(sandbox.messages()) == 20
+
+
+def test_an_urgent_email_does_not_wait_for_a_batch_that_is_on_its_way(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
+) -> None:
+    queue_welcomes(runtime, 5)
+    sandbox.set_faults(Channel.EMAIL, Faults((Fault("latency", ms=3_000),)))
+    batches = dispatcher()
+    assert batches.turn(claiming=True, timeout=0) == 5
+    while len(sandbox.presented(Channel.EMAIL)) < 5:
+        batches.turn(claiming=True, timeout=0.05)
+    sandbox.clear_faults()
+    decision = send(runtime, "PASSWORD_RESET", RESET, client_id="c000")
+    urgent = dispatcher(lanes=(Lane.URGENT,))
+    drain(urgent)
+    assert message(runtime, decision.message_id).status == "SENT"
+    assert not batches.is_idle
+    drain(batches)
+    assert statuses(runtime) == {"SENT": 6}
 
 
 @pytest.mark.parametrize("per_minute", [10])
