@@ -10,9 +10,12 @@ from notifyctl.cli.output import STATUS_STYLES, Shown, named
 from notifyctl.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlmodel import Session
 
     from notifyctl.bootstrap import Runtime
+    from notifyctl.models.audit import AuditAction
     from notifyctl.store.messages import Filter
 
 SEEN_LATELY = timedelta(minutes=1)
@@ -132,7 +135,7 @@ def retry(
 ) -> None:
     """Queue failed messages again, after showing how many. Expired and erased ones are refused."""
     from notifyctl.models.audit import AuditAction
-    from notifyctl.store import audit, messages
+    from notifyctl.store import messages
 
     if status.upper() != "FAILED":
         raise InvalidInput(f"--status {status}: only FAILED messages can be sent again")
@@ -159,18 +162,7 @@ def retry(
         options.confirm(f"Send {_messages(len(chosen))} again?", yes)
         with runtime.database.transaction() as session:
             moved = messages.requeue(session, chosen, now=now)
-            entries = [
-                audit.entry(
-                    AuditAction.OPERATOR_ACTION,
-                    actor=options.actor(),
-                    now=now,
-                    client_id=message.client_id,
-                    message_id=message.id,
-                    details={"detail": "queued again"},
-                )
-                for message in moved
-            ]
-            audit.write_many(session, entries)
+            _record(session, AuditAction.OPERATOR_ACTION, moved, "queued again", now)
     output.say(f"{_messages(len(moved))} queued again.")
 
 
@@ -186,7 +178,7 @@ def cancel(
     """Withdraw messages that still wait. One that a worker is sending is left alone."""
     from notifyctl.models.audit import AuditAction
     from notifyctl.models.message import WAITING
-    from notifyctl.store import audit, messages, outbox
+    from notifyctl.store import messages, outbox
 
     _require_some(ids, template, client, since)
     with options.runtime() as runtime:
@@ -201,19 +193,25 @@ def cancel(
         with runtime.database.transaction() as session:
             moved = messages.cancel(session, wanted, now=now)
             outbox.erase_sealed(session, [message.id for message in moved])
-            entries = [
-                audit.entry(
-                    AuditAction.NOTIFICATION_CANCELED,
-                    actor=options.actor(),
-                    now=now,
-                    client_id=message.client_id,
-                    message_id=message.id,
-                    details={"detail": "withdrawn by an operator"},
-                )
-                for message in moved
-            ]
-            audit.write_many(session, entries)
+            _record(session, AuditAction.NOTIFICATION_CANCELED, moved, "withdrawn by an operator", now)
     output.say(f"{_messages(len(moved))} canceled.")
+
+
+def _record(session: "Session", action: "AuditAction", moved: "list[Any]", detail: str, now: "datetime") -> None:
+    from notifyctl.store import audit
+
+    entries = [
+        audit.entry(
+            action,
+            actor=options.actor(),
+            now=now,
+            client_id=message.client_id,
+            message_id=message.id,
+            details={"detail": detail},
+        )
+        for message in moved
+    ]
+    audit.write_many(session, entries)
 
 
 def _messages(count: int) -> str:

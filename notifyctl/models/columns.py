@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Integer, String, TypeDecorator, Uuid
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Integer, String, Table, TypeDecorator, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import SQLModel
 from uuid_utils import uuid7
 
 
@@ -53,6 +54,11 @@ def enum_column(enum: type[StrEnum], *, primary_key: bool = False) -> Column[Any
 
 def json_column(name: str | None = None, *, nullable: bool = False) -> Column[Any]:
     return Column(name, JSON_VALUE, nullable=nullable) if name else Column(JSON_VALUE, nullable=nullable)
+
+
+def table(model: type[SQLModel]) -> Table:
+    """The table behind a model, for statements without objects."""
+    return SQLModel.metadata.tables[str(model.__tablename__)]
 
 
 def oldest_message_id(moment: datetime) -> str:

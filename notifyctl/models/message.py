@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Column, Index, String, and_, column, text
 from sqlmodel import Field, SQLModel
 
-from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column
+from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column, table
 from notifyctl.models.template import Audience, Channel, Lane
 
 
@@ -156,7 +156,7 @@ class MessagePayload(SQLModel, table=True):
 
 _status = column("status", String)
 _queue = _status.in_([status.value for status in WAITING])
-_messages = MessageLog.__table__  # type: ignore[attr-defined]
+_messages = table(MessageLog)
 
 # Spelled out, here and wherever an index with a condition is to be used: a bound value cannot be matched with it once
 # PostgreSQL has made a generic plan, and SQLite does not derive one condition from another.

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, insert, select
+from sqlalchemy import Row, insert, select
 from sqlmodel import Session
 
 from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.columns import table
 from notifyctl.store import bulk
 
-_audit: Table = AuditLog.__table__  # type: ignore[attr-defined]
+_audit = table(AuditLog)
 
 
 def entry(

@@ -3,14 +3,15 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, or_, select, update
+from sqlalchemy import Row, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.operations import BreakerState, ProviderBreaker
 from notifyctl.models.template import Channel
 
-_breaker: Table = ProviderBreaker.__table__  # type: ignore[attr-defined]
+_breaker = table(ProviderBreaker)
 
 
 def get(session: Session, channel: Channel) -> Row[Any] | None:

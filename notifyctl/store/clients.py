@@ -5,16 +5,17 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, func, or_, select, true
+from sqlalchemy import Row, func, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.columns import table
 from notifyctl.store import bulk
 
-_client: Table = Client.__table__  # type: ignore[attr-defined]
+_client = table(Client)
 
 
 def get(session: Session, client_id: str) -> Client | None:

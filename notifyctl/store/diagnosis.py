@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, func, not_, select
+from sqlalchemy import Row, func, not_, select
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.message import WAITING, MessageLog, MessageStatus
 from notifyctl.store import pauses
 
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+_message = table(MessageLog)
 
 
 def count_expired_leases(session: Session, now: datetime) -> int:

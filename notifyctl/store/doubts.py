@@ -5,16 +5,17 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, bindparam, func, or_, select, text, update
+from sqlalchemy import Row, bindparam, func, or_, select, text, update
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.message import MessageLog, MessagePayload, MessageStatus
 from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 from notifyctl.store.outbox import RECORDED, SENDING
 
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
-_payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
+_message = table(MessageLog)
+_payload = table(MessagePayload)
 _IN_DOUBT = text(f"message_log.status IN ('SENDING', 'IN_DOUBT') AND message_log.status = '{MessageStatus.IN_DOUBT}'")
 
 

@@ -3,17 +3,18 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Table, delete, func, or_, select, tuple_, update
+from sqlalchemy import delete, func, or_, select, tuple_, update
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload
 from notifyctl.models.suppression import Suppression
 
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
-_payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
-_suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
-_compliance: Table = ComplianceItem.__table__  # type: ignore[attr-defined]
+_message = table(MessageLog)
+_payload = table(MessagePayload)
+_suppression = table(Suppression)
+_compliance = table(ComplianceItem)
 
 
 def delete_payloads(session: Session, client_id: str) -> int:

@@ -6,20 +6,21 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, bindparam, func, select, text
+from sqlalchemy import Row, bindparam, func, select, text
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
+from notifyctl.models.columns import table
 from notifyctl.models.message import NOT_COUNTED_BY_RATE, MessageLog
 from notifyctl.models.stripe_event import StripeEvent
 from notifyctl.models.suppression import Suppression
 from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 
-_client: Table = Client.__table__  # type: ignore[attr-defined]
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
-_suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
-_stripe_event: Table = StripeEvent.__table__  # type: ignore[attr-defined]
+_client = table(Client)
+_message = table(MessageLog)
+_suppression = table(Suppression)
+_stripe_event = table(StripeEvent)
 
 _CLIENT_FACTS = (
     _client.c.id,

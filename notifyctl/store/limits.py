@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.operations import OutboundBudget, OutboundLimit
 from notifyctl.models.template import Channel
 
-_limit: Table = OutboundLimit.__table__  # type: ignore[attr-defined]
-_budget: Table = OutboundBudget.__table__  # type: ignore[attr-defined]
+_limit = table(OutboundLimit)
+_budget = table(OutboundBudget)
 
 
 def per_minute(session: Session, channel: Channel) -> int | None:

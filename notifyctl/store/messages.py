@@ -6,17 +6,17 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, and_, case, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Row, and_, case, exists, func, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
-from notifyctl.models.columns import oldest_message_id
+from notifyctl.models.columns import oldest_message_id, table
 from notifyctl.models.message import IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload, MessageStatus
 from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
-_payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
+_message = table(MessageLog)
+_payload = table(MessagePayload)
 
 
 def by_idempotency_keys(session: Session, keys: Collection[str]) -> dict[str, Row[Any]]:

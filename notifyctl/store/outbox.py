@@ -6,18 +6,19 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, and_, bindparam, delete, func, not_, select, text, update
+from sqlalchemy import Row, and_, bindparam, delete, func, not_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
+from notifyctl.models.columns import table
 from notifyctl.models.message import WAITING, MessageLog, MessagePayload, MessageStatus
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk
 from notifyctl.store.pauses import Scope
 
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
-_payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
-_client: Table = Client.__table__  # type: ignore[attr-defined]
+_message = table(MessageLog)
+_payload = table(MessagePayload)
+_client = table(Client)
 
 _WAITING = text("message_log.status IN ({})".format(", ".join(f"'{status}'" for status in WAITING)))
 SENDING = text(f"message_log.status IN ('SENDING', 'IN_DOUBT') AND message_log.status = '{MessageStatus.SENDING}'")

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, and_, delete, func, insert, select, true
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, true
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.message import WAITING, MessageLog
 from notifyctl.models.operations import Pause
 
-_pause: Table = Pause.__table__  # type: ignore[attr-defined]
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+_pause = table(Pause)
+_message = table(MessageLog)
 
 
 @dataclass(frozen=True, slots=True)

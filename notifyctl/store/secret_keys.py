@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import func, select
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload
 from notifyctl.models.suppression import Suppression
 
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
-_payload: Table = MessagePayload.__table__  # type: ignore[attr-defined]
-_suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
+_message = table(MessageLog)
+_payload = table(MessagePayload)
+_suppression = table(Suppression)
 
 
 def count_suppressions(session: Session) -> dict[str, int]:

@@ -4,14 +4,15 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, delete, select
+from sqlalchemy import Row, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.suppression import Suppression, SuppressionReason
 from notifyctl.models.template import Channel
 
-_suppression: Table = Suppression.__table__  # type: ignore[attr-defined]
+_suppression = table(Suppression)
 
 
 def add(  # noqa: PLR0913  one argument a column

@@ -5,9 +5,10 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, and_, bindparam, select, text, tuple_, update
+from sqlalchemy import Row, and_, bindparam, select, text, tuple_, update
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.template import (
     NotificationTemplate,
     NotificationTemplateVersion,
@@ -16,8 +17,8 @@ from notifyctl.models.template import (
     Variable,
 )
 
-_template: Table = NotificationTemplate.__table__  # type: ignore[attr-defined]
-_version: Table = NotificationTemplateVersion.__table__  # type: ignore[attr-defined]
+_template = table(NotificationTemplate)
+_version = table(NotificationTemplateVersion)
 
 _in_force = and_(
     _version.c.template_key == _template.c.template_key,

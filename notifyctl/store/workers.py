@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, delete, func, select
+from sqlalchemy import Row, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from notifyctl.models.columns import table
 from notifyctl.models.message import MessageLog
 from notifyctl.models.operations import WorkerHeartbeat
 from notifyctl.store.outbox import SENDING
 
-_heartbeat: Table = WorkerHeartbeat.__table__  # type: ignore[attr-defined]
-_message: Table = MessageLog.__table__  # type: ignore[attr-defined]
+_heartbeat = table(WorkerHeartbeat)
+_message = table(MessageLog)
 
 
 def beat(session: Session, *, worker: str, now: datetime, stopping: bool, **about: Any) -> None:
