@@ -12,7 +12,7 @@ from notifyctl.delivery.allowance import Allowance
 from notifyctl.delivery.breaker import Breaker, Passage
 from notifyctl.delivery.outcomes import Outcome
 from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import FailureReason, MessageStatus
+from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel, Lane, Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
@@ -201,8 +201,8 @@ class Claims:
             status, gate = MessageStatus.BLOCKED, verdict.gate
             return outcomes.of_refusal(message, status, gate, verdict.detail, actor=self._owner, now=now)
         if message.recipient is None or (message.context is None and message.sealed is None):
-            detail, reason = "its address or its context was erased", FailureReason.RENDER_ERROR
-            return outcomes.of_refusal(message, MessageStatus.FAILED, reason, detail, actor=self._owner, now=now)
+            detail = "its address or its context was erased while it waited"
+            return outcomes.of_refusal(message, MessageStatus.CANCELED, None, detail, actor=self._owner, now=now)
         return None
 
     def _is_out_of_tokens(self, lane: Lane, look: Look, taken: Taken) -> bool:

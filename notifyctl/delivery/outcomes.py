@@ -59,6 +59,7 @@ _ACTIONS = {
     MessageStatus.IN_DOUBT: AuditAction.NOTIFICATION_IN_DOUBT,
     MessageStatus.BLOCKED: AuditAction.NOTIFICATION_BLOCKED,
     MessageStatus.EXPIRED: AuditAction.NOTIFICATION_EXPIRED,
+    MessageStatus.CANCELED: AuditAction.NOTIFICATION_CANCELED,
 }
 
 
@@ -179,7 +180,7 @@ def _is_link(word: str) -> bool:
 def of_refusal(
     message: Any,
     status: MessageStatus,
-    reason: BlockReason | FailureReason | None,
+    reason: BlockReason | None,
     detail: str,
     *,
     actor: str,

@@ -14,7 +14,7 @@ from notifyctl.store import audit
 from notifyctl.store import suppressions as store
 
 
-def suppress(  # noqa: PLR0913
+def suppress(  # noqa: PLR0913  what, why, who and when are one act
     session: Session,
     keys: KeyRing,
     channel: Channel,

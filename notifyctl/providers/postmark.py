@@ -104,8 +104,7 @@ class PostmarkSender:
                 half = count // 2
                 return self._send_by(deadline, messages[:half]) + self._send_by(deadline, messages[half:])
             return [_result_of_call(no.outcome)] * count
-        # Whatever it is that went wrong, the batch may have been accepted.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  whatever went wrong, the batch may have been accepted
             return [Unknown("UNREADABLE_ANSWER", type(error).__name__)] * count
         return _results_of_items(items, count)
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, or_, select, text, update
+from sqlalchemy import Row, bindparam, or_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -89,10 +89,3 @@ def is_being_sent_to(session: Session, recipient_hash: str, *, but_not: str) -> 
         _message.c.id != but_not,
     )
     return session.execute(statement.limit(1)).first() is not None
-
-
-def count(session: Session, channel: Channel | None = None) -> int:
-    statement = select(func.count()).select_from(_message).where(_IN_DOUBT)
-    if channel is not None:
-        statement = statement.where(_message.c.channel == channel)
-    return int(session.execute(statement).scalar_one())

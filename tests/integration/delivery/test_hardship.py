@@ -12,6 +12,8 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.claims import LEASE
 from notifyctl.errors import DatabaseError
+from notifyctl.models.message import MessageStatus
+from notifyctl.models.status import may_become
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.erasure import erase_client
 from notifyctl.orchestrator.requests import Duplicate, Queued, SendRequest
@@ -177,3 +179,17 @@ def test_a_client_erased_while_its_message_was_accepted_leaves_nothing_on_the_ro
     assert not arrivals(sandbox, "acme@client.example")
     with runtime.database.read() as session:
         assert session.execute(text("SELECT count(*) FROM message_payload")).scalar_one() == 0
+
+
+def test_a_waiting_message_whose_context_was_erased_is_canceled_and_the_next_one_goes(
+    runtime: Runtime, dispatcher: MakeDispatcher
+) -> None:
+    erased = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    with runtime.database.transaction() as session:
+        session.execute(text("DELETE FROM message_payload"))
+    sound = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345679")
+    drain(dispatcher(Channel.SMS))
+    row = message(runtime, erased.message_id)
+    assert (row.status, row.reason, row.attempts) == ("CANCELED", None, 0)
+    assert may_become(MessageStatus.QUEUED, row.status)
+    assert message(runtime, sound.message_id).status == "SENT"
