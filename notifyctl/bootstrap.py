@@ -12,6 +12,7 @@ from notifyctl.store.database import Database
 
 if TYPE_CHECKING:
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+    from notifyctl.otp.one_time_codes import OneTimeCodes
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,14 @@ class Runtime:
         from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 
         return NotificationOrchestrator(settings=self.settings, keys=self.keys, plans=self.plans, clock=self.clock)
+
+    @cached_property
+    def otp(self) -> "OneTimeCodes":
+        from notifyctl.otp.one_time_codes import OneTimeCodes
+
+        return OneTimeCodes(
+            settings=self.settings, database=self.database, clock=self.clock, orchestrator=self.orchestrator
+        )
 
     def close(self) -> None:
         self.database.close()

@@ -18,6 +18,7 @@ from notifyctl.cli import (
     demo,
     limits,
     messages,
+    otp,
     pause,
     sandbox,
     send,
@@ -61,6 +62,7 @@ app.add_typer(suppressions.app, name="suppressions")
 send.add_to(app)
 app.add_typer(messages.app, name="messages")
 worker.add_to(app)
+app.add_typer(otp.app, name="otp")
 app.add_typer(limits.app, name="limits")
 pause.add_to(app)
 sandbox.add_to(app)

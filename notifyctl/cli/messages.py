@@ -176,9 +176,9 @@ def cancel(
     yes: options.Yes = False,
 ) -> None:
     """Withdraw messages that still wait. One that a worker is sending is left alone."""
-    from notifyctl.models.audit import AuditAction
     from notifyctl.models.message import WAITING
-    from notifyctl.store import messages, outbox
+    from notifyctl.orchestrator.withdrawal import withdraw
+    from notifyctl.store import messages
 
     _require_some(ids, template, client, since)
     with options.runtime() as runtime:
@@ -191,9 +191,7 @@ def cancel(
             raise NotFound("No waiting message matches; only waiting ones can be canceled")
         options.confirm(f"Cancel {_messages(waiting)}?", yes)
         with runtime.database.transaction() as session:
-            moved = messages.cancel(session, wanted, now=now)
-            outbox.erase_sealed(session, [message.id for message in moved])
-            _record(session, AuditAction.NOTIFICATION_CANCELED, moved, "withdrawn by an operator", now)
+            moved = withdraw(session, wanted, "withdrawn by an operator", actor=options.actor(), now=now)
     output.say(f"{_messages(len(moved))} canceled.")
 
 

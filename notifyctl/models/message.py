@@ -194,6 +194,16 @@ Index(
     sqlite_where=_anonymous,
     postgresql_where=_anonymous,
 )
+OTP_TEMPLATE = "OTP_CODE_SMS"
+OTP_INDEX = text(f"template_key = '{OTP_TEMPLATE}' AND status != '{MessageStatus.BLOCKED}'")
+"""Codes are counted by the phone they went to, whoever asked for them and whatever became of them."""
+Index(
+    "ix_message_log_otp_rate",
+    _messages.c.recipient_hash,
+    _messages.c.created_at,
+    sqlite_where=OTP_INDEX,
+    postgresql_where=OTP_INDEX,
+)
 _known_sms = and_(column("channel", String) == Channel.SMS.value, column("provider_message_id", String).is_not(None))
 Index(
     "ix_message_log_provider_message_id",

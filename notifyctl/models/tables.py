@@ -15,7 +15,8 @@ from notifyctl.models.operations import (
     ProviderBreaker,
     WorkerHeartbeat,
 )
-from notifyctl.models.otp import OtpChallenge
+from notifyctl.models.otp import OtpChallenge, OtpSubject
+from notifyctl.models.receipt import EarlyReceipt
 from notifyctl.models.stripe_event import StripeEvent, StripeSubscription
 from notifyctl.models.suppression import Suppression
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
@@ -28,12 +29,14 @@ __all__ = [
     "AuditSeal",
     "Client",
     "ComplianceItem",
+    "EarlyReceipt",
     "JobRun",
     "MessageLog",
     "MessagePayload",
     "NotificationTemplate",
     "NotificationTemplateVersion",
     "OtpChallenge",
+    "OtpSubject",
     "OutboundBudget",
     "OutboundLimit",
     "Pause",

@@ -12,8 +12,8 @@ from sqlmodel import Session
 
 from notifyctl.errors import NotFound
 from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
-from notifyctl.orchestrator.gates import OTP_TEMPLATE
 from notifyctl.orchestrator.template_files import TemplateFile, load, templates_dir
 from notifyctl.settings import Settings
 from notifyctl.store import audit, templates

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.models.message import OTP_TEMPLATE, BlockReason, MessageStatus
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.gates import Outcome, Verdict
@@ -45,8 +45,13 @@ class Draft:
         return self.template.rate_limit_window_seconds is not None
 
     @property
+    def rated_client_id(self) -> str | None:
+        """Who the rate is counted by; None for the recipient. Codes are counted by the phone, whoever asks for them."""
+        return None if self.template.template_key == OTP_TEMPLATE else self.request.client_id
+
+    @property
     def rate_owner(self) -> tuple[str, str, str]:
-        owner = self.request.client_id or (self.hashes[0] if self.hashes else "")
+        owner = self.rated_client_id or (self.hashes[0] if self.hashes else "")
         return self.template.template_key, owner, self.rate_subject
 
 

@@ -4,16 +4,14 @@ The first refusal decides. All verdicts are kept, so that `explain` can show the
 between acceptance and sending are asked again by the worker (`asked_again`).
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION, ProvisioningStatus, SubscriptionStatus
-from notifyctl.models.message import BlockReason
+from notifyctl.models.message import OTP_TEMPLATE, BlockReason
 from notifyctl.models.template import Audience, Channel, Template
 from notifyctl.orchestrator import words
-
-OTP_TEMPLATE = "OTP_CODE_SMS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,7 @@ class Facts:
     country: str | None = None
     allowed_countries: tuple[str, ...] = ()
     sends_in_window: int = 0
+    objections: Mapping[BlockReason, str] = field(default_factory=dict)
 
 
 class Outcome(StrEnum):
@@ -216,7 +215,12 @@ PASSED_WHEN: dict[BlockReason, str] = {
 
 
 def ask_all(facts: Facts) -> tuple[Verdict, ...]:
-    return tuple(_verdict(gate, question(facts)) for gate, question in GATES.items())
+    return tuple(_verdict(gate, _asked(gate, question, facts)) for gate, question in GATES.items())
+
+
+def _asked(gate: BlockReason, question: Callable[[Facts], _Answer], facts: Facts) -> _Answer:
+    answer = question(facts)
+    return facts.objections.get(gate, answer) if answer is None or answer is _SKIP else answer
 
 
 def asked_again(facts: Facts) -> Verdict | None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.orchestrator.front_matter import FrontMatter
-from notifyctl.orchestrator.gates import OTP_TEMPLATE
 from notifyctl.orchestrator.template_files import TemplateFile
 
 _HEAD = """\

@@ -95,7 +95,7 @@ class NotificationOrchestrator:
         return self._keys.fingerprints(request.template_key, request.client_id or "", request.recipient or "", context)
 
     def _lock_and_read_clients(self, session: Session, drafts: Sequence[Draft]) -> dict[str, ClientFacts]:
-        rated = {draft.request.client_id for draft in drafts if draft.is_rate_limited} - {None}
+        rated = {draft.rated_client_id for draft in drafts if draft.is_rate_limited} - {None}
         others = {draft.request.client_id for draft in drafts} - rated - {None}
         found = facts.clients(session, _texts(rated), lock=True) | facts.clients(session, _texts(others), lock=False)
         return {client_id: client_facts(client_id, row) for client_id, row in found.items()}
@@ -174,6 +174,7 @@ class NotificationOrchestrator:
             country=region_of(draft.recipient) if draft.recipient and template.channel is Channel.SMS else None,
             allowed_countries=self._settings.otp_allowed_countries,
             sends_in_window=sends.get(draft.rate_owner, 0),
+            objections=request.objections,
         )
         draft.message_id = new_message_id()
         draft.verdicts = gates.ask_all(found)
@@ -194,15 +195,10 @@ class NotificationOrchestrator:
                 continue
             owners[draft.rate_owner] = 0
             since = now - timedelta(seconds=draft.template.rate_limit_window_seconds or 0)
-            for recipient in [None] if draft.request.client_id is not None else draft.hashes:
+            client_id = draft.rated_client_id
+            for recipient in [None] if client_id is not None else draft.hashes:
                 windows.append(
-                    facts.Window(
-                        draft.template.template_key,
-                        draft.rate_subject,
-                        draft.request.client_id,
-                        recipient,
-                        since,
-                    )
+                    facts.Window(draft.template.template_key, draft.rate_subject, client_id, recipient, since)
                 )
                 numbers.append(draft.rate_owner)
         for owner, count in zip(numbers, facts.sends_in_windows(session, windows), strict=True):
@@ -255,7 +251,7 @@ def _address_of(client: ClientFacts, channel: Channel) -> str | None:
 
 
 def _is_rated_recipient(draft: Draft) -> bool:
-    return draft.is_rate_limited and draft.request.client_id is None and bool(draft.hashes)
+    return draft.is_rate_limited and draft.rated_client_id is None and bool(draft.hashes)
 
 
 def _stripe_references(drafts: Iterable[Draft]) -> set[str]:

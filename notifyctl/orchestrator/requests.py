@@ -23,8 +23,9 @@ class SendRequest:
     """One message to one recipient: a client by its id, or an address.
 
     `source` names the caller (cli, http, api, stripe, job); `source_ref` what it acted on, as a Stripe event's id.
-    `metadata` is an object of plain values. Raises InvalidInput for what no database could keep; whether the
-    context fits the template is asked by a gate.
+    `metadata` is an object of plain values. `objections` are what the caller itself knows to stand in the way, as a
+    lock or a spent budget, by the gate that they close: a caller can refuse, and never let through.
+    Raises InvalidInput for what no database could keep; whether the context fits the template is asked by a gate.
     """
 
     template_key: str
@@ -35,6 +36,7 @@ class SendRequest:
     source: str = "api"
     source_ref: str | None = None
     metadata: Mapping[str, Any] | None = None
+    objections: Mapping[BlockReason, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, longest in MAX_LENGTHS.items():

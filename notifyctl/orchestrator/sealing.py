@@ -4,8 +4,6 @@ Three keys are derived from each secret in NOTIFICATION_SECRET_KEY by HKDF (RFC 
 """
 
 import base64
-import hashlib
-import hmac
 import json
 import os
 from collections.abc import Sequence
@@ -15,11 +13,10 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
 from notifyctl.errors import NotifyctlError
+from notifyctl.orchestrator.secret import Secret, keyed_hash
 
 NONCE_BYTES = 12
 
@@ -38,7 +35,7 @@ class KeyRing:
     """The first secret seals and hashes; all of them open and find."""
 
     def __init__(self, secrets: Sequence[SecretStr]) -> None:
-        self._keys = [_Key(secret.get_secret_value().encode()) for secret in secrets]
+        self._keys = [_Key(secret) for secret in secrets]
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self.ids)})"
@@ -77,11 +74,11 @@ class KeyRing:
 
     def recipient_hashes(self, channel: str, address: str) -> list[str]:
         """One for each secret: what was written under an earlier one must still be found."""
-        return [key.hash(key.index_key, channel, address.lower()) for key in self._keys]
+        return [keyed_hash(key.index_key, channel, address.lower()) for key in self._keys]
 
     def fingerprints(self, *parts: str) -> list[str]:
         """Tells two requests with one idempotency key apart. The first is stored; any may match."""
-        return [key.hash(key.fingerprint_key, *parts) for key in self._keys]
+        return [keyed_hash(key.fingerprint_key, *parts) for key in self._keys]
 
 
 def _json_object(plain: bytes, message_id: str) -> dict[str, Any]:
@@ -94,27 +91,15 @@ def _json_object(plain: bytes, message_id: str) -> dict[str, Any]:
     return context
 
 
-class _Key:
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
-        self.id = self._derive("id").hex()[:8]
-
+class _Key(Secret):
     @cached_property
     def cipher(self) -> AESGCM:
-        return AESGCM(self._derive("seal"))
+        return AESGCM(self.derive("seal"))
 
     @cached_property
     def index_key(self) -> bytes:
-        return self._derive("recipient index")
+        return self.derive("recipient index")
 
     @cached_property
     def fingerprint_key(self) -> bytes:
-        return self._derive("fingerprint")
-
-    def _derive(self, purpose: str) -> bytes:
-        return HKDF(SHA256(), 32, salt=None, info=f"notifyctl {purpose}".encode()).derive(self._secret)
-
-    @staticmethod
-    def hash(key: bytes, *parts: str) -> str:
-        document = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
-        return hmac.new(key, document, hashlib.sha256).hexdigest()[:32]
+        return self.derive("fingerprint")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
-from notifyctl.models.message import NOT_COUNTED_BY_RATE, MessageLog
+from notifyctl.models.message import NOT_COUNTED_BY_RATE, OTP_INDEX, OTP_TEMPLATE, MessageLog
 from notifyctl.models.stripe_event import StripeEvent
 from notifyctl.models.suppression import Suppression
 from notifyctl.models.template import Channel
@@ -114,36 +115,49 @@ class Window:
 
 
 def sends_in_windows(session: Session, windows: Sequence[Window]) -> list[int]:
-    """One count for each window. Messages dated ahead of us count too: a clock set back frees nothing."""
+    """One count for each window. Messages dated ahead of us count too: a clock set back frees nothing.
+
+    A code is never given back to its window, whatever became of it.
+    """
     counts = [0] * len(windows)
-    for by_client in (True, False):
-        chosen = [
-            (number, window) for number, window in enumerate(windows) if (window.client_id is not None) is by_client
-        ]
+    for rule in _Rule:
+        chosen = [(number, window) for number, window in enumerate(windows) if _rule_of(window) is rule]
         if chosen:
-            for number, count in _count(session, chosen, by_client=by_client):
+            for number, count in _count(session, chosen, rule):
                 counts[number] = count
     return counts
 
 
-def _count(session: Session, windows: Sequence[tuple[int, Window]], *, by_client: bool) -> list[tuple[int, int]]:
+class _Rule(Enum):
+    CLIENT = "client"
+    RECIPIENT = "recipient"
+    CODE = "code"
+
+
+def _rule_of(window: Window) -> _Rule:
+    if window.template_key == OTP_TEMPLATE:
+        return _Rule.CODE
+    return _Rule.RECIPIENT if window.client_id is None else _Rule.CLIENT
+
+
+def _count(session: Session, windows: Sequence[tuple[int, Window]], rule: _Rule) -> list[tuple[int, int]]:
     dialect = session.get_bind().dialect.name
     values = [
         {
             "number": number,
-            "owner": window.client_id if by_client else window.recipient_hash,
+            "owner": window.client_id if rule is _Rule.CLIENT else window.recipient_hash,
             "template_key": window.template_key,
             "rate_subject": window.rate_subject,
             "since": window.since,
         }
         for number, window in windows
     ]
-    found = session.execute(_count_statement(dialect, by_client), bulk.encode(dialect, values))
+    found = session.execute(_count_statement(dialect, rule), bulk.encode(dialect, values))
     return [(row.number, row.sends) for row in found]
 
 
 @cache
-def _count_statement(dialect: str, by_client: bool) -> Any:
+def _count_statement(dialect: str, rule: _Rule) -> Any:
     types = {
         "number": _message.c.attempts.type,
         "owner": _message.c.client_id.type,
@@ -151,15 +165,17 @@ def _count_statement(dialect: str, by_client: bool) -> Any:
         "since": _message.c.created_at.type,
     }
     windows = bulk.unpack(dialect, types)
-    owner = _message.c.client_id if by_client else _message.c.recipient_hash
-    matches = [
-        owner == windows.c.owner,
-        _message.c.template_key == windows.c.template_key,
-        _message.c.rate_subject == windows.c.rate_subject,
-        _message.c.created_at > windows.c.since,
-        _message.c.status.not_in(NOT_COUNTED_BY_RATE),
-    ]
-    if not by_client:
-        matches.append(text("message_log.client_id IS NULL AND message_log.recipient_hash IS NOT NULL"))  # type: ignore[arg-type]
+    owner = _message.c.client_id if rule is _Rule.CLIENT else _message.c.recipient_hash
+    matches: list[Any] = [owner == windows.c.owner, _message.c.created_at > windows.c.since]
+    if rule is _Rule.CODE:
+        matches.append(OTP_INDEX)
+    else:
+        matches += [
+            _message.c.template_key == windows.c.template_key,
+            _message.c.rate_subject == windows.c.rate_subject,
+            _message.c.status.not_in(NOT_COUNTED_BY_RATE),
+        ]
+    if rule is _Rule.RECIPIENT:
+        matches.append(text("message_log.client_id IS NULL AND message_log.recipient_hash IS NOT NULL"))
     counted = select(func.count()).select_from(_message).where(*matches).scalar_subquery()
     return select(windows.c.number, counted.label("sends"))

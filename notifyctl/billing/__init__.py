@@ -1,0 +1,1 @@
+"""Stripe's webhooks: what they change, and which mails they send."""

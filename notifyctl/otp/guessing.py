@@ -1,0 +1,49 @@
+"""Checking a code: counted first, then compared."""
+
+from typing import Any
+
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.otp import OtpState
+from notifyctl.otp.standing import CLEAN, Standing, is_open
+from notifyctl.otp.visit import Visit, told
+from notifyctl.store import otp as store
+
+
+class Guess(Visit):
+    def run(self, code: str) -> bool:
+        standing = self._enter(store.lock_known_phone(self._session, self._hashes))
+        live = store.live(self._session, self._hashes)
+        challenge = next((row for row in live if row.action == self._action), None)
+        if standing.is_locked(self._now):
+            self._record(AuditAction.OTP_LOCKED_OUT, event="refused", **told(standing))
+        elif challenge is None:
+            self._record(AuditAction.OTP_VERIFY_FAILED, cause="no_live_code")
+        elif not is_open(challenge, self._now):
+            store.end(self._session, self._hashes, OtpState.EXPIRED, now=self._now, action=self._action)
+            self._record(AuditAction.OTP_VERIFY_FAILED, challenge.message_id, cause="expired")
+        else:
+            counted = standing.attempted()
+            is_right = self._fits(challenge, code)
+            return self._accept(challenge, counted) if is_right else self._refuse(challenge, counted)
+        # No attempt, but it takes as long as one.
+        self._desk.peppers.code_hash("", self._phone, self._action, code)
+        return False
+
+    def _fits(self, challenge: Any, code: str) -> bool:
+        return self._desk.peppers.fits(challenge, self._phone, code)
+
+    def _accept(self, challenge: Any, counted: Standing) -> bool:
+        store.end(self._session, self._hashes, OtpState.USED, now=self._now, action=self._action)
+        self._write(CLEAN)
+        self._record(AuditAction.OTP_VERIFY_SUCCESS, challenge.message_id, attempt=counted.failed_count)
+        return True
+
+    def _refuse(self, challenge: Any, counted: Standing) -> bool:
+        standing = counted.failed(self._now, self._desk.limits)
+        self._write(standing)
+        details = {"cause": "wrong_code", "attempt": counted.failed_count}
+        self._record(AuditAction.OTP_VERIFY_FAILED, challenge.message_id, **details)
+        if standing.is_locked(self._now):
+            self._end_live_codes(OtpState.LOCKED, "the phone was locked after too many wrong codes")
+            self._record(AuditAction.OTP_LOCKED_OUT, challenge.message_id, event="begun", **told(standing))
+        return False

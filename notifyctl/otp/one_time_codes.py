@@ -1,0 +1,104 @@
+"""One-time codes by SMS, for everyone who offers them: the HTTP shim, a host application, an operator.
+
+Everything about a phone happens in one critical section of its own: its rows are locked, then counts are read, then
+the decision is written, and committed also when it is a refusal. What the caller is told comes after the commit.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from notifyctl.clock import Clock
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.otp import OtpAction
+from notifyctl.orchestrator.addresses import normal_phone
+from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+from notifyctl.orchestrator.requests import Decision
+from notifyctl.otp.codes import PepperRing
+from notifyctl.otp.guessing import Guess
+from notifyctl.otp.sending import Sending
+from notifyctl.otp.standing import CLEAN, Standing, is_open, merged
+from notifyctl.otp.visit import Desk
+from notifyctl.settings import Settings
+from notifyctl.store import audit
+from notifyctl.store import otp as store
+from notifyctl.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCode:
+    action: OtpAction
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneStatus:
+    phone: str
+    standing: Standing
+    is_locked: bool
+    sent_in_window: int
+    live: tuple[LiveCode, ...]
+
+
+class OneTimeCodes:
+    """Each call is a transaction of its own. Raises AddressError for what is no phone number, and DatabaseError."""
+
+    def __init__(
+        self, *, settings: Settings, database: Database, clock: Clock, orchestrator: NotificationOrchestrator
+    ) -> None:
+        self._database = database
+        self._desk = Desk(settings, clock, orchestrator, PepperRing(settings.otp_pepper))
+
+    def send(self, phone: str, action: OtpAction) -> Decision:
+        """Makes a code and queues its SMS, unless the phone is locked or something limits it.
+
+        A new code takes the place of the phone's earlier one for this action; after a refusal the earlier one stays
+        good. The decision is for logs and operators: whoever asked for the code must not learn it.
+        """
+        phone = self._normal(phone)
+        with self._database.transaction() as session:
+            return Sending(self._desk, session, phone, action).run()
+
+    def verify(self, phone: str, action: OtpAction, code: str) -> bool:
+        """Whether `code` is the live code of this phone and action. It works once.
+
+        A wrong one counts against the phone over all actions; the last that may fail ends its live codes and locks
+        it. While it is locked, and without a live code, nothing is right and nothing is counted.
+        """
+        phone = self._normal(phone)
+        with self._database.transaction() as session:
+            return Guess(self._desk, session, phone, action).run(code)
+
+    def status(self, phone: str) -> PhoneStatus:
+        phone = self._normal(phone)
+        hashes = self._desk.peppers.phone_hashes(phone)
+        now = self._desk.clock()
+        count, window = self._desk.settings.otp_rate
+        with self._database.read() as session:
+            standing = merged(store.phone(session, hashes)).at(now)
+            live = [row for row in store.live(session, hashes) if is_open(row, now)]
+            sent = store.made_since(session, now - window, most=count, where={"phone_hash": hashes})
+        codes = tuple(LiveCode(row.action, row.created_at, row.expires_at) for row in live)
+        return PhoneStatus(phone, standing, standing.is_locked(now), sent, codes)
+
+    def unlock(self, phone: str, *, actor: str) -> Standing | None:
+        """Forgets the phone's failures and ends its lock. Returns what was forgotten, None if there was nothing.
+
+        Codes that the lock ended stay dead, and the sends of its window stay counted.
+        """
+        phone = self._normal(phone)
+        hashes = self._desk.peppers.phone_hashes(phone)
+        with self._database.transaction() as session:
+            standing = merged(store.lock_known_phone(session, hashes))
+            if standing == CLEAN:
+                return None
+            now = self._desk.clock()
+            store.write_standing(session, hashes, asdict(CLEAN), now=now)
+            details: dict[str, Any] = {"phone_hash": next(iter(hashes)), "was_locked": standing.is_locked(now)}
+            details |= {"consecutive_failures": standing.consecutive_failures}
+            audit.write(session, AuditAction.OTP_UNLOCKED, actor=actor, now=now, details=details)
+        return standing
+
+    def _normal(self, phone: str) -> str:
+        return normal_phone(phone, self._desk.settings.otp_default_region)

@@ -1,0 +1,36 @@
+"""One-time codes on both databases, with a clock that can be turned ahead."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from conftest import make_settings, seed_templates
+from delivering import TurnableClock
+
+from notifyctl.bootstrap import Runtime, open_runtime
+
+MakeRuntime = Callable[..., Runtime]
+
+
+@pytest.fixture
+def clock() -> TurnableClock:
+    return TurnableClock()
+
+
+@pytest.fixture
+def make_runtime(database_url: str, clock: TurnableClock) -> Iterator[MakeRuntime]:
+    with ExitStack() as opened:
+
+        def make(**settings: Any) -> Runtime:
+            runtime = open_runtime(make_settings(database_url=database_url, **settings), clock=clock)
+            opened.callback(runtime.close)
+            seed_templates(runtime)
+            return runtime
+
+        yield make
+
+
+@pytest.fixture
+def runtime(make_runtime: MakeRuntime) -> Runtime:
+    return make_runtime()

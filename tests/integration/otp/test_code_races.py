@@ -1,0 +1,76 @@
+"""Real threads at one phone's desk: what is limited stays limited, and what works once works once."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
+
+from codes import PHONE, SENSITIVE, VERIFY, audits, sent_code, sms, wrong
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.orchestrator.requests import Queued
+from tests.integration.otp.conftest import MakeRuntime
+
+THREADS = 20
+Result = TypeVar("Result")
+
+
+def _at_once(do: Callable[[int], Result], count: int = THREADS) -> list[Result]:
+    barrier = Barrier(count)
+
+    def one(number: int) -> Result:
+        barrier.wait(30)
+        return do(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def test_sends_at_once_are_three_over_both_actions(runtime: Runtime) -> None:
+    decisions = _at_once(lambda number: runtime.otp.send(PHONE, (VERIFY, SENSITIVE)[number % 2]))
+
+    assert sum(isinstance(decision, Queued) for decision in decisions) == 3
+    assert sms(runtime)["RATE_LIMITED"] == THREADS - 3
+    assert len(runtime.otp.status(PHONE).live) <= 2
+
+
+def test_guesses_at_once_are_five_attempts_and_one_lock(runtime: Runtime) -> None:
+    code = sent_code(runtime)
+    answers = _at_once(lambda number: runtime.otp.verify(PHONE, VERIFY, wrong(code, number + 1)))
+
+    assert not any(answers)
+    said = Counter((action, details.get("cause") or details.get("event")) for action, details in audits(runtime))
+    assert said["OTP_VERIFY_FAILED", "wrong_code"] == 5
+    assert said["OTP_LOCKED_OUT", "begun"] == 1
+    assert said["OTP_LOCKED_OUT", "refused"] == THREADS - 5
+    assert not runtime.otp.verify(PHONE, VERIFY, code)
+
+
+def test_the_right_code_at_once_is_one_success(runtime: Runtime) -> None:
+    code = sent_code(runtime)
+    answers = _at_once(lambda _: runtime.otp.verify(PHONE, VERIFY, code))
+
+    assert answers.count(True) == 1
+    assert runtime.otp.status(PHONE).standing.failed_count == 0
+
+
+def test_guesses_and_new_codes_at_once_are_still_five_attempts(runtime: Runtime) -> None:
+    code = sent_code(runtime)
+
+    def one(number: int) -> object:
+        if number % 4 == 0:
+            return runtime.otp.send(PHONE, VERIFY)
+        return runtime.otp.verify(PHONE, VERIFY, wrong(code, number))
+
+    _at_once(one)
+    compared = [details for _, details in audits(runtime) if details.get("cause") == "wrong_code"]
+    assert len(compared) == 5
+    assert runtime.otp.status(PHONE).is_locked
+
+
+def test_a_budget_holds_for_phones_that_ask_at_once(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(otp_prefix_hourly_limit=4)
+    decisions = _at_once(lambda number: runtime.otp.send(f"+491511234{number:04}", VERIFY))
+
+    assert sum(isinstance(decision, Queued) for decision in decisions) == 4
