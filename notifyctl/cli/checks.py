@@ -7,13 +7,17 @@ from email.utils import parseaddr
 from pathlib import Path
 
 from notifyctl.cli.doctor import Finding, Installation, Status
+from notifyctl.cli.otp_checks import otp_conversion, otp_countries, otp_peppers
 from notifyctl.clock import system_clock
 from notifyctl.errors import InvalidInput
 from notifyctl.orchestrator.addresses import normal_email, normal_phone
+from notifyctl.orchestrator.audit_seal import count_unsealed, is_late
 from notifyctl.orchestrator.plans import load_plans
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.store import clients, diagnosis, migrations, secret_keys
+from notifyctl.store import api_keys, clients, diagnosis, job_runs, migrations, secret_keys
+from notifyctl.worker.job_standing import standings
 
+KEYS_END_WITHIN = timedelta(days=7)
 OVERDUE = timedelta(seconds=300)
 CLOCK_TOLERANCE = timedelta(seconds=2)
 RECEIPTS_SINCE, RECEIPTS_UNTIL = timedelta(hours=24), timedelta(hours=1)
@@ -94,27 +98,6 @@ def alert_addresses(installation: Installation) -> Finding:
             normal_phone(settings.ops_alert_sms_number, settings.otp_default_region)
         except InvalidInput as error:
             raise InvalidInput(f"OPS_ALERT_SMS_NUMBER: {error}") from error
-    return Finding()
-
-
-def otp_countries(installation: Installation) -> Finding:
-    import phonenumbers
-
-    allowed = installation.settings.otp_allowed_countries
-    if not allowed:
-        return Finding(
-            Status.WARN,
-            "OTP_ALLOWED_COUNTRIES is empty: codes can be sent anywhere, at your cost (SMS pumping)",
-            "set it to the countries of your clients, such as DE,AT,CH",
-        )
-    region = installation.settings.otp_default_region
-    unknown = {code for code in (*allowed, *([region] if region else []))} - phonenumbers.SUPPORTED_REGIONS
-    if unknown:
-        return Finding(
-            Status.FAIL,
-            f"{', '.join(sorted(unknown))} in OTP_ALLOWED_COUNTRIES or OTP_DEFAULT_REGION is no region code",
-            "write ISO 3166 codes in capitals, such as GB for the United Kingdom",
-        )
     return Finding()
 
 
@@ -235,6 +218,46 @@ def receipts(installation: Installation) -> Finding:
     return Finding()
 
 
+def jobs(installation: Installation) -> Finding:
+    with installation.database.read() as session:
+        found = standings(job_runs.records(session), job_runs.first_start(session), installation.database.clock())
+    troubled = [one for one in found if one.problem]
+    if troubled:
+        remedies = dict.fromkeys(one.remedy for one in troubled)
+        return Finding(Status.WARN, "; ".join(one.problem for one in troubled), "; ".join(remedies))
+    return Finding()
+
+
+def keys_about_to_end(installation: Installation) -> Finding:
+    now = installation.database.clock()
+    with installation.database.read() as session:
+        ending = api_keys.ending(session, now, now + KEYS_END_WITHIN)
+    if ending:
+        names = _few([key.name for key in ending])
+        return Finding(
+            Status.WARN,
+            f"API keys end within {KEYS_END_WITHIN.days} days: {names}",
+            "make new ones with `notifyctl keys create` before callers are refused",
+        )
+    return Finding()
+
+
+def audit_seals(installation: Installation) -> Finding:
+    from notifyctl.orchestrator.words import age
+
+    now = installation.database.clock()
+    with installation.database.read() as session:
+        unsealed = count_unsealed(session)
+    if unsealed.oldest_at is None or not is_late(unsealed, now):
+        return Finding()
+    return Finding(
+        Status.WARN,
+        f"{unsealed.rows} audit rows are not sealed, the oldest for {age(unsealed.oldest_at, now)}:"
+        " who changes them now cannot be found out",
+        "start `notifyctl worker`, or look what `notifyctl jobs run audit_seal` waits for",
+    )
+
+
 OFFLINE = (
     secrets,
     env_file_mode,
@@ -247,7 +270,20 @@ OFFLINE = (
     otp_countries,
 )
 SCHEMA = (database, schema)
-STORED = (clock, secret_keys_in_use, templates, plans_of_clients, leases, due_messages, receipts)
+STORED = (
+    clock,
+    secret_keys_in_use,
+    otp_peppers,
+    otp_conversion,
+    templates,
+    plans_of_clients,
+    leases,
+    due_messages,
+    receipts,
+    jobs,
+    audit_seals,
+    keys_about_to_end,
+)
 
 
 def _private(files: Iterable[Path]) -> Finding:

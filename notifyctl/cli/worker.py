@@ -19,45 +19,50 @@ def worker(
         int, typer.Option("--concurrency", min=1, max=2_000, help="SMS calls at once in each process.")
     ] = 100,
     processes: Annotated[int, typer.Option("--processes", min=1, max=64, help="Worker processes to run.")] = 1,
+    no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Only send: leave the jobs to others or to cron.")] = False,
 ) -> None:
-    """Send what is queued, until SIGTERM.
+    """Send what is queued and run the jobs, until SIGTERM.
 
     The first SIGTERM or SIGINT claims no more, finishes what is on the way and exits 0. A second one exits at once;
     what was on the way is then looked up at the provider before anything is sent again.
-    Any number of workers may run side by side, on one host or on many: limits and leases are shared in the database.
+    Any number of workers may run side by side, on one host or on many: limits and leases are shared in the database,
+    and each job is run by one of them. With --once no jobs are run.
     """
     from notifyctl.worker.logs import configure_logging
 
     configure_logging(debug=options.given.get().debug)
     if processes > 1:
-        _supervise(once, concurrency, processes)
+        _supervise(once, concurrency, processes, no_jobs)
     else:
-        _work(once, concurrency)
+        _work(once, concurrency, no_jobs)
 
 
-def _work(once: bool, concurrency: int) -> None:
+def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
     from notifyctl.models.template import Channel
     from notifyctl.providers.lookups import build_lookups
     from notifyctl.providers.senders import build_senders
     from notifyctl.worker.daemon import Worker
+    from notifyctl.worker.jobs import JOBS
 
     with options.runtime() as runtime:
         channels = [Channel.EMAIL, Channel.SMS] if runtime.settings.sms_enabled else [Channel.EMAIL]
         senders = build_senders(runtime.settings, channels, concurrency)
         urgent = build_senders(runtime.settings, [Channel.EMAIL], concurrency)
         lookups = build_lookups(runtime.settings, channels)
-        daemon = Worker(runtime, senders, lookups, urgent=urgent, once=once)
+        jobs = () if no_jobs else JOBS
+        daemon = Worker(runtime, senders, lookups, urgent=urgent, jobs=jobs, once=once)
         daemon.stop_on_signals()
         daemon.run()
 
 
-def _supervise(once: bool, concurrency: int, processes: int) -> None:
+def _supervise(once: bool, concurrency: int, processes: int, no_jobs: bool) -> None:
     from notifyctl.worker.supervisor import Supervisor
 
     given = options.given.get()
     arguments = ["--env-file", str(given.env_file)] if given.env_file else []
     arguments += ["--debug"] if given.debug else []
-    arguments += ["worker", "--concurrency", str(concurrency), *(["--once"] if once else [])]
+    arguments += ["worker", "--concurrency", str(concurrency)]
+    arguments += [name for name, wanted in (("--once", once), ("--no-jobs", no_jobs)) if wanted]
     code = Supervisor(arguments, processes, restart=not once).run()
     if code:
         raise typer.Exit(code if code in set(ExitCode) else ExitCode.FAILED)

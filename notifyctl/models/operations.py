@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column, json_column
@@ -64,20 +65,36 @@ class ProviderBreaker(SQLModel, table=True):
 
 class JobOutcome(StrEnum):
     RUNNING = "RUNNING"
+    """Somebody is at it, or has died over it: see lease_until."""
     DONE = "DONE"
     FAILED = "FAILED"
+    """It raised, was interrupted, or its worker died (the summary then begins with `lost`)."""
+
+
+_RUNNING = text("outcome = 'RUNNING'")
 
 
 class JobRun(SQLModel, table=True):
+    """A run, or one more attempt at it where an earlier one FAILED. No two of a job are RUNNING at the same time."""
+
     __tablename__ = "job_run"
+    __table_args__ = (
+        Index("ux_job_run_slot", "name", "due_at", "attempt", unique=True),
+        Index("ux_job_run_running", "name", unique=True, sqlite_where=_RUNNING, postgresql_where=_RUNNING),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
-    name: str = Field(index=True)
+    name: str
+    due_at: datetime = Field(sa_type=UtcDateTime)
+    """When it should have begun: the same moment for every worker."""
+    attempt: int = 1
     worker: str
     outcome: JobOutcome = Field(sa_column=enum_column(JobOutcome))
     summary: str | None = None
     started_at: datetime = Field(sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Renewed while it is RUNNING; once past, whoever ran it is gone."""
 
 
 class WorkerHeartbeat(SQLModel, table=True):

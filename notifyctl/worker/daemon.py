@@ -2,11 +2,10 @@
 
 import logging
 import os
-import secrets
 import signal
 import socket
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from time import monotonic
 from types import FrameType
@@ -17,19 +16,25 @@ from notifyctl.delivery.allowance import Allowance
 from notifyctl.delivery.breaker import Breaker
 from notifyctl.delivery.claims import LEASE, Claims, Rules
 from notifyctl.delivery.dispatch import Dispatcher
+from notifyctl.delivery.receipts import retry_early_receipts
 from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.errors import DatabaseError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.template import Channel, Lane
+from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.providers.base import Lookup, Sender
 from notifyctl.store import audit, outbox, workers
 from notifyctl.store.wakeup import Watcher
 from notifyctl.worker import service_manager
 from notifyctl.worker.chore import Chore
+from notifyctl.worker.jobs import Job
 from notifyctl.worker.loop import ChannelLoop
+from notifyctl.worker.names import new_name
+from notifyctl.worker.scheduler import JobScheduler
 
 UPKEEP_SECONDS = 10.0
 RECONCILE_SECONDS = 2.0
+EARLY_RECEIPTS_SECONDS = 2.0
 LOST_AFTER = timedelta(minutes=10)
 """How long a killed worker is still listed."""
 STUCK_SECONDS = 120.0
@@ -43,6 +48,7 @@ class Worker:
     """`run` blocks until a signal, until nothing is due (`once`), or until a part of it fails.
 
     `urgent` senders are for lane URGENT alone: a channel that sends in batches would keep it waiting for their answers.
+    With `once` no jobs are run.
     """
 
     def __init__(
@@ -52,12 +58,14 @@ class Worker:
         lookups: Mapping[Channel, Lookup] | None = None,
         *,
         urgent: Mapping[Channel, Sender] | None = None,
+        jobs: Sequence[Job] = (),
         once: bool = False,
     ) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.name = new_name()
         self._runtime = runtime
         self._senders = [*senders.values(), *(urgent or {}).values()]
         self._lookups = lookups or {}
+        self._jobs = jobs
         self._once = once
         self._stop = threading.Event()
         self._drained = threading.Event()
@@ -79,9 +87,10 @@ class Worker:
         log.info("worker started", extra={"worker": self.name, "database": str(self._runtime.database)})
         self._keep_up()
         if self._once:
+            self._retry_receipts()
             while self._reconcile():
                 pass
-        parts = [*self._loops, *self._chores()]
+        parts = [*self._loops, *self._chores(), *self._schedulers()]
         for part in parts:
             part.start()
         service_manager.tell("READY=1")
@@ -129,7 +138,14 @@ class Worker:
         if not self._once:
             every = RECONCILE_SECONDS
             chores.append(Chore("reconcile", self._reconcile, seconds=every, stop=self._stop, failed=self._fail))
+            every = EARLY_RECEIPTS_SECONDS
+            chores.append(Chore("receipts", self._retry_receipts, seconds=every, stop=self._stop, failed=self._fail))
         return chores
+
+    def _schedulers(self) -> list[JobScheduler]:
+        if self._once or not self._jobs:
+            return []
+        return [JobScheduler(self._runtime, self._jobs, self.name, stop=self._stop, failed=self._fail)]
 
     def _wait_for_loops(self) -> None:
         """In short waits, so that signals are served at once."""
@@ -147,6 +163,9 @@ class Worker:
 
     def _reconcile(self) -> bool:
         return self._reconciler.run() > 0
+
+    def _retry_receipts(self) -> bool:
+        return retry_early_receipts(self._runtime.database, self._runtime.keys, self._runtime.clock()) > 0
 
     def _keep_up(self) -> bool:
         """Heartbeat, leases renewed, and those of vanished workers ended."""
@@ -212,7 +231,7 @@ def make_dispatcher(
     runtime: Runtime, channel: Channel, sender: Sender, owner: str, lanes: Collection[Lane] = tuple(Lane)
 ) -> Dispatcher:
     settings = runtime.settings
-    rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled)
+    rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled, QuietHours(*settings.quiet_span))
     claims = Claims(
         channel, Allowance(channel, settings.per_minute_limit(channel)), Breaker(channel), rules, owner, lanes=lanes
     )

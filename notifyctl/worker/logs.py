@@ -9,12 +9,13 @@ from typing import Any
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "taskName"}
 
 
-def configure_logging(*, debug: bool = False) -> None:
+def configure_logging(*, debug: bool = False, quiet: bool = False) -> None:
+    """`quiet` has warnings only: for what cron runs, and mails about."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
     root = logging.getLogger("notifyctl")
     root.handlers = [handler]
-    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    root.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
     root.propagate = False
 
 

@@ -4,7 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from types import FrameType
 
@@ -21,10 +21,20 @@ log = logging.getLogger("notifyctl.worker")
 class Supervisor:
     """`run` blocks until every process has ended. The first SIGTERM or SIGINT is passed on, a second one kills."""
 
-    def __init__(self, arguments: Sequence[str], processes: int, *, restart: bool) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        processes: int,
+        *,
+        restart: bool,
+        pass_fds: Sequence[int] = (),
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
         self._command = [sys.executable, "-m", "notifyctl", *arguments]
         self._wanted = processes
         self._restart = restart
+        self._pass_fds = pass_fds
+        self._started = started
         self._running: dict[subprocess.Popen[bytes], float] = {}
         self._stopping = False
         self._hopeless = 0
@@ -37,6 +47,7 @@ class Supervisor:
         for _ in range(self._wanted):
             self._start()
         service_manager.tell("READY=1")
+        self._started()
         watchdog, told_at = service_manager.watchdog_seconds(), monotonic()
         while self._running:
             if watchdog is not None and monotonic() - told_at >= watchdog:
@@ -49,13 +60,15 @@ class Supervisor:
 
     def _start(self) -> None:
         # A group of their own: Ctrl-C reaches them through us, once, and not a second time from the terminal.
-        process = subprocess.Popen(self._command, process_group=0)  # noqa: S603  our own program
+        process = subprocess.Popen(self._command, process_group=0, pass_fds=self._pass_fds)  # noqa: S603  our own program
         self._running[process] = monotonic()
 
     def _ended(self, process: subprocess.Popen[bytes]) -> None:
         lived = monotonic() - self._running.pop(process)
         if process.returncode == 0 and (self._stopping or not self._restart):
             return
+        if self._stopping and process.returncode == -signal.SIGTERM:
+            return  # it had only just been started, and knew of no signal yet
         log.warning("worker process ended", extra={"pid": process.pid, "exit_code": process.returncode})
         self._hopeless = self._hopeless + 1 if lived < RESTART_SECONDS else 0
         if self._stopping or not self._restart or self._hopeless >= HOPELESS_STARTS or process.returncode > 0:

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -20,7 +21,7 @@ CommandLine = Callable[..., Ran]
 @pytest.fixture
 def notifyctl(
     environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
+) -> Iterator[CommandLine]:
     """Runs a command on this test's database: in this process, with the real program's error boundary."""
 
     def run(*arguments: str, **variables: str) -> Ran:
@@ -30,4 +31,8 @@ def notifyctl(
             main(list(arguments))
         return Ran(ended.value.code, *capsys.readouterr())
 
-    return run
+    root = logging.getLogger("notifyctl")
+    before = (root.handlers, root.level, root.propagate)
+    yield run
+    root.handlers, level, root.propagate = before
+    root.setLevel(level)

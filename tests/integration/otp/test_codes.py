@@ -16,6 +16,7 @@ from notifyctl.models.template import Channel
 from notifyctl.orchestrator.requests import Blocked, Queued
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.otp.codes import new_code
+from tests.integration.conftest import CommandLine
 from tests.integration.otp.conftest import MakeRuntime
 
 OTHER = "+4915187654321"
@@ -339,3 +340,17 @@ def test_codes_are_six_digits_and_none_is_likelier() -> None:
         counts = [sum(code[place] == digit for code in codes) for digit in "0123456789"]
         # Chi-square with nine degrees of freedom: one run in ten million is above 50.
         assert sum((count - 2_000) ** 2 / 2_000 for count in counts) < 50
+
+
+def test_the_doctor_notices_a_lost_pepper_and_codes_that_nobody_uses(
+    make_runtime: MakeRuntime, notifyctl: CommandLine, clock: TurnableClock
+) -> None:
+    clock.ahead = -timedelta(minutes=30)
+    runtime = make_runtime()
+    _fail(runtime, sent_code(runtime), 1)
+    for number in range(60):
+        sent_code(runtime, f"+49160{number:07}")
+    said = notifyctl("doctor", OTP_PEPPER="f1e2d3c4b5a697887766554433221100ffeeddccbbaa99887766554433221100").out
+
+    assert "OTP_PEPPER lacks the pepper of 1 phones" in said
+    assert "of 61 codes of the last 24 h only 0 were used" in said

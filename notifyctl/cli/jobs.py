@@ -1,0 +1,127 @@
+"""`notifyctl jobs`: what is done at set times, how it went, and doing it now."""
+
+import signal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.cli.output import Shown, named
+from notifyctl.errors import NotifyctlError
+
+if TYPE_CHECKING:
+    from notifyctl.worker.job_standing import Standing
+
+app = typer.Typer(no_args_is_help=True, help="What is done at set times: see how it went, do it now.")
+
+LIST_COLUMNS = (
+    "name", "schedule", "state", "last_run", "outcome", "duration_seconds", "last_done", "next_due", "worker",
+    "summary", "problem",
+)  # fmt: skip
+HISTORY_COLUMNS = ("id", "due_at", "attempt", "started_at", "outcome", "duration_seconds", "worker", "summary")
+STYLES = {
+    "hung": "bold red", "lost": "bold red", "overdue": "bold red", "failed": "bold red", "running": "cyan",
+    "done": "green", "never": "dim", "FAILED": "bold red", "RUNNING": "cyan", "DONE": "green",
+}  # fmt: skip
+WIDE = 110
+LIST_SHOWN = (
+    named("name", whole=True),
+    named("schedule", from_width=WIDE),
+    named("state", whole=True),
+    Shown("last", lambda row: row["last_run_ago"], whole=True),
+    Shown("took", lambda row: row["took"], whole=True, from_width=WIDE),
+    Shown("next", lambda row: row["next_in"], whole=True),
+    Shown("summary", lambda row: row["problem"] or row["summary"] or ""),
+)
+HISTORY_SHOWN = (
+    Shown("started", lambda row: f"{row['started_at']:%Y-%m-%d %H:%M:%SZ}", whole=True),
+    named("outcome", whole=True),
+    Shown("took", lambda row: row["took"], whole=True),
+    named("worker", from_width=WIDE),
+    named("summary"),
+)
+
+JobName = Annotated[str, typer.Argument(metavar="NAME", help="As `jobs list` shows it.")]
+
+
+@app.command("list")
+def list_jobs(form: options.Format = options.OutputFormat.TABLE) -> None:
+    """List the jobs, those in trouble first: overdue, hung, lost with their worker, or failed."""
+    from notifyctl.store import job_runs
+    from notifyctl.worker.job_standing import standings
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        now = runtime.clock()
+        found = standings(job_runs.records(session), job_runs.first_start(session), now)
+    rows = [_listed(one, now) for one in found]
+    output.rows(rows, form, columns=LIST_COLUMNS, shown=LIST_SHOWN, styles=STYLES)
+    for remedy in dict.fromkeys(one.remedy for one in found if one.remedy):
+        output.hint(f"To mend it: {remedy}.")
+
+
+@app.command()
+def history(name: JobName, limit: options.Limit = 20, form: options.Format = options.OutputFormat.TABLE) -> None:
+    """Show the runs of one job, the latest first."""
+    from notifyctl.store import job_runs
+    from notifyctl.worker.jobs import named as job_named
+
+    job = job_named(name)
+    with options.runtime() as runtime, runtime.database.read() as session:
+        now = runtime.clock()
+        rows = [row._asdict() | _duration(row, now) for row in job_runs.history(session, job.name, limit)]
+    output.rows(rows, form, columns=HISTORY_COLUMNS, shown=HISTORY_SHOWN, styles=STYLES)
+    if not rows and form is options.OutputFormat.TABLE:
+        output.say(f"{job.name} has not run yet; it runs in `notifyctl worker`, {job.schedule}.")
+
+
+@app.command()
+def run(name: JobName) -> None:
+    """Run one job now, with or without a worker, and print what it did. Exit 1 if it fails or is running already.
+
+    It counts as the run that is due, so that no worker repeats it.
+    """
+    from notifyctl.worker.by_hand import run_now
+    from notifyctl.worker.jobs import named as job_named
+    from notifyctl.worker.logs import configure_logging
+
+    job = job_named(name)
+    configure_logging(debug=options.given.get().debug, quiet=True)
+    # cron and systemd end what takes too long with SIGTERM: as Ctrl-C, so that the run is recorded as ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with options.runtime() as runtime:
+        ended = run_now(runtime, job)
+    if ended.error is None:
+        print(ended.summary)
+    elif isinstance(ended.error, NotifyctlError):
+        raise ended.error
+    else:
+        raise NotifyctlError(f"{job.name} failed: {ended.summary}") from ended.error
+
+
+def _listed(one: "Standing", now: Any) -> dict[str, Any]:
+    from notifyctl.orchestrator.words import age
+
+    last = one.record.last if one.record else None
+    listed: dict[str, Any] = {
+        "name": one.job.name,
+        "schedule": one.job.schedule,
+        "state": one.state,
+        "next_due": one.next_due,
+        "next_in": f"in {age(now, one.next_due)}" if one.next_due > now else "now",
+        "problem": one.problem,
+        "last_run_ago": "",
+        "took": "",
+    }
+    if last is None:
+        return listed
+    known = {"last_run": last.started_at, "last_run_ago": f"{age(last.started_at, now)} ago", "outcome": last.outcome}
+    about = {"worker": last.worker, "summary": last.summary, "last_done": one.record.done_at if one.record else None}
+    return listed | known | about | _duration(last, now)
+
+
+def _duration(run: Any, now: Any) -> dict[str, Any]:
+    """Of a run that has not ended, until now."""
+    from notifyctl.orchestrator.words import took
+
+    seconds = round(((run.finished_at or now) - run.started_at).total_seconds(), 3)
+    return {"duration_seconds": seconds, "took": took(seconds)}

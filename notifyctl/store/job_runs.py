@@ -1,0 +1,117 @@
+"""Runs of jobs: claimed by their slot, held under a lease, kept as history."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, delete, func, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from notifyctl.models.columns import table
+from notifyctl.models.operations import JobOutcome, JobRun
+
+_run = table(JobRun)
+_RUNNING = text("outcome = 'RUNNING'")
+_LATEST_FIRST = (_run.c.due_at.desc(), _run.c.attempt.desc())
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a job that has run."""
+
+    last: Row[Any]
+    """Its latest run, however it ended."""
+    done_at: datetime | None
+    """When a run of it was last DONE."""
+
+
+def begin(
+    session: Session, *, name: str, due_at: datetime, attempt: int, worker: str, now: datetime, lease_until: datetime
+) -> int | None:
+    """The id of the new run; None when another has taken this attempt, or is at the job."""
+    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    values = {"name": name, "due_at": due_at, "attempt": attempt, "worker": worker, "started_at": now}
+    statement = make(_run).values(**values, outcome=JobOutcome.RUNNING, lease_until=lease_until)
+    return session.execute(statement.on_conflict_do_nothing().returning(_run.c.id)).scalar_one_or_none()
+
+
+def renew(session: Session, ids: Collection[int], until: datetime) -> set[int]:
+    """Which of these are still held. Also a lease that has run out is renewed, if nobody has ended it."""
+    statement = update(_run).where(_run.c.id.in_(ids), _RUNNING).values(lease_until=until)
+    return set(session.execute(statement.returning(_run.c.id)).scalars())
+
+
+def end(session: Session, run_id: int, outcome: JobOutcome, summary: str, now: datetime) -> bool:
+    """False when it had ended already: whoever lost its lease has nothing to say any more."""
+    return _end(session, _run.c.id == run_id, outcome, summary, now)
+
+
+def end_lost(session: Session, name: str, *, summary: str, before: datetime, now: datetime) -> bool:
+    """Whether there was a run whose lease ended before then. It is FAILED now."""
+    return _end(session, (_run.c.name == name) & (_run.c.lease_until < before), JobOutcome.FAILED, summary, now)
+
+
+def _end(session: Session, which: ColumnElement[bool], outcome: JobOutcome, summary: str, now: datetime) -> bool:
+    values = {"outcome": outcome, "summary": summary, "finished_at": now, "lease_until": None}
+    statement = update(_run).where(which, _RUNNING).values(**values).returning(_run.c.id)
+    return session.execute(statement).first() is not None
+
+
+def running(session: Session, name: str) -> Row[Any] | None:
+    """There is one at most."""
+    return session.execute(select(_run).where(_run.c.name == name, _RUNNING)).one_or_none()
+
+
+def latest(session: Session, name: str, up_to: datetime) -> Row[Any] | None:
+    """The last attempt at the last slot that is not later than `up_to`."""
+    statement = select(_run).where(_run.c.name == name, _run.c.due_at <= up_to)
+    return session.execute(statement.order_by(*_LATEST_FIRST).limit(1)).one_or_none()
+
+
+def history(session: Session, name: str, limit: int) -> Sequence[Row[Any]]:
+    """Latest first."""
+    statement = select(_run).where(_run.c.name == name).order_by(_run.c.id.desc())
+    return session.execute(statement.limit(limit)).all()
+
+
+def records(session: Session) -> dict[str, Record]:
+    """Of every job that has ever run, by its name."""
+    names = session.execute(select(_run.c.name).distinct()).scalars().all()
+    return {name: _record(session, name) for name in names}
+
+
+def first_start(session: Session) -> datetime | None:
+    """Since when jobs have been run here, as far as history goes back."""
+    return session.execute(select(_run.c.started_at).order_by(_run.c.id).limit(1)).scalar_one_or_none()
+
+
+def forget(session: Session, before: datetime) -> int:
+    """Deletes runs that ended before then, but of each job the last one and the last DONE. Returns how many."""
+    statement = delete(_run).where(*_forgettable(session, before)).returning(_run.c.id)
+    return len(session.execute(statement).all())
+
+
+def count_forgettable(session: Session, before: datetime) -> int:
+    statement = select(func.count()).select_from(_run).where(*_forgettable(session, before))
+    return int(session.execute(statement).scalar_one())
+
+
+def _forgettable(session: Session, before: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    names = session.execute(select(_run.c.name).distinct()).scalars().all()
+    kept = [run.id for name in names for run in (_last(session, name), _last(session, name, JobOutcome.DONE)) if run]
+    return _run.c.finished_at < before, _run.c.id.not_in(kept)
+
+
+def _record(session: Session, name: str) -> Record:
+    last, done = _last(session, name), _last(session, name, JobOutcome.DONE)
+    assert last is not None
+    return Record(last, done.finished_at if done else None)
+
+
+def _last(session: Session, name: str, outcome: JobOutcome | None = None) -> Row[Any] | None:
+    statement = select(_run).where(_run.c.name == name)
+    if outcome is not None:
+        statement = statement.where(_run.c.outcome == outcome)
+    return session.execute(statement.order_by(*_LATEST_FIRST).limit(1)).one_or_none()

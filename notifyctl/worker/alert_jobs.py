@@ -1,0 +1,51 @@
+"""The jobs that watch over the traffic and over what expires."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from notifyctl.worker.jobs import JobContext
+
+
+def run_notification_failure_spike_monitor(context: "JobContext") -> str:
+    """The same as `notifyctl monitor`."""
+    from notifyctl.alerts.spike_levels import Thresholds, share_in_words
+    from notifyctl.alerts.spikes import SpikeMonitor
+
+    runtime = context.runtime
+    monitor = SpikeMonitor(
+        database=runtime.database,
+        settings=runtime.settings,
+        clock=context.clock,
+        orchestrator=lambda: runtime.orchestrator,
+        actor=context.worker,
+    )
+    reports = monitor.run(Thresholds.of(runtime.settings))
+    words = [f"{report.channel} {report.level}: {share_in_words(report.measured)}" for report in reports]
+    words += [f"{report.channel} alert queued: {report.told}" for report in reports if report.told]
+    return "; ".join(words + [report.trouble for report in reports if report.trouble])
+
+
+def remind_of_expiry(context: "JobContext") -> str:
+    from notifyctl.alerts.compliance import Reminders
+
+    runtime = context.runtime
+    reminders = Reminders(
+        database=runtime.database,
+        orchestrator=runtime.orchestrator,
+        plans=runtime.plans,
+        settings=runtime.settings,
+        clock=context.clock,
+    )
+    return str(reminders.run(context.stopping))
+
+
+def watch_compliance_sla(context: "JobContext") -> str:
+    from notifyctl.alerts.compliance_sla import SlaMonitor
+
+    runtime = context.runtime
+    return SlaMonitor(
+        database=runtime.database,
+        orchestrator=runtime.orchestrator,
+        settings=runtime.settings,
+        clock=context.clock,
+    ).run()

@@ -1,0 +1,93 @@
+"""How a job stands: whether it runs as it should, and what to do if not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from notifyctl.models.operations import JobOutcome
+from notifyctl.orchestrator.words import age, moment
+from notifyctl.store.job_runs import Record
+from notifyctl.worker.jobs import JOBS, Job
+from notifyctl.worker.names import place
+
+GRACE = timedelta(minutes=5)
+"""On top of two periods without a run that is DONE."""
+
+
+class State(StrEnum):
+    """In the order of their urgency."""
+
+    HUNG = "hung"
+    LOST = "lost"
+    OVERDUE = "overdue"
+    FAILED = "failed"
+    RUNNING = "running"
+    DONE = "done"
+    NEVER = "never"
+    """It has never run; as long as no job has, nothing is wrong with that."""
+
+
+TROUBLED = frozenset({State.HUNG, State.LOST, State.OVERDUE, State.FAILED})
+_URGENCY = list(State)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    job: Job
+    state: State
+    record: Record | None
+    next_due: datetime
+    """In the past while its run is still to be had."""
+    problem: str = ""
+    remedy: str = ""
+
+
+def standings(records: Mapping[str, Record], since: datetime | None, now: datetime) -> list[Standing]:
+    """Of every job, those in trouble first. `since`: when the first run of any job began; None while there is none."""
+    found = [standing(job, records.get(job.name), since, now) for job in JOBS]
+    return sorted(found, key=lambda one: _URGENCY.index(one.state))
+
+
+def standing(job: Job, record: Record | None, since: datetime | None, now: datetime) -> Standing:
+    state = _state(job, record, since, now)
+    due = job.due_at(now)
+    next_due = due if record is None or record.last.due_at < due else job.next_due(now)
+    return Standing(job, state, record, next_due, *_words(job, state, record, now))
+
+
+def _state(job: Job, record: Record | None, since: datetime | None, now: datetime) -> State:
+    last = record.last if record else None
+    if last is not None and last.outcome is JobOutcome.RUNNING:
+        if last.lease_until < now:
+            return State.LOST
+        if now - last.started_at > job.longest:
+            return State.HUNG
+    well_at = (record.done_at if record else None) or since
+    if well_at is not None and now - well_at > 2 * job.period + GRACE:
+        return State.OVERDUE
+    return State(last.outcome.lower()) if last is not None else State.NEVER
+
+
+def _words(job: Job, state: State, record: Record | None, now: datetime) -> tuple[str, str]:
+    """What is wrong and what to do; both empty where nothing is."""
+    if state not in TROUBLED:
+        return "", ""
+    if state is State.OVERDUE:
+        return _overdue(job, record, now), f"start `notifyctl worker`, or run `notifyctl jobs run {job.name}`"
+    assert record is not None
+    last = record.last
+    if state is State.FAILED:
+        return f"{job.name} failed: {last.summary}", f"mend that, then run `notifyctl jobs run {job.name}`"
+    begun = f"at {place(last.worker)} since {moment(last.started_at)}"
+    if state is State.LOST:
+        return f"{job.name} was lost, having run {begun}", "start `notifyctl worker`: it takes the run up again"
+    return f"{job.name} hangs {begun}", "look at the log of that worker, and restart it"
+
+
+def _overdue(job: Job, record: Record | None, now: datetime) -> str:
+    if record is None:
+        return f"{job.name} has never run"
+    done = f"was last done {age(record.done_at, now)} ago" if record.done_at else "was never done"
+    failed = f"; the last run failed: {record.last.summary}" if record.last.outcome is JobOutcome.FAILED else ""
+    return f"{job.name} ({job.schedule}) {done}{failed}"
