@@ -6,10 +6,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from notifyctl.cli.options import OutputFormat
+from notifyctl.orchestrator.words import iso
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -171,8 +172,8 @@ def document(value: Row, form: OutputFormat) -> None:
     rows(fields, form, columns=("field", "value"))
 
 
-def track(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
-    """Hands on `items`, with a progress bar on stderr while it is a terminal."""
+def track(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+    """Hands on `items`, with a progress bar on stderr while it is a terminal. `total` is None where nobody knows it."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -185,11 +186,6 @@ def dumps(value: Any, indent: int | None = None) -> str:
     # Where the terminal or file cannot hold every character, JSON has its own way to write it.
     ascii_only = not sys.stdout.encoding.lower().startswith("utf")
     return json.dumps(value, default=_jsonable, indent=indent, ensure_ascii=ascii_only)
-
-
-def iso(value: datetime) -> str:
-    """UTC, to the millisecond, with Z."""
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def one_line(text: str) -> str:

@@ -204,10 +204,25 @@ Index(
     sqlite_where=OTP_INDEX,
     postgresql_where=OTP_INDEX,
 )
-_known_sms = and_(column("channel", String) == Channel.SMS.value, column("provider_message_id", String).is_not(None))
+_known_to_provider = column("provider_message_id", String).is_not(None)
 Index(
     "ix_message_log_provider_message_id",
     _messages.c.provider_message_id,
-    sqlite_where=_known_sms,
-    postgresql_where=_known_sms,
+    sqlite_where=_known_to_provider,
+    postgresql_where=_known_to_provider,
 )
+
+_REPORTED = {
+    "ix_message_log_sent": (("sent_at", "channel", "status", "template_key", "created_at"), "sent_at IS NOT NULL"),
+    "ix_message_log_delivered": (("delivered_at", "channel"), "delivered_at IS NOT NULL"),
+    "ix_message_log_throttled": (("throttled_at", "channel"), "throttled_at IS NOT NULL"),
+    "ix_message_log_ended": (
+        ("finished_at", "status", "channel", "template_key", "reason"),
+        "status IN ('FAILED', 'BOUNCED', 'BLOCKED')",
+    ),
+    "ix_message_log_unconfirmed": (("sent_at",), "status = 'SENT'"),
+}
+"""One for each moment that store.reports counts by, with all that it asks of a row."""
+for _name, (_columns, _condition) in _REPORTED.items():
+    _where = text(_condition)
+    Index(_name, *(_messages.c[column] for column in _columns), sqlite_where=_where, postgresql_where=_where)

@@ -76,3 +76,5 @@ Index(
     sqlite_where=LIVE_INDEX,
     postgresql_where=LIVE_INDEX,
 )
+USED_INDEX = text("state = 'USED'")
+Index("ix_otp_challenge_used", _challenges.c.finished_at, sqlite_where=USED_INDEX, postgresql_where=USED_INDEX)

@@ -1,6 +1,6 @@
 """Times and durations as people say them, in one way everywhere."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -33,3 +33,8 @@ def moment(at: datetime | None, *, beside: datetime | None = None) -> str:
         return "an unknown time"
     same_day = beside is not None and beside.date() == at.date()
     return f"{at:%H:%M:%SZ}" if same_day else f"{at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def iso(at: datetime) -> str:
+    """For programs: UTC, to the millisecond, with Z."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

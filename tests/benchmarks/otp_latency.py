@@ -2,25 +2,30 @@
 
     python tests/benchmarks/otp_latency.py [--codes 60] [--database sqlite|postgresql]
 
-A real worker process; the request is one `send` in a transaction of its own, the call is when the sandbox read it.
+A real server and a real worker; the request is POST /api/otp/send on a connection that is kept, the call is when the
+sandbox read it.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, sleep
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from conftest import PEPPER, SECRET, make_settings, seed_templates
-from factories import CODE, send
+from otp_verify import free_port, serve
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import open_runtime
+from notifyctl.models.access import Scope
 from notifyctl.models.template import Channel
+from notifyctl.orchestrator import api_keys
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
@@ -42,13 +47,27 @@ def measure(kind: str, codes: int) -> None:
         }  # fmt: skip
         command = [sys.executable, "-m", "notifyctl", "worker"]
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as worker:
+            port = free_port()
+            server = serve([sys.executable, "-m", "notifyctl", "serve", "--port", str(port)], environment, port)
             sleep(3)
+            with runtime.database.transaction() as session:
+                key = api_keys.create(
+                    session, "bench", [Scope.OTP], expires_at=None, actor="bench", now=runtime.clock()
+                )
+            connection = HTTPConnection("127.0.0.1", port)
+            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
             asked = []
             for number in range(codes + 3):
+                body = json.dumps({"phone_number": f"+4915112{number:06}", "action": "PHONE_VERIFY"})
                 asked.append(monotonic())
-                send(runtime, "OTP_CODE_SMS", CODE, recipient=f"+4915112{number:06}")
+                connection.request("POST", "/api/otp/send", body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 202
                 sleep(GAP_SECONDS)
             worker.terminate()
+            server.terminate()
+            server.wait(20)
         called = sandbox.presented(Channel.SMS)
         runtime.close()
     assert len(called) == len(asked)

@@ -1,0 +1,145 @@
+"""`notifyctl health`: how the traffic is, what is wrong with it first."""
+
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.cli.options import OutputFormat
+from notifyctl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from notifyctl.bootstrap import Runtime
+    from notifyctl.orchestrator.health import Health
+
+app = typer.Typer(help="How the traffic is: failures, rates, latency, backlog.", invoke_without_command=True)
+
+LONGEST_WINDOW = 7 * 24 * 60
+MOST_ROWS = 1_000
+"""As over HTTP; orchestrator.health has the same figures."""
+
+WindowMinutes = Annotated[
+    int, typer.Option("--window-minutes", "-w", min=1, max=LONGEST_WINDOW, help="How far to look back.")
+]
+TRAFFIC = (
+    "channel", "sent", "failed", "delivered", "bounced", "blocked", "failure_rate", "p50_seconds", "p95_seconds",
+    "pending", "retrying", "in_doubt",
+)  # fmt: skip
+
+
+@app.callback()
+def health(
+    ctx: typer.Context,
+    window_minutes: WindowMinutes = 60,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        summary(window_minutes, form)
+
+
+@app.command()
+def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFormat.TABLE) -> None:
+    """What is wrong, and the figures of each channel. The same as `notifyctl health` alone."""
+    from notifyctl.orchestrator import health
+
+    with options.runtime() as runtime:
+        found = _look(runtime, window_minutes)
+    told = health.summary(found)
+    match form:
+        case OutputFormat.JSON:
+            sys.stdout.write(health.to_json(told))
+        case OutputFormat.TABLE:
+            from notifyctl.cli.health_view import overview
+
+            output.console().print(overview(found))
+        case _:
+            output.rows(_channels(told), form, columns=TRAFFIC)
+
+
+@app.command()
+def timeseries(
+    window_minutes: WindowMinutes = 240,
+    bucket_minutes: Annotated[
+        int, typer.Option("--bucket-minutes", "-b", min=1, max=24 * 60, help="Length of one bucket.")
+    ] = 15,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """What was sent, failed and was throttled over time: a bar for each bucket."""
+    from notifyctl.orchestrator import health
+
+    if window_minutes > bucket_minutes * health.MOST_BUCKETS:
+        raise InvalidInput(
+            f"--window-minutes {window_minutes} with --bucket-minutes {bucket_minutes} makes over"
+            f" {health.MOST_BUCKETS} buckets; take longer ones"
+        )
+    with options.runtime() as runtime, runtime.database.read() as session:
+        told = health.timeseries(session, runtime.clock(), window_minutes=window_minutes, bucket_minutes=bucket_minutes)
+    if form is OutputFormat.JSON:
+        sys.stdout.write(health.to_json(told))
+    elif form is OutputFormat.TABLE and output.on_terminal():
+        from notifyctl.cli.health_view import bars
+
+        output.console().print(bars(told["buckets"]))
+    else:
+        columns = ("start", "channel", "sent", "failed", "throttled")
+        output.rows(_flat_buckets(told["buckets"]), form, columns=columns)
+
+
+@app.command()
+def recent(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_ROWS, help="At most this many.")] = 100,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")] = False,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """The newest messages and what became of them."""
+    from notifyctl.cli.messages import SHOWN
+    from notifyctl.orchestrator import health
+    from notifyctl.orchestrator.words import age
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        told = health.recent(session, limit, reveal=reveal)
+        now = runtime.clock()
+    if form is OutputFormat.JSON:
+        sys.stdout.write(health.to_json(told))
+        return
+    rows = ({**item, "age": age(item["created_at"], now)} for item in told["items"])
+    output.rows(rows, form, columns=health.RECENT, shown=SHOWN, styles=output.STATUS_STYLES)
+
+
+@app.command()
+def watch(
+    window_minutes: WindowMinutes = 60,
+    every: Annotated[int, typer.Option("--every", min=1, max=3_600, help="Seconds between two looks.")] = 2,
+) -> None:
+    """The overview, kept up to date on the terminal until Ctrl-C."""
+    if not output.on_terminal():
+        raise InvalidInput("`health watch` needs a terminal; `notifyctl health --format json` is for programs")
+    from notifyctl.cli.health_view import Screen
+
+    with options.runtime() as runtime:
+        Screen(lambda: _look(runtime, window_minutes), every=every).run()
+
+
+def _look(runtime: "Runtime", window_minutes: int) -> "Health":
+    from notifyctl.orchestrator import health
+
+    with runtime.database.read() as session:
+        return health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
+
+
+def _channels(told: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"channel": channel, **found, **{f"{name}_seconds": value for name, value in found["latency_seconds"].items()}}
+        for channel, found in told["channels"].items()
+    ]
+
+
+def _flat_buckets(buckets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"start": bucket["start"], "channel": channel, **counts}
+        for bucket in buckets
+        for channel, counts in bucket.items()
+        if channel != "start"
+    ]

@@ -1,0 +1,200 @@
+"""How health looks on a terminal: what is wrong first, then the figures, then what they are made of."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic, sleep
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from notifyctl.cli import output
+from notifyctl.errors import DatabaseError
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.health import Health
+from notifyctl.orchestrator.troubles import Gravity, Problem, problems
+from notifyctl.orchestrator.words import moment, took, window
+from notifyctl.store.reports import Backlog, Traffic
+
+GRAVITY_STYLES = {Gravity.CRITICAL: "bold white on red", Gravity.WARNING: "bold black on yellow", Gravity.NOTE: "bold"}
+BAR, BAR_FAILED = "█", "▓"
+NOTHING = "·"
+LEAST_BAR = 10
+
+
+def overview(health: Health, *, stale: str = "") -> RenderableType:
+    """`stale`: why these figures are not those of now."""
+    parts: list[RenderableType] = [_head(health), Text()]
+    if stale:
+        parts += [Text.assemble((f" {Gravity.CRITICAL} ", GRAVITY_STYLES[Gravity.CRITICAL]), f" {stale}"), Text()]
+    parts += [_problems(problems(health)), Text(), _channels(health)]
+    if health.top_templates:
+        parts += [Text(), _failures(health)]
+    parts += [Text(), _footer(health)]
+    return Group(*parts)
+
+
+def _head(health: Health) -> Text:
+    span = window(int((health.until - health.since).total_seconds()))
+    return Text.assemble(("notifyctl", "bold"), f"  last {span}, until {moment(health.until)}")
+
+
+def _problems(found: Sequence[Problem]) -> RenderableType:
+    if not found:
+        return Text.assemble((" OK ", "bold black on green"), " nothing is wrong")
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for problem in found:
+        label = Text(f" {problem.gravity} ", GRAVITY_STYLES[problem.gravity])
+        table.add_row(label, output.one_line(problem.text))
+    return table
+
+
+def _channels(health: Health) -> Table:
+    table = Table(box=None, show_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    for channel in health.traffic:
+        table.add_column(channel, justify="right")
+    traffic, backlog = list(health.traffic.values()), [health.backlog[channel] for channel in health.traffic]
+    for name, cell in _TRAFFIC.items():
+        table.add_row(name, *(cell(found) for found in traffic))
+    table.add_row("")
+    for name, count in _BACKLOG.items():
+        table.add_row(name, *(_count(count(found)) for found in backlog))
+    table.add_row("limit a minute", *(_count(health.limits[channel]) for channel in health.traffic))
+    return table
+
+
+def _count(number: int, style: str = "") -> Text:
+    return Text(f"{number:,}", style) if number else Text(NOTHING, "dim")
+
+
+def _rate(found: Traffic) -> Text:
+    style = "bold red" if found.failure_rate >= 0.25 else "yellow" if found.failure_rate >= 0.1 else ""
+    return Text(f"{found.failure_rate:.1%}", style) if found.failed else Text(NOTHING, "dim")
+
+
+def _latency(seconds: float | None) -> Text:
+    return Text(NOTHING, "dim") if seconds is None else Text(took(seconds))
+
+
+_TRAFFIC: Mapping[str, Callable[[Traffic], Text]] = {
+    "sent": lambda found: _count(found.sent, "green"),
+    "delivered": lambda found: _count(found.delivered),
+    "failed": lambda found: _count(found.failed, "red"),
+    "failure rate": _rate,
+    "bounced": lambda found: _count(found.bounced, "red"),
+    "blocked": lambda found: _count(found.blocked),
+    "throttled": lambda found: _count(found.throttled),
+    "latency p50": lambda found: _latency(found.p50_seconds),
+    "latency p95": lambda found: _latency(found.p95_seconds),
+}
+_BACKLOG: Mapping[str, Callable[[Backlog], int]] = {
+    "pending": lambda found: found.pending,
+    "retrying": lambda found: found.retrying,
+    "in doubt": lambda found: found.in_doubt,
+}
+
+
+def _failures(health: Health) -> Table:
+    table = Table.grid(padding=(0, 4, 0, 0))
+    table.add_row(_top("Failed by reason", health.top_reasons), _top("by template", health.top_templates))
+    return table
+
+
+def _top(title: str, counts: Iterable[tuple[str, int]]) -> Table:
+    table = Table(box=None, show_edge=False, padding=(0, 1, 0, 0), show_header=True, header_style="dim")
+    table.add_column("", justify="right")
+    table.add_column(title, overflow="ellipsis", no_wrap=True, max_width=40)
+    for name, count in counts:
+        table.add_row(f"{count:,}", output.one_line(name))
+    return table
+
+
+def _footer(health: Health) -> Text:
+    sent, verified = health.codes
+    parts = [f"{health.workers} worker{'s' if health.workers != 1 else ''}"]
+    if health.oldest_pending_seconds:
+        parts.append(f"oldest due for {_span(health.oldest_pending_seconds)}")
+    if health.drain_seconds:
+        parts.append(f"backlog gone in {_span(health.drain_seconds)}")
+    parts.append(f"{health.unconfirmed:,} without a receipt")
+    if sent:
+        parts.append(f"codes: {sent:,} sent, {verified:,} verified ({verified / sent:.0%})")
+    return Text(" · ".join(parts), "dim")
+
+
+def _span(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 60 else f"{-(-seconds // 60):,} min"
+
+
+def bars(buckets: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """A line a bucket, for each channel that had anything."""
+    busy = [channel for channel in Channel if any(any(bucket[channel].values()) for bucket in buckets)]
+    return Group(*(part for channel in busy or list(Channel) for part in (_channel_bars(channel, buckets), Text())))
+
+
+def _channel_bars(channel: Channel, buckets: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, show_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
+    table.add_column(Text(channel, "bold"), no_wrap=True)
+    table.add_column(Text.assemble((BAR, "green"), " sent ", (BAR_FAILED, "red"), " failed"), ratio=1, no_wrap=True)
+    for name in ("sent", "failed", "throttled"):
+        table.add_column(name, justify="right", no_wrap=True)
+    peak = max(bucket[channel]["sent"] + bucket[channel]["failed"] for bucket in buckets)
+    shows_days = buckets[0]["start"].date() != buckets[-1]["start"].date()
+    for bucket in buckets:
+        counts = bucket[channel]
+        at = f"{bucket['start']:%m-%d %H:%M}" if shows_days else f"{bucket['start']:%H:%M}"
+        table.add_row(
+            at,
+            _Bar(counts["sent"], counts["failed"], peak),
+            _count(counts["sent"]),
+            _count(counts["failed"], "red"),
+            _count(counts["throttled"]),
+        )
+    return table
+
+
+class _Bar:
+    """As wide as its cell is, measured by the peak of all buckets. What is not nothing is at least a mark."""
+
+    def __init__(self, sent: int, failed: int, peak: int) -> None:
+        self._sent, self._failed, self._peak = sent, failed, peak
+
+    def __rich_console__(self, _console: Any, options: Any) -> Iterable[Text]:
+        room = max(options.max_width, LEAST_BAR)
+        failed, sent = self._cells(self._failed, room), self._cells(self._sent, room)
+        yield Text.assemble((BAR * min(sent, room - failed), "green"), (BAR_FAILED * failed, "red"))
+
+    def _cells(self, count: int, room: int) -> int:
+        return max(1, round(count * room / self._peak)) if count else 0
+
+
+class Screen:
+    """Looks again every few seconds. While the database is away it keeps the last figures, and says since when."""
+
+    def __init__(self, look: Callable[[], Health], *, every: int) -> None:
+        self._look = look
+        self._every = every
+        self._last: Health | None = None
+        self._lost_at: float | None = None
+
+    def run(self) -> None:
+        with Live(console=output.console(), screen=True, auto_refresh=False) as live:
+            try:
+                while True:
+                    live.update(self._frame(), refresh=True)
+                    sleep(self._every)
+            except KeyboardInterrupt:
+                return
+
+    def _frame(self) -> RenderableType:
+        try:
+            self._last, self._lost_at = self._look(), None
+        except DatabaseError as error:
+            self._lost_at = self._lost_at or monotonic()
+            gone = f"{error}; gone for {int(monotonic() - self._lost_at)} s"
+            return overview(self._last, stale=gone) if self._last else Text(output.one_line(gone), "bold red")
+        return overview(self._last)
