@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import Row, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -14,8 +15,31 @@ from notifyctl.models.otp import LIVE_INDEX, OtpAction, OtpChallenge, OtpState, 
 _subject = table(OtpSubject)
 _challenge = table(OtpChallenge)
 
+STANDING = ("failed_count", "consecutive_failures", "locked_until", "hard_locked_at", "updated_at")
+"""What is written of a phone."""
 BUDGET_LOCK_SPACE = 0x6F74
 """PostgreSQL advisory locks of the budgets: senders to one prefix take turns while they count."""
+
+
+# Made once: building a statement takes longer than running it.
+_HASHES: Any = bindparam("hashes", expanding=True)
+_PHONE = select(_subject).where(_subject.c.phone_hash.in_(_HASHES))
+# In one order for everyone: nobody waits in a circle.
+_LOCKED_PHONE = _PHONE.order_by(_subject.c.phone_hash).with_for_update()
+_STANDING = (
+    update(_subject)
+    .where(_subject.c.phone_hash.in_(_HASHES))
+    .values({name: bindparam(name, type_=_subject.c[name].type) for name in STANDING})
+)
+_LIVE = (
+    select(_challenge).where(_challenge.c.phone_hash.in_(_HASHES), LIVE_INDEX).order_by(_challenge.c.created_at.desc())
+)
+_LAST = (
+    select(_challenge.c.created_at)
+    .where(_challenge.c.phone_hash.in_(_HASHES))
+    .order_by(_challenge.c.created_at.desc())
+    .limit(1)
+)
 
 
 def lock_phone(session: Session, phone_hashes: Mapping[str, str], *, now: datetime) -> Sequence[Row[Any]]:
@@ -35,48 +59,53 @@ def lock_phone(session: Session, phone_hashes: Mapping[str, str], *, now: dateti
 
 
 def lock_known_phone(session: Session, phone_hashes: Collection[str]) -> Sequence[Row[Any]]:
-    statement = select(_subject).where(_subject.c.phone_hash.in_(sorted(phone_hashes)))
-    # In one order for everyone: nobody waits in a circle.
-    return session.execute(statement.order_by(_subject.c.phone_hash).with_for_update()).all()
+    return session.execute(_LOCKED_PHONE, _hashes(phone_hashes)).all()
 
 
 def phone(session: Session, phone_hashes: Collection[str]) -> Sequence[Row[Any]]:
-    return session.execute(select(_subject).where(_subject.c.phone_hash.in_(sorted(phone_hashes)))).all()
+    return session.execute(_PHONE, _hashes(phone_hashes)).all()
 
 
 def write_standing(
     session: Session, phone_hashes: Collection[str], values: Mapping[str, Any], *, now: datetime
 ) -> None:
-    statement = update(_subject).where(_subject.c.phone_hash.in_(sorted(phone_hashes)))
-    session.execute(statement.values(**values, updated_at=now))
+    """`values`: all of STANDING but updated_at."""
+    session.execute(_STANDING, _hashes(phone_hashes) | dict(values) | {"updated_at": now})
 
 
 def live(session: Session, phone_hashes: Collection[str]) -> Sequence[Row[Any]]:
     """The phone's live codes of all actions, the newest first."""
-    statement = select(_challenge).where(_challenge.c.phone_hash.in_(sorted(phone_hashes)), LIVE_INDEX)
-    return session.execute(statement.order_by(_challenge.c.created_at.desc())).all()
+    return session.execute(_LIVE, _hashes(phone_hashes)).all()
 
 
 def add(session: Session, values: Mapping[str, Any]) -> None:
-    session.execute(insert(_challenge).values(state=OtpState.LIVE, **values))
+    session.execute(insert(_challenge), {"state": OtpState.LIVE, **values})
 
 
 def end(
     session: Session, phone_hashes: Collection[str], state: OtpState, *, now: datetime, action: OtpAction | None = None
 ) -> list[str]:
     """The phone's live codes, or those of one action, live no more. Returns their messages' ids."""
-    chosen: list[Any] = [_challenge.c.phone_hash.in_(sorted(phone_hashes)), LIVE_INDEX]
-    if action is not None:
-        chosen.append(_challenge.c.action == action)
-    statement = update(_challenge).where(*chosen).values(state=state, finished_at=now)
-    return [found for found in session.execute(statement.returning(_challenge.c.message_id)).scalars() if found]
+    statement = _ended(of_one_action=action is not None)
+    asked = _hashes(phone_hashes) | {"state": state, "finished_at": now, "of_action": action}
+    return [found for found in session.execute(statement, asked).scalars() if found]
+
+
+@cache
+def _ended(*, of_one_action: bool) -> Any:
+    statement = update(_challenge).where(_challenge.c.phone_hash.in_(_HASHES), LIVE_INDEX)
+    if of_one_action:
+        statement = statement.where(_challenge.c.action == bindparam("of_action", type_=_challenge.c.action.type))
+    new = {name: bindparam(name, type_=_challenge.c[name].type) for name in ("state", "finished_at")}
+    return statement.values(new).returning(_challenge.c.message_id)
+
+
+def _hashes(phone_hashes: Collection[str]) -> dict[str, Any]:
+    return {"hashes": sorted(phone_hashes)}
 
 
 def last_made_at(session: Session, phone_hashes: Collection[str]) -> datetime | None:
-    statement = select(_challenge.c.created_at).where(_challenge.c.phone_hash.in_(sorted(phone_hashes)))
-    found: datetime | None = session.execute(
-        statement.order_by(_challenge.c.created_at.desc()).limit(1)
-    ).scalar_one_or_none()
+    found: datetime | None = session.execute(_LAST, _hashes(phone_hashes)).scalar_one_or_none()
     return found
 
 

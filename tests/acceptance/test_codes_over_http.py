@@ -132,8 +132,8 @@ def _at_once(do: Callable[[int], Answer], times: int) -> list[Answer]:
 
 def _code(sandbox: Sandbox, phone: str = PHONE) -> str:
     """The last one that arrived there."""
-    texts = [arrival.body for arrival in sandbox.messages() if arrival.to == phone]
-    return re.findall(r"\b\d{6}\b", texts[0])[0]
+    texts = [arrival.text for arrival in sandbox.messages() if arrival.to == phone]
+    return re.findall(r"\b\d{6}\b", texts[-1])[0]
 
 
 def _arrived(sandbox: Sandbox, phone: str = PHONE) -> int:

@@ -8,13 +8,15 @@ import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from time import monotonic, sleep
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = re.compile(r"<!-- quickstart:.*?-->\n```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SANDBOX_PORT = 8026
+CODES = re.compile(r"<!-- codes:.*?-->\n```sh\n(.*?)^```.*?```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SANDBOX_PORT, SERVE_PORT = 8026, 8080
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -58,9 +60,7 @@ def elsewhere(installed: Path, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def sandbox_port(installed: Path, elsewhere: dict[str, str], tmp_path: Path) -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     server = subprocess.Popen(
         [installed / "notifyctl", "sandbox", "--port", str(port)],
         env=elsewhere,
@@ -73,6 +73,12 @@ def sandbox_port(installed: Path, elsewhere: dict[str, str], tmp_path: Path) -> 
     finally:
         server.kill()
         server.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def wait_until_listening(port: int, server: subprocess.Popen[bytes]) -> None:
@@ -105,6 +111,37 @@ def test_the_readme_quickstart_works_word_for_word_from_the_installed_wheel(
     )
     assert again.returncode == 3
     assert "refused by RATE_LIMITED" in again.stderr
+
+
+@pytest.mark.skipif(which("curl") is None, reason="the README's own lines need curl")
+def test_the_readme_gets_a_code_and_verifies_it_with_curl(
+    installed: Path, elsewhere: dict[str, str], sandbox_port: int, tmp_path: Path
+) -> None:
+    assert run(quickstart().replace(str(SANDBOX_PORT), str(sandbox_port)), elsewhere, tmp_path).returncode == 0
+    port = free_port()
+    found = CODES.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert found is not None
+    ask, give_back = (
+        part.replace(str(SERVE_PORT), str(port)).replace(str(SANDBOX_PORT), str(sandbox_port))
+        for part in found.groups()
+    )
+    server = subprocess.Popen(
+        [installed / "notifyctl", "serve", "--port", str(port)],
+        env=elsewhere,
+        cwd=tmp_path / "work",
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until_listening(port, server)
+        asked = run(f'{ask}\necho "KEY=$KEY" > key', elsewhere, tmp_path)
+        assert asked.returncode == 0, asked.stderr
+        assert '{"status":"accepted"}' in asked.stdout
+        code = re.findall(r"\b(\d{6}) is your code", asked.stdout)[-1]
+        verified = run(f". ./key\n{give_back.replace('493027', code)}", elsewhere, tmp_path)
+        assert verified.stdout == '{"verified":true}'
+    finally:
+        server.kill()
+        server.wait(30)
 
 
 def quickstart() -> str:
