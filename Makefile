@@ -4,7 +4,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check $(CHECKS) format docs pictures wheel lock clean
+.PHONY: help demo test test-api soak check $(CHECKS) format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -15,6 +15,9 @@ demo: .venv/runtime  ## The main job, on SQLite and the local sandbox; ends by i
 
 test: .venv/dev  ## The whole suite, on SQLite and on a real PostgreSQL
 	@$(BIN)/python -m pytest
+
+test-api: .venv/dev  ## Schemathesis against a real server: what its document allows, and what it does not
+	@$(BIN)/python tests/fuzz_api.py
 
 soak: .venv/dev  ## Minutes of real load: workers killed at random, a limit held for a quarter of an hour
 	@$(BIN)/python -m pytest -m soak

@@ -11,6 +11,7 @@ from notifyctl.settings import Settings
 from notifyctl.store.database import Database
 
 if TYPE_CHECKING:
+    from notifyctl.billing.stripe_events import StripeEvents
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
     from notifyctl.otp.one_time_codes import OneTimeCodes
 
@@ -39,13 +40,23 @@ class Runtime:
             settings=self.settings, database=self.database, clock=self.clock, orchestrator=self.orchestrator
         )
 
+    @cached_property
+    def billing(self) -> "StripeEvents":
+        from notifyctl.billing.desk import Desk
+        from notifyctl.billing.stripe_events import StripeEvents
+
+        return StripeEvents(Desk(self.settings, self.database, self.clock, self.orchestrator, self.plans))
+
     def close(self) -> None:
         self.database.close()
 
 
-def open_runtime(settings: Settings, *, clock: Clock | None = None) -> Runtime:
-    """`clock` is for tests; by default the database's own (PostgreSQL) or the host's (SQLite)."""
-    database = Database(settings.database_url)
+def open_runtime(settings: Settings, *, clock: Clock | None = None, database: Database | None = None) -> Runtime:
+    """`clock` is for tests; by default the database's own (PostgreSQL) or the host's (SQLite).
+
+    `database` is one that was opened in a way of its own.
+    """
+    database = database or Database(settings.database_url)
     return Runtime(
         settings=settings,
         database=database,

@@ -2,7 +2,7 @@
 
 import os
 import re
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +14,10 @@ from notifyctl.errors import ConfigurationError
 
 MIN_SECRET_BYTES = 32
 MAX_PORT = 65_535
+MAX_DAYS = 36_500
 SAMPLE_SECRETS = ("changeme", "change-me", "example", "sample", "secret", "your-", "insecure", "placeholder")
 _HTTP_URL = TypeAdapter(AnyHttpUrl)
+_NOT_IN_LINK = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -95,9 +97,41 @@ class Settings(BaseSettings):
     notification_spike_cooldown_minutes: int = Field(30, ge=0, description="Silence after a spike alert.")
 
     compliance_expiry_windows: CommaSeparated = Field(("30", "14", "7"), description="Days before expiry that remind.")
+    compliance_renew_url: str | None = Field(
+        None,
+        description="Page on which a client renews an item, for the button of the reminder: {reference} and {client_id}"
+        " are replaced. Without it the reminder has no button.",
+    )
     compliance_sla_days: int = Field(7, ge=0, description="Days past expiry that alert.")
-    quiet_hours: str = Field("21:00-08:00", description="No BULK message in these hours of the client's day.")
+    quiet_hours: str = Field(
+        "21:00-08:00", description="No BULK message in these hours of the client's day; 00:00-00:00 is never quiet."
+    )
+    login_url: str | None = Field(
+        None, description="Page on which clients sign in, for WELCOME_EMAIL. Without it none is sent by itself."
+    )
     notification_plan_registry: Path | None = Field(None, description="TOML file that replaces the shipped plans.")
+
+    notification_retention_context_days: int = Field(
+        14,
+        ge=1,
+        le=MAX_DAYS,
+        description="Days the values of a finished message are kept; without them a failed one cannot be retried.",
+    )
+    notification_retention_message_days: int = Field(
+        400, ge=30, le=MAX_DAYS, description="Days a finished message and its idempotency key are kept."
+    )
+    notification_retention_otp_days: int = Field(
+        30, ge=1, le=MAX_DAYS, description="Days the hashes of one-time codes are kept after they have ended."
+    )
+    notification_retention_stripe_body_days: int = Field(
+        90, ge=7, le=MAX_DAYS, description="Days the body of a processed or ignored Stripe event is kept."
+    )
+    notification_retention_job_run_days: int = Field(
+        14, ge=1, le=MAX_DAYS, description="Days the runs of jobs are kept; the last ones of each stay."
+    )
+    notification_retention_audit_days: int = Field(
+        730, ge=30, le=MAX_DAYS, description="Days audit rows are kept, but never less than messages are."
+    )
 
     public_base_url: str | None = Field(None, description="Where providers reach our webhooks.")
     http_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
@@ -139,10 +173,37 @@ class Settings(BaseSettings):
             _HTTP_URL.validate_python(value)
         return value.rstrip("/") if value else value
 
+    @field_validator("login_url")
+    @classmethod
+    def _link(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_link(value)
+        return value
+
+    @field_validator("compliance_renew_url")
+    @classmethod
+    def _link_with_gaps(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_link(value.replace("{reference}", "x").replace("{client_id}", "x"))
+        return value
+
     @field_validator("otp_send_rate_limit")
     @classmethod
     def _rate(cls, value: str) -> str:
         parse_rate(value)
+        return value
+
+    @field_validator("compliance_expiry_windows")
+    @classmethod
+    def _days(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(re.fullmatch(r"[0-9]{1,4}", part) for part in value):
+            raise ValueError("must be days from 0 to 9999, separated by commas, for example 30,14,7")
+        return value
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _quiet(cls, value: str) -> str:
+        parse_hours(value)
         return value
 
     @field_validator("*", mode="before")
@@ -164,8 +225,25 @@ class Settings(BaseSettings):
         return parse_rate(self.otp_send_rate_limit)
 
     @property
+    def expiry_windows(self) -> tuple[int, ...]:
+        """In days, the longest first."""
+        return tuple(sorted({int(days) for days in self.compliance_expiry_windows}, reverse=True))
+
+    @property
+    def quiet_span(self) -> tuple[time, time]:
+        """From and to; never quiet when they are equal."""
+        return parse_hours(self.quiet_hours)
+
+    @property
     def admin_recipients(self) -> tuple[str, ...]:
         return self.admin_alert_emails or ((self.ops_alert_email,) if self.ops_alert_email else ())
+
+
+def _check_link(url: str) -> None:
+    """By the rule of a template's url variable."""
+    _HTTP_URL.validate_python(url)
+    if _NOT_IN_LINK.search(url):
+        raise ValueError("must be a URL with blanks, quotes and brackets encoded")
 
 
 def _url_fault(url: str) -> str | None:
@@ -199,6 +277,14 @@ def parse_rate(text: str) -> tuple[int, timedelta]:
     if match is None:
         raise ValueError("must be COUNT/WINDOW, for example 3/30m")
     return int(match[1]), timedelta(seconds=int(match[2]) * _UNITS[match[3]])
+
+
+def parse_hours(text: str) -> tuple[time, time]:
+    """`21:00-08:00`, from and to. Raises ValueError for anything else."""
+    match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", text.replace(" ", ""), re.ASCII)
+    if match is None:
+        raise ValueError("must be HH:MM-HH:MM, for example 21:00-08:00; 00:00-00:00 is never quiet")
+    return time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))
 
 
 def env_file_path(named: Path | None = None) -> Path:

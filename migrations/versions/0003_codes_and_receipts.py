@@ -11,6 +11,9 @@ depends_on = None
 
 JSON_VALUE = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+MESSAGE_ID = sa.Uuid(as_uuid=False).with_variant(sa.String(36), "sqlite")
+KNOWN_SMS = sa.text("channel = 'SMS' AND provider_message_id IS NOT NULL")
+KNOWN_TO_PROVIDER = sa.text("provider_message_id IS NOT NULL")
 LIVE = sa.text("state = 'LIVE'")
 CODES = sa.text("template_key = 'OTP_CODE_SMS' AND status != 'BLOCKED'")
 
@@ -51,14 +54,40 @@ def upgrade() -> None:
         "early_receipt",
         sa.Column("id", ROW_NUMBER, primary_key=True, autoincrement=True),
         sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("message_id", MESSAGE_ID),
+        sa.Column("provider_message_id", sa.String()),
         sa.Column("receipt", JSON_VALUE, nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
     )
     op.create_index("ix_early_receipt_received_at", "early_receipt", ["received_at"])
+    op.create_table(
+        "seen_event",
+        sa.Column("event_id", sa.String(), primary_key=True),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+    )
+    op.create_table(
+        "receipt_inquiry",
+        sa.Column("message_id", MESSAGE_ID, primary_key=True),
+        sa.Column("ask_again_at", sa.DateTime(timezone=True), nullable=False),
+    )
+    _index_provider_message_ids(KNOWN_TO_PROVIDER)
+
+
+def _index_provider_message_ids(which: sa.TextClause) -> None:
+    op.drop_index("ix_message_log_provider_message_id", "message_log")
+    op.create_index(
+        "ix_message_log_provider_message_id",
+        "message_log",
+        ["provider_message_id"],
+        sqlite_where=which,
+        postgresql_where=which,
+    )
 
 
 def downgrade() -> None:
-    op.drop_table("early_receipt")
+    _index_provider_message_ids(KNOWN_SMS)
+    for name in ("receipt_inquiry", "seen_event", "early_receipt"):
+        op.drop_table(name)
     op.drop_index("ix_message_log_otp_rate", "message_log")
     for name in ("ux_otp_challenge_live", "ix_otp_challenge_created_at", "ix_otp_challenge_prefix"):
         op.drop_index(name, "otp_challenge")

@@ -11,6 +11,7 @@ from notifyctl.cli.output import Shown, named
 from notifyctl.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from notifyctl.alerts.provisioning import Announced
     from notifyctl.bootstrap import Runtime
     from notifyctl.orchestrator.client_fields import ClientChange, ClientFields
     from notifyctl.orchestrator.clients import Written
@@ -155,6 +156,7 @@ def set_client(
     stripe_customer: Annotated[str | None, typer.Option("--stripe-customer", help="As cus_9Xyz.")] = None,
 ) -> None:
     """Create a client, or change what is given; the rest stays as it is. An empty value clears ("")."""
+    from notifyctl.alerts.provisioning import announce
     from notifyctl.orchestrator import clients
 
     texts = {
@@ -173,8 +175,10 @@ def set_client(
         change = _fields(runtime).change(client_id, given)
         with runtime.database.transaction() as session:
             written = clients.set_clients(session, [change], actor=options.actor(), now=runtime.clock())
+            announced = announce(session, runtime.orchestrator, runtime.settings, written.transitions)
     outcome = "created" if written.created else "changed" if written.changed else "unchanged"
     output.say(f"Client {change.id} {outcome}.")
+    _say_announced(announced)
 
 
 @app.command("import")
@@ -201,9 +205,10 @@ def import_file(
         if dry_run:
             output.say(f"{file} is fine: {len(checked.changes)} clients. Nothing was changed.")
             return
-        written = _write(runtime, checked.changes)
+        written, announced = _write(runtime, checked.changes)
     counts = {"created": written.created, "changed": written.changed, "unchanged": written.unchanged}
     output.document(counts, form)
+    _say_announced(announced)
 
 
 @app.command()
@@ -242,16 +247,28 @@ def _fields(runtime: "Runtime") -> "ClientFields":
     return ClientFields(runtime.plans, runtime.settings.otp_default_region)
 
 
-def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> "Written":
+def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> tuple["Written", "Announced"]:
     """All of the file in one transaction: a file is never half imported, also when this process is killed."""
+    from notifyctl.alerts.provisioning import Announced, announce
     from notifyctl.orchestrator.clients import Written, set_clients
 
     chunks = [changes[start : start + CHUNK] for start in range(0, len(changes), CHUNK)]
-    written = Written()
+    written, announced = Written(), Announced()
     with runtime.database.transaction() as session:
         for chunk in output.track(chunks, "Writing", len(chunks)):
-            written += set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
-    return written
+            found = set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
+            announced += announce(session, runtime.orchestrator, runtime.settings, found.transitions)
+            written += found
+    return written, announced
+
+
+def _say_announced(announced: "Announced") -> None:
+    if announced.welcomed:
+        output.say(f"Queued: {announced.welcomed} WELCOME_EMAIL.")
+    if announced.alerted:
+        output.say(f"Queued: {announced.alerted} PROVISIONING_FAILED_ADMIN.")
+    for warning in announced.warnings:
+        output.say(f"Warning: {warning}.")
 
 
 def _below(row: output.Row, first: str, second: str) -> str:

@@ -90,6 +90,7 @@ def _runtime(folder: Path, url: str, clock: _Clock) -> Iterator["Runtime"]:
             "twilio_auth_token": "sandbox",
             "twilio_from_number": "+15005550006",
             "twilio_api_url": url,
+            "quiet_hours": "00:00-00:00",
         }
     )
     runtime = open_runtime(settings, clock=clock)
@@ -286,11 +287,12 @@ def _env_file(runtime: "Runtime", folder: Path) -> Path:
     settings = runtime.settings
     path = folder / "demo.env"
     path.touch(mode=0o600)
-    secrets = {
+    values = {
         "NOTIFICATION_SECRET_KEY": settings.notification_secret_key[0].get_secret_value(),
         "OTP_PEPPER": settings.otp_pepper[0].get_secret_value(),
+        "QUIET_HOURS": settings.quiet_hours,
     }
-    lines = [f"DATABASE_URL={settings.database_url}", *(f"{name}={value}" for name, value in secrets.items())]
+    lines = [f"DATABASE_URL={settings.database_url}", *(f"{name}={value}" for name, value in values.items())]
     path.write_text("\n".join(lines) + "\n")
     return path
 

@@ -13,16 +13,25 @@ from typer.exceptions import Abort, TyperException
 
 from notifyctl import __version__
 from notifyctl.cli import (
+    audit,
     clients,
+    compliance,
     db,
     demo,
+    health,
+    jobs,
+    keys,
     limits,
     messages,
+    monitor,
     otp,
     pause,
+    retention,
     sandbox,
     send,
+    serve,
     setup,
+    stripe,
     suppressions,
     templates,
     worker,
@@ -62,7 +71,16 @@ app.add_typer(suppressions.app, name="suppressions")
 send.add_to(app)
 app.add_typer(messages.app, name="messages")
 worker.add_to(app)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(audit.app, name="audit")
+retention.add_to(app)
+monitor.add_to(app)
+app.add_typer(compliance.app, name="compliance")
+serve.add_to(app)
+app.add_typer(keys.app, name="keys")
 app.add_typer(otp.app, name="otp")
+app.add_typer(health.app, name="health")
+app.add_typer(stripe.app, name="stripe")
 app.add_typer(limits.app, name="limits")
 pause.add_to(app)
 sandbox.add_to(app)
@@ -141,7 +159,7 @@ def _explain(error: Exception) -> int:
 
 def _usage(error: TyperException) -> int:
     text = error.format_message()
-    if "\n" in text:  # a group without a command: its whole help
+    if text.startswith("Usage:"):  # a group without a command: its whole help
         print(text, file=sys.stderr)
         return error.exit_code
     context = getattr(error, "ctx", None)

@@ -104,17 +104,19 @@ def explain(message_id: MessageId, form: options.Format = options.OutputFormat.T
     from notifyctl.cli.explanation import explanation_fields, print_explanation
     from notifyctl.delivery.holds import held_by
     from notifyctl.orchestrator.explain import explain as explained
+    from notifyctl.orchestrator.quiet_hours import QuietHours
     from notifyctl.store import audit, workers
 
     with options.runtime() as runtime, runtime.database.read() as session:
         message = _require(session, message_id)
         rows = audit.of_message(session, message.id)
+        now = runtime.clock()
         found = explained(
             message,
             rows,
-            now=runtime.clock(),
-            workers=workers.count_working(session, runtime.clock() - SEEN_LATELY),
-            held_by=held_by(session, message),
+            now=now,
+            workers=workers.count_working(session, now - SEEN_LATELY),
+            held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
         )
     if form is options.OutputFormat.TABLE:
         print_explanation(message, found)

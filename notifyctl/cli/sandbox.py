@@ -1,21 +1,26 @@
-"""`notifyctl sandbox`: the local stand-in for Postmark and Twilio."""
+"""`notifyctl sandbox`: the local stand-in for Postmark, Twilio and Stripe."""
 
 import os
 from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import options, output, sandbox_stripe
 from notifyctl.errors import InvalidInput
 
 DEFAULT_PORT = 8026
 
+app = typer.Typer()
+app.add_typer(sandbox_stripe.app, name="stripe")
 
-def add_to(app: typer.Typer) -> None:
-    app.command()(sandbox)
+
+def add_to(root: typer.Typer) -> None:
+    root.add_typer(app, name="sandbox")
 
 
+@app.callback(invoke_without_command=True)
 def sandbox(
+    context: typer.Context,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = DEFAULT_PORT,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Forget the oldest beyond this many messages.")] = 200_000,
@@ -53,7 +58,9 @@ def sandbox(
         float, typer.Option("--reordered", min=0, max=1, help="Share of messages whose receipts come out of order.")
     ] = 0.0,
 ) -> None:
-    """Run a local server that speaks Postmark's and Twilio's APIs and shows what arrived in an inbox page."""
+    """Run a local server that speaks Postmark's, Twilio's and Stripe's APIs and shows what arrived in an inbox page."""
+    if context.invoked_subcommand is not None:
+        return
     from datetime import timedelta
 
     from notifyctl.providers.sandbox import faults_from_lines, receipts_from, run
@@ -103,4 +110,7 @@ def environment(url: str) -> list[str]:
         "TWILIO_ACCOUNT_SID=ACsandbox",
         "TWILIO_AUTH_TOKEN=sandbox",
         "TWILIO_FROM_NUMBER=+15005550006",
+        f"STRIPE_API_URL={url}",
+        "STRIPE_API_KEY=sandbox",
+        "STRIPE_WEBHOOK_SECRET=whsec_sandbox",
     ]

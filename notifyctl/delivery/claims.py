@@ -17,6 +17,7 @@ from notifyctl.models.template import Channel, Lane, Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
 from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import audit, facts, outbox, pauses, templates
 from notifyctl.store.database import Database
@@ -30,11 +31,12 @@ LEASE = timedelta(seconds=45)
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the gates need besides the store."""
+    """What the gates need besides the store, and when BULK is held."""
 
     keys: KeyRing
     plans: PlanRegistry
     sms_enabled: bool
+    quiet: QuietHours
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,12 @@ class Claims:
     def _take_from(self, session: Session, queue: Queue, now: datetime, look: Look, taken: Taken) -> None:
         """Refusals need no token, so a queue is asked again until its tokens are used or it is empty."""
         slots = look.slots[queue.lane] - sum(item.message.lane is queue.lane for item in taken.claimed)
+        ahead = 0
         while (most := min(slots, self.allowance.tokens(queue.lane))) > 0:
-            found = outbox.lock_due(session, self.channel, queue, now=now, most=most, paused=look.paused)
-            claimed, refused = self._ask_again(session, found, now)
+            asked = max(most, ahead)
+            found = outbox.lock_due(session, self.channel, queue, now=now, most=asked, paused=look.paused)
+            awake = self._put_off_quiet(session, found, now, taken) if queue.lane is Lane.BULK else found
+            claimed, refused = self._ask_again(session, awake[:most], now)
             outbox.close_unclaimed(session, [outcome.row for outcome in refused])
             outbox.forget(session, [outcome.row["id"] for outcome in refused if outcome.is_of_nobody])
             self._claim(session, claimed, now)
@@ -139,8 +144,21 @@ class Claims:
             taken.claimed += claimed
             taken.refused += refused
             slots -= len(claimed)
-            if len(found) < most:
+            if len(found) < asked or ahead:
                 return
+            if len(awake) < len(found):
+                # A quiet client may have left a backlog, which must not be walked through by the handful.
+                ahead = DEFERRED_AT_ONCE
+
+    def _put_off_quiet(self, session: Session, found: Sequence[Any], now: datetime, taken: Taken) -> Sequence[Any]:
+        """Returns those that may go. The others came into their client's quiet hours by a retry or the throttle."""
+        ends = self._rules.quiet.ends(now, (message.timezone for message in found if message.timezone is not None))
+        if not ends:
+            return found
+        quiet = {message.id: ends[message.timezone] for message in found if message.timezone in ends}
+        outbox.put_off(session, quiet)
+        taken.deferred += len(quiet)
+        return [message for message in found if message.id not in quiet]
 
     def _claim(self, session: Session, claimed: Sequence[Claimed], now: datetime) -> None:
         if not claimed:

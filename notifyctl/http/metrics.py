@@ -30,7 +30,11 @@ BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
 router = APIRouter(tags=["health"])
 
 
-@router.get("/metrics", responses=documented(401, 403))
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=documented(401, 403) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def metrics(runtime: RuntimeDep, _: Annotated[Caller, Depends(require(Scope.READ))]) -> Response:
     """In Prometheus' text format. Windows end now: what is counted "in the last hour" is a gauge, and can fall."""
     registry = CollectorRegistry()

@@ -38,15 +38,18 @@ JSON_VALUE = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "pos
 ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def enum_column(enum: type[StrEnum], *, primary_key: bool = False) -> Column[Any]:
-    """Stores the member's value, guarded by a CHECK constraint on both databases."""
+def enum_column(enum: type[StrEnum], *, primary_key: bool = False, constraint: str | None = None) -> Column[Any]:
+    """Stores the member's value, guarded by a CHECK constraint on both databases.
+
+    The second column of an enum in one table needs a name for its constraint.
+    """
     kind = Enum(
         enum,
         native_enum=False,
         create_constraint=True,
         validate_strings=True,
         length=32,
-        name=f"{enum.__name__.lower()}_known",
+        name=constraint or f"{enum.__name__.lower()}_known",
         values_callable=lambda members: [member.value for member in members],
     )
     return Column(kind, nullable=False, primary_key=primary_key)

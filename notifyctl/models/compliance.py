@@ -17,5 +17,15 @@ class ComplianceItem(SQLModel, table=True):
     name: str
     reference: str
     expires_on: date = Field(index=True)
+    """The last day on which it is valid."""
+    asked_for: date | None = None
+    """The expiry date that the last reminder was about, and its window below: neither is asked for twice."""
+    asked_window: int | None = None
+    asked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    reminded: bool = False
+    """Whether that reminder was accepted. A refused one is asked for again when its client has changed."""
+    overdue_for: date | None = None
+    """The expiry date that an SLA alert has named."""
+    overdue_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)

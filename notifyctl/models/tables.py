@@ -3,7 +3,7 @@
 from sqlmodel import SQLModel
 
 from notifyctl.models.access import ApiKey
-from notifyctl.models.audit import AuditLog, AuditSeal
+from notifyctl.models.audit import AuditCheckpoint, AuditLog, AuditSeal
 from notifyctl.models.client import Client
 from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.message import MessageLog, MessagePayload
@@ -17,7 +17,8 @@ from notifyctl.models.operations import (
 )
 from notifyctl.models.otp import OtpChallenge, OtpSubject
 from notifyctl.models.receipt import EarlyReceipt
-from notifyctl.models.stripe_event import StripeEvent, StripeSubscription
+from notifyctl.models.spike import SpikeState
+from notifyctl.models.stripe_event import StripeEvent, StripeInvoice, StripeSubscription
 from notifyctl.models.suppression import Suppression
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
 
@@ -25,6 +26,7 @@ metadata = SQLModel.metadata
 
 __all__ = [
     "ApiKey",
+    "AuditCheckpoint",
     "AuditLog",
     "AuditSeal",
     "Client",
@@ -41,7 +43,9 @@ __all__ = [
     "OutboundLimit",
     "Pause",
     "ProviderBreaker",
+    "SpikeState",
     "StripeEvent",
+    "StripeInvoice",
     "StripeSubscription",
     "Suppression",
     "WorkerHeartbeat",

@@ -59,7 +59,7 @@ class ClientFields:
     def __init__(self, plans: PlanRegistry, default_region: str | None = None) -> None:
         self._plans = plans
         self._read: Mapping[str, Callable[[str], ClientValue]] = {
-            "name": _text,
+            "name": plain_text,
             "email": normal_email,
             "phone": partial(normal_phone, default_region=default_region),
             "plan": self._plan,
@@ -67,7 +67,7 @@ class ClientFields:
             "subscription_status": lambda text: _member(SubscriptionStatus, text.lower()),
             "sms_enabled": _yes_or_no,
             "timezone": _timezone,
-            "stripe_customer_id": _identifier,
+            "stripe_customer_id": identifier,
         }
 
     def read(self, client_id: str, texts: Mapping[str, str]) -> tuple[ClientChange, list[str]]:
@@ -78,7 +78,7 @@ class ClientFields:
         values: dict[str, ClientValue] = {}
         faults: list[str] = []
         try:
-            known_id = _identifier(client_id.strip())
+            known_id = identifier(client_id.strip())
         except InvalidInput as error:
             known_id = ""
             faults.append(f"id: {error}")
@@ -113,7 +113,8 @@ def _member(enum: type[Member], text: str) -> Member:
         raise InvalidInput(f"{text!r} is not one of {', '.join(enum)}") from error
 
 
-def _text(text: str) -> str:
+def plain_text(text: str) -> str:
+    """As it may stand in a subject line. Raises InvalidInput."""
     if len(text) > MAX_LENGTH:
         raise InvalidInput(f"{text[:40]!r}… has {len(text)} characters; at most {MAX_LENGTH} are kept")
     if _CONTROL.search(text):
@@ -121,12 +122,13 @@ def _text(text: str) -> str:
     return text
 
 
-def _identifier(text: str) -> str:
+def identifier(text: str) -> str:
+    """Raises InvalidInput for what is empty or has a blank in it."""
     if not text:
         raise InvalidInput("is empty; every client needs one")
     if _SPACE.search(text):
         raise InvalidInput(f"{text[:40]!r} has a space or line break in it; take it out")
-    return _text(text)
+    return plain_text(text)
 
 
 def _yes_or_no(text: str) -> bool:

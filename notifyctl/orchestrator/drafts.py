@@ -33,6 +33,8 @@ class Draft:
     message_id: str = ""
     verdicts: tuple[Verdict, ...] = ()
     decision: Decision | None = None
+    not_before: datetime | None = None
+    """The end of its client's quiet hours, where they hold it."""
 
     def stored(self, verdict: Verdict) -> Verdict:
         """For the log: an address stands in the message's `recipient` and nowhere else, so that it can be erased."""
@@ -78,7 +80,7 @@ def message_row(draft: Draft, now: datetime) -> dict[str, Any]:
         "error": _stored_detail(draft, refused) if refused else None,
         "attempts": 0,
         "lane": template.lane,
-        "next_attempt_at": None if refused else now,
+        "next_attempt_at": None if refused else draft.not_before or now,
         "expires_at": now + timedelta(seconds=expires) if expires is not None else None,
         "created_at": now,
         "finished_at": now if refused else None,
@@ -121,13 +123,16 @@ def audit_row(draft: Draft, now: datetime) -> dict[str, Any]:
     match draft.decision:
         case Queued(verdicts=verdicts):
             details |= gates.pack(verdicts)
+            if draft.not_before is not None:
+                details["detail"] = "it is in its client's quiet hours"
+                details["next_attempt_at"] = draft.not_before.isoformat(timespec="seconds")
         case Blocked(reason=reason, verdicts=verdicts):
             details |= {"reason": reason} | gates.pack(draft.stored(verdict) for verdict in verdicts)
         case _:
             details |= {"idempotency_key": draft.request.idempotency_key}
     return audit.entry(
         _ACTIONS[type(draft.decision)],
-        actor=draft.request.source,
+        actor=draft.request.actor or draft.request.source,
         now=now,
         client_id=draft.request.client_id,
         message_id=draft.message_id,

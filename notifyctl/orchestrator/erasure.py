@@ -10,7 +10,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.client import Client
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.store import audit, clients, erasure, messages
+from notifyctl.store import audit, clients, erasure, messages, stripe_events, subscriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Erased:
     payloads_deleted: int
     suppressions_cleared: int
     compliance_items_deleted: int
+    stripe_events_blanked: int
     messages_in_flight: int
     """A worker holds them or they are in doubt: erase again once they are settled."""
 
@@ -29,7 +30,7 @@ def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str,
     client = clients.get(session, client_id)
     if client is None:
         raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
-    hashes = _hashes(keys, client)
+    hashes, customer_id = _hashes(keys, client), client.stripe_customer_id
     clients.erase(session, client_id, now)
     canceled = _cancel(session, client_id, actor, now)
     erased = Erased(
@@ -38,8 +39,10 @@ def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str,
         messages_cleared=erasure.clear_messages(session, client_id),
         suppressions_cleared=erasure.clear_suppressions(session, client_id, hashes),
         compliance_items_deleted=erasure.delete_compliance_items(session, client_id),
+        stripe_events_blanked=stripe_events.blank_of_client(session, client_id, customer_id),
         messages_in_flight=erasure.count_in_flight(session, client_id),
     )
+    subscriptions.forget_customer(session, client_id)
     audit.write(session, AuditAction.CLIENT_ERASED, actor=actor, now=now, client_id=client_id, details=asdict(erased))
     return erased
 

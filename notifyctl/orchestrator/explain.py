@@ -32,7 +32,7 @@ def explain(
 ) -> Explanation:
     """`workers` is how many are running; a message that waits for none is worth saying so.
 
-    `held_by` is what holds its channel, template or client back: pauses, or a provider that is down.
+    `held_by` is what holds it back: quiet hours, pauses, or a provider that is down.
     """
     accepted = next((row for row in audit_rows if "gates" in (row.metadata or {})), None)
     return Explanation(
@@ -83,7 +83,8 @@ class _Present:
 
 def _queued(message: Any, present: _Present) -> str:
     if message.next_attempt_at is not None and message.next_attempt_at > present.now:
-        return f"It did not go out and will be sent again at {moment(message.next_attempt_at)}{present.nobody}."
+        will = "did not go out and will be sent again" if message.attempts else "will be sent"
+        return f"It {will} at {moment(message.next_attempt_at)}{present.nobody}."
     return f"It has waited for a worker for {age(message.created_at, present.now)}{present.nobody}."
 
 

@@ -23,6 +23,7 @@ class ClientFacts:
     provisioning_status: ProvisioningStatus
     subscription_status: SubscriptionStatus
     sms_enabled: bool
+    timezone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from notifyctl.errors import IdempotencyConflict, NotFound
 from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.columns import new_message_id
 from notifyctl.models.message import MessageStatus
-from notifyctl.models.template import Channel, Template
+from notifyctl.models.template import Channel, Lane, Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.addresses import AddressError, normal_email, normal_phone, region_of
 from notifyctl.orchestrator.context import canonical_json, context_faults, rate_subject
 from notifyctl.orchestrator.drafts import Draft, audit_row, message_row, payload_row
 from notifyctl.orchestrator.gates import ClientFacts, Facts
 from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.settings import Settings
@@ -40,6 +41,7 @@ class NotificationOrchestrator:
         self._keys = keys
         self._plans = plans
         self._clock = clock
+        self._quiet = QuietHours(*settings.quiet_span)
 
     def send(self, session: Session, request: SendRequest) -> Decision:
         """Raises NotFound for an unknown template, IdempotencyConflict for a key that belongs to another message."""
@@ -74,6 +76,7 @@ class NotificationOrchestrator:
         rated = [draft for draft in drafts if _is_rated_recipient(draft)]
         facts.lock_recipients(session, {found for draft in rated for found in draft.hashes})
         self._decide(session, drafts, clients, now)
+        self._put_off(drafts, clients, now)
         return drafts
 
     def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[Draft]:
@@ -184,6 +187,17 @@ class NotificationOrchestrator:
         else:
             draft.decision = Blocked(draft.message_id, refusal.gate, refusal.detail, draft.verdicts)
 
+    def _put_off(self, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts], now: datetime) -> None:
+        """Nothing of lane BULK is due in its client's quiet hours."""
+        zones = {
+            draft.message_id: client.timezone
+            for draft in drafts
+            if draft.template.lane is Lane.BULK and (client := clients.get(draft.request.client_id or ""))
+        }
+        ends = self._quiet.ends(now, zones.values())
+        for draft in drafts:
+            draft.not_before = ends.get(zones.get(draft.message_id, ""))
+
     def _sends_in_windows(
         self, session: Session, drafts: Sequence[Draft], now: datetime
     ) -> dict[tuple[str, str, str], int]:
@@ -238,6 +252,7 @@ def client_facts(client_id: str, row: Any) -> ClientFacts:
         provisioning_status=ProvisioningStatus(row.provisioning_status),
         subscription_status=SubscriptionStatus(row.subscription_status),
         sms_enabled=row.sms_enabled,
+        timezone=row.timezone,
     )
 
 

@@ -13,6 +13,7 @@ from notifyctl.orchestrator.gates import Verdict
 
 MAX_LENGTHS = {
     "template_key": 128, "client_id": 255, "recipient": 1_000, "idempotency_key": 255, "source": 64, "source_ref": 255,
+    "actor": 255,
 }  # fmt: skip
 """Characters a field may have. Most are indexed: PostgreSQL's indexes take no long values."""
 MAX_METADATA_BYTES = 4 * 1024
@@ -22,7 +23,8 @@ MAX_METADATA_BYTES = 4 * 1024
 class SendRequest:
     """One message to one recipient: a client by its id, or an address.
 
-    `source` names the caller (cli, http, api, stripe, job); `source_ref` what it acted on, as a Stripe event's id.
+    `source` names the caller (cli, http, api, stripe, job); `source_ref` what it acted on, as a Stripe event's id;
+    `actor` who it was, for the audit log, where that says more than the source.
     `metadata` is an object of plain values. `objections` are what the caller itself knows to stand in the way, as a
     lock or a spent budget, by the gate that they close: a caller can refuse, and never let through.
     Raises InvalidInput for what no database could keep; whether the context fits the template is asked by a gate.
@@ -35,6 +37,7 @@ class SendRequest:
     idempotency_key: str | None = None
     source: str = "api"
     source_ref: str | None = None
+    actor: str | None = None
     metadata: Mapping[str, Any] | None = None
     objections: Mapping[BlockReason, str] = field(default_factory=dict)
 

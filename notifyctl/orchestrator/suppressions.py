@@ -24,10 +24,13 @@ def suppress(  # noqa: PLR0913  what, why, who and when are one act
     actor: str,
     now: datetime,
     note: str | None = None,
+    message_id: str | None = None,
+    keep_address: bool = True,
 ) -> bool:
     """`address` in its normal form. False, without an audit row, when it is suppressed already.
 
-    `actor` is kept as the source of the suppression.
+    `actor` is kept as the source of the suppression. `message_id` is the message that brought it about. The hash
+    alone suppresses as well: `keep_address` is False for someone who was erased.
     """
     hashes = keys.recipient_hashes(channel, address)
     if store.find(session, channel, hashes):
@@ -37,7 +40,7 @@ def suppress(  # noqa: PLR0913  what, why, who and when are one act
         channel=channel,
         recipient_hash=hashes[0],
         key_id=keys.ids[0],
-        address=address,
+        address=address if keep_address else None,
         reason=reason,
         source=actor,
         note=note,
@@ -45,15 +48,29 @@ def suppress(  # noqa: PLR0913  what, why, who and when are one act
     )
     if added:
         details = {"channel": channel, "recipient_hash": hashes[0], "reason": reason}
-        audit.write(session, AuditAction.SUPPRESSION_ADDED, actor=actor, now=now, details=details)
+        action = AuditAction.SUPPRESSION_ADDED
+        audit.write(session, action, actor=actor, now=now, message_id=message_id, details=details)
     return added
 
 
-def lift(
-    session: Session, keys: KeyRing, channel: Channel, address: str, *, actor: str, now: datetime
+def lift(  # noqa: PLR0913  who, when, and which ones
+    session: Session,
+    keys: KeyRing,
+    channel: Channel,
+    address: str,
+    *,
+    actor: str,
+    now: datetime,
+    reason: SuppressionReason | None = None,
+    source: str | None = None,
+    made_until: datetime | None = None,
 ) -> Row[Any] | None:
-    """The suppression that was removed, whichever key it was written under; None when there was none."""
-    removed = store.remove(session, channel, keys.recipient_hashes(channel, address))
+    """The suppression that was removed, whichever key it was written under; None when there was none.
+
+    Only one for this reason, from this source, made up to this moment, where they are given.
+    """
+    hashes = keys.recipient_hashes(channel, address)
+    removed = store.remove(session, channel, hashes, reason=reason, source=source, made_until=made_until)
     for row in removed:
         details = {"channel": channel, "recipient_hash": row.recipient_hash, "reason": row.reason}
         audit.write(session, AuditAction.SUPPRESSION_REMOVED, actor=actor, now=now, details=details)

@@ -132,4 +132,7 @@ class Lookup(Protocol):
     def find(self, doubt: Doubt, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> Finding:
         """`held_elsewhere` tells which of these provider message ids other messages already have."""
 
+    def fate(self, provider_message_id: str) -> Finding:
+        """What has become of a message that the provider accepted under this id."""
+
     def close(self) -> None: ...

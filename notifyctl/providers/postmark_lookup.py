@@ -12,6 +12,7 @@ from notifyctl.providers.answers import NotAccepted, no_finding, provider_id, wi
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Rejected, Unavailable
 from notifyctl.providers.postmark_client import CurlPostmarkClient, postmark_error
 from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES, POSTMARK_CODES
+from notifyctl.providers.postmark_receipts import COMPLAINT
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
 
 SEARCH_DELAY = timedelta(minutes=2)
@@ -38,13 +39,10 @@ class PostmarkLookup:
 
     def find(self, doubt: Doubt, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> Finding:
         """Needs no `held_elsewhere`: no other message has this one's id."""
-        try:
-            return self._find(doubt)
-        except NotAccepted as no:
-            return no_finding(no.outcome, postmark_error, POSTMARK_CODES)
-        # Whatever is wrong with an answer 200, the next one may be readable.
-        except Exception as error:  # noqa: BLE001
-            return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
+        return _asked(lambda: self._find(doubt))
+
+    def fate(self, provider_message_id: str) -> Finding:
+        return _asked(lambda: self._told_by_events(provider_message_id))
 
     def _find(self, doubt: Doubt) -> Finding:
         found, is_complete = self._search(doubt)
@@ -57,7 +55,7 @@ class PostmarkLookup:
         postmark_id = provider_id(earliest["MessageID"])
         if postmark_id is None:
             return Unavailable("UNREADABLE_ANSWER", "A message without a MessageID")
-        return self._fate(postmark_id, earliest["Status"], doubt.message_id)
+        return self._fate_of_found(postmark_id, earliest["Status"], doubt.message_id)
 
     def _search(self, doubt: Doubt) -> tuple[list[dict[str, Any]], bool]:
         """What carries the id, and whether that is all there can be.
@@ -76,20 +74,22 @@ class PostmarkLookup:
         rows = [row for page in pages for row in page["Messages"]]
         return [row for row in rows if _is_it(row, doubt)], pages[-1]["TotalCount"] <= MAX_REACH
 
-    def _fate(self, postmark_id: str, status: str, message_id: str) -> Found:
+    def _fate_of_found(self, postmark_id: str, status: str, message_id: str) -> Found:
         """Trouble on the way only means that its receipt is not known yet: that it went out is."""
         if status == "Queued":
             return Found(postmark_id)
         try:
-            events = self._client.messages.outbound.get(postmark_id).MessageEvents  # type: ignore[attr-defined]
-            bounced = [event["Details"] for event in events if event["Type"] == "Bounced"]
-            bounce = self._bounce(bounced[-1]) if bounced else None
-            delivered = bounce is None and any(event["Type"] == "Delivered" for event in events)
+            return self._told_by_events(postmark_id)
         except Exception as error:  # noqa: BLE001
             extra = {"message_id": message_id, "provider": "postmark"}
             _log.debug("the search found it, but no details: %s", type(error).__name__, extra=extra)
             return Found(postmark_id)
-        return Found(postmark_id, delivered, bounce)
+
+    def _told_by_events(self, postmark_id: str) -> Found:
+        events = self._client.messages.outbound.get(postmark_id).MessageEvents  # type: ignore[attr-defined]
+        bounced = [event["Details"] for event in events if event["Type"] == "Bounced"]
+        bounce = self._bounce(bounced[-1]) if bounced else None
+        return Found(postmark_id, bounce is None and any(event["Type"] == "Delivered" for event in events), bounce)
 
     def _bounce(self, details: dict[str, str]) -> Rejected | None:
         """The event says why in a mail server's words; only the bounce itself has Postmark's type."""
@@ -98,12 +98,22 @@ class PostmarkLookup:
         except (NotAccepted, KeyError, ValueError, TypeError, AttributeError):
             kind = "Unknown"
         meaning = POSTMARK_BOUNCE_TYPES.get(kind, POSTMARK_BOUNCE_TYPES["Unknown"])
-        if meaning.transient:
+        if meaning.transient or kind == COMPLAINT:  # who calls a message spam has got it
             return None
         return Rejected(meaning.reason, kind, without_recipients(details.get("Summary", "")), meaning.suppress)
 
     def close(self) -> None:
         self._client.close()
+
+
+def _asked(ask: Callable[[], Finding]) -> Finding:
+    try:
+        return ask()
+    except NotAccepted as no:
+        return no_finding(no.outcome, postmark_error, POSTMARK_CODES)
+    # Whatever is wrong with an answer 200, the next one may be readable.
+    except Exception as error:  # noqa: BLE001
+        return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 
 def _is_it(row: dict[str, Any], doubt: Doubt) -> bool:

@@ -10,6 +10,7 @@ from notifyctl.providers.base import Sender
 from notifyctl.settings import Settings
 
 TWILIO_STATUS_PATH = "/api/webhooks/twilio/status"
+TWILIO_INBOUND_PATH = "/api/webhooks/twilio/inbound"
 
 
 def build_senders(settings: Settings, channels: Iterable[Channel], concurrency: int) -> dict[Channel, Sender]:

@@ -5,26 +5,25 @@ https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message
 
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from twilio.rest import Client
 
-from notifyctl.models.message import FailureReason
-from notifyctl.providers.answers import NotAccepted, no_finding, own_error, provider_id, undelivered
-from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Rejected, Unavailable
+from notifyctl.providers.answers import NotAccepted, no_finding, provider_id
+from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Unavailable
+from notifyctl.providers.receipts import ReceiptEvent
 from notifyctl.providers.smart_encoding import may_be_the_same
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
 from notifyctl.providers.twilio_client import BlockingHttpClient, twilio_error
 from notifyctl.providers.twilio_codes import TWILIO_CODES
+from notifyctl.providers.twilio_receipts import EVENTS, rejection
 
 SEARCH_DELAY = timedelta(seconds=30)
 CLOCKS_MAY_DIFFER_BY = timedelta(minutes=2)
 PAGE_SIZE = 50
 MAX_PAGES = 20
 
-_ARRIVED = frozenset({"delivered", "read"})
-_DID_NOT_ARRIVE = frozenset({"failed", "undelivered", "canceled"})
-
+Answer = TypeVar("Answer")
 HeldElsewhere = Callable[[Collection[str]], set[str]]
 
 
@@ -45,16 +44,11 @@ class TwilioLookup:
         self._messages = client.messages
 
     def find(self, doubt: Doubt, *, held_elsewhere: HeldElsewhere) -> Finding:
-        try:
-            candidates = list(self._candidates(doubt))
-        except NotAccepted as no:
-            return no_finding(no.outcome, twilio_error, TWILIO_CODES)
-        except _TooMany as too_many:
-            return CannotTell(str(too_many))
-        # Whatever the SDK stumbles over in an answer 200, the next one may be readable.
-        except Exception as error:  # noqa: BLE001
-            return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
-        return _choice(candidates, doubt.text, held_elsewhere)
+        candidates = _asked(lambda: list(self._candidates(doubt)))
+        return _choice(candidates, doubt.text, held_elsewhere) if isinstance(candidates, list) else candidates
+
+    def fate(self, provider_message_id: str) -> Finding:
+        return _asked(lambda: _found(self._messages(provider_message_id).fetch()))
 
     def _candidates(self, doubt: Doubt) -> Iterator[Any]:
         """What went out to this number since the attempt.
@@ -78,6 +72,18 @@ class TwilioLookup:
 
 class _TooMany(Exception):
     pass
+
+
+def _asked(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
+    try:
+        return ask()
+    except NotAccepted as no:
+        return no_finding(no.outcome, twilio_error, TWILIO_CODES)
+    except _TooMany as too_many:
+        return CannotTell(str(too_many))
+    # Whatever the SDK stumbles over in an answer 200, the next one may be readable.
+    except Exception as error:  # noqa: BLE001
+        return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 
 def _is_past(row: Any, since: datetime) -> bool:
@@ -109,14 +115,8 @@ def _choice(candidates: list[Any], text: str, held_elsewhere: HeldElsewhere) -> 
 
 
 def _found(row: Any) -> Found:
-    if row.status in _DID_NOT_ARRIVE:
-        return Found(row.sid, bounce=_bounce(row))
-    return Found(row.sid, delivered=row.status in _ARRIVED)
-
-
-def _bounce(row: Any) -> Rejected:
-    meaning = TWILIO_CODES.get(row.error_code) if isinstance(row.error_code, int) else None
-    error = own_error(row.error_code, row.error_message or (meaning.remark if meaning else row.status))
-    if error is None:
-        return Rejected(FailureReason.UNKNOWN, str(row.status), f"{row.sid} was {row.status}")
-    return undelivered(error, TWILIO_CODES)
+    event = EVENTS.get(row.status)
+    if event is ReceiptEvent.BOUNCED:
+        code = row.error_code if isinstance(row.error_code, int) else None
+        return Found(row.sid, bounce=rejection(row.sid, row.status, code, row.error_message))
+    return Found(row.sid, delivered=event is ReceiptEvent.DELIVERED)

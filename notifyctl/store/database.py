@@ -32,7 +32,10 @@ class Database:
     and count afterwards, which needs a fresh snapshot for each statement.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience_seconds: float | None = None, create: bool = True) -> None:
+        """`patience_seconds`: how long to wait for others' locks. Without `create`, a file must be there already."""
+        self._patience_seconds = patience_seconds
+        self._create = create
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.url = parsed if self.is_sqlite else parsed.set(drivername="postgresql+psycopg")
@@ -92,11 +95,12 @@ class Database:
 
     def _sqlite_engine(self) -> Engine:
         path = Path(self.url.database or "")
-        _create_private(path)
+        _create_private(path, create=self._create)
+        patience = SQLITE_BUSY_SECONDS if self._patience_seconds is None else self._patience_seconds
         engine = create_engine(
             self.url,
             hide_parameters=True,
-            connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},
+            connect_args={"timeout": patience, "check_same_thread": False},
         )
 
         @event.listens_for(engine, "connect")
@@ -114,7 +118,7 @@ class Database:
             if connection.info.get("begin") == "DEFERRED":
                 driver.execute("BEGIN DEFERRED")
             else:
-                _begin_immediate(driver)
+                _begin_immediate(driver, patience)
 
         return engine
 
@@ -125,8 +129,13 @@ class Database:
             hide_parameters=True,
             pool_size=8,
             max_overflow=16,
-            connect_args=POSTGRES_CONNECTION,
+            connect_args=POSTGRES_CONNECTION | self._postgres_patience(),
         )
+
+    def _postgres_patience(self) -> dict[str, str]:
+        if self._patience_seconds is None:
+            return {}
+        return {"options": f"{POSTGRES_CONNECTION['options']} -c lock_timeout={self._patience_seconds * 1000:.0f}"}
 
 
 POSTGRES_CONNECTION = {
@@ -154,9 +163,9 @@ def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:
     return (psycopg.Error,)
 
 
-def _begin_immediate(driver: sqlite3.Connection) -> None:
+def _begin_immediate(driver: sqlite3.Connection, patience_seconds: float) -> None:
     """Tries every few milliseconds: SQLite's own waiting backs off to 100 ms, and starves beside a busy writer."""
-    deadline = monotonic() + SQLITE_BUSY_SECONDS
+    deadline = monotonic() + patience_seconds
     driver.execute("PRAGMA busy_timeout=5")
     try:
         while True:
@@ -167,12 +176,14 @@ def _begin_immediate(driver: sqlite3.Connection) -> None:
                 if "locked" not in str(error) or monotonic() > deadline:
                     raise
     finally:
-        driver.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_SECONDS * 1000}")
+        driver.execute(f"PRAGMA busy_timeout={patience_seconds * 1000:.0f}")
 
 
-def _create_private(path: Path) -> None:
+def _create_private(path: Path, *, create: bool) -> None:
     if path.name in ("", ":memory:"):
         raise DatabaseError("DATABASE_URL must name a file: workers share it. Use sqlite:///path/to/notifyctl.db")
+    if not create and not path.exists():
+        raise DatabaseError(f"There is no database file {path}; run `notifyctl db upgrade`, or check DATABASE_URL")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Only a file that is not there yet: closing any descriptor of a database drops the locks that SQLite holds

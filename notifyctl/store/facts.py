@@ -31,6 +31,7 @@ _CLIENT_FACTS = (
     _client.c.provisioning_status,
     _client.c.subscription_status,
     _client.c.sms_enabled,
+    _client.c.timezone,
 )
 
 

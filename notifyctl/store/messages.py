@@ -92,9 +92,11 @@ class Filter:
         return found
 
 
-def find(session: Session, wanted: Filter, *, limit: int) -> Sequence[Row[Any]]:
-    """Newest first."""
+def find(session: Session, wanted: Filter, *, limit: int, before: str | None = None) -> Sequence[Row[Any]]:
+    """Newest first; only those that were made before the message of that id."""
     statement = select(_message).where(*wanted.conditions())
+    if before is not None:
+        statement = statement.where(_message.c.id < before)
     # Ids are made in the order of time, and have an index.
     return session.execute(statement.order_by(_message.c.id.desc()).limit(limit)).all()
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, delete, func, not_, select, text, update
+from sqlalchemy import Row, and_, bindparam, case, delete, func, literal, not_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
@@ -124,6 +124,7 @@ def _lock_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
             _client.c.provisioning_status,
             _client.c.subscription_status,
             _client.c.sms_enabled,
+            _client.c.timezone,
         )
         .select_from(picked)
         .outerjoin(_payload, _payload.c.message_id == picked.c.id)
@@ -170,6 +171,27 @@ def _defer_statement(dialect: str) -> Any:
         update(_message)
         .where(_message.c.id == rows.c.id)
         .values(status=MessageStatus.DEFERRED_THROTTLED, next_attempt_at=rows.c.next_attempt_at, throttled_at=first)
+    )
+
+
+def put_off(session: Session, moments: Mapping[str, datetime]) -> None:
+    """Locked messages are not due before their moment. Uses up no attempt, and does not count as throttled.
+
+    One that waited for its channel's minute is queued again, as if it had been claimed and given back.
+    """
+    if moments:
+        dialect = session.get_bind().dialect.name
+        values = [{"id": message_id, "next_attempt_at": at} for message_id, at in moments.items()]
+        session.execute(_put_off_statement(dialect), bulk.encode(dialect, values))
+
+
+@cache
+def _put_off_statement(dialect: str) -> Any:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "next_attempt_at"))
+    deferred = _message.c.status == MessageStatus.DEFERRED_THROTTLED
+    status = case((deferred, literal(MessageStatus.QUEUED, _message.c.status.type)), else_=_message.c.status)
+    return (
+        update(_message).where(_message.c.id == rows.c.id).values(status=status, next_attempt_at=rows.c.next_attempt_at)
     )
 
 

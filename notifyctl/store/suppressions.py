@@ -48,9 +48,24 @@ def find(session: Session, channel: Channel, hashes: Collection[str]) -> Row[Any
     return session.execute(select(_suppression).where(*_is(channel, hashes))).first()
 
 
-def remove(session: Session, channel: Channel, hashes: Collection[str]) -> Sequence[Row[Any]]:
-    """Returns what was removed."""
-    return session.execute(delete(_suppression).where(*_is(channel, hashes)).returning(_suppression)).all()
+def remove(
+    session: Session,
+    channel: Channel,
+    hashes: Collection[str],
+    *,
+    reason: SuppressionReason | None = None,
+    source: str | None = None,
+    made_until: datetime | None = None,
+) -> Sequence[Row[Any]]:
+    """Returns what was removed: only what has this reason, this source, and is no newer, where they are given."""
+    statement = delete(_suppression).where(*_is(channel, hashes))
+    if reason is not None:
+        statement = statement.where(_suppression.c.reason == reason)
+    if source is not None:
+        statement = statement.where(_suppression.c.source == source)
+    if made_until is not None:
+        statement = statement.where(_suppression.c.created_at <= made_until)
+    return session.execute(statement.returning(_suppression)).all()
 
 
 def page(

@@ -217,6 +217,7 @@ def test_the_erasure_is_audited_with_counts(runtime: Runtime) -> None:
         "payloads_deleted": 1,
         "suppressions_cleared": 0,
         "compliance_items_deleted": 0,
+        "stripe_events_blanked": 0,
         "messages_in_flight": 0,
     }
 

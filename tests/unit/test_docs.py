@@ -33,7 +33,7 @@ def leaves(command: object, path: str = "notifyctl") -> Iterator[tuple[str, obje
     children = getattr(command, "commands", {})
     for name, child in children.items():
         yield from leaves(child, f"{path} {name}")
-    if not children:
+    if not children or getattr(command, "invoke_without_command", False):
         yield path, command
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import chain
 from typing import ClassVar
+from zlib import crc32
 
 from notifyctl.models.template import Channel
 
@@ -83,6 +84,11 @@ class Sms:
 Arrival = Mail | Sms
 
 
+def bounce_id(mail: Mail, recipient: str) -> int:
+    """The same for the same bounce, however often it is told of."""
+    return crc32(f"{mail.id}{recipient}{mail.bounce}".encode())
+
+
 def stage(arrival: Arrival, now: datetime) -> Stage:
     age = now - arrival.received_at
     if age >= DELIVERED_AFTER:
@@ -145,6 +151,12 @@ class Arrivals:
     def get(self, arrival_id: str) -> Arrival | None:
         return self._by_id.get(arrival_id)
 
+    def bounced(self, number: int) -> Mail | None:
+        """The mail that this bounce is of."""
+        with self._lock:
+            found = self._by_key.get(_bounce_key(number))
+        return found[0] if found and isinstance(found[0], Mail) else None
+
     def searchable(
         self, now: datetime, *, to: str | None = None, metadata: tuple[str, str] | None = None
     ) -> list[Arrival]:
@@ -171,11 +183,17 @@ def _keys(arrival: Arrival) -> set[tuple[str, ...]]:
     keys = {_recipient_key(recipient) for recipient in arrival.recipients}
     if isinstance(arrival, Mail):
         keys.update(_metadata_key(name, value) for name, value in arrival.metadata.items())
+        if arrival.bounce:
+            keys.update(_bounce_key(bounce_id(arrival, recipient)) for recipient in arrival.recipients)
     return keys
 
 
 def _recipient_key(recipient: str) -> tuple[str, ...]:
     return ("to", recipient.lower())
+
+
+def _bounce_key(number: int) -> tuple[str, ...]:
+    return ("bounce", str(number))
 
 
 def _metadata_key(name: str, value: str) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class Controls:
     async def _put_all_faults(self, request: Request) -> Response:
         """A channel that is not named has no faults afterwards."""
         try:
-            given = await _json_object(request)
+            given = await json_object(request)
             strange = given.keys() - set(Channel)
             if strange:
                 raise InvalidInput(f"{', '.join(sorted(strange))}: no channel; they are {', '.join(Channel)}")
@@ -63,7 +63,7 @@ class Controls:
             for channel, faults in wanted.items():
                 faults.check(channel)
         except InvalidInput as error:
-            return _refusal(error)
+            return refusal(error)
         for channel, faults in wanted.items():
             self._state.outcomes.set_faults(channel, faults)
         return await self._get_faults(request)
@@ -71,16 +71,16 @@ class Controls:
     async def _put_faults(self, request: Request) -> Response:
         try:
             channel = _channel(request)
-            self._state.outcomes.set_faults(channel, faults_from_json(await _json_object(request)))
+            self._state.outcomes.set_faults(channel, faults_from_json(await json_object(request)))
         except InvalidInput as error:
-            return _refusal(error)
+            return refusal(error)
         return await self._get_faults(request)
 
     async def _delete_faults(self, request: Request) -> Response:
         try:
             channels = [_channel(request)] if "channel" in request.path_params else list(Channel)
         except InvalidInput as error:
-            return _refusal(error)
+            return refusal(error)
         for channel in channels:
             self._state.outcomes.set_faults(channel, NO_FAULTS)
         return Response(status_code=204)
@@ -92,9 +92,9 @@ class Controls:
 
     async def _put_receipts(self, request: Request) -> Response:
         try:
-            self._state.receipts.set(receipts_from(await _json_object(request)))
+            self._state.receipts.set(receipts_from(await json_object(request)))
         except InvalidInput as error:
-            return _refusal(error)
+            return refusal(error)
         return await self._get_receipts(request)
 
     async def _delete_receipts(self, request: Request) -> Response:
@@ -109,7 +109,8 @@ def _channel(request: Request) -> Channel:
     return Channel(name.upper())
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
+async def json_object(request: Request) -> dict[str, Any]:
+    """Raises InvalidInput."""
     try:
         value = json.loads(await request.body())
     except (ValueError, RecursionError):
@@ -119,5 +120,5 @@ async def _json_object(request: Request) -> dict[str, Any]:
     return value
 
 
-def _refusal(error: InvalidInput) -> Response:
+def refusal(error: InvalidInput) -> Response:
     return answer({"error": "invalid", "message": str(error)}, 400)

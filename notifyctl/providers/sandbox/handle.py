@@ -9,7 +9,9 @@ from notifyctl.providers.sandbox.arrivals import Arrival, Mail
 from notifyctl.providers.sandbox.controls import NO_FAULTS
 from notifyctl.providers.sandbox.faults import Fault, Faults
 from notifyctl.providers.sandbox.receipts import ReceiptCounts, Receipts
+from notifyctl.providers.sandbox.replies import reply
 from notifyctl.providers.sandbox.state import State
+from notifyctl.providers.sandbox.stripe_ledger import StripeLedger
 
 
 class Handle:
@@ -47,6 +49,11 @@ class Handle:
         return self._state.outcomes.struck(channel)
 
     @property
+    def stripe(self) -> StripeLedger:
+        """What Stripe has on its books, and how its API is to fail."""
+        return self._state.stripe
+
+    @property
     def search_delay(self) -> timedelta:
         """How long after acceptance a message is found by Postmark's search and in Twilio's list."""
         return self._state.arrivals.search_delay
@@ -62,6 +69,16 @@ class Handle:
     def clear_receipts(self) -> None:
         """No more are posted, also of what was accepted before."""
         self._state.receipts.set(None)
+
+    def reply(
+        self, sender: str, text: str, *, url: str | None = None, opt_out_type: str | None = None, sid: str | None = None
+    ) -> int:
+        """Answers an SMS as the person at `sender`: posts it, signed, to the URL of inbound messages.
+
+        That is beside the StatusCallback of the last SMS to them, unless `url` says it. The same `sid` is the same
+        answer, posted once more. Returns the HTTP status that came back, 0 for none.
+        """
+        return reply(self._state, sender, text, url=url, opt_out_type=opt_out_type, sid=sid)
 
     @property
     def receipt_counts(self) -> ReceiptCounts:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, Address, Arrivals, Mail, Stage, stage
+from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, Address, Arrivals, Mail, Stage, bounce_id, stage
 from notifyctl.providers.sandbox.failures import Failure, Refused
 
 MAX_COUNT = 500
@@ -151,9 +151,14 @@ def details(mail: Mail, now: datetime) -> dict[str, Any]:
 def _events(mail: Mail) -> list[dict[str, Any]]:
     at = eastern(mail.received_at + DELIVERED_AFTER)
     if mail.bounce and mail.bounce != "SpamComplaint":
-        bounced = {"Summary": f"{mail.bounce}: bounced on purpose by the sandbox", "BounceID": "1"}
+        summary = f"{mail.bounce}: bounced on purpose by the sandbox"
         return [
-            {"Recipient": recipient, "Type": "Bounced", "ReceivedAt": at, "Details": bounced}
+            {
+                "Recipient": recipient,
+                "Type": "Bounced",
+                "ReceivedAt": at,
+                "Details": {"Summary": summary, "BounceID": str(bounce_id(mail, recipient))},
+            }
             for recipient in mail.recipients
         ]
     delivered = {

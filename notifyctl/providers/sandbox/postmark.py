@@ -10,13 +10,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from notifyctl.models.template import Channel
-from notifyctl.providers.sandbox.arrivals import Mail
+from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, Mail, Stage, bounce_id, stage
 from notifyctl.providers.sandbox.failures import Failure, Refused
 from notifyctl.providers.sandbox.json_answer import answer
 from notifyctl.providers.sandbox.mail_request import read_mail
 from notifyctl.providers.sandbox.mail_search import MailSearch, details, eastern
 from notifyctl.providers.sandbox.misbehaviour import befall
 from notifyctl.providers.sandbox.outcomes import inactive_among
+from notifyctl.providers.sandbox.receipt_words import bounce_words
 from notifyctl.providers.sandbox.state import State
 
 MAX_BATCH = 500
@@ -37,6 +38,7 @@ class PostmarkApi:
             Route("/email/batch", self._send_batch, methods=["POST"]),
             Route("/messages/outbound", self._search, methods=["GET"]),
             Route("/messages/outbound/{message_id}/details", self._details, methods=["GET"]),
+            Route("/bounces/{bounce_id:int}", self._bounce, methods=["GET"]),
         ]
 
     async def _send(self, request: Request) -> Response:
@@ -133,6 +135,18 @@ class PostmarkApi:
         if not isinstance(mail, Mail):
             return _refusal(Failure(422, 701, "This message was not found."))
         return answer(details(mail, self._state.clock()))
+
+    async def _bounce(self, request: Request) -> Response:
+        try:
+            self._admit(request)
+        except Refused as refused:
+            return _refusal(refused.failure)
+        number, now = request.path_params["bounce_id"], self._state.clock()
+        mail = self._state.arrivals.bounced(number)
+        if mail is None or stage(mail, now) is not Stage.DELIVERED:
+            return _refusal(Failure(422, 407, "The bounce was not found."))
+        recipient = next(found for found in mail.recipients if bounce_id(mail, found) == number)
+        return answer(bounce_words(mail, recipient, mail.received_at + DELIVERED_AFTER))
 
     async def _read(self, request: Request, most_bytes: int) -> Any:
         """The call's JSON. Meters what it presents, whatever becomes of it. Raises Refused."""

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
-from zlib import crc32
 
 from notifyctl.providers.codes import POSTMARK_BOUNCE_TYPES
-from notifyctl.providers.sandbox.arrivals import Mail, Sms
+from notifyctl.providers.sandbox.arrivals import Mail, Sms, bounce_id
 from notifyctl.providers.sandbox.receipts import Receipts
 from notifyctl.providers.sandbox.sms_pages import API_VERSION, SERVICE_NUMBER
 
@@ -95,20 +94,28 @@ def _delivery(receipt: MailReceipt) -> dict[str, Any]:
 
 
 def _bounce(receipt: MailReceipt) -> dict[str, Any]:
-    mail, kind = receipt.mail, receipt.event
+    told = bounce_words(receipt.mail, receipt.recipient, receipt.happened_at)
+    kind = COMPLAINT if receipt.event == COMPLAINT else "Bounce"
+    return {"RecordType": kind, **told, "Metadata": receipt.mail.metadata}
+
+
+def bounce_words(mail: Mail, recipient: str, at: datetime) -> dict[str, Any]:
+    """The bounce that a mail ends with, as webhooks and look-ups both have it."""
+    kind = mail.bounce
     return {
-        "RecordType": COMPLAINT if kind == COMPLAINT else "Bounce",
-        **_common(receipt),
-        # The same for the same bounce, however often it is posted.
-        "ID": crc32(f"{mail.id}{receipt.recipient}{kind}".encode()),
+        "ID": bounce_id(mail, recipient),
         "Type": kind,
         "TypeCode": _TYPE_CODES[kind],
         "Name": _NAMES[kind],
+        "Tag": mail.tag,
+        "MessageID": mail.id,
+        "ServerID": SERVER_ID,
+        "MessageStream": mail.stream,
         "Description": POSTMARK_BOUNCE_TYPES[kind].remark,
         "Details": "On purpose, by the sandbox",
-        "Email": receipt.recipient,
+        "Email": recipient,
         "From": mail.sender.email,
-        "BouncedAt": _seven_digits(receipt.happened_at),
+        "BouncedAt": _seven_digits(at),
         "DumpAvailable": False,
         "Inactive": kind in _DEACTIVATING,
         "CanActivate": kind != COMPLAINT,

@@ -1,4 +1,4 @@
-"""All that the sandbox remembers: one object that its pages and both APIs share."""
+"""All that the sandbox remembers: one object that its pages and all APIs share."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from notifyctl.providers.sandbox.arrivals import Arrival, Arrivals
 from notifyctl.providers.sandbox.meter import Meter
 from notifyctl.providers.sandbox.outcomes import Outcomes
 from notifyctl.providers.sandbox.receipt_post import ReceiptPost
+from notifyctl.providers.sandbox.stripe_ledger import StripeLedger
 
 
 class State:
@@ -17,7 +18,10 @@ class State:
         self.outcomes = Outcomes()
         self.meter = Meter()
         self.receipts = ReceiptPost()
+        self.stripe = StripeLedger()
         self.clock = clock
+        self.twilio_tokens: dict[str, str] = {}
+        """Account SID -> the auth token that it was last used with, to sign what comes back."""
 
     def accept(self, arrival: Arrival, auth_token: str = "") -> Arrival:
         """Keeps the message, with the fate that awaits it. `auth_token` signs what Twilio calls back with."""
@@ -29,7 +33,7 @@ class State:
         return arrival
 
     def clear(self) -> None:
-        """Empties the inbox and starts every count and all dice over. What is set stays set."""
+        """Empties the inbox and starts every count and all dice over. What is set stays set, as do Stripe's books."""
         self.arrivals.clear()
         self.outcomes.clear()
         self.meter.clear()

@@ -114,6 +114,7 @@ class TwilioApi:
         username, password = _credentials(request.headers.get("authorization", ""))
         if not (username and password) or (self._token is not None and password != self._token):
             raise Refused(_AUTHENTICATE)
+        self._state.twilio_tokens[username] = password
         return password
 
 

@@ -1,0 +1,162 @@
+"""Reminders of what expires: once for each item, expiry date and window, however often this runs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Row
+from sqlmodel import Session
+
+from notifyctl.alerts.compliance_items import days_left, reminder_key
+from notifyctl.clock import Clock
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+from notifyctl.orchestrator.plans import SMS_REMINDERS, PlanRegistry
+from notifyctl.orchestrator.requests import Blocked, SendRequest
+from notifyctl.settings import Settings
+from notifyctl.store import clients, messages
+from notifyctl.store import compliance as store
+from notifyctl.store.database import Database
+
+CHUNK = 1_000
+DAY = timedelta(days=1)
+EMAIL_TEMPLATE = "COMPLIANCE_EXPIRY_REMINDER"
+SMS_TEMPLATE = "COMPLIANCE_EXPIRY_REMINDER_SMS"
+SOURCE = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class Reminded:
+    emails: int = 0
+    sms: int = 0
+    refused: int = 0
+
+    def __add__(self, other: "Reminded") -> "Reminded":
+        return Reminded(self.emails + other.emails, self.sms + other.sms, self.refused + other.refused)
+
+    def __str__(self) -> str:
+        refused = f", {self.refused} refused by a gate" if self.refused else ""
+        return f"{self.emails} reminders queued by email, {self.sms} by SMS{refused}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    item: Row[Any]
+    client: Row[Any]
+    window: int
+    days_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reminders:
+    database: Database
+    orchestrator: NotificationOrchestrator
+    plans: PlanRegistry
+    settings: Settings
+    clock: Clock
+
+    def run(self, stopping: Callable[[], bool] = lambda: False) -> Reminded:
+        """In a transaction for each thousand items. What it leaves off when `stopping`, the next run takes up."""
+        now, after, reminded = self.clock(), 0, Reminded()
+        windows = self.settings.expiry_windows
+        # A day more on both sides: somewhere it is tomorrow already, or still yesterday.
+        first, last = now.date() - DAY, now.date() + DAY * (windows[0] + 1)
+        while not stopping():
+            with self.database.read() as session:
+                seen = store.expiring(session, first, last, after=after, most=CHUNK)
+            if not seen:
+                break
+            after = seen[-1].id
+            due = [row for row in seen if self._window(row, row.timezone, row.client_updated_at, now) is not None]
+            if due:
+                with self.database.transaction() as session:
+                    reminded += self._remind(session, due, now)
+        return reminded
+
+    def _window(self, item: Any, zone: str, client_updated_at: datetime, now: datetime) -> int | None:
+        """The window that an item is to be reminded for now; None when it is not."""
+        left = days_left(item.expires_on, zone, now)
+        window = min((days for days in self.settings.expiry_windows if left <= days), default=None)
+        if window is None or left < 0:
+            return None
+        if item.asked_for != item.expires_on or item.asked_window > window:
+            return window
+        # Refused then, because of something that may be otherwise now.
+        return window if not item.reminded and client_updated_at > item.asked_at else None
+
+    def _remind(self, session: Session, seen: Sequence[Row[Any]], now: datetime) -> Reminded:
+        due = self._lock_due(session, seen, now)
+        requests = {request.idempotency_key: request for one in due for request in self._requests(one)}
+        # A key that is known has its message. Its context may be of another day, so it is not asked for again.
+        known = messages.by_idempotency_keys(session, [key for key in requests if key])
+        asked = [request for key, request in requests.items() if key not in known]
+        decisions = self.orchestrator.send_many(session, asked)
+        accepted = [request for request, one in zip(asked, decisions, strict=True) if not isinstance(one, Blocked)]
+        held = known.keys() | {request.idempotency_key for request in accepted}
+        store.mark(session, [_mark(one, held, now) for one in due])
+        emails = sum(request.template_key == EMAIL_TEMPLATE for request in accepted)
+        return Reminded(emails, len(accepted) - emails, len(asked) - len(accepted))
+
+    def _lock_due(self, session: Session, seen: Sequence[Row[Any]], now: datetime) -> list[_Due]:
+        """Asked again under the lock: another run may have been first."""
+        known = clients.get_many(session, {row.client_id for row in seen}, lock=True)
+        found = []
+        for item in store.lock(session, [row.id for row in seen]):
+            client = known[item.client_id]
+            window = self._window(item, client.timezone, client.updated_at, now)
+            if window is not None:
+                found.append(_Due(item, client, window, days_left(item.expires_on, client.timezone, now)))
+        return found
+
+    def _requests(self, due: _Due) -> list[SendRequest]:
+        item, client = due.item, due.client
+        context: dict[str, Any] = {
+            "item_name": item.name,
+            "item_reference": item.reference,
+            "expires_on": item.expires_on.isoformat(),
+            "days_left": due.days_left,
+        }
+        by_email = context | {"client_name": client.name}
+        if url := self._renew_url(item):
+            by_email["renew_url"] = url
+        requests = [_request(due, EMAIL_TEMPLATE, Channel.EMAIL, by_email)]
+        if self._wants_sms(client):
+            requests.append(_request(due, SMS_TEMPLATE, Channel.SMS, context))
+        return requests
+
+    def _wants_sms(self, client: Row[Any]) -> bool:
+        """Nobody asked for an SMS that the plan lacks or the client does not want: it is no message to be refused."""
+        entitled = self.plans.has_feature(client.plan, SMS_REMINDERS)
+        return entitled and self.settings.sms_enabled and client.sms_enabled and bool(client.phone_e164)
+
+    def _renew_url(self, item: Row[Any]) -> str | None:
+        url = self.settings.compliance_renew_url
+        if url is None:
+            return None
+        return url.replace("{reference}", quote(item.reference, safe="")).replace(
+            "{client_id}", quote(item.client_id, safe="")
+        )
+
+
+def _request(due: _Due, template_key: str, channel: Channel, context: dict[str, Any]) -> SendRequest:
+    return SendRequest(
+        template_key=template_key,
+        client_id=due.item.client_id,
+        context=context,
+        idempotency_key=reminder_key(due.item, due.item.expires_on, due.window, channel),
+        source=SOURCE,
+        source_ref="compliance_expiry_reminders",
+    )
+
+
+def _mark(due: _Due, held: Any, now: datetime) -> dict[str, Any]:
+    email = reminder_key(due.item, due.item.expires_on, due.window, Channel.EMAIL)
+    return {
+        "id": due.item.id,
+        "asked_for": due.item.expires_on.isoformat(),
+        "asked_window": due.window,
+        "asked_at": now,
+        "reminded": email in held,
+    }

@@ -1,0 +1,58 @@
+"""A file of compliance items: checked as a whole before anything is written."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from notifyctl.alerts import compliance_items
+from notifyctl.alerts.compliance_items import Item
+from notifyctl.orchestrator import csv_files
+from notifyctl.orchestrator.csv_files import CsvFile, Fault, Record
+from notifyctl.store.compliance import Key
+
+COLUMNS = ("client_id", "name", "reference", "expires_on")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    items: Sequence[Item]
+    lines: Mapping[Key, int]
+    """The line that names an item."""
+    faults: Sequence[Fault]
+
+    @property
+    def client_ids(self) -> set[str]:
+        return {item.client_id for item in self.items}
+
+    def unknown_clients(self, known: Collection[str]) -> list[Fault]:
+        """`known` are those of `client_ids` that there are."""
+        return [
+            Fault(
+                self.lines[item.key],
+                f"client_id: there is no client {item.client_id!r}; import it with `notifyctl clients import` first",
+            )
+            for item in self.items
+            if item.client_id not in known
+        ]
+
+
+def parse(data: bytes, name: str) -> CsvFile:
+    """Raises InvalidInput when the file cannot be read, lacks a column or has an unknown one."""
+    return csv_files.parse(data, name, known=COLUMNS, required=COLUMNS)
+
+
+def check(file: CsvFile, records: Iterable[Record]) -> Checked:
+    """`records` are those of `file`; they are passed so that the caller can watch them go by."""
+    items: list[Item] = []
+    lines: dict[Key, int] = {}
+    faults = list(file.faults)
+    for record in records:
+        item, found = compliance_items.read(dict(zip(file.columns, record.cells, strict=True)))
+        faults += (Fault(record.line, fault) for fault in found)
+        if item is None:
+            continue
+        first = lines.setdefault(item.key, record.line)
+        if first != record.line:
+            known = f"reference: {item.reference!r} of client {item.client_id!r}"
+            faults.append(Fault(record.line, f"{known} is in line {first} already; keep one of the two"))
+        items.append(item)
+    return Checked(items, lines, faults)

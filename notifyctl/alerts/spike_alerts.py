@@ -1,0 +1,98 @@
+"""What is written when a spike is raised, becomes worse or is over, and to whom."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel import Session
+
+from notifyctl.alerts import spike_words
+from notifyctl.alerts.spike_levels import Thresholds, Transition
+from notifyctl.models.message import BlockReason
+from notifyctl.models.spike import SpikeLevel
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+from notifyctl.orchestrator.requests import Blocked, Decision, SendRequest
+from notifyctl.settings import Settings
+from notifyctl.store import templates
+
+if TYPE_CHECKING:
+    from notifyctl.alerts.spikes import Report
+
+OPS_TEMPLATE = "OPS_ALERT_NOTIFICATION_SPIKE"
+ADMIN_TEMPLATE = "NOTIFICATION_SPIKE_ALERT_ADMIN"
+SMS_TEMPLATE = "OPS_ALERT_SMS"
+SOURCE = "monitor"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    decisions: Sequence[Decision]
+
+    @property
+    def is_to_be_repeated(self) -> bool:
+        """Nobody was told only because the like was told a moment ago: it is still news."""
+        refusals = [one for one in self.decisions if isinstance(one, Blocked)]
+        everything = bool(refusals) and len(refusals) == len(self.decisions)
+        return everything and all(one.reason is BlockReason.RATE_LIMITED for one in refusals)
+
+    @property
+    def words(self) -> str:
+        """What went wrong; empty when nothing did."""
+        if not self.decisions:
+            return "nobody is told: set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"
+        refusals = {f"{one.reason} ({one.detail})" for one in self.decisions if isinstance(one, Blocked)}
+        return f"an alert was refused: {', '.join(sorted(refusals))}" if refusals else ""
+
+
+def tell(
+    session: Session,
+    orchestrator: NotificationOrchestrator,
+    settings: Settings,
+    report: "Report",
+    transition: Transition,
+    thresholds: Thresholds,
+) -> Told:
+    context = context_of(report, transition, thresholds)
+    requests = [*_emails(settings, context)]
+    if report.channel is Channel.EMAIL and transition is not Transition.CLEARED:
+        requests += _sms(session, settings, context)
+    return Told(orchestrator.send_many(session, requests))
+
+
+def _emails(settings: Settings, context: dict[str, Any]) -> Iterator[SendRequest]:
+    """An address that is on both lists gets the operators' one."""
+    recipients = {address.lower(): (ADMIN_TEMPLATE, address) for address in settings.admin_recipients}
+    if settings.ops_alert_email:
+        recipients[settings.ops_alert_email.lower()] = (OPS_TEMPLATE, settings.ops_alert_email)
+    for template_key, address in recipients.values():
+        yield SendRequest(template_key=template_key, recipient=address, context=context, source=SOURCE)
+
+
+def _sms(session: Session, settings: Settings, context: dict[str, Any]) -> Iterator[SendRequest]:
+    """Email is what fails, so that word of it may not arrive by email. Off until somebody enables the template."""
+    template = templates.by_key(session, [SMS_TEMPLATE]).get(SMS_TEMPLATE)
+    number = settings.ops_alert_sms_number
+    if number is None or template is None or not template.enabled:
+        return
+    summary = (
+        f"EMAIL {context['level']} {context['transition']}: {context['failed']} failed, {context['sent']} sent"
+        f" in {context['window_minutes']} min"
+    )
+    yield SendRequest(template_key=SMS_TEMPLATE, recipient=number, context={"summary": summary}, source=SOURCE)
+
+
+def context_of(report: "Report", transition: Transition, thresholds: Thresholds) -> dict[str, Any]:
+    measured = report.measured
+    context = {
+        "channel": measured.channel.value,
+        "level": SpikeLevel.OK.value if transition is Transition.CLEARED else report.memory.level.value,
+        "transition": transition.value,
+        "failed": measured.failed,
+        "sent": measured.sent,
+        "rate_percent": round(measured.percent, 1),
+        "window_minutes": thresholds.window_minutes,
+        "top_reasons": spike_words.reasons(report),
+        "top_templates": spike_words.affected(measured),
+    }
+    return {name: value for name, value in context.items() if value != ""}

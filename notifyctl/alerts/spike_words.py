@@ -1,0 +1,27 @@
+"""What was found of a channel, as alerts and the monitor's line say it."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from notifyctl.alerts.spike_levels import Measured
+
+if TYPE_CHECKING:
+    from notifyctl.alerts.spikes import Report
+
+MAX_WORDS = 500
+
+
+def reasons(report: "Report") -> str:
+    """What else is wrong comes first: with the breaker open or no worker, little fails."""
+    return "; ".join(filter(None, (*report.verdict.standing, counts(report.measured.failures.reasons))))[:MAX_WORDS]
+
+
+def affected(measured: Measured) -> str:
+    """`WELCOME_EMAIL 11, PASSWORD_RESET 7; 12 clients are affected`."""
+    clients = measured.failures.clients
+    known = f"{clients} client{'s are' if clients != 1 else ' is'} affected" if clients else ""
+    return "; ".join(filter(None, (counts(measured.failures.templates), known)))
+
+
+def counts(items: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in items)

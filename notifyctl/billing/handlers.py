@@ -1,0 +1,119 @@
+"""What each kind of event does: whose is it, what has changed by it, what is there to say."""
+
+from dataclasses import replace
+
+from notifyctl.billing.case import Case, Finding, ignored, processed
+from notifyctl.billing.mirror import DELETED, Standing, reported
+from notifyctl.billing.objects import Checkout, Invoice, read_checkout, read_invoice, read_subscription
+from notifyctl.models.client import SubscriptionStatus
+
+
+def subscription_told(case: Case) -> Finding:
+    subscription = read_subscription(case.event.object)
+    if subscription.id is None:
+        return ignored("it names no subscription")
+    if obstacle := case.meet(subscription, subscription.id):
+        return obstacle
+    before = case.standing(subscription.id)
+    after = case.keep(before, reported(before, subscription, case.event, case.plans), is_report=True)
+    if after.ended_at is None:
+        return processed(None if after.plan or after.is_over else "the plan registry knows none of its prices")
+    if not after.end_is_news:
+        return processed("it ended before it was ever paid")
+    return _ended(case, before, after) if case.event.type != DELETED else _canceled(case, after)
+
+
+def invoice_paid(case: Case) -> Finding:
+    invoice = read_invoice(case.event.object)
+    if obstacle := _obstacle(case, invoice):
+        return obstacle
+    case.keep_payment(invoice, is_paid=True)
+    before, standing = _settled(case, invoice.subscription, invoice.customer, was_live=True)
+    if standing is not None and standing.is_over:
+        return _ended(case, before, standing)
+    if not invoice.is_first and invoice.attempt_count <= 1:
+        return processed("a renewal, or another payment at the first attempt")
+    if invoice.is_first:
+        return processed(mail=case.letters.started_by_invoice(case.addressee, invoice, standing))
+    return processed(mail=case.letters.recovered(case.addressee, invoice, standing))
+
+
+def invoice_failed(case: Case) -> Finding:
+    invoice = read_invoice(case.event.object)
+    if obstacle := _obstacle(case, invoice):
+        return obstacle
+    is_paid = case.is_paid(invoice)
+    case.keep_payment(invoice, is_paid=False)
+    _, standing = _settled(case, invoice.subscription, invoice.customer, was_live=False)
+    if is_paid:
+        return processed("the invoice has been paid")
+    if standing is not None and standing.is_over:
+        return processed("the subscription has ended")
+    if invoice.is_first or (invoice.billing_reason is None and _waits_for_its_first_payment(standing)):
+        return processed("a first payment, still at checkout")
+    return processed(mail=case.letters.payment_failed(case.addressee, invoice))
+
+
+def checkout_completed(case: Case) -> Finding:
+    return _checkout(case, is_unpaid=read_checkout(case.event.object).is_unpaid)
+
+
+def checkout_paid_later(case: Case) -> Finding:
+    return _checkout(case, is_unpaid=False)
+
+
+def _checkout(case: Case, *, is_unpaid: bool) -> Finding:
+    checkout = read_checkout(case.event.object)
+    if not checkout.is_of_subscription:
+        return _other_checkout(case, checkout)
+    if obstacle := case.meet(checkout, checkout.subscription):
+        return obstacle
+    before, standing = _settled(case, checkout.subscription, checkout.customer, was_live=not is_unpaid)
+    if standing is not None and standing.is_over:
+        return _ended(case, before, standing)
+    if is_unpaid:
+        return processed("not paid yet: it waits for checkout.session.async_payment_succeeded")
+    return processed(mail=case.letters.started_by_checkout(case.addressee, checkout, standing))
+
+
+def _other_checkout(case: Case, checkout: Checkout) -> Finding:
+    """It confirms nothing, but it may tell which of Stripe's customers a client is."""
+    about = f"a checkout of mode {checkout.mode or 'unknown'}"
+    obstacle = case.meet(checkout, None) if checkout.named_clients else None
+    if obstacle is not None and obstacle.is_of_erased:
+        return obstacle
+    return processed(about) if case.has_linked else ignored(about)
+
+
+def _obstacle(case: Case, invoice: Invoice) -> Finding | None:
+    if invoice.id is None:
+        return ignored("it names no invoice")
+    if invoice.is_one_off:
+        return ignored("a one-off invoice, of no subscription")
+    return case.meet(invoice, invoice.subscription)
+
+
+def _settled(
+    case: Case, subscription_id: str | None, customer: str | None, *, was_live: bool
+) -> tuple[Standing | None, Standing | None]:
+    """How the subscription stood before this payment or checkout, and how it stands after it."""
+    if subscription_id is None:
+        return None, None
+    before = case.standing(subscription_id)
+    told = replace(before, customer_id=before.customer_id or customer, was_live=before.was_live or was_live)
+    return before, case.keep(before, told)
+
+
+def _waits_for_its_first_payment(standing: Standing | None) -> bool:
+    return standing is not None and standing.status == SubscriptionStatus.INCOMPLETE
+
+
+def _ended(case: Case, before: Standing | None, after: Standing) -> Finding:
+    """Something older than the end has come after it. It may be what makes the end worth a mail."""
+    if after.end_is_news and not (before is not None and before.end_is_news):
+        return _canceled(case, after)
+    return processed("the subscription has ended")
+
+
+def _canceled(case: Case, standing: Standing) -> Finding:
+    return processed(mail=case.letters.canceled(case.addressee, standing))

@@ -1,0 +1,152 @@
+"""What a subscription comes to, from events in any order. Pure.
+
+Each of its own events is a report of how it stood; the newest report counts. Its invoices tell of payments, and the
+newest payment counts where it is not older than the report. Both are kept apart, so that the same events end in the
+same state whatever order they come in, and however often.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from notifyctl.billing.envelope import Envelope
+from notifyctl.billing.objects import Price, Subscription
+from notifyctl.models.client import ACTIVE_SUBSCRIPTION, SubscriptionStatus
+from notifyctl.orchestrator.plans import Plan, PlanRegistry
+
+S = SubscriptionStatus
+TERMINAL = (S.CANCELED.value, S.INCOMPLETE_EXPIRED.value)
+"""Stripe never brings such a subscription back."""
+_NEVER_PAID = (S.INCOMPLETE.value, S.INCOMPLETE_EXPIRED.value)
+_WERE_LIVE = (S.TRIALING.value, S.ACTIVE.value, S.PAST_DUE.value, S.UNPAID.value, S.PAUSED.value)
+_MADE_PAST_DUE_BY_FAILURE = (None, S.TRIALING.value, S.ACTIVE.value)
+_MADE_ACTIVE_BY_PAYMENT = (None, S.INCOMPLETE.value, S.PAST_DUE.value, S.UNPAID.value)
+_BEST_FIRST = (S.ACTIVE, S.TRIALING, S.PAST_DUE, S.UNPAID, S.PAUSED, S.INCOMPLETE, S.CANCELED, S.INCOMPLETE_EXPIRED)
+
+CREATED = "customer.subscription.created"
+DELETED = "customer.subscription.deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A row of stripe_subscription, as models/stripe_event.py explains it."""
+
+    id: str
+    client_id: str | None = None
+    customer_id: str | None = None
+    status: str | None = None
+    reported_status: str | None = None
+    reported_at: datetime | None = None
+    report_order: str = ""
+    price_id: str | None = None
+    plan: str | None = None
+    current_period_end: datetime | None = None
+    started_at: datetime | None = None
+    cancel_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_cause: str | None = None
+    was_live: bool = False
+    was_incomplete: bool = False
+    last_event_at: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def end_is_news(self) -> bool:
+        """It ended, and as far as we know it was more than a checkout that nobody paid."""
+        return self.ended_at is not None and (self.was_live or not self.was_incomplete)
+
+
+@dataclass(frozen=True, slots=True)
+class Payments:
+    """Of a subscription's invoices: the latest that was paid, and the latest failure of one that is not paid."""
+
+    paid_at: datetime | None
+    failed_at: datetime | None
+
+
+def reported(standing: Standing, subscription: Subscription, event: Envelope, plans: PlanRegistry) -> Standing:
+    status = _status_in(subscription, event)
+    order = _order(status, event)
+    is_newest = order > standing.report_order
+    if event.type == DELETED and (is_newest or standing.ended_at is None):
+        ended_at = subscription.ended_at or event.created
+        standing = replace(standing, ended_at=ended_at, end_cause=subscription.end_cause)
+    standing = replace(
+        standing,
+        customer_id=standing.customer_id or subscription.customer,
+        was_live=standing.was_live or status in _WERE_LIVE,
+        was_incomplete=standing.was_incomplete or status in _NEVER_PAID,
+    )
+    if not is_newest:
+        return standing
+    plan, price = planned(subscription.prices, plans)
+    return replace(
+        standing,
+        reported_status=status,
+        reported_at=event.created,
+        report_order=order,
+        price_id=price.id if price else None,
+        plan=plan.key if plan else None,
+        current_period_end=subscription.period_end or (price.period_end if price else None),
+        started_at=subscription.started_at or event.created,
+        cancel_at=subscription.cancel_at,
+    )
+
+
+def settled(standing: Standing, payments: Payments) -> Standing:
+    return replace(standing, status=_status(standing.reported_status, standing.reported_at, payments))
+
+
+def planned(prices: Collection[Price], plans: PlanRegistry) -> tuple[Plan | None, Price | None]:
+    """The first price that the plan registry knows, with its plan; else the first price that is no proration."""
+    usual = [price for price in prices if not price.is_proration] or list(prices)
+    for price in usual:
+        if plan := plans.for_stripe(*price.references):
+            return plan, price
+    return None, usual[0] if usual else None
+
+
+def best(standings: Iterable[Standing], plans: PlanRegistry) -> Standing | None:
+    """The one that a client's rights come from: by status, then by features, then the newest."""
+    ranked = {status.value: rank for rank, status in enumerate(_BEST_FIRST)}
+    known = [standing for standing in standings if standing.status in ranked]
+
+    def merit(standing: Standing) -> tuple[int, int, float, str]:
+        plan = plans.plans.get(standing.plan or "")
+        started = standing.started_at.timestamp() if standing.started_at else 0
+        return -ranked[standing.status or ""], len(plan.features) if plan else -1, started, standing.id
+
+    return max(known, key=merit, default=None)
+
+
+def is_live(standing: Standing) -> bool:
+    return standing.status in ACTIVE_SUBSCRIPTION
+
+
+def _status_in(subscription: Subscription, event: Envelope) -> str | None:
+    if event.type == DELETED and subscription.status not in TERMINAL:
+        return S.CANCELED.value
+    return subscription.status
+
+
+def _order(status: str | None, event: Envelope) -> str:
+    """Text that sorts by what is final, by time, and within a second by what can only come after the other.
+
+    The event's id decides what is left, so that everyone decides alike.
+    """
+    kind = {CREATED: 0, DELETED: 2}.get(event.type, 1)
+    seconds = int(event.created.timestamp())
+    return f"{status in TERMINAL:d} {seconds:012d} {status not in _NEVER_PAID:d} {kind} {event.id}"
+
+
+def _status(reported_status: str | None, reported_at: datetime | None, payments: Payments) -> str | None:
+    """At the same second the payment counts: the report may have been made before it."""
+    told = [moment for moment in (payments.paid_at, payments.failed_at) if moment is not None]
+    if not told or reported_status in TERMINAL or (reported_at is not None and reported_at > max(told)):
+        return reported_status
+    if payments.paid_at == max(told):
+        return S.ACTIVE.value if reported_status in _MADE_ACTIVE_BY_PAYMENT else reported_status
+    return S.PAST_DUE.value if reported_status in _MADE_PAST_DUE_BY_FAILURE else reported_status

@@ -1,0 +1,197 @@
+"""What we need of Stripe's objects, read from either generation of their fields.
+
+API version 2025-03-31 moved much of an invoice under `parent`, and a subscription's period to its items. Which one is
+before us is seen by its shape: an event keeps the version of its birth, and the version's name tells nothing more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from notifyctl.billing.reading import Json, at, client_name, each, identifier, integer, moment, text, word
+
+ENDED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    id: str | None
+    references: tuple[str, ...]
+    """What a plan registry may know it by: its id, its product's, its lookup key."""
+    period_end: datetime | None
+    is_proration: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    id: str | None
+    customer: str | None
+    named_clients: tuple[str, ...]
+    status: str | None
+    prices: tuple[Price, ...]
+    period_end: datetime | None
+    """Of the whole subscription, where it has one (before 2025-03-31)."""
+    started_at: datetime | None
+    cancel_at: datetime | None
+    ended_at: datetime | None
+    end_cause: str | None
+
+
+def read_subscription(raw: Json) -> Subscription:
+    items = tuple(_item(item) for item in each(raw, "items"))
+    plan = at(raw, "plan")
+    period_end = moment(raw.get("current_period_end"))
+    at_period_end = (period_end or _earliest(items)) if raw.get("cancel_at_period_end") is True else None
+    return Subscription(
+        id=identifier(raw.get("id")),
+        customer=identifier(raw.get("customer")),
+        named_clients=_named(at(raw, "metadata").get("client_id")),
+        status=word(raw.get("status")),
+        prices=items or ((_price(plan, None),) if plan else ()),
+        period_end=period_end,
+        started_at=moment(raw.get("start_date")) or moment(raw.get("created")) or moment(raw.get("start")),
+        cancel_at=moment(raw.get("cancel_at")) or at_period_end,
+        ended_at=moment(raw.get("ended_at")) or moment(raw.get("canceled_at")),
+        end_cause=word(at(raw, "cancellation_details").get("reason")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    id: str | None
+    customer: str | None
+    named_clients: tuple[str, ...]
+    subscription: str | None
+    billing_reason: str | None
+    attempt_count: int
+    next_attempt_at: datetime | None
+    amount_due: int | None
+    amount_paid: int | None
+    total: int
+    currency: str | None
+    prices: tuple[Price, ...]
+    hosted_url: str | None
+
+    @property
+    def is_first(self) -> bool:
+        return self.billing_reason == "subscription_create"
+
+    @property
+    def is_one_off(self) -> bool:
+        """Made by hand, for no subscription."""
+        return self.subscription is None and self.billing_reason is not None and not self._is_of_subscription
+
+    @property
+    def _is_of_subscription(self) -> bool:
+        return str(self.billing_reason).startswith("subscription")
+
+
+def read_invoice(raw: Json) -> Invoice:
+    lines = list(each(raw, "lines"))
+    owed = integer(raw.get("amount_remaining"))
+    due = integer(raw.get("amount_due"))
+    total = integer(raw.get("total"))
+    return Invoice(
+        id=identifier(raw.get("id")),
+        customer=identifier(raw.get("customer")),
+        named_clients=_named(*(metadata.get("client_id") for metadata in _invoice_metadata(raw, lines))),
+        subscription=_invoice_subscription(raw, lines),
+        billing_reason=word(raw.get("billing_reason")),
+        attempt_count=max(0, integer(raw.get("attempt_count")) or 0),
+        next_attempt_at=moment(raw.get("next_payment_attempt")),
+        amount_due=owed or due or total,
+        amount_paid=next((paid for paid in (integer(raw.get("amount_paid")), total) if paid is not None), None),
+        total=total if total is not None else due or 0,
+        currency=_currency(raw.get("currency")),
+        prices=tuple(_line(line) for line in lines),
+        hosted_url=text(raw.get("hosted_invoice_url")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    id: str | None
+    customer: str | None
+    named_clients: tuple[str, ...]
+    subscription: str | None
+    is_of_subscription: bool
+    mode: str | None
+    is_unpaid: bool
+    amount: int | None
+    currency: str | None
+
+
+def read_checkout(raw: Json) -> Checkout:
+    mode, subscription = word(raw.get("mode")), identifier(raw.get("subscription"))
+    return Checkout(
+        id=identifier(raw.get("id")),
+        customer=identifier(raw.get("customer")),
+        named_clients=_named(at(raw, "metadata").get("client_id"), raw.get("client_reference_id")),
+        subscription=subscription,
+        is_of_subscription=mode == "subscription" or (mode is None and subscription is not None),
+        mode=mode,
+        # Sessions of before 2020 have no payment_status: they were complete only when paid.
+        is_unpaid=raw.get("payment_status") == "unpaid",
+        amount=integer(raw.get("amount_total")),
+        currency=_currency(raw.get("currency")),
+    )
+
+
+Subject = Subscription | Invoice | Checkout
+
+
+def _named(*values: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found for value in values if (found := client_name(value))))
+
+
+def _invoice_metadata(raw: Json, lines: list[Json]) -> Iterator[Json]:
+    yield at(raw, "metadata")
+    yield at(raw, "parent", "subscription_details", "metadata")
+    yield at(raw, "subscription_details", "metadata")
+    for line in lines:  # a copy of the subscription's, and the only one in events of before 2023
+        yield at(line, "metadata")
+
+
+def _invoice_subscription(raw: Json, lines: list[Json]) -> str | None:
+    found = identifier(at(raw, "parent", "subscription_details").get("subscription"))
+    found = found or identifier(raw.get("subscription"))
+    return found or next((named for line in lines if (named := _line_subscription(line))), None)
+
+
+def _line_subscription(line: Json) -> str | None:
+    item = at(line, "parent", "subscription_item_details")
+    named = identifier(item.get("subscription")) or identifier(line.get("subscription"))
+    own = identifier(line.get("id"))  # until 2018 a subscription's line had the subscription's id
+    return named or (own if own and own.startswith("sub_") else None)
+
+
+def _item(item: Json) -> Price:
+    return _price(at(item, "price") or at(item, "plan"), moment(item.get("current_period_end")))
+
+
+def _line(line: Json) -> Price:
+    ends = moment(at(line, "period").get("end"))
+    details = at(line, "pricing", "price_details")
+    kinds = ("subscription_item_details", "invoice_item_details")
+    prorated = any(at(line, "parent", kind).get("proration") is True for kind in kinds)
+    prorated = prorated or line.get("proration") is True
+    if details:
+        found = _price({**details, "id": identifier(details.get("price"))}, ends)
+    else:
+        found = _price(at(line, "price") or at(line, "plan"), ends)
+    return Price(found.id, found.references, found.period_end, prorated)
+
+
+def _price(raw: Json, period_end: datetime | None) -> Price:
+    price_id = identifier(raw.get("id"))
+    named = (price_id, identifier(raw.get("product")), client_name(raw.get("lookup_key")))
+    return Price(price_id, tuple(name for name in named if name), period_end)
+
+
+def _earliest(prices: tuple[Price, ...]) -> datetime | None:
+    return min((price.period_end for price in prices if price.period_end), default=None)
+
+
+def _currency(value: Any) -> str | None:
+    return word(value.lower()) if isinstance(value, str) else None

@@ -1,0 +1,51 @@
+"""What came of an event, or would come of it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from notifyctl.models.stripe_event import StripeEventStatus
+
+
+class MailFate(StrEnum):
+    QUEUED = "queued"
+    DUPLICATE = "duplicate"
+    """The same news has been written already."""
+    BLOCKED = "blocked"
+    """A gate refused; `detail` says which and why."""
+    WITHHELD = "withheld"
+    """The event is too old to be news."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailOutcome:
+    fate: MailFate
+    template_key: str
+    message_id: str | None
+    """In a rehearsal, of a message that is not kept."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`what` is `client ID` or `subscription ID`."""
+
+    what: str
+    field: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    event_id: str
+    type: str
+    created: datetime
+    status: StripeEventStatus
+    reason: str | None = None
+    """Why it was ignored, matched nobody or failed; of one that was processed, why no mail came of it."""
+    client_id: str | None = None
+    changes: tuple[Change, ...] = ()
+    mail: MailOutcome | None = None
+    is_repeated: bool = False
+    """It had been settled before, and nothing was done."""

@@ -1,0 +1,191 @@
+"""What Stripe has and we have not: events that never came, and subscriptions that stand otherwise."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, Literal, Protocol
+
+from sqlalchemy import Row
+from sqlmodel import Session
+
+from notifyctl.billing.about import about
+from notifyctl.billing.envelope import Envelope
+from notifyctl.billing.mirror import TERMINAL, Standing, reported
+from notifyctl.billing.objects import read_subscription
+from notifyctl.billing.replay_sources import StripeEventsApi, Wanted, at_stripe
+from notifyctl.models.stripe_event import StripeEventStatus
+from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.store import stripe_listing
+from notifyctl.store.database import Database
+
+PAGE = 100
+OLD_ENDS_AFTER = timedelta(days=30)
+"""A subscription that ended longer ago, and that we never heard of, is no difference: it is history."""
+IDS_SHOWN = 5
+COMPARED = ("status", "plan", "price_id", "current_period_end", "cancel_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    kind: Literal["event", "subscription"]
+    id: str
+    what: str
+    """An event's type; the field of a subscription, or `missing`."""
+    client_id: str | None
+    here: str | None
+    at_stripe: str | None
+    mend: str
+    """What to run or do."""
+
+
+@dataclass(slots=True)
+class Compared:
+    """What was looked at, and what was found."""
+
+    events: int = 0
+    subscriptions: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+
+class StripeAccount(StripeEventsApi, Protocol):
+    def subscriptions(self) -> Iterator[Mapping[str, Any]]: ...
+
+    def subscription(self, subscription_id: str) -> Mapping[str, Any] | None: ...
+
+
+class Reconciliation:
+    """Reads only. Each page is a transaction of its own, and what differs is looked at twice: things move on."""
+
+    def __init__(self, database: Database, plans: PlanRegistry, api: StripeAccount, now: datetime) -> None:
+        self._database = database
+        self._plans = plans
+        self._api = api
+        self._now = now
+        self._lacking: dict[str, list[str]] = defaultdict(list)
+        """Subscription id -> the events about it that never came."""
+
+    def compare(self, wanted: Wanted) -> Compared:
+        """`wanted`: which events. Subscriptions are compared whatever it says. Raises ProviderError."""
+        compared = Compared()
+        for page in _pages(at_stripe(self._api, wanted, self._now)):
+            events = [found[0] for found in page if isinstance(found, tuple)]
+            compared.events += len(events)
+            compared.differences += self._missing(events)
+        suspects: list[str] = []
+        seen: set[str] = set()
+        for subscriptions in _pages(self._api.subscriptions()):
+            compared.subscriptions += len(subscriptions)
+            seen.update(str(told["id"]) for told in subscriptions)
+            suspects += self._differing(subscriptions)
+        suspects += self._unknown_to_stripe(seen)
+        for subscription_id in suspects:
+            compared.differences += self._differences(subscription_id, self._api.subscription(subscription_id))
+        return compared
+
+    def _missing(self, events: Sequence[Envelope]) -> Iterator[Difference]:
+        with self._database.read() as session:
+            known = stripe_listing.statuses(session, [event.id for event in events])
+        for event in events:
+            if event.id in known:
+                continue
+            subject = about(event)
+            if subject.subscription_id:
+                self._lacking[subject.subscription_id].append(event.id)
+            made = event.created.isoformat(timespec="seconds").replace("+00:00", "Z")
+            mend = f"notifyctl stripe replay --from-api {event.id}"
+            yield Difference("event", event.id, event.type, subject.named_client, None, f"made {made}", mend)
+
+    def _differing(self, told: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        with self._database.read() as session:
+            rows = stripe_listing.subscriptions(session, [str(one["id"]) for one in told])
+        for one in told:
+            if any(True for _ in self._unlike(rows.get(str(one["id"])), one)):
+                yield str(one["id"])
+
+    def _unknown_to_stripe(self, seen: set[str]) -> Iterator[str]:
+        after = ""
+        while True:
+            with self._database.read() as session:
+                rows = stripe_listing.subscriptions_after(session, after, limit=PAGE)
+            yield from (row.id for row in rows if row.id not in seen and row.status not in TERMINAL)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1].id
+
+    def _differences(self, subscription_id: str, told: Mapping[str, Any] | None) -> Iterator[Difference]:
+        with self._database.read() as session:
+            row = stripe_listing.subscriptions(session, [subscription_id]).get(subscription_id)
+            mend = self._mend(session, subscription_id, row, is_at_stripe=told is not None)
+        client_id = row.client_id if row else next(iter(read_subscription(told or {}).named_clients), None)
+        for name, here, there in self._unlike(row, told):
+            yield Difference("subscription", subscription_id, name, client_id, here, there, mend)
+
+    def _unlike(
+        self, row: Row[Any] | None, told: Mapping[str, Any] | None
+    ) -> Iterator[tuple[str, str | None, str | None]]:
+        """Field, ours, Stripe's."""
+        if told is None:
+            if row is not None and row.status not in TERMINAL:
+                yield "missing", row.status, None
+            return
+        theirs = self._standing(told)
+        if row is None:
+            if not self._is_history(theirs, told):
+                yield "missing", None, theirs.reported_status
+            return
+        ours = row._mapping
+        pairs = [(name, ours[name], getattr(theirs, _NAMES.get(name, name))) for name in COMPARED]
+        if theirs.reported_status in TERMINAL:
+            pairs = pairs[:1]
+        yield from ((name, _text(here), _text(there)) for name, here, there in pairs if here != there)
+
+    def _standing(self, told: Mapping[str, Any]) -> Standing:
+        """What a report of it would come to just now."""
+        event = Envelope(
+            id="",
+            type="customer.subscription.updated",
+            created=self._now,
+            livemode=told.get("livemode") is True,
+            account=None,
+            api_version=None,
+            is_thin=False,
+            object=told,
+        )
+        return reported(Standing(str(told["id"])), read_subscription(told), event, self._plans)
+
+    def _is_history(self, theirs: Standing, told: Mapping[str, Any]) -> bool:
+        ended_at = read_subscription(told).ended_at
+        has_ended = theirs.reported_status in TERMINAL
+        return has_ended and (ended_at is None or ended_at < self._now - OLD_ENDS_AFTER)
+
+    def _mend(self, session: Session, subscription_id: str, row: Row[Any] | None, *, is_at_stripe: bool) -> str:
+        if not is_at_stripe:
+            return "see whether STRIPE_API_KEY is of the account that the events came from"
+        lacking = self._lacking.get(subscription_id, [])
+        if lacking:
+            shown = " ".join(lacking[-IDS_SHOWN:])
+            return f"notifyctl stripe replay --from-api {shown}"
+        newest = stripe_listing.newest_of_subscription(session, subscription_id)
+        if newest is not None and newest.status == StripeEventStatus.UNMATCHED:
+            link = f"notifyctl clients set ID --stripe-customer {newest.customer_id or 'CUS'}"
+            return f"{link}, then notifyctl stripe replay {newest.id}"
+        if newest is not None and newest.status not in (StripeEventStatus.PROCESSED, StripeEventStatus.IGNORED):
+            return f"notifyctl stripe replay {newest.id}"
+        return "change its metadata in Stripe's dashboard: Stripe then sends an event that tells how it stands"
+
+
+_NAMES = {"status": "reported_status"}
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return None if value is None else str(value)
+
+
+def _pages(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while page := list(islice(iterator, PAGE)):
+        yield page

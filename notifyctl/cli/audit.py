@@ -1,0 +1,287 @@
+"""`notifyctl audit`: what was decided and done, and the proof that nobody has changed the record of it."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.cli.output import Shown, named
+from notifyctl.errors import InvalidInput, NotifyctlError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from notifyctl.bootstrap import Runtime
+    from notifyctl.orchestrator.audit_chain import Head, SealKeys
+    from notifyctl.orchestrator.audit_verify import Report
+    from notifyctl.store.audit_rows import Filter
+
+app = typer.Typer(no_args_is_help=True, help="The audit log: list it, verify it, export it.")
+
+COLUMNS = ("id", "created_at", "action", "actor", "client_id", "message_id", "sealed", "metadata")
+WIDE = 110
+SHOWN = (
+    named("id", whole=True),
+    Shown("when", lambda row: str(row["created_at"])[:19].replace("T", " ") + "Z", whole=True),
+    Shown("action", lambda row: "\n".join(filter(None, (row["action"], _about(row)))), below_width=WIDE),
+    named("action", whole=True, from_width=WIDE),
+    named("actor", from_width=WIDE),
+    Shown("about", lambda row: _about(row), from_width=WIDE),
+    Shown("details", lambda row: output.dumps(row["metadata"]) if row["metadata"] else ""),
+)
+"""What fits a terminal; a narrow one has what it is about below the action."""
+_NUMBER = re.compile(r"\+[1-9]\d{6,14}")
+_FILE_FLAGS = "x"
+
+Since = Annotated[str | None, typer.Option("--since", help="Written since: 2h, 7d, or 2026-03-01T12:00Z.")]
+Until = Annotated[str | None, typer.Option("--until", help="Written before: 2h, 7d, or 2026-03-01T12:00Z.")]
+
+
+@app.command("list")
+def list_rows(
+    action: Annotated[str | None, typer.Option("--action", help="As OTP_SENT or OPERATOR_ACTION.")] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="Only by this actor, as cli:anna.")] = None,
+    client: Annotated[str | None, typer.Option("--client", help="Only about this client.")] = None,
+    message: Annotated[str | None, typer.Option("--message", help="Only about the message with this id.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: options.Limit = 50,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """List audit rows, the newest first, and whether each is sealed."""
+    from notifyctl.orchestrator.audit_seal import tip_in
+    from notifyctl.store import audit_rows
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        wanted = _filter(
+            session,
+            runtime.clock(),
+            action=action,
+            actor=actor,
+            client=client,
+            message=message,
+            since=since,
+            until=until,
+        )
+        found = audit_rows.find(session, wanted, limit=limit)
+        last_sealed = tip_in(session).last_id
+    output.rows((_row(row, last_sealed) for row in found), form, columns=COLUMNS, shown=SHOWN)
+    if not found and form is options.OutputFormat.TABLE:
+        output.say("No audit row matches.")
+    if len(found) == limit:
+        output.hint(f"{limit} rows; there may be more: raise --limit")
+
+
+@app.command()
+def verify(
+    expect_head: Annotated[
+        str | None, typer.Option("--expect-head", help="A head that the chain must contain, as NUMBER:DIGEST.")
+    ] = None,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """Look at every sealed row, and name the first that was changed, deleted or inserted. Exit 1 if there is one.
+
+    Seals are checked as well: one that was altered, forged, reordered or deleted is named. A tail that was cut off
+    shows only against a head that was kept elsewhere: --expect-head.
+    """
+    from notifyctl.orchestrator.audit_chain import parse_head
+    from notifyctl.orchestrator.audit_verify import verify as verified
+
+    expected = parse_head(expect_head) if expect_head else None
+    with options.runtime() as runtime, runtime.database.read() as session:
+        report = verified(
+            session,
+            _keys(runtime),
+            expected=expected,
+            tracked=lambda seals, count: output.track(seals, "Verifying", count),
+        )
+        now = runtime.clock()
+    if form is options.OutputFormat.TABLE:
+        _print_report(report, now, expected)
+    else:
+        output.document(_report_fields(report, now, expected), form)
+    if not report.is_good:
+        more = f", and {report.problem_count - 1} more" if report.problem_count > 1 else ""
+        raise NotifyctlError(f"the audit log does not verify: {report.problems[0].text}{more}")
+
+
+@app.command()
+def export(
+    since: Annotated[
+        str | None, typer.Option("--since", help="Begin with the seal of that time: 30d, or 2026-03-01T12:00Z.")
+    ] = None,
+    head: Annotated[
+        bool, typer.Option("--head", help="Print only the head of the chain, for --expect-head of `audit verify`.")
+    ] = False,
+    file: Annotated[
+        str | None, typer.Option("--output", "-o", help="Write to this new file, that only you can read; else stdout.")
+    ] = None,
+) -> None:
+    """Export audit rows and seals as lines of JSON, which can be verified without this database.
+
+    docs/audit.md says how. The last line is of type end: without it the export is not whole.
+    """
+    from notifyctl.orchestrator import audit_export
+    from notifyctl.orchestrator.audit_seal import current_head
+
+    with options.runtime() as runtime:
+        if head:
+            print(current_head(runtime.database))
+            return
+        now = runtime.clock()
+        span = audit_export.span(runtime.database, options.parse_moment(since, now) if since else None)
+        lines = audit_export.lines(runtime.database, span, now)
+        with _opened(file) as stream:
+            for line in output.track(lines, "Exporting", max(1, span.end.last_id - span.start.last_id)):
+                print(line, file=stream)
+
+
+@contextmanager
+def _opened(file: str | None) -> Iterator[TextIO]:
+    """Raises InvalidInput for a file that is there or cannot be made."""
+    import os
+
+    if file is None:
+        yield sys.stdout
+        return
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InvalidInput(f"{file} is there already; name a new file") from None
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be written: {error.strerror}; name another file") from error
+    with open(descriptor, "w", encoding="utf-8") as stream:
+        yield stream
+
+
+def _filter(
+    session: Any,
+    now: "datetime",
+    *,
+    action: str | None,
+    actor: str | None,
+    client: str | None,
+    message: str | None,
+    since: str | None,
+    until: str | None,
+) -> "Filter":
+    from notifyctl.models.audit import AuditAction
+    from notifyctl.store import audit_seals
+    from notifyctl.store.audit_rows import Filter
+
+    first = options.parse_moment(since, now) if since else None
+    before = audit_seals.newest_before(session, first) if first else None
+    return Filter(
+        action=options.one_of(AuditAction, "--action", action),
+        actor=actor,
+        client_id=client,
+        message_id=_uuid(message) if message else None,
+        since=first,
+        until=options.parse_moment(until, now) if until else None,
+        # What was sealed before is older: there is an index over ids, and none over times.
+        after_id=before.last_audit_id if before else None,
+    )
+
+
+def _uuid(text: str) -> str:
+    from uuid import UUID
+
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise InvalidInput(f"--message {text!r} is not a message id: a UUID such as 0198c7b2-…") from None
+
+
+def _row(row: Any, last_sealed: int) -> dict[str, Any]:
+    from notifyctl.orchestrator.audit_export import row_fields
+
+    fields = row_fields(row)
+    hidden = {name: _without_numbers(fields[name]) for name in ("actor", "metadata")}
+    return fields | hidden | {"sealed": row.id <= last_sealed}
+
+
+def _without_numbers(value: Any) -> Any:
+    """None is written into an audit row; but callers choose their own names and keys."""
+    from notifyctl.orchestrator.masking import mask
+
+    match value:
+        case str():
+            return _NUMBER.sub(lambda number: mask(number[0]), value)
+        case list():
+            return [_without_numbers(item) for item in value]
+        case dict():
+            return {name: _without_numbers(item) for name, item in value.items()}
+    return value
+
+
+def _about(row: output.Row) -> str:
+    return " ".join(filter(None, (row["client_id"], row["message_id"])))
+
+
+def _keys(runtime: "Runtime") -> "SealKeys":
+    from notifyctl.orchestrator.audit_chain import SealKeys
+
+    return SealKeys(runtime.settings.notification_secret_key)
+
+
+def _print_report(report: "Report", now: "datetime", expected: "Head | None") -> None:
+    lines = [
+        ("verified", f"{report.rows} rows in {report.seals} seals"),
+        ("not sealed", _unsealed(report, now)),
+        ("head", str(report.head)),
+    ]
+    if expected is not None and report.is_good:
+        lines.append(("expected", f"seal {expected.number} is in the chain"))
+    if report.checkpoint is not None:
+        removed = report.checkpoint.rows_removed
+        lines.append(("removed", f"{removed} rows by retention, up to seal {report.checkpoint.seal_id}"))
+    lines += [("problem", problem.text) for problem in report.problems]
+    if report.dated_back:
+        lines.append(("dated back", f"row {report.dated_back[0]} says that it is older than the seal before its own"))
+    width = max(len(name) for name, _ in lines)
+    for name, told in lines:
+        print(output.one_line(f"{name:<{width}}  {told}"))
+
+
+def _unsealed(report: "Report", now: "datetime") -> str:
+    from notifyctl.orchestrator.words import age
+
+    if not report.unsealed.rows:
+        return "0 rows"
+    oldest = f", the oldest {age(report.unsealed.oldest_at, now)} old" if report.unsealed.oldest_at else ""
+    told = f"{report.unsealed.rows} rows{oldest}"
+    return f"WARN: {told}; is `notifyctl worker` running?" if _is_late(report, now) else told
+
+
+def _is_late(report: "Report", now: "datetime") -> bool:
+    from notifyctl.orchestrator.audit_seal import is_late
+
+    return is_late(report.unsealed, now)
+
+
+def _report_fields(report: "Report", now: "datetime", expected: "Head | None") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    oldest, checkpoint = report.unsealed.oldest_at, report.checkpoint
+    return {
+        "ok": report.is_good,
+        "rows": report.rows,
+        "seals": report.seals,
+        "head": str(report.head),
+        "expected_head": str(expected) if expected else None,
+        "first_problem": report.problems[0].text if report.problems else None,
+        "problems": [asdict(problem) for problem in report.problems],
+        "problem_count": report.problem_count,
+        "unsealed": {
+            "rows": report.unsealed.rows,
+            "oldest_at": oldest,
+            "oldest_seconds": max(0, int((now - oldest).total_seconds())) if oldest else None,
+            "status": "warn" if _is_late(report, now) else "ok",
+        },
+        "removed": {"rows": checkpoint.rows_removed, "up_to_seal": checkpoint.seal_id} if checkpoint else None,
+        "dated_back": report.dated_back,
+    }

@@ -1,0 +1,105 @@
+"""`notifyctl keys`: who may call the HTTP API."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.cli.output import Shown, named
+from notifyctl.errors import InvalidInput
+
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+
+COLUMNS = ("id", "name", "scopes", "state", "created_at", "expires_at", "revoked_at")
+SHOWN = (
+    named("id", whole=True),
+    named("name"),
+    named("scopes"),
+    Shown("state", lambda row: row["state"], whole=True),
+    named("age", whole=True),
+    named("expires", whole=True),
+)
+STYLES = {"active": "green", "expired": "yellow", "revoked": "dim"}
+
+
+class ScopeName(StrEnum):
+    """models.access.Scope, without the cost of importing the tables for --help."""
+
+    OTP = "otp"
+    SEND = "send"
+    READ = "read"
+    ADMIN = "admin"
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will use it; stands in the audit log.")],
+    scope: Annotated[
+        list[ScopeName],
+        typer.Option(
+            "--scope",
+            case_sensitive=False,
+            help="otp: codes; send: notifications and clients; read: logs and health, masked; admin: everything. "
+            "Repeatable.",
+        ),
+    ],
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="After so long, as 90d; never when not given.")
+    ] = None,
+) -> None:
+    """Make a key and print it, once: it is not kept and cannot be shown again."""
+    from notifyctl.models.access import Scope
+    from notifyctl.orchestrator import api_keys
+
+    lifetime = options.parse_duration(expires) if expires is not None else None
+    if lifetime == timedelta():
+        raise InvalidInput(f"--expires {expires}: such a key would never open anything; give a longer time")
+    with options.runtime() as runtime:
+        now = runtime.clock()
+        with runtime.database.transaction() as session:
+            key = api_keys.create(
+                session,
+                name,
+                [Scope(wanted) for wanted in scope],
+                expires_at=now + lifetime if lifetime else None,
+                actor=options.actor(),
+                now=now,
+            )
+    print(key)
+    output.say("Keep it now: only its hash is stored. It is sent as `Authorization: Bearer KEY`.")
+
+
+@app.command("list")
+def list_keys(form: options.Format = options.OutputFormat.TABLE) -> None:
+    """List keys, newest first; the keys themselves are not kept."""
+    from notifyctl.orchestrator.api_keys import state_of
+    from notifyctl.orchestrator.words import age
+    from notifyctl.store import api_keys
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        found = api_keys.every(session)
+        now = runtime.clock()
+    rows = [
+        {
+            **key._mapping,
+            "state": state_of(key, now).value,
+            "age": age(key.created_at, now),
+            "expires": f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never",
+        }
+        for key in found
+    ]
+    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
+    if not found and form is options.OutputFormat.TABLE:
+        output.say("There is no key; `notifyctl keys create NAME --scope SCOPE` makes one.")
+
+
+@app.command()
+def revoke(key: Annotated[str, typer.Argument(metavar="ID-OR-NAME", help="As `keys list` shows it.")]) -> None:
+    """Revoke a key. It opens nothing from the next request on. Exit 4 when there is no such active key."""
+    from notifyctl.orchestrator import api_keys
+
+    with options.runtime() as runtime, runtime.database.transaction() as session:
+        revoked = api_keys.revoke(session, key, actor=options.actor(), now=runtime.clock())
+    output.say(f"Key {revoked.id} ({revoked.name}) is revoked.")

@@ -1,0 +1,210 @@
+"""`notifyctl monitor`: a plug-in for Nagios and its like, and for cron."""
+
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+from typer.exceptions import TyperException
+
+from notifyctl.cli import options, output
+from notifyctl.errors import NotifyctlError
+
+if TYPE_CHECKING:
+    from notifyctl.alerts.spike_levels import Thresholds
+    from notifyctl.alerts.spikes import Report
+    from notifyctl.bootstrap import Runtime
+
+PATIENCE_SECONDS = 5
+"""A plug-in that hangs is worse than one that does not know."""
+UNKNOWN = 3
+EXIT_CODES = {"OK": 0, "WARN": 1, "CRITICAL": 2}
+NAMES = {"OK": "OK", "WARN": "WARNING", "CRITICAL": "CRITICAL"}
+
+
+class Form(StrEnum):
+    NAGIOS = "nagios"
+    JSON = "json"
+
+
+class _Plugin(TyperCommand):
+    """Its exit code 2 means CRITICAL: a mistyped option is UNKNOWN."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **more)
+        except TyperException as error:
+            _print_unknown(f"{error.format_message().rstrip('.')}; see `notifyctl monitor --help`", Form.NAGIOS)
+            raise typer.Exit(UNKNOWN) from error
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(cls=_Plugin)(monitor)
+
+
+def monitor(
+    channel: Annotated[
+        options.ChannelName | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
+    ] = None,
+    window_minutes: Annotated[int | None, typer.Option(min=1, help="How far to look back.")] = None,
+    warn_percent: Annotated[float | None, typer.Option(min=0, max=100, help="Failure rate that warns.")] = None,
+    warn_min: Annotated[int | None, typer.Option(min=1, help="Failures needed to warn.")] = None,
+    crit_percent: Annotated[float | None, typer.Option(min=0, max=100, help="Failure rate that is critical.")] = None,
+    crit_min: Annotated[int | None, typer.Option(min=1, help="Failures needed to be critical.")] = None,
+    cooldown_minutes: Annotated[
+        int | None, typer.Option(min=0, help="How long after an alert nothing but worse news is told.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when all is well.")] = False,
+    form: Annotated[Form, typer.Option("--format", "-f", case_sensitive=False, help="How to print.")] = Form.NAGIOS,
+) -> None:
+    """Look for a spike of failures in each channel, alert about it, and print one line for Nagios.
+
+    Exit 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. It is the whole of the job
+    run_notification_failure_spike_monitor, and any number may run at once.
+    What no option says is taken from the settings NOTIFICATION_SPIKE_….
+    """
+    given = {
+        "warn_percent": warn_percent,
+        "warn_min": warn_min,
+        "crit_percent": crit_percent,
+        "crit_min": crit_min,
+    }
+    minutes = {"window": window_minutes, "cooldown": cooldown_minutes}
+    try:
+        with _runtime() as runtime:
+            thresholds = _thresholds(runtime, given, minutes)
+            reports = _run(runtime, thresholds, channel)
+    except NotifyctlError as error:
+        _print_unknown(str(error), form)
+        raise typer.Exit(UNKNOWN) from error
+    except Exception as error:
+        # The boundary of a plug-in: who calls it reads stdout and the exit code, and nothing else.
+        if options.given.get().debug:
+            traceback.print_exception(error)
+        _print_unknown(f"unexpected {type(error).__name__}: {error}", form)
+        raise typer.Exit(UNKNOWN) from error
+    worst = max((report.level for report in reports), key=lambda level: level.gravity)
+    if not quiet or worst != "OK":
+        print(output.dumps(_document(reports), indent=2) if form is Form.JSON else nagios_line(reports, thresholds))
+    raise typer.Exit(EXIT_CODES[worst])
+
+
+@contextmanager
+def _runtime() -> "Iterator[Runtime]":
+    """It never makes a database file, and does not wait long for others."""
+    from notifyctl.bootstrap import open_runtime
+    from notifyctl.store.database import Database
+    from notifyctl.store.migrations import require_current_schema
+
+    settings = options.settings()
+    database = Database(settings.database_url, patience_seconds=PATIENCE_SECONDS, create=False)
+    try:
+        require_current_schema(database)
+        yield open_runtime(settings, database=database)
+    finally:
+        database.close()
+
+
+def _thresholds(runtime: "Runtime", given: dict[str, Any], minutes: dict[str, int | None]) -> "Thresholds":
+    from datetime import timedelta
+
+    from notifyctl.alerts.spike_levels import Thresholds
+
+    found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    found |= {name: timedelta(minutes=value) for name, value in minutes.items() if value is not None}
+    return replace(Thresholds.of(runtime.settings), **found)
+
+
+def _run(runtime: "Runtime", thresholds: "Thresholds", channel: options.ChannelName | None) -> "list[Report]":
+    from notifyctl.alerts.spikes import SpikeMonitor
+    from notifyctl.models.template import Channel
+
+    watcher = SpikeMonitor(
+        database=runtime.database,
+        settings=runtime.settings,
+        clock=runtime.clock,
+        orchestrator=lambda: runtime.orchestrator,
+        actor=options.actor(),
+    )
+    return watcher.run(thresholds, [Channel(channel)] if channel else list(Channel))
+
+
+def nagios_line(reports: "Sequence[Report]", thresholds: "Thresholds") -> str:
+    """`CRITICAL - EMAIL CRITICAL: 18 of 60 failed …; SMS OK: 12 sent | email_failed=18;;;0 …`, the worst first."""
+    ordered = sorted(reports, key=lambda report: -report.level.gravity)
+    told = _line("; ".join(f"{report.channel} {NAMES[report.level]}: {in_words(report)}" for report in ordered))
+    figures = " ".join(_figures(report, thresholds) for report in reports)
+    return f"{NAMES[ordered[0].level]} - {told} | {figures}"
+
+
+def in_words(report: "Report") -> str:
+    from notifyctl.alerts.spike_levels import share_in_words
+    from notifyctl.alerts.spike_words import affected, counts
+
+    measured = report.measured
+    parts = list(report.verdict.problems)
+    if report.verdict.share:
+        parts += [counts(measured.failures.reasons), affected(measured)]
+    elif not parts and report.level != "OK":
+        parts.append(f"nothing has been sent since {report.memory.problem}")
+    elif not parts:
+        parts.append(share_in_words(measured))
+    if report.told:
+        parts.append(f"alert queued: {report.told}")
+    if report.trouble:
+        parts.append(report.trouble)
+    return ", ".join(parts)
+
+
+def _figures(report: "Report", thresholds: "Thresholds") -> str:
+    from notifyctl.alerts.spike_levels import MAX_DUE
+
+    name, measured = report.channel.lower(), report.measured
+    due, most = measured.oldest_due.total_seconds(), MAX_DUE.total_seconds()
+    rate = f"{measured.percent:.1f}%;{thresholds.warn_percent:g};{thresholds.crit_percent:g};0;100"
+    counts = f"{name}_failed={measured.failed};;;0 {name}_sent={measured.sent};;;0"
+    return f"{counts} {name}_rate={rate} {name}_oldest_due={due:.0f}s;;{most:.0f};0"
+
+
+def _document(reports: "Sequence[Report]") -> dict[str, Any]:
+    worst = max((report.level for report in reports), key=lambda level: level.gravity)
+    return {
+        "status": NAMES[worst],
+        "exit_code": EXIT_CODES[worst],
+        "channels": {report.channel.value: _fields(report) for report in reports},
+    }
+
+
+def _fields(report: "Report") -> dict[str, Any]:
+    measured, memory = report.measured, report.memory
+    return {
+        "status": NAMES[report.level],
+        "failed": measured.failed,
+        "sent": measured.sent,
+        "rate_percent": round(measured.percent, 1),
+        "clients": measured.failures.clients,
+        "oldest_due_seconds": round(measured.oldest_due.total_seconds()),
+        "problems": report.verdict.problems,
+        "top_reasons": [{"reason": name, "failed": count} for name, count in measured.failures.reasons],
+        "top_templates": [{"template_key": name, "failed": count} for name, count in measured.failures.templates],
+        "spike": None if memory.level == "OK" else {"level": NAMES[memory.level], "since": memory.raised_at},
+        "moved": report.moved,
+        "alert_queued": report.told,
+        "alert_trouble": report.trouble or None,
+    }
+
+
+def _print_unknown(text: str, form: Form) -> None:
+    if form is Form.JSON:
+        print(output.dumps({"status": "UNKNOWN", "exit_code": UNKNOWN, "problem": text}, indent=2))
+    else:
+        print(f"UNKNOWN - {_line(text)}")
+
+
+def _line(text: str) -> str:
+    """What follows a bar would be taken for performance data."""
+    return output.one_line(" ".join(text.split())).replace("|", "/")

@@ -1,0 +1,52 @@
+"""`notifyctl retention`: remove what is older than the settings say, or see what would be."""
+
+import signal
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.errors import NotifyctlError
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(retention)
+
+
+def retention(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be removed; remove nothing.")] = False,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """Remove what is older than the settings say, as the daily job does. A message that is not final stays.
+
+    Audit rows go only in whole seals from the beginning, and only if they verify.
+    """
+    if dry_run:
+        _count(form)
+    else:
+        _run()
+
+
+def _count(form: options.OutputFormat) -> None:
+    from notifyctl.delivery.retention import ages, count
+
+    with options.runtime() as runtime, runtime.database.read() as session:
+        found = asdict(count(session, runtime.settings, runtime.clock()))
+        age = asdict(ages(session, runtime.settings))
+    rows = [{"what": name, "older_than_days": age[name].days, "count": found[name]} for name in found]
+    output.rows(rows, form, columns=("what", "older_than_days", "count"))
+
+
+def _run() -> None:
+    from notifyctl.worker.by_hand import run_now
+    from notifyctl.worker.jobs import named
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with options.runtime() as runtime:
+        ended = run_now(runtime, named("retention"))
+    if isinstance(ended.error, NotifyctlError):
+        raise ended.error
+    if ended.error is not None:
+        raise NotifyctlError(f"retention failed: {ended.summary}") from ended.error
+    print(ended.summary)

@@ -1,0 +1,205 @@
+"""`notifyctl stripe`: what Stripe has told us, what came of it, and doing it once more."""
+
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from notifyctl.cli import options, output, stripe_reconcile, stripe_replay
+from notifyctl.cli.output import STATUS_STYLES, Shown, named
+from notifyctl.cli.stripe_replay import STYLES
+from notifyctl.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlmodel import Session
+
+    from notifyctl.bootstrap import Runtime
+
+app = typer.Typer(no_args_is_help=True, help="Stripe's events: see them, replay them, compare with Stripe.")
+app.command()(stripe_replay.replay)
+app.command()(stripe_reconcile.reconcile)
+
+COLUMNS = (
+    "id", "type", "created", "status", "reason", "client_id", "customer_id", "subscription_id", "message_id",
+    "attempts", "next_attempt_at", "received_at", "processed_at", "origin", "livemode",
+)  # fmt: skip
+WIDE = 110
+SHOWN = (
+    Shown("event", lambda row: f"{row['type']}\n{row['id']}"),
+    Shown("status", lambda row: row["status"], whole=True),
+    named("age", whole=True),
+    Shown("client", lambda row: row["client_id"] or ""),
+    named("reason"),
+)
+MESSAGE_FIELDS = ("id", "template_key", "status", "reason", "recipient", "created_at", "sent_at", "delivered_at")
+SUBSCRIPTION_FIELDS = (
+    "id", "client_id", "status", "plan", "price_id", "current_period_end", "cancel_at", "ended_at", "end_cause",
+)  # fmt: skip
+INVOICE_FIELDS = ("id", "subscription_id", "paid_at", "failed_at", "failed_attempts")
+CLIENT_FIELDS = ("id", "plan", "subscription_status", "stripe_customer_id")
+
+
+@app.command()
+def events(
+    status: Annotated[
+        str | None, typer.Option("--status", help="RECEIVED, PROCESSED, IGNORED, UNMATCHED or FAILED.")
+    ] = None,
+    unmatched: Annotated[bool, typer.Option("--unmatched", help="The same as --status UNMATCHED.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="The same as --status FAILED.")] = False,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="As invoice.paid or customer.subscription.*. Repeatable.")
+    ] = None,
+    client: Annotated[str | None, typer.Option("--client", help="Only of this client.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Made since: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Made before: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
+    limit: options.Limit = 50,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """List the events that are stored, the newest first. A table on a terminal shows the most important columns."""
+    from notifyctl.models.stripe_event import StripeEventStatus
+    from notifyctl.orchestrator.words import age
+    from notifyctl.store import stripe_listing
+
+    named_status = _one_status(status, unmatched, failed)
+    with options.runtime() as runtime, runtime.database.read() as session:
+        now = runtime.clock()
+        wanted = stripe_listing.Filter(
+            status=options.one_of(StripeEventStatus, "--status", named_status),
+            types=types or (),
+            client_id=client,
+            since=options.parse_moment(since, now) if since else None,
+            until=options.parse_moment(until, now) if until else None,
+        )
+        found = stripe_listing.newest(session, wanted, limit=limit)
+    rows = [_row(event) | {"age": age(event.created, now)} for event in found]
+    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
+    if not found and form is options.OutputFormat.TABLE:
+        output.say("No event matches.")
+
+
+@app.command()
+def show(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="As evt_1Abc.")],
+    body: Annotated[bool, typer.Option("--body", help="Print only its body, with personal data masked.")] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Mask nothing.")] = False,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """Show one event and what came of it: the mails, how things stand now, and what was done when."""
+    with options.runtime() as runtime, runtime.database.read() as session:
+        event = _require(session, event_id)
+        if body:
+            _print_body(event, reveal)
+            return
+        fields = _row(event) | {
+            "verified": event.verified,
+            "api_version": event.api_version,
+            "account": event.account,
+            "object_id": event.object_id,
+            "named_client": event.named_client,
+            "body_bytes": len(event.body),
+        }
+        about = _about(runtime, session, event, reveal)
+    if form is options.OutputFormat.TABLE and output.on_terminal():
+        output.document(fields, form)
+        _print_about(about)
+    else:
+        output.document(fields | about, form)
+
+
+def _one_status(status: str | None, unmatched: bool, failed: bool) -> str | None:
+    given = [name for name in (status, "UNMATCHED" if unmatched else None, "FAILED" if failed else None) if name]
+    if len(given) > 1:
+        raise InvalidInput("--status, --unmatched and --failed say the same thing; give one of them")
+    return given[0] if given else None
+
+
+def _row(event: Any) -> dict[str, Any]:
+    row = {name: event._mapping[name] for name in COLUMNS}
+    return row | {"status": event.status.value, "reason": event.error or event.reason}
+
+
+def _require(session: "Session", event_id: str) -> Any:
+    from notifyctl.store import stripe_events
+
+    event = stripe_events.get(session, event_id)
+    if event is None:
+        raise NotFound(f"there is no Stripe event {event_id!r}; `notifyctl stripe events` shows those there are")
+    return event
+
+
+def _print_body(event: Any, reveal: bool) -> None:
+    from notifyctl.billing.masked_body import masked_body
+
+    if not event.body:
+        raise NotFound(f"the body of {event.id} was erased with its client")
+    if not reveal:
+        print(masked_body(event.body))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(event.body.rstrip(b"\n") + b"\n")
+
+
+def _about(runtime: "Runtime", session: "Session", event: Any, reveal: bool) -> dict[str, Any]:
+    from notifyctl.orchestrator.masking import mask
+    from notifyctl.store import clients, stripe_listing
+
+    mails = [_picked(message, MESSAGE_FIELDS) for message in stripe_listing.messages_of(session, event)]
+    for mail in mails:
+        mail["recipient"] = mail["recipient"] if reveal else mask(mail["recipient"])
+    client = clients.get_many(session, [event.client_id]).get(event.client_id) if event.client_id else None
+    return {
+        "mails": mails,
+        "client": _picked(client, CLIENT_FIELDS),
+        "subscription": _picked(stripe_listing.subscription_of(session, event), SUBSCRIPTION_FIELDS),
+        "invoice": _picked(stripe_listing.invoice_of(session, event), INVOICE_FIELDS),
+        "history": [
+            {"at": row.created_at, "action": row.action.value, "actor": row.actor, "details": row.metadata}
+            for row in stripe_listing.audit_of(session, event)
+        ],
+    }
+
+
+def _picked(row: Any, names: "Sequence[str]") -> dict[str, Any]:
+    return {name: row._mapping[name] for name in names} if row is not None else {}
+
+
+def _print_about(about: dict[str, Any]) -> None:
+    from notifyctl.orchestrator.words import moment
+
+    console = output.console()
+    if about["mails"]:
+        console.print("\nMails")
+        output.listing(
+            [
+                (mail["template_key"], (mail["status"].value, STATUS_STYLES[mail["status"]]), mail["reason"] or "",
+                 mail["recipient"] or "", mail["id"])
+                for mail in about["mails"]
+            ]
+        )  # fmt: skip
+    for name in ("client", "subscription", "invoice"):
+        if about[name]:
+            console.print(f"\nThe {name} now")
+            output.listing([(key.replace("_", " "), _text(value)) for key, value in about[name].items()])
+    console.print("\nWhat happened")
+    output.listing(
+        [(moment(step["at"]), step["action"], step["actor"], _detail(step["details"])) for step in about["history"]]
+    )
+
+
+def _detail(details: dict[str, Any]) -> str:
+    shown = {name: value for name, value in details.items() if name not in ("event_id", "type") and value is not None}
+    return ", ".join(f"{name} {_text(value)}" for name, value in shown.items())
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case datetime():
+            return value.isoformat(timespec="seconds").replace("+00:00", "Z")
+        case bool():
+            return "yes" if value else "no"
+    return str(value)

@@ -1,0 +1,194 @@
+"""Which events `notifyctl stripe replay` works on, by its options: from our store, a file, or Stripe."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from notifyctl.cli import options, output
+from notifyctl.errors import InvalidInput, NotFound, NotifyctlError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from notifyctl.billing.event_spool import Item
+    from notifyctl.billing.replay_sources import Wanted
+    from notifyctl.bootstrap import Runtime
+
+MOST_TOLD = 50
+
+
+@dataclass(slots=True)
+class Told:
+    """Of one kind of thing, the first are told at once and all are counted."""
+
+    count: int = 0
+
+    def add(self, text: str) -> None:
+        self.count += 1
+        if self.count <= MOST_TOLD:
+            output.say(text)
+        elif self.count == MOST_TOLD + 1:
+            output.say("… and more of these, which are only counted")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The command line."""
+
+    ids: list[str]
+    file: str | None
+    from_api: bool
+    status: str | None
+    types: list[str]
+    since: "datetime | None"
+    until: "datetime | None"
+
+    def check(self) -> None:
+        if self.file is not None and self.from_api:
+            raise InvalidInput("--file and --from-api are two sources; give one of them")
+        if self.status and (self.file is not None or self.from_api):
+            raise InvalidInput("--status is that of stored events; leave it out with --file and --from-api")
+
+    @property
+    def is_everything(self) -> bool:
+        return not (self.ids or self.file or self.from_api or self.status or self.types or self.since or self.until)
+
+    def wanted(self) -> "Wanted":
+        from notifyctl.billing.replay_sources import Wanted
+
+        ids = frozenset(self.ids) if self.ids else None
+        return Wanted(ids=ids, types=tuple(self.types), since=self.since, until=self.until)
+
+
+@dataclass(slots=True)
+class Chosen:
+    items: "Iterable[Item]"
+    total: int | None
+    """None: nobody knows before the end."""
+    faults: Told = field(default_factory=Told)
+    other_bodies: Told = field(default_factory=Told)
+
+
+def choose(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_rehearsal: bool) -> Chosen:
+    if asked.file is not None:
+        return _from_file(runtime, asked, asked.file, open_things)
+    if asked.from_api:
+        return _from_api(runtime, asked, open_things, is_rehearsal=is_rehearsal)
+    return _from_store(runtime, asked)
+
+
+def _from_store(runtime: "Runtime", asked: Asked) -> Chosen:
+    from notifyctl.billing.replay_sources import stored
+    from notifyctl.models.stripe_event import StripeEventStatus
+    from notifyctl.store import stripe_listing
+    from notifyctl.store.stripe_listing import Filter
+
+    wanted = Filter(
+        ids=set(asked.ids) if asked.ids else None,
+        status=options.one_of(StripeEventStatus, "--status", asked.status),
+        types=asked.types,
+        since=asked.since,
+        until=asked.until,
+    )
+    with runtime.database.read() as session:
+        chosen = Chosen(stored(runtime.database, wanted), stripe_listing.count(session, wanted))
+        known = stripe_listing.statuses(session, asked.ids)
+    for event_id in asked.ids:
+        if event_id not in known:
+            chosen.faults.add(f"{event_id} is not stored here; --from-api asks Stripe for it")
+    return chosen
+
+
+def _from_file(runtime: "Runtime", asked: Asked, name: str, open_things: ExitStack) -> Chosen:
+    from notifyctl.billing.event_spool import EventSpool
+    from notifyctl.billing.replay_sources import lay_out
+    from notifyctl.models.stripe_event import Origin
+
+    spool = open_things.enter_context(EventSpool(Origin.FILE))
+    chosen = Chosen(spool, None)
+    for fault in lay_out(_opened(name, open_things), name, asked.wanted(), spool, runtime.clock()):
+        chosen.faults.add(f"{name} line {fault.line}: {fault.text}")
+    chosen.total = len(spool)
+    return chosen
+
+
+def _peeked(items: "Iterator[Item]") -> "tuple[int | None, Iterable[Item]]":
+    """0 if there is none, else None; and the same items."""
+    first = next(items, None)
+    return (0, ()) if first is None else (None, chain([first], items))
+
+
+def _opened(name: str, open_things: ExitStack) -> BinaryIO:
+    """A file that can be sought in. Raises InvalidInput."""
+    try:
+        file = open_things.enter_context(_file(name))
+        return file if file.seekable() else open_things.enter_context(_copy(file))
+    except OSError as error:
+        raise InvalidInput(f"{name} cannot be read: {error.strerror}; give another file, or - for stdin") from error
+    except ValueError as error:
+        raise InvalidInput(f"{name!r} cannot be read: no file has such a name; give another file") from error
+
+
+@contextmanager
+def _file(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    with open(name, "rb") as file:
+        yield file
+
+
+@contextmanager
+def _copy(pipe: BinaryIO) -> Iterator[BinaryIO]:
+    with TemporaryFile(prefix="notifyctl-") as copy:
+        shutil.copyfileobj(pipe, copy)
+        copy.seek(0)
+        yield copy
+
+
+def _from_api(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_rehearsal: bool) -> Chosen:
+    """A rehearsal looks at all of them before it begins: they are laid out on disk."""
+    from notifyctl.billing.event_spool import EventSpool, Item
+    from notifyctl.billing.replay_sources import KEPT_AT_STRIPE, Lost, at_stripe
+    from notifyctl.models.stripe_event import Origin
+    from notifyctl.providers.stripe_api import build_stripe_api, other_mode
+
+    api = open_things.enter_context(build_stripe_api(runtime.settings))
+    if warning := other_mode(runtime.settings):
+        output.say(warning)
+    now = runtime.clock()
+    if asked.since is not None and asked.since < now - KEPT_AT_STRIPE:
+        output.say("Stripe keeps events for 30 days; those made earlier are not among these.")
+    chosen = Chosen((), None)
+
+    def told() -> "Iterator[tuple[Any, bytes]]":
+        for found in at_stripe(api, asked.wanted(), now):
+            if isinstance(found, Lost):
+                chosen.faults.add(
+                    f"{found.event_id}: Stripe no longer has it, or never had: it keeps events for 30 days"
+                )
+            else:
+                yield found
+
+    if not is_rehearsal and not asked.ids:
+        items = (Item(event.id, event.created, Origin.API, partial(bytes, raw)) for event, raw in told())
+        chosen.total, chosen.items = _peeked(items)
+        return chosen
+    spool = open_things.enter_context(EventSpool(Origin.API))
+    for event, raw in told():
+        spool.add(event, raw)
+    chosen.items, chosen.total = spool, len(spool)
+    return chosen
+
+
+def nothing_to_replay(asked: Asked, faults: Told) -> NotifyctlError:
+    if asked.file is not None and faults.count:
+        return NotifyctlError(f"{asked.file} has no event that can be replayed; nothing was changed")
+    where = asked.file or ("Stripe" if asked.from_api else "the store")
+    return NotFound(f"{where} has no such event; `notifyctl stripe events` shows those that are stored")

@@ -1,0 +1,58 @@
+"""`notifyctl stripe reconcile`."""
+
+from typing import Annotated
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.cli.output import Shown, named
+from notifyctl.errors import NotifyctlError
+
+COLUMNS = ("kind", "id", "what", "client_id", "here", "at_stripe", "mend")
+SHOWN = (
+    Shown("what", lambda row: f"{row['what']}\n{row['id']}"),
+    Shown("client", lambda row: row["client_id"] or ""),
+    Shown("here", lambda row: row["here"] or "-"),
+    Shown("at Stripe", lambda row: row["at_stripe"] or "-"),
+    named("mend"),
+)
+
+
+def reconcile(
+    since: Annotated[
+        str | None,
+        typer.Option("--since", help="Events made since: 2h, 7d, or 2026-03-01T12:00Z. Stripe keeps 30 days."),
+    ] = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Events of this type; by default all that do something. Repeatable."),
+    ] = None,
+    form: options.Format = options.OutputFormat.TABLE,
+) -> None:
+    """Compare with Stripe: events that never came, and subscriptions that stand otherwise. Changes nothing.
+
+    Each difference comes with what mends it. Exit 1 if there is any. Needs STRIPE_API_KEY.
+    """
+    from dataclasses import asdict
+
+    from notifyctl.billing.reconcile import Reconciliation
+    from notifyctl.billing.replay_sources import Wanted
+    from notifyctl.providers.stripe_api import build_stripe_api, other_mode
+
+    with options.runtime() as runtime, build_stripe_api(runtime.settings) as api:
+        if warning := other_mode(runtime.settings):
+            output.say(warning)
+        now = runtime.clock()
+        wanted = Wanted(types=tuple(types or ()), since=options.parse_moment(since, now) if since else None)
+        compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(wanted)
+    found = compared.differences
+    output.rows(map(asdict, found), form, columns=COLUMNS, shown=SHOWN)
+    looked_at = f"{_many(compared.events, 'event')} and {_many(compared.subscriptions, 'subscription')} at Stripe"
+    if found:
+        differ = _many(len(found), "difference")
+        raise NotifyctlError(f"{looked_at} were compared: {differ}; what mends each stands beside it")
+    output.say(f"{looked_at} were compared: no difference.")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,187 @@
+"""What is kept for how long, and the removal of what is older: a few rows at a time, so that nobody waits for it.
+
+A message that is not final is never touched, however old; nor is what is still counted by a limit.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from time import sleep
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.clock import Clock
+from notifyctl.models.audit import AuditAction
+from notifyctl.orchestrator.audit_chain import SealKeys
+from notifyctl.orchestrator.audit_cut import Cut, count_removable, cut
+from notifyctl.orchestrator.audit_verify import Problem
+from notifyctl.settings import MAX_DAYS, Settings
+from notifyctl.store import audit, job_runs, receipts, retention
+from notifyctl.store.database import Database
+
+ROWS_AT_ONCE = 500
+PAUSE_SECONDS = 0.02
+"""After each commit: SQLite lets in whoever asks first, and that would be us again."""
+MARGIN = timedelta(days=1)
+LONGEST = timedelta(days=MAX_DAYS)
+BUDGETS = timedelta(hours=1)
+"""So far back the budgets of a prefix and of all codes are counted."""
+LOWEST_ID = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    contexts: int = 0
+    messages: int = 0
+    codes: int = 0
+    seen_events: int = 0
+    stripe_bodies: int = 0
+    job_runs: int = 0
+    audit_rows: int = 0
+
+    def __str__(self) -> str:
+        told = [f"{count} {name.replace('_', ' ')}" for name, count in asdict(self).items() if count]
+        return f"removed {', '.join(told)}" if told else "nothing is old enough to be removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How old what is removed must be; named as what is `Removed`."""
+
+    contexts: timedelta
+    messages: timedelta
+    codes: timedelta
+    seen_events: timedelta
+    stripe_bodies: timedelta
+    job_runs: timedelta
+    audit_rows: timedelta
+
+
+def ages(session: Session, settings: Settings) -> Ages:
+    """As the settings have it; longer where a limit would otherwise forget what it has to count."""
+    codes_window = settings.otp_rate[1]
+    windows = (
+        timedelta(seconds=retention.longest_rate_window(session)),
+        codes_window,
+        timedelta(days=settings.expiry_windows[0]),
+    )
+    days = timedelta(days=settings.notification_retention_message_days)
+    messages = min(max(days, max(windows) + MARGIN), LONGEST)
+    cooldown = timedelta(seconds=settings.otp_resend_cooldown_seconds)
+    days = timedelta(days=settings.notification_retention_otp_days)
+    codes = min(max(days, max(codes_window, cooldown, BUDGETS) + MARGIN), LONGEST)
+    return Ages(
+        contexts=timedelta(days=settings.notification_retention_context_days),
+        messages=messages,
+        codes=codes,
+        # A provider's old event, told again, must find what it did the first time.
+        seen_events=messages,
+        stripe_bodies=timedelta(days=settings.notification_retention_stripe_body_days),
+        job_runs=timedelta(days=settings.notification_retention_job_run_days),
+        audit_rows=max(timedelta(days=settings.notification_retention_audit_days), messages),
+    )
+
+
+def count(session: Session, settings: Settings, now: datetime) -> Removed:
+    """What would be removed."""
+    age = ages(session, settings)
+    return Removed(
+        contexts=retention.count_contexts(session, now - age.contexts),
+        messages=retention.count_messages(session, now - age.messages),
+        codes=retention.count_codes(session, now - age.codes),
+        seen_events=retention.count_seen_events(session, now - age.seen_events),
+        stripe_bodies=retention.count_stripe_bodies(session, now - age.stripe_bodies),
+        job_runs=job_runs.count_forgettable(session, now - age.job_runs),
+        audit_rows=count_removable(session, now - age.audit_rows),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    removed: Removed
+    audit_problem: Problem | None
+    """Why no audit row was removed, although some are old enough."""
+
+
+class Retention:
+    """`run` removes what is old enough and leaves an audit row that says how much. Raises DatabaseError."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        clock: Clock,
+        *,
+        actor: str,
+        stopping: Callable[[], bool] = lambda: False,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+        self._actor = actor
+        self._stopping = stopping
+        self._pause_seconds = pause_seconds
+
+    def run(self) -> Outcome:
+        now = self._clock()
+        with self._database.read() as session:
+            age = ages(session, self._settings)
+        counts = {
+            "contexts": self._pages(retention.erase_contexts, now - age.contexts, LOWEST_ID),
+            "messages": self._pages(retention.delete_messages, now - age.messages, LOWEST_ID),
+            "codes": self._codes(now - age.codes),
+            "seen_events": self._at_once(receipts.forget_seen, now - age.seen_events),
+            "stripe_bodies": self._pages(retention.erase_stripe_bodies, now - age.stripe_bodies, None),
+            "job_runs": self._at_once(job_runs.forget, now - age.job_runs),
+        }
+        removed_rows = self._cut(now - age.audit_rows)
+        outcome = Outcome(Removed(**counts, audit_rows=removed_rows.rows), removed_rows.problem)
+        self._record(outcome)
+        return outcome
+
+    def _pages(self, remove: Callable[..., list[Any]], before: datetime, start: Any) -> int:
+        total, after = 0, start
+        while not self._stopping():
+            with self._database.transaction() as session:
+                found = remove(session, before, after=after, most=ROWS_AT_ONCE)
+            if not found:
+                break
+            total, after = total + len(found), found[-1]
+            sleep(self._pause_seconds)
+        return total
+
+    def _codes(self, before: datetime) -> int:
+        total = 0
+        while not self._stopping():
+            with self._database.transaction() as session:
+                count = retention.delete_codes(session, before, most=ROWS_AT_ONCE)
+            if not count:
+                break
+            total += count
+            sleep(self._pause_seconds)
+        return total
+
+    def _at_once(self, forget: Callable[[Session, datetime], int], before: datetime) -> int:
+        if self._stopping():
+            return 0
+        with self._database.transaction() as session:
+            return forget(session, before)
+
+    def _cut(self, before: datetime) -> Cut:
+        return cut(
+            self._database,
+            SealKeys(self._settings.notification_secret_key),
+            self._clock,
+            before,
+            pause_seconds=self._pause_seconds,
+            stopping=self._stopping,
+        )
+
+    def _record(self, outcome: Outcome) -> None:
+        details: dict[str, Any] = {"command": "retention", "removed": asdict(outcome.removed)}
+        if outcome.audit_problem is not None:
+            details["audit_problem"] = outcome.audit_problem.text
+        with self._database.transaction() as session:
+            audit.write(session, AuditAction.OPERATOR_ACTION, actor=self._actor, now=self._clock(), details=details)

@@ -1,0 +1,52 @@
+"""The application: its routes, and what stands around each of them."""
+
+from fastapi import FastAPI
+
+from notifyctl import __version__
+from notifyctl.bootstrap import Runtime
+from notifyctl.http import (
+    clients,
+    errors,
+    health,
+    message_logs,
+    metrics,
+    notifications,
+    otp,
+    probes,
+    receipts,
+    stripe_webhook,
+)
+from notifyctl.http.body_limit import BodyLimit
+from notifyctl.http.errors import Failures
+from notifyctl.http.head import Head
+from notifyctl.http.pages import site
+from notifyctl.http.pages.faults import PageFaults
+from notifyctl.http.reference import reference_router
+from notifyctl.http.request_log import RequestLog
+from notifyctl.http.security_headers import SecurityHeaders, security_headers
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """`runtime` stays the caller's to close."""
+    app = FastAPI(
+        title="notifyctl",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.runtime = runtime
+    for module in (otp, notifications, clients, message_logs, health, metrics, receipts, stripe_webhook, probes):
+        app.include_router(module.router)
+    app.include_router(reference_router(open_to_all=runtime.settings.http_docs))
+    site.add_to(app)
+    errors.add_to(app)
+    # The one added last is the outermost.
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Failures)
+    app.add_middleware(PageFaults)
+    app.add_middleware(SecurityHeaders, headers=security_headers(runtime.settings.public_base_url))
+    app.add_middleware(RequestLog)
+    app.add_middleware(Head)
+    return app

@@ -1,0 +1,103 @@
+"""Who is asking: `Authorization: Bearer`, and nothing else. Looked up for each request: revoking is at once.
+
+Whatever is wrong with a key, the answer is the same 401. The cause is in the log.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.openapi.models import HTTPBearer as BearerModel
+from fastapi.security.base import SecurityBase
+
+from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.errors import ApiError
+from notifyctl.http.request_log import route_of
+from notifyctl.models.access import Scope
+from notifyctl.orchestrator import api_keys
+from notifyctl.orchestrator.api_keys import Refused
+
+SCHEME = b"bearer"
+
+log = logging.getLogger("notifyctl.http")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The key that a request came with."""
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+
+    @property
+    def actor(self) -> str:
+        """For the audit log."""
+        return f"key:{self.name}"
+
+    @property
+    def is_admin(self) -> bool:
+        return Scope.ADMIN in self.scopes
+
+    def may(self, *scopes: Scope) -> bool:
+        """Whether one of `scopes` is among its own; admin includes all."""
+        return self.is_admin or not self.scopes.isdisjoint(scopes)
+
+
+class _Bearer(SecurityBase):
+    """The key that was presented, as bytes: what a header holds need not be text. None for none, or for several."""
+
+    def __init__(self) -> None:
+        self.model = BearerModel(description="A key from `notifyctl keys create`.")
+        self.scheme_name = "apiKey"
+
+    async def __call__(self, request: Request) -> bytes | None:
+        found = [value for name, value in request.scope["headers"] if name == b"authorization"]
+        if len(found) != 1:
+            return None
+        scheme, _, key = found[0].strip().partition(b" ")
+        return key.strip() or None if scheme.lower() == SCHEME else None
+
+
+_Presented = Annotated[bytes | None, Depends(_Bearer())]
+
+
+@cache
+def require(*scopes: Scope) -> Callable[..., Caller]:
+    """For `Annotated[Caller, Depends(require(Scope.SEND))]`: any one of `scopes` is enough."""
+
+    def authenticated(request: Request, runtime: RuntimeDep, presented: _Presented) -> Caller:
+        if presented is None:
+            raise _unauthorized(request, Refused("none presented"))
+        with runtime.database.read() as session:
+            found = api_keys.recognise(session, presented, runtime.clock())
+        if isinstance(found, Refused):
+            raise _unauthorized(request, found)
+        caller = Caller(found.id, found.name, frozenset(Scope(scope) for scope in found.scopes))
+        request.state.caller = caller
+        if not caller.may(*scopes):
+            raise forbidden(request, caller, *scopes)
+        return caller
+
+    return authenticated
+
+
+def forbidden(request: Request, caller: Caller, *scopes: Scope) -> ApiError:
+    """To raise where only the body tells which scope is needed."""
+    log.warning("key lacks the scope", extra=_event(request) | {"key": caller.name, "needs": " or ".join(scopes)})
+    needed = " or ".join(scopes)
+    return ApiError(403, "forbidden", f"This needs a key with the scope {needed}.")
+
+
+def _unauthorized(request: Request, refused: Refused) -> ApiError:
+    event = _event(request) | {"cause": refused.cause}
+    log.warning("key refused", extra=event | ({"key": refused.name} if refused.name else {}))
+    return ApiError(401, "unauthorized", "A valid API key is needed.", {"WWW-Authenticate": 'Bearer realm="notifyctl"'})
+
+
+def _event(request: Request) -> dict[str, Any]:
+    peer = request.client.host if request.client else None
+    return {"method": request.method, "route": route_of(request.scope), "peer": peer}

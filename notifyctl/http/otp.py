@@ -1,0 +1,92 @@
+"""One-time codes over HTTP. What is answered tells nothing of what happened behind it."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from notifyctl.http.auth import require
+from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.errors import ApiError, documented
+from notifyctl.http.json_body import JsonRoute
+from notifyctl.models.access import Scope
+from notifyctl.models.otp import OtpAction
+from notifyctl.orchestrator.addresses import AddressError
+
+ANSWER_AFTER_SECONDS = 0.1
+"""Longer than what any send takes on a database that is well, so that every answer takes as long."""
+
+router = APIRouter(
+    prefix="/api/otp",
+    tags=["one-time codes"],
+    dependencies=[Depends(require(Scope.OTP))],
+    route_class=JsonRoute,
+)
+
+PhoneNumber = Annotated[
+    str,
+    Field(
+        max_length=80,
+        description="E.164, as +491701234567; without +, of the region that OTP_DEFAULT_REGION names.",
+        examples=["+491701234567"],
+    ),
+]
+
+
+class SendCode(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    phone_number: PhoneNumber
+    action: OtpAction
+
+
+class GuessCode(SendCode):
+    code: str = Field(description="What the person typed.", examples=["493027"])
+
+
+class Taken(BaseModel):
+    status: Literal["accepted"] = "accepted"
+
+
+class Verified(BaseModel):
+    verified: Literal[True] = True
+
+
+class NotVerified(BaseModel):
+    verified: Literal[False] = False
+    error: Literal["invalid_code"] = "invalid_code"
+    message: Literal["Invalid code."] = "Invalid code."
+
+
+@router.post("/send", status_code=202, responses=documented(401, 403, 413, 422))
+async def send(asked: SendCode, runtime: RuntimeDep) -> Taken:
+    """Send a code, if nothing stands against it. The answer is the same, and as late, whether one is sent or not."""
+    earliest = asyncio.get_running_loop().time() + ANSWER_AFTER_SECONDS
+    try:
+        await run_in_threadpool(runtime.otp.send, asked.phone_number, asked.action)
+    except AddressError as error:
+        raise _not_a_phone(error) from error
+    await asyncio.sleep(earliest - asyncio.get_running_loop().time())
+    return Taken()
+
+
+@router.post(
+    "/verify",
+    response_model=Verified,
+    responses=documented(401, 403, 413, 422)
+    | {400: {"model": NotVerified, "description": "Wrong, expired, used, replaced, locked, or never sent."}},
+)
+async def verify(asked: GuessCode, runtime: RuntimeDep) -> Verified | JSONResponse:
+    """Whether this is the live code of the phone for this action. It works once."""
+    try:
+        is_right = await run_in_threadpool(runtime.otp.verify, asked.phone_number, asked.action, asked.code)
+    except AddressError as error:
+        raise _not_a_phone(error) from error
+    return Verified() if is_right else JSONResponse(NotVerified().model_dump(), 400)
+
+
+def _not_a_phone(error: AddressError) -> ApiError:
+    return ApiError(422, "invalid_request", f"phone_number: the {error.fault}")

@@ -1,0 +1,1 @@
+"""Pages for people: server-rendered, signed in to with an admin key, and usable without scripts."""

@@ -1,0 +1,84 @@
+"""The page of one message: why it did or did not arrive, step by step."""
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from sqlmodel import Session
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.delivery.holds import held_by
+from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.errors import ApiError
+from notifyctl.http.pages import page
+from notifyctl.http.pages.dashboard import NAMES, REFRESH_SECONDS
+from notifyctl.http.pages.own_forms import OwnForm
+from notifyctl.http.pages.sessions import HOME, SignedIn
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import FINAL, MessageStatus
+from notifyctl.orchestrator.explain import explain
+from notifyctl.orchestrator.gates import PASSED_WHEN
+from notifyctl.orchestrator.health import MINUTE
+from notifyctl.orchestrator.masking import mask
+from notifyctl.orchestrator.quiet_hours import QuietHours
+from notifyctl.store import audit, messages, workers
+
+ADDRESS = HOME + "/messages/{message_id}"
+MAY_CHANGE = {status for status in MessageStatus if status not in FINAL} | {MessageStatus.SENT}
+
+log = logging.getLogger("notifyctl.http")
+router = APIRouter(include_in_schema=False)
+
+
+@router.get(ADDRESS)
+def show(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLResponse:
+    """The recipient masked, and the subject, which may have a name in it, left out."""
+    with runtime.database.read() as session:
+        values = _about(session, runtime, message_id)
+    return page.render("message.html", caller=caller, is_revealed=False, **values)
+
+
+@router.post(ADDRESS + "/reveal", dependencies=[OwnForm])
+def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLResponse:
+    """The same with both, once: not at an address that could be opened again. Leaves an audit row."""
+    now = runtime.clock()
+    with runtime.database.transaction() as session:
+        values = _about(session, runtime, message_id)
+        message = values["message"]
+        audit.write(
+            session,
+            AuditAction.OPERATOR_ACTION,
+            actor=caller.actor,
+            now=now,
+            client_id=message.client_id,
+            message_id=message.id,
+            details={"detail": "recipient and subject were shown on the page"},
+        )
+    log.info("recipient shown", extra={"key": caller.name, "message_id": message.id})
+    return page.render("message.html", caller=caller, is_revealed=True, **values)
+
+
+def _about(session: Session, runtime: Runtime, message_id: UUID) -> dict[str, Any]:
+    message = messages.get(session, str(message_id))
+    if message is None:
+        raise ApiError(404, "not_found", "There is no such message.")
+    now = runtime.clock()
+    found = explain(
+        message,
+        audit.of_message(session, message.id),
+        now=now,
+        workers=workers.count_working(session, now - MINUTE),
+        held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
+    )
+    return {
+        "message": message,
+        "masked": mask(message.recipient),
+        "found": found,
+        "now": now,
+        "home": HOME,
+        "names": NAMES,
+        "passed_when": PASSED_WHEN,
+        "refresh_seconds": REFRESH_SECONDS if message.status in MAY_CHANGE else 0,
+    }

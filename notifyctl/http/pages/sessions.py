@@ -1,0 +1,100 @@
+"""Who is signed in: a cookie that names an admin key, and is worth nothing once that key is revoked.
+
+It is signed over the key's hash as well. Nothing is kept of a session: to end all of a key's, revoke the key.
+"""
+
+import hmac
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import Depends, Request, Response
+from pydantic import SecretStr
+from sqlmodel import Session
+
+from notifyctl.http.auth import Caller
+from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.errors import ApiError
+from notifyctl.models.access import Scope
+from notifyctl.orchestrator.api_keys import KeyState, state_of
+from notifyctl.orchestrator.secret import Secret, keyed_hash
+from notifyctl.settings import Settings
+from notifyctl.store import api_keys
+
+HOME = "/admin/notification-health"
+SIGN_IN = "/admin/login"
+COOKIE = "notifyctl_session"
+PATH = "/admin"
+LIFE = timedelta(hours=12)
+
+_COOKIE = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,11})\.([0-9a-f]{32})", re.ASCII)
+_OUR_PAGE = re.compile(r"/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*)?", re.ASCII)
+
+
+def start(response: Response, settings: Settings, key: Any, now: datetime) -> None:
+    """`key`: a row of api_key."""
+    expires = int((now + LIFE).timestamp())
+    mac = _macs(settings.notification_secret_key, key, expires)[0]
+    response.set_cookie(
+        COOKIE,
+        f"{key.id}.{expires}.{mac}",
+        max_age=int(LIFE.total_seconds()),
+        path=PATH,
+        secure=_is_https(settings),
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def end(response: Response, settings: Settings) -> None:
+    response.delete_cookie(COOKIE, path=PATH, secure=_is_https(settings), httponly=True, samesite="strict")
+
+
+def _is_https(settings: Settings) -> bool:
+    return (settings.public_base_url or "").startswith("https://")
+
+
+def _macs(secrets: Sequence[SecretStr], key: Any, expires: int) -> list[str]:
+    """The first signs, any of them verifies."""
+    signing = [Secret(secret).derive("page session") for secret in secrets]
+    return [keyed_hash(signer, key.id, key.key_hash, str(expires)) for signer in signing]
+
+
+def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> Caller | None:
+    """Whose session it is; None when it is over, or none of ours. Never raises for any text."""
+    found = _COOKIE.fullmatch(cookie)
+    key = api_keys.get(session, found[1]) if found else None
+    if found is None or key is None:
+        return None
+    expires = int(found[2])
+    is_ours = any(hmac.compare_digest(mac, found[3]) for mac in _macs(settings.notification_secret_key, key, expires))
+    if not is_ours or now >= datetime.fromtimestamp(expires, UTC) or state_of(key, now) is not KeyState.ACTIVE:
+        return None
+    caller = Caller(key.id, key.name, frozenset(Scope(scope) for scope in key.scopes))
+    return caller if caller.is_admin else None
+
+
+def _signed_in(request: Request, runtime: RuntimeDep) -> Caller:
+    """Sends everyone else to the page to sign in on, and back afterwards."""
+    with runtime.database.read() as session:
+        caller = holder(session, runtime.settings, request.cookies.get(COOKIE, ""), runtime.clock())
+    if caller is None:
+        raise ApiError(303, "sign_in", "Sign in first.", {"Location": sign_in_address(request)})
+    request.state.caller = caller
+    return caller
+
+
+SignedIn = Annotated[Caller, Depends(_signed_in)]
+
+
+def sign_in_address(request: Request) -> str:
+    asked = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    wanted = safe_next(asked if request.method == "GET" else "")
+    return SIGN_IN if wanted == HOME else f"{SIGN_IN}?next={quote(wanted, safe='')}"
+
+
+def safe_next(wanted: str) -> str:
+    """Where to go after signing in: a page of ours, whatever was asked for."""
+    return wanted if _OUR_PAGE.fullmatch(wanted) else HOME

@@ -1,0 +1,100 @@
+"""Signing in with an admin key, and out."""
+
+import logging
+from collections import deque
+from datetime import datetime, timedelta
+from math import ceil
+from threading import Lock
+from typing import cast
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.pages import page, sessions
+from notifyctl.http.pages.own_forms import Fields, OwnForm
+from notifyctl.http.pages.sessions import HOME, SIGN_IN, safe_next
+from notifyctl.models.access import Scope
+from notifyctl.orchestrator import api_keys
+from notifyctl.orchestrator.api_keys import Refused
+
+WRONG = "This key does not open the page. It must be a key in force with the scope admin."
+
+log = logging.getLogger("notifyctl.http")
+router = APIRouter(include_in_schema=False)
+
+
+class FailedSignIns:
+    """No more than MOST a minute are looked at, in this process and from everyone together.
+
+    A key cannot be guessed; this keeps those who try anyway from our database and our log.
+    """
+
+    MOST = 30
+    WINDOW = timedelta(minutes=1)
+
+    def __init__(self) -> None:
+        self._moments: deque[datetime] = deque(maxlen=self.MOST)
+        self._lock = Lock()
+
+    def add(self, now: datetime) -> None:
+        with self._lock:
+            self._moments.append(now)
+
+    def wait_seconds(self, now: datetime) -> int:
+        """0 when another may be looked at."""
+        with self._lock:
+            is_full = len(self._moments) == self.MOST
+            left = self._moments[0] + self.WINDOW - now if is_full else timedelta()
+        return max(0, ceil(left.total_seconds()))
+
+
+@router.get(SIGN_IN)
+def form(request: Request) -> HTMLResponse:
+    return _form(request.query_params.get("next", ""))
+
+
+def _form(wanted: str, fault: str = "", status: int = 200) -> HTMLResponse:
+    return page.render("sign_in.html", status, next=safe_next(wanted), fault=fault)
+
+
+def _try_later(wanted: str, wait_seconds: int) -> HTMLResponse:
+    answer = _form(wanted, f"Too many keys were wrong lately. Try again in {wait_seconds} seconds.", 429)
+    answer.headers["Retry-After"] = str(wait_seconds)
+    return answer
+
+
+@router.post(SIGN_IN, dependencies=[OwnForm])
+def sign_in(request: Request, runtime: RuntimeDep, fields: Fields) -> Response:
+    now, wanted = runtime.clock(), fields.get("next", "")
+    failed = cast(FailedSignIns, request.app.state.failed_sign_ins)
+    peer = request.client.host if request.client else None
+    if wait := failed.wait_seconds(now):
+        log.warning("sign-in not looked at", extra={"peer": peer, "cause": "too many failed ones"})
+        return _try_later(wanted, wait)
+    presented = fields.get("key", "").strip().encode("utf-8", "surrogatepass")
+    with runtime.database.read() as session:
+        found = api_keys.recognise(session, presented, now)
+    if not isinstance(found, Refused) and Scope.ADMIN not in found.scopes:
+        found = Refused("lacks the scope admin", found.name)
+    if isinstance(found, Refused):
+        failed.add(now)
+        log.warning("sign-in refused", extra={"peer": peer, "cause": found.cause, "key": found.name})
+        return _form(wanted, WRONG, 401)
+    log.info("signed in", extra={"peer": peer, "key": found.name})
+    answer = RedirectResponse(safe_next(wanted), 303)
+    sessions.start(answer, runtime.settings, found, now)
+    return answer
+
+
+@router.post("/admin/logout", dependencies=[OwnForm])
+def sign_out(runtime: RuntimeDep) -> Response:
+    answer = RedirectResponse(SIGN_IN, 303)
+    sessions.end(answer, runtime.settings)
+    return answer
+
+
+@router.get("/admin")
+@router.get("/admin/")
+def home() -> Response:
+    return RedirectResponse(HOME, 303)

@@ -1,0 +1,45 @@
+"""Is it alive, and can it work? Asked by load balancers, without a key; tells nothing about the installation."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from notifyctl.errors import DatabaseError
+from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.errors import ApiError, documented
+from notifyctl.store import migrations, templates
+
+router = APIRouter(tags=["probes"])
+
+
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    status: Literal["ready"] = "ready"
+
+
+@router.get("/healthz", responses=documented())
+async def healthz() -> Alive:
+    """The process lives. Asks nobody, not even the database."""
+    return Alive()
+
+
+@router.get("/readyz", responses=documented())
+def readyz(runtime: RuntimeDep) -> Ready:
+    """The database is there and migrated, and the templates are seeded."""
+    try:
+        if not migrations.schema_status(runtime.database).is_current:
+            raise _not_ready("The database is not migrated.")
+        with runtime.database.read() as session:
+            if not templates.everything(session):
+                raise _not_ready("No template is seeded.")
+    except DatabaseError as error:
+        raise _not_ready("The database cannot be used.") from error
+    return Ready()
+
+
+def _not_ready(message: str) -> ApiError:
+    return ApiError(503, "not_ready", message)

@@ -1,0 +1,146 @@
+"""What Postmark and Twilio call: who is calling is checked first, then what it says is read and applied."""
+
+import hmac
+import logging
+from base64 import b64decode
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, SecretStr
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.delivery.receipts import Result, receive
+from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.errors import ApiError, documented
+from notifyctl.http.request_log import route_of
+from notifyctl.providers import postmark_receipts, twilio_receipts
+from notifyctl.providers.receipts import MalformedReceipt, Notice
+from notifyctl.providers.senders import TWILIO_INBOUND_PATH, TWILIO_STATUS_PATH
+from notifyctl.providers.twilio_signature import Call, read_signed
+
+POSTMARK_PATH = "/api/webhooks/postmark"
+POSTMARK_HEADER = b"x-postmark-token"
+NO_REPLY = "<Response/>"
+"""TwiML. What a person is answered to STOP is Twilio's own text."""
+
+log = logging.getLogger("notifyctl.http")
+router = APIRouter(tags=["webhooks"])
+
+
+async def _body_of(request: Request) -> bytes:
+    return await request.body()
+
+
+Body = Annotated[bytes, Depends(_body_of)]
+
+
+class Received(BaseModel):
+    result: Result
+
+
+@router.post(POSTMARK_PATH, responses=documented(401, 413, 422))
+def postmark(request: Request, runtime: RuntimeDep, body: Body) -> Received:
+    """Deliveries, bounces, spam complaints and changes of subscription."""
+    _admit_postmark(request, _plain(runtime.settings.postmark_webhook_token))
+    try:
+        notice = postmark_receipts.read(body, stream=runtime.settings.postmark_message_stream)
+    except MalformedReceipt as error:
+        raise _malformed(error) from error
+    return Received(result=_receive(runtime, notice))
+
+
+@router.post(TWILIO_STATUS_PATH, status_code=204, responses=documented(403, 413, 422))
+def twilio_status(request: Request, runtime: RuntimeDep, body: Body) -> None:
+    """What became of an SMS. `message_id` in the query is our own id, which the URL was given when it was sent."""
+    fields = _read_twilio(request, runtime, body, TWILIO_STATUS_PATH)
+    try:
+        notice = twilio_receipts.read_status(fields, message_id=request.query_params.get("message_id"))
+    except MalformedReceipt as error:
+        raise _malformed(error) from error
+    _receive(runtime, notice)
+
+
+@router.post(TWILIO_INBOUND_PATH, response_class=Response, responses=documented(403, 413, 422))
+def twilio_inbound(request: Request, runtime: RuntimeDep, body: Body) -> Response:
+    """What people write back: STOP and START. Answers that nothing is to be replied."""
+    fields = _read_twilio(request, runtime, body, TWILIO_INBOUND_PATH)
+    try:
+        notice = twilio_receipts.read_inbound(fields)
+    except MalformedReceipt as error:
+        raise _malformed(error) from error
+    _receive(runtime, notice)
+    return Response(NO_REPLY, media_type="text/xml")
+
+
+def _receive(runtime: Runtime, notice: Notice) -> Result:
+    return receive(runtime.database, runtime.keys, notice, now=runtime.clock())
+
+
+def _admit_postmark(request: Request, token: str) -> None:
+    if not token:
+        raise _refused(request, 401, "POSTMARK_WEBHOOK_TOKEN is not set, so that every webhook of Postmark is refused")
+    # All of them, whichever is right: the time that it takes tells nothing.
+    if not any([hmac.compare_digest(given, token.encode()) for given in _credentials(request)]):
+        raise _refused(request, 401, "the credentials are not POSTMARK_WEBHOOK_TOKEN")
+
+
+def _credentials(request: Request) -> Iterator[bytes]:
+    """As bytes: what a header holds need not be text."""
+    for name, value in request.scope["headers"]:
+        if name == POSTMARK_HEADER:
+            yield value.strip()
+        elif name == b"authorization":
+            scheme, _, encoded = value.strip().partition(b" ")
+            if scheme.lower() == b"basic":
+                yield _password(encoded)
+
+
+def _password(encoded: bytes) -> bytes:
+    """Of any user."""
+    try:
+        return b64decode(encoded).partition(b":")[2]
+    except ValueError:
+        return b""
+
+
+def _read_twilio(request: Request, runtime: Runtime, body: bytes, path: str) -> dict[str, str]:
+    settings = runtime.settings
+    token = _plain(settings.twilio_auth_token)
+    needed = {"PUBLIC_BASE_URL": settings.public_base_url, "TWILIO_AUTH_TOKEN": token}
+    if missing := [name for name, value in needed.items() if not value]:
+        raise _refused(request, 403, f"{' and '.join(missing)} not set, so that no signature of Twilio can be checked")
+    query = request.scope["query_string"].decode("latin-1")
+    call = Call(
+        url=f"{settings.public_base_url}{path}{'?' if query else ''}{query}",
+        content_type=request.headers.get("content-type", ""),
+        body=body,
+        signature=request.headers.get("x-twilio-signature", ""),
+    )
+    try:
+        fields = read_signed(call, token)
+    except MalformedReceipt as error:
+        raise _malformed(error) from error
+    if fields is None:
+        why = "the signature does not fit: check TWILIO_AUTH_TOKEN, and that Twilio calls PUBLIC_BASE_URL"
+        raise _refused(request, 403, why)
+    return fields
+
+
+def _refused(request: Request, status: int, cause: str) -> ApiError:
+    """The caller is not told the cause, which is in the log."""
+    peer = request.client.host if request.client else None
+    log.warning("webhook refused", extra={"route": route_of(request.scope), "peer": peer, "cause": cause})
+    if status == 401:
+        headers = {"WWW-Authenticate": 'Basic realm="notifyctl webhooks"'}
+        return ApiError(401, "unauthorized", "Valid credentials are needed.", headers)
+    return ApiError(403, "forbidden", "The signature is not valid.")
+
+
+def _malformed(error: MalformedReceipt) -> ApiError:
+    return ApiError(422, "invalid_request", f"{error}.")
+
+
+def _plain(secret: SecretStr | None) -> str:
+    """Without the line end that a secret pasted or read from a file tends to bring."""
+    return secret.get_secret_value().strip() if secret else ""

@@ -1,0 +1,99 @@
+"""Removing the oldest audit rows: whole seals from the beginning of the chain, with a checkpoint in their place."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import sleep
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.clock import Clock
+from notifyctl.orchestrator.audit_chain import SealKeys, checkpoint_after, is_our_checkpoint, signed_anew, text
+from notifyctl.orchestrator.audit_verify import Problem, verify_up_to
+from notifyctl.store import audit_seals
+from notifyctl.store.audit_seals import StoredCheckpoint, StoredSeal
+from notifyctl.store.database import Database
+from notifyctl.store.exact import as_moment
+
+ROWS_AT_ONCE = 2_000
+"""In one transaction, but never less than a seal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    rows: int
+    problem: Problem | None = None
+    """Why nothing was removed: what does not verify is evidence."""
+
+
+def count_removable(session: Session, before: datetime) -> int:
+    """Rows in seals that are all older than this, and followed by at least one more."""
+    return audit_seals.count_rows_up_to(session, audit_seals.last_removable(session, before))
+
+
+def cut(
+    database: Database,
+    keys: SealKeys,
+    clock: Clock,
+    before: datetime,
+    *,
+    pause_seconds: float,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Cut:
+    """Commits a few seals at a time; the rest of the chain can be verified after each. Waits between them."""
+    _sign_anew(database, keys)
+    with database.read() as session:
+        last = audit_seals.last_removable(session, before)
+    if not last:
+        return Cut(0)
+    with database.read() as session:
+        problem = verify_up_to(session, keys, last)
+    if problem is not None:
+        return Cut(0, problem)
+    removed = 0
+    while not stopping():
+        with database.transaction() as session:
+            count = _cut_some(session, keys, last, clock())
+        if count is None:
+            break
+        removed += count
+        sleep(pause_seconds)
+    return Cut(removed)
+
+
+def _cut_some(session: Session, keys: SealKeys, last: int, now: datetime) -> int | None:
+    """None when nothing is left, or another is at it."""
+    seals = _first_few([seal for seal in audit_seals.page(session) if seal.id <= last])
+    if not seals or not audit_seals.lock(session, seals[-1].id):
+        return None
+    before = audit_seals.checkpoint(session)
+    rows = sum(seal.row_count or 0 for seal in seals)
+    removed_so_far = (before.rows_removed or 0) if before else 0
+    audit_seals.write_checkpoint(session, _columns(checkpoint_after(seals[-1], removed_so_far + rows, keys, now)))
+    return audit_seals.remove_up_to(session, seals[-1].id, seals[-1].last_audit_id or 0)
+
+
+def _first_few(seals: Sequence[StoredSeal]) -> list[StoredSeal]:
+    chosen: list[StoredSeal] = []
+    rows = 0
+    for seal in seals:
+        rows += seal.row_count or 0
+        if chosen and rows > ROWS_AT_ONCE:
+            break
+        chosen.append(seal)
+    return chosen
+
+
+def _sign_anew(database: Database, keys: SealKeys) -> None:
+    """A checkpoint can outlive its key: no seal vouches for it. So it gets the present one while both are there."""
+    with database.transaction() as session:
+        found = audit_seals.checkpoint(session)
+        if found is not None and text(found.key_id) != keys.present_id and is_our_checkpoint(found, keys):
+            anew = signed_anew(found, keys)
+            audit_seals.sign_checkpoint(session, found.seal_id, key_id=text(anew.key_id), mac=text(anew.mac))
+
+
+def _columns(checkpoint: StoredCheckpoint) -> dict[str, Any]:
+    texts = {name: text(getattr(checkpoint, name)) for name in ("digest", "key_id", "mac")}
+    return checkpoint._asdict() | texts | {"created_at": as_moment(checkpoint.created_at)}

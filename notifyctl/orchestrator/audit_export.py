@@ -1,0 +1,117 @@
+"""The audit log as lines of JSON, each seal behind the rows that it holds: whoever has them can check the chain."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from notifyctl.errors import NotifyctlError
+from notifyctl.orchestrator.audit_chain import Tip, plain_metadata, text, tip_after, tip_at
+from notifyctl.store import audit_rows, audit_seals
+from notifyctl.store.audit_rows import StoredRow
+from notifyctl.store.audit_seals import StoredSeal
+from notifyctl.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is exported: what lies between these two, and the rows after them that are not sealed yet."""
+
+    start: Tip
+    end: Tip
+
+
+def span(database: Database, since: datetime | None) -> Span:
+    """From the seal that holds the first row since then; without `since` from the beginning."""
+    with database.read() as session:
+        first = tip_at(audit_seals.checkpoint(session))
+        before = audit_seals.newest_before(session, since) if since is not None else None
+        newest = audit_seals.newest(session)
+    return Span(tip_after(before) if before else first, tip_after(newest) if newest else first)
+
+
+def lines(database: Database, exported: Span, now: datetime) -> Iterator[str]:
+    """A line that says where it starts, rows and seals, and a line that says that it is whole.
+
+    Holds no transaction open while its reader takes his time. Raises NotifyctlError when retention has meanwhile
+    removed what was still to come.
+    """
+    start = exported.start
+    yield _line("start", format=1, exported_at=f"{now:%Y-%m-%dT%H:%M:%SZ}", after=_told(start))
+    counts = {"rows": 0, "seals": 0, "unsealed": 0}
+    rows = audit_rows.InPieces(_rows(database, start.last_id))
+    for seal in _seals(database, exported):
+        for row in rows.up_to(seal.last_audit_id or 0):
+            counts["rows"] += 1
+            yield _line("row", **row_fields(row))
+        counts["seals"] += 1
+        yield _line("seal", **_seal_fields(seal))
+    # Read anew: of what is not sealed, rows with lower ids may have been committed meanwhile.
+    for row in _rows(database, exported.end.last_id):
+        counts["unsealed"] += 1
+        yield _line("row", **row_fields(row))
+    _require_untouched(database, start)
+    yield _line("end", **counts, head=str(exported.end.head))
+
+
+def row_fields(row: StoredRow) -> dict[str, Any]:
+    """As text and JSON. What an intruder has spoiled is told as far as it can be."""
+    texts = {name: None if value is None else text(value) for name, value in row._asdict().items() if name != "id"}
+    try:
+        metadata = plain_metadata(row.metadata)
+    except (ValueError, RecursionError):
+        metadata = texts["metadata"]
+    return {"id": row.id, **texts, "metadata": metadata}
+
+
+def _seal_fields(seal: StoredSeal) -> dict[str, Any]:
+    """Without the hashes of the rows: they are to be computed from the rows."""
+    return {
+        "number": seal.id,
+        "first_id": seal.first_audit_id,
+        "last_id": seal.last_audit_id,
+        "row_count": seal.row_count,
+        "previous_digest": text(seal.previous_digest),
+        "key_id": text(seal.key_id),
+        "sealed_at": text(seal.sealed_at),
+        "digest": text(seal.digest),
+        "mac": text(seal.mac),
+    }
+
+
+def _told(tip: Tip) -> dict[str, Any]:
+    return {"number": tip.head.number, "digest": tip.head.digest, "last_id": tip.last_id}
+
+
+def _line(kind: str, **fields: Any) -> str:
+    return json.dumps({"type": kind, **fields}, separators=(",", ":"))
+
+
+def _seals(database: Database, exported: Span) -> Iterator[StoredSeal]:
+    after = exported.start.head.number
+    while True:
+        with database.read() as session:
+            page = audit_seals.page(session, after=after)
+        page = [seal for seal in page if seal.id <= exported.end.head.number]
+        if not page:
+            return
+        yield from page
+        after = page[-1].id
+
+
+def _rows(database: Database, after: int) -> Iterator[StoredRow]:
+    while True:
+        with database.read() as session:
+            page = audit_rows.page(session, after=after)
+        if not page:
+            return
+        yield from page
+        after = page[-1].id
+
+
+def _require_untouched(database: Database, start: Tip) -> None:
+    with database.read() as session:
+        begins = tip_at(audit_seals.checkpoint(session))
+    if begins.head.number > start.head.number:
+        raise NotifyctlError("retention removed rows while they were exported; export them again")

@@ -1,0 +1,160 @@
+"""Sealing the audit log: what was written since the last time becomes the next seals of the chain.
+
+A seal holds every row from where the one before it ends up to its own last id, so nothing may be committed into that
+span afterwards. On SQLite nothing is: whoever writes is alone, and ids are given in the order of commits. On PostgreSQL
+a transaction gets an id, and commits it when it likes; hence we look how far the ids go, ask who is writing at that
+moment, and seal up to there once all of these have ended. Writers wait for nobody, and those that come later have
+higher ids.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic, sleep
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.clock import Clock
+from notifyctl.errors import NotifyctlError
+from notifyctl.orchestrator.audit_chain import (
+    BEGINNING,
+    Head,
+    SealKeys,
+    Tip,
+    is_ours,
+    is_whole,
+    seal_of,
+    text,
+    tip_after,
+    tip_at,
+)
+from notifyctl.orchestrator.words import moment
+from notifyctl.store import audit_rows, audit_seals
+from notifyctl.store.audit_rows import Counted
+from notifyctl.store.audit_seals import StoredSeal, Writer
+from notifyctl.store.database import Database
+from notifyctl.store.exact import as_moment
+
+PATIENCE_SECONDS = 5.0
+"""How long a run waits for those who are writing; then their rows, and all later ones, are left to the next run."""
+LOOK_SECONDS = 0.02
+
+LATE_AFTER = timedelta(minutes=5)
+"""A row that old should have been sealed: ten runs have passed."""
+
+log = logging.getLogger("notifyctl.audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    rows: int
+    seals: int
+    head: Head
+    waits_for: Writer | None
+    """Who is still writing, so that his rows and those after them are not sealed yet."""
+
+    def __str__(self) -> str:
+        if self.waits_for is not None:
+            return f"nothing sealed: {_told(self.waits_for)}; head {self.head}"
+        return f"{self.rows} audit rows sealed; head {self.head}"
+
+
+def seal(
+    database: Database,
+    keys: SealKeys,
+    clock: Clock,
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Sealed:
+    """Commits seal by seal. Of two who do it at once, one makes each seal, and the other leaves off."""
+    with database.read() as session:
+        last_id = audit_rows.highest_id(session)
+        writing = audit_seals.writers(session)
+    deadline = monotonic() + patience_seconds
+    while writing and monotonic() < deadline and not stopping():
+        sleep(LOOK_SECONDS)
+        with database.read() as session:
+            still = audit_seals.writers(session)
+        writing = {name: writer for name, writer in writing.items() if name in still}
+    if writing:
+        return Sealed(0, 0, current_head(database), next(iter(writing.values())))
+    return seal_up_to(last_id, database, keys, clock, stopping)
+
+
+def seal_up_to(last_id: int, database: Database, keys: SealKeys, clock: Clock, stopping: Callable[[], bool]) -> Sealed:
+    """Nobody may have a row with such an id, or a lower one, still to commit."""
+    rows = seals = 0
+    while not stopping() and (made := _seal_next(last_id, database, keys, clock())) is not None:
+        rows += made.row_count or 0
+        seals += 1
+    head = current_head(database)
+    if seals:
+        log.info("audit rows sealed", extra={"rows": rows, "seals": seals, "head": str(head)})
+    return Sealed(rows, seals, head, None)
+
+
+def _seal_next(last_id: int, database: Database, keys: SealKeys, now: datetime) -> StoredSeal | None:
+    """None when no row is left, or another made this seal."""
+    with database.read() as session:
+        tip = _trusted_tip(session, keys)
+        found = [row for row in audit_rows.page(session, after=tip.last_id) if row.id <= last_id]
+    if not found:
+        return None
+    made = seal_of(found, tip, keys, now)
+    with database.transaction() as session:
+        return made if audit_seals.add(session, _columns(made)) else None
+
+
+def _trusted_tip(session: Session, keys: SealKeys) -> Tip:
+    """A seal vouches for what it goes on from, also when the key of that is gone: so this is looked at first.
+
+    Behind a newest seal that is not what we made, the chain begins anew, over its rows as well: what is written from
+    now on is safe, and `audit verify` goes on to name the break. Raises NotifyctlError where the key is missing.
+    """
+    newest: StoredSeal | None = None
+    trusted = tip_at(audit_seals.checkpoint(session))
+    for found in audit_seals.newest_first(session):
+        newest = newest or found
+        ours = is_whole(found) and is_ours(found, keys)
+        if ours is None:
+            raise NotifyctlError(
+                f"audit seal {found.id} was made with a secret that NOTIFICATION_SECRET_KEY lacks (id"
+                f" {text(found.key_id)!r}), and cannot be gone on from; put it back, behind the present one"
+            )
+        if ours:
+            trusted = tip_after(found)
+            break
+    if newest is None or newest.id == trusted.head.number:
+        return trusted
+    log.error("audit chain is broken, see `notifyctl audit verify`", extra={"seal": newest.id})
+    return Tip(Head(newest.id, BEGINNING.head.digest), trusted.last_id)
+
+
+def tip_in(session: Session) -> Tip:
+    newest = audit_seals.newest(session)
+    return tip_after(newest) if newest is not None else tip_at(audit_seals.checkpoint(session))
+
+
+def current_head(database: Database) -> Head:
+    with database.read() as session:
+        return tip_in(session).head
+
+
+def count_unsealed(session: Session) -> Counted:
+    return audit_rows.count_after(session, tip_in(session).last_id)
+
+
+def is_late(unsealed: Counted, now: datetime) -> bool:
+    return unsealed.oldest_at is not None and now - unsealed.oldest_at > LATE_AFTER
+
+
+def _columns(made: StoredSeal) -> dict[str, Any]:
+    texts = {name: text(getattr(made, name)) for name in ("previous_digest", "key_id", "digest", "mac")}
+    return made._asdict() | texts | {"sealed_at": as_moment(made.sealed_at)}
+
+
+def _told(writer: Writer) -> str:
+    return f"database process {writer.process_id} has been writing audit rows since {moment(writer.since)}"

@@ -1,0 +1,262 @@
+"""Verifying the audit log: every seal and every sealed row is looked at, in their order and in bounded memory."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlmodel import Session
+
+from notifyctl.orchestrator.audit_chain import (
+    BEGINNING,
+    Head,
+    SealKeys,
+    Tip,
+    hashes_of,
+    is_our_checkpoint,
+    is_ours,
+    is_whole,
+    row_hash,
+    text,
+    tip_after,
+    tip_at,
+)
+from notifyctl.store import audit_rows, audit_seals
+from notifyctl.store.audit_rows import Counted, StoredRow
+from notifyctl.store.audit_seals import StoredCheckpoint, StoredSeal
+from notifyctl.store.exact import as_moment
+
+LISTED = 100
+"""So many problems are kept; the others are counted."""
+DATED_BACK_BY = timedelta(hours=1)
+"""No transaction is open for so long, and no clock is set back by so much, without somebody knowing of it."""
+
+
+class Kind(StrEnum):
+    ROW_CHANGED = "row_changed"
+    ROW_DELETED = "row_deleted"
+    ROW_INSERTED = "row_inserted"
+    SEAL_ALTERED = "seal_altered"
+    SEAL_FORGED = "seal_forged"
+    SEAL_MISSING = "seal_missing"
+    SEAL_MISPLACED = "seal_misplaced"
+    CHECKPOINT_FORGED = "checkpoint_forged"
+    KEY_MISSING = "key_missing"
+    TAIL_CUT = "tail_cut"
+    HEAD_DIFFERS = "head_differs"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    kind: Kind
+    text: str
+    seal: int | None = None
+    row: int | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """`problems` come in the order of the chain; the first is where it went wrong."""
+
+    seals: int = 0
+    rows: int = 0
+    head: Head = BEGINNING.head
+    checkpoint: StoredCheckpoint | None = None
+    problems: list[Problem] = field(default_factory=list)
+    problem_count: int = 0
+    dated_back: list[int] = field(default_factory=list)
+    """Rows with a time from long before the seal before theirs: written late, or with a clock that was wrong."""
+    unsealed: Counted = field(default_factory=lambda: Counted(0, None))
+
+    @property
+    def is_good(self) -> bool:
+        return not self.problem_count
+
+
+Tracked = Callable[[Iterator[StoredSeal], int], Iterator[StoredSeal]]
+
+
+def verify(
+    session: Session, keys: SealKeys, *, expected: Head | None = None, tracked: Tracked = lambda seals, _count: seals
+) -> Report:
+    """To be called first in its transaction: it looks at one moment, whatever is written meanwhile.
+
+    `expected` is a head from elsewhere that the chain must contain. `tracked` is handed the seals and their number,
+    for a progress bar.
+    """
+    audit_seals.freeze(session)
+    report = Report(checkpoint=audit_seals.checkpoint(session))
+    walk = Walk(keys, tip_at(report.checkpoint), audit_rows.every(session), expected)
+    for problem in _all(walk, session, report, tracked):
+        report.problem_count += 1
+        if len(report.problems) < LISTED:
+            report.problems.append(problem)
+    report.seals, report.rows, report.dated_back = walk.seals, walk.rows, walk.dated_back
+    report.head = walk.tip.head
+    report.unsealed = audit_rows.count_after(session, walk.tip.last_id)
+    return report
+
+
+def verify_up_to(session: Session, keys: SealKeys, number: int) -> Problem | None:
+    """The first problem in the chain up to this seal, or up to the next one that vouches for it."""
+    audit_seals.freeze(session)
+    checkpoint = audit_seals.checkpoint(session)
+    walk = Walk(keys, tip_at(checkpoint), audit_rows.every(session))
+    for problem in walk.begin(checkpoint):
+        return problem
+    for seal in audit_seals.every(session):
+        if seal.id > number and walk.is_confirmed:
+            return None
+        for problem in walk.step(seal):
+            return problem
+    return next(walk.end(), None)
+
+
+def _all(walk: "Walk", session: Session, report: Report, tracked: Tracked) -> Iterator[Problem]:
+    yield from walk.begin(report.checkpoint)
+    for seal in tracked(audit_seals.every(session), audit_seals.count(session)):
+        yield from walk.step(seal)
+    yield from walk.end()
+
+
+class Walk:
+    """Along the chain, one seal after the other, with the rows beside it."""
+
+    def __init__(self, keys: SealKeys, tip: Tip, rows: Iterator[StoredRow], expected: Head | None = None) -> None:
+        self.tip = tip
+        self.seals = 0
+        self.rows = 0
+        self.dated_back: list[int] = []
+        self._keys = keys
+        self._beside = audit_rows.InPieces(rows)
+        self._expected = expected if expected != BEGINNING.head else None
+        self._unconfirmed: StoredSeal | None = None
+        """The first of those whose key is gone, and which wait for a later seal to vouch for them."""
+        self._is_tip_known = True
+        """False after a seal that cannot be believed: what comes next need not fit it."""
+        self._sealed_at: datetime | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self._unconfirmed is None
+
+    def begin(self, checkpoint: StoredCheckpoint | None) -> Iterator[Problem]:
+        if checkpoint is not None:
+            yield from self._confirm_checkpoint(checkpoint)
+            yield from self._compare_head()
+        for row in self._beside.up_to(self.tip.last_id):
+            yield Problem(Kind.ROW_INSERTED, f"row {row.id} was inserted before the rows that are sealed", row=row.id)
+
+    def step(self, seal: StoredSeal) -> Iterator[Problem]:
+        before = self.tip.head.number
+        if seal.id <= before:
+            what = f"seal {seal.id} is there, though everything up to seal {before} was removed"
+            yield Problem(Kind.SEAL_MISPLACED, what, seal=seal.id)
+            return
+        self.seals += 1
+        unbelievable = self._disbelief(seal)
+        problem = unbelievable or self._break(seal)
+        if problem is not None:
+            yield from self._give_up_unconfirmed()
+            yield problem
+        if unbelievable is None:
+            self._confirm(seal)
+            yield from self._compare_rows(seal)
+            self._sealed_at = as_moment(seal.sealed_at)
+        self._is_tip_known = unbelievable is None
+        self.tip = tip_after(seal)
+        yield from self._compare_head()
+
+    def end(self) -> Iterator[Problem]:
+        yield from self._give_up_unconfirmed()
+        expected, last = self._expected, self.tip.head.number
+        if expected is not None:
+            what = f"the chain ends with seal {last}, and the expected head is seal {expected.number}: its tail was cut"
+            yield Problem(Kind.TAIL_CUT, what, seal=expected.number)
+
+    def _confirm_checkpoint(self, checkpoint: StoredCheckpoint) -> Iterator[Problem]:
+        number = checkpoint.seal_id
+        match is_our_checkpoint(checkpoint, self._keys):
+            case False:
+                what = (
+                    f"the checkpoint at seal {number} was forged: rows up to there were removed, and not by retention"
+                )
+                yield Problem(Kind.CHECKPOINT_FORGED, what, seal=number)
+            case None:
+                yield _without_key(f"the checkpoint at seal {number}", checkpoint.key_id, number)
+
+    def _disbelief(self, seal: StoredSeal) -> Problem | None:
+        if not is_whole(seal):
+            return Problem(Kind.SEAL_ALTERED, f"seal {seal.id} was altered", seal=seal.id)
+        if is_ours(seal, self._keys) is False:
+            return Problem(Kind.SEAL_FORGED, f"seal {seal.id} was forged: it was not made with our key", seal=seal.id)
+        return None
+
+    def _break(self, seal: StoredSeal) -> Problem | None:
+        """What is wrong between the seal and the one before it."""
+        first_missing, last_missing = self.tip.head.number + 1, seal.id - 1
+        if first_missing <= last_missing:
+            one = first_missing == last_missing
+            are = f"seal {first_missing} is" if one else f"seals {first_missing} to {last_missing} are"
+            return Problem(Kind.SEAL_MISSING, f"{are} missing", seal=first_missing)
+        goes_on = (text(seal.previous_digest), seal.first_audit_id) == (self.tip.head.digest, self.tip.last_id + 1)
+        if self._is_tip_known and not goes_on:
+            what = f"seal {seal.id} does not go on from seal {last_missing}: one of them is not the one that was made"
+            return Problem(Kind.SEAL_MISPLACED, what, seal=seal.id)
+        return None
+
+    def _confirm(self, seal: StoredSeal) -> None:
+        """A seal of ours vouches for all before it that it goes on from: their digests are part of its own."""
+        if is_ours(seal, self._keys):
+            self._unconfirmed = None
+        elif self._unconfirmed is None:
+            self._unconfirmed = seal
+
+    def _compare_rows(self, seal: StoredSeal) -> Iterator[Problem]:
+        for _row in self._beside.up_to((seal.first_audit_id or 0) - 1):
+            pass  # of a seal that is missing or cannot be believed, as was said
+        expected = hashes_of(seal)
+        found: list[Problem] = []
+        for row in self._beside.up_to(seal.last_audit_id or 0):
+            self.rows += 1
+            sealed = expected.pop(row.id, None)
+            if sealed is None:
+                found.append(_of_row(Kind.ROW_INSERTED, row.id, seal, "was inserted"))
+            elif sealed != row_hash(row):
+                found.append(_of_row(Kind.ROW_CHANGED, row.id, seal, "was changed"))
+            elif self._is_dated_back(row):
+                self.dated_back.append(row.id)
+        found += [_of_row(Kind.ROW_DELETED, row_id, seal, "was deleted") for row_id in expected]
+        yield from sorted(found, key=lambda problem: problem.row or 0)
+
+    def _is_dated_back(self, row: StoredRow) -> bool:
+        if self._sealed_at is None or len(self.dated_back) == LISTED:
+            return False
+        made_at = as_moment(row.created_at)
+        return made_at is not None and made_at < self._sealed_at - DATED_BACK_BY
+
+    def _give_up_unconfirmed(self) -> Iterator[Problem]:
+        seal, self._unconfirmed = self._unconfirmed, None
+        if seal is not None:
+            yield _without_key(f"seal {seal.id}", seal.key_id, seal.id)
+
+    def _compare_head(self) -> Iterator[Problem]:
+        expected, head = self._expected, self.tip.head
+        if expected is None or expected.number > head.number:
+            return
+        self._expected = None
+        if expected.number < head.number:
+            what = f"the expected head, seal {expected.number}, is not in the chain any more: export a newer one"
+            yield Problem(Kind.HEAD_DIFFERS, what, seal=expected.number)
+        elif expected != head:
+            what = f"seal {head.number} is not the one of the expected head: the chain was made anew"
+            yield Problem(Kind.HEAD_DIFFERS, what, seal=head.number)
+
+
+def _of_row(kind: Kind, row_id: int, seal: StoredSeal, what: str) -> Problem:
+    return Problem(kind, f"row {row_id}, in seal {seal.id}, {what}", seal=seal.id, row=row_id)
+
+
+def _without_key(what: str, key_id: bytes | None, number: int) -> Problem:
+    told = f"{what} cannot be verified: NOTIFICATION_SECRET_KEY lacks the secret with the id {text(key_id)!r}"
+    return Problem(Kind.KEY_MISSING, f"{told}; put it back, behind the present one", seal=number)

@@ -1,0 +1,50 @@
+"""Hours of a client's day in which nothing of lane BULK goes out. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """From `start` to `end` in local time, over midnight when `end` is the earlier; never when they are equal."""
+
+    start: time
+    end: time
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}"
+
+    def ends(self, now: datetime, zones: Iterable[str]) -> dict[str, datetime]:
+        """Of the zones in which it is quiet now: when that ends there, in UTC."""
+        ends = {zone: self.end_of(now, zone) for zone in set(zones)}
+        return {zone: end for zone, end in ends.items() if end is not None}
+
+    def end_of(self, now: datetime, zone: str) -> datetime | None:
+        """When the quiet hours that it is in a zone end, in UTC; None when it is not quiet there."""
+        if self.start == self.end:
+            return None
+        here = zone_of(zone)
+        today = now.astimezone(here).date()
+        # Moments are compared, and not what clocks show: on the day the clocks change, 02:30 is there twice or never.
+        for day in (today - timedelta(days=1), today):
+            begins = _moment(day, self.start, here)
+            ends = _moment(day if self.start < self.end else day + timedelta(days=1), self.end, here)
+            if begins <= now < ends:
+                return ends
+        return None
+
+
+def _moment(day: date, at: time, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, at, zone).astimezone(UTC)
+
+
+@lru_cache(maxsize=1024)
+def zone_of(name: str) -> ZoneInfo:
+    """UTC for a name that is not known here, as of a client that was written by somebody else's zone file."""
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        return ZoneInfo("UTC")

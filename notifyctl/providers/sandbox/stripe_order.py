@@ -1,0 +1,108 @@
+"""What is bought at Stripe and by whom, with the ids that Stripe gives to it.
+
+Every id comes from the client's, so that all events of a client fit together, whenever they were made.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+RETRY_AFTER = timedelta(days=3)
+MONTH = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is bought, by whom, and which moment of it an event tells of. `amount` is in the currency's minor unit."""
+
+    client_id: str
+    now: datetime
+    customer_id: str | None = None
+    """Made from client_id where it is None."""
+    price: str = "pro_monthly"
+    """A price's id (price_…), a product's (prod_…), or a lookup key."""
+    amount: int = 4900
+    currency: str = "eur"
+    subscription: int = 1
+    """The client's first subscription, or a later one after it was canceled."""
+    invoice: int = 1
+    """The subscription's first invoice, or that of a renewal."""
+    attempt: int = 1
+    is_last_attempt: bool = False
+    status: str = "active"
+    """Of the subscription, after the event."""
+    cause: str = "cancellation_requested"
+    is_unpaid: bool = False
+    """A checkout that waits for a slow payment."""
+    livemode: bool = True
+    is_old: bool = False
+    """The shape of before 2025-03-31."""
+
+    @property
+    def customer(self) -> str:
+        return self.customer_id or f"cus_{self._made('customer', 14)}"
+
+    @property
+    def subscription_id(self) -> str:
+        return f"sub_{self._made(f'subscription {self.subscription}', 24)}"
+
+    @property
+    def item_id(self) -> str:
+        return f"si_{self._made(f'item {self.subscription}', 14)}"
+
+    @property
+    def invoice_id(self) -> str:
+        return f"in_{self._made(f'invoice {self.subscription}.{self.invoice}', 24)}"
+
+    @property
+    def payment_id(self) -> str:
+        return f"pi_{self._made(f'payment {self.subscription}.{self.invoice}', 24)}"
+
+    @property
+    def session_id(self) -> str:
+        return f"cs_{'live' if self.livemode else 'test'}_{self._made(f'session {self.subscription}', 58)}"
+
+    @property
+    def price_id(self) -> str:
+        return self.price if self.price.startswith("price_") else f"price_{letters(f'price {self.price}', 24)}"
+
+    @property
+    def product_id(self) -> str:
+        return self.price if self.price.startswith("prod_") else f"prod_{letters(f'product {self.price}', 14)}"
+
+    @property
+    def lookup_key(self) -> str | None:
+        return None if self.price.startswith(("price_", "prod_")) else self.price
+
+    @property
+    def email(self) -> str:
+        is_plain = re.fullmatch(r"[a-z0-9][a-z0-9-]{0,50}[a-z0-9]", self.client_id)
+        return f"billing@{self.client_id if is_plain else 'client'}.example"
+
+    @property
+    def created(self) -> int:
+        return int(self.now.timestamp())
+
+    @property
+    def started(self) -> int:
+        return int((self.now - MONTH * (self.invoice - 1)).timestamp())
+
+    @property
+    def period_end(self) -> int:
+        return int((self.now + MONTH).timestamp())
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"client_id": self.client_id}
+
+    @property
+    def retries_at(self) -> int | None:
+        return None if self.is_last_attempt else int((self.now + RETRY_AFTER).timestamp())
+
+    def _made(self, what: str, length: int) -> str:
+        return letters(f"{self.client_id} {what}", length)
+
+
+def letters(seed: str, length: int) -> str:
+    return hashlib.sha512(seed.encode()).hexdigest()[:length]

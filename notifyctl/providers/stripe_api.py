@@ -1,0 +1,183 @@
+"""Stripe's API: its events, oldest first, and its subscriptions. What comes out is plain JSON.
+
+The SDK dials, pages and tells errors apart; its objects stay in here, since they are no dictionaries and have no JSON.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from time import sleep
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import stripe
+
+from notifyctl.errors import InvalidInput, ProviderError
+from notifyctl.providers.answers import without_recipients
+from notifyctl.providers.timeouts import CONNECT_TIMEOUT
+from notifyctl.settings import Settings
+
+EVENTS_KEPT_FOR = timedelta(days=30)
+MAX_TYPES = 20
+READ_TIMEOUT = timedelta(seconds=20)
+RETRIES = 2
+"""Of a call that failed on the way, by the SDK itself."""
+PAUSES_WHEN_TOO_MANY = (1.0, 2.0, 4.0)
+"""Seconds before a call is tried again that came too fast (429), which the SDK leaves to us."""
+PAGE = 100
+MOST_AT_ONCE = 1_000
+"""Events held in memory, unless more were made in one second."""
+_FIRST_SLICE, _LONGEST_SLICE = timedelta(days=1), timedelta(days=30)
+
+Json = Mapping[str, Any]
+
+
+class StripeApi:
+    """Used by one thread. Every method raises ProviderError with one line that says what to do."""
+
+    def __init__(self, api_key: str, api_url: str, *, pause: Callable[[float], None] = sleep) -> None:
+        self._api_url = api_url
+        self._pause = pause
+        timeout = (CONNECT_TIMEOUT.total_seconds(), READ_TIMEOUT.total_seconds())
+        self._http = stripe.RequestsClient(timeout=timeout)
+        self._client = stripe.StripeClient(
+            api_key,
+            base_addresses={"api": api_url},
+            max_network_retries=RETRIES,
+            http_client=self._http,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()  # type: ignore[no-untyped-call]
+
+    def event(self, event_id: str) -> Json | None:
+        """None: Stripe has none by that id, or no longer: events are kept for 30 days."""
+        return self._find("/v1/events", event_id)
+
+    def subscription(self, subscription_id: str) -> Json | None:
+        return self._find("/v1/subscriptions", subscription_id)
+
+    def events(self, since: datetime, until: datetime, types: Sequence[str] = ()) -> Iterator[Json]:
+        """Those made from `since` until before `until`, oldest first.
+
+        Stripe lists the newest first, and the other way only from an event that is known: hence slice by slice of
+        time, each as short as it takes to hold few events in memory. Raises InvalidInput for more than 20 types.
+        """
+        if len(types) > MAX_TYPES:
+            raise InvalidInput(f"{len(types)} types of events are too many; Stripe takes {MAX_TYPES} at most")
+        start, width = since, _FIRST_SLICE
+        while start < until:
+            end = min(start + width, until)
+            found = self._slice(start, end, types)
+            if found is None:
+                width = timedelta(seconds=max(1, (end - start).total_seconds() // 2))
+                continue
+            yield from reversed(found)
+            start = end
+            if len(found) < MOST_AT_ONCE // 4:
+                width = min(width * 2, _LONGEST_SLICE)
+
+    def _slice(self, start: datetime, end: datetime, types: Sequence[str]) -> list[Json] | None:
+        """Newest first. None: there are too many, and a shorter slice has fewer."""
+        created = {"gte": _seconds(start), "lt": _seconds(end)}
+        query = {"created": created} | ({"types": list(types)} if types else {})
+        is_shortest = created["lt"] - created["gte"] <= 1
+        found: list[Json] = []
+        for event in self._all("/v1/events", query):
+            found.append(event)
+            if len(found) > MOST_AT_ONCE and not is_shortest:
+                return None
+        return found
+
+    def subscriptions(self) -> Iterator[Json]:
+        """All of them, the canceled ones too, newest first."""
+        return self._all("/v1/subscriptions", {"status": "all"})
+
+    def _all(self, path: str, query: Mapping[str, Any]) -> Iterator[Json]:
+        cursor: dict[str, str] = {}
+        while True:
+            page = self._get(path, {**query, **cursor, "limit": PAGE})
+            data = page.get("data")
+            if not isinstance(data, list) or not all(isinstance(item, dict) and "id" in item for item in data):
+                raise ProviderError(f"Stripe at {self._api_url} answers {path} with no list; check STRIPE_API_URL")
+            yield from data
+            if not data or page.get("has_more") is not True:
+                return
+            cursor = {"starting_after": data[-1]["id"]}
+
+    def _find(self, path: str, wanted: str) -> Json | None:
+        try:
+            return self._get(f"{path}/{quote(wanted, safe='')}", {})
+        except _Missing:
+            return None
+
+    def _get(self, path: str, query: Mapping[str, Any]) -> Json:
+        for seconds in PAUSES_WHEN_TOO_MANY:
+            try:
+                return self._get_once(path, query)
+            except stripe.RateLimitError:
+                self._pause(seconds)
+        try:
+            return self._get_once(path, query)
+        except stripe.RateLimitError as error:
+            raise ProviderError("Stripe takes no more requests for now (429); try again in a minute") from error
+
+    def _get_once(self, path: str, query: Mapping[str, Any]) -> Json:
+        try:
+            answer = self._client.raw_request("get", path, **query)
+            found = json.loads(answer.body)
+        except stripe.RateLimitError:
+            raise
+        except stripe.StripeError as error:
+            if error.http_status == 404:
+                raise _Missing(f"Stripe has no {path}") from error
+            raise ProviderError(self._explained(error)) from error
+        if not isinstance(found, dict):
+            raise ProviderError(f"Stripe at {self._api_url} answers {path} with no object; check STRIPE_API_URL")
+        return found
+
+    def _explained(self, error: stripe.StripeError) -> str:
+        match error:
+            case stripe.AuthenticationError():
+                return "Stripe refuses STRIPE_API_KEY (401); take the secret key from Stripe's dashboard"
+            case stripe.PermissionError():
+                return "STRIPE_API_KEY may not read this (403); a restricted key needs Events and Subscriptions: Read"
+            case stripe.APIConnectionError():
+                cause = type(error.__cause__ or error).__name__
+                return f"Stripe at {self._api_url} does not answer ({cause}); check the network and STRIPE_API_URL"
+        if not isinstance(error.json_body, Mapping) or "error" not in error.json_body:  # its message repeats what came
+            return f"Stripe at {self._api_url} answers HTTP {error.http_status} with no JSON; check STRIPE_API_URL"
+        return f"Stripe answers HTTP {error.http_status}: {without_recipients(error.user_message or 'no cause told')}"
+
+
+class _Missing(ProviderError):
+    pass
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp())
+
+
+def build_stripe_api(settings: Settings) -> StripeApi:
+    """Raises ProviderError when the key is not set."""
+    key = settings.stripe_api_key.get_secret_value().strip() if settings.stripe_api_key else ""
+    if not key:
+        raise ProviderError("Stripe cannot be asked: STRIPE_API_KEY is not set; it is the secret key of its dashboard")
+    return StripeApi(key, settings.stripe_api_url)
+
+
+def other_mode(settings: Settings) -> str | None:
+    """A warning, where the key's mode is not that of the events which are worked on here."""
+    key = settings.stripe_api_key.get_secret_value().strip() if settings.stripe_api_key else ""
+    is_test = key.startswith(("sk_test_", "rk_test_"))
+    if is_test is not settings.stripe_livemode or not key.startswith(("sk_", "rk_")):
+        return None
+    kind = "test" if is_test else "live"
+    mode = str(settings.stripe_livemode).lower()
+    return f"STRIPE_API_KEY is a {kind} key, while STRIPE_LIVEMODE is {mode}: the {kind} mode's events are ignored."

@@ -1,0 +1,232 @@
+"""The seals over the audit log, the checkpoint before them, and who is still writing rows that they must wait for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    LargeBinary,
+    Select,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from notifyctl.models.audit import AuditCheckpoint, AuditLog, AuditSeal
+from notifyctl.models.columns import table
+from notifyctl.store.exact import as_bytes, dialect_of, moment_as_bytes, moment_of, text_of
+
+PAGE_SEALS = 100
+
+_audit = table(AuditLog)
+_seal = table(AuditSeal)
+_checkpoint = table(AuditCheckpoint)
+
+
+class StoredSeal(NamedTuple):
+    """As it is stored, to the byte; a number is None where there is none."""
+
+    id: int
+    first_audit_id: int | None
+    last_audit_id: int | None
+    row_count: int | None
+    row_hashes: bytes | None
+    previous_digest: bytes | None
+    key_id: bytes | None
+    sealed_at: bytes | None
+    digest: bytes | None
+    mac: bytes | None
+
+
+class StoredCheckpoint(NamedTuple):
+    seal_id: int
+    last_audit_id: int | None
+    digest: bytes | None
+    rows_removed: int | None
+    created_at: bytes | None
+    key_id: bytes | None
+    mac: bytes | None
+
+
+def newest(session: Session) -> StoredSeal | None:
+    return next(newest_first(session), None)
+
+
+def newest_first(session: Session) -> Iterator[StoredSeal]:
+    """Few are looked at: each is asked for when it is."""
+    statement = _select_seals(dialect_of(session)).order_by(_seal.c.id.desc()).limit(1)
+    found = _seals(session, statement)
+    while found:
+        yield found[0]
+        found = _seals(session, statement.where(_seal.c.id < found[0].id))
+
+
+def page(session: Session, *, after: int | None = None) -> list[StoredSeal]:
+    """Up to PAGE_SEALS of those with numbers above `after`, in their order."""
+    statement = _select_seals(dialect_of(session)).order_by(_seal.c.id).limit(PAGE_SEALS)
+    return _seals(session, statement if after is None else statement.where(_seal.c.id > after))
+
+
+def every(session: Session, *, after: int | None = None) -> Iterator[StoredSeal]:
+    """The same, page after page."""
+    while found := page(session, after=after):
+        yield from found
+        after = found[-1].id
+
+
+def count(session: Session) -> int:
+    return int(session.execute(select(func.count()).select_from(_seal)).scalar_one())
+
+
+def add(session: Session, values: Mapping[str, Any]) -> bool:
+    """False when there is a seal with this number: another was faster."""
+    make: Any = sqlite.insert if dialect_of(session) == "sqlite" else postgresql.insert
+    statement = make(_seal).values(**values).on_conflict_do_nothing().returning(_seal.c.id)
+    return session.execute(statement).first() is not None
+
+
+def newest_before(session: Session, moment: datetime) -> StoredSeal | None:
+    """The newest of the seals that were made before: all the rows they hold were written before, too."""
+    statement = _select_seals(dialect_of(session)).where(_seal.c.sealed_at < moment)
+    return next(iter(_seals(session, statement.order_by(_seal.c.id.desc()).limit(1))), None)
+
+
+def last_removable(session: Session, moment: datetime) -> int:
+    """The last of the seals that are all older than `moment`, and not the newest of all. 0 when there is none.
+
+    The newest stays, so that SQLite, which takes the highest id and adds one, gives no id for a second time.
+    """
+    first_younger = select(func.min(_seal.c.id)).where(_seal.c.sealed_at >= moment).scalar_subquery()
+    end = select(func.max(_seal.c.id)).scalar_subquery()
+    statement = select(func.max(_seal.c.id)).where(_seal.c.id < func.coalesce(first_younger, end), _seal.c.id < end)
+    return int(session.execute(statement).scalar_one() or 0)
+
+
+def lock(session: Session, number: int) -> bool:
+    """Until the transaction ends. False when the seal is gone."""
+    statement = select(_seal.c.id).where(_seal.c.id == number).with_for_update()
+    return session.execute(statement).first() is not None
+
+
+def remove_up_to(session: Session, number: int, row_id: int) -> int:
+    """Deletes the seals up to this number and the rows up to this id. How many rows there were."""
+    session.execute(delete(_seal).where(_seal.c.id <= number))
+    result: Any = session.execute(delete(_audit).where(_audit.c.id <= row_id))
+    return int(result.rowcount)
+
+
+def count_rows_up_to(session: Session, number: int) -> int:
+    """How many rows the seals up to this number hold."""
+    statement = select(func.sum(_seal.c.row_count)).where(_seal.c.id <= number)
+    return int(session.execute(statement).scalar_one() or 0)
+
+
+def checkpoint(session: Session) -> StoredCheckpoint | None:
+    statement = _select_checkpoints(dialect_of(session)).order_by(_checkpoint.c.seal_id.desc()).limit(1)
+    row = session.execute(statement).first()
+    if row is None:
+        return None
+    number, last_id, digest, removed, created_at, key_id, mac = row
+    moment = moment_as_bytes(created_at, dialect_of(session))
+    return StoredCheckpoint(number, last_id, as_bytes(digest), removed, moment, as_bytes(key_id), as_bytes(mac))
+
+
+def write_checkpoint(session: Session, values: Mapping[str, Any]) -> None:
+    """In the place of the one that was there."""
+    session.execute(delete(_checkpoint))
+    session.execute(insert(_checkpoint).values(**values))
+
+
+def sign_checkpoint(session: Session, seal_id: int, *, key_id: str, mac: str) -> None:
+    """Nothing happens to one that has taken its place meanwhile."""
+    session.execute(update(_checkpoint).where(_checkpoint.c.seal_id == seal_id).values(key_id=key_id, mac=mac))
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A transaction that has written audit rows, or is about to, and has not ended."""
+
+    process_id: int | None
+    since: datetime | None
+
+
+_WRITERS = text("""
+    SELECT lock.virtualtransaction, lock.pid, activity.xact_start
+    FROM pg_locks AS lock LEFT JOIN pg_stat_activity AS activity ON activity.pid = lock.pid
+    WHERE lock.locktype = 'relation' AND lock.relation = CAST('audit_log' AS regclass)
+      AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND lock.mode = 'RowExclusiveLock' AND lock.granted AND lock.pid IS DISTINCT FROM pg_backend_pid()
+""")
+
+
+def writers(session: Session) -> dict[str, Writer]:
+    """By the name of the transaction, which no other ever has. On SQLite there is none that anybody must wait for.
+
+    Whoever inserts a row takes this lock before the row gets its id, and keeps it until he commits or rolls back.
+    The oldest transaction's number would not do: a transaction has none before its first row is written.
+    """
+    if dialect_of(session) == "sqlite":
+        return {}
+    return {name: Writer(pid, since) for name, pid, since in session.execute(_WRITERS)}
+
+
+def freeze(session: Session) -> None:
+    """All that is read from here on is of one moment. To be called first in a transaction; SQLite does it anyway."""
+    if dialect_of(session) != "sqlite":
+        session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+
+
+def _seals(session: Session, statement: Select[Any]) -> list[StoredSeal]:
+    dialect = dialect_of(session)
+    found = []
+    for number, first_id, last_id, rows, hashes, previous, key_id, sealed_at, digest, mac in session.execute(statement):
+        moment = moment_as_bytes(sealed_at, dialect)
+        texts = as_bytes(previous), as_bytes(key_id), moment, as_bytes(digest), as_bytes(mac)
+        found.append(StoredSeal(number, first_id, last_id, rows, hashes, *texts))
+    return found
+
+
+@cache
+def _select_seals(dialect: str) -> Select[Any]:
+    return select(
+        _seal.c.id,
+        _number(_seal.c.first_audit_id, dialect),
+        _number(_seal.c.last_audit_id, dialect),
+        _number(_seal.c.row_count, dialect),
+        cast(_seal.c.row_hashes, LargeBinary),
+        text_of(_seal.c.previous_digest, dialect),
+        text_of(_seal.c.key_id, dialect),
+        moment_of(_seal.c.sealed_at, dialect),
+        text_of(_seal.c.digest, dialect),
+        text_of(_seal.c.mac, dialect),
+    )
+
+
+@cache
+def _select_checkpoints(dialect: str) -> Select[Any]:
+    return select(
+        _checkpoint.c.seal_id,
+        _number(_checkpoint.c.last_audit_id, dialect),
+        text_of(_checkpoint.c.digest, dialect),
+        _number(_checkpoint.c.rows_removed, dialect),
+        moment_of(_checkpoint.c.created_at, dialect),
+        text_of(_checkpoint.c.key_id, dialect),
+        text_of(_checkpoint.c.mac, dialect),
+    )
+
+
+def _number(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    if dialect != "sqlite":
+        return column
+    return case((func.typeof(column) == literal("integer"), column))

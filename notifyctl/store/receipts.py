@@ -1,0 +1,187 @@
+"""Receipts in the store: the message that one is about, what it moves, and what is kept of one that came too early."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Row, Select, and_, delete, insert, or_, select, text, true, union_all, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from notifyctl.models.columns import oldest_message_id, table
+from notifyctl.models.message import FINAL, FailureReason, MessageLog, MessageStatus
+from notifyctl.models.receipt import EarlyReceipt, ReceiptInquiry, SeenEvent
+from notifyctl.models.status import predecessors
+from notifyctl.models.template import Channel, NotificationTemplate
+from notifyctl.store import bulk
+
+_message = table(MessageLog)
+_template = table(NotificationTemplate)
+_early = table(EarlyReceipt)
+_seen = table(SeenEvent)
+_inquiry = table(ReceiptInquiry)
+
+IN_TIME = (*FINAL, MessageStatus.IN_DOUBT)
+"""What a receipt may find; anywhere else our own record of the sending is still to come."""
+_KNOWN_TO_PROVIDER = text("message_log.provider_message_id IS NOT NULL")
+_ABOUT = (
+    "id",
+    "channel",
+    "client_id",
+    "template_key",
+    "recipient",
+    "status",
+    "reason",
+    "attempts",
+    "provider_message_id",
+    "last_attempt_at",
+    "metadata",
+)
+
+
+def lock_message(
+    session: Session, channel: Channel, *, message_id: str | None, provider_message_id: str | None
+) -> Row[Any] | None:
+    """The message that a receipt is about, by our id, or else by the provider's. Locked until the transaction ends.
+
+    With what its template says of secrets and of the audit (`sensitive`, `audit_sent`).
+    """
+    if message_id is not None:
+        is_it = _message.c.id == message_id
+    elif provider_message_id is not None:
+        is_it = and_(_KNOWN_TO_PROVIDER, _message.c.provider_message_id == provider_message_id)
+    else:
+        return None
+    statement = (
+        select(*(_message.c[name] for name in _ABOUT), _template.c.sensitive, _template.c.audit_sent)
+        .outerjoin(_template, _template.c.template_key == _message.c.template_key)
+        .where(is_it, _message.c.channel == channel)
+        .with_for_update(of=_message)
+    )
+    return session.execute(statement).first()
+
+
+def move(session: Session, message_id: str, values: Mapping[str, Any]) -> bool:
+    """Writes `values`, of which `status` is one. False when the message may not go there from where it is."""
+    before = [status for status in predecessors(values["status"]) if status in IN_TIME]
+    failed = _message.c.status == MessageStatus.FAILED
+    statement = update(_message).where(
+        _message.c.id == message_id,
+        _message.c.status.in_(before),
+        or_(~failed, _message.c.reason == FailureReason.IN_DOUBT_HELD),
+    )
+    written = statement.values(**values, next_attempt_at=None, lease_until=None).returning(_message.c.id)
+    return session.execute(written).first() is not None
+
+
+def see(session: Session, event_id: str, now: datetime) -> bool:
+    """Notes an event. False when it was known."""
+    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = make(_seen).values(event_id=event_id, seen_at=now).on_conflict_do_nothing()
+    return session.execute(statement.returning(_seen.c.event_id)).first() is not None
+
+
+def forget_seen(session: Session, before: datetime) -> int:
+    """How many events were forgotten."""
+    return _rows(session.execute(delete(_seen).where(_seen.c.seen_at < before)))
+
+
+def keep(
+    session: Session,
+    *,
+    provider: str,
+    message_id: str | None,
+    provider_message_id: str | None,
+    receipt: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    values = {"provider": provider, "message_id": message_id, "provider_message_id": provider_message_id}
+    session.execute(insert(_early).values(**values, receipt=receipt, received_at=now))
+
+
+def kept_in_time(session: Session, *, most: int) -> Sequence[Row[Any]]:
+    """`id` and `receipt` of those kept whose message has come far enough by now, in the order in which they came."""
+    by_our_id = _kept().join(_message, _message.c.id == _early.c.message_id)
+    same = and_(_KNOWN_TO_PROVIDER, _message.c.provider_message_id == _early.c.provider_message_id)
+    by_its_id = _kept().join(_message, same).where(_early.c.message_id.is_(None))
+    found = union_all(by_our_id.where(_is_in_time), by_its_id.where(_is_in_time)).subquery()
+    return session.execute(select(found).order_by(found.c.id).limit(most)).all()
+
+
+def _kept() -> Select[Any]:
+    return select(_early.c.id, _early.c.receipt).select_from(_early)
+
+
+_is_in_time = _message.c.status.in_(IN_TIME)
+
+
+def take(session: Session, early_id: int) -> bool:
+    """Locks a kept receipt. False when another worker has it or had it."""
+    statement = select(_early.c.id).where(_early.c.id == early_id).with_for_update(skip_locked=True)
+    return session.execute(statement).first() is not None
+
+
+def discard(session: Session, early_id: int) -> None:
+    session.execute(delete(_early).where(_early.c.id == early_id))
+
+
+def has_kept_since(session: Session, before: datetime) -> bool:
+    """Whether one is still kept that came before this moment."""
+    return session.execute(select(_early.c.id).where(_early.c.received_at < before).limit(1)).first() is not None
+
+
+def drop_kept(session: Session, before: datetime) -> int:
+    return _rows(session.execute(delete(_early).where(_early.c.received_at < before)))
+
+
+def without_receipt(
+    session: Session, channel: Channel, *, sent_before: datetime, sent_since: datetime, now: datetime, most: int
+) -> Sequence[Row[Any]]:
+    """Messages that are SENT and that nobody is to ask about before later; oldest first.
+
+    `id`, `provider`, `provider_message_id` and `sent_at`.
+    """
+    asked = _inquiry.c.message_id == _message.c.id
+    statement = (
+        select(_message.c.id, _message.c.provider, _message.c.provider_message_id, _message.c.sent_at)
+        .outerjoin(_inquiry, asked)
+        .where(
+            _message.c.status == MessageStatus.SENT,
+            _message.c.channel == channel,
+            _message.c.id >= oldest_message_id(sent_since),
+            _message.c.sent_at >= sent_since,
+            _message.c.sent_at < sent_before,
+            _KNOWN_TO_PROVIDER,
+            or_(_inquiry.c.ask_again_at.is_(None), _inquiry.c.ask_again_at <= now),
+        )
+        .order_by(_message.c.id)
+        .limit(most)
+    )
+    return session.execute(statement).all()
+
+
+def ask_again_at(session: Session, when: Mapping[str, datetime]) -> None:
+    """Nobody asks about these messages before then."""
+    if when:
+        dialect = session.get_bind().dialect.name
+        rows = [{"message_id": message_id, "ask_again_at": moment} for message_id, moment in when.items()]
+        session.execute(_ask_again_statement(dialect), bulk.encode(dialect, rows))
+
+
+@cache
+def _ask_again_statement(dialect: str) -> Any:
+    names = ["message_id", "ask_again_at"]
+    rows = bulk.unpack(dialect, bulk.column_types(_inquiry, *names))
+    make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement = make(_inquiry).from_select(names, select(*rows.c).where(true()))
+    later = {"ask_again_at": statement.excluded.ask_again_at}
+    return statement.on_conflict_do_update(index_elements=["message_id"], set_=later)
+
+
+def forget_inquiries(session: Session, before: datetime) -> None:
+    session.execute(delete(_inquiry).where(_inquiry.c.ask_again_at < before))
+
+
+def _rows(result: Any) -> int:
+    return int(result.rowcount)

@@ -1,0 +1,128 @@
+"""What may be forgotten: chosen a few at a time, in the order of the ids, so that nothing is looked at twice.
+
+Messages are locked before their status is read: one that an operator queues again meanwhile is not final any more.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, delete, func, select, tuple_, update
+from sqlmodel import Session
+
+from notifyctl.models.columns import oldest_message_id, table
+from notifyctl.models.message import FINAL, MessageLog, MessagePayload
+from notifyctl.models.otp import OtpChallenge
+from notifyctl.models.receipt import ReceiptInquiry, SeenEvent
+from notifyctl.models.stripe_event import SETTLED, StripeEvent
+from notifyctl.models.template import NotificationTemplate
+from notifyctl.store import outbox
+from notifyctl.store.messages import CLOCKS_DIFFER_BY
+
+_message = table(MessageLog)
+_payload = table(MessagePayload)
+_challenge = table(OtpChallenge)
+_event = table(StripeEvent)
+_seen = table(SeenEvent)
+_inquiry = table(ReceiptInquiry)
+_template = table(NotificationTemplate)
+
+_ended_at = func.coalesce(_message.c.finished_at, _message.c.sent_at, _message.c.created_at)
+
+
+def _final(before: datetime) -> Any:
+    return and_(_message.c.status.in_(FINAL), _ended_at < before)
+
+
+def _contexts(before: datetime) -> Select[Any]:
+    made_before = _payload.c.message_id < oldest_message_id(before + CLOCKS_DIFFER_BY)
+    joined = select(_payload.c.message_id).join(_message, _message.c.id == _payload.c.message_id)
+    return joined.where(made_before, _final(before))
+
+
+def _messages(before: datetime) -> Select[Any]:
+    return select(_message.c.id).where(_message.c.id < oldest_message_id(before + CLOCKS_DIFFER_BY), _final(before))
+
+
+def _codes(before: datetime) -> Select[Any]:
+    return select(_challenge.c.id).where(_challenge.c.created_at < before, _challenge.c.expires_at < before)
+
+
+def _stripe_bodies(before: datetime) -> Select[Any]:
+    settled = _event.c.status.in_(SETTLED)
+    return select(_event.c.created, _event.c.id).where(
+        _event.c.created < before, settled, func.length(_event.c.body) > 0
+    )
+
+
+def count_contexts(session: Session, before: datetime) -> int:
+    return _count(session, _contexts(before))
+
+
+def erase_contexts(session: Session, before: datetime, *, after: str, most: int) -> list[str]:
+    """Those with ids above `after`. The ids of the messages that have none any more."""
+    statement = _contexts(before).where(_payload.c.message_id > after).order_by(_payload.c.message_id)
+    ids = _locked(session, statement, most)
+    outbox.erase_payloads(session, ids)
+    return ids
+
+
+def count_messages(session: Session, before: datetime) -> int:
+    return _count(session, _messages(before))
+
+
+def delete_messages(session: Session, before: datetime, *, after: str, most: int) -> list[str]:
+    """Those with ids above `after`, with all that belongs to them but their audit rows. The ids of those deleted."""
+    ids = _locked(session, _messages(before).where(_message.c.id > after).order_by(_message.c.id), most)
+    if ids:
+        outbox.erase_payloads(session, ids)
+        session.execute(delete(_inquiry).where(_inquiry.c.message_id.in_(ids)))
+        session.execute(delete(_message).where(_message.c.id.in_(ids)))
+    return ids
+
+
+def count_codes(session: Session, before: datetime) -> int:
+    return _count(session, _codes(before))
+
+
+def delete_codes(session: Session, before: datetime, *, most: int) -> int:
+    """What their phones have failed is kept: it stands elsewhere."""
+    ids = session.execute(_codes(before).order_by(_challenge.c.created_at).limit(most)).scalars().all()
+    session.execute(delete(_challenge).where(_challenge.c.id.in_(ids)))
+    return len(ids)
+
+
+def count_stripe_bodies(session: Session, before: datetime) -> int:
+    return _count(session, _stripe_bodies(before))
+
+
+def erase_stripe_bodies(
+    session: Session, before: datetime, *, after: tuple[datetime, str] | None, most: int
+) -> list[tuple[datetime, str]]:
+    """Of events that nothing is left to do for. When they were made and their ids, in that order."""
+    place = (_event.c.created, _event.c.id)
+    statement = _stripe_bodies(before).order_by(*place).limit(most).with_for_update(skip_locked=True)
+    if after is not None:
+        statement = statement.where(tuple_(*place) > tuple_(*after))
+    found = [(row.created, row.id) for row in session.execute(statement)]
+    session.execute(update(_event).where(_event.c.id.in_([event_id for _, event_id in found])).values(body=b""))
+    return found
+
+
+def count_seen_events(session: Session, before: datetime) -> int:
+    return _count(session, select(_seen.c.event_id).where(_seen.c.seen_at < before))
+
+
+def longest_rate_window(session: Session) -> int:
+    """In seconds, over all templates."""
+    return int(session.execute(select(func.max(_template.c.rate_limit_window_seconds))).scalar_one() or 0)
+
+
+def _locked(session: Session, statement: Select[Any], most: int) -> list[str]:
+    locked = statement.limit(most).with_for_update(of=_message, skip_locked=True)
+    found: Sequence[str] = session.execute(locked).scalars().all()
+    return list(found)
+
+
+def _count(session: Session, statement: Select[Any]) -> int:
+    return int(session.execute(select(func.count()).select_from(statement.subquery())).scalar_one())

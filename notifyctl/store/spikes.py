@@ -1,0 +1,203 @@
+"""What the failure-spike monitor asks of the messages, and what it remembers of each channel.
+
+The cost follows the window and not the history: each condition is spelled out as an index has it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Row, bindparam, case, func, literal, not_, select, text, union, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from notifyctl.models.audit import FAILED_ATTEMPTS, AuditLog
+from notifyctl.models.columns import table
+from notifyctl.models.message import WAITING, MessageLog, MessageStatus
+from notifyctl.models.spike import SpikeLevel, SpikeState
+from notifyctl.models.template import Channel, Lane
+from notifyctl.store.pauses import Scope
+
+_message = table(MessageLog)
+_audit = table(AuditLog)
+_state = table(SpikeState)
+
+OWN_TEMPLATES = ("OPS_ALERT_NOTIFICATION_SPIKE", "NOTIFICATION_SPIKE_ALERT_ADMIN", "OPS_ALERT_SMS")
+"""The monitor's own alerts are not traffic."""
+TOP = 5
+
+_SENT = text("message_log.sent_at IS NOT NULL")
+_ENDED_BADLY = text("message_log.status IN ('FAILED', 'BOUNCED', 'BLOCKED')")
+_WAITING = text("message_log.status IN ({})".format(", ".join(f"'{status}'" for status in WAITING)))
+_HELD = text("message_log.status IN ('SENDING', 'IN_DOUBT')")
+_ARRIVED = (MessageStatus.SENT, MessageStatus.DELIVERED)
+_is_traffic = _message.c.template_key.not_in(OWN_TEMPLATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Of one channel: messages, each once, that a window's last attempt at did not bring to their recipients."""
+
+    failed: int = 0
+    clients: int = 0
+    """How many clients they are of."""
+    reasons: tuple[tuple[str, int], ...] = ()
+    """The most frequent first, at most TOP."""
+    templates: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaneQueue:
+    """What of a lane no pause holds."""
+
+    lane: Lane
+    due_at: datetime | None
+    """Of the oldest message that is due and was never told to wait for room in the minute."""
+    turn_at: datetime | None
+    """The earliest forecast of those that were; it may be in the future."""
+
+
+def failures(session: Session, since: datetime) -> dict[Channel, Failures]:
+    counts: dict[Channel, dict[str, dict[str, int]]] = {channel: {"reason": {}, "template": {}} for channel in Channel}
+    for row in session.execute(_failures_statement(), {"since": since}):
+        for by in ("reason", "template"):
+            counted, name = counts[row.channel][by], getattr(row, by)
+            counted[name] = counted.get(name, 0) + row.messages
+    clients = {row.channel: row.clients for row in session.execute(_clients_statement(), {"since": since})}
+    return {
+        channel: Failures(
+            failed=sum(found["template"].values()),
+            clients=clients.get(channel, 0),
+            reasons=_top(found["reason"]),
+            templates=_top(found["template"]),
+        )
+        for channel, found in counts.items()
+    }
+
+
+def _top(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:TOP])
+
+
+@cache
+def _failures_statement() -> Any:
+    found = _failed().subquery("failed")
+    columns = (found.c.channel, found.c.reason, found.c.template)
+    return select(*columns, func.count().label("messages")).group_by(*columns)
+
+
+@cache
+def _clients_statement() -> Any:
+    found = _failed().subquery("failed")
+    clients = func.count(found.c.client_id.distinct()).label("clients")
+    return select(found.c.channel, clients).group_by(found.c.channel)
+
+
+def _failed() -> Any:
+    reason = func.coalesce(
+        _message.c.reason,
+        case((_message.c.status == MessageStatus.IN_DOUBT, literal("IN_DOUBT"))),
+        literal("code ") + _message.c.error_code,
+        literal("UNKNOWN"),
+    )
+    columns = (_message.c.channel, _message.c.client_id, _message.c.template_key.label("template"))
+    # A success after the failure shows in the status, and nothing but a bounce, which is a failure, comes after one.
+    return select(*columns, reason.label("reason")).where(
+        _message.c.id.in_(select(_candidates().subquery().c.id)), _message.c.status.not_in(_ARRIVED), _is_traffic
+    )
+
+
+def _candidates() -> Any:
+    """The audit log has the attempts of messages that have moved on since, as by an operator or to EXPIRED.
+
+    Those that stand as failed now are looked for as well, so that no figure rests on audit rows alone.
+    """
+    since = bindparam("since", type_=_message.c.sent_at.type)
+    attempted = select(_audit.c.message_id.label("id")).where(FAILED_ATTEMPTS, _audit.c.created_at >= since)
+    ended = select(_message.c.id).where(
+        _ENDED_BADLY,
+        _message.c.status.in_([MessageStatus.FAILED, MessageStatus.BOUNCED]),
+        _message.c.finished_at >= since,
+    )
+    # Lane and channel are named for the sake of the index, which begins with them.
+    retrying = select(_message.c.id).where(
+        _WAITING,
+        _message.c.channel.in_(list(Channel)),
+        _message.c.lane.in_(list(Lane)),
+        _message.c.status == MessageStatus.RETRY_SCHEDULED,
+        _message.c.last_attempt_at >= since,
+    )
+    in_doubt = select(_message.c.id).where(
+        _HELD, _message.c.status == MessageStatus.IN_DOUBT, _message.c.last_attempt_at >= since
+    )
+    return union(attempted, ended, retrying, in_doubt)
+
+
+def sent(session: Session, since: datetime) -> dict[Channel, int]:
+    """Messages that were sent in a window, and have not bounced."""
+    counted = session.execute(_sent_statement(), {"since": since})
+    return dict.fromkeys(Channel, 0) | {row.channel: row.messages for row in counted}
+
+
+@cache
+def _sent_statement() -> Any:
+    since = bindparam("since", type_=_message.c.sent_at.type)
+    found = select(_message.c.channel, func.count().label("messages"))
+    return found.where(_SENT, _message.c.sent_at >= since, _message.c.status.in_(_ARRIVED), _is_traffic).group_by(
+        _message.c.channel
+    )
+
+
+def queues(session: Session, channel: Channel, now: datetime, paused: Sequence[Scope] = ()) -> list[LaneQueue]:
+    """A row a lane. The whole channel being paused, nothing is due in it."""
+    if any(scope.channel in (None, channel) and not (scope.template_key or scope.client_id) for scope in paused):
+        return [LaneQueue(lane, None, None) for lane in Lane]
+    row = session.execute(_queues_statement(tuple(paused)), {"channel": channel, "now": now}).one()
+    moments = iter(row)
+    return [LaneQueue(lane, _earliest(next(moments), next(moments)), next(moments)) for lane in Lane]
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+_STATUSES = (MessageStatus.QUEUED, MessageStatus.RETRY_SCHEDULED, MessageStatus.DEFERRED_THROTTLED)
+
+
+@cache
+def _queues_statement(paused: tuple[Scope, ...]) -> Any:
+    return select(*(_first_moment(lane, status, paused) for lane in Lane for status in _STATUSES))
+
+
+def _first_moment(lane: Lane, status: MessageStatus, paused: Sequence[Scope]) -> Any:
+    conditions: list[Any] = [
+        _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
+        _message.c.lane == lane,
+        _message.c.status == status,
+        _WAITING,
+        _is_traffic,
+    ]
+    if status is not MessageStatus.DEFERRED_THROTTLED:
+        conditions.append(_message.c.next_attempt_at <= bindparam("now", type_=_message.c.next_attempt_at.type))
+    found = select(_message.c.next_attempt_at).where(*conditions, *(not_(scope.holds(_message)) for scope in paused))
+    return found.order_by(_message.c.next_attempt_at).limit(1).scalar_subquery()
+
+
+def lock(session: Session, channel: Channel) -> Row[Any]:
+    """What is remembered of a channel, locked until the transaction ends. Made when it is not there yet."""
+    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    fresh = {"channel": channel, "level": SpikeLevel.OK, "told": SpikeLevel.OK, "problem": ""}
+    session.execute(make(_state).values(fresh).on_conflict_do_nothing(index_elements=["channel"]))
+    return session.execute(select(_state).where(_state.c.channel == channel).with_for_update()).one()
+
+
+def save(session: Session, channel: Channel, values: Mapping[str, Any]) -> None:
+    session.execute(update(_state).where(_state.c.channel == channel).values(**values))
+
+
+def raised(session: Session, channels: Collection[Channel] = tuple(Channel)) -> Sequence[Row[Any]]:
+    """The spikes that are not over."""
+    statement = select(_state).where(_state.c.level != SpikeLevel.OK, _state.c.channel.in_(list(channels)))
+    return session.execute(statement.order_by(_state.c.channel)).all()

@@ -1,0 +1,143 @@
+"""Stripe's events: stored as they came, worked on by one at a time, and tried again."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, func, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from notifyctl.models.client import Client
+from notifyctl.models.columns import table
+from notifyctl.models.stripe_event import (
+    ALERTED_INDEX,
+    DUE_INDEX,
+    SETTLED,
+    UNMATCHED_INDEX,
+    Alert,
+    StripeEvent,
+    StripeEventStatus,
+    StripeSubscription,
+)
+
+_event = table(StripeEvent)
+_client = table(Client)
+_subscription = table(StripeSubscription)
+
+ALERT_LOCK = 0x7374
+"""PostgreSQL advisory lock: those who count failures and alert take turns."""
+
+
+def insert(session: Session, values: Mapping[str, Any]) -> bool:
+    """False when the id is known already. On PostgreSQL this waits for a transaction that is about to store it."""
+    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = make(_event).values(**values).on_conflict_do_nothing(index_elements=["id"])
+    return session.execute(statement.returning(_event.c.id)).one_or_none() is not None
+
+
+def get(session: Session, event_id: str) -> Row[Any] | None:
+    return session.execute(select(_event).where(_event.c.id == event_id)).one_or_none()
+
+
+def lock(session: Session, event_id: str) -> Row[Any] | None:
+    """The row as it is once everybody else who worked on it has finished."""
+    return session.execute(select(_event).where(_event.c.id == event_id).with_for_update()).one_or_none()
+
+
+def trust(session: Session, event_id: str, values: Mapping[str, Any]) -> bool:
+    """A verified body takes the place of one that was not. False when the known one was verified, too."""
+    statement = update(_event).where(_event.c.id == event_id, ~_event.c.verified).values(**values)
+    return session.execute(statement.returning(_event.c.id)).one_or_none() is not None
+
+
+def settle(session: Session, event_id: str, values: Mapping[str, Any], *, now: datetime) -> None:
+    """It has been worked on, with this result; `attempts` counts it."""
+    done = {"attempts": _event.c.attempts + 1, "processed_at": now, "error": None, "next_attempt_at": None}
+    session.execute(update(_event).where(_event.c.id == event_id).values(**(done | dict(values))))
+
+
+def fail(session: Session, event_id: str, error: str) -> Row[Any] | None:
+    """Marks it FAILED and counts the attempt; None when somebody else has settled it in the meantime."""
+    statement = update(_event).where(_event.c.id == event_id, _event.c.status.not_in(SETTLED))
+    failed = {"status": StripeEventStatus.FAILED, "error": error, "attempts": _event.c.attempts + 1}
+    return session.execute(statement.values(**failed).returning(_event)).one_or_none()
+
+
+def schedule(session: Session, event_id: str, at: datetime | None) -> None:
+    session.execute(update(_event).where(_event.c.id == event_id).values(next_attempt_at=at))
+
+
+def due(session: Session, *, now: datetime, limit: int) -> Sequence[Row[Any]]:
+    """RECEIVED and FAILED events whose time has come, the oldest first."""
+    statement = select(_event).where(DUE_INDEX, _event.c.next_attempt_at <= now)
+    return session.execute(statement.order_by(_event.c.created, _event.c.id).limit(limit)).all()
+
+
+def matchable(session: Session, *, since: datetime, limit: int) -> Sequence[Row[Any]]:
+    """UNMATCHED events received since then whose client is known by now, the oldest first."""
+    found = or_(
+        select(_client.c.id).where(_client.c.stripe_customer_id == _event.c.customer_id).exists(),
+        select(_client.c.id).where(_client.c.id == _event.c.named_client).exists(),
+        select(_subscription.c.id)
+        .where(_subscription.c.id == _event.c.subscription_id, _subscription.c.client_id.is_not(None))
+        .exists(),
+    )
+    statement = select(_event).where(UNMATCHED_INDEX, _event.c.received_at >= since, found)
+    return session.execute(statement.order_by(_event.c.created, _event.c.id).limit(limit)).all()
+
+
+def unmatched_of(
+    session: Session, *, customer_id: str | None, subscription_id: str | None, limit: int
+) -> Sequence[Row[Any]]:
+    """UNMATCHED events about this customer or subscription, the oldest first."""
+    about = [_event.c.customer_id == customer_id] if customer_id else []
+    about += [_event.c.subscription_id == subscription_id] if subscription_id else []
+    if not about:
+        return []
+    statement = select(_event).where(or_(*about), UNMATCHED_INDEX)
+    return session.execute(statement.order_by(_event.c.created, _event.c.id).limit(limit)).all()
+
+
+def lock_alerts(session: Session) -> None:
+    """Until the transaction ends nobody else alerts. On SQLite a writing transaction is alone already."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SELECT pg_advisory_xact_lock({ALERT_LOCK})"))
+
+
+def alerts_since(session: Session, since: datetime) -> dict[Alert, int]:
+    """How many events the admins were told of since then, by how."""
+    statement = select(_event.c.alert, func.count()).where(ALERTED_INDEX, _event.c.alerted_at > since)
+    return {Alert(kind): count for kind, count in session.execute(statement.group_by(_event.c.alert))}
+
+
+def count_failed(session: Session) -> int:
+    statement = select(func.count()).select_from(_event).where(_event.c.status == StripeEventStatus.FAILED)
+    return int(session.execute(statement).scalar_one())
+
+
+def mark_alerted(session: Session, event_id: str, alert: Alert, now: datetime) -> None:
+    session.execute(update(_event).where(_event.c.id == event_id).values(alert=alert.value, alerted_at=now))
+
+
+def blank(session: Session, event_id: str) -> None:
+    """Takes out what an event says of a person. It cannot be processed again."""
+    session.execute(update(_event).where(_event.c.id == event_id).values(**_BLANK))
+
+
+def blank_of_client(session: Session, client_id: str, customer_id: str | None) -> int:
+    """The same for every event that is about a client, by any name that we have for it."""
+    own = _subscription.c.client_id == client_id
+    about = [
+        _event.c.client_id == client_id,
+        _event.c.named_client == client_id,
+        _event.c.customer_id == customer_id,
+        _event.c.customer_id.in_(select(_subscription.c.customer_id).where(own)),
+        _event.c.subscription_id.in_(select(_subscription.c.id).where(own)),
+    ]
+    statement = update(_event).where(or_(*about), func.length(_event.c.body) > 0)
+    result: Any = session.execute(statement.values(**_BLANK))
+    return int(result.rowcount)
+
+
+_BLANK: Mapping[str, Any] = {"body": b"", "customer_id": None, "named_client": None}

@@ -1,0 +1,94 @@
+"""What tests of the audit log share: writing rows, sealing them, and tampering as somebody with the database would."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.columns import new_message_id
+from notifyctl.orchestrator import audit_seal, audit_verify
+from notifyctl.orchestrator.audit_chain import Head, SealKeys
+from notifyctl.orchestrator.audit_seal import Sealed
+from notifyctl.orchestrator.audit_verify import Report
+from notifyctl.store import audit
+
+
+def keys_of(runtime: Runtime) -> SealKeys:
+    return SealKeys(runtime.settings.notification_secret_key)
+
+
+def an_entry(runtime: Runtime, **fields: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "actor": "worker",
+        "now": runtime.clock(),
+        "client_id": "acme",
+        "message_id": new_message_id(),
+        "details": {"attempt": 1, "seconds": 0.002, "detail": "größer", "parts": [None, True, {"b": 2, "a": 1}]},
+    }
+    return audit.entry(AuditAction.NOTIFICATION_SENT, **(values | fields))
+
+
+def write_rows(runtime: Runtime, count: int = 5, **fields: Any) -> None:
+    with runtime.database.transaction() as session:
+        audit.write_many(session, [an_entry(runtime, **fields) for _ in range(count)])
+
+
+def seal(runtime: Runtime, *, patience_seconds: float = 5) -> Sealed:
+    return audit_seal.seal(runtime.database, keys_of(runtime), runtime.clock, patience_seconds=patience_seconds)
+
+
+def sealed_log(runtime: Runtime, *, seals: int = 4, rows: int = 5) -> None:
+    """Beside the rows that setting up has written, which are in the first seal."""
+    for _ in range(seals):
+        write_rows(runtime, rows)
+        assert seal(runtime).seals == 1
+
+
+def verify(runtime: Runtime, expected: Head | None = None, keys: SealKeys | None = None) -> Report:
+    with runtime.database.read() as session:
+        return audit_verify.verify(session, keys or keys_of(runtime), expected=expected)
+
+
+def sql(runtime: Runtime, *statements: str, **values: Any) -> None:
+    with runtime.database.transaction() as session:
+        for statement in statements:
+            wanted = {name: value for name, value in values.items() if f":{name}" in statement}
+            session.execute(text(statement), wanted)
+
+
+def ask(runtime: Runtime, query: str, **values: Any) -> list[Any]:
+    with runtime.database.read() as session:
+        return list(session.execute(text(query), values).all())
+
+
+def row_ids(runtime: Runtime) -> list[int]:
+    return [row.id for row in ask(runtime, "SELECT id FROM audit_log ORDER BY id")]
+
+
+def insert_row(runtime: Runtime, row_id: int, age: timedelta = timedelta()) -> None:
+    """With an id of the intruder's choice."""
+    entry = an_entry(runtime, actor="mallory", now=runtime.clock() - age)
+    with runtime.database.transaction() as session:
+        audit.write_many(session, [{"id": row_id, **entry}])
+
+
+@contextmanager
+def undone(runtime: Runtime) -> Iterator[None]:
+    """What is done to rows and seals meanwhile is undone at the end."""
+    tables = ("audit_log", "audit_seal")
+    sql(runtime, *(f"CREATE TABLE kept_{table} AS SELECT * FROM {table}" for table in tables))
+    yield
+    for table in tables:
+        sql(runtime, f"DELETE FROM {table}", f"INSERT INTO {table} SELECT * FROM kept_{table}")
+        sql(runtime, f"DROP TABLE kept_{table}")
+    assert verify(runtime).is_good
+
+
+def swap(runtime: Runtime, table: str, first: int, second: int) -> None:
+    move = f"UPDATE {table} SET id = :new WHERE id = :old"
+    for old, new in ((first, -9_999), (second, first), (-9_999, second)):
+        sql(runtime, move, old=old, new=new)
