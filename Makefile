@@ -4,11 +4,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api soak check $(CHECKS) format docs pictures wheel lock clean
+.PHONY: help demo test test-api test-browser soak check $(CHECKS) format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
-		printf '  make %-10s %s\n' "$$name" "$$what"; done
+		printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 demo: .venv/runtime  ## The main job, on SQLite and the local sandbox; ends by itself
 	@$(BIN)/notifyctl demo
@@ -18,6 +18,9 @@ test: .venv/dev  ## The whole suite, on SQLite and on a real PostgreSQL
 
 test-api: .venv/dev  ## Schemathesis against a real server: what its document allows, and what it does not
 	@$(BIN)/python tests/fuzz_api.py
+
+test-browser: .venv/browser  ## The pages in a real Chromium, which apt-get installs where it is missing
+	@$(BIN)/python -m pytest tests/browser
 
 soak: .venv/dev  ## Minutes of real load: workers killed at random, a limit held for a quarter of an hour
 	@$(BIN)/python -m pytest -m soak
@@ -72,6 +75,12 @@ lock:  ## Pins every dependency with its hashes (needs uv)
 .venv/dev: .venv/runtime requirements-dev.lock
 	@echo "Installing the tools of the test suite into .venv (once)" >&2
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/browser: .venv/dev tests/browser/requirements.lock
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		echo "Installing Chromium (once)" >&2; apt-get -qq update && apt-get -qq install -y chromium fonts-inter; } >&2
+	@$(PIP) install --quiet --no-deps --require-hashes -r tests/browser/requirements.lock
 	@touch $@
 
 clean:  ## Removes what was built and installed here

@@ -68,7 +68,7 @@ def repeated(row: Row[Any]) -> Outcome:
 
 def _found(desk: Desk, session: Session, row: Row[Any], now: datetime) -> tuple[Case | None, Finding]:
     if not row.body:
-        return None, ignored("what it said was erased with its client")
+        return None, ignored("what it said is no longer kept")
     event = read_envelope(row.body, row.received_at)
     if why := _not_ours(event, is_live=desk.settings.stripe_livemode):
         return None, ignored(why)

@@ -30,7 +30,9 @@ def serve(
         ),
     ] = None,
     processes: Annotated[int, typer.Option("--processes", min=1, max=64, help="Processes that answer.")] = 1,
-    listener_fd: Annotated[int | None, typer.Option("--listener-fd", hidden=True)] = None,
+    listener_fd: Annotated[
+        int | None, typer.Option("--listener-fd", hidden=True, help="The socket of a supervisor.")
+    ] = None,
 ) -> None:
     """Answer HTTP requests, until SIGTERM.
 

@@ -62,6 +62,8 @@ class Taken:
     claimed: list[Claimed] = field(default_factory=list)
     refused: list[Outcome] = field(default_factory=list)
     deferred: int = 0
+    put_off: int = 0
+    """To the end of their clients' quiet hours."""
 
 
 class Claims:
@@ -157,7 +159,7 @@ class Claims:
             return found
         quiet = {message.id: ends[message.timezone] for message in found if message.timezone in ends}
         outbox.put_off(session, quiet)
-        taken.deferred += len(quiet)
+        taken.put_off += len(quiet)
         return [message for message in found if message.id not in quiet]
 
     def _claim(self, session: Session, claimed: Sequence[Claimed], now: datetime) -> None:
@@ -224,6 +226,8 @@ class Claims:
         return None
 
     def _is_out_of_tokens(self, lane: Lane, look: Look, taken: Taken) -> bool:
+        if lane is Lane.BULK and taken.put_off:
+            return False  # there may be more of these, and they are not what the minute is too full for
         claimed = sum(item.message.lane is lane for item in taken.claimed)
         return look.passage is Passage.FREE and claimed < look.slots[lane] and self.allowance.was_short(lane)
 

@@ -71,7 +71,7 @@ class Dispatcher:
     def turn(self, *, claiming: bool, timeout: float) -> int:
         """Waits up to `timeout` seconds for answers, records them, claims what may go and sends it.
 
-        Returns how many messages it claimed, refused or deferred: 0 means that nothing more can be done now.
+        Returns how many messages it claimed, refused, deferred or put off: 0 means that nothing more can be done now.
         Raises DatabaseError when the store is gone; answers not yet recorded are kept for the next turn.
         """
         self._answers += self._sender.collect(timeout)
@@ -85,7 +85,7 @@ class Dispatcher:
             self._attempts.pop(answer.message_id, None)
         self._answers, self._unsent = [], []
         self._send(taken.claimed, started)
-        return len(taken.claimed) + len(taken.refused) + taken.deferred
+        return len(taken.claimed) + len(taken.refused) + taken.deferred + taken.put_off
 
     def _look(self, free: int) -> Look | None:
         """Asked without a lock, so that an idle worker never stands in a writer's way."""

@@ -92,8 +92,8 @@ def _finite(text: str) -> float:
     return number
 
 
-_MOST_DIGITS = 30
-"""Of an integer: more than any database keeps."""
+_MOST_DIGITS = 400
+"""Of an integer: as many as the largest float has. Thousands take long to read, and Python refuses them."""
 
 
 def _whole(text: str) -> int:

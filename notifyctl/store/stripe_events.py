@@ -126,7 +126,10 @@ def blank(session: Session, event_id: str) -> None:
 
 
 def blank_of_client(session: Session, client_id: str, customer_id: str | None) -> int:
-    """The same for every event that is about a client, by any name that we have for it."""
+    """The same for every event that is about a client, by any name that we have for it. The client is erased by now.
+
+    One that somebody works on is left out: that one waits for the client's row, or is done by the next erasure.
+    """
     own = _subscription.c.client_id == client_id
     about = [
         _event.c.client_id == client_id,
@@ -135,9 +138,10 @@ def blank_of_client(session: Session, client_id: str, customer_id: str | None) -
         _event.c.customer_id.in_(select(_subscription.c.customer_id).where(own)),
         _event.c.subscription_id.in_(select(_subscription.c.id).where(own)),
     ]
-    statement = update(_event).where(or_(*about), func.length(_event.c.body) > 0)
-    result: Any = session.execute(statement.values(**_BLANK))
-    return int(result.rowcount)
+    chosen = select(_event.c.id).where(or_(*about), func.length(_event.c.body) > 0)
+    chosen = chosen.with_for_update(of=_event, skip_locked=True)
+    statement = update(_event).where(_event.c.id.in_(chosen)).values(**_BLANK)
+    return len(session.execute(statement.returning(_event.c.id)).all())
 
 
 _BLANK: Mapping[str, Any] = {"body": b"", "customer_id": None, "named_client": None}

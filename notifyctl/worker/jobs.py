@@ -11,7 +11,7 @@ from notifyctl.errors import NotFound
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.words import window
 from notifyctl.providers.base import Lookup
-from notifyctl.worker import alert_jobs, upkeep_jobs
+from notifyctl.worker import alert_jobs, stripe_jobs, upkeep_jobs
 
 DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -112,6 +112,7 @@ JOBS = (
     ),
     Job("compliance_expiry_reminders", time(7), alert_jobs.remind_of_expiry, longest=timedelta(hours=1)),
     Job("compliance_sla_monitor", timedelta(hours=1), alert_jobs.watch_compliance_sla),
+    Job("stripe_event_retry", timedelta(minutes=1), stripe_jobs.retry_stripe_events),
     Job("audit_seal", timedelta(seconds=30), upkeep_jobs.seal_audit_rows),
     Job("retention", time(3), upkeep_jobs.remove_what_is_old, longest=timedelta(hours=6)),
 )

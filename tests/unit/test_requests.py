@@ -42,6 +42,7 @@ def test_the_lengths_are_those_that_were_agreed() -> None:
     assert MAX_LENGTHS == {
         "template_key": 128, "client_id": 255, "recipient": 1_000, "idempotency_key": 255, "source": 64,
         "source_ref": 255,
+        "actor": 255,
     }  # fmt: skip
 
 

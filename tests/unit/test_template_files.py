@@ -58,7 +58,7 @@ RULES = {
     "SUBSCRIPTION_CONFIRMED": (
         "EMAIL CLIENT TRANSACTIONAL RESEND",
         BILLING,
-        "client_name plan_name amount? period_end?",
+        "client_name plan_name? amount? period_end?",
     ),
     "PAYMENT_FAILED": (
         "EMAIL CLIENT TRANSACTIONAL RESEND",
@@ -68,7 +68,7 @@ RULES = {
     "SUBSCRIPTION_CANCELED": (
         "EMAIL CLIENT TRANSACTIONAL RESEND",
         BILLING,
-        "client_name plan_name ended_on cause?",
+        "client_name plan_name? ended_on cause?",
     ),
     "COMPLIANCE_EXPIRY_REMINDER": (
         "EMAIL CLIENT BULK RESEND",

@@ -81,7 +81,6 @@ def _look(session: Session, runtime: Runtime, minutes: int) -> dict[str, Any]:
         "standing": Standing.of(problems(found)),
         "levels": {channel: _level(runtime, found, channel) for channel in Channel},
         "pending": sum(backlog.pending + backlog.retrying for backlog in found.backlog.values()),
-        "is_unused": _is_unused(found),
     }
 
 
@@ -93,14 +92,6 @@ def _level(runtime: Runtime, found: Health, channel: Channel) -> str:
     """By the thresholds of the spike monitor, so that a colour says what an alert would say."""
     did = found.traffic[channel]
     return Thresholds.of(runtime.settings).level(did.failed, did.sent).value.lower()
-
-
-def _is_unused(found: Health) -> bool:
-    """Nothing happened in the window and nothing waits: a new installation, or a quiet night."""
-    return not any(
-        traffic.sent or traffic.failed or traffic.blocked or traffic.throttled or backlog.pending or backlog.retrying
-        for traffic, backlog in zip(found.traffic.values(), found.backlog.values(), strict=True)
-    )
 
 
 def _list(session: Session, asked: listing.Asked) -> dict[str, Any]:

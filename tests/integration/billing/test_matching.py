@@ -208,7 +208,7 @@ def test_erasing_a_client_blanks_its_events_and_ends_their_replay(runtime: Runti
     assert event(runtime, kept).body != b""
     assert standing(runtime).customer_id is None
     (outcome,) = runtime.billing.rehearse([first])
-    assert (outcome.status, outcome.reason) == ("IGNORED", "what it said was erased with its client")
+    assert (outcome.status, outcome.reason) == ("IGNORED", "what it said is no longer kept")
 
 
 def test_what_stripe_tells_of_an_erased_client_later_is_blanked_at_once(runtime: Runtime) -> None:

@@ -384,7 +384,8 @@ def test_an_unknown_event_can_be_neither_replayed_nor_rehearsed(runtime: Runtime
     [
         b"", b"not json", b"[]", b"null", b'"text"', b"7", b"{}", b'{"id": "evt_1"}', b'{"type": "invoice.paid"}',
         b"\xef\xbb\xbf{}", b"\xff\xfe", b"[" * 200_000, b'{"id": 5, "type": "x"}',
-        b'{"id": "evt_\\u0000", "type": "x"}', b'{"id": "evt_1", "type": "a\\u0000b"}', b'{"id": "evt_\\ud800", "type": "x"}', b'{"id": "", "type": "x"}',
+        b'{"id": "evt_\\u0000", "type": "x"}', b'{"id": "evt_1", "type": "a\\u0000b"}',
+        b'{"id": "evt_\\ud800", "type": "x"}', b'{"id": "", "type": "x"}',
         b'{"id": "' + b"x" * 200 + b'", "type": "x"}', b'{"id": "evt_1", "type": "x", "created": ' + b"9" * 5000 + b"}",
     ],
 )  # fmt: skip
