@@ -134,7 +134,7 @@ def _print_body(event: Any, reveal: bool) -> None:
     from notifyctl.billing.masked_body import masked_body
 
     if not event.body:
-        raise NotFound(f"the body of {event.id} was erased with its client")
+        raise NotFound(f"the body of {event.id} is no longer kept")
     if not reveal:
         print(masked_body(event.body))
         return

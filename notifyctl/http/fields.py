@@ -5,15 +5,12 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 
+from notifyctl.orchestrator.words import iso
+
 FIRST, LAST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
 """Nothing happened before or will after. At the very ends of the calendar, another zone is beyond it."""
 STORABLE = r"^[^\x00]*$"
 """PostgreSQL keeps no NUL."""
-
-
-def iso(moment: datetime) -> str:
-    """UTC, to the millisecond, with Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _read(text: object) -> datetime:

@@ -34,14 +34,14 @@ def _document(request: Request) -> JSONResponse:
 
 def _page(request: Request) -> HTMLResponse:
     document = request.app.openapi()
-    pages = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined)
+    pages = Environment(loader=FileSystemLoader(PAGES / "templates"), autoescape=True, undefined=StrictUndefined)
     page = pages.get_template("reference.html").render(info=document["info"], style=_style(), groups=_groups(document))
     return HTMLResponse(page, headers={"Content-Security-Policy": _policy()})
 
 
 @cache
 def _style() -> str:
-    return (PAGES / "reference.css").read_text()
+    return (PAGES / "static/reference.css").read_text()
 
 
 @cache

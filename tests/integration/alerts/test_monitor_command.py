@@ -47,7 +47,8 @@ def test_a_spike_is_told_and_sets_the_exit_code(runtime: Runtime, notifyctl: Com
     assert ran.code == 1
     assert ran.out.startswith(
         "WARNING - EMAIL WARNING: 5 of 25 failed (20.0 %), UNKNOWN 5, WELCOME_EMAIL 5; 5 clients are affected,"
-        " alert queued: raised; SMS OK: nothing sent | email_failed=5;;;0 email_sent=20;;;0 email_rate=20.0%;10;25;0;100"
+        " alert queued: raised; SMS OK: nothing sent | email_failed=5;;;0 email_sent=20;;;0"
+        " email_rate=20.0%;10;25;0;100"
     )
     assert [(template, to) for template, to, _ in alerts(runtime)] == [
         ("NOTIFICATION_SPIKE_ALERT_ADMIN", ADMIN),

@@ -6,7 +6,7 @@ import pytest
 from factories import REMINDER_SMS, RESET, WELCOME, a_client, actions, message, send
 from serving import Api
 
-from notifyctl.http.fields import iso
+from notifyctl.orchestrator.words import iso
 
 LOGS = "/api/admin/message-logs"
 
