@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, and_, delete, insert, or_, select, text, tru
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
-from notifyctl.models.columns import oldest_message_id, table
+from notifyctl.models.columns import table
 from notifyctl.models.message import FINAL, FailureReason, MessageLog, MessageStatus
 from notifyctl.models.receipt import EarlyReceipt, ReceiptInquiry, SeenEvent
 from notifyctl.models.status import predecessors
@@ -25,6 +25,7 @@ _inquiry = table(ReceiptInquiry)
 IN_TIME = (*FINAL, MessageStatus.IN_DOUBT)
 """What a receipt may find; anywhere else our own record of the sending is still to come."""
 _KNOWN_TO_PROVIDER = text("message_log.provider_message_id IS NOT NULL")
+_SENT = text(f"message_log.status = '{MessageStatus.SENT}'")
 _ABOUT = (
     "id",
     "channel",
@@ -147,15 +148,14 @@ def without_receipt(
         select(_message.c.id, _message.c.provider, _message.c.provider_message_id, _message.c.sent_at)
         .outerjoin(_inquiry, asked)
         .where(
-            _message.c.status == MessageStatus.SENT,
+            _SENT,
             _message.c.channel == channel,
-            _message.c.id >= oldest_message_id(sent_since),
             _message.c.sent_at >= sent_since,
             _message.c.sent_at < sent_before,
             _KNOWN_TO_PROVIDER,
             or_(_inquiry.c.ask_again_at.is_(None), _inquiry.c.ask_again_at <= now),
         )
-        .order_by(_message.c.id)
+        .order_by(_message.c.sent_at)
         .limit(most)
     )
     return session.execute(statement).all()

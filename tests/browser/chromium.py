@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,14 @@ SWITCHES = (
     "--force-color-profile=srgb",
     "--remote-debugging-pipe",
 )
+# Becomes Chromium, with the pipes where Chromium looks for them. They are moved away first: one may be 3 or 4 already.
+LAUNCH = """
+import fcntl, os, sys
+moved = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+os.dup2(moved[0], 3)
+os.dup2(moved[1], 4)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 PATIENCE_SECONDS = 30
 
 
@@ -43,11 +52,9 @@ class Chromium:
         to_read, self._commands = os.pipe()
         self._answers, to_write = os.pipe()
         switches = [*SWITCHES, f"--user-data-dir={profile}", "about:blank"]
-        # A shell puts the pipes where Chromium looks for them: its own ends may have any number.
-        ends = f'exec "$@" 3<&{to_read} 4>&{to_write}'
         with (profile.parent / "chromium.log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", ends, "sh", path, *switches],
+                [sys.executable, "-c", LAUNCH, str(to_read), str(to_write), path, *switches],
                 pass_fds=(to_read, to_write),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

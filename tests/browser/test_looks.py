@@ -1,0 +1,171 @@
+"""What the pages look like to eyes, to screen readers, and on a phone. Pictures are left in the test's folder."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser.chromium import Tab
+from browser.scenes import a_bad_hour, a_good_day, a_message, a_story, write
+from browser.signing_in import HOME
+from conftest import make_settings
+from fastapi import FastAPI
+from serving import Api
+
+from notifyctl.bootstrap import open_runtime
+from notifyctl.models.message import MessageStatus
+from notifyctl.store import pauses
+
+LONG = "A_TEMPLATE_KEY_THAT_GOES_ON_AND_ON_" * 3
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def a_very_busy_day(api: Api) -> None:
+    """Long names, long errors, and many pauses on top of a bad hour."""
+    a_bad_hour(api.runtime)
+    now = api.runtime.clock()
+    failed = {
+        "status": MessageStatus.FAILED, "template_key": LONG[:120], "client_id": "client-" + "x" * 180,
+        "recipient": "a" * 60 + "@" + "very-long-domain." * 8 + "example", "reason": "PROVIDER_UNAVAILABLE",
+        "error": "it said " + "so and so " * 40, "error_code": "9" * 40,
+    }  # fmt: skip
+    write(api.runtime, [a_message(now, created_at=now - timedelta(seconds=number), **failed) for number in range(99)])
+    with api.runtime.database.transaction() as session:
+        for number in range(30):
+            scope = pauses.Scope(client_id=f"{number}-" + "y" * 150)
+            pauses.add(session, scope, reason="z" * 200, actor="cli:" + "w" * 60, now=now)
+
+
+def bad(api: Api, _app: FastAPI) -> str:
+    a_bad_hour(api.runtime)
+    return f"{HOME}?window_minutes=240"
+
+
+def good(api: Api, _app: FastAPI) -> str:
+    a_good_day(api.runtime)
+    return f"{HOME}?window_minutes=240"
+
+
+def busy(api: Api, _app: FastAPI) -> str:
+    a_very_busy_day(api)
+    return f"{HOME}?window_minutes=10080"
+
+
+def empty(_api: Api, _app: FastAPI) -> str:
+    return HOME
+
+
+def message(api: Api, _app: FastAPI) -> str:
+    return f"{HOME}/messages/{a_story(api.runtime)}"
+
+
+def faulty(_api: Api, _app: FastAPI) -> str:
+    return f"{HOME}?recipient=nobody&since=never"
+
+
+def missing(_api: Api, _app: FastAPI) -> str:
+    return f"{HOME}/messages/0198c7b2-0000-7000-8000-000000000000"
+
+
+def gone(_api: Api, app: FastAPI) -> str:
+    app.state.runtime = open_runtime(make_settings(database_url="postgresql://nobody@127.0.0.1:9/none"))
+    return HOME
+
+
+def form(_api: Api, _app: FastAPI) -> str:
+    return "/admin/login"
+
+
+Scene = Callable[[Api, FastAPI], str]
+SCENES = [good, bad, busy, empty, message, faulty, missing, gone, form]
+
+
+@pytest.fixture(params=SCENES, ids=lambda scene: scene.__name__)
+def scene(request: pytest.FixtureRequest, signed_in: Tab, api: Api, app: FastAPI) -> str:
+    """The page of it is open in the tab."""
+    make: Scene = request.param
+    path = make(api, app)
+    signed_in.open(f"{api.url}{path}")
+    return make.__name__
+
+
+def violations(tab: Tab, axe: str) -> list[str]:
+    tab.js(f"{axe}; 0")
+    wanted = json.dumps({"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]})
+    found: list[dict[str, Any]] = tab.js(f"axe.run(document, {wanted}).then(done => done.violations)")
+    return [f"{one['id']}: {node['html'][:150]} {node['failureSummary']}" for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_to_object_to(scene: str, signed_in: Tab, axe: str, scheme: str, tmp_path: Path) -> None:
+    signed_in.prefer(color_scheme=scheme)
+    signed_in.picture(tmp_path / f"{scene}-{scheme}.png")
+
+    assert violations(signed_in, axe) == []
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1024])
+def test_no_page_has_to_be_scrolled_sideways(scene: str, signed_in: Tab, width: int, tmp_path: Path) -> None:
+    signed_in.resize(width, 740)
+    signed_in.picture(tmp_path / f"{scene}-{width}.png")
+
+    assert signed_in.js("document.documentElement.scrollWidth") <= width
+    assert signed_in.js(STICKING_OUT) == []
+
+
+STICKING_OUT = """[...document.querySelectorAll('main *')].filter(element => {
+  const box = element.getBoundingClientRect();
+  return box.width > 1 && box.right > innerWidth + 1;
+}).map(element => element.outerHTML.slice(0, 120))"""
+
+
+def test_axe_finds_nothing_on_a_phone_either(scene: str, signed_in: Tab, axe: str) -> None:
+    signed_in.resize(360, 740)
+
+    assert violations(signed_in, axe) == []
+
+
+def test_headings_go_down_one_step_at_a_time(scene: str, signed_in: Tab) -> None:
+    levels = signed_in.js("[...document.querySelectorAll('h1,h2,h3,h4')].map(found => Number(found.localName[1]))")
+
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
+
+
+def test_a_dark_page_is_dark(signed_in: Tab, api: Api) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
+    light = signed_in.js(ground)
+    signed_in.prefer(color_scheme="dark")
+
+    assert (light > 600, signed_in.js(ground) < 120) == (True, True)
+
+
+def test_the_keyboard_reaches_the_content_first_and_shows_where_it_is(signed_in: Tab, api: Api) -> None:
+    a_good_day(api.runtime, size=80)
+    signed_in.open(f"{api.url}{HOME}")
+    signed_in.press("Tab")
+    assert signed_in.js("document.activeElement.className") == "skip"
+    assert signed_in.js("document.activeElement.getBoundingClientRect().top") >= 0
+    signed_in.press("Enter")
+    signed_in.until(lambda: signed_in.js("document.activeElement.id") == "content", "the content")
+    outlines = []
+    for _ in range(12):
+        signed_in.press("Tab")
+        outlines.append(signed_in.js("getComputedStyle(document.activeElement).outlineStyle"))
+
+    assert set(outlines) == {"solid"}
+
+
+def test_a_chart_has_its_figures_in_words_and_as_a_table(signed_in: Tab, api: Api) -> None:
+    a_good_day(api.runtime)
+    signed_in.open(f"{api.url}{HOME}?window_minutes=240")
+    words = signed_in.js("document.querySelector('svg[role=img]').getAttribute('aria-label')")
+    rows = signed_in.js("document.querySelectorAll('#figures-email tbody tr').length")
+
+    assert words.startswith("Email, the last 4 hours: 1,")
+    assert "Most were sent from" in words
+    assert rows == 48
