@@ -7,5 +7,5 @@ if TYPE_CHECKING:
 
 
 def retry_stripe_events(context: "JobContext") -> str:
-    """Each in its own transaction. One that fails again says so on its row, and fails neither the others nor the job."""
+    """Each in its own transaction. One that fails again says so on its row; the others and the job go on."""
     return str(context.runtime.billing.retry(stopping=context.stopping))
