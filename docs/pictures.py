@@ -1,9 +1,10 @@
-"""Takes the pictures in docs/images: a terminal with `notifyctl demo`, and its inbox. See `make pictures`."""
+"""Takes the pictures in docs/images: `notifyctl demo` on a terminal, its inbox, the health page. `make pictures`."""
 
 import io
 import os
 import pty
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-IMAGES = Path(__file__).resolve().parent / "images"
+if TYPE_CHECKING:
+    from notifyctl.bootstrap import Runtime
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
 COLUMNS, PAGE = 124, "1100,400"
 THEME = TerminalTheme(
     (24, 26, 32),
@@ -100,13 +106,62 @@ def _staying_demo() -> Iterator[str]:
         demo.wait(30)
 
 
+def pictures_of_health(images: Path, chromium: str) -> None:
+    """A bad hour, as the page shows it by day and by night, and one message."""
+    # What the tests of the page know: how to drive a browser, and how traffic looks.
+    sys.path.insert(0, str(ROOT / "tests"))
+    from browser.chromium import Chromium
+    from browser.scenes import a_bad_hour, a_story
+    from browser.signing_in import HOME, sign_in
+
+    with tempfile.TemporaryDirectory() as folder, _served(Path(folder)) as (url, runtime, key):
+        a_bad_hour(runtime)
+        message_id = a_story(runtime)
+        (profile := Path(folder) / "profile").mkdir()
+        browser = Chromium(chromium, profile)
+        with browser.tab(width=1280, height=1130) as tab:
+            sign_in(tab, f"{url}{HOME}?window_minutes=240", key)
+            tab.picture(images / "health.png", whole=False)
+            tab.prefer(color_scheme="dark")
+            tab.picture(images / "health-dark.png", whole=False)
+            tab.prefer(color_scheme="light")
+            tab.resize(1280, 760)
+            tab.open(f"{url}{HOME}/messages/{message_id}")
+            tab.picture(images / "message.png", whole=False)
+        browser.close()
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[str, "Runtime", str]]:
+    """The pages over an empty database: their address, what is behind them, and an admin key."""
+    from serving import serving
+
+    from notifyctl.bootstrap import open_runtime
+    from notifyctl.http.app import create_app
+    from notifyctl.models.access import Scope
+    from notifyctl.orchestrator import api_keys
+    from notifyctl.settings import Settings
+    from notifyctl.store import migrations
+
+    own = {"notification_secret_key": secrets.token_hex(32), "otp_pepper": secrets.token_hex(32)}
+    runtime = open_runtime(Settings(_env_file=None, database_url=f"sqlite:///{folder / 'notifyctl.db'}", **own))
+    migrations.upgrade(runtime.database)
+    with runtime.database.transaction() as session:
+        now = runtime.clock()
+        key = api_keys.create(session, "operations", [Scope.ADMIN], expires_at=None, actor="docs", now=now)
+    with serving(create_app(runtime)) as url:
+        yield url, runtime, key
+    runtime.close()
+
+
 def main() -> None:
     picture_of_terminal(IMAGES / "demo.svg")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
-        print("No Chromium was found: docs/images/inbox.png is left as it is.", file=sys.stderr)
+        print("No Chromium was found: the pictures of pages are left as they are.", file=sys.stderr)
         return
     picture_of_inbox(IMAGES / "inbox.png", chromium)
+    pictures_of_health(IMAGES, chromium)
 
 
 if __name__ == "__main__":

@@ -89,12 +89,14 @@ class Settings(BaseSettings):
     otp_prefix_hourly_limit: int | None = Field(None, ge=1, description="Codes an hour to one number prefix.")
     otp_global_hourly_limit: int | None = Field(None, ge=1, description="Codes an hour in all.")
 
-    notification_spike_window_minutes: int = Field(15, ge=1, description="Window of the failure-spike monitor.")
+    notification_spike_window_minutes: int = Field(
+        15, ge=1, le=525_600, description="Window of the failure-spike monitor."
+    )
     notification_spike_warn_percent: float = Field(10, ge=0, le=100, description="Failure rate that warns.")
     notification_spike_warn_min: int = Field(5, ge=1, description="Failures needed to warn.")
     notification_spike_crit_percent: float = Field(25, ge=0, le=100, description="Failure rate that is critical.")
     notification_spike_crit_min: int = Field(10, ge=1, description="Failures needed to be critical.")
-    notification_spike_cooldown_minutes: int = Field(30, ge=0, description="Silence after a spike alert.")
+    notification_spike_cooldown_minutes: int = Field(30, ge=0, le=525_600, description="Silence after a spike alert.")
 
     compliance_expiry_windows: CommaSeparated = Field(("30", "14", "7"), description="Days before expiry that remind.")
     compliance_renew_url: str | None = Field(
@@ -102,7 +104,7 @@ class Settings(BaseSettings):
         description="Page on which a client renews an item, for the button of the reminder: {reference} and {client_id}"
         " are replaced. Without it the reminder has no button.",
     )
-    compliance_sla_days: int = Field(7, ge=0, description="Days past expiry that alert.")
+    compliance_sla_days: int = Field(7, ge=0, le=36_500, description="Days past expiry that alert.")
     quiet_hours: str = Field(
         "21:00-08:00", description="No BULK message in these hours of the client's day; 00:00-00:00 is never quiet."
     )

@@ -1,6 +1,6 @@
 """Reminders of what expires: once for each item, expiry date and window, however often this runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -48,37 +48,48 @@ class _Due:
     window: int
     days_left: int
 
+    def key(self, channel: Channel) -> str:
+        return reminder_key(self.item, self.item.expires_on, self.window, channel)
 
-@dataclass(frozen=True, slots=True)
+
 class Reminders:
-    database: Database
-    orchestrator: NotificationOrchestrator
-    plans: PlanRegistry
-    settings: Settings
-    clock: Clock
+    def __init__(
+        self,
+        *,
+        database: Database,
+        orchestrator: NotificationOrchestrator,
+        plans: PlanRegistry,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._orchestrator = orchestrator
+        self._plans = plans
+        self._settings = settings
+        self._clock = clock
+        self._windows = settings.expiry_windows
 
     def run(self, stopping: Callable[[], bool] = lambda: False) -> Reminded:
         """In a transaction for each thousand items. What it leaves off when `stopping`, the next run takes up."""
-        now, after, reminded = self.clock(), 0, Reminded()
-        windows = self.settings.expiry_windows
+        now, after, reminded = self._clock(), 0, Reminded()
         # A day more on both sides: somewhere it is tomorrow already, or still yesterday.
-        first, last = now.date() - DAY, now.date() + DAY * (windows[0] + 1)
+        first, last = now.date() - DAY, now.date() + DAY * (self._windows[0] + 1)
         while not stopping():
-            with self.database.read() as session:
+            with self._database.read() as session:
                 seen = store.expiring(session, first, last, after=after, most=CHUNK)
             if not seen:
                 break
             after = seen[-1].id
             due = [row for row in seen if self._window(row, row.timezone, row.client_updated_at, now) is not None]
             if due:
-                with self.database.transaction() as session:
+                with self._database.transaction() as session:
                     reminded += self._remind(session, due, now)
         return reminded
 
     def _window(self, item: Any, zone: str, client_updated_at: datetime, now: datetime) -> int | None:
         """The window that an item is to be reminded for now; None when it is not."""
         left = days_left(item.expires_on, zone, now)
-        window = min((days for days in self.settings.expiry_windows if left <= days), default=None)
+        window = min((days for days in self._windows if left <= days), default=None)
         if window is None or left < 0:
             return None
         if item.asked_for != item.expires_on or item.asked_window > window:
@@ -92,7 +103,7 @@ class Reminders:
         # A key that is known has its message. Its context may be of another day, so it is not asked for again.
         known = messages.by_idempotency_keys(session, [key for key in requests if key])
         asked = [request for key, request in requests.items() if key not in known]
-        decisions = self.orchestrator.send_many(session, asked)
+        decisions = self._orchestrator.send_many(session, asked)
         accepted = [request for request, one in zip(asked, decisions, strict=True) if not isinstance(one, Blocked)]
         held = known.keys() | {request.idempotency_key for request in accepted}
         store.mark(session, [_mark(one, held, now) for one in due])
@@ -128,11 +139,11 @@ class Reminders:
 
     def _wants_sms(self, client: Row[Any]) -> bool:
         """Nobody asked for an SMS that the plan lacks or the client does not want: it is no message to be refused."""
-        entitled = self.plans.has_feature(client.plan, SMS_REMINDERS)
-        return entitled and self.settings.sms_enabled and client.sms_enabled and bool(client.phone_e164)
+        entitled = self._plans.has_feature(client.plan, SMS_REMINDERS)
+        return entitled and self._settings.sms_enabled and client.sms_enabled and bool(client.phone_e164)
 
     def _renew_url(self, item: Row[Any]) -> str | None:
-        url = self.settings.compliance_renew_url
+        url = self._settings.compliance_renew_url
         if url is None:
             return None
         return url.replace("{reference}", quote(item.reference, safe="")).replace(
@@ -145,18 +156,17 @@ def _request(due: _Due, template_key: str, channel: Channel, context: dict[str, 
         template_key=template_key,
         client_id=due.item.client_id,
         context=context,
-        idempotency_key=reminder_key(due.item, due.item.expires_on, due.window, channel),
+        idempotency_key=due.key(channel),
         source=SOURCE,
         source_ref="compliance_expiry_reminders",
     )
 
 
-def _mark(due: _Due, held: Any, now: datetime) -> dict[str, Any]:
-    email = reminder_key(due.item, due.item.expires_on, due.window, Channel.EMAIL)
+def _mark(due: _Due, held: Collection[str | None], now: datetime) -> dict[str, Any]:
     return {
         "id": due.item.id,
         "asked_for": due.item.expires_on.isoformat(),
         "asked_window": due.window,
         "asked_at": now,
-        "reminded": email in held,
+        "reminded": due.key(Channel.EMAIL) in held,
     }

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from notifyctl.bootstrap import Runtime
-    from notifyctl.orchestrator.audit_chain import Head, SealKeys
-    from notifyctl.orchestrator.audit_verify import Report
+    from notifyctl.orchestrator.audit_chain import SealKeys
     from notifyctl.store.audit_rows import Filter
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: list it, verify it, export it.")
@@ -35,7 +34,6 @@ SHOWN = (
 )
 """What fits a terminal; a narrow one has what it is about below the action."""
 _NUMBER = re.compile(r"\+[1-9]\d{6,14}")
-_FILE_FLAGS = "x"
 
 Since = Annotated[str | None, typer.Option("--since", help="Written since: 2h, 7d, or 2026-03-01T12:00Z.")]
 Until = Annotated[str | None, typer.Option("--until", help="Written before: 2h, 7d, or 2026-03-01T12:00Z.")]
@@ -88,6 +86,7 @@ def verify(
     Seals are checked as well: one that was altered, forged, reordered or deleted is named. A tail that was cut off
     shows only against a head that was kept elsewhere: --expect-head.
     """
+    from notifyctl.cli.audit_report import print_report, report_fields
     from notifyctl.orchestrator.audit_chain import parse_head
     from notifyctl.orchestrator.audit_verify import verify as verified
 
@@ -101,9 +100,9 @@ def verify(
         )
         now = runtime.clock()
     if form is options.OutputFormat.TABLE:
-        _print_report(report, now, expected)
+        print_report(report, now, expected)
     else:
-        output.document(_report_fields(report, now, expected), form)
+        output.document(report_fields(report, now, expected), form)
     if not report.is_good:
         more = f", and {report.problem_count - 1} more" if report.problem_count > 1 else ""
         raise NotifyctlError(f"the audit log does not verify: {report.problems[0].text}{more}")
@@ -226,62 +225,3 @@ def _keys(runtime: "Runtime") -> "SealKeys":
     from notifyctl.orchestrator.audit_chain import SealKeys
 
     return SealKeys(runtime.settings.notification_secret_key)
-
-
-def _print_report(report: "Report", now: "datetime", expected: "Head | None") -> None:
-    lines = [
-        ("verified", f"{report.rows} rows in {report.seals} seals"),
-        ("not sealed", _unsealed(report, now)),
-        ("head", str(report.head)),
-    ]
-    if expected is not None and report.is_good:
-        lines.append(("expected", f"seal {expected.number} is in the chain"))
-    if report.checkpoint is not None:
-        removed = report.checkpoint.rows_removed
-        lines.append(("removed", f"{removed} rows by retention, up to seal {report.checkpoint.seal_id}"))
-    lines += [("problem", problem.text) for problem in report.problems]
-    if report.dated_back:
-        lines.append(("dated back", f"row {report.dated_back[0]} says that it is older than the seal before its own"))
-    width = max(len(name) for name, _ in lines)
-    for name, told in lines:
-        print(output.one_line(f"{name:<{width}}  {told}"))
-
-
-def _unsealed(report: "Report", now: "datetime") -> str:
-    from notifyctl.orchestrator.words import age
-
-    if not report.unsealed.rows:
-        return "0 rows"
-    oldest = f", the oldest {age(report.unsealed.oldest_at, now)} old" if report.unsealed.oldest_at else ""
-    told = f"{report.unsealed.rows} rows{oldest}"
-    return f"WARN: {told}; is `notifyctl worker` running?" if _is_late(report, now) else told
-
-
-def _is_late(report: "Report", now: "datetime") -> bool:
-    from notifyctl.orchestrator.audit_seal import is_late
-
-    return is_late(report.unsealed, now)
-
-
-def _report_fields(report: "Report", now: "datetime", expected: "Head | None") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    oldest, checkpoint = report.unsealed.oldest_at, report.checkpoint
-    return {
-        "ok": report.is_good,
-        "rows": report.rows,
-        "seals": report.seals,
-        "head": str(report.head),
-        "expected_head": str(expected) if expected else None,
-        "first_problem": report.problems[0].text if report.problems else None,
-        "problems": [asdict(problem) for problem in report.problems],
-        "problem_count": report.problem_count,
-        "unsealed": {
-            "rows": report.unsealed.rows,
-            "oldest_at": oldest,
-            "oldest_seconds": max(0, int((now - oldest).total_seconds())) if oldest else None,
-            "status": "warn" if _is_late(report, now) else "ok",
-        },
-        "removed": {"rows": checkpoint.rows_removed, "up_to_seal": checkpoint.seal_id} if checkpoint else None,
-        "dated_back": report.dated_back,
-    }

@@ -101,6 +101,12 @@ def alert_addresses(installation: Installation) -> Finding:
     return Finding()
 
 
+def welcome_mail(installation: Installation) -> Finding:
+    if installation.settings.login_url is None:
+        return Finding(problem="LOGIN_URL is not set: no WELCOME_EMAIL is sent by itself")
+    return Finding()
+
+
 def plan_registry(installation: Installation) -> Finding:
     load_plans(installation.settings.notification_plan_registry)
     return Finding()
@@ -267,6 +273,7 @@ OFFLINE = (
     sms,
     webhooks,
     alert_addresses,
+    welcome_mail,
     otp_countries,
 )
 SCHEMA = (database, schema)

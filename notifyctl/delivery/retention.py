@@ -180,7 +180,8 @@ class Retention:
         )
 
     def _record(self, outcome: Outcome) -> None:
-        details: dict[str, Any] = {"command": "retention", "removed": asdict(outcome.removed)}
+        removed = {name: count for name, count in asdict(outcome.removed).items() if count}
+        details: dict[str, Any] = {"command": "retention", "removed": removed}
         if outcome.audit_problem is not None:
             details["audit_problem"] = outcome.audit_problem.text
         with self._database.transaction() as session:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import MessageStatus
 from notifyctl.orchestrator.gates import Verdict, unpack
 from notifyctl.orchestrator.words import age, moment, took
+
+_LATE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,17 @@ def _detail(details: Mapping[str, Any], at: datetime, message: Any) -> str:
         parts.append(f"{limit} a minute are sent")
     if due := details.get("next_attempt_at"):
         parts.append(f"next attempt {moment(datetime.fromisoformat(due), beside=at)}")
+    if happened := _long_before(details.get("happened_at"), at):
+        parts.append(f"it happened at {moment(happened, beside=at)}")
     if (seconds := details.get("seconds")) is not None:
         parts.append(took(seconds))
     return "; ".join(filter(None, parts))
+
+
+def _long_before(happened_at: str | None, told_at: datetime) -> datetime | None:
+    """When it happened, where that is not what one takes the time of the receipt for."""
+    happened = datetime.fromisoformat(happened_at) if happened_at else None
+    return happened if happened and told_at - happened >= _LATE else None
 
 
 def _cause(details: Mapping[str, Any]) -> str:

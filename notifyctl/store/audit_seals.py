@@ -109,7 +109,7 @@ def last_removable(session: Session, moment: datetime) -> int:
     """
     first_younger = select(func.min(_seal.c.id)).where(_seal.c.sealed_at >= moment).scalar_subquery()
     end = select(func.max(_seal.c.id)).scalar_subquery()
-    statement = select(func.max(_seal.c.id)).where(_seal.c.id < func.coalesce(first_younger, end), _seal.c.id < end)
+    statement = select(func.max(_seal.c.id)).where(_seal.c.id < func.coalesce(first_younger, end))
     return int(session.execute(statement).scalar_one() or 0)
 
 

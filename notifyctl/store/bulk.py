@@ -7,7 +7,7 @@ busy thread.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -72,5 +72,7 @@ def _column(table: Table, name: str) -> Column[Any]:
     return table.c[name]
 
 
+@lru_cache(maxsize=1024)
 def _sqlite_time(value: datetime) -> str:
+    """Remembered, since the rows of one statement share a handful of moments."""
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

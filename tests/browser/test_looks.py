@@ -118,8 +118,34 @@ def test_no_page_has_to_be_scrolled_sideways(scene: str, signed_in: Tab, width: 
 
 STICKING_OUT = """[...document.querySelectorAll('main *')].filter(element => {
   const box = element.getBoundingClientRect();
-  return box.width > 1 && box.right > innerWidth + 1;
+  return box.width > 1 && box.right > innerWidth + 1 && !element.parentElement.closest(".cut");
 }).map(element => element.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("width", [360, 900, 1280])
+def test_figures_in_the_millions_fit_their_cards(signed_in: Tab, api: Api, width: int, tmp_path: Path) -> None:
+    a_good_day(api.runtime, size=80)
+    signed_in.open(f"{api.url}{HOME}?window_minutes=240")
+    signed_in.resize(width, 740)
+    signed_in.js("document.querySelectorAll('dd').forEach(found => { found.textContent = '12,345,678'; })")
+    signed_in.js("document.querySelectorAll('.top td').forEach(found => { found.textContent = '12,345,678'; })")
+    signed_in.picture(tmp_path / f"millions-{width}.png")
+
+    assert signed_in.js(OVERLAPPING) == []
+
+
+OVERLAPPING = """[...document.querySelectorAll('.card')].flatMap(card => {
+  const edge = card.getBoundingClientRect().right;
+  const boxes = [...card.querySelectorAll('dd, .top td')].map(found => {
+    const range = document.createRange();
+    range.selectNodeContents(found);
+    return range.getBoundingClientRect();
+  });
+  return boxes.filter((box, number) => {
+    const next = boxes[number + 1];
+    return box.right > edge || (next && Math.abs(next.top - box.top) < 2 && next.left < box.right);
+  }).map(box => [box.left, box.right, edge]);
+})"""
 
 
 def test_axe_finds_nothing_on_a_phone_either(scene: str, signed_in: Tab, axe: str) -> None:

@@ -105,13 +105,18 @@ def test_it_refreshes_by_itself_and_keeps_focus_scroll_and_what_is_typed(tab: Ta
     a_good_day(api.runtime, size=400)
     hurry(tab)
     sign_in(tab, f"{api.url}{HOME}?window_minutes=240", key)
+    # Chromium would keep the place by itself; others do not.
+    tab.js("document.documentElement.style.overflowAnchor = document.body.style.overflowAnchor = 'none'")
     tab.js("document.querySelector('#figures-email').open = true")
     tab.js("document.querySelector('#filter-client_id').value = 'half typed'")
     tab.js("document.querySelector('.list tbody tr:nth-child(9) a').focus()")
     before, focused = tab.js("scrollY"), tab.js("document.activeElement.href")
     on_screen = tab.js("document.activeElement.getBoundingClientRect().top")
-    write(api.runtime, [a_message(api.runtime.clock(), client_id="newcomer")])
-    tab.until(lambda: "newcomer" in tab.text(".list"), "the new message")
+    now = api.runtime.clock()
+    with api.runtime.database.transaction() as session:
+        pauses.add(session, pauses.Scope(client_id="globex"), reason="they asked", actor="cli:mira", now=now)
+    write(api.runtime, [a_message(now, client_id="newcomer")])
+    tab.until(lambda: "newcomer" in tab.text(".list") and "they asked" in tab.text(".paused"), "what is new")
 
     assert before > 0
     assert tab.js("document.activeElement.href") == focused

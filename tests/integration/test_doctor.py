@@ -27,6 +27,7 @@ COMPLETE = {
     "postmark_webhook_token": "sandbox-token",
     "stripe_webhook_secret": "whsec_1",
     "ops_alert_email": "ops@acme.example",
+    "login_url": "https://app.acme.example/login",
     "otp_allowed_countries": "DE,AT",
 }
 
@@ -91,6 +92,7 @@ def test_an_installation_in_order_has_no_findings(installation: Installation) ->
         ),
         ({"ops_alert_email": "ops"}, "alert addresses", Status.FAIL, "OPS_ALERT_EMAIL: email address 'ops'"),
         ({"ops_alert_sms_number": "12"}, "alert addresses", Status.FAIL, "OPS_ALERT_SMS_NUMBER: phone"),
+        ({"login_url": None}, "welcome mail", Status.OK, "LOGIN_URL is not set"),
         ({"otp_allowed_countries": ""}, "otp countries", Status.WARN, "OTP_ALLOWED_COUNTRIES is empty"),
         ({"otp_allowed_countries": "DE,UK"}, "otp countries", Status.FAIL, "UK in OTP_ALLOWED_COUNTRIES"),
         ({"notification_plan_registry": Path("none.toml")}, "plan registry", Status.FAIL, "cannot be read"),

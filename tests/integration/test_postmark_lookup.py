@@ -408,6 +408,40 @@ class TestTrouble:
         assert 0.25 < monotonic() - started < 2
 
 
+class TestOneMessage:
+    """`fate`: what has become of a message whose id of Postmark's is on record."""
+
+    def test_is_told_by_the_real_details(self, sandbox: Sandbox, make: Make, clock: SettableClock) -> None:
+        (good,) = send(sandbox, "m1")
+        (bad,) = send(sandbox, "m2", recipient="softbounce@client.example")
+        (angry,) = send(sandbox, "m3", recipient="complaint@client.example")
+        lookup = make(sandbox.url)
+        assert lookup.fate(good) == Found(good)
+        clock.now += timedelta(seconds=5)
+        assert lookup.fate(good) == Found(good, delivered=True)
+        assert lookup.fate(angry) == Found(angry, delivered=True)
+        bounce = lookup.fate(bad)
+        assert isinstance(bounce, Found)
+        assert bounce.bounce is not None
+        assert (bounce.bounce.reason, bounce.bounce.code) == (FailureReason.RECIPIENT_UNREACHABLE, "SoftBounce")
+
+    def test_that_postmark_does_not_know_cannot_be_told(self, sandbox: Sandbox, make: Make) -> None:
+        assert make(sandbox.url).fate("nowhere") == CannotTell("701: This message was not found.")
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Reply(200, "?"), Reply(200, []), Reply(200, {}), Reply(200, {"MessageEvents": None}),
+            Reply(200, {"MessageEvents": [{}]}), Reply(200, {"MessageEvents": [None]}), Reply(502, ""),
+            Reply(503, {"ErrorCode": 100, "Message": "Down"}), CUT_AFTER_READING,
+        ],
+        ids=range(9),
+    )  # fmt: skip
+    def test_that_cannot_be_read_is_for_later(self, make: Make, answer: Script) -> None:
+        with ScriptedServer(answer) as server:
+            assert isinstance(make(server.url).fate("pm-1"), Unavailable)
+
+
 def test_neither_the_address_nor_the_token_is_logged(
     make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

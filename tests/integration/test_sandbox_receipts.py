@@ -221,6 +221,87 @@ def test_a_bounce_is_also_told_by_postmarks_details(receiver: Receiver) -> None:
     assert [(event["Type"], event["Recipient"]) for event in details["MessageEvents"]] == [("Bounced", "bounce@a.test")]
 
 
+def test_a_bounce_is_looked_up_by_the_id_that_the_webhook_and_the_details_give(receiver: Receiver) -> None:
+    clock = [datetime(2026, 3, 2, 12, 0, tzinfo=UTC)]
+    with Sandbox(clock=lambda: clock[0]) as sandbox:
+        sandbox.set_receipts(Receipts(url=receiver.url, delay=AT_ONCE))
+        message_id = send_email(sandbox, "softbounce@a.test")
+        assert sandbox.receipts_settled()
+        told = receiver.got[0].json
+        url, token = f"{sandbox.url}/bounces/{told['ID']}", {"X-Postmark-Server-Token": "any"}
+        too_early = requests.get(url, headers=token, timeout=5)
+        clock[0] += timedelta(seconds=5)
+        looked_up = requests.get(url, headers=token, timeout=5).json()
+        details = requests.get(f"{sandbox.url}/messages/outbound/{message_id}/details", headers=token, timeout=5).json()
+        unknown = requests.get(f"{sandbox.url}/bounces/7", headers=token, timeout=5)
+        nobody = requests.get(url, timeout=5)
+
+    assert (looked_up["Type"], looked_up["Email"], looked_up["Inactive"]) == ("SoftBounce", "softbounce@a.test", False)
+    assert looked_up.keys() == told.keys() - {"RecordType", "Metadata"}
+    assert details["MessageEvents"][0]["Details"]["BounceID"] == str(told["ID"])
+    for refused in (too_early, unknown):
+        assert (refused.status_code, refused.json()["ErrorCode"]) == (422, 407)
+    assert nobody.status_code == 401
+
+
+def test_a_person_answers_where_the_sms_is_called_back_and_twilio_signs_it(
+    sandbox: Sandbox, receiver: Receiver
+) -> None:
+    base = f"{receiver.url}/behind/a/proxy"
+    send_sms(sandbox, f"{base}/api/webhooks/twilio/status?message_id=m1")
+
+    assert sandbox.reply("+14155550123", "Stop it, grüße", sid="SM7") == 200
+
+    (got,) = receiver.got
+    assert got.path == "/behind/a/proxy/api/webhooks/twilio/inbound"
+    assert got.form == {
+        "ToCountry": "US",
+        "SmsMessageSid": "SM7",
+        "NumMedia": "0",
+        "SmsSid": "SM7",
+        "SmsStatus": "received",
+        "Body": "Stop it, grüße",
+        "To": "+15005550006",
+        "NumSegments": "1",
+        "MessageSid": "SM7",
+        "AccountSid": ACCOUNT,
+        "From": "+14155550123",
+        "ApiVersion": "2010-04-01",
+        "MessagingServiceSid": "MG1",
+    }
+    url = f"{base}/api/webhooks/twilio/inbound"
+    assert RequestValidator(AUTH_TOKEN).validate(url, got.form, got.headers["X-Twilio-Signature"])
+
+
+def test_a_person_answers_over_http(sandbox: Sandbox, receiver: Receiver) -> None:
+    send_sms(sandbox, None)
+    asked = {"from": "+14155550123", "text": "STOP", "opt_out_type": "STOP", "url": f"{receiver.url}/inbound"}
+
+    answer = requests.post(f"{sandbox.url}/replies", json=asked, timeout=5)
+
+    assert (answer.status_code, answer.json()) == (200, {"answered": 200})
+    (got,) = receiver.got
+    assert (got.path, got.form["OptOutType"]) == ("/inbound", "STOP")
+    away = requests.post(f"{sandbox.url}/replies", json=asked | {"url": "http://127.0.0.1:9/"}, timeout=5)
+    assert away.json() == {"answered": 0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"from": "+14155550123", "text": "STOP"}, "no SMS with a StatusCallback went to '+14155550123'"),
+        ({"from": "+1", "text": "STOP", "url": "http://127.0.0.1:9/"}, "nobody has sent an SMS yet"),
+        ({"from": "+1", "txt": "STOP"}, "txt: unknown; the fields are from, opt_out_type, sid, text, url"),
+        ({"from": 1}, "every field must be a string"),
+        ([], "the body must be a JSON object"),
+    ],
+)
+def test_an_answer_that_goes_nowhere_is_refused(sandbox: Sandbox, asked: Any, words: str) -> None:
+    answer = requests.post(f"{sandbox.url}/replies", json=asked, timeout=5)
+    assert answer.status_code == 400
+    assert words in answer.json()["message"]
+
+
 def test_nothing_is_posted_unless_asked_for_or_without_an_address_to_post_to(
     sandbox: Sandbox, receiver: Receiver
 ) -> None:

@@ -471,6 +471,39 @@ class TestTrouble:
         assert 0.25 < monotonic() - started < 2
 
 
+class TestOneMessage:
+    """`fate`: what has become of a message whose SID is on record."""
+
+    def test_is_told_by_the_real_message(self, sandbox: Sandbox, make: Make, clock: SettableClock) -> None:
+        (good,) = send(sandbox, TEXT)
+        (bad,) = send(sandbox, TEXT, recipient="+15005730005")
+        lookup = make(sandbox.url)
+        assert lookup.fate(good) == Found(good)
+        clock.now += timedelta(seconds=5)
+        assert lookup.fate(good) == Found(good, delivered=True)
+        bounce = lookup.fate(bad)
+        assert isinstance(bounce, Found)
+        assert bounce.bounce is not None
+        assert (bounce.bounce.reason, bounce.bounce.code) == (FailureReason.RECIPIENT_INVALID, "30005")
+
+    def test_that_twilio_does_not_know_cannot_be_told(self, sandbox: Sandbox, make: Make) -> None:
+        found = make(sandbox.url).fate("SMnowhere")
+        assert isinstance(found, CannotTell)
+        assert found.detail.startswith("20404: ")
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Reply(200, "?"), Reply(200, []), Reply(200, {"sid": "SM1", "status": ["sent"]}), Reply(502, ""),
+            Reply(503, {"code": 20503, "message": "Down"}), CUT_AFTER_READING,
+        ],
+        ids=range(6),
+    )  # fmt: skip
+    def test_that_cannot_be_read_is_for_later(self, make: Make, answer: Script) -> None:
+        with ScriptedServer(answer) as server:
+            assert isinstance(make(server.url).fate("SM1"), Unavailable)
+
+
 def test_no_number_text_or_token_is_logged(
     make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

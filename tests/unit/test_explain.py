@@ -125,6 +125,26 @@ STEPS: dict[str, tuple[AuditAction, dict[str, Any], str]] = {
         {"reason": "IN_DOUBT_HELD", "error": "Connection cut.", "detail": "the provider was asked and cannot tell"},
         "IN_DOUBT_HELD: Connection cut; the provider was asked and cannot tell",
     ),
+    "a receipt": (
+        AuditAction.NOTIFICATION_DELIVERED,
+        {"detail": "smtp;250 OK", "happened_at": "2026-03-02T11:59:58+00:00"},
+        "smtp;250 OK",
+    ),
+    "a late receipt": (
+        AuditAction.NOTIFICATION_BOUNCED,
+        {
+            "reason": "RECIPIENT_INVALID",
+            "error_code": "HardBounce",
+            "error": "smtp;550 no such mailbox",
+            "happened_at": "2026-03-02T09:30:00+00:00",
+        },
+        "RECIPIENT_INVALID, code HardBounce: smtp;550 no such mailbox; it happened at 09:30:00Z",
+    ),
+    "a complaint": (
+        AuditAction.SUPPRESSION_ADDED,
+        {"channel": "EMAIL", "recipient_hash": "0f", "reason": "COMPLAINT"},
+        "COMPLAINT",
+    ),
     "an operator": (AuditAction.OPERATOR_ACTION, {"detail": "queued again"}, "queued again"),
     "erased": (AuditAction.NOTIFICATION_CANCELED, {"cause": "the client was erased"}, "the client was erased"),
     "nothing known": (AuditAction.NOTIFICATION_SENT, {}, ""),

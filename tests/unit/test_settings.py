@@ -2,7 +2,7 @@ import os
 import stat
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 
 import pytest
@@ -229,3 +229,41 @@ def test_a_password_in_the_database_url_is_masked_also_when_the_url_is_wrong(
     monkeypatch.setenv("DATABASE_URL", url)
     found = {setting.name: setting.value for setting in environment.effective(Path(".env"))}
     assert found["DATABASE_URL"] == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("QUIET_HOURS", "21-8", "must be HH:MM-HH:MM"),
+        ("QUIET_HOURS", "24:00-08:00", "must be HH:MM-HH:MM"),
+        ("QUIET_HOURS", "21:00-08:60", "must be HH:MM-HH:MM"),
+        ("QUIET_HOURS", "off", "00:00-00:00 is never quiet"),
+        ("COMPLIANCE_EXPIRY_WINDOWS", "30,a week", "must be days from 0 to 9999"),
+        ("COMPLIANCE_EXPIRY_WINDOWS", "-1", "must be days from 0 to 9999"),
+        ("COMPLIANCE_EXPIRY_WINDOWS", ",", "must be days from 0 to 9999"),
+        ("LOGIN_URL", "app.example", "URL"),
+        ("LOGIN_URL", "https://app.example/{client_id}", "brackets encoded"),
+        ("COMPLIANCE_RENEW_URL", "https://app.example/{id}", "brackets encoded"),
+        ("COMPLIANCE_RENEW_URL", "https://app.example/a b/{reference}", "blanks"),
+        ("COMPLIANCE_RENEW_URL", "ftp://app.example/{reference}", "URL"),
+    ],
+)
+def test_a_setting_of_the_alerts_that_makes_no_sense_is_refused(
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv(name, value)
+    (fault,) = faults()
+    assert fault.startswith(f"{name} ")
+    assert words in fault
+
+
+def test_settings_of_the_alerts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(ENV_FILE)
+    monkeypatch.setenv("QUIET_HOURS", "13:30 - 15:00")
+    monkeypatch.setenv("COMPLIANCE_EXPIRY_WINDOWS", "7, 30,14,7")
+    monkeypatch.setenv("COMPLIANCE_RENEW_URL", "https://app.example/{client_id}/renew?item={reference}")
+    settings = load_settings()
+    assert settings.quiet_span == (time(13, 30), time(15))
+    assert settings.expiry_windows == (30, 14, 7)
+    assert settings.compliance_renew_url == "https://app.example/{client_id}/renew?item={reference}"

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from notifyctl.http.errors import RETRY_AFTER_SECONDS
 from notifyctl.http.pages import page
 from notifyctl.http.pages.files import PREFIX
-from notifyctl.http.pages.sessions import HOME
+from notifyctl.http.pages.sessions import HOME, safe_next
 
 ADMIN = "/admin"
 TITLES = {
@@ -61,6 +61,11 @@ def _is_error(message: Message) -> bool:
     return message["status"] >= 400 and Headers(raw=message["headers"]).get("content-type") == "application/json"
 
 
+def _asked(scope: Scope) -> str:
+    """The page of ours that was asked for."""
+    return safe_next(scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""))
+
+
 async def _answer(scope: Scope, receive: Receive, send: Send, begun: Message, body: bytes) -> None:
     status = begun["status"]
     fault = page.render(
@@ -69,7 +74,7 @@ async def _answer(scope: Scope, receive: Receive, send: Send, begun: Message, bo
         status=status,
         title=TITLES.get(status, "Error"),
         message=json.loads(body)["message"],
-        home=HOME,
+        address=_asked(scope) if status >= 500 and scope["method"] == "GET" else HOME,
         retry_seconds=RETRY_AFTER_SECONDS if status == 503 and scope["method"] == "GET" else 0,
     )
     for name, value in Headers(raw=begun["headers"]).items():

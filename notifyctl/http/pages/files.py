@@ -11,7 +11,12 @@ from notifyctl.http.errors import CODES, MESSAGES, ApiError
 
 PREFIX = "/admin/static"
 FOLDER = Path(__file__).parent / "static"
-TYPES = {"page.css": "text/css", "refresh.js": "text/javascript", "icon.svg": "image/svg+xml"}
+TYPES = {
+    "page.css": "text/css",
+    "refresh.js": "text/javascript",
+    "retry.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 FOR_GOOD = "public, max-age=31536000, immutable"
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)

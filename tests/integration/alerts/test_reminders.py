@@ -159,6 +159,25 @@ def test_days_are_counted_where_the_client_is(runtime: Runtime, clock: Standing,
     assert bool(run(runtime).emails) is reminded
 
 
+def test_a_client_that_moves_west_is_not_reminded_for_the_window_before(runtime: Runtime, clock: Standing) -> None:
+    a_client(runtime, plan="SOLO", timezone="Pacific/Kiritimati")
+    an_item(runtime, 8)
+    assert run(runtime) == Reminded(emails=1)
+    _change_client(runtime, "timezone = 'UTC'")
+    assert run(runtime) == Reminded()
+
+
+def test_a_reminder_whose_message_is_no_longer_kept_is_not_sent_again(runtime: Runtime, clock: Standing) -> None:
+    a_client(runtime, plan="SOLO")
+    an_item(runtime, 30)
+    run(runtime)
+    with runtime.database.transaction() as session:
+        session.execute(text("DELETE FROM message_log"))
+    clock.turn(days=1)
+    _change_client(runtime, "name = 'Acme Ltd'")
+    assert run(runtime) == Reminded()
+
+
 def test_a_refusal_is_on_record_once_and_asked_again_when_the_client_has_changed(
     runtime: Runtime, clock: Standing
 ) -> None:

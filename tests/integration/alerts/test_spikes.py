@@ -1,5 +1,6 @@
 """What the monitor counts, when it alerts, and whom."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from alerting import ADMIN, OPS, PHONE, Standing, alerts, attempted, audited, failed, queue, sent
 from conftest import make_settings, seed_templates, shipped_templates
 from factories import send
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from notifyctl.alerts.spike_levels import Thresholds
 from notifyctl.alerts.spikes import Report, SpikeMonitor
@@ -293,6 +294,18 @@ def test_an_alert_that_cannot_be_written_hides_nothing_and_is_written_by_the_nex
     runtime.close()
 
 
+def test_an_alert_that_fails_halfway_leaves_the_verdict_and_nothing_of_itself(runtime: Runtime) -> None:
+    failed(runtime, 12)
+    _set(runtime, "ALTER TABLE message_payload RENAME TO gone")
+    report = watch(runtime)
+    assert (report.level, report.moved, report.told) == (CRITICAL, "raised", None)
+    assert report.trouble.startswith("unexpected ")
+    _set(runtime, "ALTER TABLE gone RENAME TO message_payload")
+    assert [action for action, _ in audited(runtime, "SPIKE%")] == ["SPIKE_RAISED"]
+    assert alerts(runtime) == []
+    assert watch(runtime).told == "raised"
+
+
 def test_an_alert_that_a_gate_refuses_is_said_so(runtime: Runtime) -> None:
     failed(runtime, 12)
     report = watch(runtime, ops_alert_email="nonsense", admin_alert_emails=())
@@ -343,3 +356,29 @@ def test_who_and_what_is_affected_is_told(runtime: Runtime) -> None:
 def _set(runtime: Runtime, statement: str) -> None:
     with runtime.database.transaction() as session:
         session.execute(text(statement))
+
+
+def test_what_it_asks_costs_as_much_as_the_window_has_and_not_the_history(runtime: Runtime, clock: Standing) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(runtime.database.engine, "before_cursor_execute", note)
+    with runtime.database.read() as session:
+        if not runtime.database.is_sqlite:  # so small a table is read as a whole, unless that is forbidden
+            session.execute(text("SET LOCAL enable_seqscan = off"))
+        asked.clear()
+        spikes.failures(session, clock())
+        spikes.sent(session, clock())
+        spikes.queues(session, Channel.EMAIL, clock())
+        event.remove(runtime.database.engine, "before_cursor_execute", note)
+        cursor = session.connection().connection.cursor()
+        plans = []
+        for statement, parameters in asked:
+            explain = "EXPLAIN QUERY PLAN " if runtime.database.is_sqlite else "EXPLAIN "
+            cursor.execute(explain + statement, parameters)
+            plans += [str(row[-1]) for row in cursor.fetchall()]
+    whole_tables = [line for line in plans if "Seq Scan" in line or re.search(r"SCAN (message|audit)_log$", line)]
+    assert len(asked) == 4
+    assert whole_tables == []

@@ -154,13 +154,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def keep_writing(runtime: Runtime, seed: int) -> None:
-    """A fifth of the transactions is rolled back."""
-    rng = random.Random(seed)
+    """On PostgreSQL a fifth of the transactions is rolled back."""
+    database, rng = runtime.database, random.Random(seed)
     for _ in range(25):
-        unit = runtime.database.read if rng.random() < 0.2 else runtime.database.transaction
-        if runtime.database.is_sqlite:
-            unit = runtime.database.transaction
-        with unit() as session:
+        is_rolled_back = rng.random() < 0.2 and not database.is_sqlite
+        with database.read() if is_rolled_back else database.transaction() as session:
             for _ in range(rng.randint(1, 3)):
                 audit.write_many(session, [an_entry(runtime, actor=f"w{seed}")] * rng.randint(1, 4))
                 sleep(rng.random() / 200)

@@ -32,6 +32,7 @@ from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.providers.receipts import Ignored, Receipt, Release
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import audit
+from notifyctl.store import receipts as store
 
 HARD = {"suppress": SuppressionReason.HARD_BOUNCE}
 
@@ -353,7 +354,8 @@ def test_what_is_ignored_writes_nothing(runtime: Runtime) -> None:
 def test_a_real_send_is_settled_by_its_receipt(runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher) -> None:
     a_client(runtime)
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
-    drain(dispatcher())
+    while status_of(runtime, decision.message_id) == "QUEUED":
+        drain(dispatcher())
     (mail,) = sandbox.messages()
 
     assert receive(
@@ -375,3 +377,19 @@ def test_a_message_that_an_operator_queued_again_has_only_the_fate_of_its_new_co
     receive(runtime, a_receipt(message_id, "BOUNCED", provider_message_id="pm-first"))
 
     assert status_of(runtime, message_id) == "SENT"
+
+
+@pytest.mark.parametrize("target", [MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.BOUNCED])
+def test_the_statement_itself_moves_only_what_may_go_there(runtime: Runtime, target: MessageStatus) -> None:
+    """Whatever was read before: somebody else may have moved the message since."""
+    message_id = an_email(runtime)
+    moved = set()
+    for status in MessageStatus:
+        for reason in (None, "IN_DOUBT_HELD"):
+            put(runtime, message_id, status, reason=reason)
+            with runtime.database.transaction() as session:
+                if store.move(session, message_id, {"status": target}):
+                    moved.add(f"{status} {reason or ''}".strip())
+    held = {"IN_DOUBT", "IN_DOUBT IN_DOUBT_HELD", "FAILED IN_DOUBT_HELD"}
+    sent, delivered = {"SENT", "SENT IN_DOUBT_HELD"}, {"DELIVERED", "DELIVERED IN_DOUBT_HELD"}
+    assert moved == held | {"SENT": set(), "DELIVERED": sent, "BOUNCED": sent | delivered}[target]

@@ -28,7 +28,9 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import KEPT_FOR, Result, retry_early_receipts
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
+from notifyctl.providers.senders import build_senders
 from notifyctl.store.database import Database
+from notifyctl.worker.daemon import Worker
 
 UNKNOWN = "019cae51-7b2a-7d31-9c53-2b6f0c1d7a55"
 
@@ -189,3 +191,11 @@ def test_the_kept_receipt_of_a_message_that_goes_out_again_is_of_another_copy(ru
     assert retry(runtime) == 0
     assert message(runtime, decision.message_id).status == "SENT"
     assert rows(runtime, "early_receipt") == []
+
+
+def test_a_worker_applies_what_was_kept(runtime: Runtime) -> None:
+    message_id = an_email(runtime, "SENDING")
+    receive(runtime, a_receipt(message_id))
+    put(runtime, message_id, "SENT")
+    Worker(runtime, build_senders(runtime.settings, [Channel.EMAIL], 1), once=True).run()
+    assert status_of(runtime, message_id) == "DELIVERED"

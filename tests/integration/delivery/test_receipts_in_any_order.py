@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
+from time import sleep
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from notifyctl.models.template import Channel
 from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.receipts import Receipt
 from notifyctl.providers.sandbox import Sandbox
+from notifyctl.store import doubts
 from notifyctl.store.database import Database
 
 HARD = {"suppress": SuppressionReason.HARD_BOUNCE}
@@ -129,12 +131,16 @@ def test_one_receipt_that_comes_many_times_at_once_is_applied_once(
     assert counted["OTP_SENT"] == (1 if status == "IN_DOUBT" else 0)
 
 
+@pytest.mark.parametrize("channel", list(Channel))
 def test_all_the_receipts_of_a_message_at_once_end_as_one_after_the_other_would(
-    runtime: Runtime, databases: list[Database]
+    runtime: Runtime, databases: list[Database], channel: Channel
 ) -> None:
-    for number in range(5):
-        message_id = a_code(runtime, "IN_DOUBT", recipient=f"+4915112345{number:03}")
-        of = told(message_id, Channel.SMS, bounces=True) * 2
+    for number in range(8):
+        if channel is Channel.SMS:
+            message_id = a_code(runtime, "IN_DOUBT", recipient=f"+4915112345{number:03}")
+        else:
+            message_id = an_email(runtime, "IN_DOUBT", client_id=f"c{number}")
+        of = told(message_id, channel, bounces=True) * 2
         ready = Barrier(len(of))
 
         def work(pair: tuple[Database, Receipt], ready: Barrier = ready) -> None:
@@ -146,7 +152,24 @@ def test_all_the_receipts_of_a_message_at_once_end_as_one_after_the_other_would(
 
         assert message(runtime, message_id).status == "BOUNCED"
         counted = Counter(actions(runtime, message_id))
-        assert counted["NOTIFICATION_BOUNCED"] == counted["OTP_SENT"] == counted["NOTIFICATION_SENT"] == 1
+        assert counted["NOTIFICATION_BOUNCED"] == counted["NOTIFICATION_SENT"] == 1
+
+
+def test_a_receipt_waits_for_whoever_decides_about_the_same_sms(runtime: Runtime, databases: list[Database]) -> None:
+    """An inquiry is about to take the SMS for another message of the same text: no two may have one id."""
+    message_id, other = (a_code(runtime, "IN_DOUBT") for _ in range(2))
+    called_back = a_receipt(message_id, "SENT", channel=Channel.SMS, provider_message_id="SM1")
+    with ThreadPoolExecutor(1) as pool:
+        with databases[0].transaction() as session:
+            session.execute(text("SELECT 1"))  # SQLite begins, and locks, with the first statement
+            doubts.lock_provider_message_id(session, "SM1")
+            told = pool.submit(receipts.receive, databases[1], runtime.keys, called_back, now=runtime.clock())
+            sleep(0.3)  # it would be done by now if nothing held it up
+            values = {"id": other, "sid": "SM1"}
+            session.execute(text("UPDATE message_log SET provider_message_id = :sid WHERE id = :id"), values)
+        assert told.result() is Result.APPLIED
+    row = message(runtime, message_id)
+    assert (row.status, row.provider_message_id) == ("SENT", None)
 
 
 def test_a_receipt_and_an_inquiry_at_the_same_moment_settle_a_doubt_once(

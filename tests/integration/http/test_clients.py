@@ -127,6 +127,16 @@ def test_a_value_that_cannot_be_kept_is_422_by_its_fields_name(api: Api, sender:
         assert session.execute(text("SELECT count(*) FROM client")).scalar_one() == 0
 
 
+def test_a_body_that_is_no_json_is_no_empty_change(api: Api, sender: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    answers = [api.put("/api/clients/acme", sender, data=body, headers=headers) for body in (b"\x00", b"{", b"[[1]")]
+
+    assert {answer.status_code for answer in answers} == {422}
+    assert all(answer.json()["message"].startswith("body: is not JSON") for answer in answers)
+    with api.runtime.database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM client")).scalar_one() == 0
+
+
 def test_every_field_that_is_wrong_is_named(api: Api, sender: str) -> None:
     message = api.put("/api/clients/acme", sender, json={"email": "x", "plan": "x", "timezone": "x"}).json()["message"]
 

@@ -13,6 +13,7 @@ from webhook_calls import POSTMARK, open_for_webhooks
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import retry_early_receipts
+from notifyctl.models.message import WAITING
 from notifyctl.models.template import Channel
 from notifyctl.providers.sandbox import Receipts, Sandbox
 from notifyctl.providers.senders import build_senders
@@ -41,9 +42,12 @@ def listen(sandbox: Sandbox, api: Api, **more: Any) -> None:
 
 
 def deliver(runtime: Runtime, channel: Channel) -> None:
+    """All that waits. A worker that the machine holds up gives back what it has claimed."""
     sender = build_senders(runtime.settings, [channel], 10)[channel]
+    working = make_dispatcher(runtime, channel, sender, "worker-1")
     try:
-        drain(make_dispatcher(runtime, channel, sender, "worker-1"))
+        while any(row.channel == channel and row.status in WAITING for row in rows(runtime, "message_log")):
+            drain(working)
     finally:
         sender.close()
 
