@@ -1,7 +1,7 @@
 """How the traffic is, in the shapes that the terminal, HTTP, the page and Prometheus share."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -51,8 +51,18 @@ class Health:
     @property
     def oldest_pending_seconds(self) -> int:
         """How long the oldest message that is due has been so; 0 when nothing is."""
-        due = [found.oldest_due_at for found in self.backlog.values() if found.oldest_due_at is not None]
-        return max(0, int((self.until - min(due)).total_seconds())) if due else 0
+        return self._seconds_since(found.oldest_due_at for found in self.backlog.values())
+
+    @property
+    def stalled_seconds(self) -> int:
+        """The same without what waits for its channel's minute, as long as there are workers who may send it."""
+        if not self.workers:
+            return self.oldest_pending_seconds
+        return self._seconds_since(found.oldest_unthrottled_at for found in self.backlog.values())
+
+    def _seconds_since(self, moments: Iterable[datetime | None]) -> int:
+        oldest = min(filter(None, moments), default=self.until)
+        return max(0, int((self.until - oldest).total_seconds()))
 
     @property
     def drain_seconds(self) -> int:

@@ -58,7 +58,7 @@ def _down_providers(health: Health) -> Iterator[Problem]:
 
 
 def _standing_still(health: Health) -> Iterator[Problem]:
-    waits = health.oldest_pending_seconds
+    waits = health.stalled_seconds
     if waits > DUE_TOO_LONG_SECONDS:
         who = "no worker is running: start `notifyctl worker`" if not health.workers else "look at the worker's log"
         text = f"the oldest message that is due has waited for {_duration(waits)}; {who}"

@@ -80,6 +80,8 @@ class Backlog:
     in_doubt: int = 0
     oldest_due_at: datetime | None = None
     """When the oldest message that is due, and that no pause holds, became so."""
+    oldest_unthrottled_at: datetime | None = None
+    """The same of those that were never told to wait for room in the minute: their forecasts are no promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +196,13 @@ def backlog(session: Session, now: datetime, paused: Sequence[Any] = ()) -> dict
         statement = select(_message.c.channel, _message.c.status, func.count()).where(condition)
         for channel, status, count in session.execute(statement.group_by(_message.c.channel, _message.c.status)):
             found[channel][_COUNTED_AS[status]] += count
-    due = select(_message.c.channel, func.min(_message.c.next_attempt_at)).where(
+    due_at = _message.c.next_attempt_at
+    unthrottled = func.min(due_at).filter(_message.c.status != MessageStatus.DEFERRED_THROTTLED)
+    due = select(_message.c.channel, func.min(due_at), unthrottled).where(
         WAITING, _message.c.next_attempt_at <= now, *(~scope.holds(_message) for scope in paused)
     )
-    for channel, oldest in session.execute(due.group_by(_message.c.channel)):
-        found[channel]["oldest_due_at"] = oldest
+    for channel, oldest, oldest_unthrottled in session.execute(due.group_by(_message.c.channel)):
+        found[channel] |= {"oldest_due_at": oldest, "oldest_unthrottled_at": oldest_unthrottled}
     return {channel: Backlog(**values) for channel, values in found.items()}
 
 

@@ -81,6 +81,18 @@ def test_the_events_of_a_purchase_at_once_confirm_it_once(runtime: Runtime) -> N
     assert statuses(runtime) == {"PROCESSED": 24}
 
 
+def test_the_events_of_one_client_take_turns(runtime: Runtime) -> None:
+    """Each weighs all its subscriptions: one that had not seen the others' would write down the worse."""
+    for number in range(8):
+        customer, names = f"cus_x{number}", [f"sub_{number}_{one}" for one in range(THREADS)]
+        a_client(runtime, f"c{number}", stripe_customer_id=customer, plan=None, subscription_status="none")
+        reports = [a_subscription(name, customer=customer, status="unpaid") for name in names[1:]]
+        at_once(runtime, [created(one) for one in [*reports, a_subscription(names[0], customer=customer)]])
+
+        client = the_client(runtime, f"c{number}")
+        assert (client.plan, client.subscription_status) == ("PRO", "active")
+
+
 def test_a_replay_beside_a_delivery_mails_once(runtime: Runtime) -> None:
     raw = paid(an_invoice())
     runtime.billing.record(raw, origin=Origin.WEBHOOK, is_verified=True)

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any
@@ -17,6 +18,7 @@ from notifyctl.models.columns import new_message_id, table
 from notifyctl.models.message import FINAL, MessageLog, MessageStatus
 from notifyctl.models.template import Channel, Lane
 from notifyctl.orchestrator import health
+from notifyctl.orchestrator.troubles import Gravity, problems
 from notifyctl.store import bulk
 
 NOW = datetime(2026, 3, 2, 12, 7, 31, 250_000, tzinfo=UTC)
@@ -186,3 +188,23 @@ def test_recent_is_newest_first_and_masked(runtime: Runtime) -> None:
     assert [item["id"] for item in masked] == sorted((row["id"] for row in rows), reverse=True)[:10]
     assert {item["recipient"] for item in masked} == {"a***@acme.example"}
     assert {item["recipient"] for item in revealed} == {"anna@acme.example"}
+
+
+def _waiting(status: MessageStatus, minutes: int) -> dict[str, Any]:
+    row = next(row for row in history(3, 60) if row["status"] is status)
+    return row | {"next_attempt_at": NOW - timedelta(minutes=minutes)}
+
+
+@pytest.mark.parametrize(
+    ("status", "workers", "is_critical"),
+    [(S.QUEUED, 1, True), (S.QUEUED, 0, True), (S.DEFERRED_THROTTLED, 1, False), (S.DEFERRED_THROTTLED, 0, True)],
+)
+def test_a_throttled_backlog_is_no_standstill_while_there_are_workers(
+    runtime: Runtime, status: MessageStatus, workers: int, is_critical: bool
+) -> None:
+    write(runtime, [_waiting(status, 10)])
+    with runtime.database.read() as session:
+        found = replace(health.look(session, runtime.settings, NOW, timedelta(hours=1)), workers=workers)
+
+    assert found.oldest_pending_seconds == 600
+    assert any(problem.gravity is Gravity.CRITICAL for problem in problems(found)) is is_critical
