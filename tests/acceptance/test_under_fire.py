@@ -51,7 +51,8 @@ class Crew:
             self.members.append(worker)
 
     def hit(self, rng: random.Random) -> None:
-        rng.choice(self.members).send_signal(rng.choice([signal.SIGTERM, signal.SIGKILL]))
+        """It is no member from then on: one that is about to end must not be the one that is frozen."""
+        self.members.pop(rng.randrange(len(self.members))).send_signal(rng.choice([signal.SIGTERM, signal.SIGKILL]))
 
     def freeze_one(self, runtime: Runtime) -> subprocess.Popen[bytes] | None:
         """It stops in the middle of its calls, and another takes its place."""

@@ -107,7 +107,7 @@ def test_a_body_that_was_erased_is_not_there(runtime: Runtime, notifyctl: Comman
     with runtime.database.transaction() as session:
         erase_client(session, runtime.keys, "acme", actor="test", now=runtime.clock())
     ran = notifyctl("stripe", "show", events[3]["id"], "--body")
-    assert (ran.code, "was erased" in ran.err) == (4, True)
+    assert (ran.code, "is no longer kept" in ran.err) == (4, True)
     assert notifyctl("stripe", "show", events[3]["id"]).code == 0
 
 

@@ -19,8 +19,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     first.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def url(app: FastAPI) -> Iterator[str]:
+    """Ended before other modules run: a test that freezes time would stop its event loop for good."""
     with serving(app) as found:
         yield found
 
