@@ -170,7 +170,8 @@ class Dispatcher:
             outbound.append(message)
         has_lease = monotonic() - started < LEASE.total_seconds() / 3
         if has_lease and (not outbound or self._claims.allowance.is_fresh()):
-            self._sender.submit(outbound)
+            # Checked again as the bytes are written: this process may be frozen between here and there.
+            self._sender.submit(outbound, send_by=started + LEASE.total_seconds() * 2 / 3)
         else:
             # We were held up between the claim and now: the tokens are forfeited, and others may hold the messages.
             self._abandon([message.message_id for message in outbound])

@@ -80,8 +80,11 @@ class Sender(Protocol):
     def in_flight(self) -> int:
         """How many were submitted and not collected yet."""
 
-    def submit(self, messages: Sequence[OutboundMessage]) -> None:
-        """Starts sending. Never raises for what a provider or the network does."""
+    def submit(self, messages: Sequence[OutboundMessage], *, send_by: float | None = None) -> None:
+        """Starts sending. Never raises for what a provider or the network does.
+
+        What is not written by `send_by` (time.monotonic) is given up, and answered as not sent.
+        """
 
     def collect(self, timeout: float) -> list[Answer]:
         """The answers that have come. While any is in flight, waits up to `timeout` seconds for the first."""

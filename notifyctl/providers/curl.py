@@ -68,13 +68,17 @@ class Transfer:
         self._size = 0
         self._url: str | None = None
         self._headers: Sequence[str] = ()
+        self.send_by: float | None = None
+        """By time.monotonic. Asked while the body is handed over: a process that was frozen meanwhile, and wakes up to
+        find that others have sent it, gives up what it has not written."""
         self.handle = _new_handle(timeout_seconds)
-        self.handle.setopt(pycurl.READFUNCTION, self._upload.read)
+        self.handle.setopt(pycurl.READFUNCTION, self._read)
         self.handle.setopt(pycurl.WRITEFUNCTION, self._download.write)
         self.handle.setopt(pycurl.HEADERFUNCTION, self._header_lines.append)
 
     def prepare(self, url: str, headers: Sequence[str], body: bytes | None) -> None:
-        """A POST of `body`, or a GET when that is None."""
+        """A POST of `body`, or a GET when that is None. Has no `send_by` any more."""
+        self.send_by = None
         _refill(self._upload, body or b"")
         _refill(self._download, b"")
         self._header_lines.clear()
@@ -102,6 +106,11 @@ class Transfer:
         except pycurl.error as error:
             return self.failure(*error.args)
         return self.answer()
+
+    def _read(self, size: int) -> bytes | int:
+        if self.send_by is not None and monotonic() > self.send_by:
+            return int(pycurl.READFUNC_ABORT)
+        return self._upload.read(size)
 
     def answer(self) -> HttpAnswer:
         status = self.handle.getinfo(pycurl.RESPONSE_CODE)

@@ -59,12 +59,12 @@ class PostmarkSender:
     def free(self) -> int:
         return 0 if self._batch else BATCH_SIZE
 
-    def submit(self, messages: Sequence[OutboundMessage]) -> None:
+    def submit(self, messages: Sequence[OutboundMessage], *, send_by: float | None = None) -> None:
         if len(messages) > self.free:
             raise ValueError(f"{len(messages)} messages submitted, {self.free} are taken now")
         if messages:
             self.in_flight = len(messages)
-            self._batch = self._thread.submit(self._send, tuple(messages))
+            self._batch = self._thread.submit(self._send, tuple(messages), send_by)
 
     def collect(self, timeout: float) -> list[Answer]:
         if self._batch is None or not wait([self._batch], timeout).done:
@@ -79,30 +79,32 @@ class PostmarkSender:
         self._thread.shutdown()
         self._client.close()
 
-    def _send(self, messages: Sequence[OutboundMessage]) -> list[Answer]:
+    def _send(self, messages: Sequence[OutboundMessage], send_by: float | None) -> list[Answer]:
         started = monotonic()
         # postmarker would refuse the whole batch for one of these.
         empty = [message for message in messages if not (message.text or message.html)]
         sendable = [message for message in messages if message.text or message.html]
-        results = [_EMPTY_BODY] * len(empty) + self._send_by(started + self._timeout_seconds, sendable)
+        answered_by = started + self._timeout_seconds
+        results = [_EMPTY_BODY] * len(empty) + self._send_until(answered_by, sendable, send_by)
         seconds = monotonic() - started
         return [
             Answer(message.message_id, result, seconds)
             for message, result in zip(empty + sendable, results, strict=True)
         ]
 
-    def _send_by(self, deadline: float, messages: list[OutboundMessage]) -> list[SendResult]:
+    def _send_until(self, deadline: float, messages: list[OutboundMessage], send_by: float | None) -> list[SendResult]:
         count = len(messages)
         left = deadline - monotonic()
         # A call that our own clock cuts off would leave its messages in doubt.
         if count == 0 or left < self._timeout_seconds / 10:
             return [_OUT_OF_TIME] * count
         try:
-            items = self._client.send_batch([self._email(message) for message in messages], left)
+            items = self._client.send_batch([self._email(message) for message in messages], left, send_by)
         except NotAccepted as no:
             if count > 1 and _may_be_one_message(no.outcome):
                 half = count // 2
-                return self._send_by(deadline, messages[:half]) + self._send_by(deadline, messages[half:])
+                halves = (messages[:half], messages[half:])
+                return [result for part in halves for result in self._send_until(deadline, part, send_by)]
             return [_result_of_call(no.outcome)] * count
         except Exception as error:  # noqa: BLE001  whatever went wrong, the batch may have been accepted
             return [Unknown("UNREADABLE_ANSWER", type(error).__name__)] * count

@@ -23,9 +23,10 @@ class CurlPostmarkClient(PostmarkClient):
         )
         self._transfer = Transfer(timeout_seconds)
         self._timeout_seconds = timeout_seconds
+        self._send_by: float | None = None
 
-    def send_batch(self, emails: list[dict[str, Any]], timeout_seconds: float) -> Any:
-        self._timeout_seconds = timeout_seconds
+    def send_batch(self, emails: list[dict[str, Any]], timeout_seconds: float, send_by: float | None) -> Any:
+        self._timeout_seconds, self._send_by = timeout_seconds, send_by
         return self.emails.send_batch(*emails)  # type: ignore[attr-defined]
 
     def call(self, method: str, endpoint: str, token_type: str = "server", data: Any = None, **query: Any) -> Any:  # noqa: S107
@@ -35,6 +36,7 @@ class CurlPostmarkClient(PostmarkClient):
         url = self.root_api_url + endpoint + (f"?{urlencode(query)}" if query else "")
         body = json.dumps(data).encode() if method == "POST" else None
         self._transfer.prepare(url, self._headers, body)
+        self._transfer.send_by = self._send_by
         outcome = self._transfer.perform(self._timeout_seconds)
         if isinstance(outcome, TransferFailure) or outcome.status != 200:
             raise NotAccepted(outcome)

@@ -63,14 +63,14 @@ class TwilioSender:
     def in_flight(self) -> int:
         return len(self._calls) + len(self._unsendable)
 
-    def submit(self, messages: Sequence[OutboundMessage]) -> None:
+    def submit(self, messages: Sequence[OutboundMessage], *, send_by: float | None = None) -> None:
         if len(messages) > self.free:
             raise ValueError(f"{len(messages)} messages submitted, {self.free} are taken now")
         for message in messages:
-            self._start(message)
+            self._start(message, send_by)
         self._transfers.push()
 
-    def _start(self, message: OutboundMessage) -> None:
+    def _start(self, message: OutboundMessage, send_by: float | None) -> None:
         started = monotonic()
         coroutine = self._messages.create_async(
             to=message.recipient, body=message.text, **self._from, **self._callback(message)
@@ -82,6 +82,7 @@ class TwilioSender:
             result = Rejected(FailureReason.CONTENT_REJECTED, "UNSENDABLE", type(error).__name__)
             self._unsendable.append(Answer(message.message_id, result, 0.0))
             return
+        transfer.send_by = send_by
         self._calls[transfer] = _Call(message, coroutine, started)
         self._transfers.start(transfer)
 

@@ -177,6 +177,18 @@ class TestSlots:
             assert sender.collect(0.2) == []
             assert 0.15 < monotonic() - started < 0.8
 
+    def test_what_is_not_written_in_time_is_given_up_and_never_arrives(self, make: Make) -> None:
+        """As by a process that was frozen with its call in the hand."""
+        with Sandbox() as sandbox:
+            sender = make(sandbox.url)
+            sender.submit([mail("m1")], send_by=monotonic() - 0.001)
+            (late,) = collect_all(sender)
+            sender.submit([mail("m2")], send_by=monotonic() + 60)
+            (in_time,) = collect_all(sender)
+            assert len(sandbox.messages()) == 1
+        assert isinstance(late.result, Unavailable)
+        assert isinstance(in_time.result, Accepted)
+
     def test_submitting_or_collecting_nothing_does_nothing(self, make: Make) -> None:
         sender = make(closed_port())
         sender.submit([])

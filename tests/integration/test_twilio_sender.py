@@ -173,6 +173,18 @@ class TestSlots:
         assert make(closed_port()).collect(5) == []
         assert monotonic() - started < 1
 
+    def test_what_is_not_written_in_time_is_given_up_and_never_arrives(self, make: Make) -> None:
+        """As by a process that was frozen with its call in the hand."""
+        with Sandbox() as sandbox:
+            sender = make(sandbox.url)
+            sender.submit([sms("m1")], send_by=monotonic() - 0.001)
+            (late,) = collect_all(sender)
+            sender.submit([sms("m2")], send_by=monotonic() + 60)
+            (in_time,) = collect_all(sender)
+            assert len(sandbox.messages()) == 1
+        assert isinstance(late.result, Unavailable)
+        assert isinstance(in_time.result, Accepted)
+
     def test_a_text_that_cannot_be_encoded_fails_alone(self, make: Make) -> None:
         with ScriptedServer(Reply(201, CREATED)) as server:
             sender = make(server.url, concurrency=2)
