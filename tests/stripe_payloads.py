@@ -9,7 +9,7 @@ from typing import Any
 
 import stripe
 
-WEBHOOK_SECRET = "whsec_9f2c7b1e8d6a4053"
+WEBHOOK_SECRET = "whsec_of_these_tests"
 OLD_SECRET = "whsec_before_it_was_rolled"
 NOW = int(datetime(2026, 3, 2, 12, 0, tzinfo=UTC).timestamp())
 MONTH = 30 * 86_400

@@ -34,8 +34,13 @@ def receive(runtime: Runtime, *raws: bytes) -> Outcome:
 
 
 def mails(runtime: Runtime, **wanted: Any) -> list[str]:
-    """The billing mails that are to go out, by template, in alphabetical order."""
-    return sorted(row.template_key for row in _messages(runtime, **wanted) if row.reason is None)
+    """The billing mails that have gone out or are to, by template, in alphabetical order."""
+    found = _messages(runtime, **wanted)
+    return sorted(row.template_key for row in found if row.reason is None and row.status != "CANCELED")
+
+
+def withdrawn(runtime: Runtime) -> list[str]:
+    return sorted(row.template_key for row in _messages(runtime, status="CANCELED"))
 
 
 def mail(runtime: Runtime, template_key: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.billing.envelope import Envelope
-from notifyctl.billing.mails import Addressee, Letters, Mail
-from notifyctl.billing.mirror import Payments, Standing, best, is_live, settled
+from notifyctl.billing.mails import PAYMENT_FAILED, Addressee, Letters, Mail, keys_of_failures
+from notifyctl.billing.mirror import Payments, Standing, best, best_in_force, settled
 from notifyctl.billing.objects import Invoice, Subject
 from notifyctl.billing.outcome import Change
 from notifyctl.models.client import SubscriptionStatus
@@ -23,7 +23,9 @@ from notifyctl.models.stripe_event import StripeEventStatus
 from notifyctl.orchestrator.client_fields import ClientChange
 from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.store import clients, subscriptions
+from notifyctl.store.messages import Filter
 
 log = logging.getLogger("notifyctl.billing")
 
@@ -115,6 +117,8 @@ class Case:
         paid_at, failed_at, attempts = (row.paid_at, row.failed_at, row.failed_attempts) if row else (None, None, 0)
         if is_paid:
             paid_at = max(filter(None, (paid_at, self.event.created)))
+            if failed_at is not None:
+                self._withdraw_failures(invoice)
         elif not invoice.is_first:
             failed_at = max(filter(None, (failed_at, self.event.created)))
             attempts = max(attempts, min(invoice.attempt_count, _MOST_ATTEMPTS))
@@ -131,6 +135,14 @@ class Case:
                 "updated_at": self._now,
             },
         )
+
+    def _withdraw_failures(self, invoice: Invoice) -> None:
+        """Nobody who has paid is to read that the payment failed: what has not gone out does not go."""
+        assert self.client is not None
+        failures = keys_of_failures(invoice.id)
+        wanted = Filter(client_id=self.client.id, template_key=PAYMENT_FAILED, key_prefix=failures)
+        moved = withdraw(self._session, wanted, "its invoice was paid in the meantime", actor=ACTOR, now=self._now)
+        self.changes += [Change(f"message {row.id}", "status", "waiting", "CANCELED") for row in moved]
 
     def _holder(self, customer: str | None) -> str | None:
         return clients.holders_of_stripe_customers(self._session, [customer]).get(customer) if customer else None
@@ -154,13 +166,14 @@ class Case:
         return standing.client_id
 
     def _refresh(self, client: Row[Any]) -> None:
-        rows = subscriptions.of_client(self._session, client.id)
-        standing = best((_standing(row) for row in rows), self.plans)
+        standings = [_standing(row) for row in subscriptions.of_client(self._session, client.id)]
+        standing = best(standings, self.plans)
         if standing is None or client.erased_at is not None:
             return
         values: dict[str, Any] = {"subscription_status": SubscriptionStatus(str(standing.status))}
-        if is_live(standing) and standing.plan is not None:
-            values["plan"] = standing.plan
+        in_force = best_in_force(standings, self.plans)
+        if in_force is not None and in_force.plan is not None:
+            values["plan"] = in_force.plan
         self._change(client, values)
 
     def _change(self, client: Row[Any], values: Mapping[str, Any]) -> None:

@@ -18,6 +18,14 @@ PAYMENT_FAILED = "PAYMENT_FAILED"
 SUBSCRIPTION_CANCELED = "SUBSCRIPTION_CANCELED"
 
 
+_KEY = "stripe:{}:{}"
+
+
+def keys_of_failures(invoice_id: str | None) -> str:
+    """How the keys of all PAYMENT_FAILED mails about an invoice begin."""
+    return _KEY.format(PAYMENT_FAILED, f"{invoice_id}:")
+
+
 @dataclass(frozen=True, slots=True)
 class Mail:
     template_key: str
@@ -27,7 +35,7 @@ class Mail:
 
     @property
     def key(self) -> str:
-        return f"stripe:{self.template_key}:{self.about}"
+        return _KEY.format(self.template_key, self.about)
 
 
 @dataclass(frozen=True, slots=True)

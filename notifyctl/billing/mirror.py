@@ -70,7 +70,7 @@ class Payments:
 def reported(standing: Standing, subscription: Subscription, event: Envelope, plans: PlanRegistry) -> Standing:
     status = _status_in(subscription, event)
     order = _order(status, event)
-    is_newest = order > standing.report_order
+    is_newest = order >= standing.report_order  # the newest itself, again, may find a plan that was added since
     if event.type == DELETED and (is_newest or standing.ended_at is None):
         ended_at = subscription.ended_at or event.created
         standing = replace(standing, ended_at=ended_at, end_cause=subscription.end_cause)
@@ -110,16 +110,25 @@ def planned(prices: Collection[Price], plans: PlanRegistry) -> tuple[Plan | None
 
 
 def best(standings: Iterable[Standing], plans: PlanRegistry) -> Standing | None:
-    """The one that a client's rights come from: by status, then by features, then the newest."""
+    """By status, then of those in force the one with more features, then the newest, or the one that ended last."""
     ranked = {status.value: rank for rank, status in enumerate(_BEST_FIRST)}
     known = [standing for standing in standings if standing.status in ranked]
 
     def merit(standing: Standing) -> tuple[int, int, float, str]:
-        plan = plans.plans.get(standing.plan or "")
-        started = standing.started_at.timestamp() if standing.started_at else 0
-        return -ranked[standing.status or ""], len(plan.features) if plan else -1, started, standing.id
+        plan = plans.plans.get(standing.plan or "") if is_live(standing) else None
+        since = standing.ended_at or standing.started_at
+        features = len(plan.features) if plan else -1
+        return -ranked[standing.status or ""], features, since.timestamp() if since else 0, standing.id
 
     return max(known, key=merit, default=None)
+
+
+def best_in_force(standings: Iterable[Standing], plans: PlanRegistry) -> Standing | None:
+    """The one that a client's plan comes from, of those that their own events have described.
+
+    With none in force it is the last that was: its client keeps the plan, also where the news of the end comes first.
+    """
+    return best((standing for standing in standings if standing.was_live and standing.report_order), plans)
 
 
 def is_live(standing: Standing) -> bool:
@@ -140,6 +149,11 @@ def _order(status: str | None, event: Envelope) -> str:
     kind = {CREATED: 0, DELETED: 2}.get(event.type, 1)
     seconds = int(event.created.timestamp())
     return f"{status in TERMINAL:d} {seconds:012d} {status not in _NEVER_PAID:d} {kind} {event.id}"
+
+
+def reporter_of(report_order: str) -> str:
+    """The id of the event that made the report."""
+    return report_order.rpartition(" ")[2]
 
 
 def _status(reported_status: str | None, reported_at: datetime | None, payments: Payments) -> str | None:

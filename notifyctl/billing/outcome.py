@@ -28,7 +28,7 @@ class MailOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`what` is `client ID` or `subscription ID`."""
+    """`what` is `client ID`, `subscription ID`, or `message ID` of a mail that is withdrawn."""
 
     what: str
     field: str
@@ -49,3 +49,5 @@ class Outcome:
     mail: MailOutcome | None = None
     is_repeated: bool = False
     """It had been settled before, and nothing was done."""
+    matched: tuple["Outcome", ...] = ()
+    """Of others that had matched nobody, and now matched the client that this one linked."""

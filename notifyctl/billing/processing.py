@@ -91,12 +91,19 @@ def _not_ours(event: Envelope, *, is_live: bool) -> str | None:
 
 
 def _settle(session: Session, row: Row[Any], outcome: Outcome, now: datetime) -> None:
-    values: dict[str, Any] = {"status": outcome.status, "reason": outcome.reason or _why_no_mail(outcome.mail)}
+    values: dict[str, Any] = {"status": outcome.status, "reason": _reason(row, outcome)}
     if outcome.client_id is not None:
         values["client_id"] = outcome.client_id
     if outcome.mail is not None and outcome.mail.fate in (MailFate.QUEUED, MailFate.DUPLICATE):
         values["message_id"] = outcome.mail.message_id
     store.settle(session, row.id, values, now=now)
+
+
+def _reason(row: Row[Any], outcome: Outcome) -> str | None:
+    """Where a mail has come of it, a replay that brings no other leaves standing what was said then."""
+    if row.message_id is not None and row.status is outcome.status:
+        return str(row.reason) if row.reason else None
+    return outcome.reason or _why_no_mail(outcome.mail)
 
 
 def _why_no_mail(mail: MailOutcome | None) -> str | None:

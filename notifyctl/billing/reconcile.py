@@ -12,12 +12,12 @@ from sqlmodel import Session
 
 from notifyctl.billing.about import about
 from notifyctl.billing.envelope import Envelope
-from notifyctl.billing.mirror import TERMINAL, Standing, reported
+from notifyctl.billing.mirror import TERMINAL, Standing, reported, reporter_of
 from notifyctl.billing.objects import read_subscription
 from notifyctl.billing.replay_sources import StripeEventsApi, Wanted, at_stripe
 from notifyctl.models.stripe_event import StripeEventStatus
 from notifyctl.orchestrator.plans import PlanRegistry
-from notifyctl.store import stripe_listing
+from notifyctl.store import stripe_events, stripe_listing
 from notifyctl.store.database import Database
 
 PAGE = 100
@@ -117,9 +117,13 @@ class Reconciliation:
     def _differences(self, subscription_id: str, told: Mapping[str, Any] | None) -> Iterator[Difference]:
         with self._database.read() as session:
             row = stripe_listing.subscriptions(session, [subscription_id]).get(subscription_id)
-            mend = self._mend(session, subscription_id, row, is_at_stripe=told is not None)
+            unlike = list(self._unlike(row, told))
+            is_by_registry = {"plan"} == {name for name, _, _ in unlike}
+            mend = self._mend(
+                session, subscription_id, row, is_at_stripe=told is not None, is_by_registry=is_by_registry
+            )
         client_id = row.client_id if row else next(iter(read_subscription(told or {}).named_clients), None)
-        for name, here, there in self._unlike(row, told):
+        for name, here, there in unlike:
             yield Difference("subscription", subscription_id, name, client_id, here, there, mend)
 
     def _unlike(
@@ -160,7 +164,16 @@ class Reconciliation:
         has_ended = theirs.reported_status in TERMINAL
         return has_ended and (ended_at is None or ended_at < self._now - OLD_ENDS_AFTER)
 
-    def _mend(self, session: Session, subscription_id: str, row: Row[Any] | None, *, is_at_stripe: bool) -> str:
+    def _mend(
+        self,
+        session: Session,
+        subscription_id: str,
+        row: Row[Any] | None,
+        *,
+        is_at_stripe: bool,
+        is_by_registry: bool,
+    ) -> str:
+        """`is_by_registry`: all is as Stripe told it, and the plan registry has another plan for it now."""
         if not is_at_stripe:
             return "see whether STRIPE_API_KEY is of the account that the events came from"
         lacking = self._lacking.get(subscription_id, [])
@@ -173,6 +186,11 @@ class Reconciliation:
             return f"{link}, then notifyctl stripe replay {newest.id}"
         if newest is not None and newest.status not in (StripeEventStatus.PROCESSED, StripeEventStatus.IGNORED):
             return f"notifyctl stripe replay {newest.id}"
+        reporter = (
+            stripe_events.get(session, reporter_of(row.report_order)) if row is not None and is_by_registry else None
+        )
+        if reporter is not None and reporter.body:
+            return f"notifyctl stripe replay {reporter.id}"
         return "change its metadata in Stripe's dashboard: Stripe then sends an event that tells how it stands"
 
 

@@ -21,8 +21,10 @@ from notifyctl.models.stripe_event import SETTLED, StripeEventStatus
 from notifyctl.store import stripe_events, stripe_listing
 from notifyctl.store.database import Database
 
-MOST_IN_A_REHEARSAL = 100
-"""Events in one transaction, which nobody else can write beside on SQLite. More only where they are of one client."""
+MOST_IN_A_REHEARSAL = 25
+"""Events in one transaction, which nobody else writes beside on SQLite, and for whose clients deliveries wait. More
+only where they are of one client.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,10 @@ class Tally:
     events: int = 0
     already_done: int = 0
     changed: int = 0
+    matched: int = 0
+    """Beside those: events that had matched nobody, and whose client became known by one of them."""
+    failed: int = 0
+    """Of both."""
     statuses: Counter[StripeEventStatus] = field(default_factory=Counter)
     mails: Counter[MailFate] = field(default_factory=Counter)
 
@@ -58,8 +64,11 @@ class Tally:
         self.already_done += replayed.was_done
         self.changed += bool(outcome.changes)
         self.statuses[outcome.status] += 1
-        if outcome.mail is not None:
-            self.mails[outcome.mail.fate] += 1
+        self.matched += len(outcome.matched)
+        for one in (outcome, *outcome.matched):
+            self.failed += one.status is StripeEventStatus.FAILED
+            if one.mail is not None:
+                self.mails[one.mail.fate] += 1
 
 
 class Replay:

@@ -1,8 +1,8 @@
 """Stripe's events: stored as they come, before they are understood, and then worked on until they are settled."""
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -89,9 +89,9 @@ class StripeEvents:
             return self._failed(event_id, error, order)
         if done is None:
             raise _unknown(event_id)
-        if done.has_linked:
-            self._match_others(event_id, order)
-        return done.outcome
+        if not done.has_linked:
+            return done.outcome
+        return replace(done.outcome, matched=tuple(self._match_others(event_id, order)))
 
     def rehearse(
         self, events: Iterable[str | bytes], *, mail_old: bool = False, is_verified: bool = False
@@ -105,7 +105,13 @@ class StripeEvents:
         outcomes: list[Outcome] = []
         try:
             with self._desk.database.transaction() as session:
-                outcomes += [self._rehearsed(session, event, mail_old, is_verified) for event in events]
+                now = self._desk.clock()
+                ids = [
+                    event if isinstance(event, str) else self._lay_out(session, event, is_verified, now)
+                    for event in events
+                ]
+                store.lock_with_clients(session, ids)
+                outcomes += [self._rehearsed(session, event_id, mail_old) for event_id in ids]
                 raise _Undo
         except _Undo:
             return outcomes
@@ -146,30 +152,36 @@ class StripeEvents:
             row: Any = store.get(session, event_id)
         return Outcome(row.id, row.type, row.created, StripeEventStatus.FAILED, why, row.client_id)
 
-    def _match_others(self, event_id: str, order: Order) -> None:
+    def _match_others(self, event_id: str, order: Order) -> Iterator[Outcome]:
         """Stripe tells of a subscription and its invoice before it tells of the checkout that names the client."""
         with self._desk.database.read() as session:
-            row: Any = store.get(session, event_id)
-            others = store.unmatched_of(
-                session, customer_id=row.customer_id, subscription_id=row.subscription_id, limit=BATCH
-            )
+            others = self._others(session, event_id)
         now = self._desk.clock()
         for other in others:
-            self.process(other.id, Order(order.actor, mail_old=_is_news(other, now)))
+            yield self.process(other.id, Order(order.actor, mail_old=_is_news(other, now)))
 
-    def _rehearsed(self, session: Session, event: str | bytes, mail_old: bool, is_verified: bool) -> Outcome:
-        now = self._desk.clock()
-        event_id = event if isinstance(event, str) else self._lay_out(session, event, is_verified, now)
+    def _others(self, session: Session, event_id: str) -> Sequence[Row[Any]]:
+        row: Any = store.get(session, event_id)
+        return store.unmatched_of(
+            session, customer_id=row.customer_id, subscription_id=row.subscription_id, limit=BATCH
+        )
+
+    def _rehearsed(self, session: Session, event_id: str, mail_old: bool) -> Outcome:
         row = store.lock(session, event_id)
         if row is None:
             raise _unknown(event_id)
         try:
             with session.begin_nested():
-                return process(self._desk, session, row, Order("rehearsal", mail_old, is_replay=True)).outcome
+                done = process(self._desk, session, row, Order("rehearsal", mail_old, is_replay=True))
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001  as in a real run
             return Outcome(row.id, row.type, row.created, StripeEventStatus.FAILED, told(error), row.client_id)
+        if not done.has_linked:
+            return done.outcome
+        now = self._desk.clock()
+        others = [self._rehearsed(session, other.id, _is_news(other, now)) for other in self._others(session, row.id)]
+        return replace(done.outcome, matched=tuple(others))
 
     def _lay_out(self, session: Session, raw: bytes, is_verified: bool, now: datetime) -> str:
         event = read_envelope(raw, now)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifyctl.cli import output
+from notifyctl.cli import demo_stripe, output
 from notifyctl.cli.demo_cases import CLIENTS, Case, accepted, backlog, refused, urgent, welcome
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
-    stay: Annotated[bool, typer.Option("--stay", help="Keep the inbox and a worker up until Ctrl-C.")] = False,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Keep the inbox, the server and a worker up until Ctrl-C.")
+    ] = False,
 ) -> None:
-    """See the main job once: clients, templates, every gate, a retry, a hard failure, and the explanation of one."""
+    """See the main job once: clients, templates, every gate, a retry, Stripe's webhooks, a backlog, an explanation."""
     from notifyctl.providers.sandbox import Sandbox
 
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what the worker logs is told in the sections
@@ -53,16 +55,18 @@ def demo(
         tempfile.TemporaryDirectory(prefix="notifyctl-demo-") as folder,
         Sandbox() as sandbox,
         _runtime(Path(folder), sandbox.url, clock) as runtime,
+        demo_stripe.served(runtime) as server,
     ):
-        _set_up(runtime, sandbox.url)
+        _set_up(runtime, sandbox.url, server)
         watched = _sendaccepted(runtime)
         _sendrefused(runtime)
         _deliver(runtime, clock)
+        _hear_stripe(runtime, server)
         _show_arrivals(sandbox)
         _meet_the_limit(runtime, clock, sandbox)
         _explain(runtime, watched)
         if stay:
-            _stay(runtime, sandbox.url, Path(folder))
+            _stay(runtime, sandbox.url, server, Path(folder))
     if not stay:
         output.say()
         output.say("Nothing of it is kept. `notifyctl demo --stay` keeps the inbox open.")
@@ -90,6 +94,7 @@ def _runtime(folder: Path, url: str, clock: _Clock) -> Iterator["Runtime"]:
             "twilio_auth_token": "sandbox",
             "twilio_from_number": "+15005550006",
             "twilio_api_url": url,
+            "stripe_webhook_secret": f"whsec_{token_hex(16)}",
             "quiet_hours": "00:00-00:00",
         }
     )
@@ -100,7 +105,7 @@ def _runtime(folder: Path, url: str, clock: _Clock) -> Iterator["Runtime"]:
         runtime.close()
 
 
-def _set_up(runtime: "Runtime", url: str) -> None:
+def _set_up(runtime: "Runtime", url: str, server: str) -> None:
     from notifyctl.orchestrator import catalogue
     from notifyctl.store import migrations
 
@@ -115,7 +120,8 @@ def _set_up(runtime: "Runtime", url: str) -> None:
             ("db upgrade", f"a new SQLite file, at revision {revision}"),
             ("templates seed", f"{len(files)} templates"),
             ("clients import", f"{clients} clients, of both plans, in every state of provisioning"),
-            ("sandbox", f"stands in for Postmark and Twilio at {url}"),
+            ("sandbox", f"stands in for Postmark, Twilio and Stripe at {url}"),
+            ("serve", f"answers at {server}"),
         ]
     )
 
@@ -206,8 +212,16 @@ def _worker(runtime: "Runtime", *, once: bool) -> Any:
     return Worker(runtime, build_senders(runtime.settings, list(Channel), concurrency=20), once=once)
 
 
+def _hear_stripe(runtime: "Runtime", server: str) -> None:
+    _title(6, "Stripe posts its events, signed, to the webhook")
+    demo_stripe.tell(runtime, server)
+    rows = [(f"worker --once, {key}", *_drain(runtime, of=key)) for key in ("SUBSCRIPTION_CONFIRMED", "PAYMENT_FAILED")]
+    output.say()
+    output.listing(rows)
+
+
 def _show_arrivals(sandbox: "Sandbox") -> None:
-    _title(6, "What arrived in the sandbox")
+    _title(7, "What arrived in the sandbox")
     arrivals = sandbox.messages()
     output.listing(
         [(arrival.channel.value, _to(arrival), shorten(_gist(arrival), GIST, placeholder=" …")) for arrival in arrivals]
@@ -220,8 +234,8 @@ def _meet_the_limit(runtime: "Runtime", clock: _Clock, sandbox: "Sandbox") -> No
     from notifyctl.orchestrator.requests import SendRequest
     from notifyctl.store import limits
 
-    _title(7, f"A backlog of 40 meets a limit of {DEMO_LIMIT} emails a minute")
-    clock.ahead += timedelta(minutes=2)
+    _title(8, f"A backlog of 40 meets a limit of {DEMO_LIMIT} emails a minute")
+    clock.ahead += timedelta(seconds=61)  # what was sent before no longer counts, and a signature is still good
     with runtime.database.transaction() as session:
         limits.set_per_minute(session, Channel.EMAIL, DEMO_LIMIT, actor="demo", now=runtime.clock())
         requests: list[SendRequest] = [case.request for case in backlog()]
@@ -257,7 +271,7 @@ def _explain(runtime: "Runtime", message_id: str) -> None:
     from notifyctl.orchestrator.explain import explain
     from notifyctl.store import audit, messages
 
-    _title(8, f"notifyctl messages explain {message_id}")
+    _title(9, f"notifyctl messages explain {message_id}")
     with runtime.database.read() as session:
         message = messages.get(session, message_id)
         rows = audit.of_message(session, message_id)
@@ -272,18 +286,20 @@ def _gist(arrival: Any) -> str:
     return str(getattr(arrival, "subject", "") or arrival.text.split("\n")[0])
 
 
-def _stay(runtime: "Runtime", url: str, folder: Path) -> None:
-    _title(9, f"Inbox at {url}; a worker is running. Ctrl-C ends the demo.")
+def _stay(runtime: "Runtime", url: str, server: str, folder: Path) -> None:
+    _title(10, f"Inbox at {url}; a server and a worker are running. Ctrl-C ends the demo.")
     output.say("Send to it from another terminal, as")
     output.say()
-    output.say(f"  notifyctl --env-file {_env_file(runtime, folder)} send WELCOME_EMAIL --client beacon \\")
+    command = f"  notifyctl --env-file {_env_file(runtime, url, server, folder)}"
+    output.say(f"{command} send WELCOME_EMAIL --client beacon \\")
     output.say("    --set client_name=Beacon --set login_url=https://cloud.example/beacon")
+    output.say(f"{command} sandbox stripe trigger invoice.paid --client {demo_stripe.CLIENT} --attempt 2")
     worker = _worker(runtime, once=False)
     worker.stop_on_signals()
     worker.run()
 
 
-def _env_file(runtime: "Runtime", folder: Path) -> Path:
+def _env_file(runtime: "Runtime", url: str, server: str, folder: Path) -> Path:
     settings = runtime.settings
     path = folder / "demo.env"
     path.touch(mode=0o600)
@@ -291,6 +307,9 @@ def _env_file(runtime: "Runtime", folder: Path) -> Path:
         "NOTIFICATION_SECRET_KEY": settings.notification_secret_key[0].get_secret_value(),
         "OTP_PEPPER": settings.otp_pepper[0].get_secret_value(),
         "QUIET_HOURS": settings.quiet_hours,
+        "STRIPE_WEBHOOK_SECRET": settings.stripe_webhook_secret[0].get_secret_value(),
+        "STRIPE_API_URL": url,
+        "PUBLIC_BASE_URL": server,
     }
     lines = [f"DATABASE_URL={settings.database_url}", *(f"{name}={value}" for name, value in values.items())]
     path.write_text("\n".join(lines) + "\n")

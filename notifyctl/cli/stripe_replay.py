@@ -2,7 +2,7 @@
 
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from notifyctl.cli.stripe_choice import Asked, Chosen, Told, choose, nothing_to_
 from notifyctl.errors import NotifyctlError
 
 if TYPE_CHECKING:
-    from notifyctl.billing.outcome import Change, MailOutcome
+    from notifyctl.billing.outcome import Change, MailOutcome, Outcome
     from notifyctl.billing.replay import Replay, Replayed, Tally
     from notifyctl.bootstrap import Runtime
 
@@ -147,9 +147,10 @@ def _tell_of(replayed: "Replayed", chosen: Chosen) -> None:
     from notifyctl.models.stripe_event import StripeEventStatus
 
     outcome = replayed.outcome
-    if outcome.status is StripeEventStatus.FAILED:
-        chosen.faults.add(f"{outcome.event_id} ({outcome.type}) failed: {outcome.reason}")
-    elif replayed.has_other_body:
+    for one in (outcome, *outcome.matched):
+        if one.status is StripeEventStatus.FAILED:
+            chosen.faults.add(f"{one.event_id} ({one.type}) failed: {one.reason}")
+    if replayed.has_other_body:
         text = f"{outcome.event_id} is stored with another body than the one given; the stored one counts."
         chosen.other_bodies.add(text)
 
@@ -162,22 +163,30 @@ def _rehearse(replay: "Replay", chosen: Chosen, form: options.OutputFormat) -> N
     for replayed in found:
         tally.add(replayed)
         _tell_of(replayed, chosen)
-    output.rows(map(_row, found), form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
+    output.rows(
+        (row for replayed in found for row in _rows(replayed)), form, columns=COLUMNS, shown=SHOWN, styles=STYLES
+    )
     counts = _summary(tally, chosen.faults).items()
     output.say(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts if count or name == "events"))
     output.say("Nothing was changed: this was a dry run.")
     _conclude(tally, chosen.faults)
 
 
-def _row(replayed: "Replayed") -> dict[str, Any]:
+def _rows(replayed: "Replayed") -> Iterator[dict[str, Any]]:
     outcome = replayed.outcome
+    yield _row(outcome, _reason(replayed))
+    for other in outcome.matched:
+        yield _row(other, other.reason or f"had matched nobody before {outcome.event_id}")
+
+
+def _row(outcome: "Outcome", reason: str | None) -> dict[str, Any]:
     return {
         "id": outcome.event_id,
         "created": outcome.created,
         "type": outcome.type,
         "client_id": outcome.client_id,
         "status": outcome.status.value,
-        "reason": _reason(replayed),
+        "reason": reason,
         "changes": _change_texts(outcome.changes),
         "mail": _mail_text(outcome.mail),
     }
@@ -215,15 +224,15 @@ def _summary(tally: "Tally", faults: Told) -> dict[str, int]:
     from notifyctl.billing.outcome import MailFate
     from notifyctl.models.stripe_event import StripeEventStatus
 
-    failed = tally.statuses[StripeEventStatus.FAILED]
     return {
         "events": tally.events,
         "processed": tally.statuses[StripeEventStatus.PROCESSED],
         "ignored": tally.statuses[StripeEventStatus.IGNORED],
         "unmatched": tally.statuses[StripeEventStatus.UNMATCHED],
-        "failed": failed,
-        "not_read": faults.count - failed,
+        "failed": tally.failed,
+        "not_read": faults.count - tally.failed,
         "already_done": tally.already_done,
+        "matched_besides": tally.matched,
         "changed_state": tally.changed,
         **{f"mails_{fate.value}": tally.mails[fate] for fate in MailFate},
     }
@@ -238,5 +247,5 @@ def _conclude(tally: "Tally", faults: Told) -> None:
     if tally.mails[MailFate.WITHHELD]:
         output.hint("Mails of events older than 72 h were withheld; --mail-old sends them.")
     if faults.count:
-        unread = faults.count - tally.statuses[StripeEventStatus.FAILED]
-        raise NotifyctlError(f"{faults.count} of {tally.events + unread} failed; what is wrong with them stands above")
+        count = tally.events + tally.matched + faults.count - tally.failed
+        raise NotifyctlError(f"{faults.count} of {count} failed; what is wrong with them stands above")

@@ -54,9 +54,11 @@ class StripeEvent(SQLModel, table=True):
     """When it happened at Stripe; whole seconds."""
     livemode: bool
     verified: bool
-    """True when the body's signature was checked, or it was fetched from Stripe's API."""
+    """True when the body's signature was checked, it was fetched from Stripe's API, or an operator gave it in a file:
+    then it is on that person's word, which the audit log keeps.
+    """
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    """As it came. Empty once its client was erased."""
+    """As it came. Empty once its client was erased, or when it has been settled for as long as bodies are kept."""
     status: StripeEventStatus = Field(sa_column=enum_column(StripeEventStatus))
     error: str | None = None
     reason: str | None = None

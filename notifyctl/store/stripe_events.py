@@ -1,6 +1,6 @@
 """Stripe's events: stored as they came, worked on by one at a time, and tried again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +43,31 @@ def get(session: Session, event_id: str) -> Row[Any] | None:
 def lock(session: Session, event_id: str) -> Row[Any] | None:
     """The row as it is once everybody else who worked on it has finished."""
     return session.execute(select(_event).where(_event.c.id == event_id).with_for_update()).one_or_none()
+
+
+def lock_with_clients(session: Session, ids: Collection[str]) -> None:
+    """Locks all that working on these events may touch, in the order in which everybody does: first the events, with
+    the UNMATCHED ones about the same customers and subscriptions, and then the clients of them all.
+
+    Found step by step: asked for at once, none of it would come from an index. SQLite's transactions are alone already.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return
+    subjects = (_event.c.id, _event.c.customer_id, _event.c.subscription_id, _event.c.named_client)
+    rows = [*session.execute(select(*subjects).where(_event.c.id.in_(ids)))]
+    about = or_(
+        _event.c.customer_id.in_({row.customer_id for row in rows}),
+        _event.c.subscription_id.in_({row.subscription_id for row in rows}),
+    )
+    rows += session.execute(select(*subjects).where(about, UNMATCHED_INDEX))
+    chosen = _event.c.id.in_({row.id for row in rows})
+    session.execute(select(_event.c.id).where(chosen).order_by(_event.c.id).with_for_update())
+    owned = _subscription.c.id.in_({row.subscription_id for row in rows})
+    names = {row.named_client for row in rows}.union(
+        session.execute(select(_subscription.c.client_id).where(owned)).scalars()
+    )
+    theirs = or_(_client.c.id.in_(names), _client.c.stripe_customer_id.in_({row.customer_id for row in rows}))
+    session.execute(select(_client.c.id).where(theirs).order_by(_client.c.id).with_for_update())
 
 
 def trust(session: Session, event_id: str, values: Mapping[str, Any]) -> bool:

@@ -67,7 +67,7 @@ def test_an_event_is_shown_with_what_came_of_it(notifyctl: CommandLine, events: 
     assert (shown["type"], shown["status"], shown["origin"]) == ("invoice.payment_failed", "PROCESSED", "file")
     (mail,) = shown["mails"]
     assert (mail["template_key"], mail["status"], mail["recipient"]) == (
-        "PAYMENT_FAILED", "QUEUED", "a***@client.example",
+        "PAYMENT_FAILED", "CANCELED", "a***@client.example",
     )  # fmt: skip
     assert shown["client"]["subscription_status"] == "canceled"
     assert shown["subscription"]["status"] == "canceled"

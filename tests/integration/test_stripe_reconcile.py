@@ -84,6 +84,24 @@ def test_a_subscription_that_changed_before_stripes_events_begin_is_told_with_a_
     assert "change its metadata in Stripe's dashboard" in found["mend"]
 
 
+def test_a_plan_that_was_added_to_the_registry_is_mended_by_a_replay_of_what_was_told_last(
+    runtime: Runtime, bought: list[Json], notifyctl: CommandLine, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    plans = tmp_path / "plans.toml"
+    plans.write_text('[plans.TEAM]\nname = "Team"\nfeatures = []\nstripe = ["pro_monthly"]\n')
+
+    def stripe(*arguments: str) -> Ran:
+        variables = {"STRIPE_API_URL": sandbox.url, "STRIPE_API_KEY": "sk_live_1"}
+        return notifyctl("stripe", *arguments, **variables, NOTIFICATION_PLAN_REGISTRY=str(plans))
+
+    (found,) = compare(stripe)
+    assert (found["what"], found["here"], found["at_stripe"]) == ("plan", "PRO", "TEAM")
+    assert found["mend"] == f"notifyctl stripe replay {bought[0]['id']}"
+    assert stripe(*found["mend"].split()[2:]).code == 0
+    assert the_client(runtime).plan == "TEAM"
+    assert stripe("reconcile").code == 0
+
+
 @pytest.mark.parametrize("is_old", [False, True], ids=["fields of today", "fields of before 2025-03-31"])
 def test_each_field_that_differs_is_told(
     runtime: Runtime, bought: list[Json], sandbox: Sandbox, stripe: CommandLine, is_old: bool

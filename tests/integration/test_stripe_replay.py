@@ -27,7 +27,8 @@ from tests.integration.conftest import CommandLine, Ran
 
 SUMMARY = {
     "events": 0, "processed": 0, "ignored": 0, "unmatched": 0, "failed": 0, "not_read": 0, "already_done": 0,
-    "changed_state": 0, "mails_queued": 0, "mails_duplicate": 0, "mails_blocked": 0, "mails_withheld": 0,
+    "matched_besides": 0, "changed_state": 0, "mails_queued": 0, "mails_duplicate": 0, "mails_blocked": 0,
+    "mails_withheld": 0,
 }  # fmt: skip
 
 
@@ -294,6 +295,45 @@ def test_events_that_matched_nobody_are_replayed_once_the_client_is_known(
 
     assert statuses(runtime) == {"PROCESSED": 7}
     assert mails(runtime, client_id="late") == A_YEARS_MAILS
+
+
+def test_what_a_link_lets_match_is_told_beside_it(
+    runtime: Runtime, notifyctl: CommandLine, replay: CommandLine, tmp_path: Path
+) -> None:
+    created, checkout, paid = told(happened("purchase", runtime.clock(), client_id="late"))
+    replay("--file", write_lines(tmp_path / "events", [created, checkout, paid]))
+    notifyctl("clients", "set", "late", "--name", "Late", "--email", "late@client.example")
+    before = dump(runtime)
+
+    rehearsed = replay(checkout["id"], "--dry-run", "--format", "jsonl")
+
+    assert dump(runtime) == before
+    rows = told_rows(rehearsed)
+    assert (rows[0]["id"], {row["id"] for row in rows}) == (checkout["id"], {created["id"], checkout["id"], paid["id"]})
+    assert {row["reason"] for row in rows[1:]} == {f"had matched nobody before {checkout['id']}"}
+    assert "matched besides 2" in rehearsed.err
+    real = summary(replay(checkout["id"], "--format", "json"))
+    assert real == {
+        "events": 1, "processed": 1, "matched_besides": 2, "changed_state": 1, "mails_queued": 1, "mails_duplicate": 1,
+    }  # fmt: skip
+    assert mails(runtime, client_id="late") == ["SUBSCRIPTION_CONFIRMED"]
+
+
+def test_one_that_is_matched_besides_and_fails_is_told(
+    runtime: Runtime, notifyctl: CommandLine, replay: CommandLine, tmp_path: Path
+) -> None:
+    now = runtime.clock()
+    checkout = told(happened("checkout.session.completed", now, client_id="late"))[0]
+    failed = told(happened("invoice.payment_failed", now, client_id="late", invoice=2))[0]
+    replay("--file", write_lines(tmp_path / "events", [checkout, failed]))
+    notifyctl("clients", "set", "late", "--name", "Late", "--email", "late@client.example")
+    _forget_template(runtime, "PAYMENT_FAILED")
+
+    ran = replay(checkout["id"], "--format", "json")
+
+    assert (ran.code, summary(ran).get("failed")) == (1, 1)
+    assert f"{failed['id']} (invoice.payment_failed) failed: There is no template" in ran.err
+    assert "1 of 2 failed" in ran.err
 
 
 def test_stored_events_are_chosen_by_id_type_and_time(runtime: Runtime, replay: CommandLine) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conftest import make_settings, seed_templates
 from factories import a_client
 from serving import serving
-from stripe_world import event, mail, mails, statuses, the_client
+from stripe_world import event, mail, mails, statuses, the_client, withdrawn
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.cli.sandbox_stripe import Trigger
@@ -17,7 +17,7 @@ from notifyctl.http.app import create_app
 from notifyctl.providers.sandbox import TRIGGERS, Sandbox
 from tests.integration.conftest import CommandLine, Ran
 
-SECRET = "whsec_5d1c0b9a7e6f4832"
+SECRET = "whsec_of_these_tests"
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,8 @@ def test_a_subscriptions_life_in_several_calls(world: World) -> None:
         ("customer.subscription.deleted", "--cause", "payment_failed"),
     ):  # fmt: skip
         assert world.trigger(*arguments, "--client", "acme").code == 0
-    assert mails(world.runtime) == [
-        "PAYMENT_FAILED", "SUBSCRIPTION_CANCELED", "SUBSCRIPTION_CONFIRMED", "SUBSCRIPTION_CONFIRMED",
-    ]  # fmt: skip
+    assert mails(world.runtime) == ["SUBSCRIPTION_CANCELED", "SUBSCRIPTION_CONFIRMED", "SUBSCRIPTION_CONFIRMED"]
+    assert withdrawn(world.runtime) == ["PAYMENT_FAILED"]
     assert the_client(world.runtime).subscription_status == "canceled"
     assert mail(world.runtime, "SUBSCRIPTION_CANCELED")["cause"] == "payment_failed"
 
@@ -105,7 +104,7 @@ def test_the_sandbox_has_what_was_posted_on_its_books(world: World) -> None:
 
 
 def test_an_endpoint_that_refuses_ends_with_1_and_its_words(world: World) -> None:
-    ran = world.trigger("invoice.paid", "--client", "acme", STRIPE_WEBHOOK_SECRET="whsec_another_0d2c4e6a")
+    ran = world.trigger("invoice.paid", "--client", "acme", STRIPE_WEBHOOK_SECRET="whsec_of_another")
     assert ran.code == 1
     assert ": 400 " in ran.out
     assert "did not take 1 of 1" in ran.err

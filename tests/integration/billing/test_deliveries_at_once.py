@@ -3,15 +3,20 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
+from time import monotonic, sleep
+from typing import Any
 
 import pytest
 from conftest import Environment
 from factories import a_client
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy import text
 from stripe_payloads import (
     NOW,
     OLD_SECRET,
@@ -122,61 +127,76 @@ from sqlalchemy import event
 from notifyctl.bootstrap import open_runtime
 from notifyctl.settings import load_settings
 
-moment, number, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-runtime = open_runtime(load_settings())
-runtime.clock()
-seen = 0
+def deliver(last_step):
+    runtime = open_runtime(load_settings())
+    runtime.clock()
+    steps = 0
+    def step(*_):
+        nonlocal steps
+        steps += 1
+        if steps == last_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    for moment in ("begin", "before_cursor_execute", "commit"):
+        event.listen(runtime.database.engine, moment, step)
+    runtime.billing.receive(Path(sys.argv[1]).read_bytes())
 
-def die(*_):
-    global seen
-    seen += 1
-    if seen == number:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-event.listen(runtime.database.engine, moment, die)
-runtime.billing.receive(Path(path).read_bytes())
-print("survived")
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        deliver(int(line))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Delivers an event in a process of its own for each number that it reads, which is killed at that step of the work:
+a statement, or the begin or commit of a transaction. Prints how the process ended.
 """
 
 
-@pytest.mark.parametrize(
-    ("moment", "number", "left"),
-    [
-        ("begin", 1, None),
-        ("commit", 1, None),
-        ("begin", 2, "RECEIVED"),
-        ("commit", 2, "RECEIVED"),
-        ("begin", 3, "PROCESSED"),
-    ],
-    ids=["before storing", "before its commit", "after storing", "before the commit of its work", "after its work"],
-)
-def test_a_killed_process_leaves_nothing_half_done(
-    runtime: Runtime,
-    clock: SetClock,
-    environment: Environment,
-    tmp_path: Path,
-    moment: str,
-    number: int,
-    left: str | None,
+@pytest.fixture
+def deliver_until(environment: Environment, tmp_path: Path) -> Iterator[Callable[[bytes, int], int]]:
+    """Its exit code, of a delivery that is killed at the step of that number; 0 when it had done before."""
+    script, body = tmp_path / "receiver.py", tmp_path / "event.json"
+    script.write_text(KILLED)
+    variables = environment(STRIPE_WEBHOOK_SECRET=f"{WEBHOOK_SECRET},{OLD_SECRET}")
+    with subprocess.Popen(
+        [sys.executable, script, body], env=variables, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as receiver:
+        assert receiver.stdin is not None
+        assert receiver.stdout is not None
+        to, answer = receiver.stdin, receiver.stdout
+
+        def deliver(raw: bytes, step: int) -> int:
+            body.write_bytes(raw)
+            print(step, file=to, flush=True)
+            return int(answer.readline())
+
+        yield deliver
+        to.close()
+
+
+def test_a_process_that_is_killed_at_any_step_leaves_nothing_half_done(
+    runtime: Runtime, clock: SetClock, deliver_until: Callable[[bytes, int], int]
 ) -> None:
     a_client(runtime, "new", plan=None, subscription_status="none")
     receive(runtime, created(a_subscription("sub_9", customer="cus_9")))
     raw = completed(a_checkout(subscription="sub_9", customer="cus_9", client="new"))
-    script, body = tmp_path / "receiver.py", tmp_path / "event.json"
-    script.write_text(KILLED)
-    body.write_bytes(raw)
-    variables = environment(STRIPE_WEBHOOK_SECRET=f"{WEBHOOK_SECRET},{OLD_SECRET}")
-    ran = subprocess.run(
-        [sys.executable, script, moment, str(number), body], env=variables, capture_output=True, timeout=60
-    )
-    assert (ran.returncode, ran.stdout) == (-signal.SIGKILL, b"")
-    row = event(runtime, event_id(raw))
-    assert (row.status if row else None) == left
-    done = left == "PROCESSED"
-    assert (mails(runtime), the_client(runtime, "new").stripe_customer_id) == (
-        ([CONFIRMED], "cus_9") if done else ([], None)
-    )
-    receive(runtime, raw)
+    left = []
+    for step in count(1):
+        if deliver_until(raw, step) != -signal.SIGKILL:
+            break
+        row = event(runtime, event_id(raw))
+        left.append(row.status.value if row else None)
+        is_done = left[-1] == "PROCESSED"
+        assert mails(runtime) == ([CONFIRMED] if is_done else [])
+        client = the_client(runtime, "new")
+        assert (client.stripe_customer_id, standing(runtime, "sub_9") is not None) == (
+            ("cus_9", True) if is_done else (None, False)
+        )
+        if not is_done:
+            assert [row.action for row in audits(runtime, "STRIPE%")][2:] == ["STRIPE_EVENT_RECEIVED"] * bool(row)
+    assert list(dict.fromkeys(left)) == [None, "RECEIVED", "PROCESSED"]
+    assert left.count("RECEIVED") > 15
+
     clock.now += timedelta(minutes=2)
     runtime.billing.retry()
     assert (mails(runtime), the_client(runtime, "new").plan) == ([CONFIRMED], "PRO")
@@ -184,17 +204,57 @@ def test_a_killed_process_leaves_nothing_half_done(
 
 
 def test_what_a_killed_process_stored_is_finished_without_another_delivery(
-    runtime: Runtime, clock: SetClock, environment: Environment, tmp_path: Path
+    runtime: Runtime, clock: SetClock, deliver_until: Callable[[bytes, int], int]
 ) -> None:
     raw = paid(an_invoice())
-    script, body = tmp_path / "receiver.py", tmp_path / "event.json"
-    script.write_text(KILLED)
-    body.write_bytes(raw)
-    ran = subprocess.run(
-        [sys.executable, script, "begin", "2", body], env=environment(), capture_output=True, timeout=60
+    step = next(
+        step for step in count(1) if deliver_until(raw, step) == -signal.SIGKILL and event(runtime, event_id(raw))
     )
-    assert ran.returncode == -signal.SIGKILL
+    assert step > 2
     # Its own clock was the wall's.
     clock.now = event(runtime, event_id(raw)).next_attempt_at
     assert runtime.billing.retry().settled == 1
     assert mails(runtime) == [CONFIRMED]
+
+
+def test_a_rehearsal_and_a_delivery_of_what_it_comes_to_later_never_wait_for_each_other_in_a_circle(
+    runtime: Runtime,
+) -> None:
+    """The rehearsal holds the client; the delivery begins with an event that the rehearsal has not reached yet."""
+    ids = []
+    for number in range(2):
+        raw = failed(a_failed_invoice(f"in_{number}"))
+        ids.append(runtime.billing.record(raw, origin=Origin.WEBHOOK, is_verified=True).event_id)
+    holds_client, goes_on = Event(), Event()
+
+    lock = "FROM client" if runtime.database.is_sqlite else "FOR UPDATE"
+
+    def pause(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not holds_client.is_set() and "FROM client" in statement and lock in statement:
+            holds_client.set()
+            assert goes_on.wait(30)
+
+    sqlalchemy_event.listen(runtime.database.engine, "after_cursor_execute", pause)
+    with ThreadPoolExecutor(2) as pool:
+        rehearsal = pool.submit(runtime.billing.rehearse, ids)
+        assert holds_client.wait(30)
+        delivery = pool.submit(runtime.billing.process, ids[1], Order("stripe", mail_old=True))
+        _wait_until_it_waits(runtime)
+        goes_on.set()
+        assert [outcome.status for outcome in rehearsal.result(30)] == ["PROCESSED"] * 2
+        assert delivery.result(30).status == "PROCESSED"
+    assert (mails(runtime), statuses(runtime)) == ([FAILED], {"PROCESSED": 1, "RECEIVED": 1})
+
+
+def _wait_until_it_waits(runtime: Runtime) -> None:
+    """On SQLite it waits at its very beginning."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    deadline = monotonic() + 30
+    while not runtime.database.is_sqlite:
+        with runtime.database.read() as session:
+            if session.execute(waiting).scalar_one():
+                return
+        assert monotonic() < deadline
+        sleep(0.02)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from factories import a_client
+from sqlalchemy import text
 from stripe_payloads import (
     DAY,
     ERAS,
@@ -28,6 +29,7 @@ from stripe_world import (
     CONFIRMED,
     FAILED,
     SetClock,
+    audits,
     blocked,
     event,
     mail,
@@ -35,6 +37,7 @@ from stripe_world import (
     receive,
     standing,
     the_client,
+    withdrawn,
 )
 
 from notifyctl.billing.outcome import MailFate
@@ -195,6 +198,26 @@ def test_a_failure_at_checkout_is_not_written(runtime: Runtime) -> None:
     outcome = receive(runtime, failed(a_failed_invoice(reason="subscription_create")))
     assert (mails(runtime), outcome.reason) == ([], "a first payment, still at checkout")
     assert the_client(runtime).subscription_status == "incomplete"
+
+
+def test_a_failure_that_still_waits_is_withdrawn_when_its_invoice_is_paid(runtime: Runtime) -> None:
+    receive(runtime, *(failed(a_failed_invoice("in_2a", attempt=number)) for number in (1, 2)))
+    receive(runtime, failed(a_failed_invoice("in_2A")), failed(a_failed_invoice("in_2a1")))
+    sent = receive(runtime, failed(a_failed_invoice("in_2a", attempt=3))).mail
+    assert sent is not None
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE message_log SET status = 'SENT' WHERE id = :id"), {"id": sent.message_id})
+
+    outcome = receive(runtime, paid(an_invoice("in_2a", reason="subscription_cycle", attempt=4), at=NOW + 60))
+
+    assert withdrawn(runtime) == [FAILED] * 2
+    assert mails(runtime) == [FAILED] * 3 + [CONFIRMED]
+    moved = [change for change in outcome.changes if change.what.startswith("message ")]
+    assert [(change.field, change.after) for change in moved] == [("status", "CANCELED")] * 2
+    rows = audits(runtime, "NOTIFICATION_CANCELED")
+    assert {(row.actor, "its invoice was paid in the meantime" in str(row.metadata)) for row in rows} == {
+        ("stripe", True)
+    }
 
 
 def test_a_failure_that_comes_after_the_payment_is_not_written(runtime: Runtime) -> None:

@@ -20,6 +20,7 @@ from stripe_payloads import (
     an_invoice,
     completed,
     created,
+    event_id,
     failed,
     paid,
 )
@@ -303,6 +304,16 @@ def test_a_replay_mails_nothing_twice_and_says_so(runtime: Runtime) -> None:
     assert [row.action for row in audits(runtime)][2:] == ["STRIPE_EVENT_REPLAYED"] * 2
 
 
+def test_a_replay_leaves_standing_why_an_event_has_or_has_no_mail_of_its_own(runtime: Runtime) -> None:
+    first, second = paid(an_invoice()), completed(a_checkout())
+    late = failed(a_failed_invoice("in_2"))
+    receive(runtime, first, second, late, paid(an_invoice("in_2", reason="subscription_cycle", attempt=2)))
+    for raw in (first, second, late):
+        runtime.billing.process(event_id(raw), REPLAY)
+    reasons = [event(runtime, event_id(raw)).reason for raw in (first, second, late)]
+    assert reasons == [None, "SUBSCRIPTION_CONFIRMED duplicate", None]
+
+
 def test_a_replay_mails_nothing_twice_even_when_the_first_mail_is_gone(runtime: Runtime) -> None:
     event_id = receive(runtime, paid(an_invoice())).event_id
     _execute(runtime, "DELETE FROM message_payload")
@@ -361,6 +372,27 @@ def test_a_rehearsal_of_one_purchase_would_mail_once(runtime: Runtime, clock: Se
     assert [outcome.mail and outcome.mail.fate for outcome in told] == [MailFate.QUEUED, MailFate.DUPLICATE]
     assert (mails(runtime), statuses(runtime)) == ([], {"RECEIVED": 2})
     assert len(audits(runtime)) == 2
+
+
+def test_a_rehearsal_of_what_links_a_client_tells_of_what_had_matched_nobody(runtime: Runtime) -> None:
+    a_client(runtime, "new", plan=None, subscription_status="none")
+    unknown = {"subscription": "sub_9", "customer": "cus_9"}
+    receive(runtime, failed(a_failed_invoice("in_9", **unknown)), created(a_subscription("sub_9", customer="cus_9")))
+    link = completed(a_checkout(**unknown, client="new"), at=NOW + 60)
+    recorded = runtime.billing.record(link, origin=Origin.WEBHOOK, is_verified=True)
+
+    (told,) = runtime.billing.rehearse([recorded.event_id])
+
+    assert sorted((other.type, other.mail and other.mail.fate) for other in told.matched) == [
+        ("customer.subscription.created", None),
+        ("invoice.payment_failed", MailFate.QUEUED),
+    ]
+    assert (mails(runtime), statuses(runtime)) == ([], {"UNMATCHED": 2, "RECEIVED": 1})
+    done = runtime.billing.process(recorded.event_id, REPLAY)
+    assert [(other.type, other.status, other.client_id) for other in done.matched] == [
+        (other.type, "PROCESSED", "new") for other in told.matched
+    ]
+    assert mails(runtime) == [FAILED, CONFIRMED]
 
 
 def test_a_rehearsal_shows_what_would_fail_and_goes_on(runtime: Runtime) -> None:
