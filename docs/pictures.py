@@ -20,6 +20,8 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from notifyctl.bootstrap import Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,9 +39,14 @@ _WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 def picture_of_terminal(path: Path) -> None:
+    screen = Text.from_ansi("\n".join(line.rstrip() for line in _demo_on_a_terminal()))
+    _draw_terminal(path, "notifyctl demo", screen)
+
+
+def _draw_terminal(path: Path, title: str, screen: "RenderableType") -> None:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    console.print(Text.from_ansi("\n".join(line.rstrip() for line in _demo_on_a_terminal())))
-    svg = console.export_svg(title="notifyctl demo", theme=THEME)
+    console.print(screen)
+    svg = console.export_svg(title=title, theme=THEME)
     # No web font: a picture in a page may not load anything, and every machine has a monospaced face.
     path.write_text(_WEB_FONT.sub("", svg).replace("Fira Code,", "ui-monospace, Menlo, Consolas,"), encoding="utf-8")
 
@@ -75,7 +82,12 @@ def picture_of_inbox(path: Path, chromium: str) -> None:
             [
                 chromium,
                 *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-                *(f"--user-data-dir={profile}", f"--window-size={PAGE}", f"--screenshot={path}", url),
+                *(
+                    f"--user-data-dir={profile}",
+                    f"--window-size={PAGE}",
+                    f"--screenshot={path}",
+                    f"{url}/?to=e.example",
+                ),  # past the backlog
             ],
             check=True,
             capture_output=True,
@@ -107,16 +119,22 @@ def _staying_demo() -> Iterator[str]:
 
 
 def pictures_of_health(images: Path, chromium: str) -> None:
-    """A bad hour, as the page shows it by day and by night, and one message."""
+    """A bad hour, as the terminal shows it, as the page shows it by day and by night, and one message."""
     # What the tests of the page know: how to drive a browser, and how traffic looks.
     sys.path.insert(0, str(ROOT / "tests"))
     from browser.chromium import Chromium
     from browser.scenes import a_bad_hour, a_story
     from browser.signing_in import HOME, sign_in
 
+    from notifyctl.cli.health_view import overview
+    from notifyctl.orchestrator import health
+
     with tempfile.TemporaryDirectory() as folder, _served(Path(folder)) as (url, runtime, key):
         a_bad_hour(runtime)
         message_id = a_story(runtime)
+        with runtime.database.read() as session:
+            found = health.look(session, runtime.settings, runtime.clock(), 60 * health.MINUTE)
+        _draw_terminal(images / "health.svg", "notifyctl health", overview(found))
         (profile := Path(folder) / "profile").mkdir()
         browser = Chromium(chromium, profile)
         with browser.tab(width=1280, height=1130) as tab:

@@ -40,6 +40,7 @@ def health(
 
 
 @app.command()
+@options.in_a_hurry()
 def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFormat.TABLE) -> None:
     """What is wrong, and the figures of each channel. The same as `notifyctl health` alone."""
     from notifyctl.orchestrator import health
@@ -59,6 +60,7 @@ def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFor
 
 
 @app.command()
+@options.in_a_hurry()
 def timeseries(
     window_minutes: WindowMinutes = 240,
     bucket_minutes: Annotated[
@@ -88,6 +90,7 @@ def timeseries(
 
 
 @app.command()
+@options.in_a_hurry()
 def recent(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_ROWS, help="At most this many.")] = 100,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")] = False,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -13,26 +13,45 @@ from notifyctl.cli import output
 from notifyctl.errors import DatabaseError
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.health import Health
-from notifyctl.orchestrator.troubles import Gravity, Problem, problems
+from notifyctl.orchestrator.troubles import Gravity, Problem, folded, problems
 from notifyctl.orchestrator.words import moment, took, window
-from notifyctl.store.reports import Backlog, Traffic
+from notifyctl.store.reports import TOP, Backlog, Traffic
 
-GRAVITY_STYLES = {Gravity.CRITICAL: "bold white on red", Gravity.WARNING: "bold black on yellow", Gravity.NOTE: "bold"}
+GRAVITY_STYLES = {Gravity.CRITICAL: "bold reverse red", Gravity.WARNING: "bold black on yellow", Gravity.NOTE: "bold"}
 BAR, BAR_FAILED = "█", "▓"
 NOTHING = "·"
 LEAST_BAR = 10
+LINES_BESIDE_LISTS = 3
+"""An empty one, the heading of the lists, and the prompt that follows."""
 
 
 def overview(health: Health, *, stale: str = "") -> RenderableType:
     """`stale`: why these figures are not those of now."""
-    parts: list[RenderableType] = [_head(health), Text()]
-    if stale:
-        parts += [Text.assemble((f" {Gravity.CRITICAL} ", GRAVITY_STYLES[Gravity.CRITICAL]), f" {stale}"), Text()]
-    parts += [_problems(problems(health)), Text(), _channels(health)]
-    if health.top_templates:
-        parts += [Text(), _failures(health)]
-    parts += [Text(), _footer(health)]
-    return Group(*parts)
+    return _Overview(health, stale)
+
+
+class _Overview:
+    """On a terminal the lists of what failed are cut to the lines that are left: what is wrong stays on the screen."""
+
+    def __init__(self, health: Health, stale: str) -> None:
+        self._health, self._stale = health, stale
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+        figures, footer = self._figures(), _footer(self._health)
+        yield figures
+        lines = TOP
+        if console.is_terminal:
+            taken = len(console.render_lines(Group(figures, footer), options.update(height=None)))
+            lines = min(TOP, console.height - taken - LINES_BESIDE_LISTS)
+        if self._health.top_templates and lines > 0:
+            yield Text()
+            yield _failures(self._health, lines)
+        yield footer
+
+    def _figures(self) -> RenderableType:
+        found = [Problem(Gravity.CRITICAL, self._stale)] if self._stale else []
+        told = _problems([*found, *problems(self._health)])
+        return Group(_head(self._health), Text(), told, Text(), _Figures(self._health))
 
 
 def _head(health: Health) -> Text:
@@ -46,24 +65,12 @@ def _problems(found: Sequence[Problem]) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for problem in found:
+    shown, more = folded(found)
+    for problem in shown:
         label = Text(f" {problem.gravity} ", GRAVITY_STYLES[problem.gravity])
         table.add_row(label, output.one_line(problem.text))
-    return table
-
-
-def _channels(health: Health) -> Table:
-    table = Table(box=None, show_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
-    for channel in health.traffic:
-        table.add_column(channel, justify="right")
-    traffic, backlog = list(health.traffic.values()), [health.backlog[channel] for channel in health.traffic]
-    for name, cell in _TRAFFIC.items():
-        table.add_row(name, *(cell(found) for found in traffic))
-    table.add_row("")
-    for name, count in _BACKLOG.items():
-        table.add_row(name, *(_count(count(found)) for found in backlog))
-    table.add_row("limit a minute", *(_count(health.limits[channel]) for channel in health.traffic))
+    if more:
+        table.add_row("", Text(f"and {len(more)} more; `notifyctl health --format json` has every pause", "dim"))
     return table
 
 
@@ -84,23 +91,78 @@ _TRAFFIC: Mapping[str, Callable[[Traffic], Text]] = {
     "sent": lambda found: _count(found.sent, "green"),
     "delivered": lambda found: _count(found.delivered),
     "failed": lambda found: _count(found.failed, "red"),
-    "failure rate": _rate,
+    "rate": _rate,
     "bounced": lambda found: _count(found.bounced, "red"),
     "blocked": lambda found: _count(found.blocked),
     "throttled": lambda found: _count(found.throttled),
-    "latency p50": lambda found: _latency(found.p50_seconds),
-    "latency p95": lambda found: _latency(found.p95_seconds),
+    "p50": lambda found: _latency(found.p50_seconds),
+    "p95": lambda found: _latency(found.p95_seconds),
 }
 _BACKLOG: Mapping[str, Callable[[Backlog], int]] = {
     "pending": lambda found: found.pending,
     "retrying": lambda found: found.retrying,
     "in doubt": lambda found: found.in_doubt,
 }
+_IN_FULL = {"rate": "failure rate", "p50": "latency p50", "p95": "latency p95"}
+"""Where there is room for it: with a line for each figure."""
+Cells = Mapping[str, Sequence[Text]]
+"""By the name of the figure, a cell for each channel."""
 
 
-def _failures(health: Health) -> Table:
+class _Figures:
+    """A line a channel, as wide as fits: on a terminal of 24 lines, a line a figure would push off the screen what is
+    wrong. On a narrow one a line a figure all the same."""
+
+    def __init__(self, health: Health) -> None:
+        self._channels = list(health.traffic)
+        self._did: Cells = {name: [cell(found) for found in health.traffic.values()] for name, cell in _TRAFFIC.items()}
+        self._has: Cells = {
+            name: [_count(count(health.backlog[channel])) for channel in self._channels]
+            for name, count in _BACKLOG.items()
+        } | {"limit a minute": [_count(health.limits[channel]) for channel in self._channels]}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+        for tables in self._across():
+            unbounded = options.update(max_width=10_000)
+            if all(console.measure(table, options=unbounded).maximum <= options.max_width for table in tables):
+                return tables
+        return [self._down()]
+
+    def _across(self) -> Iterable[list[Table]]:
+        yield [self._lines({**self._did, **self._has}, gap=2)]
+        for gap in (2, 1):
+            yield [self._lines(self._did, gap), self._lines(self._has, gap)]
+
+    def _lines(self, cells: Cells, gap: int) -> Table:
+        table = _table(gap)
+        table.add_column("")
+        for name in cells:
+            table.add_column(name, justify="right", no_wrap=True)
+        for channel, *row in zip(self._channels, *cells.values(), strict=True):
+            table.add_row(Text(channel, "bold"), *row)
+        return table
+
+    def _down(self) -> Table:
+        table = _table(gap=2)
+        table.add_column("")
+        for channel in self._channels:
+            table.add_column(channel, justify="right")
+        for name, row in self._did.items():
+            table.add_row(_IN_FULL.get(name, name), *row)
+        table.add_row("")
+        for name, row in self._has.items():
+            table.add_row(name, *row)
+        return table
+
+
+def _table(gap: int) -> Table:
+    return Table(box=None, show_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+
+
+def _failures(health: Health, lines: int) -> Table:
     table = Table.grid(padding=(0, 4, 0, 0))
-    table.add_row(_top("Failed by reason", health.top_reasons), _top("by template", health.top_templates))
+    reasons, templates = health.top_reasons[:lines], health.top_templates[:lines]
+    table.add_row(_top("Failed by reason", reasons), _top("by template", templates))
     return table
 
 
@@ -195,6 +257,6 @@ class Screen:
             self._last, self._lost_at = self._look(), None
         except DatabaseError as error:
             self._lost_at = self._lost_at or monotonic()
-            gone = f"{error}; gone for {int(monotonic() - self._lost_at)} s"
+            gone = f"No figures for {int(monotonic() - self._lost_at)} s. {error}"
             return overview(self._last, stale=gone) if self._last else Text(output.one_line(gone), "bold red")
         return overview(self._last)

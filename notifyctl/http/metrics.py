@@ -21,7 +21,7 @@ from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import Health
-from notifyctl.store import job_runs, reports, spikes, workers
+from notifyctl.store import job_runs, latencies, reports, spikes, workers
 
 HOUR = timedelta(hours=1)
 BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
@@ -78,7 +78,7 @@ def _traffic(session: Session, found: Health) -> Iterator[Metric]:
     latency = GaugeHistogramMetricFamily(
         "notifyctl_send_latency_last_hour_seconds", "From acceptance to the provider's yes.", labels=["channel"]
     )
-    for channel, (counts, total) in reports.latencies(session, found.since, found.until, BOUNDS).items():
+    for channel, (counts, total) in latencies.histogram(session, found.since, found.until, BOUNDS).items():
         throttled.add_metric([channel], found.traffic[channel].throttled)
         names = [*(str(float(bound)) for bound in BOUNDS), "+Inf"]
         latency.add_metric([channel], list(zip(names, counts, strict=True)), total)

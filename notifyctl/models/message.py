@@ -4,7 +4,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Index, String, and_, column, text
+from sqlalchemy import Column, ColumnElement, Index, String, and_, column, text
+from sqlalchemy.ext.compiler import compiles
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column, table
@@ -212,8 +213,46 @@ Index(
     postgresql_where=_known_to_provider,
 )
 
+SQLITE_WAITED = (
+    "(strftime('%s', substr(sent_at, 1, 19)) - strftime('%s', substr(created_at, 1, 19))) * 1000000"
+    " + CAST(substr(sent_at, 21) AS INTEGER) - CAST(substr(created_at, 21) AS INTEGER)"
+)
+"""Microseconds from created_at to sent_at. Cut at the second, since SQLite's own reading of fractions stops at
+milliseconds. SQLite takes it from the index, where the very same words are used."""
+
+
+class _Waited(ColumnElement[int]):
+    """What latencies are counted from: on SQLite the difference itself, which is dear to read out of texts; on
+    PostgreSQL, which reads no expression back from an index, the moment that it begins at.
+
+    Alembic does not carry such an index over when it copies a table on SQLite: a migration that does makes it anew.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_Waited, "sqlite")
+def _waited_on_sqlite(_element: _Waited, _compiler: Any, **_options: Any) -> str:
+    return f"({SQLITE_WAITED})"
+
+
+@compiles(_Waited)
+def _waited(_element: _Waited, _compiler: Any, **_options: Any) -> str:
+    return "created_at"
+
+
+_sent = text("sent_at IS NOT NULL")
+Index(
+    "ix_message_log_sent",
+    _messages.c.sent_at,
+    _Waited(),
+    _messages.c.channel,
+    _messages.c.template_key,
+    _messages.c.status,
+    sqlite_where=_sent,
+    postgresql_where=_sent,
+)
 _REPORTED = {
-    "ix_message_log_sent": (("sent_at", "channel", "status", "template_key", "created_at"), "sent_at IS NOT NULL"),
     "ix_message_log_delivered": (("delivered_at", "channel"), "delivered_at IS NOT NULL"),
     "ix_message_log_throttled": (("throttled_at", "channel"), "throttled_at IS NOT NULL"),
     "ix_message_log_ended": (

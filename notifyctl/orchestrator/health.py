@@ -47,6 +47,9 @@ class Health:
     """Channels whose provider is taken for down, and what it said last."""
     workers: int
     """Those that were seen within the last minute."""
+    warn_percent: float
+    """Failures from which a channel is called failing: the share, and the least number."""
+    warn_min: int
 
     @property
     def oldest_pending_seconds(self) -> int:
@@ -74,11 +77,11 @@ class Health:
 def look(session: Session, settings: Settings, now: datetime, window: timedelta) -> Health:
     since = now - window
     held = pauses.everything(session)
-    sent, used = reports.codes(session, since, now)
+    traffic = reports.traffic(session, since, now)
     return Health(
         since=since,
         until=now,
-        traffic=reports.traffic(session, since, now),
+        traffic=traffic,
         backlog=reports.backlog(session, now, [pauses.scope_of(row) for row in held]),
         limits={
             channel: limits.per_minute(session, channel) or settings.per_minute_limit(channel) for channel in Channel
@@ -88,9 +91,11 @@ def look(session: Session, settings: Settings, now: datetime, window: timedelta)
         unconfirmed=reports.unconfirmed(session, now),
         paused=[_pause(session, row) for row in held],
         spikes=[_spike(row) for row in spikes.raised(session)],
-        codes=(sent, used),
+        codes=(sum(did.codes for did in traffic.values()), reports.verified_codes(session, since, now)),
         open_breakers={channel: reason for channel in Channel if (reason := _down(session, channel)) is not None},
         workers=workers.count_working(session, now - MINUTE),
+        warn_percent=settings.notification_spike_warn_percent,
+        warn_min=settings.notification_spike_warn_min,
     )
 
 

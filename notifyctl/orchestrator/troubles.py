@@ -1,12 +1,12 @@
 """What is wrong with the traffic, in words: what an operator wants to read first. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from notifyctl.orchestrator.health import Health
-from notifyctl.orchestrator.words import age, moment
+from notifyctl.orchestrator.words import age, moment, window
 from notifyctl.store.pauses import Scope
 
 
@@ -28,12 +28,14 @@ class Problem:
 DUE_TOO_LONG_SECONDS = 300
 DRAIN_TOO_LONG_SECONDS = 15 * 60
 MANY_UNCONFIRMED = 20
+NOTES_SHOWN = 3
 
 
 def problems(health: Health) -> list[Problem]:
     """What is wrong, the gravest first; empty when nothing is."""
     found = [
         *_spiking(health),
+        *_failing(health),
         *_down_providers(health),
         *_standing_still(health),
         *_in_doubt(health),
@@ -44,11 +46,31 @@ def problems(health: Health) -> list[Problem]:
     return sorted(found, key=lambda problem: list(Gravity).index(problem.gravity))
 
 
+def folded(found: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
+    """What is shown, and notes behind a fold: forty pauses must not push the figures off the screen."""
+    grave = [problem for problem in found if problem.gravity is not Gravity.NOTE]
+    notes = [problem for problem in found if problem.gravity is Gravity.NOTE]
+    # One more than what is shown would fold away a single line behind another.
+    shown = notes if len(notes) <= NOTES_SHOWN + 1 else notes[:NOTES_SHOWN]
+    return [*grave, *shown], notes[len(shown) :]
+
+
 def _spiking(health: Health) -> Iterator[Problem]:
     for spike in health.spikes:
         gravity = Gravity.CRITICAL if spike["level"] == "CRITICAL" else Gravity.WARNING
         since = moment(spike["since"], beside=health.until)
         yield Problem(gravity, f"{spike['channel']} is failing since {since}: {spike['problem']}")
+
+
+def _failing(health: Health) -> Iterator[Problem]:
+    """By the rate that the spike monitor warns at, where it has raised nothing: it may not be running."""
+    raised = {spike["channel"] for spike in health.spikes}
+    for channel, did in health.traffic.items():
+        if did.failed >= health.warn_min and 100 * did.failure_rate >= health.warn_percent and channel not in raised:
+            tried = did.failed + did.sent
+            span = window(int((health.until - health.since).total_seconds()))
+            text = f"{channel}: {did.failed:,} of {tried:,} failed in the last {span} ({did.failure_rate:.1%})"
+            yield Problem(Gravity.WARNING, text)
 
 
 def _down_providers(health: Health) -> Iterator[Problem]:

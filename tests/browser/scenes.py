@@ -48,7 +48,7 @@ def a_message(now: datetime, **fields: Any) -> dict[str, Any]:
         "template_key": "WELCOME_EMAIL", "template_version": 1, "source": "api", "recipient": to,
         "rate_subject": "", "status": status, "attempts": 1 if gone else 0, "reason": None, "error": None,
         "error_code": None, "lane": Lane.TRANSACTIONAL, "lease_generation": 0, "created_at": made,
-        "next_attempt_at": None if status in FINAL else made, "throttled_at": None,
+        "next_attempt_at": None if status in FINAL else made, "last_attempt_at": None, "throttled_at": None,
         "sent_at": sent, "delivered_at": sent + timedelta(seconds=3) if sent and status is S.DELIVERED else None,
         "finished_at": made + timedelta(seconds=2) if status in FINAL and status is not S.SENT else None,
         "provider": "postmark" if channel is Channel.EMAIL else "twilio", "subject": "Welcome, Anna",
@@ -123,7 +123,8 @@ def _one(dice: random.Random, now: datetime, channel: Channel, key: str, made: d
         code, error = FAULTS["RECIPIENT_INVALID"]
         return a_message(now, **common, status=S.BOUNCED, reason="RECIPIENT_INVALID", error_code=code, error=error)
     if fate < 0.05:
-        reason = dice.choice(["RATE_LIMITED", "SMS_DISABLED", "SUPPRESSED", "PROVISIONING_INCOMPLETE"])
+        own = "SMS_DISABLED" if channel is Channel.SMS else "PROVISIONING_INCOMPLETE"
+        reason = dice.choice(["RATE_LIMITED", own, "SUPPRESSED", own])
         return a_message(now, **common, status=S.BLOCKED, reason=reason)
     if fate < 0.09 and now - made < timedelta(hours=1):
         return a_message(now, **common, status=S.SENT, sent_at=made + waited)
@@ -185,7 +186,9 @@ def a_story(runtime: Runtime, **fields: Any) -> str:
     """A message that failed twice, was sent, and arrived, with its trail. Returns its id."""
     now = runtime.clock()
     made = now - timedelta(minutes=3)
-    row = a_message(now, created_at=made, attempts=3, provider_message_id="0f6b9c1e-5d2a-4c1b", **fields)
+    sent, arrived = made + timedelta(seconds=152), made + timedelta(seconds=155)
+    about = {"attempts": 3, "sent_at": sent, "delivered_at": arrived, "finished_at": arrived}
+    row = a_message(now, created_at=made, provider_message_id="0f6b9c1e-5d2a-4c1b", **about | fields)
     write(runtime, [row])
     trail: list[tuple[float, AuditAction, dict[str, Any]]] = [
         (0, AuditAction.NOTIFICATION_QUEUED, {"gates": "+--++++-+---+"}),

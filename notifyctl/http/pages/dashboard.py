@@ -19,13 +19,12 @@ from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import MINUTE, Health
-from notifyctl.orchestrator.troubles import Gravity, Problem, problems
+from notifyctl.orchestrator.troubles import Gravity, Problem, folded, problems
 from notifyctl.store import templates
 
 DEFAULT_WINDOW = 60
 REFRESH_SECONDS = 10
 NAMES = {Channel.EMAIL: "Email", Channel.SMS: "SMS"}
-NOTES_SHOWN = 3
 
 router = APIRouter(include_in_schema=False)
 
@@ -109,21 +108,17 @@ class Standing:
 
     problems: tuple[Problem, ...]
     more: tuple[Problem, ...]
-    """Notes behind a fold: forty pauses must not push the figures off the screen."""
+    """Behind a fold."""
     gravity: Gravity | None
     title: str
 
     @classmethod
     def of(cls, found: Sequence[Problem]) -> "Standing":
-        grave = [problem for problem in found if problem.gravity is not Gravity.NOTE]
-        notes = [problem for problem in found if problem.gravity is Gravity.NOTE]
-        # One more than what is shown would fold away a single line behind another.
-        shown = notes if len(notes) <= NOTES_SHOWN + 1 else notes[:NOTES_SHOWN]
-        gravity = found[0].gravity if found else None
-        return cls((*grave, *shown), tuple(notes[len(shown) :]), gravity, _title(grave, notes))
+        shown, more = folded(found)
+        return cls(tuple(shown), tuple(more), found[0].gravity if found else None, _title(found))
 
 
-def _title(grave: Sequence[Problem], notes: Sequence[Problem]) -> str:
-    if grave:
-        return f"{len(grave)} problem{'s' if len(grave) != 1 else ''}"
-    return "Worth knowing" if notes else "Nothing is wrong"
+def _title(found: Sequence[Problem]) -> str:
+    if grave := sum(problem.gravity is not Gravity.NOTE for problem in found):
+        return f"{grave} problem{'s' if grave != 1 else ''}"
+    return "Worth knowing" if found else "Nothing is wrong"
