@@ -31,8 +31,11 @@ class Standing:
         self.now += timedelta(**by)
 
 
-def some_clients(runtime: Runtime, count: int, **fields: Any) -> list[str]:
-    return [a_client(runtime, f"c{number}", **fields).id for number in range(count)]
+def some_clients(runtime: Runtime, count: int, prefix: str = "c", **fields: Any) -> list[str]:
+    ids = [f"{prefix}{number}" for number in range(count)]
+    for client_id in ids:
+        a_client(runtime, client_id, **fields)
+    return ids
 
 
 def queue(runtime: Runtime, count: int, template: str = "WELCOME_EMAIL", prefix: str = "client") -> list[str]:

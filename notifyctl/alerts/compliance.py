@@ -1,6 +1,6 @@
 """Reminders of what expires: once for each item, expiry date and window, however often this runs."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from urllib.parse import quote
 from sqlalchemy import Row
 from sqlmodel import Session
 
-from notifyctl.alerts.compliance_items import days_left, reminder_key
+from notifyctl.alerts.compliance_items import days_left, reminder_keys
 from notifyctl.clock import Clock
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
@@ -47,9 +47,7 @@ class _Due:
     client: Row[Any]
     window: int
     days_left: int
-
-    def key(self, channel: Channel) -> str:
-        return reminder_key(self.item, self.item.expires_on, self.window, channel)
+    keys: Mapping[Channel, str]
 
 
 class Reminders:
@@ -89,9 +87,9 @@ class Reminders:
     def _window(self, item: Any, zone: str, client_updated_at: datetime, now: datetime) -> int | None:
         """The window that an item is to be reminded for now; None when it is not."""
         left = days_left(item.expires_on, zone, now)
-        window = min((days for days in self._windows if left <= days), default=None)
-        if window is None or left < 0:
+        if not 0 <= left <= self._windows[0]:
             return None
+        window = min([days for days in self._windows if left <= days])
         if item.asked_for != item.expires_on or item.asked_window > window:
             return window
         # Refused then, because of something that may be otherwise now.
@@ -99,7 +97,7 @@ class Reminders:
 
     def _remind(self, session: Session, seen: Sequence[Row[Any]], now: datetime) -> Reminded:
         due = self._lock_due(session, seen, now)
-        requests = {request.idempotency_key: request for one in due for request in self._requests(one)}
+        requests = {request.idempotency_key: request for request in self._requests(due)}
         # A key that is known has its message. Its context may be of another day, so it is not asked for again.
         known = messages.by_idempotency_keys(session, [key for key in requests if key])
         asked = [request for key, request in requests.items() if key not in known]
@@ -118,24 +116,21 @@ class Reminders:
             client = known[item.client_id]
             window = self._window(item, client.timezone, client.updated_at, now)
             if window is not None:
-                found.append(_Due(item, client, window, days_left(item.expires_on, client.timezone, now)))
+                left = days_left(item.expires_on, client.timezone, now)
+                keys = reminder_keys(item, item.expires_on, window)
+                found.append(_Due(item, client, window, left, keys))
         return found
 
-    def _requests(self, due: _Due) -> list[SendRequest]:
-        item, client = due.item, due.client
-        context: dict[str, Any] = {
-            "item_name": item.name,
-            "item_reference": item.reference,
-            "expires_on": item.expires_on.isoformat(),
-            "days_left": due.days_left,
-        }
-        by_email = context | {"client_name": client.name}
-        if url := self._renew_url(item):
-            by_email["renew_url"] = url
-        requests = [_request(due, EMAIL_TEMPLATE, Channel.EMAIL, by_email)]
-        if self._wants_sms(client):
-            requests.append(_request(due, SMS_TEMPLATE, Channel.SMS, context))
-        return requests
+    def _requests(self, due: Sequence[_Due]) -> Iterator[SendRequest]:
+        """One template after the other: rows that are alike are written faster."""
+        for one in due:
+            context = _context(one) | {"client_name": one.client.name}
+            if url := self._renew_url(one.item):
+                context["renew_url"] = url
+            yield _request(one, EMAIL_TEMPLATE, Channel.EMAIL, context)
+        for one in due:
+            if self._wants_sms(one.client):
+                yield _request(one, SMS_TEMPLATE, Channel.SMS, _context(one))
 
     def _wants_sms(self, client: Row[Any]) -> bool:
         """Nobody asked for an SMS that the plan lacks or the client does not want: it is no message to be refused."""
@@ -151,12 +146,22 @@ class Reminders:
         )
 
 
+def _context(due: _Due) -> dict[str, Any]:
+    item = due.item
+    return {
+        "item_name": item.name,
+        "item_reference": item.reference,
+        "expires_on": item.expires_on.isoformat(),
+        "days_left": due.days_left,
+    }
+
+
 def _request(due: _Due, template_key: str, channel: Channel, context: dict[str, Any]) -> SendRequest:
     return SendRequest(
         template_key=template_key,
         client_id=due.item.client_id,
         context=context,
-        idempotency_key=due.key(channel),
+        idempotency_key=due.keys[channel],
         source=SOURCE,
         source_ref="compliance_expiry_reminders",
     )
@@ -168,5 +173,5 @@ def _mark(due: _Due, held: Collection[str | None], now: datetime) -> dict[str, A
         "asked_for": due.item.expires_on.isoformat(),
         "asked_window": due.window,
         "asked_at": now,
-        "reminded": due.key(Channel.EMAIL) in held,
+        "reminded": due.keys[Channel.EMAIL] in held,
     }

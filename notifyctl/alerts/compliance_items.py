@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -146,10 +147,10 @@ def _audit(session: Session, client_id: str, details: Mapping[str, Any], actor: 
 def withdraw_reminders(session: Session, rows: Iterable[Row[Any]], why: str, *, actor: str, now: datetime) -> int:
     """Of items as they were: the last reminder of each, if it still waits. Returns how many."""
     keys = [
-        reminder_key(row, row.asked_for, row.asked_window, channel)
+        key
         for row in rows
         if row.asked_for is not None
-        for channel in Channel
+        for key in reminder_keys(row, row.asked_for, row.asked_window).values()
     ]
     found = messages.by_idempotency_keys(session, keys).values()
     waiting = [message.id for message in found if message.status in WAITING]
@@ -158,12 +159,18 @@ def withdraw_reminders(session: Session, rows: Iterable[Row[Any]], why: str, *, 
     return len(withdraw(session, Filter(ids=waiting), why, actor=actor, now=now))
 
 
-def reminder_key(item: Any, expires_on: date, window: int, channel: Channel) -> str:
-    """Under which one item is reminded of once. Hashed, since it may be no longer than 255 characters."""
+def reminder_keys(item: Any, expires_on: date, window: int) -> dict[Channel, str]:
+    """Under which one item is reminded of once. Hashed, since none may be longer than 255 characters."""
     identity = sha256(f"{item.client_id}\0{item.reference}".encode()).hexdigest()[:32]
-    return f"compliance:{identity}:{expires_on}:{window}:{channel}"
+    return {channel: f"compliance:{identity}:{expires_on}:{window}:{channel}" for channel in Channel}
 
 
 def days_left(expires_on: date, zone: str, now: datetime) -> int:
     """From today, as the client's calendar has it, to the last valid day; below 0 once it has expired."""
-    return (expires_on - now.astimezone(zone_of(zone)).date()).days
+    return (expires_on - _today(zone, now)).days
+
+
+@lru_cache(maxsize=1024)
+def _today(zone: str, now: datetime) -> date:
+    """Remembered, since a run asks for a handful of zones at one moment, once for each item."""
+    return now.astimezone(zone_of(zone)).date()

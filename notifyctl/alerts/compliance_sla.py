@@ -27,6 +27,8 @@ ONE_MAIL_IN = timedelta(hours=24)
 AGAIN_AFTER = timedelta(hours=25)
 """While the job does not finish; longer than the rate's window, which the hourly looks would run into."""
 NAMED = 20
+LINE = 400
+"""Characters of one item: all that are named must fit into a variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ class SlaMonitor:
         if last_at is not None and now < last_at + ONE_MAIL_IN:
             return f"{len(found)} more expired items are for the mail after {moment(last_at + ONE_MAIL_IN)}"
         decision = self._alert(session, f"Items expired for over {days} days", _listed(found), len(found))
-        if isinstance(decision, Blocked) and decision.reason is BlockReason.RATE_LIMITED:
-            return f"{len(found)} expired items could not be told of ({decision.detail}); they are tried again"
+        if isinstance(decision, Blocked) and decision.reason is not BlockReason.TEMPLATE_DISABLED:
+            why = f"{decision.reason}: {decision.detail}"
+            return f"{len(found)} expired items could not be told of ({why}); they are tried again"
         marks = [{"id": row.id, "overdue_for": row.expires_on.isoformat(), "overdue_at": now} for row in found]
         store.mark(session, marks)
         return f"{len(found)} expired items: {_told(decision)}"
@@ -93,7 +96,8 @@ class SlaMonitor:
 
 
 def _listed(found: Sequence[Row[Any]]) -> str:
-    lines = [f"{row.client_id} {row.reference} {row.name}, expired {row.expires_on}" for row in found[:NAMED]]
+    names = (f"{row.client_id} {row.reference} {row.name}"[:LINE] for row in found[:NAMED])
+    lines = [f"{name}, expired {row.expires_on}" for name, row in zip(names, found, strict=False)]
     if len(found) > NAMED:
         lines.append(f"… and {len(found) - NAMED} more")
     return "\n".join(lines)

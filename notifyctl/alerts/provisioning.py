@@ -1,6 +1,6 @@
 """What is written when a client's provisioning becomes COMPLETED or FAILED."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,12 @@ from notifyctl.store import clients, templates
 WELCOME_TEMPLATE = "WELCOME_EMAIL"
 ADMIN_TEMPLATE = "PROVISIONING_FAILED_ADMIN"
 SOURCE = "provisioning"
+FEW = 5
+"""From one call, a mail for each client that failed; of more there is one mail in all."""
+NAMED = 20
+"""Clients in that mail."""
+LINE, DETAIL = 300, 2_000
+"""Characters of what may be long, so that all of it together is not too long for a variable."""
 NO_LOGIN_URL = f"no {WELCOME_TEMPLATE} is sent: LOGIN_URL is not set, the page on which clients sign in"
 NO_ADMINS = f"no {ADMIN_TEMPLATE} is sent: neither ADMIN_ALERT_EMAILS nor OPS_ALERT_EMAIL is set"
 
@@ -51,7 +57,8 @@ def announce(
     known = [one for one in transitions if one.old is not None]
     completed = [one.client_id for one in known if one.new is ProvisioningStatus.COMPLETED]
     failed = [one.client_id for one in known if one.new is ProvisioningStatus.FAILED]
-    names = {row.id: row.name for row in clients.get_many(session, completed + failed).values()} if known else {}
+    asked = completed + failed[:NAMED]
+    names = {row.id: row.name for row in clients.get_many(session, asked).values()} if asked else {}
     requests: list[SendRequest] = []
     warnings = []
     if completed and settings.login_url is None:
@@ -60,11 +67,29 @@ def announce(
         requests += [_welcome(client_id, names[client_id], settings.login_url) for client_id in completed]
     if failed and not settings.admin_recipients:
         warnings.append(NO_ADMINS)
-    for client_id in failed:
-        context: dict[str, Any] = {"client_id": client_id, "client_name": names[client_id]}
-        context |= {"detail": detail} if detail else {}
+    for client_id, context in _failures(failed, names, detail):
         requests += for_admins(settings.admin_recipients, ADMIN_TEMPLATE, context, source=SOURCE, source_ref=client_id)
     return _sent(session, orchestrator, requests, warnings)
+
+
+def _failures(
+    failed: Sequence[str], names: Mapping[str, str], detail: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The mails, each as its first client and its context: one a client while there are few, else one for all."""
+    if len(failed) <= FEW:
+        for client_id in failed:
+            context = {"client_id": client_id, "client_name": names[client_id]}
+            yield client_id, context | ({"detail": detail} if detail else {})
+        return
+    lines = [f"{client_id} {names[client_id]}".rstrip()[:LINE] for client_id in failed[:NAMED]]
+    if len(failed) > NAMED:
+        lines.append(f"… and {len(failed) - NAMED:,} more")
+    # Mails are rated by client_id: this one is not to be held back by one that told of its first client alone.
+    which = f"{failed[0]} and {len(failed) - 1:,} more"
+    yield (
+        failed[0],
+        {"client_id": which, "client_name": "", "detail": "\n".join([detail[:DETAIL], *lines] if detail else lines)},
+    )
 
 
 def _welcome(client_id: str, name: str, login_url: str | None) -> SendRequest:

@@ -31,10 +31,11 @@ class Told:
 
     @property
     def is_to_be_repeated(self) -> bool:
-        """Nobody was told only because the like was told a moment ago: it is still news."""
+        """Nobody was told, so that it is still news. Who disables the templates does not want to hear of it."""
         refusals = [one for one in self.decisions if isinstance(one, Blocked)]
-        everything = bool(refusals) and len(refusals) == len(self.decisions)
-        return everything and all(one.reason is BlockReason.RATE_LIMITED for one in refusals)
+        if len(refusals) < len(self.decisions):
+            return False
+        return not refusals or any(one.reason is not BlockReason.TEMPLATE_DISABLED for one in refusals)
 
     @property
     def words(self) -> str:

@@ -26,6 +26,9 @@ from notifyctl.store.database import Database
 if TYPE_CHECKING:
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 
+JOB = "run_notification_failure_spike_monitor"
+EVERY = timedelta(minutes=5)
+
 _ACTIONS = {
     Transition.RAISED: AuditAction.SPIKE_RAISED,
     Transition.ESCALATED: AuditAction.SPIKE_ESCALATED,
@@ -54,6 +57,13 @@ class Report:
     def level(self) -> SpikeLevel:
         """As it is now; that of the spike while nothing has been sent that would show that it is over."""
         return self.memory.level if self.verdict.level is SpikeLevel.OK else self.verdict.level
+
+
+def summary(reports: Sequence[Report]) -> str:
+    """Of a run, in one line."""
+    words = [f"{report.channel} {report.level}: {levels.share_in_words(report.measured)}" for report in reports]
+    words += [f"{report.channel} alert queued: {report.told}" for report in reports if report.told]
+    return "; ".join(words + [report.trouble for report in reports if report.trouble])
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,8 +248,12 @@ def _fields(runtime: "Runtime") -> "ClientFields":
 
 
 def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> tuple["Written", "Announced"]:
-    """All of the file in one transaction: a file is never half imported, also when this process is killed."""
+    """All of the file in one transaction: a file is never half imported, also when this process is killed.
+
+    Failures of the whole file are announced together, since many are summed up in one mail.
+    """
     from notifyctl.alerts.provisioning import Announced, announce
+    from notifyctl.models.client import ProvisioningStatus
     from notifyctl.orchestrator.clients import Written, set_clients
 
     chunks = [changes[start : start + CHUNK] for start in range(0, len(changes), CHUNK)]
@@ -257,8 +261,11 @@ def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> tuple["Writ
     with runtime.database.transaction() as session:
         for chunk in output.track(chunks, "Writing", len(chunks)):
             found = set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
-            announced += announce(session, runtime.orchestrator, runtime.settings, found.transitions)
+            others = [one for one in found.transitions if one.new is not ProvisioningStatus.FAILED]
+            announced += announce(session, runtime.orchestrator, runtime.settings, others)
             written += found
+        failed = [one for one in written.transitions if one.new is ProvisioningStatus.FAILED]
+        announced += announce(session, runtime.orchestrator, runtime.settings, failed)
     return written, announced
 
 

@@ -1,5 +1,6 @@
 """`notifyctl jobs`: what is done at set times, how it went, and doing it now."""
 
+import gc
 import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,7 @@ def run(name: JobName) -> None:
     # cron and systemd end what takes too long with SIGTERM: as Ctrl-C, so that the run is recorded as ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with options.runtime() as runtime:
+        gc.freeze()  # as in a worker
         ended = run_now(runtime, job)
     if ended.error is None:
         print(ended.summary)

@@ -1,9 +1,8 @@
 """`notifyctl monitor`: a plug-in for Nagios and its like, and for cron."""
 
-import gc
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,10 +19,12 @@ if TYPE_CHECKING:
     from notifyctl.alerts.spikes import Report
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
     from notifyctl.settings import Settings
+    from notifyctl.store.database import Database
 
 PATIENCE_SECONDS = 5
 """A plug-in that hangs is worse than one that does not know."""
 MAX_MINUTES = 525_600
+MAX_SUMMARY = 300
 UNKNOWN = 3
 EXIT_CODES = {"OK": 0, "WARN": 1, "CRITICAL": 2}
 NAMES = {"OK": "OK", "WARN": "WARNING", "CRITICAL": "CRITICAL"}
@@ -69,6 +70,7 @@ def monitor(
     Exit 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. It is the whole of the job
     run_notification_failure_spike_monitor, and any number may run at once.
     What no option says is taken from the settings NOTIFICATION_SPIKE_….
+    Without options it counts as the job's run: `jobs list` has it, and no worker repeats it.
     """
     given = {
         "warn_percent": warn_percent,
@@ -78,7 +80,7 @@ def monitor(
     }
     minutes = {"window": window_minutes, "cooldown": cooldown_minutes}
     try:
-        with _in_a_hurry():
+        with options.in_a_hurry():
             settings = options.settings()
             thresholds = _thresholds(settings, given, minutes)
             reports = _run(settings, thresholds, channel)
@@ -97,22 +99,6 @@ def monitor(
     raise typer.Exit(EXIT_CODES[worst])
 
 
-@contextmanager
-def _in_a_hurry() -> Iterator[None]:
-    """Cron starts it all day, and all that its imports make lasts to the end: it is never looked through for garbage.
-
-    Freezing it saves the look at the exit too, which takes a fifth of the whole run.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_enabled:
-            gc.enable()
-
-
 def _thresholds(settings: "Settings", given: dict[str, Any], minutes: dict[str, int | None]) -> "Thresholds":
     from datetime import timedelta
 
@@ -125,6 +111,7 @@ def _thresholds(settings: "Settings", given: dict[str, Any], minutes: dict[str, 
 
 def _run(settings: "Settings", thresholds: "Thresholds", channel: options.ChannelName | None) -> "list[Report]":
     """It never makes a database file, does not wait long for others, and loads the orchestrator for an alert only."""
+    from notifyctl.alerts.spike_levels import Thresholds
     from notifyctl.alerts.spikes import SpikeMonitor
     from notifyctl.models.template import Channel
     from notifyctl.store.database import Database
@@ -145,9 +132,31 @@ def _run(settings: "Settings", thresholds: "Thresholds", channel: options.Channe
             orchestrator=orchestrator,
             actor=options.actor(),
         )
-        return watcher.run(thresholds, [Channel(channel)] if channel else list(Channel))
+        reports = watcher.run(thresholds, [Channel(channel)] if channel else list(Channel))
+        if not channel and thresholds == Thresholds.of(settings):
+            _leave_a_run(database, reports)
+        return reports
     finally:
         database.close()
+
+
+def _leave_a_run(database: "Database", reports: "Sequence[Report]") -> None:
+    """Of what has been done there is no doubt, whether or not this can be written."""
+    from notifyctl.alerts.spikes import EVERY, JOB, summary
+    from notifyctl.errors import DatabaseError
+    from notifyctl.store import job_runs
+    from notifyctl.worker.names import new_name
+
+    now = reports[0].measured.at
+    with suppress(DatabaseError), database.transaction() as session:
+        job_runs.add_done(
+            session,
+            name=JOB,
+            due_at=job_runs.slot(now, EVERY),
+            worker=new_name(),
+            summary=output.one_line(summary(reports))[:MAX_SUMMARY],
+            now=now,
+        )
 
 
 def nagios_line(reports: "Sequence[Report]", thresholds: "Thresholds") -> str:

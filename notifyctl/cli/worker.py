@@ -1,5 +1,6 @@
 """`notifyctl worker` and `notifyctl workers`: the daemon, and who is at work."""
 
+import gc
 from typing import Annotated
 
 import typer
@@ -51,6 +52,7 @@ def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
         lookups = build_lookups(runtime.settings, channels)
         jobs = () if no_jobs else JOBS
         daemon = Worker(runtime, senders, lookups, urgent=urgent, jobs=jobs, once=once)
+        gc.freeze()  # what is loaded by now lasts to the end, and need not be looked through for garbage ever again
         daemon.stop_on_signals()
         daemon.run()
 

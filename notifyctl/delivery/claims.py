@@ -239,9 +239,10 @@ class Claims:
         for status in (MessageStatus.RETRY_SCHEDULED, MessageStatus.QUEUED):
             most = DEFERRED_AT_ONCE - len(forecasts)
             queue = Queue(lane, status)
-            for message in outbox.lock_for_deferral(
-                session, self.channel, queue, now=now, most=most, paused=look.paused
-            ):
+            found = outbox.lock_for_deferral(session, self.channel, queue, now=now, most=most, paused=look.paused)
+            if lane is Lane.BULK:
+                found = self._put_off_quiet(session, found, now, taken)
+            for message in found:
                 turn = self.allowance.budget.forecast(len(forecasts), now, after=last)
                 forecasts[message.id] = turn
                 entries.append(self._deferral(message, turn, now))

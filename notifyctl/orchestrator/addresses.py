@@ -86,6 +86,8 @@ def normal_phone(text: str, default_region: str | None = None) -> str:
     if not written.startswith("+") and not default_region:
         raise AddressError(_PHONE, text, "has no country code; write it as +491701234567, or set OTP_DEFAULT_REGION")
     normal = _e164(written, default_region and default_region.upper(), text)
+    if normal == written:
+        return normal
     # Each reading takes off one national prefix: of a number with two, only the writer knows which one is meant.
     if _e164(normal, None, text) != normal:
         fault = "is not valid (its national prefix stands in it more than once); correct it"

@@ -57,7 +57,7 @@ class Sealed:
 
     def __str__(self) -> str:
         if self.waits_for is not None:
-            return f"nothing sealed: {_told(self.waits_for)}; head {self.head}"
+            return f"nothing sealed: {writer_in_words(self.waits_for)}; head {self.head}"
         return f"{self.rows} audit rows sealed; head {self.head}"
 
 
@@ -148,7 +148,12 @@ def count_unsealed(session: Session) -> Counted:
 
 
 def is_late(unsealed: Counted, now: datetime) -> bool:
-    return unsealed.oldest_at is not None and now - unsealed.oldest_at > LATE_AFTER
+    return unsealed.oldest_at is not None and is_old(unsealed.oldest_at, now)
+
+
+def is_old(moment: datetime, now: datetime) -> bool:
+    """Of a row: it should have been sealed."""
+    return now - moment > LATE_AFTER
 
 
 def _columns(made: StoredSeal) -> dict[str, Any]:
@@ -156,5 +161,5 @@ def _columns(made: StoredSeal) -> dict[str, Any]:
     return made._asdict() | texts | {"sealed_at": as_moment(made.sealed_at)}
 
 
-def _told(writer: Writer) -> str:
+def writer_in_words(writer: Writer) -> str:
     return f"database process {writer.process_id} has been writing audit rows since {moment(writer.since)}"

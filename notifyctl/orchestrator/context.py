@@ -59,12 +59,15 @@ def from_text(variables: Mapping[str, Variable], texts: Mapping[str, str]) -> di
     return {name: _typed(variables[name].type, text) if name in variables else text for name, text in texts.items()}
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_json(context: Mapping[str, Any]) -> str:
     """The same text for the same values in any order. Raises InvalidInput for what is no JSON object."""
     if fault := name_fault("the context", context):
         raise InvalidInput(fault)
     try:
-        return json.dumps(dict(context), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _CANONICAL.encode(dict(context))
     except TypeError:
         cause = "it has a value or a name of a type that JSON does not know"
     except (ValueError, RecursionError):
@@ -203,6 +206,8 @@ def _shown(name: Any) -> str:
 
 def is_unicode(text: str) -> bool:
     """Without half a surrogate pair, which no encoding can carry."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

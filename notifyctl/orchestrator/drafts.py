@@ -1,6 +1,5 @@
 """A request on its way through the pipe, and the rows that it becomes."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,6 +9,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import OTP_TEMPLATE, BlockReason, MessageStatus
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
+from notifyctl.orchestrator.context import canonical_json
 from notifyctl.orchestrator.gates import Outcome, Verdict
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.orchestrator.sealing import KeyRing
@@ -29,6 +29,8 @@ class Draft:
     """Does not."""
     hashes: Sequence[str] = ()
     rate_subject: str = ""
+    context: str | None = None
+    """As JSON, where the request has an idempotency key."""
     fingerprints: Sequence[str] = ()
     message_id: str = ""
     verdicts: tuple[Verdict, ...] = ()
@@ -90,11 +92,10 @@ def message_row(draft: Draft, now: datetime) -> dict[str, Any]:
 
 
 def payload_row(draft: Draft, keys: KeyRing) -> dict[str, Any]:
-    context = dict(draft.request.context)
     if not draft.template.sensitive:
-        text = json.dumps(context, separators=(",", ":"))
+        text = draft.context or canonical_json(draft.request.context)
         return {"message_id": draft.message_id, "context": text, "sealed": None, "key_id": None}
-    sealed = keys.seal(context, message_id=draft.message_id)
+    sealed = keys.seal(dict(draft.request.context), message_id=draft.message_id)
     return {
         "message_id": draft.message_id,
         "context": None,

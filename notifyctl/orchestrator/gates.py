@@ -4,7 +4,7 @@ The first refusal decides. All verdicts are kept, so that `explain` can show the
 between acceptance and sending are asked again by the worker (`asked_again`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -115,8 +115,12 @@ def _recipient_invalid(facts: Facts) -> _Answer:
     return facts.recipient_fault
 
 
+def needs_country(template: Template, allowed_countries: Sequence[str]) -> bool:
+    return template.template_key == OTP_TEMPLATE and bool(allowed_countries)
+
+
 def _country_not_allowed(facts: Facts) -> _Answer:
-    if facts.template.template_key != OTP_TEMPLATE or not facts.allowed_countries:
+    if not needs_country(facts.template, facts.allowed_countries):
         return _SKIP
     if facts.country in facts.allowed_countries:
         return None
@@ -216,12 +220,11 @@ PASSED_WHEN: dict[BlockReason, str] = {
 
 
 def ask_all(facts: Facts) -> tuple[Verdict, ...]:
-    return tuple(_verdict(gate, _asked(gate, question, facts)) for gate, question in GATES.items())
-
-
-def _asked(gate: BlockReason, question: Callable[[Facts], _Answer], facts: Facts) -> _Answer:
-    answer = question(facts)
-    return facts.objections.get(gate, answer) if answer is None or answer is _SKIP else answer
+    answers = {gate: question(facts) for gate, question in GATES.items()}
+    for gate, objection in facts.objections.items():
+        if answers[gate] is None or answers[gate] is _SKIP:
+            answers[gate] = objection
+    return tuple([_verdict(gate, answer) for gate, answer in answers.items()])
 
 
 def asked_again(facts: Facts) -> Verdict | None:
@@ -255,9 +258,10 @@ _MARKS = {Outcome.PASSED: "+", Outcome.REFUSED: "x", Outcome.NOT_ASKED: "-"}
 def pack(verdicts: Iterable[Verdict]) -> dict[str, object]:
     """For the audit row: a mark a gate in their order (+ passed, x refused, - not asked), and the refusals' words."""
     kept = tuple(verdicts)
-    packed: dict[str, object] = {"gates": "".join(_MARKS[verdict.outcome] for verdict in kept)}
-    if refusals := {verdict.gate.value: verdict.detail for verdict in kept if verdict.outcome is Outcome.REFUSED}:
-        packed["refusals"] = refusals
+    marks = "".join([_MARKS[verdict.outcome] for verdict in kept])
+    packed: dict[str, object] = {"gates": marks}
+    if _MARKS[Outcome.REFUSED] in marks:
+        packed["refusals"] = {found.gate.value: found.detail for found in kept if found.outcome is Outcome.REFUSED}
     return packed
 
 

@@ -88,14 +88,13 @@ class NotificationOrchestrator:
                 )
         drafts = [Draft(request, known[request.template_key]) for request in requests]
         for draft in drafts:
-            draft.rate_subject = rate_subject(draft.template, draft.request.context)
-            if draft.request.idempotency_key is not None:
-                draft.fingerprints = self._fingerprints(draft.request)
+            request = draft.request
+            draft.rate_subject = rate_subject(draft.template, request.context)
+            if request.idempotency_key is not None:
+                draft.context = canonical_json(request.context)
+                asked_for = (request.template_key, request.client_id or "", request.recipient or "")
+                draft.fingerprints = self._keys.fingerprints(*asked_for, draft.context)
         return drafts
-
-    def _fingerprints(self, request: SendRequest) -> list[str]:
-        context = canonical_json(request.context)
-        return self._keys.fingerprints(request.template_key, request.client_id or "", request.recipient or "", context)
 
     def _lock_and_read_clients(self, session: Session, drafts: Sequence[Draft]) -> dict[str, ClientFacts]:
         rated = {draft.rated_client_id for draft in drafts if draft.is_rate_limited} - {None}
@@ -104,20 +103,23 @@ class NotificationOrchestrator:
         return {client_id: client_facts(client_id, row) for client_id, row in found.items()}
 
     def _address(self, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts]) -> None:
+        hashes: dict[tuple[Channel, str], list[str]] = {}
         for draft in drafts:
-            raw = draft.request.recipient
+            raw, channel = draft.request.recipient, draft.template.channel
             if draft.request.client_id is not None:
                 client = clients.get(draft.request.client_id)
-                raw = _address_of(client, draft.template.channel) if client else None
+                raw = _address_of(client, channel) if client else None
             if not raw:
                 continue
             draft.written = raw[:MAX_WRITTEN]
             try:
-                draft.recipient = self._normal(draft.template.channel, draft.written)
+                recipient = draft.recipient = self._normal(channel, draft.written)
             except AddressError as error:
                 draft.recipient_fault, draft.stored_fault = str(error), error.fault
-            else:
-                draft.hashes = self._keys.recipient_hashes(draft.template.channel.value, draft.recipient)
+                continue
+            if (channel, recipient) not in hashes:
+                hashes[channel, recipient] = self._keys.recipient_hashes(channel.value, recipient)
+            draft.hashes = hashes[channel, recipient]
 
     def _normal(self, channel: Channel, raw: str) -> str:
         if channel is Channel.EMAIL:
@@ -174,7 +176,7 @@ class NotificationOrchestrator:
             recipient_fault=draft.recipient_fault,
             context_faults=tuple(context_faults(template.variables, request.context)),
             from_stripe=request.source == STRIPE and request.source_ref in verified,
-            country=region_of(draft.recipient) if draft.recipient and template.channel is Channel.SMS else None,
+            country=self._country(draft),
             allowed_countries=self._settings.otp_allowed_countries,
             sends_in_window=sends.get(draft.rate_owner, 0),
             objections=request.objections,
@@ -186,6 +188,12 @@ class NotificationOrchestrator:
             draft.decision = Queued(draft.message_id, draft.verdicts)
         else:
             draft.decision = Blocked(draft.message_id, refusal.gate, refusal.detail, draft.verdicts)
+
+    def _country(self, draft: Draft) -> str | None:
+        """Asked for only where it matters: phone numbers are taken apart slowly."""
+        if draft.recipient is None or not gates.needs_country(draft.template, self._settings.otp_allowed_countries):
+            return None
+        return region_of(draft.recipient)
 
     def _put_off(self, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts], now: datetime) -> None:
         """Nothing of lane BULK is due in its client's quiet hours."""
@@ -205,16 +213,16 @@ class NotificationOrchestrator:
         windows: list[facts.Window] = []
         numbers: list[tuple[str, str, str]] = []
         for draft in drafts:
-            if not draft.is_rate_limited or draft.rate_owner in owners:
+            if not draft.is_rate_limited or (owner := draft.rate_owner) in owners:
                 continue
-            owners[draft.rate_owner] = 0
+            owners[owner] = 0
             since = now - timedelta(seconds=draft.template.rate_limit_window_seconds or 0)
             client_id = draft.rated_client_id
             for recipient in [None] if client_id is not None else draft.hashes:
                 windows.append(
                     facts.Window(draft.template.template_key, draft.rate_subject, client_id, recipient, since)
                 )
-                numbers.append(draft.rate_owner)
+                numbers.append(owner)
         for owner, count in zip(numbers, facts.sends_in_windows(session, windows), strict=True):
             owners[owner] += count
         return owners

@@ -43,7 +43,9 @@ class SendRequest:
 
     def __post_init__(self) -> None:
         for name, longest in MAX_LENGTHS.items():
-            _check_text(name, getattr(self, name), longest)
+            value = getattr(self, name)
+            if value is not None or name in _NEEDED:
+                _check_text(name, value, longest)
         if (self.client_id is None) == (self.recipient is None):
             raise InvalidInput(f"{self.template_key}: give either client_id or recipient, one of the two")
         if self.idempotency_key == "":
@@ -56,9 +58,10 @@ class SendRequest:
             object.__setattr__(self, "metadata", _checked_metadata(self.metadata))
 
 
+_NEEDED = ("template_key", "source")
+
+
 def _check_text(name: str, value: object, longest: int) -> None:
-    if value is None and name not in ("template_key", "source"):
-        return
     if not isinstance(value, str):
         raise InvalidInput(f"{name} must be a string, got {kind_of(value)}")
     if len(value) > longest:

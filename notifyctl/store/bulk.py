@@ -7,13 +7,14 @@ busy thread.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     Column,
     FromClause,
     Insert,
+    Select,
     String,
     Table,
     bindparam,
@@ -54,14 +55,52 @@ def encode(dialect: str, values: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def insert_rows(session: Session, table: Table, values: Sequence[Mapping[str, Any]]) -> None:
     """Inserts `values`, which all have the keys of the first one, into `table`."""
     if values:
-        dialect = session.get_bind().dialect.name
-        session.execute(_insert(dialect, table, tuple(values[0])), encode(dialect, values))
+        names, shared = tuple(values[0]), shared_names(values)
+        statement = _insert(session.get_bind().dialect.name, table, names, shared)
+        session.execute(statement, encode_shared(session.get_bind().dialect.name, values, shared))
 
 
-@cache
-def _insert(dialect: str, table: Table, names: tuple[str, ...]) -> Insert:
-    source = unpack(dialect, column_types(table, *names))
-    return insert(table).from_select(list(names), select(*source.c))
+@lru_cache(maxsize=128)
+def _insert(dialect: str, table: Table, names: tuple[str, ...], shared: frozenset[str]) -> Insert:
+    return insert(table).from_select(list(names), unpack_shared(dialect, table, names, shared))
+
+
+MANY = 100
+"""From so many rows on it pays to look for what they share; each set of shared names is a statement of its own."""
+
+
+def shared_names(values: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Names that have one value in all of many rows: most of what a bulk send writes. The first name never is one."""
+    if len(values) < MANY:
+        return frozenset()
+    return frozenset(name for name in list(values[0])[1:] if _is_shared(name, values))
+
+
+def _is_shared(name: str, values: Sequence[Mapping[str, Any]]) -> bool:
+    first = values[0][name]
+    if isinstance(first, dict):  # {"a": 1} equals {"a": True}, and is other JSON
+        spelled = repr(first)
+        return all(repr(row[name]) == spelled for row in values)
+    return all(row[name] == first for row in values)
+
+
+def unpack_shared(dialect: str, table: Table, names: Sequence[str], shared: frozenset[str]) -> Select[Any]:
+    """As `unpack`, in the order of `names`; what is shared is written once, in a parameter of its own."""
+    rows = unpack(dialect, column_types(table, *(name for name in names if name not in shared)))
+    columns = (
+        bindparam(f"shared_{name}", type_=_column(table, name).type).label(name) if name in shared else rows.c[name]
+        for name in names
+    )
+    return select(*columns).select_from(rows)
+
+
+def encode_shared(dialect: str, values: Sequence[Mapping[str, Any]], shared: frozenset[str]) -> dict[str, Any]:
+    """The parameters of a statement built on `unpack_shared`."""
+    if not shared:
+        return dict(encode(dialect, values))
+    names = [name for name in values[0] if name not in shared]
+    document = encode(dialect, [{name: row[name] for name in names} for row in values])
+    return document | {f"shared_{name}": values[0][name] for name in shared}
 
 
 def column_types(table: Table, *names: str) -> dict[str, TypeEngine[Any]]:

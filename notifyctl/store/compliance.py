@@ -118,7 +118,10 @@ def lock(session: Session, ids: Collection[int]) -> Sequence[Row[Any]]:
 @cache
 def _by_ids(dialect: str) -> Any:
     wanted = bulk.unpack(dialect, bulk.column_types(_item, "id"))
-    return select(_item).where(_item.c.id.in_(select(wanted.c.id))).order_by(_item.c.id).with_for_update()
+    about = (_item.c.id, _item.c.client_id, _item.c.name, _item.c.reference, _item.c.expires_on)
+    asked = (_item.c.asked_for, _item.c.asked_window, _item.c.asked_at, _item.c.reminded)
+    statement = select(*about, *asked).where(_item.c.id.in_(select(wanted.c.id)))
+    return statement.order_by(_item.c.id).with_for_update()
 
 
 def mark(session: Session, marks: Sequence[Mapping[str, Any]]) -> None:

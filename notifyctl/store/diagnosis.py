@@ -1,14 +1,15 @@
 """Questions about the health of the store itself."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, not_, select
+from sqlalchemy import Row, and_, func, not_, select
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.message import WAITING, MessageLog, MessageStatus
+from notifyctl.models.template import Channel
 from notifyctl.store import pauses
 
 _message = table(MessageLog)
@@ -19,10 +20,15 @@ def count_expired_leases(session: Session, now: datetime) -> int:
     return _count(session, _message.c.status == MessageStatus.SENDING, _message.c.lease_until < now)
 
 
-def count_due_before(session: Session, moment: datetime) -> int:
-    """What a pause holds is not counted: it waits because somebody said so."""
+def count_due_before(session: Session, moment: datetime, moving: Collection[Channel]) -> int:
+    """What a pause holds is not counted, nor what waits for its minute in a channel that is `moving`.
+
+    Somebody said that the one is to wait, and of the other the moment is a forecast, and no promise.
+    """
     not_held = [not_(pauses.scope_of(row).holds(_message)) for row in pauses.everything(session)]
-    return _count(session, _message.c.status.in_(WAITING), _message.c.next_attempt_at < moment, *not_held)
+    throttled = and_(_message.c.status == MessageStatus.DEFERRED_THROTTLED, _message.c.channel.in_(list(moving)))
+    due = (_message.c.status.in_(WAITING), _message.c.next_attempt_at < moment)
+    return _count(session, *due, not_(throttled), *not_held)
 
 
 def receipts(session: Session, since: datetime, until: datetime) -> Sequence[Row[Any]]:

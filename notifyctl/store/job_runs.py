@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, delete, func, select, text, update
@@ -13,6 +13,7 @@ from notifyctl.models.columns import table
 from notifyctl.models.operations import JobOutcome, JobRun
 
 _run = table(JobRun)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RUNNING = text("outcome = 'RUNNING'")
 _LATEST_FIRST = (_run.c.due_at.desc(), _run.c.attempt.desc())
 
@@ -25,6 +26,28 @@ class Record:
     """Its latest run, however it ended."""
     done_at: datetime | None
     """When a run of it was last DONE."""
+
+
+def slot(now: datetime, period: timedelta) -> datetime:
+    """The last moment up to `now` that is a whole number of periods from midnight UTC."""
+    return now - (now - _EPOCH) % period
+
+
+def add_done(session: Session, *, name: str, due_at: datetime, worker: str, summary: str, now: datetime) -> None:
+    """A run that is over already, if its slot has none yet that was done, and none is on its way.
+
+    One that hangs must stay the last one, so that it is seen.
+    """
+    if running(session, name) is not None:
+        return
+    last = latest(session, name, up_to=due_at)
+    attempt = last.attempt + 1 if last is not None and last.due_at == due_at else 1
+    if attempt > 1 and last is not None and last.outcome is not JobOutcome.FAILED:
+        return
+    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    values = {"name": name, "due_at": due_at, "attempt": attempt, "worker": worker, "started_at": now}
+    done = {"outcome": JobOutcome.DONE, "summary": summary, "finished_at": now}
+    session.execute(make(_run).values(**values, **done).on_conflict_do_nothing())
 
 
 def begin(

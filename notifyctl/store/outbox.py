@@ -135,16 +135,17 @@ def _lock_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
 def lock_for_deferral(
     session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
 ) -> Sequence[Row[Any]]:
-    """`id`, `client_id` and `attempts` of messages that are due and will not fit this minute."""
+    """`id`, `client_id`, `attempts` and `timezone` of messages that are due and will not fit this minute."""
     values = {"channel": channel, "now": now, "most": most}
     return session.execute(_deferral_statement(queue, tuple(paused)), values).all()
 
 
 @cache
 def _deferral_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
-    columns = (_message.c.id, _message.c.client_id, _message.c.attempts)
-    found = select(*columns).where(*_is_due(queue, paused)).order_by(_message.c.next_attempt_at)
-    return found.limit(bindparam("most")).with_for_update(skip_locked=True)
+    columns = (_message.c.id, _message.c.client_id, _message.c.attempts, _client.c.timezone)
+    found = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*_is_due(queue, paused))
+    locked = found.order_by(_message.c.next_attempt_at).limit(bindparam("most"))
+    return locked.with_for_update(of=_message, skip_locked=True)
 
 
 def last_forecast(session: Session, channel: Channel, lane: Lane) -> datetime | None:

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 def run_notification_failure_spike_monitor(context: "JobContext") -> str:
     """The same as `notifyctl monitor`."""
-    from notifyctl.alerts.spike_levels import Thresholds, share_in_words
-    from notifyctl.alerts.spikes import SpikeMonitor
+    from notifyctl.alerts.spike_levels import Thresholds
+    from notifyctl.alerts.spikes import SpikeMonitor, summary
 
     runtime = context.runtime
     monitor = SpikeMonitor(
@@ -19,10 +19,7 @@ def run_notification_failure_spike_monitor(context: "JobContext") -> str:
         orchestrator=lambda: runtime.orchestrator,
         actor=context.worker,
     )
-    reports = monitor.run(Thresholds.of(runtime.settings))
-    words = [f"{report.channel} {report.level}: {share_in_words(report.measured)}" for report in reports]
-    words += [f"{report.channel} alert queued: {report.told}" for report in reports if report.told]
-    return "; ".join(words + [report.trouble for report in reports if report.trouble])
+    return summary(monitor.run(Thresholds.of(runtime.settings)))
 
 
 def remind_of_expiry(context: "JobContext") -> str:

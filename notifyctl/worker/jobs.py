@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from functools import cached_property
 
+from notifyctl.alerts import spikes
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import Clock
 from notifyctl.errors import NotFound
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.words import window
 from notifyctl.providers.base import Lookup
+from notifyctl.store.job_runs import slot
 from notifyctl.worker import alert_jobs, stripe_jobs, upkeep_jobs
 
 DAY = timedelta(days=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ class Job:
 
     def due_at(self, now: datetime) -> datetime:
         """Its slot: the last moment up to `now` at which it was due, the same for every worker."""
-        start = _EPOCH
         if isinstance(self.every, time):
-            start += timedelta(hours=self.every.hour, minutes=self.every.minute)
-        return now - (now - start) % self.period
+            start = timedelta(hours=self.every.hour, minutes=self.every.minute)
+            return slot(now - start, DAY) + start
+        return slot(now, self.every)
 
     def next_due(self, now: datetime) -> datetime:
         return self.due_at(now) + self.period
@@ -105,11 +106,7 @@ def ask_for_receipts(context: JobContext) -> str:
 JOBS = (
     Job("in_doubt_reconciler", timedelta(minutes=5), reconcile_doubts),
     Job("missing_receipts", timedelta(minutes=15), ask_for_receipts, longest=timedelta(hours=1)),
-    Job(
-        "run_notification_failure_spike_monitor",
-        timedelta(minutes=5),
-        alert_jobs.run_notification_failure_spike_monitor,
-    ),
+    Job(spikes.JOB, spikes.EVERY, alert_jobs.run_notification_failure_spike_monitor),
     Job("compliance_expiry_reminders", time(7), alert_jobs.remind_of_expiry, longest=timedelta(hours=1)),
     Job("compliance_sla_monitor", timedelta(hours=1), alert_jobs.watch_compliance_sla),
     Job("stripe_event_retry", timedelta(minutes=1), stripe_jobs.retry_stripe_events),

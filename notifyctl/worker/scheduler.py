@@ -23,6 +23,8 @@ LOOK_SECONDS = 60
 BUSY_SECONDS = 5
 """How soon to look again while a run is on its way, or the database away."""
 MAX_BACKOFF_SECONDS = 15.0
+OFTEN = timedelta(hours=1)
+"""A job of a shorter period is logged when it says something else than the last time."""
 STOPPED = Ended(JobOutcome.FAILED, "lost: its worker was stopped")
 
 log = logging.getLogger("notifyctl.worker")
@@ -31,22 +33,30 @@ log = logging.getLogger("notifyctl.worker")
 class RunThread(threading.Thread):
     """Does a run and records it. Nobody waits for it: a job that hangs holds up nothing but itself."""
 
-    def __init__(self, runtime: Runtime, run: Begun, stop: threading.Event) -> None:
+    def __init__(self, runtime: Runtime, run: Begun, stop: threading.Event, said: dict[str, str]) -> None:
+        """`said` is what the last run of each job on this worker has said."""
         super().__init__(name=f"notifyctl-job-{run.job.name}", daemon=True)
         self.begun = run
         self.lost = threading.Event()
         self._runtime = runtime
         self._stopping = stop
+        self._said = said
 
     def run(self) -> None:
         begun = monotonic()
         ended = runs.perform(self._runtime, self.begun, lambda: self._stopping.is_set() or self.lost.is_set())
         about = {"job": self.begun.job.name, "seconds": round(monotonic() - begun, 3), "summary": ended.summary}
         if ended.error is None:
-            log.info("job done", extra=about)
+            log.log(self._level(ended.summary), "job done", extra=about)
         else:
             log.error("job failed", extra=about, exc_info=ended.error if log.isEnabledFor(logging.DEBUG) else None)
         self._record(ended)
+
+    def _level(self, summary: str) -> int:
+        """Twice a minute nothing new is no news; `jobs history` has every run."""
+        job = self.begun.job
+        said, self._said[job.name] = self._said.get(job.name), summary
+        return logging.DEBUG if said == summary and job.period < OFTEN else logging.INFO
 
     def _record(self, ended: Ended) -> None:
         backoff = 1.0
@@ -81,6 +91,7 @@ class JobScheduler(threading.Thread):
         self._failed = failed
         self._scheduler = schedule.Scheduler()
         self._running: list[RunThread] = []
+        self._said: dict[str, str] = {}
         self._away_at: float | None = None
         """When the database was last seen to be away, by the monotonic clock."""
 
@@ -123,7 +134,7 @@ class JobScheduler(threading.Thread):
         now = self._runtime.clock()
         claimed = runs.claim(self._runtime, job, self._worker, patience=self._patience())
         if isinstance(claimed, Begun):
-            run = RunThread(self._runtime, claimed, self._stopping)
+            run = RunThread(self._runtime, claimed, self._stopping, self._said)
             self._running.append(run)
             run.start()
         until = claimed.until if isinstance(claimed, NotDue) else job.next_due(now)

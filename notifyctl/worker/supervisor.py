@@ -62,6 +62,8 @@ class Supervisor:
         # A group of their own: Ctrl-C reaches them through us, once, and not a second time from the terminal.
         process = subprocess.Popen(self._command, process_group=0, pass_fds=self._pass_fds)  # noqa: S603  our own program
         self._running[process] = monotonic()
+        if self._stopping:
+            process.terminate()  # the signal came meanwhile, and was passed on to the others only
 
     def _ended(self, process: subprocess.Popen[bytes]) -> None:
         lived = monotonic() - self._running.pop(process)
@@ -76,7 +78,8 @@ class Supervisor:
             self._pass_on(signal.SIGTERM)
             return
         sleep(RESTART_SECONDS)
-        self._start()
+        if not self._stopping:
+            self._start()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         again = self._stopping

@@ -202,6 +202,21 @@ def test_messages_long_overdue_fail(installation: Installation, runtime: Runtime
     assert findings(installation)["due messages"].status is Status.FAIL
 
 
+def test_what_waits_for_its_minute_while_others_go_out_is_not_overdue(
+    installation: Installation, runtime: Runtime
+) -> None:
+    now = runtime.clock()
+    forecast = now - timedelta(seconds=400)
+    a_message(runtime, status=MessageStatus.DEFERRED_THROTTLED, next_attempt_at=forecast, throttled_at=forecast)
+    assert findings(installation)["due messages"].status is Status.FAIL, "nothing goes out"
+    a_client(runtime, "other")
+    sent = send(runtime, "WELCOME_EMAIL", WELCOME, client_id="other").message_id
+    with runtime.database.transaction() as session:
+        values = {"status": MessageStatus.SENT, "sent_at": now, "next_attempt_at": None}
+        session.execute(update(MessageLog).where(col(MessageLog.id) == sent).values(**values))
+    assert findings(installation)["due messages"].status is Status.OK
+
+
 def test_webhooks_that_have_fallen_silent_are_found(installation: Installation, runtime: Runtime) -> None:
     sent = runtime.clock() - timedelta(hours=2)
     a_message(runtime, status=MessageStatus.SENT, sent_at=sent, next_attempt_at=None)

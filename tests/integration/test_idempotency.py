@@ -1,13 +1,22 @@
+import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from conftest import NOON, seed_templates
 from factories import REMINDER, RESET, WELCOME, a_client, actions, message, send
 from sqlalchemy import text
+from sqlmodel import Session
 
-from notifyctl.bootstrap import Runtime
+from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.errors import IdempotencyConflict
+from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import BlockReason, MessageStatus
 from notifyctl.orchestrator.requests import Blocked, Duplicate, Queued, SendRequest
+from notifyctl.settings import Settings
+from notifyctl.store import audit, bulk
+
+REMINDERS = "COMPLIANCE_EXPIRY_REMINDER"
 
 
 def test_the_same_key_gets_the_first_message_back(runtime: Runtime) -> None:
@@ -65,6 +74,77 @@ def test_send_many_decides_like_send_for_each_in_turn(runtime: Runtime) -> None:
     assert reasons == [
         None, BlockReason.RECIPIENT_MISSING, None, BlockReason.RATE_LIMITED, BlockReason.CLIENT_UNKNOWN,
     ]  # fmt: skip
+
+
+def reminders(*clients: str, metadata: dict[str, Any] | None = None, template: str = REMINDERS) -> list[SendRequest]:
+    """One for each of many items, which are the clients' in turn."""
+    return [
+        SendRequest(
+            template_key=template,
+            client_id=clients[number % len(clients)],
+            context=REMINDER | {"item_reference": f"TL-{number}"},
+            idempotency_key=f"k{number:03}",
+            metadata=metadata,
+        )
+        for number in range(bulk.MANY + 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        reminders("acme"),
+        reminders("acme", "nobody", "mute"),
+        reminders("acme", metadata={"campaign": "spring", "wave": 1}),
+        reminders("acme", metadata={"wave": 1})[:90] + reminders("acme", metadata={"wave": True})[90:],
+        reminders("acme", template=REMINDERS)[:50] + reminders("acme", template="WELCOME_EMAIL")[50:],
+    ],
+    ids=["alike", "some refused", "with metadata", "with metadata of two types", "two templates"],
+)
+def test_what_many_messages_share_is_written_as_if_each_had_come_alone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, requests: list[SendRequest]
+) -> None:
+    runtime = open_runtime(settings, clock=lambda: NOON)
+    seed_templates(runtime)
+    a_client(runtime)
+    a_client(runtime, "mute", email=None)
+    found = []
+    for many in (len(requests) + 1, bulk.MANY):
+        monkeypatch.setattr(bulk, "MANY", many)
+        with runtime.database.transaction() as session:
+            runtime.orchestrator.send_many(session, requests)
+            found.append(_written(session))
+            session.rollback()
+    runtime.close()
+    assert len(found[0][0]) == len(requests)
+    assert found[1] == found[0]
+
+
+def _written(session: Session) -> tuple[list[dict[str, Any]], ...]:
+    """All but the ids, which are other ones each time, and how JSON is spelled."""
+    statements = (
+        "SELECT * FROM message_log ORDER BY idempotency_key",
+        "SELECT action, actor, client_id, metadata, created_at FROM audit_log WHERE message_id IS NOT NULL ORDER BY id",
+        "SELECT payload.context FROM message_payload AS payload"
+        " JOIN message_log ON message_log.id = payload.message_id ORDER BY idempotency_key",
+    )
+    found = ([dict(row) for row in session.execute(text(statement)).mappings()] for statement in statements)
+    return tuple(
+        [{name: _plain(value) for name, value in row.items() if name != "id"} for row in rows] for rows in found
+    )
+
+
+def _plain(value: Any) -> Any:
+    value = json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+    return repr(sorted(value.items())) if isinstance(value, dict) else value  # 1 equals True
+
+
+def test_rows_that_have_everything_in_common_are_all_written(runtime: Runtime) -> None:
+    entry = audit.entry(AuditAction.OPERATOR_ACTION, actor="same", now=runtime.clock(), details={"a": None})
+    with runtime.database.transaction() as session:
+        audit.write_many(session, [entry] * bulk.MANY)
+        same = session.execute(text("SELECT count(*) FROM audit_log WHERE actor = 'same'")).scalar_one()
+    assert same == bulk.MANY
 
 
 def test_a_window_rolls_and_counts_by_its_subject(runtime: Runtime) -> None:

@@ -1,7 +1,7 @@
 """Who gets a run: one worker a slot, one run of a job at a time, on both databases."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -277,7 +277,8 @@ def test_what_is_known_of_a_job_is_its_last_run_and_when_one_was_last_done(runti
 class Scheduled:
     """A scheduler that the test drives, and the runs that it began."""
 
-    def __init__(self, runtime: Runtime, every: timedelta | time) -> None:
+    def __init__(self, runtime: Runtime, every: timedelta | time, said: Sequence[str] = ()) -> None:
+        self.said = list(said)
         self.began: list[datetime] = []
         self.errors: list[BaseException] = []
         job = Job("probe", every, self._note)
@@ -286,7 +287,7 @@ class Scheduled:
 
     def _note(self, context: JobContext) -> str:
         self.began.append(context.now)
-        return ""
+        return self.said.pop(0) if self.said else ""
 
     def turn(self) -> None:
         self.scheduler.turn()
@@ -326,6 +327,29 @@ def test_by_schedule_a_run_begins_within_a_second_or_two_of_its_slot(database_ur
 
 
 JOB30 = Job("probe", timedelta(seconds=30), lambda _: "")
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("every", "said", "logged"),
+    [
+        (timedelta(seconds=30), ["0 rows", "0 rows", "0 rows", "3 rows", "0 rows"], ["0 rows", "3 rows", "0 rows"]),
+        (timedelta(hours=1), ["all well", "all well"], ["all well", "all well"]),
+    ],
+    ids=["twice a minute", "hourly"],
+)
+def test_a_job_that_comes_often_is_logged_when_it_has_something_new_to_say(
+    database_url: str, caplog: pytest.LogCaptureFixture, every: timedelta, said: list[str], logged: list[str]
+) -> None:
+    caplog.set_level("INFO", "notifyctl.worker")
+    with freeze_time("2026-03-02T12:00:00") as frozen:
+        runtime = open_runtime(make_settings(database_url=database_url))
+        scheduled = Scheduled(runtime, every, said)
+        while scheduled.said:
+            frozen.tick(1 if every < PERIOD else 60)
+            scheduled.turn()
+        runtime.close()
+    assert [record.summary for record in caplog.records if record.message == "job done"] == logged
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

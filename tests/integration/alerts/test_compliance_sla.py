@@ -63,6 +63,16 @@ def test_items_expired_for_long_enough_are_summed_up_in_one_mail(runtime: Runtim
     ]
 
 
+def test_the_longest_names_there_can_be_hold_up_no_alert(runtime: Runtime) -> None:
+    a_client(runtime, "c" * 200, timezone="UTC")
+    items = [Item("c" * 200, f"{number:0200}", "n" * 200, NOON.date() - timedelta(days=9)) for number in range(25)]
+    with runtime.database.transaction() as session:
+        compliance_items.write(session, items, actor="test", now=runtime.clock())
+    assert run(runtime) == "25 expired items: the operators are told"
+    [context] = told(runtime)
+    assert context["details"].endswith(", expired 2026-02-21\n… and 5 more")
+
+
 def test_an_item_is_told_of_once(runtime: Runtime, clock: Standing) -> None:
     an_item(runtime, -7)
     for _ in range(24 * 5):
@@ -117,6 +127,21 @@ def test_without_anybody_to_tell_nothing_is_marked(runtime: Runtime) -> None:
     an_item(runtime, -7)
     assert run(runtime, ops_alert_email=None) == "nobody is told: OPS_ALERT_EMAIL is not set"
     assert run(runtime) == "1 expired items: the operators are told"
+
+
+def test_items_that_nobody_could_be_told_of_are_told_of_when_somebody_can(runtime: Runtime) -> None:
+    an_item(runtime, -7)
+    refused = run(runtime, ops_alert_email="nonsense")
+    assert refused.startswith("1 expired items could not be told of (RECIPIENT_INVALID: ")
+    assert run(runtime) == "1 expired items: the operators are told"
+
+
+def test_who_disables_the_template_is_not_asked_again(runtime: Runtime) -> None:
+    an_item(runtime, -7)
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE notification_template SET enabled = FALSE"))
+    assert "the alert was refused by TEMPLATE_DISABLED" in run(runtime)
+    assert run(runtime) == "all well"
 
 
 def test_the_days_are_a_setting(runtime: Runtime) -> None:

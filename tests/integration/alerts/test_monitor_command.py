@@ -1,11 +1,13 @@
 """`notifyctl monitor`, as Nagios and cron call it."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,9 +15,13 @@ from alerting import ADMIN, OPS, Standing, alerts, audited, failed, queue, sent
 from conftest import Environment
 from integration.conftest import CommandLine
 
+from notifyctl.alerts.spikes import JOB
 from notifyctl.bootstrap import Runtime
-from notifyctl.store import migrations
+from notifyctl.models.operations import JobOutcome
+from notifyctl.store import job_runs, migrations
 from notifyctl.store.database import Database
+from notifyctl.worker import runs
+from notifyctl.worker.jobs import named
 
 PROGRAM = [sys.executable, "-m", "notifyctl"]
 MONITORS = 10
@@ -106,6 +112,47 @@ def test_the_job_is_the_same_monitor(runtime: Runtime, notifyctl: CommandLine) -
     assert len(alerts(runtime)) == 1
 
 
+def test_it_leaves_a_run_of_the_job_and_no_worker_repeats_it(runtime: Runtime, notifyctl: CommandLine) -> None:
+    failed(runtime, 12)
+    for _ in range(2):
+        assert notifyctl("monitor", OPS_ALERT_EMAIL=OPS).code == 2
+    *later, run = monitor_runs(runtime)
+    assert (run.attempt, run.outcome) == (1, JobOutcome.DONE)
+    assert run.summary.startswith("EMAIL CRITICAL: 12 of 12 failed (100.0 %); SMS OK: nothing sent; EMAIL alert queued")
+    assert all(one.due_at > run.due_at for one in later), "of one slot there is one"
+    claimed = runs.claim(runtime, named(JOB), "web1:1:a")
+    assert isinstance(claimed, runs.NotDue) or named(JOB).due_at(runtime.clock()) > run.due_at
+
+
+def test_it_hides_no_run_that_hangs(runtime: Runtime, clock: Standing, notifyctl: CommandLine) -> None:
+    clock.turn(hours=-1)
+    assert isinstance(runs.claim(runtime, named(JOB), "web1:1:a"), runs.Begun)
+    assert notifyctl("monitor").code == 0
+    assert [run.outcome for run in monitor_runs(runtime)] == [JobOutcome.RUNNING]
+
+
+def test_it_mends_a_run_that_failed(runtime: Runtime, clock: Standing, notifyctl: CommandLine) -> None:
+    begun = runs.claim(runtime, named(JOB), "web1:1:a")
+    assert isinstance(begun, runs.Begun)
+    runs.record(runtime, begun, runs.Ended(JobOutcome.FAILED, "no memory"))
+    notifyctl("monitor")
+    last = monitor_runs(runtime)[0]
+    assert last.outcome is JobOutcome.DONE
+
+
+@pytest.mark.parametrize("flags", [("--channel", "EMAIL"), ("--crit-min", "50"), ("--window-minutes", "60")], ids=str)
+def test_a_run_by_other_measures_is_not_the_jobs(
+    runtime: Runtime, notifyctl: CommandLine, flags: tuple[str, ...]
+) -> None:
+    assert notifyctl("monitor", *flags).code == 0
+    assert monitor_runs(runtime) == []
+
+
+def monitor_runs(runtime: Runtime) -> Sequence[Any]:
+    with runtime.database.read() as session:
+        return job_runs.history(session, JOB, 10)
+
+
 def test_ten_monitors_at_once_raise_one_alert(runtime: Runtime, environment: Environment, tmp_path: Path) -> None:
     failed(runtime, 12)
     variables = environment(OPS_ALERT_EMAIL=OPS, ADMIN_ALERT_EMAILS=ADMIN)
@@ -124,6 +171,8 @@ def test_ten_monitors_at_once_raise_one_alert(runtime: Runtime, environment: Env
     assert [action for action, _ in audited(runtime, "SPIKE%")] == ["SPIKE_RAISED"]
     assert audited(runtime, "NOTIFICATION_BLOCKED") == []
     assert sum("alert queued" in text for text in printed) == 1
+    slots = [run.due_at for run in monitor_runs(runtime)]
+    assert 1 <= len(slots) == len(set(slots)) <= 2, "one for each slot that they ran in"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +227,40 @@ def test_a_database_file_that_is_not_there_is_unknown_and_not_made(tmp_path: Pat
     assert (ran.code, ran.err) == (3, "")
     assert ran.out.startswith("UNKNOWN - There is no database file ")
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("what", ["a directory", "not a database", "an empty file"])
+def test_a_file_that_is_no_database_is_unknown(tmp_path: Path, notifyctl: CommandLine, what: str) -> None:
+    path = tmp_path / "some.db"
+    if what == "a directory":
+        path.mkdir()
+    else:
+        path.write_bytes(b"once upon a time, there was no database" * 100 if what == "not a database" else b"")
+    ran = notifyctl("monitor", DATABASE_URL=f"sqlite:///{path}")
+    assert (ran.code, ran.err, ran.out.count("\n")) == (3, "", 1)
+    assert ran.out.startswith("UNKNOWN - ")
+    assert path.name in ran.out
+
+
+def test_a_database_that_cannot_be_written_is_unknown(runtime: Runtime, notifyctl: CommandLine) -> None:
+    url = runtime.settings.database_url
+    if not runtime.database.is_sqlite:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+    elif os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    else:
+        Path(url.removeprefix("sqlite:///")).chmod(0o400)
+    ran = notifyctl("monitor")
+    assert (ran.code, ran.err, ran.out.count("\n")) == (3, "", 1)
+    assert ran.out.startswith("UNKNOWN - Database ")
+    assert "cannot be used" in ran.out
+
+
+def test_a_stranger_to_the_server_is_unknown(postgres: str, notifyctl: CommandLine) -> None:
+    ran = notifyctl("monitor", DATABASE_URL=postgres.replace("://postgres", "://stranger", 1))
+    assert (ran.code, ran.err, ran.out.count("\n")) == (3, "", 1)
+    assert 'role "stranger" does not exist' in ran.out
 
 
 def test_a_server_that_is_not_there_is_unknown(notifyctl: CommandLine) -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alerting import ADMIN, OPS, alerts
+from alerting import ADMIN, OPS, alerts, some_clients
 from conftest import make_settings
 from factories import a_client
 from integration.conftest import CommandLine
 from sqlalchemy import text
 
-from notifyctl.alerts.provisioning import NO_ADMINS, NO_LOGIN_URL, Announced, announce
+from notifyctl.alerts.provisioning import FEW, NAMED, NO_ADMINS, NO_LOGIN_URL, Announced, announce
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.orchestrator.client_fields import ClientChange
 from notifyctl.orchestrator.clients import set_clients
@@ -52,6 +52,42 @@ def test_without_admins_it_goes_to_the_operators(runtime: Runtime) -> None:
     a_client(runtime, provisioning_status="PENDING")
     provision(runtime, "FAILED", settings={"admin_alert_emails": ()})
     assert alerts(runtime, FAILED) == [(FAILED, OPS, {"client_id": "acme", "client_name": "Acme"})]
+
+
+def test_many_failures_of_one_call_are_one_mail_that_names_the_first(runtime: Runtime) -> None:
+    few, many = some_clients(runtime, FEW, prefix="few"), some_clients(runtime, NAMED + 2, prefix="many")
+    assert fail(runtime, few).alerted == FEW
+    assert fail(runtime, many, detail="the host is gone").alerted == 1
+    *_, (_, recipient, context) = alerts(runtime, FAILED)
+    named = "\n".join(f"{client_id} {client_id.capitalize()}" for client_id in many[:NAMED])
+    assert (recipient, context["client_id"]) == (ADMIN, f"many0 and {NAMED + 1} more")
+    assert context["detail"] == f"the host is gone\n{named}\n… and 2 more"
+    assert fail(runtime, many) == Announced(), "what failed before has not become FAILED"
+
+
+def test_the_mail_about_many_is_not_held_back_by_the_one_about_its_first_client(runtime: Runtime) -> None:
+    many = some_clients(runtime, FEW + 1, prefix="many")
+    fail(runtime, many[:1])
+    provision(runtime, "PENDING", many[0])
+    assert fail(runtime, many) == Announced(alerted=1)
+
+
+def fail(runtime: Runtime, ids: list[str], **more: Any) -> Announced:
+    with runtime.database.transaction() as session:
+        changes = [ClientChange(client_id, {"provisioning_status": "FAILED"}) for client_id in ids]
+        written = set_clients(session, changes, actor="test", now=runtime.clock())
+        return announce(session, runtime.orchestrator, runtime.settings, written.transitions, **more)
+
+
+def test_an_import_sums_up_over_all_of_its_file(
+    runtime: Runtime, notifyctl: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifyctl.cli.clients.CHUNK", 2)
+    ids = some_clients(runtime, FEW + 1)
+    file = tmp_path / "clients.csv"
+    file.write_text("\n".join(["id,provisioning_status", *(f"{client_id},FAILED" for client_id in ids)]) + "\n")
+    ran = notifyctl("clients", "import", str(file), ADMIN_ALERT_EMAILS=ADMIN)
+    assert (ran.code, ran.err) == (0, "Queued: 1 PROVISIONING_FAILED_ADMIN.\n")
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])

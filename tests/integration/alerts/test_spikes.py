@@ -313,6 +313,25 @@ def test_an_alert_that_a_gate_refuses_is_said_so(runtime: Runtime) -> None:
     assert report.trouble.startswith("an alert was refused: RECIPIENT_INVALID")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"ops_alert_email": "nonsense", "admin_alert_emails": ()}, {"ops_alert_email": None, "admin_alert_emails": ()}],
+    ids=["refused", "no address"],
+)
+def test_what_nobody_was_told_of_is_told_as_soon_as_somebody_can_be(runtime: Runtime, settings: dict[str, Any]) -> None:
+    failed(runtime, 12)
+    assert (watch(runtime, **settings).told, watch(runtime, **settings).told) == (None, None)
+    assert watch(runtime).told == "raised"
+    assert watch(runtime).told is None
+
+
+def test_who_disables_the_templates_is_not_asked_again(runtime: Runtime) -> None:
+    failed(runtime, 12)
+    _set(runtime, "UPDATE notification_template SET enabled = FALSE")
+    assert watch(runtime).trouble.startswith("an alert was refused: TEMPLATE_DISABLED")
+    assert watch(runtime).trouble == ""
+
+
 def test_news_that_the_templates_rate_holds_back_is_told_when_it_may(runtime: Runtime, clock: Standing) -> None:
     """With a cool-down shorter than the rate's window of 15 minutes."""
     failed(runtime, 12)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import checks
+from notifyctl.cli import store_checks as checks
 from notifyctl.cli.doctor import Finding, Installation, Status
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.columns import new_message_id
@@ -183,6 +184,20 @@ def test_doctor_warns_of_rows_that_should_have_been_sealed(runtime: Runtime) -> 
         assert checks.audit_seals(installation) == Finding()
     assert found.status is Status.WARN
     assert found.problem.startswith(f"{len(row_ids(runtime))} audit rows are not sealed, the oldest for 2 h:")
+
+
+def test_doctor_names_the_transaction_that_holds_up_all_sealing(runtime: Runtime) -> None:
+    if runtime.database.is_sqlite:
+        pytest.skip("on SQLite nobody writes beside another")
+    write_rows(runtime, 3)
+    with closing(Installation(runtime.settings, Path(".env"))) as installation, runtime.database.transaction() as held:
+        process = held.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        held.execute(text("LOCK TABLE audit_log IN ROW EXCLUSIVE MODE"))
+        later = runtime.clock() + timedelta(minutes=6)
+        installation.database.clock = lambda: later  # type: ignore[method-assign]
+        found = checks.audit_seals(installation)
+    assert f"database process {process} has been writing audit rows since" in found.problem
+    assert found.remedy == "end that transaction: it holds up all sealing"
 
 
 def test_the_job_seals_and_prints_the_head(runtime: Runtime, notifyctl: CommandLine) -> None:

@@ -126,6 +126,23 @@ def test_what_the_throttle_carries_into_the_night_waits_as_queued(
     assert not sandbox.accepted(Channel.EMAIL)
 
 
+@pytest.mark.parametrize("per_minute", [1])
+def test_what_finds_the_minute_full_at_night_is_not_throttled_but_waits_for_the_morning(
+    runtime: Runtime, clock: Standing, dispatcher: MakeDispatcher
+) -> None:
+    clock.now = EVENING
+    reminder = remind(runtime)
+    clock.now = NIGHT
+    send(runtime, "PASSWORD_RESET", RESET)
+    worker = dispatcher()
+    drain(worker)
+    drain(worker)
+    assert where(runtime, reminder) == ("QUEUED", 0, MORNING)
+    assert message(runtime, reminder).throttled_at is None
+    with runtime.database.read() as session:
+        assert "NOTIFICATION_THROTTLED" not in {row.action for row in audit.of_message(session, reminder)}
+
+
 @pytest.mark.parametrize("per_minute", [20])
 def test_a_backlog_of_sleepers_holds_up_nobody_who_is_awake(
     runtime: Runtime, clock: Standing, dispatcher: MakeDispatcher
