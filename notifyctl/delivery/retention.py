@@ -35,6 +35,7 @@ class Removed:
     contexts: int = 0
     messages: int = 0
     codes: int = 0
+    phones: int = 0
     seen_events: int = 0
     stripe_bodies: int = 0
     job_runs: int = 0
@@ -52,6 +53,7 @@ class Ages:
     contexts: timedelta
     messages: timedelta
     codes: timedelta
+    phones: timedelta
     seen_events: timedelta
     stripe_bodies: timedelta
     job_runs: timedelta
@@ -75,6 +77,7 @@ def ages(session: Session, settings: Settings) -> Ages:
         contexts=timedelta(days=settings.notification_retention_context_days),
         messages=messages,
         codes=codes,
+        phones=codes,
         # A provider's old event, told again, must find what it did the first time.
         seen_events=messages,
         stripe_bodies=timedelta(days=settings.notification_retention_stripe_body_days),
@@ -90,6 +93,7 @@ def count(session: Session, settings: Settings, now: datetime) -> Removed:
         contexts=retention.count_contexts(session, now - age.contexts),
         messages=retention.count_messages(session, now - age.messages),
         codes=retention.count_codes(session, now - age.codes),
+        phones=retention.count_phones(session, now - age.phones),
         seen_events=retention.count_seen_events(session, now - age.seen_events),
         stripe_bodies=retention.count_stripe_bodies(session, now - age.stripe_bodies),
         job_runs=job_runs.count_forgettable(session, now - age.job_runs),
@@ -132,6 +136,7 @@ class Retention:
             "contexts": self._pages(retention.erase_contexts, now - age.contexts, LOWEST_ID),
             "messages": self._pages(retention.delete_messages, now - age.messages, LOWEST_ID),
             "codes": self._codes(now - age.codes),
+            "phones": self._pages(retention.delete_phones, now - age.phones, ""),
             "seen_events": self._at_once(receipts.forget_seen, now - age.seen_events),
             "stripe_bodies": self._pages(retention.erase_stripe_bodies, now - age.stripe_bodies, None),
             "job_runs": self._at_once(job_runs.forget, now - age.job_runs),

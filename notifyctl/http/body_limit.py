@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from notifyctl.http.errors import CODES, error_response
+from notifyctl.http.errors import CODES, MESSAGES, error_response
 
 KIB = 1024
 DEFAULT_BYTES = 64 * KIB
@@ -24,6 +24,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if _has_two_lengths(scope):
+            await error_response(400, CODES[400], MESSAGES[400], {"Connection": "close"})(scope, receive, send)
+            return
         most = self._limits.get(scope["path"], self._default)
         try:
             body = None if _announced(scope) > most else await _read(receive, most)
@@ -34,6 +37,12 @@ class BodyLimit:
             await error_response(413, CODES[413], text)(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
+
+
+def _has_two_lengths(scope: Scope) -> bool:
+    """A proxy in front that believes the other one takes what follows for another request (RFC 9112, 6.3 and 11.2)."""
+    names = [name for name, _ in scope["headers"]]
+    return b"content-length" in names and b"transfer-encoding" in names
 
 
 def _announced(scope: Scope) -> int:

@@ -33,6 +33,7 @@ CODES = {
     503: "unavailable",
 }
 MESSAGES = {
+    400: "This is not a valid HTTP request.",
     404: "There is nothing here.",
     405: "This path does not take that method.",
     422: "The request is not valid.",

@@ -1,6 +1,7 @@
 """One-time codes over HTTP. What is answered tells nothing of what happened behind it."""
 
 import asyncio
+import logging
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
@@ -8,7 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifyctl.http.auth import require
+from notifyctl.errors import NotFound
+from notifyctl.http.auth import Caller, require
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.json_body import JsonRoute
@@ -19,12 +21,13 @@ from notifyctl.orchestrator.addresses import AddressError
 ANSWER_AFTER_SECONDS = 0.1
 """Longer than what any send takes on a database that is well, so that every answer takes as long."""
 
+log = logging.getLogger("notifyctl.http")
 router = APIRouter(
     prefix="/api/otp",
     tags=["one-time codes"],
-    dependencies=[Depends(require(Scope.OTP))],
     route_class=JsonRoute,
 )
+Asker = Annotated[Caller, Depends(require(Scope.OTP))]
 
 PhoneNumber = Annotated[
     str,
@@ -62,13 +65,16 @@ class NotVerified(BaseModel):
 
 
 @router.post("/send", status_code=202, responses=documented(401, 403, 413, 422))
-async def send(asked: SendCode, runtime: RuntimeDep) -> Taken:
+async def send(asked: SendCode, caller: Asker, runtime: RuntimeDep) -> Taken:
     """Send a code, if nothing stands against it. The answer is the same, and as late, whether one is sent or not."""
     earliest = asyncio.get_running_loop().time() + ANSWER_AFTER_SECONDS
     try:
-        await run_in_threadpool(runtime.otp.send, asked.phone_number, asked.action)
+        await run_in_threadpool(runtime.otp.send, asked.phone_number, asked.action, actor=caller.actor)
     except AddressError as error:
         raise _not_a_phone(error) from error
+    except NotFound as error:
+        log.error("code not sent", extra={"error": str(error)})
+        raise ApiError(503, "not_ready", "No template is seeded.") from error
     await asyncio.sleep(earliest - asyncio.get_running_loop().time())
     return Taken()
 
@@ -79,10 +85,12 @@ async def send(asked: SendCode, runtime: RuntimeDep) -> Taken:
     responses=documented(401, 403, 413, 422)
     | {400: {"model": NotVerified, "description": "Wrong, expired, used, replaced, locked, or never sent."}},
 )
-async def verify(asked: GuessCode, runtime: RuntimeDep) -> Verified | JSONResponse:
+async def verify(asked: GuessCode, caller: Asker, runtime: RuntimeDep) -> Verified | JSONResponse:
     """Whether this is the live code of the phone for this action. It works once."""
     try:
-        is_right = await run_in_threadpool(runtime.otp.verify, asked.phone_number, asked.action, asked.code)
+        is_right = await run_in_threadpool(
+            runtime.otp.verify, asked.phone_number, asked.action, asked.code, actor=caller.actor
+        )
     except AddressError as error:
         raise _not_a_phone(error) from error
     return Verified() if is_right else JSONResponse(NotVerified().model_dump(), 400)

@@ -12,10 +12,10 @@ from types import FrameType
 
 from fastapi import FastAPI
 from uvicorn import Config, Server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from notifyctl.errors import NotifyctlError
-from notifyctl.http.errors import CODES
+from notifyctl.http.errors import CODES, MESSAGES
 from notifyctl.http.security_headers import HEADERS
 
 BACKLOG = 2048
@@ -118,12 +118,16 @@ class ApiServer(Server):
         self.should_exit = True
 
 
-class _Protocol(HttpToolsProtocol):
+class _Protocol(H11Protocol):
+    """Not uvicorn's faster one: that keeps any length of headers in memory, and drops the body of a request that
+    offers HTTP/2 (`Upgrade: h2c`, as Java's client does by itself).
+    """
+
     def send_400_response(self, msg: str) -> None:
         """What is not even HTTP never reaches the application, and gets an answer in the same shape."""
         peer = self.client[0] if self.client else None
         log.warning("not HTTP", extra={"peer": peer})
-        body = json.dumps({"error": CODES[400], "message": "This is not a valid HTTP request."})
+        body = json.dumps({"error": CODES[400], "message": MESSAGES[400]})
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
         lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in (headers | HEADERS).items())]
         self.transport.write("\r\n".join([*lines, "", body]).encode())

@@ -32,11 +32,13 @@ def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str,
         raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
     hashes, customer_id = _hashes(keys, client), client.stripe_customer_id
     clients.erase(session, client_id, now)
-    canceled = _cancel(session, client_id, actor, now)
+    canceled = _cancel(session, messages.Filter(client_id=client_id), client_id, actor, now)
+    codes = messages.Filter(ids=erasure.to_addresses_alone(session, hashes))
+    canceled += _cancel(session, codes, client_id, actor, now)
     erased = Erased(
         messages_canceled=canceled,
-        payloads_deleted=erasure.delete_payloads(session, client_id),
-        messages_cleared=erasure.clear_messages(session, client_id),
+        payloads_deleted=erasure.delete_payloads(session, client_id, hashes),
+        messages_cleared=erasure.clear_messages(session, client_id, hashes),
         suppressions_cleared=erasure.clear_suppressions(session, client_id, hashes),
         compliance_items_deleted=erasure.delete_compliance_items(session, client_id),
         stripe_events_blanked=stripe_events.blank_of_client(session, client_id, customer_id),
@@ -47,8 +49,8 @@ def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str,
     return erased
 
 
-def _cancel(session: Session, client_id: str, actor: str, now: datetime) -> int:
-    canceled = messages.cancel(session, messages.Filter(client_id=client_id), now=now)
+def _cancel(session: Session, wanted: messages.Filter, client_id: str, actor: str, now: datetime) -> int:
+    canceled = messages.cancel(session, wanted, now=now)
     entries = [
         audit.entry(
             AuditAction.NOTIFICATION_CANCELED,

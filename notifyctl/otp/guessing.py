@@ -11,8 +11,10 @@ from notifyctl.store import otp as store
 
 class Guess(Visit):
     def run(self, code: str) -> bool:
-        standing = self._enter(store.lock_known_phone(self._session, self._hashes))
-        live = store.live(self._session, self._hashes)
+        known = store.lock_known_phone(self._session, self._hashes)
+        standing = self._enter(known)
+        # Only of rows that are locked: the first code of a phone may be on its way in at this moment.
+        live = store.live(self._session, [row.phone_hash for row in known])
         challenge = next((row for row in live if row.action == self._action), None)
         if standing.is_locked(self._now):
             self._record(AuditAction.OTP_LOCKED_OUT, event="refused", **told(standing))
@@ -25,7 +27,8 @@ class Guess(Visit):
             counted = standing.attempted()
             is_right = self._fits(challenge, code)
             return self._accept(challenge, counted) if is_right else self._refuse(challenge, counted)
-        # No attempt, but it takes as long as one.
+        # No attempt, but it does the work of one, and so takes as long.
+        self._write(standing)
         self._desk.peppers.code_hash("", self._phone, self._action, code)
         return False
 

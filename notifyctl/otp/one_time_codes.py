@@ -18,7 +18,7 @@ from notifyctl.otp.codes import PepperRing
 from notifyctl.otp.guessing import Guess
 from notifyctl.otp.sending import Sending
 from notifyctl.otp.standing import CLEAN, Standing, is_open, merged
-from notifyctl.otp.visit import Desk
+from notifyctl.otp.visit import SOURCE, Desk
 from notifyctl.settings import Settings
 from notifyctl.store import audit
 from notifyctl.store import otp as store
@@ -50,17 +50,18 @@ class OneTimeCodes:
         self._database = database
         self._desk = Desk(settings, clock, orchestrator, PepperRing(settings.otp_pepper))
 
-    def send(self, phone: str, action: OtpAction) -> Decision:
+    def send(self, phone: str, action: OtpAction, *, actor: str = SOURCE) -> Decision:
         """Makes a code and queues its SMS, unless the phone is locked or something limits it.
 
         A new code takes the place of the phone's earlier one for this action; after a refusal the earlier one stays
-        good. The decision is for logs and operators: whoever asked for the code must not learn it.
+        good. The decision is for logs and operators: whoever asked for the code must not learn it. `actor`, who
+        asks, is for the audit log.
         """
         phone = self._normal(phone)
         with self._database.transaction() as session:
-            return Sending(self._desk, session, phone, action).run()
+            return Sending(self._desk, session, phone, action, actor).run()
 
-    def verify(self, phone: str, action: OtpAction, code: str) -> bool:
+    def verify(self, phone: str, action: OtpAction, code: str, *, actor: str = SOURCE) -> bool:
         """Whether `code` is the live code of this phone and action. It works once.
 
         A wrong one counts against the phone over all actions; the last that may fail ends its live codes and locks
@@ -68,7 +69,7 @@ class OneTimeCodes:
         """
         phone = self._normal(phone)
         with self._database.transaction() as session:
-            return Guess(self._desk, session, phone, action).run(code)
+            return Guess(self._desk, session, phone, action, actor).run(code)
 
     def status(self, phone: str) -> PhoneStatus:
         phone = self._normal(phone)

@@ -37,6 +37,7 @@ class Sending(Visit):
             recipient=self._phone,
             context=context,
             source=SOURCE,
+            actor=self._actor,
             metadata={
                 "action": self._action,
                 "phone_hash": self._phone_hash,

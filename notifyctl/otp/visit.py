@@ -38,11 +38,12 @@ class Desk:
 class Visit:
     """`run` reads and writes in the caller's transaction, which is to be committed whatever it returns."""
 
-    def __init__(self, desk: Desk, session: Session, phone: str, action: OtpAction) -> None:
+    def __init__(self, desk: Desk, session: Session, phone: str, action: OtpAction, actor: str) -> None:
         self._desk = desk
         self._session = session
         self._phone = phone
         self._action = action
+        self._actor = actor
         self._hashes = desk.peppers.phone_hashes(phone)
         self._phone_hash = next(iter(self._hashes))
         self._now = desk.clock()
@@ -59,11 +60,11 @@ class Visit:
         """Their messages are withdrawn where they have not gone out."""
         ended = store.end(self._session, self._hashes, state, now=self._now, action=action)
         if ended:
-            withdraw(self._session, Filter(ids=ended), detail, actor=SOURCE, now=self._now)
+            withdraw(self._session, Filter(ids=ended), detail, actor=self._actor, now=self._now)
 
     def _record(self, what: AuditAction, message_id: str | None = None, **details: Any) -> None:
         about = {"phone_hash": self._phone_hash, "action": self._action, **details}
-        audit.write(self._session, what, actor=SOURCE, now=self._now, message_id=message_id, details=about)
+        audit.write(self._session, what, actor=self._actor, now=self._now, message_id=message_id, details=about)
 
 
 def told(standing: Standing) -> dict[str, Any]:

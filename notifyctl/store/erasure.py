@@ -3,13 +3,14 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, tuple_, update
+from sqlalchemy import and_, delete, func, or_, select, tuple_, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload
 from notifyctl.models.suppression import Suppression
+from notifyctl.models.template import Audience
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
@@ -17,15 +18,25 @@ _suppression = table(Suppression)
 _compliance = table(ComplianceItem)
 
 
-def delete_payloads(session: Session, client_id: str) -> int:
-    final = select(_message.c.id).where(*_is_final(client_id))
+Addresses = Collection[tuple[str, str]]
+"""(channel, hash) of a client's own."""
+
+
+def to_addresses_alone(session: Session, known: Addresses) -> list[str]:
+    """Messages to these addresses that name no client, as one-time codes, and are not final."""
+    statement = select(_message.c.id).where(_is_to_address_alone(known), _message.c.status.not_in(FINAL))
+    return list(session.execute(statement).scalars())
+
+
+def delete_payloads(session: Session, client_id: str, known: Addresses) -> int:
+    final = select(_message.c.id).where(*_is_final(client_id, known))
     return _rows(session.execute(delete(_payload).where(_payload.c.message_id.in_(final))))
 
 
-def clear_messages(session: Session, client_id: str) -> int:
+def clear_messages(session: Session, client_id: str, known: Addresses) -> int:
     """The provider's words go too: they quote the address that it could not reach."""
     told = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
-    statement = update(_message).where(*_is_final(client_id), told)
+    statement = update(_message).where(*_is_final(client_id, known), told)
     return _rows(session.execute(statement.values(recipient=None, subject=None, error=None)))
 
 
@@ -36,8 +47,8 @@ def count_in_flight(session: Session, client_id: str) -> int:
     return int(session.execute(unsettled).scalar_one())
 
 
-def clear_suppressions(session: Session, client_id: str, known: Collection[tuple[str, str]]) -> int:
-    """`known`: (channel, hash) of the client's addresses. Those its messages went to are cleared as well.
+def clear_suppressions(session: Session, client_id: str, known: Addresses) -> int:
+    """Those that its messages went to are cleared as well.
 
     The rows stay, and with them the hash that blocks. Notes go, since they quote bounces.
     """
@@ -53,8 +64,13 @@ def delete_compliance_items(session: Session, client_id: str) -> int:
     return _rows(session.execute(delete(_compliance).where(_compliance.c.client_id == client_id)))
 
 
-def _is_final(client_id: str) -> tuple[Any, Any]:
-    return _message.c.client_id == client_id, _message.c.status.in_(FINAL)
+def _is_final(client_id: str, known: Addresses) -> tuple[Any, Any]:
+    return or_(_message.c.client_id == client_id, _is_to_address_alone(known)), _message.c.status.in_(FINAL)
+
+
+def _is_to_address_alone(known: Addresses) -> Any:
+    address = tuple_(_message.c.channel, _message.c.recipient_hash)
+    return and_(_message.c.client_id.is_(None), _message.c.audience == Audience.CLIENT, address.in_(sorted(known)))
 
 
 def _rows(result: Any) -> int:

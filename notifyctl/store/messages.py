@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, exists, func, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -23,9 +23,27 @@ def by_idempotency_keys(session: Session, keys: Collection[str]) -> dict[str, Ro
     """Blocked messages do not hold their keys."""
     if not keys:
         return {}
-    columns = (_message.c.idempotency_key, _message.c.id, _message.c.fingerprint, _message.c.status)
-    statement = select(*columns).where(_message.c.idempotency_key.in_(sorted(keys)), IDEMPOTENCY_INDEX)
-    return {row.idempotency_key: row for row in session.execute(statement)}
+    dialect = session.get_bind().dialect.name
+    if len(keys) == 1:
+        asked = {"key": next(iter(keys))}
+    else:
+        asked = bulk.encode(dialect, [{"idempotency_key": key} for key in keys])
+    found = session.execute(_by_idempotency_keys(dialect, len(keys) == 1), asked)
+    return {row.idempotency_key: row for row in found}
+
+
+@cache
+def _by_idempotency_keys(dialect: str, single: bool) -> Any:
+    key = _message.c.idempotency_key
+    columns = (key, _message.c.id, _message.c.fingerprint, _message.c.status)
+    asked = bulk.unpack(dialect, bulk.column_types(_message, "idempotency_key"))
+    if single:
+        return select(*columns).where(key == bindparam("key"), IDEMPOTENCY_INDEX)
+    if dialect == "sqlite":
+        return select(*columns).where(key.in_(select(asked.c.idempotency_key)), IDEMPOTENCY_INDEX)
+    # One by one: asked for all of them at once, PostgreSQL reads the whole table as long as it is not very large.
+    found = select(*columns).where(key == asked.c.idempotency_key, IDEMPOTENCY_INDEX).limit(1).lateral("found")
+    return select(*found.c).select_from(asked.join(found, true()))
 
 
 def insert(session: Session, messages: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -37,18 +55,19 @@ def insert(session: Session, messages: Sequence[Mapping[str, Any]]) -> set[str]:
     if not any(message["idempotency_key"] for message in messages):
         bulk.insert_rows(session, _message, messages)
         return {message["id"] for message in messages}
-    dialect = session.get_bind().dialect.name
-    statement = _insert_unless_known(dialect, tuple(messages[0]))
-    return set(session.execute(statement, bulk.encode(dialect, messages)).scalars())
+    dialect, shared = session.get_bind().dialect.name, bulk.shared_names(messages)
+    statement = _insert_unless_known(dialect, tuple(messages[0]), shared)
+    return set(session.execute(statement, bulk.encode_shared(dialect, messages, shared)).scalars())
 
 
-@cache
-def _insert_unless_known(dialect: str, names: tuple[str, ...]) -> Any:
-    rows = bulk.unpack(dialect, bulk.column_types(_message, *names))
+@lru_cache(maxsize=128)
+def _insert_unless_known(dialect: str, names: tuple[str, ...], shared: frozenset[str]) -> Any:
     make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    # The condition keeps SQLite from taking ON CONFLICT for that of a join.
+    rows = bulk.unpack_shared(dialect, _message, names, shared).where(true())
     return (
         make(_message)
-        .from_select(list(names), select(*rows.c).where(true()))
+        .from_select(list(names), rows)
         .on_conflict_do_nothing(index_elements=["idempotency_key"], index_where=IDEMPOTENCY_INDEX)
         .returning(_message.c.id)
     )
@@ -73,6 +92,8 @@ class Filter:
     template_key: str | None = None
     client_id: str | None = None
     recipient_hashes: Collection[str] | None = None
+    key_prefix: str | None = None
+    """How the idempotency key begins."""
     since: datetime | None = None
     until: datetime | None = None
 
@@ -84,6 +105,8 @@ class Filter:
             found.append(_message.c.id.in_(self.ids))
         if self.recipient_hashes is not None:
             found.append(_message.c.recipient_hash.in_(self.recipient_hashes))
+        if self.key_prefix is not None:  # LIKE would not tell capitals apart on SQLite, and Stripe's ids have both
+            found.append(func.substr(_message.c.idempotency_key, 1, len(self.key_prefix)) == self.key_prefix)
         if self.since is not None:
             found.append(_message.c.created_at >= self.since)
             found.append(_message.c.id >= oldest_message_id(self.since - CLOCKS_DIFFER_BY))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, select, tuple_, update
+from sqlalchemy import Select, and_, delete, exists, func, or_, select, tuple_, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import oldest_message_id, table
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload
-from notifyctl.models.otp import OtpChallenge
+from notifyctl.models.otp import OtpChallenge, OtpSubject
 from notifyctl.models.receipt import ReceiptInquiry, SeenEvent
 from notifyctl.models.stripe_event import SETTLED, StripeEvent
 from notifyctl.models.template import NotificationTemplate
@@ -22,6 +22,7 @@ from notifyctl.store.messages import CLOCKS_DIFFER_BY
 _message = table(MessageLog)
 _payload = table(MessagePayload)
 _challenge = table(OtpChallenge)
+_subject = table(OtpSubject)
 _event = table(StripeEvent)
 _seen = table(SeenEvent)
 _inquiry = table(ReceiptInquiry)
@@ -46,6 +47,19 @@ def _messages(before: datetime) -> Select[Any]:
 
 def _codes(before: datetime) -> Select[Any]:
     return select(_challenge.c.id).where(_challenge.c.created_at < before, _challenge.c.expires_at < before)
+
+
+def _phones(before: datetime) -> Select[Any]:
+    """Those with no wrong codes, no lock, and no code that is kept: without their row all is as with it."""
+    kept = or_(_challenge.c.created_at >= before, _challenge.c.expires_at >= before)
+    return select(_subject.c.phone_hash).where(
+        _subject.c.updated_at < before,
+        _subject.c.consecutive_failures == 0,
+        _subject.c.failed_count == 0,
+        _subject.c.locked_until.is_(None),
+        _subject.c.hard_locked_at.is_(None),
+        ~exists().where(_challenge.c.phone_hash == _subject.c.phone_hash, kept),
+    )
 
 
 def _stripe_bodies(before: datetime) -> Select[Any]:
@@ -90,6 +104,20 @@ def delete_codes(session: Session, before: datetime, *, most: int) -> int:
     ids = session.execute(_codes(before).order_by(_challenge.c.created_at).limit(most)).scalars().all()
     session.execute(delete(_challenge).where(_challenge.c.id.in_(ids)))
     return len(ids)
+
+
+def count_phones(session: Session, before: datetime) -> int:
+    return _count(session, _phones(before))
+
+
+def delete_phones(session: Session, before: datetime, *, after: str, most: int) -> list[str]:
+    """Those with hashes above `after`. The hashes of those deleted."""
+    next_ones = _phones(before).where(_subject.c.phone_hash > after).order_by(_subject.c.phone_hash).limit(most)
+    locked = session.execute(next_ones.with_for_update(of=_subject, skip_locked=True)).scalars().all()
+    # Asked again under the lock: a code may have been sent to one of them in between.
+    still = _phones(before).where(_subject.c.phone_hash.in_(locked))
+    gone = delete(_subject).where(_subject.c.phone_hash.in_(still)).returning(_subject.c.phone_hash)
+    return sorted(session.execute(gone).scalars())
 
 
 def count_stripe_bodies(session: Session, before: datetime) -> int:

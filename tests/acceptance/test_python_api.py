@@ -11,11 +11,10 @@ from conftest import Environment
 from factories import a_client, all_messages
 from sqlalchemy import text
 
-from notifyctl.bootstrap import Runtime
+from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.otp import OtpAction
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
-BLOCK = re.compile(r"<!-- outbox:.*?-->\n```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 PlaceOrder = Callable[..., str]
 
@@ -27,12 +26,17 @@ def host(runtime: Runtime, environment: Environment, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
     with runtime.database.transaction() as session:
         session.execute(text("CREATE TABLE shop_order (id TEXT PRIMARY KEY, client_id TEXT NOT NULL)"))
-    example = BLOCK.search(PAGE.read_text())
-    assert example is not None
     defined: dict[str, Any] = {}
-    exec(compile(example[1], str(PAGE), "exec"), defined)
+    _run_example("outbox", defined)
     yield defined
     defined["runtime"].close()
+
+
+def _run_example(name: str, defined: dict[str, Any]) -> None:
+    """A block of the page, in the names that `defined` holds."""
+    block = re.search(rf"<!-- {name}:.*?-->\n```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    exec(compile(block[1], str(PAGE), "exec"), defined)
 
 
 def _orders(runtime: Runtime) -> int:
@@ -66,6 +70,16 @@ def test_a_refusal_leaves_the_order_and_is_on_record(runtime: Runtime, host: dic
     assert _orders(runtime) == 1
     with runtime.database.read() as session:
         assert len(all_messages(session)) == 1
+
+
+def test_a_client_whose_provisioning_is_completed_from_python_is_welcomed(runtime: Runtime) -> None:
+    opened = open_runtime(runtime.settings.model_copy(update={"login_url": "https://shop.example/login"}))
+    _run_example("clients", {"runtime": opened})
+    opened.close()
+
+    with runtime.database.read() as session:
+        [message] = all_messages(session)
+    assert (message.template_key, message.client_id, message.status) == ("WELCOME_EMAIL", "acme", "QUEUED")
 
 
 def test_codes_are_sent_and_verified_from_python(runtime: Runtime) -> None:

@@ -159,6 +159,17 @@ def test_several_processes_answer_on_one_port_and_one_that_dies_is_replaced(serv
     assert _is_refused(*_address(url))
 
 
+def test_a_signal_while_one_that_died_is_being_replaced_ends_it_all(serve: Serve) -> None:
+    server = serve("--port", "0", "--processes", "2")
+    url = server.url
+    wait_for(lambda: requests.get(f"{url}/healthz", timeout=30).status_code == 200, server.log)
+    os.kill(server.children[0], signal.SIGKILL)
+    wait_for(lambda: "worker process ended" in server.log.read_text(), server.log)
+
+    assert server.stop() == 0
+    assert _is_refused(*_address(url))
+
+
 def test_a_database_that_is_not_migrated_is_refused_before_it_listens(empty_database_url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "notifyctl", "serve", "--port", "0"]
     variables = {"HOME": str(tmp_path), "NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER}

@@ -145,7 +145,17 @@ def measure(kind: str, seconds: float, clients: int) -> None:
             rates = {}
             for name in ("bare", "verify"):
                 ports = [free_port() for _ in range(processes)]
-                bare = ["-m", "uvicorn", "--app-dir", str(runtime_dir()), "bare:app", "--log-level", "error"]
+                bare = [
+                    "-m",
+                    "uvicorn",
+                    "--app-dir",
+                    str(runtime_dir()),
+                    "bare:app",
+                    "--http",
+                    "h11",
+                    "--log-level",
+                    "error",
+                ]
                 ours = ["-m", "notifyctl", "serve"]
                 servers = [
                     serve([sys.executable, *(bare if name == "bare" else ours), "--port", str(port)], environment, port)

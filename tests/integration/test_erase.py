@@ -19,7 +19,7 @@ from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.erasure import Erased, erase_client
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.store import clients
-from tests.factories import REMINDER, WELCOME, a_client, actions, send
+from tests.factories import CODE, REMINDER, WELCOME, a_client, actions, send
 from tests.integration.conftest import CommandLine
 
 EMAIL, PHONE = "acme@client.example", "+4915112345678"
@@ -90,6 +90,27 @@ def test_nothing_is_left_that_tells_who_it_was(runtime: Runtime) -> None:
     left = everything_stored(runtime)
     for personal in (EMAIL, PHONE, "Acme Sole Trader", "cus_acme"):
         assert personal not in left
+
+
+@pytest.mark.parametrize("status", [MessageStatus.DELIVERED, MessageStatus.QUEUED])
+def test_of_a_code_to_its_phone_which_names_no_client_the_number_goes_as_well(
+    runtime: Runtime, status: MessageStatus
+) -> None:
+    a_client(runtime)
+    code = _written_over(runtime, send(runtime, "OTP_CODE_SMS", CODE, recipient=PHONE).message_id, status=status)
+    alert = {"summary": "x"}
+    others = [
+        _written_over(runtime, send(runtime, key, context, recipient=to).message_id, status=MessageStatus.SENT)
+        for key, context, to in (("OTP_CODE_SMS", CODE, "+4915187654321"), ("OPS_ALERT_SMS", alert, PHONE))
+    ]
+    erase(runtime)
+
+    kept = message(runtime, code)
+    assert (kept.recipient, kept.recipient_hash is None) == (None, False)
+    assert kept.status == (MessageStatus.CANCELED if status is MessageStatus.QUEUED else status)
+    assert [message(runtime, other).recipient for other in others] == ["+4915187654321", PHONE]
+    with runtime.database.read() as session:
+        assert code not in payloads(session)
 
 
 def test_the_row_its_states_and_the_hashes_stay(runtime: Runtime) -> None:

@@ -7,6 +7,7 @@ from itertools import count as count_up
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlmodel import col, select, update
 
 from notifyctl.bootstrap import Runtime, open_runtime
@@ -24,7 +25,7 @@ from notifyctl.otp.one_time_codes import OneTimeCodes
 from notifyctl.store import receipts
 from notifyctl.store.messages import requeue
 from tests.audit_log import ask, insert_row, keys_of, row_ids, seal, sealed_log, sql, verify, write_rows
-from tests.codes import PHONE, VERIFY, sms
+from tests.codes import PHONE, VERIFY, sent_code, sms
 from tests.conftest import SECRET, make_settings
 from tests.factories import REMINDER, WELCOME, a_client, send
 from tests.integration.conftest import CommandLine
@@ -171,6 +172,41 @@ def test_codes_go_and_what_their_phone_has_failed_stays(runtime: Runtime) -> Non
     assert removed(runtime, 31 * DAY).codes == 1
     assert ask(runtime, failed) == before
     assert len(before) == 1
+
+
+def test_a_phone_goes_with_its_last_code_unless_there_is_something_to_remember(runtime: Runtime) -> None:
+    subjects = "SELECT count(*) FROM otp_subject"
+    codes = {number: sent_code(runtime, f"+4915112345{number}") for number in range(100, 105)}
+    runtime.otp.verify("+4915112345101", VERIFY, codes[101])
+    for number, wrong_ones in ((102, 1), (103, 5)):
+        for _ in range(wrong_ones):
+            runtime.otp.verify(f"+4915112345{number}", VERIFY, "x")
+    sql(runtime, "UPDATE otp_subject SET hard_locked_at = locked_until WHERE locked_until IS NOT NULL")
+    assert removed(runtime, 29 * DAY).phones == 0
+    one_time_codes(runtime, runtime.settings, lambda: runtime.clock() + 20 * DAY).send("+4915112345104", VERIFY)
+
+    assert removed(runtime, 31 * DAY).phones == 2  # 100 and 101
+    assert ask(runtime, subjects) == [(3,)]
+    assert removed(runtime, 51 * DAY).phones == 1  # 104
+    assert removed(runtime, 4_000 * DAY).phones == 0
+    assert ask(runtime, subjects) == [(2,)]
+
+
+def test_a_phone_that_asks_for_a_code_while_its_row_goes_has_both_afterwards(runtime: Runtime) -> None:
+    sent_code(runtime)
+    sql(runtime, "DELETE FROM otp_challenge")
+    later = one_time_codes(runtime, runtime.settings, lambda: runtime.clock() + 60 * DAY)
+    sending = threading.Thread(target=later.send, args=(PHONE, VERIFY))
+
+    @event.listens_for(runtime.database.engine, "after_cursor_execute")
+    def ask_meanwhile(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "otp_subject" in statement and "LIMIT" in statement and sending.ident is None:
+            sending.start()  # waits for the row, or on SQLite for the database
+
+    assert run(runtime, 60 * DAY).removed.phones == 1
+    sending.join()
+    assert ask(runtime, "SELECT count(*) FROM otp_subject") == [(1,)]
+    assert later.status(PHONE).live
 
 
 def test_a_code_counts_in_its_window_after_a_run_of_retention(runtime: Runtime) -> None:

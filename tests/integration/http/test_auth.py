@@ -124,6 +124,20 @@ def test_a_key_may_have_several_scopes(api: Api) -> None:
     }
 
 
+def test_the_audit_log_says_whose_key_asked_for_a_code_and_tried_one(api: Api) -> None:
+    key = api.key(Scope.OTP, name="shop")
+    asked = {"phone_number": "+4915112345678", "action": "PHONE_VERIFY"}
+    for _ in range(2):
+        api.post("/api/otp/send", key, json=asked)
+    api.post("/api/otp/verify", key, json=asked | {"code": "x"})
+
+    with api.runtime.database.read() as session:
+        found = session.execute(text("SELECT action, actor FROM audit_log WHERE action != 'TEMPLATE_SEEDED'")).all()
+    actors = {actor for action, actor in found if action != "API_KEY_CREATED"}
+    assert {"OTP_SEND_REQUESTED", "OTP_VERIFY_FAILED", "NOTIFICATION_CANCELED"} <= {action for action, _ in found}
+    assert actors == {"key:shop"}
+
+
 def test_a_revoked_key_opens_nothing_from_the_next_request_on(api: Api, admin: str) -> None:
     before = api.get(LOGS, admin).status_code
     _revoke(api, "admin")

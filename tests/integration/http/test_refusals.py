@@ -16,6 +16,7 @@ from serving import Api, serving
 from notifyctl.bootstrap import open_runtime
 from notifyctl.http.app import create_app
 from notifyctl.http.body_limit import BYTES, DEFAULT_BYTES
+from notifyctl.models.access import Scope
 
 SEND = "/api/notifications"
 JSON = {"Content-Type": "application/json"}
@@ -161,8 +162,15 @@ def test_a_caller_that_hangs_up_in_the_middle_of_a_body_has_asked_nothing(
 
 @pytest.mark.parametrize(
     "sent",
-    [b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"{}\r\n\r\n"],
-    ids=["TLS", "half a line", "bad header", "JSON"],
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"{}\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"a" * 100_000,
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=["TLS", "half a line", "bad header", "JSON", "endless header", "two lengths"],
 )
 def test_what_is_not_http_gets_an_answer_in_the_same_shape(api: Api, sent: bytes) -> None:
     with socket.create_connection(_address(api.url), timeout=30) as connection:
@@ -171,8 +179,19 @@ def test_what_is_not_http_gets_an_answer_in_the_same_shape(api: Api, sent: bytes
     head, _, body = answer.partition(b"\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.1 400 ")
-    assert b"Content-Security-Policy" in head
+    assert b"content-security-policy" in head.lower()
     assert json.loads(body)["error"] == "invalid_request"
+
+
+def test_the_body_of_a_request_that_offers_http_2_is_read(api: Api, sender: str) -> None:
+    offer = {
+        "Connection": "Upgrade, HTTP2-Settings, close",
+        "Upgrade": "h2c",
+        "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA",
+    }
+    answer = api.put("/api/clients/acme", sender, json={"name": "Acme"}, headers=offer)
+
+    assert (answer.status_code, answer.json().get("name")) == (200, "Acme")
 
 
 @pytest.fixture
@@ -217,6 +236,21 @@ def test_a_database_that_cannot_be_used_is_a_503_with_a_time_to_come_back(
     assert (answer.status_code, answer.json()["error"], answer.headers["Retry-After"]) == (503, "unavailable", "5")
     assert "sql" not in answer.text
     assert [record.msg for record in caplog.records if record.levelno >= logging.WARNING] == ["database unavailable"]
+
+
+def test_a_code_that_is_asked_for_before_the_templates_are_seeded_is_a_503_and_the_log_says_why(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = open_runtime(make_settings(database_url=database_url))
+    with serving(create_app(runtime)) as url, requests.Session() as session:
+        api = Api(url, runtime, session)
+        asked = {"phone_number": "+4915112345678", "action": "PHONE_VERIFY"}
+        answer = api.post("/api/otp/send", api.key(Scope.OTP), json=asked)
+    runtime.close()
+
+    assert (answer.status_code, answer.json()["error"], _is_shaped(answer)) == (503, "not_ready", True)
+    [line] = [vars(record) for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "notifyctl templates" in line["error"]
 
 
 HEADERS = {
@@ -280,6 +314,14 @@ def test_a_request_leaves_one_line_with_its_route_and_nothing_of_its_path(
     assert told == [("PUT", "/api/clients/{client_id}", 200, "sender"), ("GET", "(none)", 404, None)]
     assert all(line["ms"] > 0 for line in lines)
     assert CANARY not in str(lines)
+
+
+def test_a_method_that_someone_made_up_does_not_fill_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "notifyctl.http"):
+        assert api.ask("A" * 5_000, SEND).status_code == 405
+        _wait_for(caplog, 1)
+
+    assert [vars(record)["method"] for record in caplog.records] == ["A" * 16]
 
 
 def _wait_for(caplog: pytest.LogCaptureFixture, lines: int) -> None:

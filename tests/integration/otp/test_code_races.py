@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-from typing import TypeVar
+from threading import Barrier, Thread
+from typing import Any, TypeVar
 
 from codes import PHONE, SENSITIVE, VERIFY, audits, sent_code, sms, wrong
+from sqlalchemy import event
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.orchestrator.requests import Queued
@@ -67,6 +68,26 @@ def test_guesses_and_new_codes_at_once_are_still_five_attempts(runtime: Runtime)
     compared = [details for _, details in audits(runtime) if details.get("cause") == "wrong_code"]
     assert len(compared) == 5
     assert runtime.otp.status(PHONE).is_locked
+
+
+def test_a_guess_that_the_first_code_of_a_phone_overtakes_compares_nothing(runtime: Runtime) -> None:
+    """The phone has no row to lock when the guess comes, and has one with a code a moment later."""
+    sending = Thread(target=runtime.otp.send, args=(PHONE, VERIFY))
+
+    @event.listens_for(runtime.database.engine, "after_cursor_execute")
+    def overtake(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM otp_subject" in statement and sending.ident is None:
+            sending.start()
+            if not runtime.database.is_sqlite:  # where the guess holds the only write lock
+                sending.join()
+
+    assert not runtime.otp.verify(PHONE, VERIFY, "123456")
+    sending.join()
+    assert [details["cause"] for action, details in audits(runtime) if action == "OTP_VERIFY_FAILED"] == [
+        "no_live_code"
+    ]
+    assert runtime.otp.status(PHONE).standing.failed_count == 0
+    assert runtime.otp.status(PHONE).live
 
 
 def test_a_budget_holds_for_phones_that_ask_at_once(make_runtime: MakeRuntime) -> None:
