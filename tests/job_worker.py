@@ -17,7 +17,8 @@ from notifyctl.models.template import Channel
 from notifyctl.providers.senders import build_senders
 from notifyctl.settings import Settings
 from notifyctl.worker.daemon import Worker
-from notifyctl.worker.jobs import Job, JobContext
+from notifyctl.worker.job_context import JobContext
+from notifyctl.worker.jobs import Job
 from notifyctl.worker.logs import configure_logging
 
 PERIOD = timedelta(seconds=2)

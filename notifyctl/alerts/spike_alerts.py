@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlmodel import Session
 
 from notifyctl.alerts import spike_words
 from notifyctl.alerts.spike_levels import Thresholds, Transition
+from notifyctl.alerts.spike_report import Report
 from notifyctl.models.message import BlockReason
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
@@ -15,9 +16,6 @@ from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, Decision, SendRequest
 from notifyctl.settings import Settings
 from notifyctl.store import templates
-
-if TYPE_CHECKING:
-    from notifyctl.alerts.spikes import Report
 
 OPS_TEMPLATE = "OPS_ALERT_NOTIFICATION_SPIKE"
 ADMIN_TEMPLATE = "NOTIFICATION_SPIKE_ALERT_ADMIN"
@@ -50,7 +48,7 @@ def tell(
     session: Session,
     orchestrator: NotificationOrchestrator,
     settings: Settings,
-    report: "Report",
+    report: Report,
     transition: Transition,
     thresholds: Thresholds,
 ) -> Told:
@@ -83,7 +81,7 @@ def _sms(session: Session, settings: Settings, context: dict[str, Any]) -> Itera
     yield SendRequest(template_key=SMS_TEMPLATE, recipient=number, context={"summary": summary}, source=SOURCE)
 
 
-def context_of(report: "Report", transition: Transition, thresholds: Thresholds) -> dict[str, Any]:
+def context_of(report: Report, transition: Transition, thresholds: Thresholds) -> dict[str, Any]:
     measured = report.measured
     context = {
         "channel": measured.channel.value,

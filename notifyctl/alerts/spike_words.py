@@ -1,17 +1,14 @@
 """What was found of a channel, as alerts and the monitor's line say it."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from notifyctl.alerts.spike_levels import Measured
-
-if TYPE_CHECKING:
-    from notifyctl.alerts.spikes import Report
+from notifyctl.alerts.spike_report import Report
 
 MAX_WORDS = 500
 
 
-def reasons(report: "Report") -> str:
+def reasons(report: Report) -> str:
     """What else is wrong comes first: with the breaker open or no worker, little fails."""
     return "; ".join(filter(None, (*report.verdict.standing, counts(report.measured.failures.reasons))))[:MAX_WORDS]
 

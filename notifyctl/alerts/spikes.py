@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from sqlmodel import Session
 
 from notifyctl.alerts import spike_levels as levels
-from notifyctl.alerts.spike_levels import MAX_DUE, Measured, Memory, Thresholds, Transition, Verdict
+from notifyctl.alerts.spike_levels import MAX_DUE, Measured, Memory, Thresholds, Transition
+from notifyctl.alerts.spike_report import Report
 from notifyctl.clock import Clock
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.operations import BreakerState
-from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
 from notifyctl.settings import Settings
 from notifyctl.store import audit, breakers, pauses, spikes
@@ -34,36 +34,6 @@ _ACTIONS = {
     Transition.ESCALATED: AuditAction.SPIKE_ESCALATED,
     Transition.CLEARED: AuditAction.SPIKE_CLEARED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Of one channel."""
-
-    measured: Measured
-    verdict: Verdict
-    memory: Memory
-    moved: Transition | None = None
-    told: Transition | None = None
-    """Which alert was queued."""
-    trouble: str = ""
-    """Why none could be."""
-
-    @property
-    def channel(self) -> Channel:
-        return self.measured.channel
-
-    @property
-    def level(self) -> SpikeLevel:
-        """As it is now; that of the spike while nothing has been sent that would show that it is over."""
-        return self.memory.level if self.verdict.level is SpikeLevel.OK else self.verdict.level
-
-
-def summary(reports: Sequence[Report]) -> str:
-    """Of a run, in one line."""
-    words = [f"{report.channel} {report.level}: {levels.share_in_words(report.measured)}" for report in reports]
-    words += [f"{report.channel} alert queued: {report.told}" for report in reports if report.told]
-    return "; ".join(words + [report.trouble for report in reports if report.trouble])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from notifyctl.errors import NotifyctlError
 
 if TYPE_CHECKING:
     from notifyctl.alerts.spike_levels import Thresholds
-    from notifyctl.alerts.spikes import Report
+    from notifyctl.alerts.spike_report import Report
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
     from notifyctl.settings import Settings
     from notifyctl.store.database import Database
@@ -142,7 +142,8 @@ def _run(settings: "Settings", thresholds: "Thresholds", channel: options.Channe
 
 def _leave_a_run(database: "Database", reports: "Sequence[Report]") -> None:
     """Of what has been done there is no doubt, whether or not this can be written."""
-    from notifyctl.alerts.spikes import EVERY, JOB, summary
+    from notifyctl.alerts.spike_report import summary
+    from notifyctl.alerts.spikes import EVERY, JOB
     from notifyctl.errors import DatabaseError
     from notifyctl.store import job_runs
     from notifyctl.worker.names import new_name

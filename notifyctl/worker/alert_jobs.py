@@ -1,15 +1,13 @@
 """The jobs that watch over the traffic and over what expires."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from notifyctl.worker.jobs import JobContext
+from notifyctl.worker.job_context import JobContext
 
 
-def run_notification_failure_spike_monitor(context: "JobContext") -> str:
+def run_notification_failure_spike_monitor(context: JobContext) -> str:
     """The same as `notifyctl monitor`."""
     from notifyctl.alerts.spike_levels import Thresholds
-    from notifyctl.alerts.spikes import SpikeMonitor, summary
+    from notifyctl.alerts.spike_report import summary
+    from notifyctl.alerts.spikes import SpikeMonitor
 
     runtime = context.runtime
     monitor = SpikeMonitor(
@@ -22,7 +20,7 @@ def run_notification_failure_spike_monitor(context: "JobContext") -> str:
     return summary(monitor.run(Thresholds.of(runtime.settings)))
 
 
-def remind_of_expiry(context: "JobContext") -> str:
+def remind_of_expiry(context: JobContext) -> str:
     from notifyctl.alerts.compliance import Reminders
 
     runtime = context.runtime
@@ -36,7 +34,7 @@ def remind_of_expiry(context: "JobContext") -> str:
     return str(reminders.run(context.stopping))
 
 
-def watch_compliance_sla(context: "JobContext") -> str:
+def watch_compliance_sla(context: JobContext) -> str:
     from notifyctl.alerts.compliance_sla import SlaMonitor
 
     runtime = context.runtime

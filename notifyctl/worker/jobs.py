@@ -1,49 +1,17 @@
 """What is done at set times: the table of the jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from functools import cached_property
 
 from notifyctl.alerts import spikes
-from notifyctl.bootstrap import Runtime
-from notifyctl.clock import Clock
 from notifyctl.errors import NotFound
-from notifyctl.models.template import Channel
 from notifyctl.orchestrator.words import window
-from notifyctl.providers.base import Lookup
 from notifyctl.store.job_runs import slot
-from notifyctl.worker import alert_jobs, stripe_jobs, upkeep_jobs
+from notifyctl.worker import alert_jobs, delivery_jobs, stripe_jobs, upkeep_jobs
+from notifyctl.worker.job_context import JobContext
 
 DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class JobContext:
-    """What a run is given. A job that takes long asks `stopping` between two steps."""
-
-    runtime: Runtime
-    worker: str
-    now: datetime
-    """When the run began."""
-    stopping: Callable[[], bool]
-    """Whether to leave off: the worker is on its way out, or another has taken the run over."""
-
-    @property
-    def clock(self) -> Clock:
-        return self.runtime.clock
-
-    @cached_property
-    def lookups(self) -> Mapping[Channel, Lookup]:
-        """How to ask the providers; made when first used. Raises ProviderError where a key is not set."""
-        from notifyctl.providers.lookups import build_lookups
-
-        settings = self.runtime.settings
-        return build_lookups(settings, [Channel.EMAIL, Channel.SMS] if settings.sms_enabled else [Channel.EMAIL])
-
-    def close(self) -> None:
-        for lookup in self.__dict__.get("lookups", {}).values():
-            lookup.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,34 +46,9 @@ class Job:
         return self.due_at(now) + self.period
 
 
-def reconcile_doubts(context: JobContext) -> str:
-    """What a worker does every 2 seconds anyway; they share the messages, so that none is asked about twice."""
-    from notifyctl.delivery.reconcile import Reconciler
-
-    runtime = context.runtime
-    reconciler = Reconciler(
-        lookups=context.lookups,
-        database=runtime.database,
-        clock=context.clock,
-        keys=runtime.keys,
-        owner=context.worker,
-    )
-    asked = 0
-    while not context.stopping() and (count := reconciler.run()):
-        asked += count
-    return f"{asked} messages in doubt were asked about"
-
-
-def ask_for_receipts(context: JobContext) -> str:
-    from notifyctl.delivery.missing_receipts import ask_missing
-
-    runtime = context.runtime
-    return str(ask_missing(runtime.database, context.clock, runtime.keys, context.lookups, stopping=context.stopping))
-
-
 JOBS = (
-    Job("in_doubt_reconciler", timedelta(minutes=5), reconcile_doubts),
-    Job("missing_receipts", timedelta(minutes=15), ask_for_receipts, longest=timedelta(hours=1)),
+    Job("in_doubt_reconciler", timedelta(minutes=5), delivery_jobs.reconcile_doubts),
+    Job("missing_receipts", timedelta(minutes=15), delivery_jobs.ask_for_receipts, longest=timedelta(hours=1)),
     Job(spikes.JOB, spikes.EVERY, alert_jobs.run_notification_failure_spike_monitor),
     Job("compliance_expiry_reminders", time(7), alert_jobs.remind_of_expiry, longest=timedelta(hours=1)),
     Job("compliance_sla_monitor", timedelta(hours=1), alert_jobs.watch_compliance_sla),

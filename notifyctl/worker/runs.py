@@ -12,7 +12,8 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.operations import JobOutcome
 from notifyctl.store import job_runs
-from notifyctl.worker.jobs import Job, JobContext
+from notifyctl.worker.job_context import JobContext
+from notifyctl.worker.jobs import Job
 
 LEASE = timedelta(seconds=60)
 """How long a run is left to a worker that does not renew it."""

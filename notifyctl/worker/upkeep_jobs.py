@@ -1,12 +1,9 @@
 """The jobs that seal what was written, and remove what is old."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from notifyctl.worker.jobs import JobContext
+from notifyctl.worker.job_context import JobContext
 
 
-def seal_audit_rows(context: "JobContext") -> str:
+def seal_audit_rows(context: JobContext) -> str:
     """What it returns has the head of the chain in it, and so has the log: that takes it to another place."""
     from notifyctl.orchestrator.audit_chain import SealKeys
     from notifyctl.orchestrator.audit_seal import seal
@@ -16,7 +13,7 @@ def seal_audit_rows(context: "JobContext") -> str:
     return str(seal(runtime.database, keys, context.clock, stopping=context.stopping))
 
 
-def remove_what_is_old(context: "JobContext") -> str:
+def remove_what_is_old(context: JobContext) -> str:
     """Raises NotifyctlError where audit rows are old enough and do not verify; all else is removed then."""
     from notifyctl.delivery.retention import Retention
     from notifyctl.errors import NotifyctlError

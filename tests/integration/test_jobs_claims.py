@@ -14,7 +14,8 @@ from notifyctl.errors import NotifyctlError
 from notifyctl.models.operations import JobOutcome
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
-from notifyctl.worker.jobs import Job, JobContext
+from notifyctl.worker.job_context import JobContext
+from notifyctl.worker.jobs import Job
 from notifyctl.worker.runs import LEASE, Begun, Busy, Ended, NotDue
 from notifyctl.worker.scheduler import JobScheduler
 

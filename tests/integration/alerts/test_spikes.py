@@ -11,7 +11,8 @@ from factories import send
 from sqlalchemy import event, text
 
 from notifyctl.alerts.spike_levels import Thresholds
-from notifyctl.alerts.spikes import Report, SpikeMonitor
+from notifyctl.alerts.spike_report import Report
+from notifyctl.alerts.spikes import SpikeMonitor
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel

@@ -9,7 +9,8 @@ from delivering import MakeDispatcher, TurnableClock, arrivals, drain
 from factories import RESET, WELCOME, a_client, all_messages, send
 
 from notifyctl.alerts.spike_levels import Thresholds
-from notifyctl.alerts.spikes import Report, SpikeMonitor
+from notifyctl.alerts.spike_report import Report
+from notifyctl.alerts.spikes import SpikeMonitor
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel

@@ -1,0 +1,39 @@
+"""What a job is given."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.clock import Clock
+from notifyctl.models.template import Channel
+from notifyctl.providers.base import Lookup
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """What a run is given. A job that takes long asks `stopping` between two steps."""
+
+    runtime: Runtime
+    worker: str
+    now: datetime
+    """When the run began."""
+    stopping: Callable[[], bool]
+    """Whether to leave off: the worker is on its way out, or another has taken the run over."""
+
+    @property
+    def clock(self) -> Clock:
+        return self.runtime.clock
+
+    @cached_property
+    def lookups(self) -> Mapping[Channel, Lookup]:
+        """How to ask the providers; made when first used. Raises ProviderError where a key is not set."""
+        from notifyctl.providers.lookups import build_lookups
+
+        settings = self.runtime.settings
+        return build_lookups(settings, [Channel.EMAIL, Channel.SMS] if settings.sms_enabled else [Channel.EMAIL])
+
+    def close(self) -> None:
+        for lookup in self.__dict__.get("lookups", {}).values():
+            lookup.close()
