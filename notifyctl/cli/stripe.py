@@ -26,6 +26,8 @@ COLUMNS = (
     "id", "type", "created", "status", "reason", "client_id", "customer_id", "subscription_id", "message_id",
     "attempts", "next_attempt_at", "received_at", "processed_at", "origin", "livemode",
 )  # fmt: skip
+LAST = "last"
+"""Stands for the id of the newest event."""
 WIDE = 110
 SHOWN = (
     Shown("event", lambda row: f"{row['type']}\n{row['id']}"),
@@ -82,7 +84,7 @@ def events(
 
 @app.command()
 def show(
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="As evt_1Abc.")],
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="As evt_1Abc; last is the newest event.")],
     body: Annotated[bool, typer.Option("--body", help="Print only its body, with personal data masked.")] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="Mask nothing.")] = False,
     form: options.Format = options.OutputFormat.TABLE,
@@ -122,8 +124,10 @@ def _row(event: Any) -> dict[str, Any]:
 
 
 def _require(session: "Session", event_id: str) -> Any:
-    from notifyctl.store import stripe_events
+    from notifyctl.store import stripe_events, stripe_listing
 
+    if event_id == LAST:
+        event_id = next((row.id for row in stripe_listing.newest(session, stripe_listing.Filter(), limit=1)), LAST)
     event = stripe_events.get(session, event_id)
     if event is None:
         raise NotFound(f"there is no Stripe event {event_id!r}; `notifyctl stripe events` shows those there are")

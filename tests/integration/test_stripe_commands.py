@@ -111,7 +111,13 @@ def test_a_body_that_was_erased_is_not_there(runtime: Runtime, notifyctl: Comman
     assert notifyctl("stripe", "show", events[3]["id"]).code == 0
 
 
+def test_last_is_the_newest_event(notifyctl: CommandLine, events: list[Json]) -> None:
+    shown = notifyctl("stripe", "show", "last", "--format", "json")
+    assert json.loads(shown.out)["id"] == events[-1]["id"]
+
+
 def test_an_unknown_event_is_not_found(notifyctl: CommandLine, runtime: Runtime) -> None:
+    assert "there is no Stripe event 'last'" in notifyctl("stripe", "show", "last").err
     ran = notifyctl("stripe", "show", "evt_none")
     assert (ran.code, ran.out) == (4, "")
     assert "there is no Stripe event 'evt_none'" in ran.err
