@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,6 +24,9 @@ PEPPER = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f809"
 
 for name in [name.upper() for name in Settings.model_fields] + ["NOTIFYCTL_ENV_FILE"]:
     os.environ.pop(name, None)
+
+# A suite in the background of a shell ignores interrupts, and so would every program that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

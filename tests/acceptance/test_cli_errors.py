@@ -162,8 +162,6 @@ def test_what_nobody_expected_is_exit_1_in_one_line_and_has_a_traceback_with_deb
 @pytest.fixture
 def waiting(variables: dict[str, str], tmp_path: Path, database_file: Path) -> Iterator[subprocess.Popen[str]]:
     """A command that reads stdin until it ends."""
-    # A suite in the background of a shell ignores the interrupt, and what it starts would too.
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*PROGRAM, "clients", "import", "-"],
         env=variables,
@@ -173,7 +171,6 @@ def waiting(variables: dict[str, str], tmp_path: Path, database_file: Path) -> I
         stderr=subprocess.PIPE,
         text=True,
     )
-    signal.signal(signal.SIGINT, ours)
     yield process
     process.kill()
     process.communicate()

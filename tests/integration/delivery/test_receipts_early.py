@@ -164,7 +164,7 @@ def databases(database_url: str) -> Iterator[list[Database]]:
 def test_workers_that_retry_at_once_apply_each_receipt_once(runtime: Runtime, databases: list[Database]) -> None:
     ids = [a_code(runtime, "SENDING", recipient=f"+49151123456{number:02}") for number in range(12)]
     for message_id in ids:
-        receive(runtime, a_receipt(message_id, channel=Channel.SMS), a_receipt(message_id, "SENT", channel=Channel.SMS))
+        receive(runtime, *[a_receipt(message_id, channel=Channel.SMS)] * 2)  # the provider says it twice
         put(runtime, message_id, "IN_DOUBT")
     ready = Barrier(len(databases))
 
