@@ -135,6 +135,10 @@ class Tab:
         """What the console had to say: violations of the policy, errors of scripts."""
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        self._document = self.call("Page.getFrameTree")["frameTree"]["frame"]["loaderId"]
+        self._whole = [self._document]
+        """The documents that have loaded, the last one at the end."""
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         return self._browser.call(method, self._session, **params)
@@ -155,24 +159,23 @@ class Tab:
         self.call("Emulation.setScriptExecutionDisabled", value=True)
 
     def open(self, url: str) -> None:
-        self.call("Page.navigate", url=url)
-        self.loaded()
+        wanted = self.call("Page.navigate", url=url)["loaderId"]
+        self.until(lambda: wanted in self._loads(), url)
+        self._document = wanted
 
     def loaded(self) -> None:
-        """Waits until the page that was asked for is there whole."""
-        self.until(lambda: self._came("Page.loadEventFired"), "a page")
+        """Waits until another page than the last is there whole. A new tab's empty one loads too, at any time."""
+        self.until(lambda: self._loads()[-1] != self._document, "a page")
+        self._document = self._whole[-1]
 
-    def _came(self, method: str) -> bool:
-        return method in [event["method"] for event in self._heard()]
-
-    def _heard(self) -> list[dict[str, Any]]:
-        found = list(self._browser.events())
-        for event in found:
-            self._listen(event["method"], event["params"])
-        return found
+    def _loads(self) -> list[str]:
+        self.heard()
+        return self._whole
 
     def _listen(self, method: str, params: dict[str, Any]) -> None:
-        if method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+        if method == "Page.lifecycleEvent" and params["name"] == "load":
+            self._whole.append(params["loaderId"])
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.complaints.append(params["entry"]["text"])
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(str(params["exceptionDetails"]))
@@ -183,7 +186,8 @@ class Tab:
             self.call("Page.handleJavaScriptDialog", accept=False)
 
     def heard(self) -> list[str]:
-        self._heard()
+        for event in self._browser.events():
+            self._listen(event["method"], event["params"])
         return self.complaints
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
