@@ -63,5 +63,11 @@ def actions(runtime: Runtime, message_id: str) -> list[str]:
         return [row.action.value for row in audit.of_message(session, message_id)]
 
 
+def audit_details(runtime: Runtime, message_id: str) -> list[dict[str, Any]]:
+    """What the rows of that trail tell besides, in the same order."""
+    with runtime.database.read() as session:
+        return [row.metadata for row in audit.of_message(session, message_id)]
+
+
 def all_messages(session: Session) -> list[Any]:
     return list(messages.find(session, messages.Filter(), limit=100_000))

@@ -54,6 +54,7 @@ def send(
             context=from_text(template.variables, given),
             idempotency_key=idempotency_key,
             source="cli",
+            actor=options.actor(),
         )
         if dry_run:
             with runtime.database.read() as session:

@@ -19,6 +19,7 @@ from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.orchestrator.words import iso
 from notifyctl.store import audit, facts, outbox, pauses, templates
 from notifyctl.store.database import Database
 from notifyctl.store.outbox import QUEUES, Queue
@@ -259,7 +260,7 @@ class Claims:
             client_id=message.client_id,
             message_id=message.id,
             details={
-                "next_attempt_at": turn.isoformat(timespec="seconds"),
+                "next_attempt_at": iso(turn),
                 "per_minute_limit": self.allowance.budget.limit,
             },
         )

@@ -12,6 +12,7 @@ from notifyctl.models.message import FINAL, BlockReason, FailureReason, MessageS
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.masking import mask
+from notifyctl.orchestrator.words import iso
 from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.store import audit
 
@@ -69,7 +70,7 @@ def of_answer(attempt: Attempt, answer: Answer, *, actor: str, now: datetime) ->
     details: dict[str, Any] = {"attempt": attempt.attempts, "seconds": round(answer.seconds, 3)}
     details |= {name: row[name] for name in _TOLD if row[name] is not None}
     if row["next_attempt_at"] is not None:
-        details["next_attempt_at"] = row["next_attempt_at"].isoformat(timespec="seconds")
+        details["next_attempt_at"] = iso(row["next_attempt_at"])
     entries = [_entry(_ACTIONS[status], attempt, details, actor, now)]
     if status is MessageStatus.SENT and attempt.audit_sent:
         entries.append(_entry(AuditAction(attempt.audit_sent), attempt, attempt.metadata or {}, actor, now))

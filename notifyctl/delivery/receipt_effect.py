@@ -8,6 +8,7 @@ from notifyctl.delivery.outcomes import kept_words
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FailureReason, MessageStatus
 from notifyctl.models.status import may_become
+from notifyctl.orchestrator.words import iso
 from notifyctl.providers.receipts import Receipt, ReceiptEvent
 from notifyctl.store import audit
 from notifyctl.store.receipts import IN_TIME
@@ -91,7 +92,7 @@ def _details(message: Any, receipt: Receipt) -> dict[str, Any]:
     words = ""
     if message.recipient:
         words = kept_words(receipt.detail, message.recipient, sensitive=bool(message.sensitive))
-    happened_at = receipt.happened_at.isoformat(timespec="seconds") if receipt.happened_at else None
+    happened_at = iso(receipt.happened_at) if receipt.happened_at else None
     if receipt.event is not ReceiptEvent.BOUNCED:
         return {"detail": words, "happened_at": happened_at}
     return {"reason": receipt.reason, "error_code": receipt.code, "error": words or None, "happened_at": happened_at}

@@ -22,6 +22,7 @@ from notifyctl.models.template import Channel, OnDoubt, Template
 from notifyctl.orchestrator.render import Renderer
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
 from notifyctl.orchestrator.suppressions import suppress
+from notifyctl.orchestrator.words import iso
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Rejected, Unavailable
 from notifyctl.store import audit, doubts, outbox, templates
 from notifyctl.store.database import Database
@@ -206,7 +207,7 @@ def _told(row: Mapping[str, Any], finding: Finding) -> dict[str, Any]:
         name: row[name] for name in ("reason", "error_code", "error", "provider_message_id") if row[name] is not None
     }
     if row["next_attempt_at"] is not None:
-        told["next_attempt_at"] = row["next_attempt_at"].isoformat(timespec="seconds")
+        told["next_attempt_at"] = iso(row["next_attempt_at"])
     match finding:
         case Found():
             told["detail"] = "the provider was asked and has it"

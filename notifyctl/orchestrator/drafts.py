@@ -13,6 +13,7 @@ from notifyctl.orchestrator.context import canonical_json
 from notifyctl.orchestrator.gates import Outcome, Verdict
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.orchestrator.words import iso
 from notifyctl.store import audit
 
 
@@ -126,7 +127,7 @@ def audit_row(draft: Draft, now: datetime) -> dict[str, Any]:
             details |= gates.pack(verdicts)
             if draft.not_before is not None:
                 details["detail"] = "it is in its client's quiet hours"
-                details["next_attempt_at"] = draft.not_before.isoformat(timespec="seconds")
+                details["next_attempt_at"] = iso(draft.not_before)
         case Blocked(reason=reason, verdicts=verdicts):
             details |= {"reason": reason} | gates.pack(draft.stored(verdict) for verdict in verdicts)
         case _:

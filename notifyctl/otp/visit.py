@@ -11,6 +11,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.otp import OtpAction, OtpState
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.withdrawal import withdraw
+from notifyctl.orchestrator.words import iso
 from notifyctl.otp.codes import PepperRing
 from notifyctl.otp.standing import Limits, Standing, merged
 from notifyctl.settings import Settings
@@ -70,4 +71,4 @@ class Visit:
 def told(standing: Standing) -> dict[str, Any]:
     if standing.hard_locked_at is not None or standing.locked_until is None:
         return {"until": None, "consecutive_failures": standing.consecutive_failures}
-    return {"until": standing.locked_until.isoformat(timespec="seconds")}
+    return {"until": iso(standing.locked_until)}

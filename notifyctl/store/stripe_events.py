@@ -159,10 +159,11 @@ def blank_of_client(session: Session, client_id: str, customer_id: str | None) -
     about = [
         _event.c.client_id == client_id,
         _event.c.named_client == client_id,
-        _event.c.customer_id == customer_id,
         _event.c.customer_id.in_(select(_subscription.c.customer_id).where(own)),
         _event.c.subscription_id.in_(select(_subscription.c.id).where(own)),
     ]
+    # Without a customer there is nothing to compare: events of others, and of nobody, have none either.
+    about += [_event.c.customer_id == customer_id] if customer_id else []
     chosen = select(_event.c.id).where(or_(*about), func.length(_event.c.body) > 0)
     chosen = chosen.with_for_update(of=_event, skip_locked=True)
     statement = update(_event).where(_event.c.id.in_(chosen)).values(**_BLANK)

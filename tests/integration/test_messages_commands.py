@@ -9,6 +9,7 @@ from factories import CODE, RESET, WELCOME, a_client, actions, message, send
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options
 from notifyctl.cli.main import main
 from notifyctl.errors import ExitCode
 
@@ -44,6 +45,8 @@ def test_send_prints_the_message_and_exits_0(runtime: Runtime, run: Run) -> None
     assert code == ExitCode.DONE
     assert answer == {"id": answer["id"], "status": "QUEUED", "reason": None, "duplicate_of": None}
     assert message(runtime, answer["id"]).source == "cli"
+    _, listed, _ = run("audit", "list", "--message", answer["id"], "--actor", options.actor(), "--format", "json")
+    assert [entry["action"] for entry in json.loads(listed)] == ["NOTIFICATION_QUEUED"]
 
 
 def test_send_prints_status_and_id_for_people_and_for_read(runtime: Runtime, run: Run) -> None:

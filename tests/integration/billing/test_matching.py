@@ -211,6 +211,14 @@ def test_erasing_a_client_blanks_its_events_and_ends_their_replay(runtime: Runti
     assert (outcome.status, outcome.reason) == ("IGNORED", "what it said is no longer kept")
 
 
+def test_erasing_a_client_without_a_customer_blanks_no_event_without_one(fresh: Runtime) -> None:
+    other = receive(fresh, an_event("price.created", {"id": "price_9", "object": "price"})).event_id
+    first = receive(fresh, created(a_subscription())).event_id
+    assert erase(fresh, "new").stripe_events_blanked == 0
+    assert [erase(fresh).stripe_events_blanked, erase(fresh).stripe_events_blanked] == [1, 0]
+    assert (event(fresh, first).body, event(fresh, other).body != b"") == (b"", True)
+
+
 def test_what_stripe_tells_of_an_erased_client_later_is_blanked_at_once(runtime: Runtime) -> None:
     receive(runtime, created(a_subscription()))
     erase(runtime)

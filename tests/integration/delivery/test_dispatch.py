@@ -5,7 +5,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 from delivering import MakeDispatcher, TurnableClock, arrivals, drain
-from factories import CODE, REMINDER, REMINDER_SMS, RESET, WELCOME, a_client, actions, message, send
+from factories import CODE, REMINDER, REMINDER_SMS, RESET, WELCOME, a_client, actions, audit_details, message, send
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -85,6 +85,8 @@ def test_a_busy_provider_is_tried_again_after_the_backoff_and_the_message_arrive
     assert actions(runtime, decision.message_id) == [
         "NOTIFICATION_QUEUED", "NOTIFICATION_RETRY_SCHEDULED", "NOTIFICATION_RETRY_SCHEDULED", "NOTIFICATION_SENT",
     ]  # fmt: skip
+    told = [details["next_attempt_at"] for details in audit_details(runtime, decision.message_id)[1:3]]
+    assert [moment[-1] for moment in told] == ["Z", "Z"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 from delivering import MakeDispatcher, TurnableClock, drain
-from factories import CODE, REMINDER, RESET, WELCOME, a_client, actions, all_messages, message, send
+from factories import CODE, REMINDER, RESET, WELCOME, a_client, actions, all_messages, audit_details, message, send
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -59,6 +59,7 @@ def test_the_global_throttle_defers_and_schedules_again(
     assert statuses(runtime) == {"SENT": 25}
     last = actions(runtime, decisions[-1].message_id)
     assert last == ["NOTIFICATION_QUEUED", "NOTIFICATION_THROTTLED", "NOTIFICATION_SENT"]
+    assert audit_details(runtime, decisions[-1].message_id)[1]["next_attempt_at"][-1] == "Z"
     order = [mail.recipients[0] for mail in sandbox.messages()]
     assert order == sorted(order)
 

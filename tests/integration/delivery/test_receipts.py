@@ -62,7 +62,7 @@ def test_a_delivery_ends_the_message(runtime: Runtime) -> None:
     assert row.delivered_at > row.sent_at
     entry = last_entry(runtime, message_id)
     assert (entry.action, entry.actor, entry.client_id) == ("NOTIFICATION_DELIVERED", "postmark", "acme")
-    assert entry.metadata == {"detail": "250 OK <recipient>", "happened_at": "2026-03-02T11:59:58+00:00"}
+    assert entry.metadata == {"detail": "250 OK <recipient>", "happened_at": "2026-03-02T11:59:58.000Z"}
     assert sentence(runtime, message_id).startswith("It arrived: Postmark reported delivery at ")
 
 

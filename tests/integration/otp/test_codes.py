@@ -184,6 +184,7 @@ def test_the_lock_follows_the_fifth_wrong_code(runtime: Runtime, clock: Turnable
     assert [details["event"] for action, details in audits(runtime) if action == "OTP_LOCKED_OUT"] == [
         "begun", "refused", "refused", "refused",
     ]  # fmt: skip
+    assert {details["until"][-1] for action, details in audits(runtime) if action == "OTP_LOCKED_OUT"} == {"Z"}
     assert sms(runtime) == {"CANCELED": 2, "RATE_LIMITED": 1}
 
 
