@@ -55,13 +55,17 @@ class Crew:
         self.members.pop(rng.randrange(len(self.members))).send_signal(rng.choice([signal.SIGTERM, signal.SIGKILL]))
 
     def freeze_one(self, runtime: Runtime) -> subprocess.Popen[bytes] | None:
-        """It stops in the middle of its calls, and another takes its place."""
-        worker = self.members[-1]
+        """It stops in the middle of its calls, and another takes its place. None when nobody is found at work."""
+        at_work = busy(runtime)
+        worker = next((member for member in self.members if member.pid in at_work), None)
+        if worker is None:
+            return None
         worker.send_signal(signal.SIGSTOP)
         if runtime.database.is_sqlite and not _can_write(runtime):
             worker.send_signal(signal.SIGCONT)  # it holds SQLite's write lock, and would hold it for good
             return None
-        return self.members.pop()
+        self.members.remove(worker)
+        return worker
 
     @staticmethod
     def _end(worker: subprocess.Popen[bytes]) -> None:
@@ -87,6 +91,13 @@ def statuses(runtime: Runtime) -> Counter[str]:
     with runtime.database.read() as session:
         counted = session.execute(text("SELECT status, count(*) AS messages FROM message_log GROUP BY 1"))
         return Counter({row.status: row.messages for row in counted})
+
+
+def busy(runtime: Runtime) -> set[int]:
+    """The process ids of those that have messages on their way."""
+    with runtime.database.read() as session:
+        rows = session.execute(text("SELECT DISTINCT lease_owner FROM message_log WHERE status = 'SENDING'"))
+        return {int(name.split(":")[1]) for name in rows.scalars()}
 
 
 def _can_write(runtime: Runtime) -> bool:
