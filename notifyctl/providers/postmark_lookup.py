@@ -80,6 +80,7 @@ class PostmarkLookup:
             return Found(postmark_id)
         try:
             return self._told_by_events(postmark_id)
+        # That the search has it is what counts, whatever the details stumble over.
         except Exception as error:  # noqa: BLE001
             extra = {"message_id": message_id, "provider": "postmark"}
             _log.debug("the search found it, but no details: %s", type(error).__name__, extra=extra)

@@ -1,13 +1,16 @@
 """The real program: what it prints when something is wrong, and its exit codes."""
 
+import fcntl
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -176,16 +179,22 @@ def waiting(variables: dict[str, str], tmp_path: Path, database_file: Path) -> I
     process.communicate()
 
 
-def test_an_interrupt_is_exit_130_with_one_line(waiting: subprocess.Popen[str], database_file: Path) -> None:
-    # It has opened its database once the write-ahead log is there, and then waits for stdin.
-    for _ in range(600):
-        if Path(f"{database_file}-wal").exists():
-            break
+def test_an_interrupt_is_exit_130_with_one_line(waiting: subprocess.Popen[str]) -> None:
+    assert waiting.stdin is not None
+    waiting.stdin.write("id,name\n")
+    waiting.stdin.flush()
+    deadline = time.monotonic() + 30
+    while _unread(waiting.stdin):  # once it has read this much, it waits for more
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(0.3)
     waiting.send_signal(signal.SIGINT)
     out, err = waiting.communicate(timeout=30)
     assert (waiting.returncode, out, err) == (130, "", "notifyctl: interrupted\n")
+
+
+def _unread(pipe: IO[str]) -> int:
+    """Bytes that nobody has taken out of it yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(
