@@ -2,10 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-api test-browser chromium soak check $(CHECKS) format docs pictures wheel lock clean
+.PHONY: help demo test test-fast test-api test-browser chromium soak check $(CHECKS) format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -15,7 +16,10 @@ demo: .venv/runtime  ## The main job, on SQLite and the local sandbox; ends by i
 	@$(BIN)/notifyctl demo
 
 test: .venv/dev  ## The whole suite, on SQLite and on a real PostgreSQL
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
+
+test-fast: .venv/dev  ## What needs no PostgreSQL and starts no process: a minute
+	@$(PYTEST) -m "not postgresql and not process and not wheel and not soak"
 
 test-api: .venv/dev  ## Schemathesis against a real server: what its document allows, and what it does not
 	@$(BIN)/python tests/fuzz_api.py

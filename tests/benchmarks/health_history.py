@@ -20,7 +20,6 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from conftest import make_settings
 from sqlalchemy import text
 from sqlmodel import Session
 from worker_rate import fresh_database
@@ -31,6 +30,7 @@ from notifyctl.models.message import MessageLog
 from notifyctl.orchestrator import health
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
+from tests.support.settings import make_settings
 
 HOUR = timedelta(hours=1)
 COLUMNS = (

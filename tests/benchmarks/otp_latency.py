@@ -18,7 +18,6 @@ from time import monotonic, sleep
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from conftest import PEPPER, SECRET, make_settings, seed_templates
 from otp_verify import free_port, serve
 from worker_rate import fresh_database
 
@@ -29,6 +28,8 @@ from notifyctl.orchestrator import api_keys
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
+from tests.support.settings import PEPPER, SECRET, make_settings
+from tests.support.templates import seed_templates
 
 GAP_SECONDS = 0.25
 

@@ -21,7 +21,6 @@ from time import monotonic, sleep
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from conftest import PEPPER, SECRET, make_settings, seed_templates
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
@@ -32,6 +31,8 @@ from notifyctl.orchestrator import api_keys
 from notifyctl.otp.codes import PepperRing
 from notifyctl.store import bulk, migrations
 from notifyctl.store.database import Database
+from tests.support.settings import PEPPER, SECRET, make_settings
+from tests.support.templates import seed_templates
 
 PHONES = 40_000
 BARE = """

@@ -13,9 +13,17 @@ from time import monotonic
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from conftest import make_settings, seed_templates
 from sqlalchemy import text
-from stripe_payloads import (
+from worker_rate import fresh_database
+
+from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.orchestrator.client_fields import ClientChange
+from notifyctl.orchestrator.clients import set_clients
+from notifyctl.providers.stripe_signature import signature_fault
+from notifyctl.store import migrations
+from notifyctl.store.database import Database
+from tests.support.settings import make_settings
+from tests.support.stripe_payloads import (
     WEBHOOK_SECRET,
     a_checkout,
     a_subscription,
@@ -26,14 +34,7 @@ from stripe_payloads import (
     signed,
     updated,
 )
-from worker_rate import fresh_database
-
-from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.orchestrator.client_fields import ClientChange
-from notifyctl.orchestrator.clients import set_clients
-from notifyctl.providers.stripe_signature import signature_fault
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
+from tests.support.templates import seed_templates
 
 
 def a_purchase(number: int, at: int) -> list[bytes]:

@@ -23,9 +23,6 @@ from sqlalchemy import text
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from conftest import PEPPER, SECRET, make_settings, seed_templates
-from factories import REMINDER_SMS, WELCOME
-
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.client import Client
 from notifyctl.models.template import Channel
@@ -34,6 +31,9 @@ from notifyctl.providers.base import Accepted, OutboundMessage
 from notifyctl.providers.senders import build_senders
 from notifyctl.store import bulk, migrations
 from notifyctl.store.database import Database
+from tests.support.messages import REMINDER_SMS, WELCOME
+from tests.support.settings import PEPPER, SECRET, make_settings
+from tests.support.templates import seed_templates
 
 
 @contextmanager

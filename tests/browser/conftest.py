@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 import requests
-from browser.chromium import Chromium, Tab, find
-from browser.signing_in import HOME, sign_in
-from conftest import make_settings
 from fastapi import FastAPI
-from serving import Api, serving
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.http.app import create_app
 from notifyctl.http.pages.sign_in import FailedSignIns
 from notifyctl.models.access import Scope
+from tests.browser.chromium import Chromium, Tab, find
+from tests.browser.signing_in import HOME, sign_in
+from tests.support.api import Api, serving
+from tests.support.settings import make_settings
 
 AXE = "axe-playwright-python"
 

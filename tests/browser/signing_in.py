@@ -1,4 +1,4 @@
-from browser.chromium import Tab
+from tests.browser.chromium import Tab
 
 HOME = "/admin/notification-health"
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.chromium import Tab
-from browser.scenes import a_bad_hour, a_good_day, a_message, a_story, write
-from browser.signing_in import HOME
-from conftest import make_settings
 from fastapi import FastAPI
-from serving import Api
 
 from notifyctl.bootstrap import open_runtime
 from notifyctl.models.message import MessageStatus
 from notifyctl.store import pauses
+from tests.browser.chromium import Tab
+from tests.browser.scenes import a_bad_hour, a_good_day, a_message, a_story, write
+from tests.browser.signing_in import HOME
+from tests.support.api import Api
+from tests.support.settings import make_settings
 
 LONG = "A_TEMPLATE_KEY_THAT_GOES_ON_AND_ON_" * 3
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

@@ -4,17 +4,17 @@ import re
 from typing import Any
 
 import pytest
-from browser.chromium import Chromium, Tab
-from browser.scenes import a_bad_hour, a_good_day, a_message, a_story, a_worker, write
-from browser.signing_in import HOME, sign_in
-from conftest import make_settings
 from fastapi import FastAPI
-from serving import Api
 
 from notifyctl.bootstrap import open_runtime
 from notifyctl.models.message import MessageStatus
 from notifyctl.orchestrator import api_keys
 from notifyctl.store import pauses
+from tests.browser.chromium import Chromium, Tab
+from tests.browser.scenes import a_bad_hour, a_good_day, a_message, a_story, a_worker, write
+from tests.browser.signing_in import HOME, sign_in
+from tests.support.api import Api
+from tests.support.settings import make_settings
 
 NASTY = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"&lt;"
 QUICK = "for (const script of document.querySelectorAll('script[data-seconds]')) script.dataset.seconds = '0.2'"

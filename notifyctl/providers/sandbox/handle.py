@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
+from notifyctl.clock import Clock
 from notifyctl.models.template import Channel
 from notifyctl.providers.sandbox.arrivals import Arrival, Mail
 from notifyctl.providers.sandbox.controls import NO_FAULTS
@@ -61,6 +62,15 @@ class Handle:
     @search_delay.setter
     def search_delay(self, delay: timedelta) -> None:
         self._state.arrivals.search_delay = delay
+
+    @property
+    def clock(self) -> Clock:
+        """What tells when a message arrived, and so how far it has come."""
+        return self._state.clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self._state.clock = clock
 
     def set_receipts(self, receipts: Receipts) -> None:
         """Receipts of what is accepted from now on are posted back."""

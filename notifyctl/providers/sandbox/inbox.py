@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from notifyctl.clock import Clock
 from notifyctl.models.template import Channel
 from notifyctl.providers.sandbox import magic
 from notifyctl.providers.sandbox.arrivals import Address, Arrival, Mail, Stage, stage
@@ -49,7 +50,7 @@ class Inbox:
     def __init__(self, state: State) -> None:
         self._state = state
         self._arrivals = state.arrivals
-        self._clock = state.clock
+        self._clock: Clock = lambda: state.clock()  # it may be set anew
         self._pages = Environment(
             loader=FileSystemLoader(Path(__file__).parent / "pages"),
             autoescape=True,

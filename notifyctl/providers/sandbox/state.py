@@ -38,6 +38,7 @@ class State:
         self.outcomes.clear()
         self.meter.clear()
         self.receipts.clear()
+        self.twilio_tokens.clear()
 
     def meter_json(self) -> dict[str, dict[str, int]]:
         accepted = self.arrivals.counts

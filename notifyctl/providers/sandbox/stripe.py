@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from notifyctl.clock import Clock
 from notifyctl.errors import InvalidInput
 from notifyctl.providers.sandbox.connection import Cut, NoAnswer
 from notifyctl.providers.sandbox.json_answer import answer
@@ -33,7 +34,7 @@ Answering = Callable[[Request], dict[str, Any]]
 class StripeApi:
     def __init__(self, state: State) -> None:
         self._ledger = state.stripe
-        self._clock = state.clock
+        self._clock: Clock = lambda: state.clock()  # it may be set anew
 
     def routes(self) -> list[Route]:
         return [

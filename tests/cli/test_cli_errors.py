@@ -1,0 +1,253 @@
+"""The real program: what it prints when something is wrong, and its exit codes."""
+
+import fcntl
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from notifyctl.store import migrations
+from notifyctl.store.database import Database
+from tests.support.settings import PEPPER, SECRET
+
+PROGRAM = [sys.executable, "-m", "notifyctl"]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def database_file(tmp_path: Path) -> Path:
+    path = tmp_path / "notifyctl.db"
+    database = Database(f"sqlite:///{path}")
+    migrations.upgrade(database)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'notifyctl.db'}",
+        "NOTIFICATION_SECRET_KEY": SECRET,
+        "OTP_PEPPER": PEPPER,
+    }
+
+
+@pytest.fixture
+def run(variables: dict[str, str], tmp_path: Path) -> Run:
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            env=variables | more,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["clients", "list", "--nope"], "No such option: --nope; see `notifyctl clients list --help`"),
+        (["clients", "shw"], "No such command 'shw'. Did you mean 'show'?; see `notifyctl clients --help`"),
+        (["clients", "show"], "Missing argument 'ID'; see `notifyctl clients show --help`"),
+    ],
+)
+def test_a_usage_error_is_exit_2_and_points_to_the_help(run: Run, arguments: list[str], line: str) -> None:
+    ran = run(*arguments)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"notifyctl: {line}\n")
+
+
+def test_every_faulty_setting_has_its_own_line_and_config_shows_where_it_came_from(run: Run) -> None:
+    faulty = {"DATABASE_URL": "mysql://root:hunter2@host/db", "OTP_PEPPER": "short", "HTTP_PORT": "0"}
+    ran = run("config", "--format", "tsv", **faulty)
+    assert ran.returncode == 2
+    lines = ran.stderr.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["notifyctl:", name] for name in ("DATABASE_URL", "OTP_PEPPER", "HTTP_PORT")
+    ]
+    assert "DATABASE_URL\tmysql://root:***@host/db\tenvironment\t" in ran.stdout
+    assert "hunter2" not in ran.stdout + ran.stderr
+    assert SECRET not in ran.stdout
+
+
+def test_what_is_not_there_is_exit_4(run: Run, database_file: Path) -> None:
+    ran = run("clients", "show", "nobody")
+    assert (ran.returncode, ran.stdout) == (4, "")
+    assert ran.stderr == "notifyctl: there is no client 'nobody'; `notifyctl clients list` shows those there are\n"
+
+
+def a_directory(path: Path) -> str:
+    path.mkdir()
+    return "is a directory; check DATABASE_URL"
+
+
+def a_corrupt_file(path: Path) -> str:
+    path.write_bytes(b"not a database at all " * 500)
+    return "not a database"
+
+
+def an_empty_file(path: Path) -> str:
+    path.write_bytes(b"")
+    return "run `notifyctl db upgrade`"
+
+
+def a_newer_schema(path: Path) -> str:
+    database = Database(f"sqlite:///{path}")
+    migrations.upgrade(database)
+    database.close()
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    return "newer than this notifyctl"
+
+
+@pytest.mark.parametrize("make", [a_directory, a_corrupt_file, an_empty_file, a_newer_schema])
+def test_a_database_that_cannot_be_used_is_exit_5_with_one_line(
+    run: Run, tmp_path: Path, make: Callable[[Path], str]
+) -> None:
+    complaint = make(tmp_path / "notifyctl.db")
+    ran = run("clients", "list")
+    assert (ran.returncode, ran.stdout) == (5, "")
+    assert complaint in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_server_that_does_not_answer_is_exit_5_and_its_password_is_not_shown(run: Run) -> None:
+    ran = run("clients", "list", DATABASE_URL="postgresql://bob:hunter2@127.0.0.1:1/notifyctl")
+    assert ran.returncode == 5
+    assert "bob:***@127.0.0.1:1/notifyctl cannot be used" in ran.stderr
+    assert "hunter2" not in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def a_row_that_nobody_can_read(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    with connection:
+        connection.execute(
+            "INSERT INTO client (id, name, timezone, locale, provisioning_status, subscription_status,"
+            " sms_enabled, created_at, updated_at)"
+            " VALUES ('x', '', 'UTC', 'en', 'LOST', 'none', 0, '2026-03-02', '2026-03-02')"
+        )
+    connection.close()
+
+
+def test_what_nobody_expected_is_exit_1_in_one_line_and_has_a_traceback_with_debug(
+    run: Run, database_file: Path
+) -> None:
+    a_row_that_nobody_can_read(database_file)
+    ran = run("clients", "list")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("notifyctl: unexpected LookupError: 'LOST'")
+    assert ran.stderr.count("\n") == 1
+    debugged = run("--debug", "clients", "list")
+    assert debugged.returncode == 1
+    assert debugged.stderr.startswith("Traceback (most recent call last):")
+    assert debugged.stderr.splitlines()[-1] == ran.stderr.strip()
+
+
+@pytest.fixture
+def waiting(variables: dict[str, str], tmp_path: Path, database_file: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command that reads stdin until it ends."""
+    process = subprocess.Popen(
+        [*PROGRAM, "clients", "import", "-"],
+        env=variables,
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_an_interrupt_is_exit_130_with_one_line(waiting: subprocess.Popen[str]) -> None:
+    assert waiting.stdin is not None
+    waiting.stdin.write("id,name\n")
+    waiting.stdin.flush()
+    deadline = time.monotonic() + 30
+    while _unread(waiting.stdin):  # once it has read this much, it waits for more
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    waiting.send_signal(signal.SIGINT)
+    out, err = waiting.communicate(timeout=30)
+    assert (waiting.returncode, out, err) == (130, "", "notifyctl: interrupted\n")
+
+
+def _unread(pipe: IO[str]) -> int:
+    """Bytes that nobody has taken out of it yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(
+    variables: dict[str, str], tmp_path: Path, database_file: Path
+) -> None:
+    (tmp_path / "many.csv").write_text("id,name\n" + "".join(f"c-{n},{'x' * 100}\n" for n in range(5000)))
+    pipeline = (
+        f"set -o pipefail; {sys.executable} -m notifyctl clients import many.csv >imported"
+        f" && {sys.executable} -m notifyctl clients list -n 5000 -f jsonl | head -n 1"
+    )
+    ran = subprocess.run(
+        ["bash", "-c", pipeline],
+        env=variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.count("\n") == 1
+
+
+def test_init_makes_an_installation_that_works_and_never_overwrites(run: Run, tmp_path: Path) -> None:
+    bare = {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'own.db'}",
+        "NOTIFICATION_SECRET_KEY": "",
+        "OTP_PEPPER": "",
+    }
+    made = run("init", **bare)
+    assert (made.returncode, made.stdout) == (0, "")
+    assert made.stderr.splitlines()[0] == "Wrote .env with fresh secrets; only you can read it."
+    assert run("db", "upgrade", **bare).returncode == 0
+    again = run("init", **bare)
+    assert again.returncode == 1
+    assert again.stderr.startswith("notifyctl: .env exists already and is left as it is; ")
+    assert again.stderr.count("\n") == 1
+
+
+def test_init_names_the_sandbox_for_trying_without_keys(run: Run) -> None:
+    assert "`notifyctl sandbox`" in run("init").stderr
+
+
+@pytest.mark.parametrize("command", [["config"], ["messages", "list"]], ids=" ".join)
+def test_a_named_env_file_that_is_not_there_is_exit_2_whoever_named_it(run: Run, command: list[str]) -> None:
+    by_option = run("--env-file", "/nope", *command)
+    by_variable = run(*command, NOTIFYCTL_ENV_FILE="/nope")
+    for ran, name in ((by_option, "--env-file"), (by_variable, "NOTIFYCTL_ENV_FILE")):
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr == f"notifyctl: {name} /nope: no such file; `notifyctl init --env-file /nope` writes one\n"
+
+
+def test_the_globally_named_env_file_is_the_one_that_init_writes(run: Run, tmp_path: Path) -> None:
+    assert run("--env-file", "other.env", "init").returncode == 0
+    assert (tmp_path / "other.env").is_file()
+    assert not (tmp_path / ".env").exists()

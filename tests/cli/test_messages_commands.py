@@ -1,0 +1,286 @@
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options
+from notifyctl.cli.main import main
+from notifyctl.errors import ExitCode
+from tests.support.clients import a_client
+from tests.support.messages import CODE, RESET, WELCOME, actions, message, send
+from tests.support.processes import Environment
+
+Ran = tuple[int, str, str]
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(
+    environment: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Any,
+) -> Run:
+    """Runs a command in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+    def command(*arguments: str) -> Ran:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return command
+
+
+def test_send_prints_the_message_and_exits_0(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    code, out, _ = run("send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME), "--format", "json")
+    answer = json.loads(out)
+    assert code == ExitCode.DONE
+    assert answer == {"id": answer["id"], "status": "QUEUED", "reason": None, "duplicate_of": None}
+    assert message(runtime, answer["id"]).source == "cli"
+    _, listed, _ = run("audit", "list", "--message", answer["id"], "--actor", options.actor(), "--format", "json")
+    assert [entry["action"] for entry in json.loads(listed)] == ["NOTIFICATION_QUEUED"]
+
+
+def test_send_prints_status_and_id_for_people_and_for_read(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    code, out, err = run("send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME))
+    status, message_id = out.split()
+    assert (code, status, err) == (0, "QUEUED", "")
+    assert message(runtime, message_id).status == "QUEUED"
+    code, out, err = run("send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME))
+    assert (code, out.split()[0]) == (ExitCode.REFUSED, "BLOCKED")
+    assert err == "notifyctl: refused by RATE_LIMITED: 1 of at most 1 sends in the last 24 h\n"
+
+
+def test_a_repeated_key_prints_the_first_message_and_says_so(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    command = ["send", "PASSWORD_RESET", "--client", "acme", *_set(RESET), "--idempotency-key", "k"]
+    _, first, _ = run(*command)
+    code, again, err = run(*command)
+    assert (code, again) == (0, first)
+    assert err == "That idempotency key has been used before: this is its message, and no other was made.\n"
+
+
+def test_last_is_the_newest_message(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    send(runtime, "WELCOME_EMAIL", WELCOME)
+    newest = send(runtime, "PASSWORD_RESET", RESET)
+    assert json.loads(run("messages", "show", "last", "-f", "json")[1])["id"] == newest.message_id
+    assert newest.message_id in run("messages", "explain", "last")[1]
+    assert run("messages", "cancel", "last", "--yes")[2] == "1 message canceled.\n"
+    assert message(runtime, newest.message_id).status == "CANCELED"
+    a_client(runtime, "beacon")
+    _fail(runtime, send(runtime, "WELCOME_EMAIL", WELCOME, client_id="beacon").message_id)
+    assert run("messages", "retry", "last", "--yes")[2] == "1 message queued again.\n"
+
+
+def _set(context: dict[str, Any]) -> list[str]:
+    return [word for name, value in context.items() for word in ("--set", f"{name}={value}")]
+
+
+def test_send_turns_text_into_the_declared_types(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    code, _, err = run("send", "PASSWORD_RESET", "--client", "acme", *_set(RESET))
+    assert code == 0, err
+    code, _, err = run("send", "PASSWORD_RESET", "--client", "acme", *_set(RESET | {"valid_minutes": "soon"}))
+    assert code == ExitCode.REFUSED
+    assert err.startswith("notifyctl: refused by CONTEXT_INVALID: valid_minutes")
+
+
+def test_a_refused_send_exits_3_says_why_and_is_on_record(runtime: Runtime, run: Run) -> None:
+    code, out, err = run("send", "WELCOME_EMAIL", "--client", "nobody", *_set(WELCOME), "--format", "json")
+    assert code == ExitCode.REFUSED
+    assert err == "notifyctl: refused by CLIENT_UNKNOWN: there is no client nobody\n"
+    answer = json.loads(out)
+    assert (answer["status"], answer["reason"]) == ("BLOCKED", "CLIENT_UNKNOWN")
+    assert message(runtime, answer["id"]).status == "BLOCKED"
+
+
+def test_a_repeated_key_names_the_first_message(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    command = [
+        "send",
+        "WELCOME_EMAIL",
+        "--client",
+        "acme",
+        *_set(WELCOME),
+        "--idempotency-key",
+        "k",
+        "-f",
+        "json",
+    ]
+    first = json.loads(run(*command)[1])
+    code, out, _ = run(*command)
+    assert code == 0
+    assert json.loads(out)["duplicate_of"] == first["id"]
+    code, _, err = run(*command, "--set", "client_name=Other")
+    assert code == ExitCode.USAGE
+    command[5] = "client_name=Other"
+    code, _, err = run(*command)
+    assert code == ExitCode.FAILED
+    assert "'k' belongs to message" in err
+
+
+def test_a_dry_run_shows_every_gate_and_writes_nothing(runtime: Runtime, run: Run) -> None:
+    a_client(runtime, provisioning_status="PENDING")
+    code, out, err = run("send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME), "--dry-run", "-f", "json")
+    verdicts = {row["gate"]: row["verdict"] for row in json.loads(out)}
+    assert code == ExitCode.REFUSED
+    assert len(verdicts) == 13
+    assert verdicts["PROVISIONING_INCOMPLETE"] == "refused"
+    assert "refused by PROVISIONING_INCOMPLETE" in err
+    with runtime.database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM message_log")).scalar_one() == 0
+
+
+BAD_INPUT = {
+    "an unknown template": (["send", "NOPE", "--client", "acme"], 4, "There is no template 'NOPE'"),
+    "neither client nor address": (["send", "WELCOME_EMAIL"], 2, "give --client or --to"),
+    "both": (["send", "WELCOME_EMAIL", "--client", "a", "--to", "b@c.example"], 2, "give --client or --to"),
+    "not NAME=VALUE": (["send", "WELCOME_EMAIL", "--client", "a", "--set", "x"], 2, "NAME=VALUE"),
+    "header injection": (
+        ["send", "PASSWORD_RESET", "--to", "a@b.example\r\nBcc: c@d.example", *_set(RESET)], 3,
+        "refused by CLIENT_UNKNOWN",
+    ),
+    "header injection into a code": (
+        ["send", "OTP_CODE_SMS", "--to", "+4915112345678\r\n", *_set(CODE)], 3, "RECIPIENT_INVALID",
+    ),
+    "an id that is none": (["messages", "show", "17"], 2, "'17' is not a message id"),
+    "an unknown id": (["messages", "explain", "0198c7b2-0000-7000-8000-000000000000"], 4, "There is no message"),
+    "the last of none": (["messages", "explain", "last"], 4, "There is no message yet"),
+    "an unknown status": (["messages", "list", "--status", "LOST"], 2, "QUEUED"),
+    "a bad time": (["messages", "list", "--since", "yesterday"], 2, "'yesterday' is not a time"),
+    "retry of nothing in particular": (["messages", "retry"], 2, "say which messages"),
+    "cancel of nothing that waits": (["messages", "cancel", "--client", "acme"], 4, "No waiting message"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_INPUT.values(), ids=BAD_INPUT.keys())
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_bad_input_is_one_line_and_a_documented_code(runtime: Runtime, run: Run, case: tuple[Any, ...]) -> None:
+    arguments, expected, words = case
+    code, _, err = run(*arguments)
+    assert code == expected
+    assert len(err.splitlines()) == 1
+    assert err.startswith("notifyctl: ")
+    assert words in err
+
+
+def test_the_list_filters_masks_and_speaks_every_format(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    send(runtime, "WELCOME_EMAIL", WELCOME)
+    send(runtime, "WELCOME_EMAIL", WELCOME)
+    send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    _, out, _ = run("messages", "list", "--format", "json")
+    assert [row["status"] for row in json.loads(out)] == ["QUEUED", "BLOCKED", "QUEUED"]
+    assert "acme@client.example" not in out
+    assert "+4915112345678" not in out
+    _, out, _ = run("messages", "list", "--status", "blocked", "--reveal", "--since", "1h", "-f", "jsonl")
+    (row,) = [json.loads(line) for line in out.splitlines()]
+    assert (row["reason"], row["recipient"]) == ("RATE_LIMITED", "acme@client.example")
+    _, out, _ = run("messages", "list", "--to", "+49 151 12345678", "--reveal", "-f", "csv")
+    assert out.splitlines()[1].count(",+4915112345678,") == 1
+    for form in ("table", "tsv", "github"):
+        assert "OTP_CODE_SMS" in run("messages", "list", "--template", "OTP_CODE_SMS", "-f", form)[1]
+
+
+def test_explain_tells_the_gate_that_refused(runtime: Runtime, run: Run) -> None:
+    a_client(runtime, provisioning_status="PENDING")
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    code, out, _ = run("messages", "explain", decision.message_id)
+    assert code == 0
+    assert "It was not sent: the gate PROVISIONING_INCOMPLETE refused (provisioning is PENDING, not COMPLETED)." in out
+    assert "NOTIFICATION_BLOCKED" in out
+    _, out, _ = run("messages", "explain", decision.message_id, "-f", "json")
+    told = json.loads(out)
+    assert told["gates"][8] == {
+        "gate": "PROVISIONING_INCOMPLETE", "verdict": "refused", "detail": "provisioning is PENDING, not COMPLETED",
+    }  # fmt: skip
+    assert [step["action"] for step in told["timeline"]] == ["NOTIFICATION_BLOCKED"]
+
+
+def test_explain_names_each_gate_by_what_must_hold_and_leaves_no_blanks(runtime: Runtime, run: Run) -> None:
+    a_client(runtime, provisioning_status="PENDING")
+    for command in (
+        ["send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME), "--dry-run"],
+        ["messages", "explain", send(runtime, "WELCOME_EMAIL", WELCOME).message_id],
+    ):
+        lines = run(*command)[1].splitlines()
+        assert "  ok  template enabled           TEMPLATE_DISABLED" in lines
+        assert "  --  billing comes from Stripe  BILLING_ONLY_FROM_STRIPE" in lines
+        refusal = "provisioning is PENDING, not COMPLETED"
+        assert f"  no  provisioning completed     PROVISIONING_INCOMPLETE   {refusal}" in lines
+        assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_explain_says_when_no_worker_is_running(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    _, out, _ = run("messages", "explain", decision.message_id)
+    assert "no worker is running, start one with `notifyctl worker`" in out
+
+
+def _fail(runtime: Runtime, message_id: str, **values: Any) -> None:
+    with runtime.database.transaction() as session:
+        session.execute(
+            text("UPDATE message_log SET status = 'FAILED', reason = 'UNKNOWN', attempts = 4 WHERE id = :id"),
+            {"id": message_id},
+        )
+
+
+def test_retry_asks_first_and_queues_failed_messages_again(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    _fail(runtime, decision.message_id)
+    code, _, err = run("messages", "retry", decision.message_id)
+    assert code == ExitCode.USAGE
+    assert "Send 1 message again? There is no terminal to ask on; say --yes" in err
+    code, _, err = run("messages", "retry", "--template", "WELCOME_EMAIL", "--yes")
+    assert (code, err) == (0, "1 message queued again.\n")
+    row = message(runtime, decision.message_id)
+    assert (row.status, row.reason, row.attempts) == ("QUEUED", None, 0)
+    assert actions(runtime, decision.message_id)[-1] == "OPERATOR_ACTION"
+
+
+def test_retry_refuses_what_has_expired_and_what_was_erased(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    expired = send(runtime, "WELCOME_EMAIL", WELCOME)
+    erased = send(runtime, "PASSWORD_RESET", RESET)
+    for decision in (expired, erased):
+        _fail(runtime, decision.message_id)
+    late = runtime.clock() - timedelta(seconds=1)
+    with runtime.database.transaction() as session:
+        stored = str(late)[:26] if runtime.database.is_sqlite else late
+        session.execute(
+            text("UPDATE message_log SET expires_at = :late WHERE template_key = 'WELCOME_EMAIL'"),
+            {"late": stored},
+        )
+        session.execute(text("DELETE FROM message_payload WHERE sealed IS NOT NULL"))
+    code, _, err = run("messages", "retry", "--client", "acme", "--yes")
+    assert code == ExitCode.NOT_FOUND
+    assert "1 will not be sent again: their send-by time has passed." in err
+    assert "1 will not be sent again: their context was erased." in err
+    assert message(runtime, expired.message_id).status == "FAILED"
+
+
+def test_cancel_withdraws_what_waits_and_leaves_what_is_being_sent(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    first, second = send(runtime, "PASSWORD_RESET", RESET), send(runtime, "PASSWORD_RESET", RESET)
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE message_log SET status = 'SENDING' WHERE id = :id"), {"id": second.message_id})
+    code, _, err = run("messages", "cancel", "--client", "acme", "--yes")
+    assert (code, err) == (0, "1 message canceled.\n")
+    assert [message(runtime, decision.message_id).status for decision in (first, second)] == [
+        "CANCELED",
+        "SENDING",
+    ]
+    assert actions(runtime, first.message_id)[-1] == "NOTIFICATION_CANCELED"

@@ -1,0 +1,139 @@
+import json
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlmodel import select
+
+from notifyctl.models.audit import AuditLog
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.orchestrator.suppressions import lift, suppress
+from notifyctl.store import suppressions
+from notifyctl.store.database import Database
+from tests.support.clocks import NOON
+from tests.support.command_line import CommandLine
+from tests.support.settings import SECRET
+
+OLD = SecretStr("old-0f8e7d6c5b4a39281706f5e4d3c2b1a0")
+NEW = SecretStr("new-1a2b3c4d5e6f708192a3b4c5d6e7f809")
+
+
+def add(database: Database, keys: KeyRing, address: str = "ann@acme.example", **more: Any) -> bool:
+    values = {"reason": SuppressionReason.HARD_BOUNCE, "actor": "postmark", "now": NOON} | more
+    with database.transaction() as session:
+        return suppress(session, keys, Channel.EMAIL, address, **values)
+
+
+def audits(database: Database) -> list[tuple[str, Any]]:
+    with database.read() as session:
+        return [(row.action.value, row.details) for row in session.exec(select(AuditLog))]
+
+
+def test_a_suppressed_address_is_found_by_its_hash_and_audited_without_it(database: Database) -> None:
+    keys = KeyRing([NEW])
+    assert add(database, keys, note="550 no such user")
+    with database.read() as session:
+        found = suppressions.find(session, Channel.EMAIL, keys.recipient_hashes("EMAIL", "ann@acme.example"))
+        other = suppressions.find(session, Channel.SMS, keys.recipient_hashes("EMAIL", "ann@acme.example"))
+    assert found is not None
+    assert (found.address, found.reason, found.source, found.note) == (
+        "ann@acme.example",
+        "HARD_BOUNCE",
+        "postmark",
+        "550 no such user",
+    )
+    assert other is None
+    assert found.key_id == keys.ids[0]
+    ((action, details),) = audits(database)
+    assert action == "SUPPRESSION_ADDED"
+    assert details == {
+        "channel": "EMAIL",
+        "recipient_hash": keys.recipient_hash("EMAIL", "ann@acme.example"),
+        "reason": "HARD_BOUNCE",
+    }
+
+
+def test_suppressing_again_keeps_the_first_reason_and_audits_nothing(database: Database) -> None:
+    keys = KeyRing([NEW])
+    add(database, keys)
+    assert not add(database, keys, reason=SuppressionReason.MANUAL, actor="cli")
+    with database.read() as session:
+        (row,) = suppressions.page(session, limit=10)
+    assert (row.reason, row.source) == ("HARD_BOUNCE", "postmark")
+    assert len(audits(database)) == 1
+
+
+def test_after_a_key_rotation_it_is_still_suppressed_once_and_can_be_lifted(database: Database) -> None:
+    add(database, KeyRing([OLD]))
+    rotating = KeyRing([NEW, OLD])
+    assert not add(database, rotating)
+    with database.transaction() as session:
+        lifted = lift(session, rotating, Channel.EMAIL, "ann@acme.example", actor="cli", now=NOON)
+    assert lifted is not None
+    assert lifted.reason == "HARD_BOUNCE"
+    assert [action for action, _ in audits(database)] == ["SUPPRESSION_ADDED", "SUPPRESSION_REMOVED"]
+
+
+def test_lifting_what_is_not_suppressed_audits_nothing(database: Database) -> None:
+    with database.transaction() as session:
+        assert lift(session, KeyRing([NEW]), Channel.SMS, "+491701234567", actor="cli", now=NOON) is None
+    assert audits(database) == []
+
+
+def test_the_command_takes_any_spelling_and_says_when_it_was_done_before(notifyctl: CommandLine) -> None:
+    first = notifyctl("suppressions", "add", "sms", "+49 170 / 123 45 67")
+    again = notifyctl("suppressions", "add", "SMS", "+491701234567")
+    assert (first.code, first.err) == (0, "SMS +491701234567 is suppressed.\n")
+    assert (again.code, again.err) == (0, "SMS +491701234567 was suppressed already.\n")
+
+
+def test_the_list_masks_addresses_unless_told_otherwise(notifyctl: CommandLine) -> None:
+    notifyctl("suppressions", "add", "EMAIL", "ann@acme.example", "--note", "asked by phone")
+    masked = json.loads(notifyctl("suppressions", "list", "-f", "json").out)
+    assert masked[0]["address"] == "a***@acme.example"
+    assert "ann@acme.example" not in json.dumps(masked)
+    assert (masked[0]["reason"], masked[0]["note"]) == ("MANUAL", "asked by phone")
+    revealed = json.loads(notifyctl("suppressions", "list", "--reveal", "-f", "json").out)
+    assert revealed[0]["address"] == "ann@acme.example"
+
+
+def test_the_list_filters_by_channel_and_reason(notifyctl: CommandLine) -> None:
+    notifyctl("suppressions", "add", "EMAIL", "ann@acme.example", "--reason", "complaint")
+    notifyctl("suppressions", "add", "EMAIL", "bob@acme.example")
+    notifyctl("suppressions", "add", "SMS", "+491701234567")
+
+    def count(*options: str) -> int:
+        return len(json.loads(notifyctl("suppressions", "list", "-f", "json", *options).out))
+
+    assert (count(), count("--channel", "email"), count("--reason", "MANUAL")) == (3, 2, 2)
+    assert count("--channel", "SMS", "--reason", "COMPLAINT") == 0
+
+
+def test_removing_lifts_it_and_a_second_time_is_exit_4(notifyctl: CommandLine) -> None:
+    notifyctl("suppressions", "add", "EMAIL", "ann@acme.example", "--reason", "HARD_BOUNCE")
+    removed = notifyctl("suppressions", "remove", "EMAIL", "ann@ACME.example")
+    assert removed.code == 0
+    assert removed.err.startswith("EMAIL ann@acme.example is no longer suppressed (HARD_BOUNCE by cli")
+    again = notifyctl("suppressions", "remove", "EMAIL", "ann@acme.example")
+    assert again.code == 4
+    assert "is not suppressed" in again.err
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [("postmark", "Postmark itself still suppresses it"), ("twilio", "must send START")]
+)
+def test_lifting_what_a_provider_reported_says_that_the_provider_goes_on(
+    notifyctl: CommandLine, database: Database, source: str, words: str
+) -> None:
+    add(database, KeyRing([SecretStr(SECRET)]), actor=source, reason=SuppressionReason.INACTIVE)
+    removed = notifyctl("suppressions", "remove", "EMAIL", "ann@acme.example")
+    lifted, hint = removed.err.splitlines()
+    assert lifted == f"EMAIL ann@acme.example is no longer suppressed (INACTIVE by {source})."
+    assert words in hint
+
+
+@pytest.mark.parametrize("address", ["nobody", "ann@acme.example\n"])
+def test_what_is_no_address_is_exit_2(notifyctl: CommandLine, address: str) -> None:
+    assert notifyctl("suppressions", "add", "EMAIL", address).code == 2

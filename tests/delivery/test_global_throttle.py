@@ -1,0 +1,235 @@
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.models.template import Channel, Lane
+from notifyctl.orchestrator.requests import Decision, SendRequest
+from notifyctl.providers.sandbox import Fault, Faults, Sandbox
+from notifyctl.store import limits, pauses
+from notifyctl.store.pauses import Scope
+from tests.support.clients import a_client
+from tests.support.clocks import TurnableClock
+from tests.support.delivery import MakeDispatcher, drain
+from tests.support.messages import CODE, REMINDER, RESET, WELCOME, actions, all_messages, audit_details, message, send
+
+
+def queue_welcomes(runtime: Runtime, count: int, start: int = 0) -> list[Decision]:
+    names = [f"c{number:03}" for number in range(start, start + count)]
+    for name in names:
+        a_client(runtime, name)
+    with runtime.database.transaction() as session:
+        return runtime.orchestrator.send_many(
+            session, [SendRequest(template_key="WELCOME_EMAIL", client_id=name, context=WELCOME) for name in names]
+        )
+
+
+def statuses(runtime: Runtime) -> dict[str, int]:
+    found: dict[str, int] = {}
+    with runtime.database.read() as session:
+        for row in all_messages(session):
+            found[row.status.value] = found.get(row.status.value, 0) + 1
+    return found
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_the_global_throttle_defers_and_schedules_again(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
+) -> None:
+    decisions = queue_welcomes(runtime, 25)
+    working = dispatcher()
+    drain(working)
+    assert statuses(runtime) == {"SENT": 9, "DEFERRED_THROTTLED": 16}
+    deferred = [message(runtime, decision.message_id) for decision in decisions[9:]]
+    forecasts = [row.next_attempt_at for row in deferred]
+    assert forecasts == sorted(forecasts)
+    assert forecasts[0] > clock()
+    assert timedelta(seconds=60) < forecasts[-1] - clock() < timedelta(seconds=200)
+    assert {row.attempts for row in deferred} == {0}
+    assert all(row.throttled_at is not None for row in deferred)
+    sent_by_then = []
+    for _ in range(140):
+        clock.ahead += timedelta(seconds=1)
+        drain(working)
+        sent_by_then.append(len(sandbox.messages()))
+    assert sent_by_then[49] == 9
+    assert sent_by_then[119] >= 18
+    for _ in range(60):
+        clock.ahead += timedelta(seconds=1)
+        drain(working)
+    assert statuses(runtime) == {"SENT": 25}
+    last = actions(runtime, decisions[-1].message_id)
+    assert last == ["NOTIFICATION_QUEUED", "NOTIFICATION_THROTTLED", "NOTIFICATION_SENT"]
+    assert audit_details(runtime, decisions[-1].message_id)[1]["next_attempt_at"][-1] == "Z"
+    order = [mail.recipients[0] for mail in sandbox.messages()]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_a_deferral_is_written_once_and_uses_up_no_retry(
+    runtime: Runtime, clock: TurnableClock, dispatcher: MakeDispatcher
+) -> None:
+    queue_welcomes(runtime, 12)
+    working = dispatcher()
+    for _ in range(30):
+        drain(working)
+        clock.ahead += timedelta(seconds=1)
+    with runtime.database.read() as session:
+        count = "SELECT count(*) FROM audit_log WHERE action = 'NOTIFICATION_THROTTLED'"
+        assert session.execute(text(count)).scalar_one() == 3
+    clock.ahead += timedelta(minutes=2)
+    drain(working)
+    clock.ahead += timedelta(minutes=2)
+    drain(working)
+    with runtime.database.read() as session:
+        assert {row.attempts for row in all_messages(session)} == {1}
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_workers_share_one_budget(runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher) -> None:
+    queue_welcomes(runtime, 40)
+    working = [dispatcher(owner=f"worker-{number}") for number in range(4)]
+    for _ in range(5):
+        for each in working:
+            drain(each)
+    assert len(sandbox.messages()) == 9
+
+
+@pytest.mark.parametrize("per_minute", [20])
+def test_an_urgent_message_leaves_at_once_behind_a_backlog(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
+) -> None:
+    queue_welcomes(runtime, 60)
+    working = dispatcher()
+    drain(working)
+    assert len(sandbox.messages()) == 19
+    decision = send(runtime, "PASSWORD_RESET", RESET, client_id="c000")
+    drain(working)
+    assert message(runtime, decision.message_id).status == "SENT"
+    assert len(sandbox.messages()) == 20
+
+
+def test_an_urgent_email_does_not_wait_for_a_batch_that_is_on_its_way(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
+) -> None:
+    queue_welcomes(runtime, 5)
+    sandbox.set_faults(Channel.EMAIL, Faults((Fault("latency", ms=3_000),)))
+    batches = dispatcher()
+    assert batches.turn(claiming=True, timeout=0) == 5
+    while len(sandbox.presented(Channel.EMAIL)) < 5:
+        batches.turn(claiming=True, timeout=0.05)
+    sandbox.clear_faults()
+    decision = send(runtime, "PASSWORD_RESET", RESET, client_id="c000")
+    urgent = dispatcher(lanes=(Lane.URGENT,))
+    drain(urgent)
+    assert message(runtime, decision.message_id).status == "SENT"
+    assert not batches.is_idle
+    drain(batches)
+    assert statuses(runtime) == {"SENT": 6}
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_new_arrivals_queue_behind_what_was_deferred(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
+) -> None:
+    queue_welcomes(runtime, 15)
+    working = dispatcher()
+    drain(working)
+    clock.ahead += timedelta(seconds=30)
+    queue_welcomes(runtime, 5, start=500)
+    for _ in range(120):
+        clock.ahead += timedelta(seconds=1)
+        drain(working)
+    order = [mail.recipients[0] for mail in sandbox.messages()]
+    assert len(order) == 20
+    assert order[-5:] == [f"c{number}@client.example" for number in range(500, 505)]
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_a_limit_that_an_operator_sets_wins_at_once_and_can_be_taken_back(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
+) -> None:
+    queue_welcomes(runtime, 30)
+    working = dispatcher()
+    drain(working)
+    assert len(sandbox.messages()) == 9
+    with runtime.database.transaction() as session:
+        limits.set_per_minute(session, Channel.EMAIL, 7_000, actor="test", now=runtime.clock())
+    drain(working)
+    assert len(sandbox.messages()) > 9
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_a_refused_message_uses_no_token(runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher) -> None:
+    queue_welcomes(runtime, 20)
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE client SET provisioning_status = 'FAILED' WHERE id < 'c010'"))
+    drain(dispatcher())
+    assert statuses(runtime) == {"BLOCKED": 10, "SENT": 9, "DEFERRED_THROTTLED": 1}
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_each_channel_has_a_minute_of_its_own(runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher) -> None:
+    queue_welcomes(runtime, 12)
+    decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    drain(dispatcher())
+    drain(dispatcher(Channel.SMS))
+    assert message(runtime, decision.message_id).status == "SENT"
+
+
+def test_bulk_moves_while_transactional_messages_keep_coming(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
+) -> None:
+    for number in range(12):
+        a_client(runtime, f"b{number}")
+        send(runtime, "COMPLIANCE_EXPIRY_REMINDER", REMINDER, client_id=f"b{number}")
+    working = dispatcher()
+    queue_welcomes(runtime, 100)
+    drain(working)
+    tags = [mail.tag for mail in sandbox.messages()]
+    assert tags.count("COMPLIANCE_EXPIRY_REMINDER") == 12
+
+
+SCOPES = {
+    "its channel": Scope(channel="EMAIL"),
+    "its template": Scope(template_key="WELCOME_EMAIL"),
+    "its client": Scope(client_id="c000"),
+    "all three": Scope("EMAIL", "WELCOME_EMAIL", "c000"),
+}
+
+
+@pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES.keys())
+def test_a_paused_message_waits_and_goes_out_after(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, scope: Scope
+) -> None:
+    with runtime.database.transaction() as session:
+        pauses.add(session, scope, reason="incident", actor="test", now=runtime.clock())
+    (decision,) = queue_welcomes(runtime, 1)
+    working = dispatcher()
+    drain(working)
+    assert message(runtime, decision.message_id).status == "QUEUED"
+    with runtime.database.transaction() as session:
+        assert pauses.held(session, scope) == 1
+        assert pauses.remove(session, scope)
+    drain(working)
+    assert message(runtime, decision.message_id).status == "SENT"
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(channel="SMS"), Scope(template_key="PASSWORD_RESET"), Scope("EMAIL", "WELCOME_EMAIL", "other")]
+)
+def test_a_pause_of_something_else_holds_nothing(runtime: Runtime, dispatcher: MakeDispatcher, scope: Scope) -> None:
+    with runtime.database.transaction() as session:
+        pauses.add(session, scope, reason="incident", actor="test", now=runtime.clock())
+    (decision,) = queue_welcomes(runtime, 1)
+    drain(dispatcher())
+    assert message(runtime, decision.message_id).status == "SENT"
+
+
+def test_an_anonymous_message_is_not_held_by_a_pause_of_a_client(runtime: Runtime, dispatcher: MakeDispatcher) -> None:
+    with runtime.database.transaction() as session:
+        pauses.add(session, Scope(client_id="acme"), reason="x", actor="test", now=runtime.clock())
+    decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    drain(dispatcher(Channel.SMS))
+    assert message(runtime, decision.message_id).status == "SENT"

@@ -1,0 +1,290 @@
+import json
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import col, select, update
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import checks
+from notifyctl.cli.doctor import Finding, Installation, Status, examine, mend
+from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.message import MessageLog, MessageStatus
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.suppressions import suppress
+from tests.support.clients import a_client
+from tests.support.command_line import CommandLine
+from tests.support.messages import RESET, WELCOME, send
+from tests.support.processes import Environment
+from tests.support.settings import SECRET, make_settings
+
+NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
+COMPLETE = {
+    "public_base_url": "https://notify.acme.example",
+    "postmark_webhook_token": "sandbox-token",
+    "stripe_webhook_secret": "whsec_1",
+    "ops_alert_email": "ops@acme.example",
+    "login_url": "https://app.acme.example/login",
+    "otp_allowed_countries": "DE,AT",
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def installation(runtime: Runtime) -> Iterator[Installation]:
+    """Everything in order, on the database of `runtime`."""
+    made = install(runtime)
+    file = made.database_file
+    if file:
+        file.chmod(0o600)
+    yield made
+    made.database.close()
+
+
+def install(runtime: Runtime, **settings: Any) -> Installation:
+    url = runtime.settings.database_url
+    return Installation(make_settings(database_url=url, **COMPLETE, **settings), Path(".env"))
+
+
+def findings(installation: Installation) -> dict[str, Finding]:
+    found = examine(installation, offline=checks.OFFLINE, schema=checks.SCHEMA, stored=checks.STORED)
+    return {item.check: item.finding for item in found}
+
+
+def offline(**settings: Any) -> dict[str, Finding]:
+    installation = Installation(make_settings(**{**COMPLETE, **settings}), Path(".env"))
+    found = examine(installation, offline=checks.OFFLINE, schema=(), stored=())
+    return {item.check: item.finding for item in found}
+
+
+def a_message(runtime: Runtime, **fields: Any) -> None:
+    a_client(runtime)
+    message_id = send(runtime, "WELCOME_EMAIL", WELCOME).message_id
+    with runtime.database.transaction() as session:
+        session.execute(update(MessageLog).where(col(MessageLog.id) == message_id).values(**fields))
+
+
+def test_an_installation_in_order_has_no_findings(installation: Installation) -> None:
+    assert {check: finding.problem for check, finding in findings(installation).items() if finding.problem} == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "check", "status", "problem"),
+    [
+        ({"postmark_server_token": None}, "email", Status.FAIL, "POSTMARK_SERVER_TOKEN not set"),
+        ({"email_sender": None}, "email", Status.FAIL, "EMAIL_SENDER not set"),
+        ({"email_sender": "Acme"}, "email", Status.FAIL, "EMAIL_SENDER: email address 'Acme' is not valid"),
+        ({"twilio_from_number": None}, "sms", Status.FAIL, "TWILIO_FROM_NUMBER not set"),
+        ({"sms_enabled": False, "twilio_auth_token": None}, "sms", Status.OK, "SMS_ENABLED is false"),
+        ({"public_base_url": None}, "webhooks", Status.WARN, "PUBLIC_BASE_URL not set"),
+        (
+            {"ops_alert_email": None},
+            "alert addresses",
+            Status.WARN,
+            "OPS_ALERT_EMAIL, ADMIN_ALERT_EMAILS not set",
+        ),
+        ({"ops_alert_email": "ops"}, "alert addresses", Status.FAIL, "OPS_ALERT_EMAIL: email address 'ops'"),
+        ({"ops_alert_sms_number": "12"}, "alert addresses", Status.FAIL, "OPS_ALERT_SMS_NUMBER: phone"),
+        ({"login_url": None}, "welcome mail", Status.OK, "LOGIN_URL is not set"),
+        ({"otp_allowed_countries": ""}, "otp countries", Status.WARN, "OTP_ALLOWED_COUNTRIES is empty"),
+        ({"otp_allowed_countries": "DE,UK"}, "otp countries", Status.FAIL, "UK in OTP_ALLOWED_COUNTRIES"),
+        ({"notification_plan_registry": Path("none.toml")}, "plan registry", Status.FAIL, "cannot be read"),
+    ],
+)
+def test_a_setting_that_would_hurt_is_found(settings: dict[str, Any], check: str, status: Status, problem: str) -> None:
+    found = offline(**settings)
+    assert found[check].status is status
+    assert problem in found[check].problem
+    others = {name for name, finding in found.items() if finding.status is not Status.OK}
+    assert others <= {check}
+
+
+def test_one_secret_for_two_purposes_is_a_warning() -> None:
+    shared = make_settings().otp_pepper
+    assert offline(notification_secret_key=shared)["secrets"].status is Status.WARN
+
+
+def test_files_that_others_can_read_are_mended_with_an_audit_row(installation: Installation, runtime: Runtime) -> None:
+    Path(".env").write_text("")
+    Path(".env").chmod(0o644)
+    (found,) = examine(installation, offline=(checks.env_file_mode,), schema=(), stored=())
+    assert (found.finding.status, found.finding.remedy) == (Status.WARN, "chmod 600 .env")
+    mended = mend(installation, found, actor="test", now=runtime.clock())
+    assert (mended.finding.status, mended.finding.remedy) == (Status.OK, "mended: chmod 600 .env")
+    assert stat.S_IMODE(Path(".env").stat().st_mode) == 0o600
+    with runtime.database.read() as session:
+        (row,) = session.exec(select(AuditLog).where(AuditLog.action == AuditAction.OPERATOR_ACTION)).all()
+    assert row.details == {"command": "doctor --fix", "check": "env file mode", "done": "chmod 600 .env"}
+
+
+def test_a_sqlite_file_that_others_can_read_is_found_and_mended(tmp_path: Path) -> None:
+    file = tmp_path / "own.db"
+    file.write_bytes(b"")
+    file.chmod(0o640)
+    finding = offline(database_url=f"sqlite:///{file}")["database file mode"]
+    assert finding.problem == f"others can read {file}"
+    assert finding.mend is not None
+    finding.mend()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_template_that_differs_from_its_file_is_found(installation: Installation, runtime: Runtime) -> None:
+    other = install(runtime, otp_ttl_seconds=300)
+    finding = findings(other)["templates"]
+    assert finding.status is Status.WARN
+    assert finding.problem == "OTP_CODE_SMS differ between the files and the store"
+    other.database.close()
+
+
+def test_a_key_that_suppressions_need_is_missed_when_it_is_dropped(
+    installation: Installation, runtime: Runtime
+) -> None:
+    for address in ("ann@acme.example", "bob@acme.example"):
+        with runtime.database.transaction() as session:
+            suppress(
+                session, runtime.keys, Channel.EMAIL, address,
+                reason=SuppressionReason.COMPLAINT, actor="postmark", now=runtime.clock(),
+            )  # fmt: skip
+    assert findings(installation)["secret keys in use"] == Finding()
+    finding = keys_in_use(runtime, NEW_KEY)
+    assert finding.status is Status.FAIL
+    assert finding.problem == (
+        f"NOTIFICATION_SECRET_KEY lacks the key of 2 suppressions (key {runtime.keys.ids[0]}):"
+        " these people would be written to again"
+    )
+    assert "put the old key back" in finding.remedy
+    assert keys_in_use(runtime, f"{NEW_KEY},{SECRET}") == Finding()
+
+
+def test_a_key_that_waiting_messages_are_sealed_with_is_missed(installation: Installation, runtime: Runtime) -> None:
+    a_client(runtime)
+    message_id = send(runtime, "PASSWORD_RESET", RESET).message_id
+    finding = keys_in_use(runtime, NEW_KEY)
+    assert finding.status is Status.FAIL
+    assert "1 waiting message (key" in finding.problem
+    with runtime.database.transaction() as session:
+        done = update(MessageLog).where(col(MessageLog.id) == message_id).values(status=MessageStatus.SENT)
+        session.execute(done)
+    assert keys_in_use(runtime, NEW_KEY) == Finding()
+
+
+def keys_in_use(runtime: Runtime, secret_key: str) -> Finding:
+    with closing(install(runtime, notification_secret_key=secret_key)) as installation:
+        return findings(installation)["secret keys in use"]
+
+
+def test_clients_with_an_unknown_plan_are_counted(installation: Installation, runtime: Runtime) -> None:
+    for client_id, plan in (("a", "GOLD"), ("b", "GOLD"), ("c", "PRO"), ("d", None)):
+        a_client(runtime, client_id, plan=plan)
+    assert "GOLD (2);" in findings(installation)["plans of clients"].problem
+
+
+def test_a_lease_that_ran_out_is_found(installation: Installation, runtime: Runtime) -> None:
+    past = runtime.clock() - timedelta(seconds=1)
+    a_message(runtime, status=MessageStatus.SENDING, lease_until=past)
+    found = findings(installation)
+    assert (found["leases"].status, found["due messages"].status) == (Status.WARN, Status.OK)
+    assert found["leases"].problem.startswith("1 messages are held")
+
+
+def test_messages_long_overdue_fail(installation: Installation, runtime: Runtime) -> None:
+    a_message(runtime, next_attempt_at=runtime.clock() - timedelta(seconds=299))
+    assert findings(installation)["due messages"].status is Status.OK
+    with runtime.database.transaction() as session:
+        session.execute(update(MessageLog).values(next_attempt_at=runtime.clock() - timedelta(seconds=301)))
+    assert findings(installation)["due messages"].status is Status.FAIL
+
+
+def test_what_waits_for_its_minute_while_others_go_out_is_not_overdue(
+    installation: Installation, runtime: Runtime
+) -> None:
+    now = runtime.clock()
+    forecast = now - timedelta(seconds=400)
+    a_message(runtime, status=MessageStatus.DEFERRED_THROTTLED, next_attempt_at=forecast, throttled_at=forecast)
+    assert findings(installation)["due messages"].status is Status.FAIL, "nothing goes out"
+    a_client(runtime, "other")
+    sent = send(runtime, "WELCOME_EMAIL", WELCOME, client_id="other").message_id
+    with runtime.database.transaction() as session:
+        values = {"status": MessageStatus.SENT, "sent_at": now, "next_attempt_at": None}
+        session.execute(update(MessageLog).where(col(MessageLog.id) == sent).values(**values))
+    assert findings(installation)["due messages"].status is Status.OK
+
+
+def test_webhooks_that_have_fallen_silent_are_found(installation: Installation, runtime: Runtime) -> None:
+    sent = runtime.clock() - timedelta(hours=2)
+    a_message(runtime, status=MessageStatus.SENT, sent_at=sent, next_attempt_at=None)
+    assert "any of 1 EMAIL sent" in findings(installation)["receipts"].problem
+    with runtime.database.transaction() as session:
+        session.execute(update(MessageLog).values(status=MessageStatus.DELIVERED))
+    assert findings(installation)["receipts"].status is Status.OK
+
+
+def test_with_the_database_down_the_other_checks_go_on(tmp_path: Path) -> None:
+    down = Installation(make_settings(database_url="postgresql://u:hunter2@127.0.0.1:1/x"), tmp_path / ".env")
+    found = findings(down)
+    assert found["database"].status is Status.FAIL
+    assert "cannot be used" in found["database"].problem
+    assert "hunter2" not in found["database"].problem
+    assert found["email"].status is Status.OK
+    assert {found[name].problem for name in ("schema", "clock", "templates", "receipts")} == {"not checked"}
+
+
+def test_a_database_file_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+    file = tmp_path / "none.db"
+    found = findings(Installation(make_settings(database_url=f"sqlite:///{file}"), tmp_path / ".env"))
+    assert found["database"].remedy == "run `notifyctl db upgrade`"
+    assert not file.exists()
+
+
+def test_a_check_that_breaks_is_a_finding_of_its_own(installation: Installation) -> None:
+    def broken(_: Installation) -> Finding:
+        raise ZeroDivisionError("by zero")
+
+    (found,) = examine(installation, offline=(broken,), schema=(), stored=())
+    assert found.finding == Finding(Status.FAIL, "unexpected ZeroDivisionError: by zero")
+
+
+def test_the_command_exits_1_when_something_fails_and_0_on_warnings(notifyctl: CommandLine) -> None:
+    warned = notifyctl("doctor", "--format", "json")
+    rows = {row["check"]: row["status"] for row in json.loads(warned.out)}
+    assert rows["templates"] == "warn"
+    assert warned.code == 0
+    failed = notifyctl("doctor", "--format", "json", EMAIL_SENDER="")
+    assert failed.code == 1
+    assert failed.err == f"notifyctl: 1 of {len(rows)} checks failed: email\n"
+
+
+def test_the_command_mends_what_it_can(notifyctl: CommandLine) -> None:
+    Path(".env").write_text("")
+    Path(".env").chmod(0o644)
+    ran = notifyctl("doctor", "--fix", "--format", "json")
+    rows = {row["check"]: row for row in json.loads(ran.out)}
+    assert rows["env file mode"] == {
+        "check": "env file mode",
+        "status": "ok",
+        "problem": "others can read .env",
+        "remedy": "mended: chmod 600 .env",
+    }
+
+
+def test_the_command_lists_the_faults_of_the_settings(notifyctl: CommandLine) -> None:
+    ran = notifyctl("doctor", "--format", "json", OTP_PEPPER="short", HTTP_PORT="0")
+    assert ran.code == 1
+    assert [row["problem"].split()[0] for row in json.loads(ran.out)] == ["OTP_PEPPER", "HTTP_PORT"]
+
+
+def test_nothing_is_mended_that_cannot_be_audited(notifyctl: CommandLine, environment: Environment) -> None:
+    Path(".env").write_text("")
+    Path(".env").chmod(0o644)
+    ran = notifyctl("doctor", "--fix", "--format", "json", DATABASE_URL="postgresql://u@127.0.0.1:1/x")
+    assert "Nothing was mended" in ran.err
+    assert stat.S_IMODE(Path(".env").stat().st_mode) == 0o644

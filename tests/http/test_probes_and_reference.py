@@ -1,0 +1,124 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from sqlalchemy import text
+
+from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.http.app import create_app
+from notifyctl.http.json_body import JsonRoute
+from notifyctl.store import migrations
+from tests.support.api import Api, serving
+from tests.support.settings import make_settings
+
+PARAMETER = re.compile(r"{\w+}")
+
+
+def test_probes_answer_without_a_key(api: Api) -> None:
+    assert [(api.get(path).status_code, api.get(path).json()) for path in ("/healthz", "/readyz")] == [
+        (200, {"status": "ok"}),
+        (200, {"status": "ready"}),
+    ]
+
+
+@pytest.fixture
+def bare(empty_database_url: str) -> Iterator[tuple[Runtime, str]]:
+    """On a database without tables."""
+    runtime = open_runtime(make_settings(database_url=empty_database_url))
+    with serving(create_app(runtime)) as url:
+        yield runtime, url
+    runtime.close()
+
+
+def test_it_is_not_ready_before_the_database_is_migrated_and_the_templates_are_seeded(
+    bare: tuple[Runtime, str],
+) -> None:
+    runtime, url = bare
+    answers = [requests.get(f"{url}/readyz", timeout=30)]
+    migrations.upgrade(runtime.database)
+    answers.append(requests.get(f"{url}/readyz", timeout=30))
+
+    assert [(answer.status_code, answer.json()["error"]) for answer in answers] == [(503, "not_ready")] * 2
+    assert ["migrated" in answers[0].text, "template" in answers[1].text] == [True, True]
+    assert requests.get(f"{url}/healthz", timeout=30).status_code == 200
+
+
+def test_it_is_not_ready_when_the_database_is_newer_than_the_program(api: Api) -> None:
+    with api.runtime.database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    assert api.get("/readyz").status_code == 503
+
+
+def test_a_database_that_is_away_is_told_without_its_address() -> None:
+    runtime = open_runtime(make_settings(database_url="postgresql://someone:hunter2@127.0.0.1:1/n"))
+    with serving(create_app(runtime)) as url:
+        answer = requests.get(f"{url}/readyz", timeout=30)
+    runtime.close()
+
+    assert answer.status_code == 503
+    assert answer.json() == {"error": "not_ready", "message": "The database cannot be used."}
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+def test_the_reference_is_for_admins(api: Api, admin: str, sender: str, path: str) -> None:
+    assert [api.get(path, key).status_code for key in (None, sender, admin)] == [401, 403, 200]
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+def test_the_reference_is_for_everyone_where_the_settings_say_so(database_url: str, path: str) -> None:
+    runtime = open_runtime(make_settings(database_url=database_url, http_docs=True))
+    with serving(create_app(runtime)) as url:
+        assert requests.get(f"{url}{path}", timeout=30).status_code == 200
+    runtime.close()
+
+
+def test_the_page_shows_every_endpoint_and_loads_nothing(api: Api, app: FastAPI, admin: str) -> None:
+    answer = api.get("/docs", admin)
+
+    for path in app.openapi()["paths"]:
+        assert path in answer.text
+    assert "<script" not in answer.text
+    assert not re.search(r"(src|href)=\"(https?:)?//", answer.text)
+    assert "script-src" not in answer.headers["Content-Security-Policy"]
+    assert "unsafe-inline" not in answer.headers["Content-Security-Policy"]
+
+
+def test_every_refusal_is_documented_in_our_shape(app: FastAPI) -> None:
+    document = app.openapi()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            refusals = {status: answer for status, answer in operation["responses"].items() if status[0] in "45"}
+            assert {"500", "503"} <= set(refusals), (method, path)
+            for status, answer in refusals.items():
+                schema = answer["content"]["application/json"]["schema"]
+                assert schema["$ref"].endswith(("/Error", "/NotVerified")), (method, path, status)
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
+
+
+def test_every_json_body_is_read_strictly(app: FastAPI) -> None:
+    found = [
+        route
+        for included in app.router.routes
+        for route in getattr(getattr(included, "original_router", None), "routes", [included])
+        if isinstance(route, APIRoute) and route.body_field is not None
+    ]
+
+    assert len(found) >= 4
+    assert [route.path for route in found if not isinstance(route, JsonRoute)] == []
+
+
+def test_every_endpoint_is_in_the_written_reference(app: FastAPI) -> None:
+    written = (Path(__file__).parents[2] / "docs/http.md").read_text()
+    endpoints = [
+        f"{method.upper()} {PARAMETER.sub('{id}', path)}"
+        for path, operations in app.openapi()["paths"].items()
+        for method in operations
+    ]
+
+    assert [endpoint for endpoint in endpoints if f"`{endpoint}`" not in written] == []

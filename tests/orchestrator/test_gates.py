@@ -1,0 +1,227 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.errors import InvalidInput, NotFound
+from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.message import BlockReason
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.gates import Outcome, unpack
+from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
+from notifyctl.store import audit, suppressions
+from tests.support.clients import a_client
+from tests.support.messages import CODE, REMINDER, REMINDER_SMS, RESET, SPIKE, WELCOME, actions, message, send
+
+
+@pytest.mark.parametrize("status", [status for status in ProvisioningStatus if status != "COMPLETED"])
+def test_welcome_email_is_blocked_before_provisioning_is_completed(
+    runtime: Runtime, status: ProvisioningStatus
+) -> None:
+    a_client(runtime, provisioning_status=status)
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert isinstance(decision, Blocked)
+    assert decision.reason is BlockReason.PROVISIONING_INCOMPLETE
+    row = message(runtime, decision.message_id)
+    assert (row.status, row.reason) == ("BLOCKED", "PROVISIONING_INCOMPLETE")
+    assert actions(runtime, decision.message_id) == ["NOTIFICATION_BLOCKED"]
+
+
+def test_welcome_email_is_queued_once_provisioning_is_completed(runtime: Runtime) -> None:
+    a_client(runtime, provisioning_status=ProvisioningStatus.COMPLETED)
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert isinstance(decision, Queued)
+    assert actions(runtime, decision.message_id) == ["NOTIFICATION_QUEUED"]
+
+
+def test_compliance_reminder_sms_is_allowed_for_pro_and_denied_for_solo(runtime: Runtime) -> None:
+    a_client(runtime, "pro", plan="PRO")
+    a_client(runtime, "solo", plan="SOLO")
+    allowed = send(runtime, "COMPLIANCE_EXPIRY_REMINDER_SMS", REMINDER_SMS, client_id="pro")
+    denied = send(runtime, "COMPLIANCE_EXPIRY_REMINDER_SMS", REMINDER_SMS, client_id="solo")
+    assert isinstance(allowed, Queued)
+    assert isinstance(denied, Blocked)
+    assert denied.reason is BlockReason.PLAN_FEATURE_MISSING
+    assert denied.detail == "plan SOLO has no feature sms_reminders"
+
+
+REFUSALS: dict[str, tuple[BlockReason, str, dict[str, Any], dict[str, Any], str]] = {
+    "a template that is off": (
+        BlockReason.TEMPLATE_DISABLED, "OPS_ALERT_SMS", {}, {"context": SPIKE, "recipient": "+12025550143"}, "disabled",
+    ),
+    "billing that is not from Stripe": (
+        BlockReason.BILLING_ONLY_FROM_STRIPE, "PAYMENT_FAILED", {}, {"context": {}}, "verified Stripe event",
+    ),
+    "billing with a made-up event": (
+        BlockReason.BILLING_ONLY_FROM_STRIPE, "PAYMENT_FAILED", {},
+        {"context": {}, "source": "stripe", "source_ref": "evt_invented"}, "verified Stripe event",
+    ),
+    "a client nobody knows": (
+        BlockReason.CLIENT_UNKNOWN, "WELCOME_EMAIL", {}, {"context": WELCOME, "client_id": "zenith"}, "zenith",
+    ),
+    "an address where a client is needed": (
+        BlockReason.CLIENT_UNKNOWN, "WELCOME_EMAIL", {},
+        {"context": WELCOME, "recipient": "x@y.example"}, "needs a client",
+    ),
+    "a missing variable": (
+        BlockReason.CONTEXT_INVALID, "WELCOME_EMAIL", {}, {"context": {"client_name": "Acme"}}, "login_url",
+    ),
+    "an unknown variable": (
+        BlockReason.CONTEXT_INVALID, "WELCOME_EMAIL", {}, {"context": WELCOME | {"colour": "red"}}, "colour",
+    ),
+    "a variable of the wrong type": (
+        BlockReason.CONTEXT_INVALID, "PASSWORD_RESET", {},
+        {"context": RESET | {"valid_minutes": "soon"}}, "valid_minutes",
+    ),
+    "a client without an address": (
+        BlockReason.RECIPIENT_MISSING, "WELCOME_EMAIL", {"email": None}, {"context": WELCOME}, "no email address",
+    ),
+    "an admin template for a client": (
+        BlockReason.RECIPIENT_MISSING, "PROVISIONING_FAILED_ADMIN", {},
+        {"context": {"client_id": "acme", "client_name": "Acme", "detail": "x"}}, "never to a client",
+    ),
+    "a broken address": (
+        BlockReason.RECIPIENT_INVALID, "WELCOME_EMAIL", {"email": "acme@"}, {"context": WELCOME}, "acme@",
+    ),
+    "a number that is none": (
+        BlockReason.RECIPIENT_INVALID, "OTP_CODE_SMS", {}, {"context": CODE, "recipient": "0800-CALL"}, "0800-CALL",
+    ),
+    "no consent to SMS": (
+        BlockReason.SMS_DISABLED, "COMPLIANCE_EXPIRY_REMINDER_SMS", {"sms_enabled": False},
+        {"context": REMINDER_SMS}, "consented",
+    ),
+    "a subscription that ended": (
+        BlockReason.SUBSCRIPTION_INACTIVE, "COMPLIANCE_EXPIRY_REMINDER",
+        {"subscription_status": SubscriptionStatus.CANCELED}, {"context": REMINDER}, "canceled",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_gate_refuses(runtime: Runtime, case: tuple[Any, ...]) -> None:
+    reason, template, client, request, words = case
+    a_client(runtime, **client)
+    decision = send(runtime, template, **request)
+    assert isinstance(decision, Blocked)
+    assert decision.reason is reason
+    assert words in decision.detail
+    row = message(runtime, decision.message_id)
+    assert (row.status, row.reason, row.next_attempt_at) == ("BLOCKED", reason.value, None)
+
+
+def test_a_country_outside_the_list_gets_no_code(runtime: Runtime) -> None:
+    settings = runtime.settings.model_copy(update={"otp_allowed_countries": ("DE",)})
+    strict = replace(runtime, settings=settings)
+    french = send(strict, "OTP_CODE_SMS", CODE, recipient="+33612345678")
+    german = send(strict, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    assert isinstance(french, Blocked)
+    assert french.reason is BlockReason.COUNTRY_NOT_ALLOWED
+    assert isinstance(german, Queued)
+
+
+def test_sms_enabled_false_blocks_every_sms(runtime: Runtime) -> None:
+    quiet = replace(runtime, settings=runtime.settings.model_copy(update={"sms_enabled": False}))
+    decision = send(quiet, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    assert isinstance(decision, Blocked)
+    assert decision.reason is BlockReason.SMS_DISABLED
+
+
+def test_a_suppressed_recipient_is_refused_also_after_the_secret_key_was_rotated(runtime: Runtime) -> None:
+    a_client(runtime)
+    with runtime.database.transaction() as session:
+        suppressions.add(
+            session, channel=Channel.EMAIL, address="acme@client.example", source="test", now=runtime.clock(),
+            recipient_hash=runtime.keys.recipient_hash("EMAIL", "acme@client.example"), key_id=runtime.keys.ids[0],
+            reason=SuppressionReason.COMPLAINT,
+        )  # fmt: skip
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert isinstance(decision, Blocked)
+    assert decision.reason is BlockReason.SUPPRESSED
+    new_key = type(runtime.settings.notification_secret_key[0])("9e" * 10 + "7c5b3a1f" * 5)
+    keys = (new_key, *runtime.settings.notification_secret_key)
+    rotated = open_runtime(runtime.settings.model_copy(update={"notification_secret_key": keys}))
+    again = send(rotated, "WELCOME_EMAIL", WELCOME)
+    rotated.close()
+    assert isinstance(again, Blocked)
+    assert again.reason is BlockReason.SUPPRESSED
+
+
+def test_the_first_refusal_decides_and_all_verdicts_are_kept(runtime: Runtime) -> None:
+    a_client(runtime, provisioning_status=ProvisioningStatus.PENDING, email=None)
+    decision = send(runtime, "WELCOME_EMAIL", {})
+    assert isinstance(decision, Blocked)
+    refused = [verdict.gate for verdict in decision.verdicts if verdict.outcome is Outcome.REFUSED]
+    assert refused == [
+        BlockReason.CONTEXT_INVALID, BlockReason.RECIPIENT_MISSING, BlockReason.PROVISIONING_INCOMPLETE,
+    ]  # fmt: skip
+    with runtime.database.read() as session:
+        (row,) = audit.of_message(session, decision.message_id)
+    assert unpack(row.metadata) == decision.verdicts
+
+
+def test_a_value_of_a_sensitive_context_never_reaches_the_audit_or_the_row(runtime: Runtime) -> None:
+    a_client(runtime)
+    send(runtime, "PASSWORD_RESET", RESET | {"valid_minutes": "s3cret-value"})
+    send(runtime, "PASSWORD_RESET", RESET)
+    with runtime.database.read() as session:
+        kept = [str(row) for table in ("message_log", "audit_log", "message_payload")
+                for row in session.execute(text(f"SELECT * FROM {table}"))]  # fmt: skip
+    assert len(kept) > 2
+    assert not any("s3cret-value" in row or "t0k3n" in row for row in kept)
+
+
+def test_a_refused_rate_names_its_window_as_people_do(runtime: Runtime) -> None:
+    a_client(runtime)
+    send(runtime, "WELCOME_EMAIL", WELCOME)
+    again = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert isinstance(again, Blocked)
+    assert again.detail == "1 of at most 1 sends in the last 24 h"
+
+
+def test_a_decision_is_short_in_a_log(runtime: Runtime) -> None:
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert "Verdict" not in repr(decision)
+    assert decision.message_id in repr(decision)
+
+
+def test_an_unknown_template_is_the_callers_error_and_leaves_nothing(runtime: Runtime) -> None:
+    with pytest.raises(NotFound, match="NO_SUCH"):
+        send(runtime, "NO_SUCH", {})
+    with runtime.database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM message_log")).scalar_one() == 0
+
+
+@pytest.mark.parametrize("who", [{}, {"client_id": "acme", "recipient": "a@b.example"}], ids=["nobody", "both"])
+def test_a_request_names_either_a_client_or_a_recipient(who: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="either client_id or recipient"):
+        SendRequest(template_key="WELCOME_EMAIL", **who)
+
+
+def test_a_caller_that_rolls_back_has_sent_nothing(runtime: Runtime) -> None:
+    a_client(runtime)
+
+    def send_and_fail() -> None:
+        request = SendRequest(template_key="WELCOME_EMAIL", client_id="acme", context=WELCOME)
+        with runtime.database.transaction() as session:
+            runtime.orchestrator.send(session, request)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        send_and_fail()
+    with runtime.database.read() as session:
+        for table in ("message_log", "message_payload"):
+            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0
+
+
+def test_a_preview_shows_every_verdict_and_writes_nothing(runtime: Runtime) -> None:
+    a_client(runtime, plan="SOLO")
+    request = SendRequest(template_key="COMPLIANCE_EXPIRY_REMINDER_SMS", client_id="acme", context=REMINDER_SMS)
+    with runtime.database.read() as session:
+        decision = runtime.orchestrator.preview(session, request)
+    assert isinstance(decision, Blocked)
+    assert len(decision.verdicts) == len(BlockReason)
+    with runtime.database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM message_log")).scalar_one() == 0

@@ -1,0 +1,91 @@
+"""A host application that shares the database: the example of docs/python.md, as it stands."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.models.otp import OtpAction
+from tests.support.clients import a_client
+from tests.support.messages import all_messages
+from tests.support.otp_codes import PHONE, code_in, wrong
+from tests.support.processes import Environment
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
+
+PlaceOrder = Callable[..., str]
+
+
+@pytest.fixture
+def host(runtime: Runtime, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What the example defines, run against this test's database."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    with runtime.database.transaction() as session:
+        session.execute(text("CREATE TABLE shop_order (id TEXT PRIMARY KEY, client_id TEXT NOT NULL)"))
+    defined: dict[str, Any] = {}
+    _run_example("outbox", defined)
+    yield defined
+    defined["runtime"].close()
+
+
+def _run_example(name: str, defined: dict[str, Any]) -> None:
+    """A block of the page, in the names that `defined` holds."""
+    block = re.search(rf"<!-- {name}:.*?-->\n```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    exec(compile(block[1], str(PAGE), "exec"), defined)
+
+
+def _orders(runtime: Runtime) -> int:
+    with runtime.database.read() as session:
+        return int(session.execute(text("SELECT count(*) FROM shop_order")).scalar_one())
+
+
+def test_an_order_and_its_mail_are_committed_together(runtime: Runtime, host: dict[str, Any]) -> None:
+    a_client(runtime)
+    said = host["place_order"]("1", "acme", stock=1)
+
+    assert said.startswith("queued as ")
+    assert _orders(runtime) == 1
+    with runtime.database.read() as session:
+        [message] = all_messages(session)
+    assert (message.source, message.source_ref) == ("shop", "1")
+
+
+def test_an_order_that_is_rolled_back_has_sent_nothing(runtime: Runtime, host: dict[str, Any]) -> None:
+    a_client(runtime)
+    with pytest.raises(LookupError):
+        host["place_order"]("1", "acme", stock=0)
+
+    assert _orders(runtime) == 0
+    with runtime.database.read() as session:
+        assert not all_messages(session)
+
+
+def test_a_refusal_leaves_the_order_and_is_on_record(runtime: Runtime, host: dict[str, Any]) -> None:
+    assert host["place_order"]("1", "nobody", stock=1).startswith("refused by CLIENT_UNKNOWN")
+    assert _orders(runtime) == 1
+    with runtime.database.read() as session:
+        assert len(all_messages(session)) == 1
+
+
+def test_a_client_whose_provisioning_is_completed_from_python_is_welcomed(runtime: Runtime) -> None:
+    opened = open_runtime(runtime.settings.model_copy(update={"login_url": "https://shop.example/login"}))
+    _run_example("clients", {"runtime": opened})
+    opened.close()
+
+    with runtime.database.read() as session:
+        [message] = all_messages(session)
+    assert (message.template_key, message.client_id, message.status) == ("WELCOME_EMAIL", "acme", "QUEUED")
+
+
+def test_codes_are_sent_and_verified_from_python(runtime: Runtime) -> None:
+    decision = runtime.otp.send(PHONE, OtpAction.PHONE_VERIFY)
+    code = code_in(runtime, str(decision.message_id))
+
+    assert not runtime.otp.verify(PHONE, OtpAction.PHONE_VERIFY, wrong(code))
+    assert runtime.otp.verify(PHONE, OtpAction.PHONE_VERIFY, code)

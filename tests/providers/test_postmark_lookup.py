@@ -1,0 +1,457 @@
+import logging
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from notifyctl.models.message import FailureReason
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.providers.base import (
+    Accepted,
+    CannotTell,
+    Doubt,
+    Finding,
+    Found,
+    NotFound,
+    OutboundMessage,
+    Rejected,
+    Unavailable,
+)
+from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.postmark import PostmarkSender
+from notifyctl.providers.postmark_lookup import SEARCH_DELAY, PostmarkLookup
+from notifyctl.providers.sandbox import Sandbox
+from tests.support.clocks import NOON, StandingClock
+from tests.support.sandboxes import at_rest
+from tests.support.scripted_server import (
+    CUT_AFTER_READING,
+    HANG,
+    RESET_AFTER_READING,
+    Bytes,
+    Reply,
+    Script,
+    ScriptedServer,
+    closed_port,
+)
+from tests.support.settings import make_settings
+
+TOKEN = "a-token-nobody-must-read"
+ADDRESS = "anna@client.example"
+
+Make = Callable[..., PostmarkLookup]
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock()
+
+
+@pytest.fixture
+def sandbox(sandbox_server: Sandbox, clock: StandingClock) -> Sandbox:
+    at_rest(sandbox_server).clock = clock
+    return sandbox_server
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    lookups: list[PostmarkLookup] = []
+
+    def make(api_url: str, **values: Any) -> PostmarkLookup:
+        lookup = PostmarkLookup(
+            **{
+                "server_token": TOKEN,
+                "api_url": api_url,
+                "message_stream": "outbound",
+                "timeout_seconds": 5.0,
+                **values,
+            }
+        )
+        lookups.append(lookup)
+        return lookup
+
+    yield make
+    for lookup in lookups:
+        lookup.close()
+
+
+def send(sandbox: Sandbox, *message_ids: str, recipient: str = ADDRESS, stream: str = "outbound") -> list[str]:
+    """Postmark's ids of what the real sender sends."""
+    sender = PostmarkSender(TOKEN, sandbox.url, "hello@acme.example", None, stream)
+    sender.submit([OutboundMessage(message_id, "T", recipient, "Hello", "Hello") for message_id in message_ids])
+    answers = sender.collect(10)
+    sender.close()
+    return [answer.result.provider_message_id for answer in answers if isinstance(answer.result, Accepted)]
+
+
+def nobody(_: Collection[str]) -> set[str]:
+    raise AssertionError("no other message can have this one's id")
+
+
+def find(lookup: PostmarkLookup, message_id: str = "m1", recipient: str = ADDRESS) -> Finding:
+    return lookup.find(Doubt(message_id, recipient, "Hello", NOON), held_elsewhere=nobody)
+
+
+def row(postmark_id: str | None = "pm-1", **values: Any) -> dict[str, Any]:
+    return {
+        "MessageID": postmark_id,
+        "Metadata": {"message_id": "m1"},
+        "Recipients": [ADDRESS],
+        "ReceivedAt": "2026-03-02T07:00:00.1234567-05:00",
+        "Status": "Queued",
+        **values,
+    }
+
+
+def rows(*found: dict[str, Any], total: int | None = None) -> Reply:
+    return Reply(200, {"TotalCount": len(found) if total is None else total, "Messages": list(found)})
+
+
+def details(*events: dict[str, Any]) -> Reply:
+    return Reply(200, row(Status="Sent", MessageEvents=list(events)))
+
+
+DELIVERED = {"Recipient": ADDRESS, "Type": "Delivered", "Details": {"DeliveryMessage": "smtp;250 OK"}}
+BOUNCED = {
+    "Recipient": ADDRESS,
+    "Type": "Bounced",
+    "Details": {"Summary": f"smtp;550 5.1.1 {ADDRESS} unknown", "BounceID": "42"},
+}
+
+
+class TestWhatWasAccepted:
+    def test_is_found_by_its_id_among_others(self, sandbox: Sandbox, make: Make) -> None:
+        _, wanted, _ = send(sandbox, "m0", "m1", "m2")
+        assert find(make(sandbox.url)) == Found(wanted)
+
+    def test_is_found_whatever_the_case_of_its_address(self, sandbox: Sandbox, make: Make) -> None:
+        (wanted,) = send(sandbox, "m1", recipient="Anna@Client.example")
+        assert find(make(sandbox.url)) == Found(wanted)
+
+    def test_is_found_under_an_address_that_a_query_must_escape(self, sandbox: Sandbox, make: Make) -> None:
+        (wanted,) = send(sandbox, "m1", recipient="anna+b&c@client.example")
+        assert find(make(sandbox.url), recipient="anna+b&c@client.example") == Found(wanted)
+
+    def test_is_found_in_its_own_stream_only(self, sandbox: Sandbox, make: Make) -> None:
+        (wanted,) = send(sandbox, "m1", stream="receipts")
+        assert find(make(sandbox.url, message_stream="receipts")) == Found(wanted)
+        assert find(make(sandbox.url)) == NotFound()
+
+    def test_is_found_in_winter_and_summer_though_postmark_lives_in_eastern_time(
+        self, sandbox: Sandbox, make: Make, clock: StandingClock
+    ) -> None:
+        clock.now = datetime(2026, 7, 1, 3, 30, tzinfo=UTC)
+        (wanted,) = send(sandbox, "m1")
+        assert find(make(sandbox.url)) == Found(wanted)
+
+    def test_is_delivered_once_postmark_says_so(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        (wanted,) = send(sandbox, "m1")
+        clock.now += timedelta(minutes=1)
+        assert find(make(sandbox.url)) == Found(wanted, delivered=True)
+
+    def test_bounces_once_postmark_says_so(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        (wanted,) = send(sandbox, "m1", recipient="bounce@client.example")
+        clock.now += timedelta(minutes=1)
+        found = find(make(sandbox.url), recipient="bounce@client.example")
+        assert isinstance(found, Found)
+        assert (found.provider_message_id, found.delivered) == (wanted, False)
+        assert found.bounce is not None
+
+    def test_counts_once_if_it_went_out_twice_and_the_earliest_does(
+        self, sandbox: Sandbox, make: Make, clock: StandingClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        (first,) = send(sandbox, "m1")
+        clock.now += timedelta(milliseconds=100)
+        send(sandbox, "m1")
+        assert find(make(sandbox.url)) == Found(first)
+        assert "sent 2 times" in caplog.text
+        assert ADDRESS not in caplog.text
+
+
+class TestWhatIsNotThere:
+    def test_nothing_was_sent(self, sandbox: Sandbox, make: Make) -> None:
+        assert find(make(sandbox.url)) == NotFound()
+
+    def test_another_message_went_to_the_address(self, sandbox: Sandbox, make: Make) -> None:
+        send(sandbox, "m2")
+        assert find(make(sandbox.url)) == NotFound()
+
+    def test_the_id_went_to_another_address(self, sandbox: Sandbox, make: Make) -> None:
+        send(sandbox, "m1", recipient="bert@client.example")
+        assert find(make(sandbox.url)) == NotFound()
+
+    def test_the_search_has_not_caught_up_yet(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        sandbox.search_delay = timedelta(seconds=30)
+        try:
+            (wanted,) = send(sandbox, "m1")
+            clock.now += timedelta(seconds=29)
+            assert find(make(sandbox.url)) == NotFound()
+            clock.now += timedelta(seconds=1)
+            assert find(make(sandbox.url)) == Found(wanted, delivered=True)
+        finally:
+            sandbox.search_delay = timedelta()
+
+
+class TestTheSearch:
+    def test_names_one_metadata_field_the_recipient_and_the_stream_and_no_date(self, make: Make) -> None:
+        with ScriptedServer(rows()) as server:
+            assert find(make(f"{server.url}/proxy", message_stream="receipts")) == NotFound()
+        (request,) = server.requests
+        url = urlsplit(request.path)
+        assert (url.path, request.headers["x-postmark-server-token"]) == ("/proxy/messages/outbound", TOKEN)
+        assert parse_qs(url.query) == {
+            "count": ["500"],
+            "offset": ["0"],
+            "recipient": [ADDRESS],
+            "messagestream": ["receipts"],
+            "metadata_message_id": ["m1"],
+        }
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            row(Metadata={"message_id": "m10"}),
+            row(Metadata={}),
+            row(Metadata=None),
+            row(Metadata={"other": "m1"}),
+            row(Recipients=["hanna@client.example"]),
+            row(Recipients=[]),
+        ],
+        ids=["longer id", "no metadata", "null metadata", "another field", "longer address", "no recipient"],
+    )
+    def test_is_not_trusted_to_be_exact(self, make: Make, other: dict[str, Any]) -> None:
+        with ScriptedServer(rows(other)) as server:
+            assert find(make(server.url)) == NotFound()
+        with ScriptedServer(rows(other, row("pm-2"))) as server:
+            assert find(make(server.url)) == Found("pm-2")
+
+    def test_is_read_to_its_last_page(self, make: Make) -> None:
+        others = [row(f"pm-{n}", Metadata={"message_id": f"m{n}"}) for n in range(2, 502)]
+        with ScriptedServer(rows(*others, total=501), rows(row(), total=501)) as server:
+            assert find(make(server.url)) == Found("pm-1")
+        pages = [parse_qs(urlsplit(request.path).query) for request in server.requests]
+        assert [(page["count"], page["offset"]) for page in pages] == [(["500"], ["0"]), (["500"], ["500"])]
+
+    def test_cannot_tell_when_there_is_more_than_postmark_gives_out(self, make: Make) -> None:
+        with ScriptedServer(rows(total=10_001)) as server:
+            assert find(make(server.url)) == CannotTell("the search gives over 10000 messages")
+        assert len(server.requests) == 20
+
+    def test_puts_the_earliest_first_across_the_end_of_summer_time(self, make: Make) -> None:
+        earlier = row("pm-1", ReceivedAt="2026-11-01T01:59:00.0000000-04:00")
+        later = row("pm-2", ReceivedAt="2026-11-01T01:01:00.0000000-05:00")
+        with ScriptedServer(rows(later, earlier)) as server:
+            assert find(make(server.url)) == Found("pm-1")
+
+    def test_uses_its_connection_again(self, make: Make) -> None:
+        with ScriptedServer(rows()) as server:
+            lookup = make(server.url)
+            assert [find(lookup) for _ in range(3)] == [NotFound()] * 3
+        assert (server.connections, len(server.requests)) == (1, 3)
+
+
+BOUNCE_WITHOUT_TYPE: dict[str, Script] = {
+    "404": Reply(404, "no"),
+    "refused": Reply(422, {"ErrorCode": 407, "Message": "No"}),
+    "hang": HANG,
+    "no JSON": Reply(200, "?"),
+    "JSON of another shape": Reply(200, [1]),
+    "no type": Reply(200, {"ID": 42}),
+}
+
+
+def fate(make: Make, *script: Script) -> Found:
+    with ScriptedServer(rows(row(Status="Sent")), *script) as server:
+        found = find(make(server.url, timeout_seconds=0.5))
+    assert isinstance(found, Found)
+    assert found.provider_message_id == "pm-1"
+    return found
+
+
+class TestItsFate:
+    @pytest.mark.parametrize(
+        ("kind", "expected"),
+        [
+            ("HardBounce", (FailureReason.RECIPIENT_INVALID, SuppressionReason.HARD_BOUNCE)),
+            ("SoftBounce", (FailureReason.RECIPIENT_UNREACHABLE, None)),
+            ("NeverHeardOf", (FailureReason.RECIPIENT_UNREACHABLE, None)),
+        ],
+    )
+    def test_a_bounce_has_the_type_that_the_bounce_api_tells(
+        self, make: Make, kind: str, expected: tuple[FailureReason, SuppressionReason | None]
+    ) -> None:
+        found = fate(make, details(DELIVERED, BOUNCED), Reply(200, {"ID": 42, "Type": kind}))
+        reason, suppress = expected
+        assert found == Found("pm-1", bounce=Rejected(reason, kind, "smtp;550 5.1.1 [address] unknown", suppress))
+
+    def test_the_details_and_the_bounce_are_asked_for_by_their_ids(self, make: Make) -> None:
+        script = (rows(row(Status="Sent")), details(BOUNCED), Reply(200, {"Type": "HardBounce"}))
+        with ScriptedServer(*script) as server:
+            find(make(server.url))
+        assert [request.path for request in server.requests[1:]] == ["/messages/outbound/pm-1/details", "/bounces/42"]
+
+    def test_a_bounce_that_postmark_calls_transient_is_none(self, make: Make) -> None:
+        found = fate(make, details(BOUNCED, DELIVERED), Reply(200, {"Type": "Transient"}))
+        assert found == Found("pm-1", delivered=True)
+
+    @pytest.mark.parametrize("answer", BOUNCE_WITHOUT_TYPE.values(), ids=BOUNCE_WITHOUT_TYPE)
+    def test_a_bounce_without_a_type_is_one_nevertheless(self, make: Make, answer: Script) -> None:
+        bounce = fate(make, details(BOUNCED), answer).bounce
+        assert bounce == Rejected(FailureReason.RECIPIENT_UNREACHABLE, "Unknown", "smtp;550 5.1.1 [address] unknown")
+
+    def test_nor_does_it_need_an_id(self, make: Make) -> None:
+        bounce = fate(make, details({"Type": "Bounced", "Details": {"Summary": "smtp;550"}})).bounce
+        assert bounce == Rejected(FailureReason.RECIPIENT_UNREACHABLE, "Unknown", "smtp;550")
+
+    @pytest.mark.parametrize("events", [[], [{"Type": "Opened"}], [{"Type": "Transient", "Details": {}}]])
+    def test_without_a_last_event_it_is_only_sent(self, make: Make, events: list[dict[str, Any]]) -> None:
+        assert fate(make, details(*events)) == Found("pm-1")
+
+    @pytest.mark.parametrize(
+        "answer",
+        [HANG, CUT_AFTER_READING, Reply(500, ""), Reply(422, {"ErrorCode": 701, "Message": "Not found"}),
+         Reply(200, "?"), Reply(200, {}), Reply(200, {"MessageEvents": [{}]})],
+        ids=["hang", "cut", "500", "not found", "no JSON", "no events", "an event without a type"],
+    )  # fmt: skip
+    def test_trouble_with_the_details_does_not_hide_that_it_went_out(self, make: Make, answer: Script) -> None:
+        assert fate(make, answer) == Found("pm-1")
+
+
+ASK_LATER: dict[str, tuple[Script, str]] = {
+    "no answer in time": (HANG, "OPERATION_TIMEDOUT"),
+    "connection cut": (CUT_AFTER_READING, "GOT_NOTHING"),
+    "connection reset": (RESET_AFTER_READING, "RECV_ERROR"),
+    "answer cut short": (Bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"Tot'), "PARTIAL_FILE"),
+    "429": (Reply(429, {"ErrorCode": 429, "Message": "Slow down"}), "429"),
+    "500 with Postmark's own error": (Reply(500, {"ErrorCode": 300, "Message": "x"}), "300"),
+    "502 from something in between": (Reply(502, "<html>"), "HTTP_502"),
+    "maintenance": (Reply(422, {"ErrorCode": 100, "Message": "Maintenance"}), "100"),
+    "403 from something in between": (Reply(403, "<html>"), "HTTP_403"),
+    "redirect": (Reply(302, "", {"Location": "/elsewhere"}), "HTTP_302"),
+    "no JSON": (Reply(200, "<html>"), "UNREADABLE_ANSWER"),
+    "JSON of another shape": (Reply(200, [1]), "UNREADABLE_ANSWER"),
+    "no list": (Reply(200, {"TotalCount": 1}), "UNREADABLE_ANSWER"),
+    "a row without metadata": (rows({"MessageID": "pm-1"}), "UNREADABLE_ANSWER"),
+    "a row without an id": (rows(row(None)), "UNREADABLE_ANSWER"),
+    "nested too deeply": (Reply(200, "[" * 100_000), "UNREADABLE_ANSWER"),
+}
+
+
+class TestTrouble:
+    @pytest.mark.parametrize(("script", "code"), ASK_LATER.values(), ids=ASK_LATER)
+    def test_that_passes_is_unavailable(self, make: Make, script: Script, code: str) -> None:
+        with ScriptedServer(script) as server:
+            finding = find(make(server.url, timeout_seconds=0.5))
+        assert isinstance(finding, Unavailable)
+        assert (finding.code, bool(finding.detail)) == (code, True)
+
+    def test_a_refused_connection_is_unavailable(self, make: Make) -> None:
+        finding = find(make(closed_port()))
+        assert isinstance(finding, Unavailable)
+        assert finding.code == "COULDNT_CONNECT"
+
+    @pytest.mark.parametrize("status", [429, 502, 503])
+    def test_the_wish_for_a_later_time_is_passed_on(self, make: Make, status: int) -> None:
+        with ScriptedServer(Reply(status, "", {"Retry-After": "7"})) as server:
+            finding = find(make(server.url))
+        assert getattr(finding, "retry_after", None) == timedelta(seconds=7)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "message", "detail"),
+        [
+            (401, 10, "Request does not contain a valid Server token.", None),
+            (422, 700, f"No search for {ADDRESS} and +15558675310.", "700: No search for [address] and [number]."),
+            (403, 99999, "Never heard of", None),
+        ],
+        ids=["wrong token", "search refused", "unknown code"],
+    )
+    def test_a_refusal_by_postmark_itself_cannot_be_asked_again(
+        self, make: Make, status: int, code: int, message: str, detail: str | None
+    ) -> None:
+        with ScriptedServer(Reply(status, {"ErrorCode": code, "Message": message})) as server:
+            assert find(make(server.url)) == CannotTell(detail or f"{code}: {message}")
+
+    def test_a_wrong_token_is_told_by_the_real_refusal(self, make: Make) -> None:
+        with Sandbox(postmark_token="right") as sandbox:
+            finding = find(make(sandbox.url))
+        assert finding == CannotTell("10: Request does not contain a valid Server token.")
+
+    def test_after_it_the_next_look_up_works(self, make: Make) -> None:
+        with ScriptedServer(CUT_AFTER_READING, Reply(502, ""), rows(row())) as server:
+            lookup = make(server.url)
+            kinds = [type(find(lookup)) for _ in range(3)]
+        # libcurl asks once more by itself only on a connection that it had used before.
+        assert kinds == [Unavailable, Unavailable, Found]
+
+    def test_a_server_that_hangs_takes_no_longer_than_the_time_out(self, make: Make) -> None:
+        with ScriptedServer(HANG) as server:
+            started = monotonic()
+            find(make(server.url, timeout_seconds=0.3))
+        assert 0.25 < monotonic() - started < 2
+
+
+class TestOneMessage:
+    """`fate`: what has become of a message whose id of Postmark's is on record."""
+
+    def test_is_told_by_the_real_details(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        (good,) = send(sandbox, "m1")
+        (bad,) = send(sandbox, "m2", recipient="softbounce@client.example")
+        (angry,) = send(sandbox, "m3", recipient="complaint@client.example")
+        lookup = make(sandbox.url)
+        assert lookup.fate(good) == Found(good)
+        clock.now += timedelta(seconds=5)
+        assert lookup.fate(good) == Found(good, delivered=True)
+        assert lookup.fate(angry) == Found(angry, delivered=True)
+        bounce = lookup.fate(bad)
+        assert isinstance(bounce, Found)
+        assert bounce.bounce is not None
+        assert (bounce.bounce.reason, bounce.bounce.code) == (FailureReason.RECIPIENT_UNREACHABLE, "SoftBounce")
+
+    def test_that_postmark_does_not_know_cannot_be_told(self, sandbox: Sandbox, make: Make) -> None:
+        assert make(sandbox.url).fate("nowhere") == CannotTell("701: This message was not found.")
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Reply(200, "?"), Reply(200, []), Reply(200, {}), Reply(200, {"MessageEvents": None}),
+            Reply(200, {"MessageEvents": [{}]}), Reply(200, {"MessageEvents": [None]}), Reply(502, ""),
+            Reply(503, {"ErrorCode": 100, "Message": "Down"}), CUT_AFTER_READING,
+        ],
+        ids=range(9),
+    )  # fmt: skip
+    def test_that_cannot_be_read_is_for_later(self, make: Make, answer: Script) -> None:
+        with ScriptedServer(answer) as server:
+            assert isinstance(make(server.url).fate("pm-1"), Unavailable)
+
+
+def test_neither_the_address_nor_the_token_is_logged(
+    make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with ScriptedServer(rows(row(), row("pm-2")), rows(row(Status="Sent")), Reply(200, {}), Reply(200, "?")) as server:
+        lookup = make(server.url)
+        for _ in range(3):
+            find(lookup)
+    printed = capfd.readouterr()
+    for secret in (ADDRESS, TOKEN):
+        assert secret not in caplog.text + printed.out + printed.err
+
+
+class TestFromTheSettings:
+    def test_postmark_is_asked_with_its_own_delay(self, sandbox: Sandbox) -> None:
+        (wanted,) = send(sandbox, "m1")
+        lookup = build_lookups(make_settings(postmark_api_url=sandbox.url), [Channel.EMAIL])[Channel.EMAIL]
+        assert lookup.search_delay == SEARCH_DELAY == timedelta(minutes=2)
+        assert lookup.find(Doubt("m1", ADDRESS, "", NOON), held_elsewhere=nobody) == Found(wanted)
+        lookup.close()
+
+    @pytest.mark.parametrize("seconds", [0, 7])
+    def test_the_delay_can_be_set_to_nothing_too(self, seconds: int) -> None:
+        settings = make_settings(in_doubt_search_delay_seconds=seconds)
+        lookup = build_lookups(settings, [Channel.EMAIL])[Channel.EMAIL]
+        assert lookup.search_delay == timedelta(seconds=seconds)
+        lookup.close()

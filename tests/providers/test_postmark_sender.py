@@ -1,0 +1,454 @@
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from notifyctl.models.message import FailureReason
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.providers.base import (
+    Accepted,
+    Answer,
+    OutboundMessage,
+    Rejected,
+    SendResult,
+    Unavailable,
+    Unknown,
+)
+from notifyctl.providers.postmark import PostmarkSender
+from notifyctl.providers.sandbox import Mail, Sandbox
+from tests.support.scripted_server import (
+    CUT_AFTER_READING,
+    CUT_BEFORE_READING,
+    HANG,
+    RESET_AFTER_READING,
+    STOP_READING,
+    Bytes,
+    Reply,
+    Request,
+    Script,
+    ScriptedServer,
+    closed_port,
+    deaf_port,
+    self_signed_context,
+)
+
+TOKEN = "a-token-nobody-must-read"
+ADDRESS = "anna@client.example"
+NO_ERROR_OF_ITS_OWN = "HTTP {} without an error of the provider's own"
+INACTIVE = (
+    "You tried to send to recipient(s) that have been marked as inactive. Found inactive addresses: "
+    f"{ADDRESS}. Inactive recipients are ones that have generated {{}}."
+)
+
+Make = Callable[..., PostmarkSender]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    senders: list[PostmarkSender] = []
+
+    def make(api_url: str, **values: object) -> PostmarkSender:
+        sender = PostmarkSender(
+            **{
+                "server_token": TOKEN,
+                "api_url": api_url,
+                "sender": "hello@acme.example",
+                "reply_to": "support@acme.example",
+                "message_stream": "outbound",
+                "timeout_seconds": 5.0,
+                **values,
+            }
+        )
+        senders.append(sender)
+        return sender
+
+    yield make
+    for sender in senders:
+        sender.close()
+
+
+def mail(message_id: str = "m1", recipient: str = ADDRESS, **values: Any) -> OutboundMessage:
+    fields = {"text": "Reset it at https://acme.example/r/123456", "subject": "Your password", **values}
+    return OutboundMessage(message_id, "PASSWORD_RESET", recipient, **fields)
+
+
+def send(sender: PostmarkSender, *messages: OutboundMessage) -> dict[str, SendResult]:
+    sender.submit(messages)
+    return {answer.message_id: answer.result for answer in collect_all(sender)}
+
+
+def collect_all(sender: PostmarkSender) -> list[Answer]:
+    answers: list[Answer] = []
+    deadline = monotonic() + 15
+    while sender.in_flight and monotonic() < deadline:
+        answers += sender.collect(1.0)
+    return answers
+
+
+def accepted(*message_ids: str) -> Reply:
+    return Reply(200, [item(message_id) for message_id in message_ids])
+
+
+def item(message_id: str = "pm-1", code: int = 0, message: str = "OK") -> dict[str, object]:
+    return {"To": ADDRESS, "MessageID": message_id, "ErrorCode": code, "Message": message}
+
+
+def recipients(request: Request) -> list[str]:
+    return [email["To"] for email in json.loads(request.body)]
+
+
+class TestAcceptedMessages:
+    def test_the_sandbox_gets_the_message_whole(self, make: Make) -> None:
+        with Sandbox() as sandbox:
+            results = send(make(sandbox.url), mail("019a", html="<p>Reset it</p>"))
+            (arrived,) = sandbox.messages()
+        assert isinstance(arrived, Mail)
+        assert results == {"019a": Accepted(arrived.id)}
+        assert (arrived.recipients, arrived.subject, arrived.html) == (
+            (ADDRESS,),
+            "Your password",
+            "<p>Reset it</p>",
+        )
+        assert (arrived.sender.email, arrived.reply_to) == ("hello@acme.example", "support@acme.example")
+        assert (arrived.tag, arrived.stream) == ("PASSWORD_RESET", "outbound")
+        assert arrived.metadata == {"message_id": "019a"}
+
+    def test_links_are_not_tracked_and_what_is_unset_is_left_out(self, make: Make) -> None:
+        with ScriptedServer(accepted("pm-1")) as server:
+            send(make(server.url, reply_to=None), mail())
+        (email,) = json.loads(server.requests[0].body)
+        assert email["TrackLinks"] == "None"
+        assert "ReplyTo" not in email
+        assert "HtmlBody" not in email
+        assert email["Attachments"] == []
+
+    def test_the_path_of_the_base_url_is_kept(self, make: Make) -> None:
+        with ScriptedServer(accepted("pm-1")) as server:
+            send(make(f"{server.url}/proxy"), mail())
+        assert server.requests[0].path == "/proxy/email/batch"
+        assert server.requests[0].headers["x-postmark-server-token"] == TOKEN
+
+    def test_500_messages_are_one_call_and_each_answer_finds_its_message(self, make: Make) -> None:
+        with Sandbox() as sandbox:
+            results = send(make(sandbox.url), *(mail(f"m{n}", f"u{n}@client.example") for n in range(500)))
+            arrived = {m.metadata["message_id"]: m.id for m in sandbox.messages() if isinstance(m, Mail)}
+            assert sandbox.calls == 1
+        assert results == {f"m{n}": Accepted(arrived[f"m{n}"]) for n in range(500)}
+
+    def test_the_connection_is_used_again(self, make: Make) -> None:
+        with ScriptedServer(accepted("pm-1")) as server:
+            sender = make(server.url)
+            for _ in range(3):
+                assert send(sender, mail()) == {"m1": Accepted("pm-1")}
+        assert (server.connections, len(server.requests)) == (1, 3)
+
+    def test_a_connection_that_the_server_closed_while_it_was_idle_is_replaced(self, make: Make) -> None:
+        with ScriptedServer(Bytes(accepted("pm-1").encoded()), accepted("pm-2")) as server:
+            sender = make(server.url)
+            assert send(sender, mail()) == {"m1": Accepted("pm-1")}
+            server.wait_until_disconnected()
+            assert send(sender, mail()) == {"m1": Accepted("pm-2")}
+        assert server.connections == 2
+
+
+class TestSlots:
+    def test_nothing_is_free_until_the_batch_is_collected(self, make: Make) -> None:
+        with ScriptedServer(accepted("pm-1", "pm-2")) as server:
+            sender = make(server.url)
+            assert (sender.free, sender.in_flight) == (500, 0)
+            sender.submit([mail("m1"), mail("m2")])
+            assert (sender.free, sender.in_flight) == (0, 2)
+            with pytest.raises(ValueError, match="1 messages submitted, 0 are taken now"):
+                sender.submit([mail("m3")])
+            assert len(collect_all(sender)) == 2
+            assert (sender.free, sender.in_flight) == (500, 0)
+
+    def test_submitting_returns_at_once_and_collecting_no_later_than_asked(self, make: Make) -> None:
+        with ScriptedServer(HANG) as server:
+            sender = make(server.url, timeout_seconds=1.0)
+            started = monotonic()
+            sender.submit([mail()])
+            assert monotonic() - started < 0.1
+            assert sender.collect(0.2) == []
+            assert 0.15 < monotonic() - started < 0.8
+
+    def test_what_is_not_written_in_time_is_given_up_and_never_arrives(self, make: Make) -> None:
+        """As by a process that was frozen with its call in the hand."""
+        with Sandbox() as sandbox:
+            sender = make(sandbox.url)
+            sender.submit([mail("m1")], send_by=monotonic() - 0.001)
+            (late,) = collect_all(sender)
+            sender.submit([mail("m2")], send_by=monotonic() + 60)
+            (in_time,) = collect_all(sender)
+            assert len(sandbox.messages()) == 1
+        assert isinstance(late.result, Unavailable)
+        assert isinstance(in_time.result, Accepted)
+
+    def test_submitting_or_collecting_nothing_does_nothing(self, make: Make) -> None:
+        sender = make(closed_port())
+        sender.submit([])
+        assert sender.collect(5) == []
+        assert sender.free == 500
+
+
+ITEMS: dict[str, tuple[object, SendResult]] = {
+    "accepted": (item("pm-9"), Accepted("pm-9")),
+    "an invalid address, which is not repeated": (
+        item(code=300, message=f"Invalid 'To' address: '{ADDRESS}'."),
+        Rejected(FailureReason.RECIPIENT_INVALID, "300", "Invalid 'To' address: '[address]'."),
+    ),
+    "an invalid sender": (
+        item(code=300, message="Invalid 'From' address: 'hello'."),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "300", "Invalid 'From' address: 'hello'."),
+    ),
+    "another invalid field": (
+        item(code=300, message="Metadata is too long."),
+        Rejected(FailureReason.CONTENT_REJECTED, "300", "Metadata is too long."),
+    ),
+    "out of credits": (
+        item(code=405, message="Not allowed to send."),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "405", "Not allowed to send."),
+    ),
+    "down for maintenance": (item(code=100, message="Down"), Unavailable("100", "Down")),
+    "a code that nobody knows": (
+        item(code=9999, message="New"),
+        Rejected(FailureReason.UNKNOWN, "9999", "New"),
+    ),
+    "no code": ({"Message": "OK"}, Unknown("UNREADABLE_ANSWER", "An answer without an ErrorCode")),
+    "a code that is no number": (
+        {"ErrorCode": "0", "MessageID": "pm-1"},
+        Unknown("UNREADABLE_ANSWER", "An answer without an ErrorCode"),
+    ),
+    "a code that is a truth value": (
+        {"ErrorCode": False, "MessageID": "pm-1"},
+        Unknown("UNREADABLE_ANSWER", "An answer without an ErrorCode"),
+    ),
+    "no MessageID": ({"ErrorCode": 0}, Unknown("UNREADABLE_ANSWER", "An answer without a MessageID")),
+    "no object": ("OK", Unknown("UNREADABLE_ANSWER", "An answer without an ErrorCode")),
+}
+
+CAUSES = {
+    "a hard bounce": SuppressionReason.HARD_BOUNCE,
+    "a spam complaint": SuppressionReason.COMPLAINT,
+    "a manual suppression": SuppressionReason.OPTED_OUT,
+    "a hard bounce, a spam complaint, or a manual suppression": SuppressionReason.INACTIVE,
+    "something new": SuppressionReason.INACTIVE,
+}
+
+
+class TestItemsOfABatch:
+    @pytest.mark.parametrize(("answer", "expected"), ITEMS.values(), ids=ITEMS)
+    def test_each_message_has_its_own_result(self, make: Make, answer: object, expected: SendResult) -> None:
+        with ScriptedServer(Reply(200, [item("pm-1"), answer, item("pm-3")])) as server:
+            results = send(make(server.url), mail("m1"), mail("m2"), mail("m3"))
+        assert results == {"m1": Accepted("pm-1"), "m2": expected, "m3": Accepted("pm-3")}
+
+    @pytest.mark.parametrize(("cause", "suppression"), CAUSES.items(), ids=CAUSES)
+    def test_an_inactive_recipient_is_suppressed_for_the_cause_that_is_named(
+        self, make: Make, cause: str, suppression: SuppressionReason
+    ) -> None:
+        with ScriptedServer(Reply(200, [item(code=406, message=INACTIVE.format(cause))])) as server:
+            result = send(make(server.url), mail())["m1"]
+        assert isinstance(result, Rejected)
+        assert result.suppress is suppression
+        only_a_bounce = suppression is SuppressionReason.HARD_BOUNCE
+        assert result.reason is FailureReason["RECIPIENT_INVALID" if only_a_bounce else "RECIPIENT_OPTED_OUT"]
+        assert ADDRESS not in result.detail
+
+    def test_a_message_without_a_body_fails_alone(self, make: Make) -> None:
+        with ScriptedServer(accepted("pm-1")) as server:
+            results = send(make(server.url), mail("empty", text=""), mail("full"))
+        assert results == {
+            "empty": Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML"),
+            "full": Accepted("pm-1"),
+        }
+
+
+MAY_HAVE_GONE_OUT: dict[str, Script] = {
+    "no answer in time after the request was read": HANG,
+    "connection closed after the request was read": CUT_AFTER_READING,
+    "connection reset after the request was read": RESET_AFTER_READING,
+    "connection closed before the request was read": CUT_BEFORE_READING,
+    "answer cut short": Bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n[{"ErrorCode": 0'),
+    "answer that is not HTTP": Bytes(b"hello, this is no web server\r\n\r\n"),
+    "200 with a page instead of JSON": Reply(200, "<html>Welcome</html>"),
+    "200 with half a list": Reply(200, '[{"ErrorCode": 0, "Mess'),
+    "200 with an object": Reply(200, item()),
+    "200 with too short a list": Reply(200, [item()]),
+    "200 with too long a list": Reply(200, [item(), item(), item()]),
+    "200 nested too deeply to be read": Reply(200, "[" * 100_000),
+    "500 from something in between": Reply(500, "<html>Internal Server Error</html>"),
+    "502 from something in between": Reply(502, "<html>Bad Gateway</html>"),
+    "504 from something in between": Reply(504, ""),
+    "502 with JSON of something in between": Reply(502, {"error": "upstream"}),
+}
+
+DID_NOT_GO_OUT: dict[str, tuple[Reply, Unavailable]] = {
+    "429 with Retry-After": (
+        Reply(429, {"ErrorCode": 429, "Message": "Slow down"}, {"Retry-After": "30"}),
+        Unavailable("429", "Slow down", timedelta(seconds=30)),
+    ),
+    "429 from something in between": (
+        Reply(429, "slow down"),
+        Unavailable("HTTP_429", NO_ERROR_OF_ITS_OWN.format(429)),
+    ),
+    "503": (Reply(503, "<html/>"), Unavailable("HTTP_503", NO_ERROR_OF_ITS_OWN.format(503))),
+    "500 with Postmark's own error": (
+        Reply(500, {"ErrorCode": 1, "Message": "Our fault"}),
+        Unavailable("1", "Our fault"),
+    ),
+    "502 with Postmark's own error": (
+        Reply(502, {"ErrorCode": 100, "Message": "Maintenance"}),
+        Unavailable("100", "Maintenance"),
+    ),
+    "422 with a transient code": (
+        Reply(422, {"ErrorCode": 100, "Message": "Maintenance"}),
+        Unavailable("100", "Maintenance"),
+    ),
+}
+
+NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
+    "wrong token": (
+        Reply(401, {"ErrorCode": 10, "Message": "No Account or Server API tokens were supplied"}),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "10", "No Account or Server API tokens were supplied"),
+    ),
+    "forbidden by something in between": (
+        Reply(403, "<html/>"),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "HTTP_403", NO_ERROR_OF_ITS_OWN.format(403)),
+    ),
+    "wrong address of the API": (
+        Reply(404, "<html/>"),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "HTTP_404", NO_ERROR_OF_ITS_OWN.format(404)),
+    ),
+    "an account that may not send": (
+        Reply(422, {"ErrorCode": 413, "Message": "Not approved"}),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "413", "Not approved"),
+    ),
+}
+
+
+class TestAnswersThatAreNone:
+    @pytest.mark.parametrize("script", MAY_HAVE_GONE_OUT.values(), ids=MAY_HAVE_GONE_OUT)
+    def test_what_may_have_gone_out_is_unknown_for_every_message(self, make: Make, script: Script) -> None:
+        with ScriptedServer(script) as server:
+            results = send(make(server.url, timeout_seconds=0.5), mail("m1"), mail("m2"))
+        assert [type(result) for result in results.values()] == [Unknown, Unknown]
+        assert len(server.requests) <= 1
+
+    def test_a_redirect_is_not_followed(self, make: Make) -> None:
+        with ScriptedServer(Reply(302, "", {"Location": "/elsewhere"}), accepted("pm-1")) as server:
+            assert isinstance(send(make(server.url), mail())["m1"], Unknown)
+        assert len(server.requests) == 1
+
+    def test_a_kept_connection_that_ends_without_an_answer_is_unknown_and_nothing_is_sent_again(
+        self, make: Make
+    ) -> None:
+        with ScriptedServer(accepted("pm-1"), CUT_AFTER_READING, accepted("pm-2")) as server:
+            sender = make(server.url)
+            assert send(sender, mail()) == {"m1": Accepted("pm-1")}
+            assert isinstance(send(sender, mail())["m1"], Unknown)
+        assert (server.connections, len(server.requests)) == (1, 2)
+
+
+class TestMessagesThatDidNotGoOut:
+    def test_a_refused_connection(self, make: Make) -> None:
+        results = send(make(closed_port()), mail("m1"), mail("m2"))
+        assert [type(result) for result in results.values()] == [Unavailable, Unavailable]
+
+    def test_a_name_that_does_not_resolve(self, make: Make) -> None:
+        result = send(make("http://nowhere.invalid"), mail())["m1"]
+        assert isinstance(result, Unavailable)
+        assert result.code == "COULDNT_RESOLVE_HOST"
+
+    def test_a_connection_that_is_never_accepted(self, make: Make) -> None:
+        with deaf_port() as url:
+            result = send(make(url, timeout_seconds=0.3), mail())["m1"]
+        assert isinstance(result, Unavailable)
+        assert result.code == "OPERATION_TIMEDOUT"
+
+    def test_a_certificate_that_nobody_vouches_for(self, make: Make, tmp_path: Path) -> None:
+        with ScriptedServer(accepted("pm-1"), tls=self_signed_context(tmp_path)) as server:
+            result = send(make(server.url), mail())["m1"]
+        assert isinstance(result, Unavailable)
+        assert server.requests == []
+
+    def test_a_request_of_which_the_server_cannot_have_seen_the_end(self, make: Make) -> None:
+        with ScriptedServer(STOP_READING) as server:
+            result = send(make(server.url, timeout_seconds=0.5), mail(text="x" * 30_000_000))["m1"]
+        assert isinstance(result, Unavailable)
+        assert result.code == "OPERATION_TIMEDOUT"
+
+    @pytest.mark.parametrize(("reply", "expected"), DID_NOT_GO_OUT.values(), ids=DID_NOT_GO_OUT)
+    def test_an_answer_that_invites_to_try_again(self, make: Make, reply: Reply, expected: Unavailable) -> None:
+        with ScriptedServer(reply) as server:
+            results = send(make(server.url), mail("m1"), mail("m2"))
+        assert results == {"m1": expected, "m2": expected}
+        assert len(server.requests) == 1
+
+
+class TestMessagesThatNeverWill:
+    @pytest.mark.parametrize(("reply", "expected"), NEVER_WILL.values(), ids=NEVER_WILL)
+    def test_a_refused_account_fails_every_message_in_one_call(
+        self, make: Make, reply: Reply, expected: Rejected
+    ) -> None:
+        with ScriptedServer(reply) as server:
+            results = send(make(server.url), mail("m1"), mail("m2"))
+        assert results == {"m1": expected, "m2": expected}
+        assert len(server.requests) == 1
+
+
+TOO_LARGE = Reply(413, "<html>Request Entity Too Large</html>")
+MALFORMED = Reply(422, {"ErrorCode": 402, "Message": "Malformed"})
+
+
+class TestOneBadMessage:
+    @pytest.mark.parametrize("refusal", [TOO_LARGE, MALFORMED], ids=["413", "422"])
+    def test_it_is_found_by_halving_and_the_others_go_out(self, make: Make, refusal: Reply) -> None:
+        script = (refusal, accepted("pm-1", "pm-2"), refusal, refusal, accepted("pm-4"))
+        with ScriptedServer(*script) as server:
+            results = send(make(server.url), *(mail(f"m{n}", f"u{n}@client.example") for n in (1, 2, 3, 4)))
+        assert [recipients(request)[0][1] + recipients(request)[-1][1] for request in server.requests] == [
+            "14",
+            "12",
+            "34",
+            "33",
+            "44",
+        ]
+        bad = results.pop("m3")
+        assert isinstance(bad, Rejected)
+        assert bad.reason is FailureReason.CONTENT_REJECTED
+        assert results == {"m1": Accepted("pm-1"), "m2": Accepted("pm-2"), "m4": Accepted("pm-4")}
+
+    def test_a_failure_of_one_half_says_nothing_about_the_other(self, make: Make) -> None:
+        with ScriptedServer(TOO_LARGE, CUT_AFTER_READING, accepted("pm-2")) as server:
+            results = send(make(server.url), mail("m1"), mail("m2"))
+        assert isinstance(results["m1"], Unknown)
+        assert results["m2"] == Accepted("pm-2")
+
+    def test_what_has_no_turn_before_the_time_is_up_did_not_go_out(self, make: Make) -> None:
+        with ScriptedServer(TOO_LARGE, HANG) as server:
+            started = monotonic()
+            results = send(make(server.url, timeout_seconds=0.5), mail("m1"), mail("m2"))
+            assert monotonic() - started < 2
+        assert isinstance(results["m1"], Unknown)
+        assert results["m2"] == Unavailable(
+            "OUT_OF_TIME", "The batch had to be sent in parts, and this part's turn never came"
+        )
+
+
+def test_no_address_body_or_token_reaches_the_log(
+    make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with ScriptedServer(accepted("pm-1"), MALFORMED) as server:
+        sender = make(server.url)
+        send(sender, mail())
+        send(sender, mail())
+    printed = capfd.readouterr()
+    for secret in (ADDRESS, "123456", TOKEN):
+        assert secret not in caplog.text + printed.out + printed.err

@@ -1,0 +1,530 @@
+import logging
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+from time import monotonic
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from notifyctl.errors import ProviderError
+from notifyctl.models.message import FailureReason
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.providers.base import (
+    Accepted,
+    CannotTell,
+    Doubt,
+    Finding,
+    Found,
+    NotFound,
+    OutboundMessage,
+    Rejected,
+    Unavailable,
+)
+from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.sandbox import Sandbox
+from notifyctl.providers.twilio import TwilioSender
+from notifyctl.providers.twilio_lookup import SEARCH_DELAY, TwilioLookup
+from tests.support.clocks import NOON, StandingClock
+from tests.support.sandboxes import at_rest
+from tests.support.scripted_server import (
+    CUT_AFTER_READING,
+    HANG,
+    RESET_AFTER_READING,
+    Bytes,
+    Reply,
+    Script,
+    ScriptedServer,
+    closed_port,
+)
+from tests.support.settings import make_settings
+
+ACCOUNT = "AC" + "0" * 32
+TOKEN = "a-token-nobody-must-read"
+NUMBER = "+15558675310"
+TEXT = "Your report is due on 9 March."
+
+Make = Callable[..., TwilioLookup]
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock()
+
+
+@pytest.fixture
+def sandbox(sandbox_server: Sandbox, clock: StandingClock) -> Sandbox:
+    at_rest(sandbox_server).clock = clock
+    return sandbox_server
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    lookups: list[TwilioLookup] = []
+
+    def make(api_url: str, **values: Any) -> TwilioLookup:
+        lookup = TwilioLookup(
+            **{
+                "account_sid": ACCOUNT,
+                "auth_token": TOKEN,
+                "api_url": api_url,
+                "timeout_seconds": 5.0,
+                **values,
+            }
+        )
+        lookups.append(lookup)
+        return lookup
+
+    yield make
+    for lookup in lookups:
+        lookup.close()
+
+
+def send(sandbox: Sandbox, *texts: str, recipient: str = NUMBER) -> list[str]:
+    """The SIDs of what the real sender sends, in this order."""
+    sender = TwilioSender(ACCOUNT, TOKEN, sandbox.url, None, "+15005550006", None, concurrency=1)
+    sids = []
+    for text in texts:
+        sender.submit([OutboundMessage("m1", "T", recipient, text)])
+        (answer,) = sender.collect(10)
+        assert isinstance(answer.result, Accepted)
+        sids.append(answer.result.provider_message_id)
+    sender.close()
+    return sids
+
+
+def holding(*held: str) -> Callable[[Collection[str]], set[str]]:
+    return lambda sids: set(sids) & set(held)
+
+
+def find(
+    lookup: TwilioLookup,
+    text: str = TEXT,
+    recipient: str = NUMBER,
+    *,
+    held: Collection[str] = (),
+    attempted_at: datetime = NOON,
+) -> Finding:
+    return lookup.find(Doubt("m1", recipient, text, attempted_at), held_elsewhere=holding(*held))
+
+
+def row(sid: str | None = "SM1", **values: Any) -> dict[str, Any]:
+    return {
+        "sid": sid,
+        "to": NUMBER,
+        "body": TEXT,
+        "direction": "outbound-api",
+        "status": "queued",
+        "error_code": None,
+        "error_message": None,
+        "date_created": format_datetime(NOON),
+        "date_sent": None,
+        **values,
+    }
+
+
+def rows(*found: dict[str, Any], next_page: str | None = None) -> Reply:
+    return Reply(200, {"messages": list(found), "page": 0, "page_size": 50, "next_page_uri": next_page})
+
+
+def finding_in(make: Make, *found: dict[str, Any], **values: Any) -> Finding:
+    with ScriptedServer(rows(*found)) as server:
+        return find(make(server.url), **values)
+
+
+class TestWhatWasAccepted:
+    def test_is_found_by_its_number_and_text_among_others(self, sandbox: Sandbox, make: Make) -> None:
+        _, wanted, _ = send(sandbox, "Something else", TEXT, "And more")
+        assert find(make(sandbox.url)) == Found(wanted)
+
+    def test_is_found_before_it_has_a_date_of_sending(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        (wanted,) = send(sandbox, TEXT)
+        assert find(make(sandbox.url)) == Found(wanted)
+        clock.now += timedelta(seconds=1)
+        assert find(make(sandbox.url)) == Found(wanted)
+
+    def test_is_found_when_twilios_clock_is_two_minutes_slow_or_fast(self, sandbox: Sandbox, make: Make) -> None:
+        (wanted,) = send(sandbox, TEXT)
+        for minutes in (-2, 2):
+            assert find(make(sandbox.url), attempted_at=NOON + timedelta(minutes=minutes)) == Found(wanted)
+
+    def test_is_delivered_once_twilio_says_so(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        (wanted,) = send(sandbox, TEXT)
+        clock.now += timedelta(minutes=1)
+        assert find(make(sandbox.url)) == Found(wanted, delivered=True)
+
+    def test_bounces_once_twilio_calls_it_undelivered(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        (wanted,) = send(sandbox, TEXT, recipient="+15005730005")
+        clock.now += timedelta(minutes=1)
+        found = find(make(sandbox.url), recipient="+15005730005")
+        assert isinstance(found, Found)
+        assert found.bounce is not None
+        assert (found.provider_message_id, found.delivered) == (wanted, False)
+        assert (found.bounce.reason, found.bounce.code) == (FailureReason.RECIPIENT_INVALID, "30005")
+
+    def test_is_found_beyond_the_first_pages(self, sandbox: Sandbox, make: Make) -> None:
+        wanted, *_ = send(sandbox, TEXT, *(f"Newer {n}" for n in range(120)))
+        before = sandbox.calls
+        assert find(make(sandbox.url)) == Found(wanted)
+        assert sandbox.calls - before == 3
+
+    def test_is_looked_for_no_further_back_than_the_attempt(
+        self, sandbox: Sandbox, make: Make, clock: StandingClock
+    ) -> None:
+        clock.now = NOON - timedelta(days=1)
+        send(sandbox, *(f"Older {n}" for n in range(60)))
+        clock.now = NOON
+        (wanted,) = send(sandbox, TEXT)
+        before = sandbox.calls
+        assert find(make(sandbox.url)) == Found(wanted)
+        assert sandbox.calls - before == 1
+
+
+class TestWhatIsNotThere:
+    def test_nothing_was_sent(self, sandbox: Sandbox, make: Make) -> None:
+        assert find(make(sandbox.url)) == NotFound()
+
+    def test_another_text_went_to_the_number(self, sandbox: Sandbox, make: Make) -> None:
+        send(sandbox, "Your report is due on 10 March.")
+        assert find(make(sandbox.url)) == NotFound()
+
+    def test_the_text_went_to_another_number(self, sandbox: Sandbox, make: Make) -> None:
+        send(sandbox, TEXT, recipient="+15558675311")
+        assert find(make(sandbox.url)) == NotFound()
+
+    def test_the_text_went_out_before_the_attempt(self, sandbox: Sandbox, make: Make) -> None:
+        send(sandbox, TEXT)
+        assert find(make(sandbox.url), attempted_at=NOON + timedelta(minutes=2, seconds=1)) == NotFound()
+
+    def test_the_list_has_not_caught_up_yet(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        sandbox.search_delay = timedelta(seconds=30)
+        try:
+            (wanted,) = send(sandbox, TEXT)
+            clock.now += timedelta(seconds=29)
+            assert find(make(sandbox.url)) == NotFound()
+            clock.now += timedelta(seconds=1)
+            assert find(make(sandbox.url)) == Found(wanted, delivered=True)
+        finally:
+            sandbox.search_delay = timedelta()
+
+
+class TestMessagesAlike:
+    def test_of_two_that_nobody_holds_it_is_one(self, sandbox: Sandbox, make: Make) -> None:
+        both = send(sandbox, TEXT, TEXT)
+        assert find(make(sandbox.url)) in [Found(sid) for sid in both]
+
+    def test_the_one_that_another_message_holds_is_not_this_one(self, sandbox: Sandbox, make: Make) -> None:
+        first, second = send(sandbox, TEXT, TEXT)
+        assert find(make(sandbox.url), held=[first]) == Found(second)
+        assert find(make(sandbox.url), held=[second]) == Found(first)
+
+    def test_of_two_doubts_about_one_sms_the_second_is_not_found(self, sandbox: Sandbox, make: Make) -> None:
+        (only,) = send(sandbox, TEXT)
+        assert find(make(sandbox.url)) == Found(only)
+        assert find(make(sandbox.url), held=[only]) == NotFound()
+
+    def test_only_those_alike_are_asked_about_and_only_if_there_are_any(self, sandbox: Sandbox, make: Make) -> None:
+        asked: list[list[str]] = []
+
+        def held_elsewhere(sids: Collection[str]) -> set[str]:
+            asked.append(list(sids))
+            return set()
+
+        _, alike = send(sandbox, "Something else", TEXT)
+        for text in (TEXT, "Never sent"):
+            make(sandbox.url).find(Doubt("m1", NUMBER, text, NOON), held_elsewhere=held_elsewhere)
+        assert asked == [[alike]]
+
+    def test_trouble_with_our_own_records_is_not_blamed_on_twilio(self, sandbox: Sandbox, make: Make) -> None:
+        def held_elsewhere(_: Collection[str]) -> set[str]:
+            raise OSError("database gone")
+
+        send(sandbox, TEXT)
+        with pytest.raises(OSError, match="database gone"):
+            make(sandbox.url).find(Doubt("m1", NUMBER, TEXT, NOON), held_elsewhere=held_elsewhere)
+
+
+class TestTheTextAsTwilioShowsIt:
+    @pytest.mark.parametrize(
+        ("sent", "shown"),
+        [
+            ("Due on 9 March.\n", "Due on 9 March."),
+            ("Due\r\non 9 March.", "Due\non 9 March."),
+            ("Anna’s “report” – due…", "Anna's \"report\" - due..."),
+            ("Due\u00a0now,\u202fAnna\u200b", "Due  now, Anna"),
+            ("Ｄｕｅ ½ • ÷ ‹x›", "Due 1/2 - / >x<"),
+            ("a´b`c‘d", "a'b'c'd"),
+            ("Cafe\u0303 é", "Cafe~ é"),
+            ("Your code is 123456", "Sent from your Twilio trial account - Your code is 123456"),
+            ("Code 🚀 👩‍💻", "Code 🚀 👩‍💻"),
+            ("Ünïcode & = + % €", "Ünïcode & = + % €"),
+        ],
+        ids=["trailing newline", "line ends", "quotes, dash, dots", "blanks", "forms", "accents as quotes",
+             "combining", "trial account", "emoji", "as it was"],
+    )  # fmt: skip
+    def test_may_be_replaced_in_part(self, make: Make, sent: str, shown: str) -> None:
+        assert finding_in(make, row(body=shown), text=sent) == Found("SM1")
+
+    @pytest.mark.parametrize(
+        ("sent", "shown"),
+        [
+            ("Your code is 123456", "Your code is 123457"),
+            ("Your code is 123456", "Your code is 12345"),
+            ("Your report", "your report"),
+            ("Zurich", "Zürich"),
+            ("Due on 9.", "Due on 9,"),
+            ("Anna", "Sent from your Twilio trial account - Bert"),
+        ],
+    )
+    def test_differs_if_anything_else_does(self, make: Make, sent: str, shown: str) -> None:
+        assert finding_in(make, row(body=shown), text=sent) == NotFound()
+
+    @pytest.mark.parametrize("body", ["", None])
+    def test_cannot_tell_when_it_is_withheld(self, make: Make, body: str | None) -> None:
+        withheld = row("SM2", body=body)
+        assert isinstance(finding_in(make, withheld), CannotTell)
+        assert finding_in(make, withheld, held=["SM2"]) == NotFound()
+        assert finding_in(make, withheld, row("SM1")) == Found("SM1")
+
+
+class TestTheList:
+    def test_is_asked_for_by_number_alone(self, make: Make) -> None:
+        with ScriptedServer(rows()) as server:
+            assert find(make(f"{server.url}/proxy")) == NotFound()
+        (request,) = server.requests
+        url = urlsplit(request.path)
+        assert url.path == f"/proxy/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
+        assert parse_qs(url.query) == {"To": [NUMBER], "PageSize": ["50"]}
+        assert request.headers["authorization"].startswith("Basic ")
+
+    @pytest.mark.parametrize("direction", ["inbound", "outbound-reply", "outbound-call"])
+    def test_holds_messages_of_other_kinds_too(self, make: Make, direction: str) -> None:
+        assert finding_in(make, row(direction=direction)) == NotFound()
+
+    def test_is_not_trusted_to_be_of_this_number_only(self, make: Make) -> None:
+        assert finding_in(make, row(to="+15558675311")) == NotFound()
+
+    def test_names_the_number_with_its_channel_where_that_is_not_sms(self, make: Make) -> None:
+        assert finding_in(make, row(to=f"rcs:{NUMBER}")) == Found("SM1")
+
+    @pytest.mark.parametrize("sent", ["yesterday", "just now", "never"])
+    def test_is_read_on_after_an_old_message_that_may_stand_before_newer_ones(self, make: Make, sent: str) -> None:
+        old = format_datetime(NOON - timedelta(days=1))
+        date_sent = {"yesterday": old, "just now": format_datetime(NOON), "never": None}[sent]
+        older = row("SM2", body="x", date_created=old, date_sent=date_sent)
+        expected = NotFound() if sent == "yesterday" else Found("SM1")
+        assert finding_in(make, older, row()) == expected
+
+    def test_leads_to_its_next_page_but_never_to_another_host(self, make: Make) -> None:
+        with ScriptedServer(rows()) as elsewhere:
+            next_page = f"{elsewhere.url}/2010-04-01/Accounts/{ACCOUNT}/Messages.json?PageToken=PA1&To=x%2By"
+            with ScriptedServer(rows(row("SM2", body="x"), next_page=next_page), rows(row())) as server:
+                assert find(make(server.url)) == Found("SM1")
+        assert elsewhere.requests == []
+        second = urlsplit(server.requests[1].path)
+        assert parse_qs(second.query) == {"PageToken": ["PA1"], "To": ["x+y"]}
+
+    def test_is_given_up_after_twenty_pages(self, make: Make) -> None:
+        page = rows(*(row(f"SM{n}", body="x") for n in range(50)), next_page="/2010-04-01/more?Page=1")
+        with ScriptedServer(page) as server:
+            assert find(make(server.url)) == CannotTell("over 1000 messages went to the number since the attempt")
+        assert len(server.requests) == 20
+
+    def test_is_read_over_one_connection(self, make: Make) -> None:
+        with ScriptedServer(rows()) as server:
+            lookup = make(server.url)
+            assert [find(lookup) for _ in range(3)] == [NotFound()] * 3
+        assert (server.connections, len(server.requests)) == (1, 3)
+
+
+class TestItsFate:
+    @pytest.mark.parametrize("status", ["accepted", "scheduled", "queued", "sending", "sent", "partially_delivered"])
+    def test_that_is_still_open(self, make: Make, status: str) -> None:
+        assert finding_in(make, row(status=status)) == Found("SM1")
+
+    @pytest.mark.parametrize("status", ["delivered", "read"])
+    def test_that_is_good(self, make: Make, status: str) -> None:
+        assert finding_in(make, row(status=status)) == Found("SM1", delivered=True)
+
+    @pytest.mark.parametrize("status", ["failed", "undelivered"])
+    @pytest.mark.parametrize(
+        ("code", "message", "expected"),
+        [
+            (
+                30003,
+                None,
+                (FailureReason.RECIPIENT_UNREACHABLE, "30003", "Handset off, without signal or out of service"),
+            ),
+            (30005, "Unknown handset", (FailureReason.RECIPIENT_INVALID, "30005", "Unknown handset")),
+            (30001, "Queue overflow", (FailureReason.PROVIDER_UNAVAILABLE, "30001", "Queue overflow")),
+            (99999, f"New for {NUMBER}", (FailureReason.UNKNOWN, "99999", "New for [number]")),
+        ],
+        ids=["no words", "words", "transient", "unknown"],
+    )
+    def test_that_is_bad(
+        self, make: Make, status: str, code: int, message: str | None, expected: tuple[FailureReason, str, str]
+    ) -> None:
+        finding = finding_in(make, row(status=status, error_code=code, error_message=message))
+        assert finding == Found("SM1", bounce=Rejected(*expected))
+
+    def test_that_asks_for_no_more(self, make: Make) -> None:
+        finding = finding_in(make, row(status="failed", error_code=21610, error_message="STOP"))
+        stop = Rejected(FailureReason.RECIPIENT_OPTED_OUT, "21610", "STOP", SuppressionReason.OPTED_OUT)
+        assert finding == Found("SM1", bounce=stop)
+
+    @pytest.mark.parametrize("status", ["failed", "undelivered", "canceled"])
+    def test_that_is_bad_without_a_code(self, make: Make, status: str) -> None:
+        bounce = Rejected(FailureReason.UNKNOWN, status, f"SM1 was {status}")
+        assert finding_in(make, row(status=status)) == Found("SM1", bounce=bounce)
+
+
+ASK_LATER: dict[str, tuple[Script, str]] = {
+    "no answer in time": (HANG, "OPERATION_TIMEDOUT"),
+    "connection cut": (CUT_AFTER_READING, "GOT_NOTHING"),
+    "connection reset": (RESET_AFTER_READING, "RECV_ERROR"),
+    "answer cut short": (Bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"mes'), "PARTIAL_FILE"),
+    "429": (Reply(429, {"code": 20429, "message": "Too Many Requests"}), "20429"),
+    "429 from something in between": (Reply(429, "slow down"), "HTTP_429"),
+    "500 with Twilio's own error": (Reply(500, {"code": 20500, "message": "x"}), "20500"),
+    "502 from something in between": (Reply(502, "<html>"), "HTTP_502"),
+    "404 from something in between": (Reply(404, "<html>"), "HTTP_404"),
+    "redirect": (Reply(302, "", {"Location": "/elsewhere"}), "HTTP_302"),
+    "no JSON": (Reply(200, "<html>"), "UNREADABLE_ANSWER"),
+    "JSON of another shape": (Reply(200, [1]), "UNREADABLE_ANSWER"),
+    "no list": (Reply(200, {"page": 0}), "UNREADABLE_ANSWER"),
+    "a message without a SID": (rows(row(None)), "UNREADABLE_ANSWER"),
+    "a message without a date": (rows(row(date_created=None)), "UNREADABLE_ANSWER"),
+    "nested too deeply": (Reply(200, "[" * 100_000), "UNREADABLE_ANSWER"),
+}
+
+
+class TestTrouble:
+    @pytest.mark.parametrize(("script", "code"), ASK_LATER.values(), ids=ASK_LATER)
+    def test_that_passes_is_unavailable(self, make: Make, script: Script, code: str) -> None:
+        with ScriptedServer(script) as server:
+            finding = find(make(server.url, timeout_seconds=0.5))
+        assert isinstance(finding, Unavailable)
+        assert (finding.code, bool(finding.detail)) == (code, True)
+
+    def test_on_a_later_page_does_not_pass_for_the_end_of_the_list(self, make: Make) -> None:
+        with ScriptedServer(rows(row("SM2", body="x"), next_page="/2010-04-01/more"), Reply(500, "")) as server:
+            finding = find(make(server.url))
+        assert isinstance(finding, Unavailable)
+
+    def test_a_refused_connection_is_unavailable(self, make: Make) -> None:
+        finding = find(make(closed_port()))
+        assert isinstance(finding, Unavailable)
+        assert finding.code == "COULDNT_CONNECT"
+
+    @pytest.mark.parametrize("status", [429, 502, 503])
+    def test_the_wish_for_a_later_time_is_passed_on(self, make: Make, status: int) -> None:
+        with ScriptedServer(Reply(status, "", {"Retry-After": "7"})) as server:
+            finding = find(make(server.url))
+        assert getattr(finding, "retry_after", None) == timedelta(seconds=7)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "message", "detail"),
+        [
+            (403, 20403, "Forbidden", "20403: Forbidden"),
+            (404, 20404, "The requested resource was not found", "20404: The requested resource was not found"),
+            (400, 20001, f"Invalid To {NUMBER}", "20001: Invalid To [number]"),
+            (400, 99999, "Never heard of", "99999: Never heard of"),
+        ],
+        ids=["forbidden", "no such account", "search refused", "unknown code"],
+    )
+    def test_a_refusal_by_twilio_itself_cannot_be_asked_again(
+        self, make: Make, status: int, code: int, message: str, detail: str
+    ) -> None:
+        with ScriptedServer(Reply(status, {"code": code, "message": message})) as server:
+            assert find(make(server.url)) == CannotTell(detail)
+
+    def test_a_wrong_token_is_told_by_the_real_refusal(self, make: Make) -> None:
+        with Sandbox(twilio_token="right") as sandbox:
+            assert find(make(sandbox.url)) == CannotTell("20003: Authenticate")
+
+    def test_after_it_the_next_look_up_works(self, make: Make) -> None:
+        with ScriptedServer(CUT_AFTER_READING, Reply(502, ""), rows(row())) as server:
+            lookup = make(server.url)
+            kinds = [type(find(lookup)) for _ in range(3)]
+        assert kinds == [Unavailable, Unavailable, Found]
+
+    def test_a_server_that_hangs_takes_no_longer_than_the_time_out(self, make: Make) -> None:
+        with ScriptedServer(HANG) as server:
+            started = monotonic()
+            find(make(server.url, timeout_seconds=0.3))
+        assert 0.25 < monotonic() - started < 2
+
+
+class TestOneMessage:
+    """`fate`: what has become of a message whose SID is on record."""
+
+    def test_is_told_by_the_real_message(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
+        (good,) = send(sandbox, TEXT)
+        (bad,) = send(sandbox, TEXT, recipient="+15005730005")
+        lookup = make(sandbox.url)
+        assert lookup.fate(good) == Found(good)
+        clock.now += timedelta(seconds=5)
+        assert lookup.fate(good) == Found(good, delivered=True)
+        bounce = lookup.fate(bad)
+        assert isinstance(bounce, Found)
+        assert bounce.bounce is not None
+        assert (bounce.bounce.reason, bounce.bounce.code) == (FailureReason.RECIPIENT_INVALID, "30005")
+
+    def test_that_twilio_does_not_know_cannot_be_told(self, sandbox: Sandbox, make: Make) -> None:
+        found = make(sandbox.url).fate("SMnowhere")
+        assert isinstance(found, CannotTell)
+        assert found.detail.startswith("20404: ")
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Reply(200, "?"), Reply(200, []), Reply(200, {"sid": "SM1", "status": ["sent"]}), Reply(502, ""),
+            Reply(503, {"code": 20503, "message": "Down"}), CUT_AFTER_READING,
+        ],
+        ids=range(6),
+    )  # fmt: skip
+    def test_that_cannot_be_read_is_for_later(self, make: Make, answer: Script) -> None:
+        with ScriptedServer(answer) as server:
+            assert isinstance(make(server.url).fate("SM1"), Unavailable)
+
+
+def test_no_number_text_or_token_is_logged(
+    make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with ScriptedServer(rows(row()), Reply(400, {"code": 21211, "message": NUMBER}), Reply(200, "?")) as server:
+        lookup = make(server.url)
+        for _ in range(3):
+            find(lookup)
+    printed = capfd.readouterr()
+    for secret in (NUMBER, NUMBER[1:], TEXT, TOKEN):
+        assert secret not in caplog.text + printed.out + printed.err
+
+
+class TestFromTheSettings:
+    def test_twilio_is_asked_with_its_own_delay(self, sandbox: Sandbox) -> None:
+        (wanted,) = send(sandbox, TEXT)
+        lookup = build_lookups(make_settings(twilio_api_url=sandbox.url), [Channel.SMS])[Channel.SMS]
+        assert lookup.search_delay == SEARCH_DELAY == timedelta(seconds=30)
+        assert lookup.find(Doubt("m1", NUMBER, TEXT, NOON), held_elsewhere=holding()) == Found(wanted)
+        lookup.close()
+
+    def test_one_delay_can_be_set_for_both(self) -> None:
+        lookups = build_lookups(make_settings(in_doubt_search_delay_seconds=7), Channel)
+        assert {lookup.search_delay for lookup in lookups.values()} == {timedelta(seconds=7)}
+        for lookup in lookups.values():
+            lookup.close()
+
+    def test_only_what_a_look_up_needs_must_be_set(self) -> None:
+        settings = make_settings(email_sender=None, twilio_from_number=None)
+        for lookup in build_lookups(settings, Channel).values():
+            lookup.close()
+
+    def test_every_variable_that_is_not_set_is_named(self) -> None:
+        nothing = make_settings(postmark_server_token=" ", twilio_account_sid=None, twilio_auth_token=None)
+        with pytest.raises(ProviderError) as refused:
+            build_lookups(nothing, Channel)
+        for name in ("POSTMARK_SERVER_TOKEN", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
+            assert name in str(refused.value)

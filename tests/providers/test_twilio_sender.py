@@ -1,0 +1,388 @@
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from urllib.parse import parse_qs
+
+import pytest
+
+from notifyctl.models.message import FailureReason
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.providers.base import (
+    Accepted,
+    Answer,
+    OutboundMessage,
+    Rejected,
+    SendResult,
+    Unavailable,
+    Unknown,
+)
+from notifyctl.providers.sandbox import Sandbox, Sms
+from notifyctl.providers.twilio import TwilioSender
+from tests.support.scripted_server import (
+    CUT_AFTER_READING,
+    CUT_BEFORE_READING,
+    HANG,
+    RESET_AFTER_READING,
+    Bytes,
+    Reply,
+    Script,
+    ScriptedServer,
+    closed_port,
+    deaf_port,
+    self_signed_context,
+)
+
+ACCOUNT = "AC" + "0" * 32
+TOKEN = "a-token-nobody-must-read"
+NUMBER = "+15558675310"
+CREATED = {"sid": "SM1", "status": "queued", "error_code": None, "error_message": None}
+
+Make = Callable[..., TwilioSender]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    senders: list[TwilioSender] = []
+
+    def make(api_url: str, **values: object) -> TwilioSender:
+        sender = TwilioSender(
+            **{
+                "account_sid": ACCOUNT,
+                "auth_token": TOKEN,
+                "api_url": api_url,
+                "messaging_service_sid": None,
+                "from_number": "+15005550006",
+                "status_callback": None,
+                "concurrency": 4,
+                "timeout_seconds": 5.0,
+                **values,
+            }
+        )
+        senders.append(sender)
+        return sender
+
+    yield make
+    for sender in senders:
+        sender.close()
+
+
+def sms(message_id: str = "m1", recipient: str = NUMBER, text: str = "Your code is 123456") -> OutboundMessage:
+    return OutboundMessage(message_id, "OTP_CODE_SMS", recipient, text)
+
+
+def send(sender: TwilioSender, *messages: OutboundMessage) -> dict[str, SendResult]:
+    sender.submit(messages)
+    return {answer.message_id: answer.result for answer in collect_all(sender)}
+
+
+def collect_all(sender: TwilioSender) -> list[Answer]:
+    answers: list[Answer] = []
+    deadline = monotonic() + 10
+    while sender.in_flight and monotonic() < deadline:
+        answers += sender.collect(1.0)
+    return answers
+
+
+def result_of(make: Make, script: Script | Sequence[Script], **values: object) -> SendResult:
+    steps = script if isinstance(script, tuple) else (script,)
+    with ScriptedServer(*steps) as server:
+        return send(make(server.url, **values), sms())["m1"]
+
+
+class TestAcceptedMessages:
+    def test_the_sandbox_gets_the_message_and_answers_with_its_sid(self, make: Make) -> None:
+        with Sandbox() as sandbox:
+            result = send(make(sandbox.url), sms())["m1"]
+            (arrived,) = sandbox.messages()
+        assert isinstance(arrived, Sms)
+        assert result == Accepted(arrived.id)
+        assert (arrived.to, arrived.text, arrived.sender) == (NUMBER, "Your code is 123456", "+15005550006")
+
+    def test_every_character_of_the_text_arrives_as_it_was(self, make: Make) -> None:
+        text = "Ünïcode & = + % € 🚀\nnew line"
+        with Sandbox() as sandbox:
+            send(make(sandbox.url), sms(text=text))
+            assert [arrived.text for arrived in sandbox.messages()] == [text]
+
+    def test_the_messaging_service_is_preferred_to_the_number(self, make: Make) -> None:
+        with ScriptedServer(Reply(201, CREATED)) as server:
+            send(make(server.url, messaging_service_sid="MG1"), sms())
+        form = parse_qs(server.requests[0].body.decode())
+        assert form == {"To": [NUMBER], "Body": ["Your code is 123456"], "MessagingServiceSid": ["MG1"]}
+
+    def test_the_status_callback_carries_the_message_id(self, make: Make) -> None:
+        callback = "https://notify.example/api/webhooks/twilio/status"
+        with ScriptedServer(Reply(201, CREATED)) as server:
+            send(make(server.url, status_callback=callback), sms(message_id="019a/x"))
+        form = parse_qs(server.requests[0].body.decode())
+        assert form["StatusCallback"] == [f"{callback}?message_id=019a%2Fx"]
+
+    def test_the_path_of_the_base_url_is_kept(self, make: Make) -> None:
+        with ScriptedServer(Reply(201, CREATED)) as server:
+            send(make(f"{server.url}/proxy/twilio"), sms())
+        assert server.requests[0].path == f"/proxy/twilio/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
+
+    def test_the_proxy_of_the_environment_is_used(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        with ScriptedServer(Reply(201, CREATED)) as proxy:
+            monkeypatch.setenv("http_proxy", proxy.url)
+            assert send(make("http://twilio.invalid"), sms()) == {"m1": Accepted("SM1")}
+        assert proxy.requests[0].path.startswith("http://twilio.invalid/2010-04-01/")
+
+    def test_messages_are_under_way_side_by_side_and_each_answer_finds_its_message(self, make: Make) -> None:
+        with Sandbox() as sandbox:
+            sender = make(sandbox.url, concurrency=50)
+            results = send(sender, *(sms(f"m{n}", f"+1555867{n:04}") for n in range(50)))
+            arrived = {message.recipients[0]: message.id for message in sandbox.messages()}
+        assert results == {f"m{n}": Accepted(arrived[f"+1555867{n:04}"]) for n in range(50)}
+
+    def test_connections_are_used_again(self, make: Make) -> None:
+        with ScriptedServer(Reply(201, CREATED)) as server:
+            sender = make(server.url)
+            for n in range(5):
+                assert send(sender, sms(f"m{n}")) == {f"m{n}": Accepted("SM1")}
+        assert (server.connections, len(server.requests)) == (1, 5)
+
+
+class TestSlots:
+    def test_free_and_in_flight_add_up_to_the_concurrency(self, make: Make) -> None:
+        with ScriptedServer(HANG) as server:
+            sender = make(server.url, concurrency=4)
+            assert (sender.free, sender.in_flight) == (4, 0)
+            sender.submit([sms("m1"), sms("m2"), sms("m3")])
+            assert (sender.free, sender.in_flight) == (1, 3)
+
+    def test_more_than_fits_is_refused_whole(self, make: Make) -> None:
+        with ScriptedServer(Reply(201, CREATED)) as server:
+            sender = make(server.url, concurrency=1)
+            with pytest.raises(ValueError, match="2 messages submitted, 1 are taken now"):
+                sender.submit([sms("m1"), sms("m2")])
+            assert sender.in_flight == 0
+
+    def test_collecting_waits_for_an_answer_and_no_longer_than_asked(self, make: Make) -> None:
+        with ScriptedServer(HANG) as server:
+            sender = make(server.url)
+            sender.submit([sms()])
+            started = monotonic()
+            assert sender.collect(0.2) == []
+            assert 0.15 < monotonic() - started < 1
+
+    def test_collecting_nothing_returns_at_once(self, make: Make) -> None:
+        started = monotonic()
+        assert make(closed_port()).collect(5) == []
+        assert monotonic() - started < 1
+
+    def test_what_is_not_written_in_time_is_given_up_and_never_arrives(self, make: Make) -> None:
+        """As by a process that was frozen with its call in the hand."""
+        with Sandbox() as sandbox:
+            sender = make(sandbox.url)
+            sender.submit([sms("m1")], send_by=monotonic() - 0.001)
+            (late,) = collect_all(sender)
+            sender.submit([sms("m2")], send_by=monotonic() + 60)
+            (in_time,) = collect_all(sender)
+            assert len(sandbox.messages()) == 1
+        assert isinstance(late.result, Unavailable)
+        assert isinstance(in_time.result, Accepted)
+
+    def test_a_text_that_cannot_be_encoded_fails_alone(self, make: Make) -> None:
+        with ScriptedServer(Reply(201, CREATED)) as server:
+            sender = make(server.url, concurrency=2)
+            results = send(sender, sms("bad", text="\ud800"), sms("good"))
+            assert isinstance(results["bad"], Rejected)
+            assert results["bad"].reason is FailureReason.CONTENT_REJECTED
+            assert results["good"] == Accepted("SM1")
+            assert len(server.requests) == 1
+            assert send(sender, sms("m1"), sms("m2")) == {"m1": Accepted("SM1"), "m2": Accepted("SM1")}
+
+
+MAY_HAVE_GONE_OUT: dict[str, Script | tuple[Script, ...]] = {
+    "no answer in time after the request was read": HANG,
+    "connection closed after the request was read": CUT_AFTER_READING,
+    "connection reset after the request was read": RESET_AFTER_READING,
+    "connection closed before the request was read": CUT_BEFORE_READING,
+    "answer cut short": Bytes(b'HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{"sid": "SM1"'),
+    "answer cut in its head": Bytes(b"HTTP/1.1 201 Cre"),
+    "answer that is not HTTP": Bytes(b"hello, this is no web server\r\n\r\n"),
+    "201 with a page instead of JSON": Reply(201, "<html>Welcome</html>"),
+    "201 with half a JSON object": Reply(201, '{"sid": "SM1", "sta'),
+    "201 with JSON of another shape": Reply(201, ["SM1"]),
+    "201 with nothing": Reply(201, ""),
+    "201 without a SID": Reply(201, {"status": "queued"}),
+    "201 nested too deeply to be read": Reply(201, "[" * 100_000),
+    "500 from something in between": Reply(500, "<html>Internal Server Error</html>"),
+    "502 from something in between": Reply(502, "<html>Bad Gateway</html>"),
+    "504 from something in between": Reply(504, "<html>Gateway Time-out</html>"),
+    "502 with JSON of something in between": Reply(502, {"message": "upstream", "code": "E_UPSTREAM"}),
+}
+
+DID_NOT_GO_OUT: dict[str, tuple[Reply, Unavailable]] = {
+    "429 with Retry-After": (
+        Reply(429, {"code": 20429, "message": "Too Many Requests"}, {"Retry-After": "7"}),
+        Unavailable("20429", "Too Many Requests", timedelta(seconds=7)),
+    ),
+    "429 from something in between": (
+        Reply(429, "slow down"),
+        Unavailable("HTTP_429", "HTTP 429 without an error of the provider's own"),
+    ),
+    "503 with a date in Retry-After": (
+        Reply(
+            503,
+            {"code": 20503, "message": "Service Unavailable"},
+            {"Retry-After": "Mon, 02 Mar 2026 12:01:30 GMT", "Date": "Mon, 02 Mar 2026 12:00:00 GMT"},
+        ),
+        Unavailable("20503", "Service Unavailable", timedelta(seconds=90)),
+    ),
+    "503 with a Retry-After nobody understands": (
+        Reply(503, "", {"Retry-After": "soon"}),
+        Unavailable("HTTP_503", "HTTP 503 without an error of the provider's own"),
+    ),
+    "500 with Twilio's own error": (
+        Reply(500, {"code": 20500, "message": "Internal Server Error", "status": 500}),
+        Unavailable("20500", "Internal Server Error"),
+    ),
+    "502 with Twilio's own error": (
+        Reply(502, {"code": 20500, "message": "upstream"}),
+        Unavailable("20500", "upstream"),
+    ),
+    "4xx with a transient code": (
+        Reply(400, {"code": 30001, "message": "Queue overflow"}),
+        Unavailable("30001", "Queue overflow"),
+    ),
+    "created, but failed at once with a transient code": (
+        Reply(201, {**CREATED, "status": "failed", "error_code": 30001, "error_message": "Queue overflow"}),
+        Unavailable("30001", "Queue overflow"),
+    ),
+}
+
+NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
+    "the recipient said STOP": (
+        Reply(400, {"code": 21610, "message": "Attempt to send to unsubscribed recipient"}),
+        Rejected(
+            FailureReason.RECIPIENT_OPTED_OUT,
+            "21610",
+            "Attempt to send to unsubscribed recipient",
+            SuppressionReason.OPTED_OUT,
+        ),
+    ),
+    "not a number, and the number is not repeated": (
+        Reply(400, {"code": 21211, "message": f"The 'To' number {NUMBER} is not a valid phone number."}),
+        Rejected(FailureReason.RECIPIENT_INVALID, "21211", "The 'To' number [number] is not a valid phone number."),
+    ),
+    "wrong token": (
+        Reply(401, {"code": 20003, "message": "Authenticate"}),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "20003", "Authenticate"),
+    ),
+    "code that nobody knows": (
+        Reply(400, {"code": 99999, "message": "New"}),
+        Rejected(FailureReason.UNKNOWN, "99999", "New"),
+    ),
+    "code that nobody knows, without permission": (
+        Reply(403, {"code": 99999, "message": "New"}),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "99999", "New"),
+    ),
+    "4xx from something in between": (
+        Reply(403, "<html>Forbidden</html>"),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "HTTP_403", "HTTP 403 without an error of the provider's own"),
+    ),
+    "error in the form of RFC 9457": (
+        Reply(400, {"type": "t", "title": "Invalid", "status": 400, "code": 20422, "detail": "Bad To"}),
+        Rejected(FailureReason.CONTENT_REJECTED, "20422", "Bad To"),
+    ),
+    "created, but failed at once": (
+        Reply(201, {**CREATED, "status": "failed", "error_code": 30005, "error_message": "Unknown handset"}),
+        Rejected(FailureReason.RECIPIENT_INVALID, "30005", "Unknown handset"),
+    ),
+    "created, but undelivered at once without a code": (
+        Reply(201, {**CREATED, "status": "undelivered"}),
+        Rejected(FailureReason.UNKNOWN, "undelivered", "SM1 was undelivered at once"),
+    ),
+}
+
+
+class TestAnswersThatAreNone:
+    @pytest.mark.parametrize("script", MAY_HAVE_GONE_OUT.values(), ids=MAY_HAVE_GONE_OUT)
+    def test_what_may_have_gone_out_is_unknown(self, make: Make, script: Script) -> None:
+        result = result_of(make, script, timeout_seconds=0.5)
+        assert isinstance(result, Unknown)
+        assert result.code
+        assert result.detail
+
+    def test_a_kept_connection_that_ends_without_an_answer_is_unknown_and_nothing_is_sent_again(
+        self, make: Make
+    ) -> None:
+        with ScriptedServer(Reply(201, CREATED), CUT_AFTER_READING, Reply(201, CREATED)) as server:
+            sender = make(server.url)
+            assert send(sender, sms("m1")) == {"m1": Accepted("SM1")}
+            assert isinstance(send(sender, sms("m2"))["m2"], Unknown)
+        assert (server.connections, len(server.requests)) == (1, 2)
+
+    def test_a_redirect_is_not_followed(self, make: Make) -> None:
+        with ScriptedServer(Reply(302, "", {"Location": "/elsewhere"}), Reply(201, CREATED)) as server:
+            assert isinstance(send(make(server.url), sms())["m1"], Unknown)
+        assert len(server.requests) == 1
+
+    def test_after_any_failure_the_slot_is_free_again(self, make: Make) -> None:
+        script = (CUT_AFTER_READING, Reply(502, ""), Bytes(b"?"), Reply(201, CREATED))
+        with ScriptedServer(*script) as server:
+            sender = make(server.url, concurrency=1)
+            results = [send(sender, sms("m1"))["m1"] for _ in script]
+            assert sender.free == 1
+        assert [type(result) for result in results] == [Unknown, Unknown, Unknown, Accepted]
+
+
+class TestMessagesThatDidNotGoOut:
+    def test_a_refused_connection(self, make: Make) -> None:
+        result = send(make(closed_port()), sms())["m1"]
+        assert isinstance(result, Unavailable)
+        assert result.code == "COULDNT_CONNECT"
+
+    def test_a_name_that_does_not_resolve(self, make: Make) -> None:
+        result = send(make("http://nowhere.invalid"), sms())["m1"]
+        assert isinstance(result, Unavailable)
+        assert result.code == "COULDNT_RESOLVE_HOST"
+
+    def test_a_connection_that_is_never_accepted(self, make: Make) -> None:
+        with deaf_port() as url:
+            result = send(make(url, timeout_seconds=0.3), sms())["m1"]
+        assert isinstance(result, Unavailable)
+        assert result.code == "OPERATION_TIMEDOUT"
+
+    def test_a_certificate_that_nobody_vouches_for(self, make: Make, tmp_path: Path) -> None:
+        with ScriptedServer(Reply(201, CREATED), tls=self_signed_context(tmp_path)) as server:
+            result = send(make(server.url), sms())["m1"]
+        assert isinstance(result, Unavailable)
+        assert server.requests == []
+
+    @pytest.mark.parametrize("step", [CUT_BEFORE_READING, Bytes(b"plain text\r\n")])
+    def test_a_failed_tls_handshake(self, make: Make, step: Script) -> None:
+        with ScriptedServer(step) as server:
+            result = send(make(server.url.replace("http", "https"), timeout_seconds=1.0), sms())["m1"]
+        assert isinstance(result, Unavailable)
+
+    @pytest.mark.parametrize(("reply", "expected"), DID_NOT_GO_OUT.values(), ids=DID_NOT_GO_OUT)
+    def test_an_answer_that_invites_to_try_again(self, make: Make, reply: Reply, expected: Unavailable) -> None:
+        assert result_of(make, reply) == expected
+
+    def test_a_wait_that_was_asked_for_once_is_not_remembered(self, make: Make) -> None:
+        with ScriptedServer(Reply(429, "", {"Retry-After": "7"}), Reply(503, "")) as server:
+            sender = make(server.url, concurrency=1)
+            waits = [getattr(send(sender, sms())["m1"], "retry_after", None) for _ in range(2)]
+        assert waits == [timedelta(seconds=7), None]
+
+
+class TestMessagesThatNeverWill:
+    @pytest.mark.parametrize(("reply", "expected"), NEVER_WILL.values(), ids=NEVER_WILL)
+    def test_a_hard_answer(self, make: Make, reply: Reply, expected: Rejected) -> None:
+        assert result_of(make, reply) == expected
+
+
+def test_no_number_text_or_token_reaches_the_log(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with ScriptedServer(Reply(201, CREATED), Reply(400, {"code": 21211, "message": NUMBER})) as server:
+        sender = make(server.url)
+        send(sender, sms("m1"))
+        send(sender, sms("m2"))
+    assert server.requests[0].headers["authorization"].startswith("Basic ")
+    for secret in (NUMBER, NUMBER[1:], "123456", TOKEN):
+        assert secret not in caplog.text

@@ -1,0 +1,51 @@
+"""Messages of a test: values for the templates, sending, and what became of one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.orchestrator.requests import Decision, SendRequest
+from notifyctl.store import audit, messages
+
+WELCOME = {"client_name": "Acme", "login_url": "https://cloud.example/login"}
+RESET = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/t0k3n", "valid_minutes": 60}
+REMINDER_SMS = {
+    "item_name": "Trade licence",
+    "item_reference": "TL-20",
+    "expires_on": "2026-04-01",
+    "days_left": 30,
+}
+REMINDER = REMINDER_SMS | {"client_name": "Acme", "renew_url": "https://cloud.example/renew"}
+CODE = {"code": "493027", "valid_minutes": 10}
+SPIKE = {"summary": "Email is failing"}
+
+
+def send(runtime: Runtime, template_key: str, context: Mapping[str, Any], **more: Any) -> Decision:
+    """One send in a transaction of its own; to client `acme` unless `client_id` or `recipient` says otherwise."""
+    if "recipient" not in more:
+        more.setdefault("client_id", "acme")
+    with runtime.database.transaction() as session:
+        return runtime.orchestrator.send(session, SendRequest(template_key=template_key, context=context, **more))
+
+
+def message(runtime: Runtime, message_id: str) -> Any:
+    with runtime.database.read() as session:
+        return messages.get(session, message_id)
+
+
+def actions(runtime: Runtime, message_id: str) -> list[str]:
+    """The audit trail of a message, as names in time order."""
+    with runtime.database.read() as session:
+        return [row.action.value for row in audit.of_message(session, message_id)]
+
+
+def audit_details(runtime: Runtime, message_id: str) -> list[dict[str, Any]]:
+    """What the rows of that trail tell besides, in the same order."""
+    with runtime.database.read() as session:
+        return [row.metadata for row in audit.of_message(session, message_id)]
+
+
+def all_messages(session: Session) -> list[Any]:
+    return list(messages.find(session, messages.Filter(), limit=100_000))
