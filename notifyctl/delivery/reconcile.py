@@ -83,7 +83,7 @@ class Reconciler:
 
         if message.channel is Channel.SMS and self._is_ambiguous(message):
             return Unavailable("", "another message to the same number is on its way")
-        doubt = Doubt(message.id, message.recipient, text, message.last_attempt_at)
+        doubt = Doubt(message.id, message.recipient, text, age=self._clock() - message.last_attempt_at)
         return lookup.find(doubt, held_elsewhere=held_elsewhere)
 
     def _is_ambiguous(self, message: Any) -> bool:

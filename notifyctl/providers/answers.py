@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -156,6 +156,15 @@ def undelivered(error: OwnError, codes: Mapping[int, CodeMeaning]) -> Rejected:
     if meaning is None:
         return Rejected(FailureReason.UNKNOWN, str(error.code), detail)
     return Rejected(meaning.reason, str(error.code), detail, meaning.suppress)
+
+
+def server_time(answer: HttpAnswer) -> datetime | None:
+    """When it answered by its own clock (RFC 9110, section 6.6.1), to the second; None where it does not say."""
+    try:
+        told = parsedate_to_datetime(answer.header("Date") or "")
+        return told.astimezone(UTC) if told.tzinfo else None
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def retry_after(answer: HttpAnswer) -> timedelta | None:

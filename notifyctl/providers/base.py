@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from notifyctl.models.message import FailureReason
@@ -99,7 +99,8 @@ class Doubt:
     message_id: str
     recipient: str
     text: str
-    attempted_at: datetime
+    age: timedelta
+    """Since the attempt. A span and no moment: our clock and the provider's may be hours apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 import json
 import logging
 from base64 import b64encode
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from twilio.http import AsyncHttpClient, HttpClient
 from twilio.http.response import Response
 
-from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error, read_json
+from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error, read_json, server_time
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure, Transfers
 
 _log = logging.getLogger("notifyctl.twilio")
@@ -41,12 +42,16 @@ class BlockingHttpClient(HttpClient):
         self._transfer = Transfer(timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._requests = _Requests(api_url)
+        self.answered_at: datetime | None = None
+        """The moment of the latest answer, by Twilio's clock; None where it did not say."""
 
     def request(self, method: str, uri: str, **request: Any) -> Response:  # type: ignore[override]
+        self.answered_at = None
         self._requests.prepare(self._transfer, method, uri, **request)
         outcome = self._transfer.perform(self._timeout_seconds)
         if isinstance(outcome, TransferFailure) or outcome.status != 200:
             raise NotAccepted(outcome)
+        self.answered_at = server_time(outcome)
         return _response(outcome)
 
     def close(self) -> None:

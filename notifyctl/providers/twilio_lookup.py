@@ -3,7 +3,8 @@
 https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -19,7 +20,10 @@ from notifyctl.providers.twilio_codes import TWILIO_CODES
 from notifyctl.providers.twilio_receipts import EVENTS, rejection
 
 SEARCH_DELAY = timedelta(seconds=30)
-CLOCKS_MAY_DIFFER_BY = timedelta(minutes=2)
+LEEWAY = timedelta(minutes=2)
+"""For the times of the calls, and for servers of Twilio's that differ."""
+CLOCK_MAY_HAVE_STEPPED_BY = timedelta(days=1)
+"""Our own, between the attempt and the question. As a time zone taken for another makes it."""
 PAGE_SIZE = 50
 MAX_PAGES = 20
 
@@ -44,30 +48,45 @@ class TwilioLookup:
         self._messages = client.messages
 
     def find(self, doubt: Doubt, *, held_elsewhere: HeldElsewhere) -> Finding:
-        candidates = _asked(lambda: list(self._candidates(doubt)))
-        return _choice(candidates, doubt.text, held_elsewhere) if isinstance(candidates, list) else candidates
+        listed = _asked(lambda: self._listed(doubt))
+        return _choice(listed, doubt.text, held_elsewhere) if isinstance(listed, _Listed) else listed
 
     def fate(self, provider_message_id: str) -> Finding:
         return _asked(lambda: _found(self._messages(provider_message_id).fetch()))
 
-    def _candidates(self, doubt: Doubt) -> Iterator[Any]:
-        """What went out to this number since the attempt.
+    def _listed(self, doubt: Doubt) -> "_Listed":
+        """What went out to this number since the attempt, and for a day before.
 
         Without a filter by date: that would be the date of sending, which a message still queued does not have.
         """
-        since = doubt.attempted_at - CLOCKS_MAY_DIFFER_BY
         most = PAGE_SIZE * MAX_PAGES
+        since: datetime | None = None
+        candidates: list[Any] = []
         rows = self._messages.stream(to=doubt.recipient, page_size=PAGE_SIZE, limit=most)
         for number, row in enumerate(rows, 1):
-            if _is_past(row, since):
-                return
-            if _is_candidate(row, doubt.recipient, since):
-                yield row
+            _check(row)
+            if number == 1:
+                since = _since(self._http_client.answered_at, doubt.age, row)
+            if since and _is_past(row, since - CLOCK_MAY_HAVE_STEPPED_BY):
+                break
+            if _is_to(row, doubt.recipient):
+                candidates.append(row)
             if number == most:
                 raise _TooMany(f"over {most} messages went to the number since the attempt")
+        return _Listed(candidates, since)
 
     def close(self) -> None:
         self._http_client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    candidates: list[Any]
+    since: datetime | None
+    """When the attempt was, by Twilio's clock, less some leeway; None where that cannot be told."""
+
+    def is_since_the_attempt(self, row: Any) -> bool:
+        return self.since is not None and bool(row.date_created >= self.since)
 
 
 class _TooMany(Exception):
@@ -86,30 +105,44 @@ def _asked(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 
+def _since(answered_at: datetime | None, age: timedelta, newest: Any) -> datetime | None:
+    """No answer that is older than what it lists has the time from Twilio: a cache or a proxy wrote it."""
+    if answered_at is None or answered_at < newest.date_created - LEEWAY:
+        return None
+    return answered_at - max(age, timedelta()) - LEEWAY
+
+
+def _check(row: Any) -> None:
+    if row.sid is None or provider_id(row.sid) != row.sid or not isinstance(row.status, str):
+        raise TypeError("a message without a SID or a status")
+    if not isinstance(row.date_created, datetime):
+        raise TypeError("a message without a date")
+
+
 def _is_past(row: Any, since: datetime) -> bool:
     """Whether this row and all that follow are too old, be the list ordered by creation or by sending."""
     return bool(row.date_created < since and row.date_sent is not None and row.date_sent < since)
 
 
-def _is_candidate(row: Any, recipient: str, since: datetime) -> bool:
-    if row.sid is None or provider_id(row.sid) != row.sid or not isinstance(row.status, str):
-        raise TypeError("a message without a SID or a status")
+def _is_to(row: Any, recipient: str) -> bool:
     # Other channels than SMS have a prefix, as rcs: has.
-    is_ours = row.direction == "outbound-api" and str(row.to).endswith(recipient)
-    return is_ours and row.date_created >= since
+    return row.direction == "outbound-api" and str(row.to).endswith(recipient)
 
 
-def _choice(candidates: list[Any], text: str, held_elsewhere: HeldElsewhere) -> Finding:
-    same = [row for row in candidates if row.body and may_be_the_same(text, row.body)]
+def _choice(listed: _Listed, text: str, held_elsewhere: HeldElsewhere) -> Finding:
+    same = [row for row in listed.candidates if row.body and may_be_the_same(text, row.body)]
     # An account may be set to keep no texts.
-    withheld = [row for row in candidates if not row.body]
+    withheld = [row for row in listed.candidates if not row.body]
     sids = [row.sid for row in same + withheld]
     held = held_elsewhere(sids) if sids else set()
     free = [row for row in same if row.sid not in held]
-    if free:
+    certain = [row for row in free if listed.is_since_the_attempt(row)]
+    if certain:
         # Which of several with one text is this one makes no difference to who reads them: each is taken once.
-        return _found(min(free, key=lambda row: row.date_created))
-    if any(row.sid not in held for row in withheld):
+        return _found(min(certain, key=lambda row: row.date_created))
+    if free:
+        return CannotTell("a message with this text went to the number, but perhaps before the attempt")
+    if any(row.sid not in held and (listed.since is None or listed.is_since_the_attempt(row)) for row in withheld):
         return CannotTell("Twilio does not show the text of a message that went to the number")
     return NotFound()
 

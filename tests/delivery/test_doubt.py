@@ -94,6 +94,42 @@ def test_a_lost_answer_is_settled_by_asking_and_nothing_is_sent_twice(
     assert "NOTIFICATION_IN_DOUBT" in actions(runtime, decision.message_id)
 
 
+@pytest.mark.parametrize("ahead", [-36.0, -1.0, 0.05, 1.0, 14.0, 200.0])
+def test_how_far_our_clock_is_from_the_providers_makes_no_difference(
+    runtime: Runtime,
+    sandbox: Sandbox,
+    clock: TurnableClock,
+    dispatcher: MakeDispatcher,
+    reconciler: Reconciler,
+    ahead: float,
+) -> None:
+    clock.ahead = timedelta(hours=ahead)
+    decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    sandbox.set_faults(Channel.SMS, Faults((Fault("accept-then-cut", times=1),)))
+    working = dispatcher(Channel.SMS)
+    drain(working)
+    clock.ahead += timedelta(seconds=61)
+    assert reconciler.run() == 1
+    assert message(runtime, decision.message_id).status in ("SENT", "DELIVERED")
+    assert len(sandbox.messages()) == 1
+
+
+def test_a_clock_that_was_set_back_meanwhile_holds_the_message_and_doubles_nothing(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher, reconciler: Reconciler
+) -> None:
+    decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    sandbox.set_faults(Channel.SMS, Faults((Fault("accept-then-cut", times=1),)))
+    drain(dispatcher(Channel.SMS))
+    clock.ahead -= timedelta(minutes=10)
+    while reconciler.run():
+        pass
+    clock.ahead += timedelta(minutes=11)
+    while reconciler.run():
+        pass
+    assert message(runtime, decision.message_id).status in ("SENT", "DELIVERED", "FAILED")
+    assert len(sandbox.messages()) == 1
+
+
 def test_a_killed_workers_accepted_message_is_found_and_not_sent_again(
     runtime: Runtime,
     sandbox: Sandbox,

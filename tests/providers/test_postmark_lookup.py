@@ -92,7 +92,7 @@ def nobody(_: Collection[str]) -> set[str]:
 
 
 def find(lookup: PostmarkLookup, message_id: str = "m1", recipient: str = ADDRESS) -> Finding:
-    return lookup.find(Doubt(message_id, recipient, "Hello", NOON), held_elsewhere=nobody)
+    return lookup.find(Doubt(message_id, recipient, "Hello", timedelta()), held_elsewhere=nobody)
 
 
 def row(postmark_id: str | None = "pm-1", **values: Any) -> dict[str, Any]:
@@ -446,7 +446,7 @@ class TestFromTheSettings:
         (wanted,) = send(sandbox, "m1")
         lookup = build_lookups(make_settings(postmark_api_url=sandbox.url), [Channel.EMAIL])[Channel.EMAIL]
         assert lookup.search_delay == SEARCH_DELAY == timedelta(minutes=2)
-        assert lookup.find(Doubt("m1", ADDRESS, "", NOON), held_elsewhere=nobody) == Found(wanted)
+        assert lookup.find(Doubt("m1", ADDRESS, "", timedelta()), held_elsewhere=nobody) == Found(wanted)
         lookup.close()
 
     @pytest.mark.parametrize("seconds", [0, 7])

@@ -41,6 +41,7 @@ from tests.support.scripted_server import (
 )
 from tests.support.settings import make_settings
 
+GMT_NOON = format_datetime(NOON, usegmt=True)
 ACCOUNT = "AC" + "0" * 32
 TOKEN = "a-token-nobody-must-read"
 NUMBER = "+15558675310"
@@ -105,9 +106,9 @@ def find(
     recipient: str = NUMBER,
     *,
     held: Collection[str] = (),
-    attempted_at: datetime = NOON,
+    age: timedelta = timedelta(),
 ) -> Finding:
-    return lookup.find(Doubt("m1", recipient, text, attempted_at), held_elsewhere=holding(*held))
+    return lookup.find(Doubt("m1", recipient, text, age), held_elsewhere=holding(*held))
 
 
 def row(sid: str | None = "SM1", **values: Any) -> dict[str, Any]:
@@ -125,8 +126,9 @@ def row(sid: str | None = "SM1", **values: Any) -> dict[str, Any]:
     }
 
 
-def rows(*found: dict[str, Any], next_page: str | None = None) -> Reply:
-    return Reply(200, {"messages": list(found), "page": 0, "page_size": 50, "next_page_uri": next_page})
+def rows(*found: dict[str, Any], next_page: str | None = None, date: str | None = GMT_NOON) -> Reply:
+    body = {"messages": list(found), "page": 0, "page_size": 50, "next_page_uri": next_page}
+    return Reply(200, body, {} if date is None else {"Date": date})
 
 
 def finding_in(make: Make, *found: dict[str, Any], **values: Any) -> Finding:
@@ -145,10 +147,15 @@ class TestWhatWasAccepted:
         clock.now += timedelta(seconds=1)
         assert find(make(sandbox.url)) == Found(wanted)
 
-    def test_is_found_when_twilios_clock_is_two_minutes_slow_or_fast(self, sandbox: Sandbox, make: Make) -> None:
+    @pytest.mark.parametrize("age", [timedelta(), timedelta(minutes=3), timedelta(days=3)], ids=str)
+    def test_is_found_by_how_long_ago_it_was(
+        self, sandbox: Sandbox, make: Make, clock: SettableClock, age: timedelta
+    ) -> None:
         (wanted,) = send(sandbox, TEXT)
-        for minutes in (-2, 2):
-            assert find(make(sandbox.url), attempted_at=NOON + timedelta(minutes=minutes)) == Found(wanted)
+        clock.now += age
+        found = find(make(sandbox.url), age=age)
+        assert isinstance(found, Found)
+        assert found.provider_message_id == wanted
 
     def test_is_delivered_once_twilio_says_so(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
         (wanted,) = send(sandbox, TEXT)
@@ -173,7 +180,7 @@ class TestWhatWasAccepted:
     def test_is_looked_for_no_further_back_than_the_attempt(
         self, sandbox: Sandbox, make: Make, clock: StandingClock
     ) -> None:
-        clock.now = NOON - timedelta(days=1)
+        clock.now = NOON - timedelta(days=2)
         send(sandbox, *(f"Older {n}" for n in range(60)))
         clock.now = NOON
         (wanted,) = send(sandbox, TEXT)
@@ -194,9 +201,12 @@ class TestWhatIsNotThere:
         send(sandbox, TEXT, recipient="+15558675311")
         assert find(make(sandbox.url)) == NotFound()
 
-    def test_the_text_went_out_before_the_attempt(self, sandbox: Sandbox, make: Make) -> None:
+    def test_the_text_went_out_long_before_the_attempt(
+        self, sandbox: Sandbox, make: Make, clock: SettableClock
+    ) -> None:
         send(sandbox, TEXT)
-        assert find(make(sandbox.url), attempted_at=NOON + timedelta(minutes=2, seconds=1)) == NotFound()
+        clock.now += timedelta(days=1, minutes=3)
+        assert find(make(sandbox.url)) == NotFound()
 
     def test_the_list_has_not_caught_up_yet(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
         sandbox.search_delay = timedelta(seconds=30)
@@ -208,6 +218,39 @@ class TestWhatIsNotThere:
             assert find(make(sandbox.url)) == Found(wanted, delivered=True)
         finally:
             sandbox.search_delay = timedelta()
+
+
+class TestWhenTheTimesSayNothing:
+    """Where our clock was set in between, or Twilio's answer has no time of Twilio's: better asked a person than sent twice."""
+
+    @pytest.mark.parametrize("stepped", [timedelta(minutes=5), timedelta(hours=14)], ids=str)
+    def test_a_clock_of_ours_that_was_set_back_meanwhile(
+        self, sandbox: Sandbox, make: Make, clock: SettableClock, stepped: timedelta
+    ) -> None:
+        (sent,) = send(sandbox, TEXT)
+        clock.now += timedelta(minutes=3)
+        lookup = make(sandbox.url)
+        assert isinstance(find(lookup, age=timedelta(minutes=3) - stepped), CannotTell)
+        assert find(lookup, age=timedelta(minutes=3) - stepped, held=[sent]) == NotFound()
+
+    def test_a_clock_of_ours_that_was_set_forward_meanwhile(self, sandbox: Sandbox, make: Make) -> None:
+        (wanted,) = send(sandbox, TEXT)
+        assert find(make(sandbox.url), age=timedelta(hours=14)) == Found(wanted)
+
+    @pytest.mark.parametrize(
+        "date",
+        [None, "", "yesterday", "Mon, 02 Mar 2026 12:00:00", format_datetime(NOON - timedelta(hours=1), usegmt=True)],
+        ids=["no Date", "empty", "no time", "no zone", "older than what it lists"],
+    )
+    def test_an_answer_without_a_time_of_twilios(self, make: Make, date: str | None) -> None:
+        with ScriptedServer(rows(row(), date=date)) as server:
+            lookup = make(server.url)
+            assert isinstance(find(lookup), CannotTell)
+            assert find(lookup, held=["SM1"]) == NotFound()
+            assert find(lookup, text="Never sent") == NotFound()
+        withheld = rows(row(body=None), date=date)
+        with ScriptedServer(withheld) as server:
+            assert isinstance(find(make(server.url)), CannotTell)
 
 
 class TestMessagesAlike:
@@ -234,7 +277,7 @@ class TestMessagesAlike:
 
         _, alike = send(sandbox, "Something else", TEXT)
         for text in (TEXT, "Never sent"):
-            make(sandbox.url).find(Doubt("m1", NUMBER, text, NOON), held_elsewhere=held_elsewhere)
+            make(sandbox.url).find(Doubt("m1", NUMBER, text, timedelta()), held_elsewhere=held_elsewhere)
         assert asked == [[alike]]
 
     def test_trouble_with_our_own_records_is_not_blamed_on_twilio(self, sandbox: Sandbox, make: Make) -> None:
@@ -243,7 +286,7 @@ class TestMessagesAlike:
 
         send(sandbox, TEXT)
         with pytest.raises(OSError, match="database gone"):
-            make(sandbox.url).find(Doubt("m1", NUMBER, TEXT, NOON), held_elsewhere=held_elsewhere)
+            make(sandbox.url).find(Doubt("m1", NUMBER, TEXT, timedelta()), held_elsewhere=held_elsewhere)
 
 
 class TestTheTextAsTwilioShowsIt:
@@ -311,7 +354,7 @@ class TestTheList:
 
     @pytest.mark.parametrize("sent", ["yesterday", "just now", "never"])
     def test_is_read_on_after_an_old_message_that_may_stand_before_newer_ones(self, make: Make, sent: str) -> None:
-        old = format_datetime(NOON - timedelta(days=1))
+        old = format_datetime(NOON - timedelta(days=2))
         date_sent = {"yesterday": old, "just now": format_datetime(NOON), "never": None}[sent]
         older = row("SM2", body="x", date_created=old, date_sent=date_sent)
         expected = NotFound() if sent == "yesterday" else Found("SM1")
@@ -508,7 +551,7 @@ class TestFromTheSettings:
         (wanted,) = send(sandbox, TEXT)
         lookup = build_lookups(make_settings(twilio_api_url=sandbox.url), [Channel.SMS])[Channel.SMS]
         assert lookup.search_delay == SEARCH_DELAY == timedelta(seconds=30)
-        assert lookup.find(Doubt("m1", NUMBER, TEXT, NOON), held_elsewhere=holding()) == Found(wanted)
+        assert lookup.find(Doubt("m1", NUMBER, TEXT, timedelta()), held_elsewhere=holding()) == Found(wanted)
         lookup.close()
 
     def test_one_delay_can_be_set_for_both(self) -> None:

@@ -1,7 +1,11 @@
 """The sandbox as an application: the providers' APIs, the inbox and the controls, on one address."""
 
-from starlette.applications import Starlette
+from email.utils import format_datetime
 
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from notifyctl.clock import Clock
 from notifyctl.providers.sandbox.controls import Controls
 from notifyctl.providers.sandbox.inbox import Inbox
 from notifyctl.providers.sandbox.postmark import PostmarkApi
@@ -16,9 +20,9 @@ def application(
     *,
     postmark_token: str | None = None,
     twilio_token: str | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """A token that is None lets any non-empty one in."""
-    return Starlette(
+    app = Starlette(
         routes=[
             # Routes are tried in order, so what is called most stands first.
             *TwilioApi(state, twilio_token).routes(),
@@ -29,3 +33,18 @@ def application(
             *Replies(state).routes(),
         ]
     )
+    return _dated(app, state.clock)
+
+
+def _dated(app: ASGIApp, clock: Clock) -> ASGIApp:
+    """Every answer says when it was given, by the same clock as the times in it."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"date", format_datetime(clock(), usegmt=True).encode())]
+            await send(message)
+
+        await app(scope, receive, send_dated)
+
+    return answer

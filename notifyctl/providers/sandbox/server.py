@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from notifyctl.clock import Clock, system_clock
 from notifyctl.errors import InvalidInput, NotifyctlError
@@ -104,7 +104,7 @@ class Sandbox(Handle):
 class _Server(uvicorn.Server):
     def __init__(
         self,
-        app: Starlette,
+        app: ASGIApp,
         listening: socket.socket,
         ready: Callable[[str], None] | None,
     ) -> None:
@@ -120,6 +120,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
+                date_header=False,  # the application's own clock tells it
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             )
         )
