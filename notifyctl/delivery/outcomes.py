@@ -118,7 +118,9 @@ def _row(attempt: Attempt, result: SendResult, now: datetime) -> dict[str, Any]:
     if not isinstance(result, Accepted):
         row |= {
             "error_code": result.code,
-            "error": kept_words(result.detail, attempt.recipient, sensitive=attempt.sensitive),
+            "error": result.detail[:MAX_ERROR_LENGTH]
+            if result.is_ours
+            else kept_words(result.detail, attempt.recipient, sensitive=attempt.sensitive),
         }
     return row
 

@@ -64,10 +64,15 @@ class Reconciler:
             now = self._clock()
             taken = doubts.take(session, self._lookups.keys(), now=now, again_at=now + ASKED_FOR, most=ASKED_AT_ONCE)
             known = templates.by_key(session, {message.template_key for message in taken})
+        unanswered: dict[Channel, str] = {}
         for message in taken:
             template = known[message.template_key]
             finding = self._ask(message)
+            if isinstance(finding, Unavailable) and finding.code:
+                unanswered[message.channel] = f"{finding.code}: {finding.detail}"
             self._record(message, template, finding)
+        for channel, answer in unanswered.items():
+            log.warning("provider gives no answer about doubts", extra={"channel": channel, "answer": answer})
         return len(taken)
 
     def _ask(self, message: Any) -> Finding:

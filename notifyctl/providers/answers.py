@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from notifyctl.models.message import FailureReason
+from notifyctl.providers import in_between
 from notifyctl.providers.base import CannotTell, Rejected, Unavailable, Unknown
 from notifyctl.providers.code_meaning import CodeMeaning
 from notifyctl.providers.curl import HttpAnswer, Outcome, TransferFailure
@@ -29,16 +30,6 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 
-_REASON_OF_STATUS = {
-    400: FailureReason.CONTENT_REJECTED,
-    401: FailureReason.ACCOUNT_PROBLEM,
-    402: FailureReason.ACCOUNT_PROBLEM,
-    403: FailureReason.ACCOUNT_PROBLEM,
-    404: FailureReason.ACCOUNT_PROBLEM,
-    413: FailureReason.CONTENT_REJECTED,
-    422: FailureReason.CONTENT_REJECTED,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class OwnError:
@@ -48,8 +39,17 @@ class OwnError:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorFormat:
+    """How one provider says no: what its codes mean, how they are read, and the setting that has its URL."""
+
+    codes: Mapping[int, CodeMeaning]
+    read: Callable[[HttpAnswer], OwnError | None]
+    url_setting: str
+
+
 class NotAccepted(Exception):
-    """Anything but HTTP 200 came of a call that waits for its answer."""
+    """Anything but a 2xx with JSON came of a call that waits for its answer."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__()
@@ -98,48 +98,46 @@ def own_error(code: object, message: object) -> OwnError | None:
 
 def lost(failure: TransferFailure) -> Unavailable | Unknown:
     if failure.may_have_arrived:
-        return Unknown(failure.code, failure.detail)
-    return Unavailable(failure.code, failure.detail)
+        return Unknown(failure.code, failure.detail, is_ours=True)
+    return Unavailable(failure.code, failure.detail, is_ours=True)
 
 
-def refusal(
-    answer: HttpAnswer, error: OwnError | None, codes: Mapping[int, CodeMeaning]
-) -> Rejected | Unavailable | Unknown:
+def refusal(answer: HttpAnswer, errors: ErrorFormat) -> Rejected | Unavailable | Unknown:
     """The meaning of any answer but a success.
 
-    A 5xx without the provider's own body comes from something in between, which cannot know whether the
-    provider behind it has already accepted the message. So may an answer outside 4xx and 5xx.
+    The provider's own code decides; beside a 5xx any is worth another try. What has none of its own comes from
+    something in between, which cannot know whether the provider behind it has already accepted the message.
     """
     status = answer.status
-    code = str(error.code) if error else f"HTTP_{status}"
-    detail = without_recipients(error.message) if error else f"HTTP {status} without an error of the provider's own"
-    if status in (429, 503) or (status >= 500 and error):
+    error = errors.read(answer)
+    if error is None or error.code == 0:
+        stranger = in_between.verdict(answer, errors.url_setting)
+        return replace(stranger, retry_after=retry_after(answer)) if isinstance(stranger, Unavailable) else stranger
+    code, detail = str(error.code), without_recipients(error.message)
+    if status >= 500:
         return Unavailable(code, detail, retry_after(answer))
-    if not 400 <= status < 500:
-        return Unknown(code, detail)
-    if error and error.code in codes:
-        return by_code(error, codes, retry_after(answer))
-    if error is None or status in (401, 403):
-        return Rejected(_REASON_OF_STATUS.get(status, FailureReason.UNKNOWN), code, detail)
-    return Rejected(FailureReason.UNKNOWN, code, detail)
+    if error.code in errors.codes:
+        return by_code(error, errors.codes, retry_after(answer))
+    if status == 429:
+        return Unavailable(code, detail, retry_after(answer))
+    if status >= 400:
+        return Rejected(FailureReason.ACCOUNT_PROBLEM if status in (401, 403) else FailureReason.UNKNOWN, code, detail)
+    return Unknown(code, detail)
 
 
-def no_finding(
-    outcome: Outcome, read_error: Callable[[HttpAnswer], OwnError | None], codes: Mapping[int, CodeMeaning]
-) -> CannotTell | Unavailable:
+def no_finding(outcome: Outcome, errors: ErrorFormat) -> CannotTell | Unavailable:
     """The meaning of any answer to a look-up but a success. A look-up may be repeated, so no answer is in doubt.
 
     Only the provider itself can refuse it for good: a 4xx from something in between may be gone the next time.
     """
     if isinstance(outcome, TransferFailure):
-        return Unavailable(outcome.code, outcome.detail)
-    error = read_error(outcome)
-    result = refusal(outcome, error, codes)
+        return Unavailable(outcome.code, outcome.detail, is_ours=True)
+    result = refusal(outcome, errors)
     if isinstance(result, Unavailable):
         return result
-    if isinstance(result, Rejected) and error:
+    if isinstance(result, Rejected) and not result.is_ours:
         return CannotTell(f"{result.code}: {result.detail}")
-    return Unavailable(result.code, result.detail, retry_after(outcome))
+    return Unavailable(result.code, result.detail, retry_after(outcome), is_ours=result.is_ours)
 
 
 def by_code(error: OwnError, codes: Mapping[int, CodeMeaning], wait: timedelta | None = None) -> Rejected | Unavailable:

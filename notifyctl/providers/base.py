@@ -1,7 +1,7 @@
 """What the rest of notifyctl says to a provider, and the four answers it can get."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -23,9 +23,9 @@ class OutboundMessage:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider has it and will try to deliver it."""
+    """The provider has it and will try to deliver it. Without an id: it said so, but not under which."""
 
-    provider_message_id: str
+    provider_message_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Rejected:
     code: str
     detail: str
     suppress: SuppressionReason | None = None
+    is_ours: bool = field(default=False, compare=False)
+    """The detail is in our own words: nothing of the message can be in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Unavailable:
     code: str
     detail: str
     retry_after: timedelta | None = None
+    is_ours: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Unknown:
 
     code: str
     detail: str
+    is_ours: bool = field(default=False, compare=False)
 
 
 SendResult = Accepted | Rejected | Unavailable | Unknown

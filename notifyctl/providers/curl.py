@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import certifi
 import pycurl as untyped_pycurl
@@ -32,6 +33,17 @@ class HttpAnswer:
     status: int
     header_lines: tuple[bytes, ...]
     body: bytes
+    url: str = ""
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def site(self) -> str:
+        """Who was asked: scheme, host and port, without a password."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     def header(self, name: str) -> str | None:
         prefix = f"{name}:".lower().encode()
@@ -114,7 +126,7 @@ class Transfer:
 
     def answer(self) -> HttpAnswer:
         status = self.handle.getinfo(pycurl.RESPONSE_CODE)
-        return HttpAnswer(status, tuple(self._header_lines), self._download.getvalue())
+        return HttpAnswer(status, tuple(self._header_lines), self._download.getvalue(), self._url or "")
 
     def failure(self, number: int, message: str) -> TransferFailure:
         read_by_libcurl = self._upload.tell()

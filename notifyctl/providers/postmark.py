@@ -1,15 +1,12 @@
 """Email through Postmark's batch endpoint, with postmarker, over libcurl."""
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.providers.answers import NotAccepted, OwnError, by_code, lost, own_error, provider_id, refusal
+from notifyctl.providers.answers import NotAccepted, lost, read_json, refusal
 from notifyctl.providers.base import (
     Accepted,
     Answer,
@@ -20,13 +17,13 @@ from notifyctl.providers.base import (
     Unknown,
 )
 from notifyctl.providers.curl import Outcome, TransferFailure
-from notifyctl.providers.postmark_client import CurlPostmarkClient, postmark_error
+from notifyctl.providers.in_between import UNREADABLE
+from notifyctl.providers.postmark_answers import by_its_words, results
+from notifyctl.providers.postmark_client import POSTMARK_ERRORS, CurlPostmarkClient, postmark_error
 from notifyctl.providers.postmark_codes import POSTMARK_CODES
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
 
 BATCH_SIZE = 500
-INVALID_REQUEST = 300
-INACTIVE_RECIPIENT = 406
 
 _EMPTY_BODY = Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML")
 _OUT_OF_TIME = Unavailable("OUT_OF_TIME", "The batch had to be sent in parts, and this part's turn never came")
@@ -99,16 +96,26 @@ class PostmarkSender:
         if count == 0 or left < self._timeout_seconds / 10:
             return [_OUT_OF_TIME] * count
         try:
-            items = self._client.send_batch([self._email(message) for message in messages], left, send_by)
+            answer = self._client.send_batch([self._email(message) for message in messages], left, send_by)
         except NotAccepted as no:
+            told = _told_by_list(no.outcome, messages)
+            if any(isinstance(result, Accepted) for result in told):
+                return told
             if count > 1 and _may_be_one_message(no.outcome):
-                half = count // 2
-                halves = (messages[:half], messages[half:])
-                return [result for part in halves for result in self._send_until(deadline, part, send_by)]
+                return self._send_halves(deadline, messages, send_by)
             return [_result_of_call(no.outcome)] * count
-        except Exception as error:  # noqa: BLE001  whatever went wrong, the batch may have been accepted
-            return [Unknown("UNREADABLE_ANSWER", type(error).__name__)] * count
-        return _results_of_items(items, count)
+        except Exception as error:  # noqa: BLE001
+            if self._client.has_dialled:  # whatever went wrong, the batch may have been accepted
+                return [Unknown(UNREADABLE, type(error).__name__)] * count
+            if count > 1:
+                return self._send_halves(deadline, messages, send_by)
+            return [Rejected(FailureReason.CONTENT_REJECTED, "UNSENDABLE", type(error).__name__)]
+        return results(answer, [message.recipient for message in messages])
+
+    def _send_halves(self, deadline: float, messages: list[OutboundMessage], send_by: float | None) -> list[SendResult]:
+        half = len(messages) // 2
+        parts = (messages[:half], messages[half:])
+        return [result for part in parts for result in self._send_until(deadline, part, send_by)]
 
     def _email(self, message: OutboundMessage) -> dict[str, Any]:
         email: dict[str, Any] = {
@@ -134,55 +141,18 @@ def _may_be_one_message(outcome: Outcome) -> bool:
     return meaning is None or not (meaning.transient or meaning.reason is FailureReason.ACCOUNT_PROBLEM)
 
 
+def _told_by_list(outcome: Outcome, messages: Sequence[OutboundMessage]) -> list[SendResult]:
+    """A list tells of each message, whatever the status beside it. Empty where there is none that can be read."""
+    if isinstance(outcome, TransferFailure):
+        return []
+    try:
+        answer = read_json(outcome.body)
+    except (ValueError, RecursionError):
+        return []
+    return results(answer, [message.recipient for message in messages]) if isinstance(answer, list) else []
+
+
 def _result_of_call(outcome: Outcome) -> SendResult:
     if isinstance(outcome, TransferFailure):
         return lost(outcome)
-    error = postmark_error(outcome)
-    return _by_its_words(refusal(outcome, error, POSTMARK_CODES), error)
-
-
-def _results_of_items(items: Any, expected: int) -> list[SendResult]:
-    """Postmark answers in the order of the request, one item a message, some accepted and some not."""
-    if not isinstance(items, list) or len(items) != expected:
-        return [Unknown("UNREADABLE_ANSWER", f"Not a list of {expected} answers")] * expected
-    return [_result_of_item(item) for item in items]
-
-
-def _result_of_item(item: Any) -> SendResult:
-    fields = item if isinstance(item, dict) else {}
-    error = own_error(fields.get("ErrorCode"), fields.get("Message"))
-    if error is None:
-        return Unknown("UNREADABLE_ANSWER", "An answer without an ErrorCode")
-    if error.code != 0:
-        return _by_its_words(by_code(error, POSTMARK_CODES), error)
-    message_id = provider_id(fields.get("MessageID"))
-    if message_id is None:
-        return Unknown("UNREADABLE_ANSWER", "An answer without a MessageID")
-    return Accepted(message_id)
-
-
-def _by_its_words(result: SendResult, error: OwnError | None) -> SendResult:
-    """Two of Postmark's codes stand for several things, and only the text beside them says which."""
-    if not isinstance(result, Rejected) or error is None:
-        return result
-    if error.code == INACTIVE_RECIPIENT:
-        return _inactive(result, error.message)
-    if error.code == INVALID_REQUEST and "'To'" in error.message:
-        return replace(result, reason=FailureReason.RECIPIENT_INVALID)
-    if error.code == INVALID_REQUEST and "'From'" in error.message:
-        return replace(result, reason=FailureReason.ACCOUNT_PROBLEM)
-    return result
-
-
-def _inactive(result: Rejected, text: str) -> Rejected:
-    """Postmark's standard text names every cause there is; only one that names a single cause tells it."""
-    causes = re.findall(r"hard bounce|spam complaint|manual suppression", text, re.IGNORECASE)
-    match list({cause.lower() for cause in causes}):
-        case ["hard bounce"]:
-            return replace(result, reason=FailureReason.RECIPIENT_INVALID, suppress=SuppressionReason.HARD_BOUNCE)
-        case ["spam complaint"]:
-            return replace(result, suppress=SuppressionReason.COMPLAINT)
-        case ["manual suppression"]:
-            return replace(result, suppress=SuppressionReason.OPTED_OUT)
-        case _:
-            return result
+    return by_its_words(refusal(outcome, POSTMARK_ERRORS), postmark_error(outcome))

@@ -6,8 +6,9 @@ from urllib.parse import urlencode
 
 from postmarker.core import USER_AGENT, PostmarkClient
 
-from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error, read_json
+from notifyctl.providers.answers import ErrorFormat, NotAccepted, OwnError, json_object, own_error, read_json
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
+from notifyctl.providers.postmark_codes import POSTMARK_CODES
 
 
 class CurlPostmarkClient(PostmarkClient):
@@ -24,23 +25,37 @@ class CurlPostmarkClient(PostmarkClient):
         self._transfer = Transfer(timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._send_by: float | None = None
+        self.has_dialled = False
+        """Whether the latest call got as far as the network."""
 
     def send_batch(self, emails: list[dict[str, Any]], timeout_seconds: float, send_by: float | None) -> Any:
+        """The answers. Raises NotAccepted, and whatever postmarker stumbles over."""
         self._timeout_seconds, self._send_by = timeout_seconds, send_by
+        self.has_dialled = False
         return self.emails.send_batch(*emails)  # type: ignore[attr-defined]
 
     def call(self, method: str, endpoint: str, token_type: str = "server", data: Any = None, **query: Any) -> Any:  # noqa: S107
-        """What every manager of postmarker calls. Raises NotAccepted for anything but HTTP 200."""
+        """What every manager of postmarker calls. Raises NotAccepted for anything but a 2xx with JSON."""
         if method not in ("GET", "POST") or token_type != "server":  # noqa: S105
             raise NotImplementedError(f"{method} with the {token_type} token")
         url = self.root_api_url + endpoint + (f"?{urlencode(query)}" if query else "")
         body = json.dumps(data).encode() if method == "POST" else None
         self._transfer.prepare(url, self._headers, body)
         self._transfer.send_by = self._send_by
+        self.has_dialled = True
         outcome = self._transfer.perform(self._timeout_seconds)
-        if isinstance(outcome, TransferFailure) or outcome.status != 200:
+        if isinstance(outcome, TransferFailure) or not outcome.is_success:
             raise NotAccepted(outcome)
-        return read_json(outcome.body)
+        try:
+            value = read_json(outcome.body)
+        except (ValueError, RecursionError):
+            raise NotAccepted(outcome) from None
+        if method == "GET" or not isinstance(value, dict):
+            return value
+        error = postmark_error(outcome)
+        if error and error.code:
+            raise NotAccepted(outcome)  # one refusal for all of the batch
+        return [value]
 
     def close(self) -> None:
         self._transfer.close()
@@ -49,3 +64,6 @@ class CurlPostmarkClient(PostmarkClient):
 def postmark_error(answer: HttpAnswer) -> OwnError | None:
     body = json_object(answer.body)
     return own_error(body.get("ErrorCode"), body.get("Message"))
+
+
+POSTMARK_ERRORS = ErrorFormat(POSTMARK_CODES, postmark_error, "POSTMARK_API_URL")

@@ -49,7 +49,10 @@ POSTMARK_CODES: dict[int, CodeMeaning] = {
 POSTMARK_BOUNCE_TYPES: dict[str, CodeMeaning] = {
     "HardBounce": CodeMeaning(_INVALID, "No such mailbox or domain", suppress=SuppressionReason.HARD_BOUNCE),
     "Transient": CodeMeaning(_UNREACHABLE, "Delayed; Postmark goes on trying", transient=True),
-    "Unsubscribe": CodeMeaning(_OPTED_OUT, "An automatic unsubscribe request", transient=True),
+    # It has arrived, and whoever got it asks for no more: as binding as a complaint.
+    "Unsubscribe": CodeMeaning(
+        _OPTED_OUT, "The recipient asks to be unsubscribed", transient=True, suppress=SuppressionReason.OPTED_OUT
+    ),
     "Subscribe": CodeMeaning(_UNREACHABLE, "An automatic subscribe request", transient=True),
     "AutoResponder": CodeMeaning(_UNREACHABLE, "Out of office and the like", transient=True),
     "AddressChange": CodeMeaning(_INVALID, "The recipient has another address now"),

@@ -10,8 +10,8 @@ from typing import Any
 
 from notifyctl.providers.answers import NotAccepted, no_finding, provider_id, without_recipients
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Rejected, Unavailable
-from notifyctl.providers.postmark_client import CurlPostmarkClient, postmark_error
-from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES, POSTMARK_CODES
+from notifyctl.providers.postmark_client import POSTMARK_ERRORS, CurlPostmarkClient
+from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES
 from notifyctl.providers.postmark_receipts import COMPLAINT
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
 
@@ -111,7 +111,7 @@ def _asked(ask: Callable[[], Finding]) -> Finding:
     try:
         return ask()
     except NotAccepted as no:
-        return no_finding(no.outcome, postmark_error, POSTMARK_CODES)
+        return no_finding(no.outcome, POSTMARK_ERRORS)
     # Whatever is wrong with an answer 200, the next one may be readable.
     except Exception as error:  # noqa: BLE001
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)

@@ -45,7 +45,7 @@ def read(body: bytes, *, stream: str) -> Notice:
         case "Bounce":
             return _bounce(fields, stream)
         case "SpamComplaint":
-            return _complaint(fields, stream)
+            return _refused(fields, stream, COMPLAINT, SuppressionReason.COMPLAINT)
         case "SubscriptionChange":
             return _subscription_change(fields, stream)
         case str(kind):
@@ -72,9 +72,9 @@ def _delivery(fields: Mapping[str, Any]) -> Notice:
 
 def _bounce(fields: Mapping[str, Any], stream: str) -> Notice:
     kind = provider_id(fields.get("Type")) or "Unknown"
-    if kind == COMPLAINT:
-        return _complaint(fields, stream)
     meaning = POSTMARK_BOUNCE_TYPES.get(kind, POSTMARK_BOUNCE_TYPES["Unknown"])
+    if meaning.suppress and (meaning.transient or kind == COMPLAINT):
+        return _refused(fields, stream, kind, meaning.suppress)
     if meaning.transient:
         return Ignored(PROVIDER, f"{kind}: {meaning.remark}", _our_id(fields))
     return Receipt(
@@ -93,17 +93,18 @@ def _bounce(fields: Mapping[str, Any], stream: str) -> Notice:
     )
 
 
-def _complaint(fields: Mapping[str, Any], stream: str) -> Notice:
+def _refused(fields: Mapping[str, Any], stream: str, kind: str, why: SuppressionReason) -> Notice:
+    """It has arrived, and its recipient wants no more."""
     return Receipt(
         PROVIDER,
         Channel.EMAIL,
         ReceiptEvent.REFUSED,
-        event_id=_bounce_id(fields, COMPLAINT),
+        event_id=_bounce_id(fields, kind),
         message_id=_our_id(fields),
         provider_message_id=provider_id(fields.get("MessageID")),
         happened_at=moment(fields.get("BouncedAt")),
-        code=COMPLAINT,
-        suppress=SuppressionReason.COMPLAINT,
+        code=kind,
+        suppress=why,
         recipient=_recipient(fields, "Email", stream),
     )
 

@@ -1,23 +1,24 @@
 """SMS through Twilio, with its SDK's asynchronous calls, over libcurl instead of asyncio."""
 
+import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
-from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
 from notifyctl.models.message import FailureReason
-from notifyctl.providers.answers import by_code, lost, own_error, provider_id, refusal
-from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult, Unknown
+from notifyctl.providers.answers import by_code, json_object, lost, own_error, provider_id, refusal
+from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult
 from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure, Transfers
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
-from notifyctl.providers.twilio_client import AwaitedHttpClient, twilio_error
+from notifyctl.providers.twilio_client import TWILIO_ERRORS, AwaitedHttpClient, twilio_error
 from notifyctl.providers.twilio_codes import TWILIO_CODES
 
 _NOT_SENT = frozenset({"failed", "undelivered", "canceled"})
+_SID = re.compile(r"(SM|MM)[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +115,30 @@ def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -
     try:
         coroutine.send(outcome)
     except StopIteration as returned:
-        return _result_of_created(returned.value)
-    except TwilioException:
-        return refusal(outcome, twilio_error(outcome), TWILIO_CODES)
-    # Whatever the SDK stumbles over in an answer 2xx, the message may have been accepted.
-    except Exception as error:  # noqa: BLE001
-        return Unknown("UNREADABLE_ANSWER", type(error).__name__)
+        created = returned.value
+        sid = provider_id(created.sid)
+        if sid is None:
+            return refusal(outcome, TWILIO_ERRORS)
+        return _result_of_created(sid, created.status, created.error_code, created.error_message)
+    # Whatever the SDK stumbles over in an answer, the message may have been accepted.
+    except Exception:  # noqa: BLE001
+        return _proof(outcome) or refusal(outcome, TWILIO_ERRORS)
     raise AssertionError("the SDK asked for a second request")
 
 
-def _result_of_created(created: Any) -> SendResult:
-    sid = provider_id(created.sid)
-    if sid is None:
-        return Unknown("UNREADABLE_ANSWER", "An answer without a SID")
-    if not isinstance(created.status, str) or created.status not in _NOT_SENT:
+def _proof(answer: HttpAnswer) -> SendResult | None:
+    """A SID proves that it was accepted, whatever the status or another field beside it."""
+    body = json_object(answer.body)
+    sid = provider_id(body.get("sid"))
+    if sid is None or not (answer.is_success or _SID.fullmatch(sid)) or twilio_error(answer):
+        return None
+    return _result_of_created(sid, body.get("status"), body.get("error_code"), body.get("error_message"))
+
+
+def _result_of_created(sid: str, status: object, code: object, words: object) -> SendResult:
+    if not isinstance(status, str) or status not in _NOT_SENT:
         return Accepted(sid)
-    error = own_error(created.error_code, created.error_message or created.status)
+    error = own_error(code, words or status)
     if error is None:
-        return Rejected(FailureReason.UNKNOWN, created.status, f"{sid} was {created.status} at once")
+        return Rejected(FailureReason.UNKNOWN, status, f"{sid} was {status} at once")
     return by_code(error, TWILIO_CODES)

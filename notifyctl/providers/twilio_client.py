@@ -10,8 +10,17 @@ from urllib.parse import urlencode, urlsplit
 from twilio.http import AsyncHttpClient, HttpClient
 from twilio.http.response import Response
 
-from notifyctl.providers.answers import NotAccepted, OwnError, json_object, own_error, read_json, server_time
+from notifyctl.providers.answers import (
+    ErrorFormat,
+    NotAccepted,
+    OwnError,
+    json_object,
+    own_error,
+    read_json,
+    server_time,
+)
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure, Transfers
+from notifyctl.providers.twilio_codes import TWILIO_CODES
 
 _log = logging.getLogger("notifyctl.twilio")
 
@@ -35,7 +44,7 @@ class AwaitedHttpClient(AsyncHttpClient):
 
 
 class BlockingHttpClient(HttpClient):
-    """For the SDK's ordinary calls. Raises NotAccepted for anything but HTTP 200."""
+    """For the SDK's questions about messages. Raises NotAccepted for anything but one, or a list of them."""
 
     def __init__(self, api_url: str, timeout_seconds: float) -> None:
         super().__init__(_log, is_async=False)
@@ -49,7 +58,7 @@ class BlockingHttpClient(HttpClient):
         self.answered_at = None
         self._requests.prepare(self._transfer, method, uri, **request)
         outcome = self._transfer.perform(self._timeout_seconds)
-        if isinstance(outcome, TransferFailure) or outcome.status != 200:
+        if isinstance(outcome, TransferFailure) or not _has_messages(outcome):
             raise NotAccepted(outcome)
         self.answered_at = server_time(outcome)
         return _response(outcome)
@@ -101,6 +110,12 @@ def _response(answer: HttpAnswer) -> Response:
     return Response(answer.status, _clean(answer.body))
 
 
+def _has_messages(answer: HttpAnswer) -> bool:
+    """The SDK takes any list for the one that was asked for, and an empty one would say that nothing was sent."""
+    body = json_object(answer.body)
+    return answer.is_success and (isinstance(body.get("messages"), list) or isinstance(body.get("sid"), str))
+
+
 def _clean(body: bytes) -> str:
     """The SDK reads JSON itself. Only an escape can stand for what is not to come in: most bodies have none."""
     if b"\\u" in body:
@@ -111,6 +126,14 @@ def _clean(body: bytes) -> str:
     return body.decode("utf-8", "replace")
 
 
+LOWEST_CODE = 10_000
+"""Of those that Twilio gives to errors of its own. Others' gateways like to repeat the HTTP status as a code."""
+
+
 def twilio_error(answer: HttpAnswer) -> OwnError | None:
     body = json_object(answer.body)
-    return own_error(body.get("code"), body.get("message") or body.get("detail") or body.get("title"))
+    error = own_error(body.get("code"), body.get("message") or body.get("detail") or body.get("title"))
+    return error if error and (error.code >= LOWEST_CODE or answer.status < 500) else None
+
+
+TWILIO_ERRORS = ErrorFormat(TWILIO_CODES, twilio_error, "TWILIO_API_URL")

@@ -15,8 +15,7 @@ from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound
 from notifyctl.providers.receipts import ReceiptEvent
 from notifyctl.providers.smart_encoding import may_be_the_same
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
-from notifyctl.providers.twilio_client import BlockingHttpClient, twilio_error
-from notifyctl.providers.twilio_codes import TWILIO_CODES
+from notifyctl.providers.twilio_client import TWILIO_ERRORS, BlockingHttpClient
 from notifyctl.providers.twilio_receipts import EVENTS, rejection
 
 SEARCH_DELAY = timedelta(seconds=30)
@@ -97,7 +96,7 @@ def _asked(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
     try:
         return ask()
     except NotAccepted as no:
-        return no_finding(no.outcome, twilio_error, TWILIO_CODES)
+        return no_finding(no.outcome, TWILIO_ERRORS)
     except _TooMany as too_many:
         return CannotTell(str(too_many))
     # Whatever the SDK stumbles over in an answer 200, the next one may be readable.

@@ -19,9 +19,12 @@ PROVIDER = "twilio"
 
 EVENTS = {
     "accepted": ReceiptEvent.SENT,
+    "scheduled": ReceiptEvent.SENT,
     "queued": ReceiptEvent.SENT,
     "sending": ReceiptEvent.SENT,
     "sent": ReceiptEvent.SENT,
+    # A part has arrived. Whether the rest does, a later status says: it is neither a delivery nor a bounce yet.
+    "partially_delivered": ReceiptEvent.SENT,
     "delivered": ReceiptEvent.DELIVERED,
     "read": ReceiptEvent.DELIVERED,
     "undelivered": ReceiptEvent.BOUNCED,

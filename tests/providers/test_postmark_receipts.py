@@ -144,9 +144,10 @@ def test_an_inbound_email_is_told_that_it_knocks_at_the_wrong_door() -> None:
 def test_a_type_of_bounce_means_what_the_table_says(kind: str) -> None:
     meaning = POSTMARK_BOUNCE_TYPES[kind]
     found = read_payload("bounce", Type=kind)
-    if kind == "SpamComplaint":
+    if kind in ("SpamComplaint", "Unsubscribe"):
         assert isinstance(found, Receipt)
-        assert found.event is ReceiptEvent.REFUSED
+        assert (found.event, found.code, found.suppress) == (ReceiptEvent.REFUSED, kind, meaning.suppress)
+        assert found.recipient == RECIPIENT
     elif meaning.transient:
         assert found == Ignored("postmark", f"{kind}: {meaning.remark}", MESSAGE_ID)
     else:

@@ -80,6 +80,7 @@ class TestTables:
             "HardBounce": SuppressionReason.HARD_BOUNCE,
             "BadEmailAddress": SuppressionReason.HARD_BOUNCE,
             "SpamComplaint": SuppressionReason.COMPLAINT,
+            "Unsubscribe": SuppressionReason.OPTED_OUT,
             "ManuallyDeactivated": SuppressionReason.OPTED_OUT,
         }
 

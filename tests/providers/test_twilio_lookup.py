@@ -221,7 +221,7 @@ class TestWhatIsNotThere:
 
 
 class TestWhenTheTimesSayNothing:
-    """Where our clock was set in between, or Twilio's answer has no time of Twilio's: better asked a person than sent twice."""
+    """Our clock was set in between, or the answer has no time of Twilio's own: a person is asked."""
 
     @pytest.mark.parametrize("stepped", [timedelta(minutes=5), timedelta(hours=14)], ids=str)
     def test_a_clock_of_ours_that_was_set_back_meanwhile(
@@ -440,6 +440,8 @@ ASK_LATER: dict[str, tuple[Script, str]] = {
     "a message without a SID": (rows(row(None)), "UNREADABLE_ANSWER"),
     "a message without a date": (rows(row(date_created=None)), "UNREADABLE_ANSWER"),
     "nested too deeply": (Reply(200, "[" * 100_000), "UNREADABLE_ANSWER"),
+    "an empty list of something else": (Reply(200, {"errors": []}), "UNREADABLE_ANSWER"),
+    "an empty text": (Reply(200, {"detail": ""}), "UNREADABLE_ANSWER"),
 }
 
 

@@ -214,6 +214,8 @@ MAY_HAVE_GONE_OUT: dict[str, Script | tuple[Script, ...]] = {
     "502 from something in between": Reply(502, "<html>Bad Gateway</html>"),
     "504 from something in between": Reply(504, "<html>Gateway Time-out</html>"),
     "502 with JSON of something in between": Reply(502, {"message": "upstream", "code": "E_UPSTREAM"}),
+    "502 with a code of something in between": Reply(502, {"message": "upstream", "code": 502}),
+    "504 with a code of something in between": Reply(504, {"message": "upstream", "code": "20504"}),
 }
 
 DID_NOT_GO_OUT: dict[str, tuple[Reply, Unavailable]] = {
@@ -221,9 +223,13 @@ DID_NOT_GO_OUT: dict[str, tuple[Reply, Unavailable]] = {
         Reply(429, {"code": 20429, "message": "Too Many Requests"}, {"Retry-After": "7"}),
         Unavailable("20429", "Too Many Requests", timedelta(seconds=7)),
     ),
-    "429 from something in between": (
-        Reply(429, "slow down"),
-        Unavailable("HTTP_429", "HTTP 429 without an error of the provider's own"),
+    "429 with a code that nobody knows": (
+        Reply(429, {"code": 99999, "message": "New"}),
+        Unavailable("99999", "New"),
+    ),
+    "503 with a hard code": (
+        Reply(503, {"code": 21211, "message": "Odd"}),
+        Unavailable("21211", "Odd"),
     ),
     "503 with a date in Retry-After": (
         Reply(
@@ -232,10 +238,6 @@ DID_NOT_GO_OUT: dict[str, tuple[Reply, Unavailable]] = {
             {"Retry-After": "Mon, 02 Mar 2026 12:01:30 GMT", "Date": "Mon, 02 Mar 2026 12:00:00 GMT"},
         ),
         Unavailable("20503", "Service Unavailable", timedelta(seconds=90)),
-    ),
-    "503 with a Retry-After nobody understands": (
-        Reply(503, "", {"Retry-After": "soon"}),
-        Unavailable("HTTP_503", "HTTP 503 without an error of the provider's own"),
     ),
     "500 with Twilio's own error": (
         Reply(500, {"code": 20500, "message": "Internal Server Error", "status": 500}),
@@ -269,6 +271,14 @@ NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
         Reply(400, {"code": 21211, "message": f"The 'To' number {NUMBER} is not a valid phone number."}),
         Rejected(FailureReason.RECIPIENT_INVALID, "21211", "The 'To' number [number] is not a valid phone number."),
     ),
+    "the account's day is used up": (
+        Reply(429, {"code": 63038, "message": "Daily limit"}, {"Retry-After": "60"}),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "63038", "Daily limit"),
+    ),
+    "a refusal beside a success": (
+        Reply(200, {"code": 21211, "message": "Bad number"}),
+        Rejected(FailureReason.RECIPIENT_INVALID, "21211", "Bad number"),
+    ),
     "wrong token": (
         Reply(401, {"code": 20003, "message": "Authenticate"}),
         Rejected(FailureReason.ACCOUNT_PROBLEM, "20003", "Authenticate"),
@@ -280,10 +290,6 @@ NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
     "code that nobody knows, without permission": (
         Reply(403, {"code": 99999, "message": "New"}),
         Rejected(FailureReason.ACCOUNT_PROBLEM, "99999", "New"),
-    ),
-    "4xx from something in between": (
-        Reply(403, "<html>Forbidden</html>"),
-        Rejected(FailureReason.ACCOUNT_PROBLEM, "HTTP_403", "HTTP 403 without an error of the provider's own"),
     ),
     "error in the form of RFC 9457": (
         Reply(400, {"type": "t", "title": "Invalid", "status": 400, "code": 20422, "detail": "Bad To"}),
@@ -298,6 +304,35 @@ NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
         Rejected(FailureReason.UNKNOWN, "undelivered", "SM1 was undelivered at once"),
     ),
 }
+
+
+PROVES: dict[str, Reply] = {
+    "200": Reply(200, CREATED),
+    "202": Reply(202, CREATED),
+    "no status": Reply(201, {"sid": "SM1"}),
+    "a status that nobody knows": Reply(201, {**CREATED, "status": "new"}),
+    "a status that is no text": Reply(201, {**CREATED, "status": 5}),
+    "partially delivered": Reply(201, {**CREATED, "status": "partially_delivered"}),
+    "a date that the SDK cannot read": Reply(201, {**CREATED, "date_created": "Mon, 02 Mar 2026 12:00:99 +0000"}),
+    "a date that is no text": Reply(201, {**CREATED, "date_updated": 5}),
+    "a code that is no number": Reply(201, {**CREATED, "error_code": "0"}),
+    "an error beside it that is none": Reply(201, {**CREATED, "code": 0}),
+}
+
+
+class TestWhatASidProves:
+    @pytest.mark.parametrize("reply", PROVES.values(), ids=PROVES)
+    def test_that_the_message_was_accepted(self, make: Make, reply: Reply) -> None:
+        assert result_of(make, reply) == Accepted("SM1")
+
+    @pytest.mark.parametrize("status", [302, 400, 429, 500, 502])
+    def test_whatever_the_status_beside_it(self, make: Make, status: int) -> None:
+        sid = "SM" + "0" * 32
+        assert result_of(make, Reply(status, {**CREATED, "sid": sid})) == Accepted(sid)
+
+    @pytest.mark.parametrize("status", [400, 500])
+    def test_but_not_an_id_of_something_else(self, make: Make, status: int) -> None:
+        assert not isinstance(result_of(make, Reply(status, {"sid": "session-1"})), Accepted)
 
 
 class TestAnswersThatAreNone:
@@ -316,11 +351,6 @@ class TestAnswersThatAreNone:
             assert send(sender, sms("m1")) == {"m1": Accepted("SM1")}
             assert isinstance(send(sender, sms("m2"))["m2"], Unknown)
         assert (server.connections, len(server.requests)) == (1, 2)
-
-    def test_a_redirect_is_not_followed(self, make: Make) -> None:
-        with ScriptedServer(Reply(302, "", {"Location": "/elsewhere"}), Reply(201, CREATED)) as server:
-            assert isinstance(send(make(server.url), sms())["m1"], Unknown)
-        assert len(server.requests) == 1
 
     def test_after_any_failure_the_slot_is_free_again(self, make: Make) -> None:
         script = (CUT_AFTER_READING, Reply(502, ""), Bytes(b"?"), Reply(201, CREATED))

@@ -100,6 +100,11 @@ class ScriptedServer:
         for thread in self._threads:
             thread.join()
 
+    def follow(self, *script: Script) -> None:
+        """From the next request on."""
+        with self._lock:
+            self._script = deque(script)
+
     def wait_until_disconnected(self) -> None:
         """Until this end of every connection is closed."""
         with self._changed:

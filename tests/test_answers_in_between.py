@@ -1,0 +1,159 @@
+"""Answers that are not the provider's own: what they prove is the same for both providers, and said in words."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from notifyctl.models.message import FailureReason
+from notifyctl.models.template import Channel
+from notifyctl.providers.base import Doubt, OutboundMessage, Rejected, SendResult, Unavailable, Unknown
+from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.senders import build_senders
+from tests.conftest import make_settings
+from tests.integration.scripted_server import Reply, ScriptedServer, Step
+
+PAGE = "<html><head><title>Sign in to Acme Wi-Fi 123456</title></head><body>https://x.example</body></html>"
+_AGE = timedelta()
+SETTING = {Channel.EMAIL: "POSTMARK_API_URL", Channel.SMS: "TWILIO_API_URL"}
+
+Ask = Callable[[Channel, Reply | Step], tuple[SendResult, ScriptedServer]]
+
+
+@pytest.fixture
+def ask() -> Iterator[Ask]:
+    with ExitStack() as stack:
+
+        def ask(channel: Channel, reply: Reply | Step) -> tuple[SendResult, ScriptedServer]:
+            server = stack.enter_context(ScriptedServer(reply))
+            sender = build_senders(_settings(server.url), [channel], 1)[channel]
+            stack.callback(sender.close)
+            sender.submit([OutboundMessage("m1", "T", _recipient(channel), "Hello 123456", "Hello")])
+            (answer,) = sender.collect(10)
+            assert len(server.requests) == 1
+            return answer.result, server
+
+        yield ask
+
+
+def _settings(url: str) -> Any:
+    return make_settings(postmark_api_url=url, twilio_api_url=url)
+
+
+def _recipient(channel: Channel) -> str:
+    return "anna@client.example" if channel is Channel.EMAIL else "+15558675310"
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+def test_a_redirect_is_not_followed_and_nothing_was_accepted(ask: Ask, channel: Channel, status: int) -> None:
+    location = "https://user:pw@elsewhere.example:8443/login?to=anna@client.example"
+    result, server = ask(channel, Reply(status, PAGE, {"Location": location}))
+    assert isinstance(result, Rejected)
+    assert (result.reason, result.code) == (FailureReason.ACCOUNT_PROBLEM, f"HTTP_{status}")
+    assert result.detail == (
+        f"{server.url} redirects to https://elsewhere.example:8443/login (HTTP {status}): nothing was accepted;"
+        f" set {SETTING[channel]} to the provider's own URL"
+    )
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize(
+    ("headers", "where"),
+    [({}, "to nowhere"), ({"Location": "/login"}, "to {}/login"), ({"Location": "http://["}, "to another place")],
+    ids=["none", "relative", "nonsense"],
+)
+def test_a_redirect_may_say_where_to_in_any_way(
+    ask: Ask, channel: Channel, headers: dict[str, str], where: str
+) -> None:
+    result, server = ask(channel, Reply(302, "", headers))
+    assert isinstance(result, Rejected)
+    assert where.format(server.url) in result.detail
+
+
+REFUSED = {
+    400: FailureReason.CONTENT_REJECTED,
+    401: FailureReason.ACCOUNT_PROBLEM,
+    403: FailureReason.ACCOUNT_PROBLEM,
+    404: FailureReason.ACCOUNT_PROBLEM,
+    405: FailureReason.ACCOUNT_PROBLEM,
+    407: FailureReason.ACCOUNT_PROBLEM,
+    413: FailureReason.CONTENT_REJECTED,
+    418: FailureReason.UNKNOWN,
+    451: FailureReason.ACCOUNT_PROBLEM,
+}
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize(("status", "reason"), REFUSED.items())
+def test_a_4xx_was_not_accepted(ask: Ask, channel: Channel, status: int, reason: FailureReason) -> None:
+    result, server = ask(channel, Reply(status, PAGE))
+    assert isinstance(result, Rejected)
+    assert (result.reason, result.code) == (reason, f"HTTP_{status}")
+    said = f"HTTP {status} from {server.url} without an error of the provider's own (a page titled 'Sign in to Acme"
+    assert result.detail.startswith(said)
+    assert "nothing was accepted" in result.detail
+    assert (SETTING[channel] in result.detail) is (reason is FailureReason.ACCOUNT_PROBLEM)
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("status", [429, 503, 511])
+def test_what_says_later_was_not_accepted_either(ask: Ask, channel: Channel, status: int) -> None:
+    result, server = ask(channel, Reply(status, PAGE, {"Retry-After": "7"}))
+    assert isinstance(result, Unavailable)
+    assert (result.code, result.retry_after and result.retry_after.seconds) == (f"HTTP_{status}", 7)
+    assert server.url in result.detail
+    assert "nothing was accepted" in result.detail
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("body", [PAGE, "", "OK", "{", '"OK"', "[]", "{}", '{"status": "ok"}'])
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_success_that_says_nothing_of_the_message_leaves_it_in_doubt(
+    ask: Ask, channel: Channel, status: int, body: str
+) -> None:
+    result, _ = ask(channel, Reply(status, body))
+    assert isinstance(result, Unknown)
+    assert result.code == "UNREADABLE_ANSWER"
+
+
+@pytest.mark.parametrize("channel", Channel)
+def test_a_login_page_beside_200_is_named_as_what_it_is(ask: Ask, channel: Channel) -> None:
+    result, server = ask(channel, Reply(200, PAGE))
+    assert isinstance(result, Unknown)
+    assert result.detail == (
+        f"HTTP 200 from {server.url} with nothing that can be read (a page titled 'Sign in to Acme Wi Fi'):"
+        f" the provider may have got it or not; check {SETTING[channel]}, and any proxy on the way"
+    )
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("status", [500, 502, 504, 520])
+def test_a_5xx_leaves_it_in_doubt(ask: Ask, channel: Channel, status: int) -> None:
+    result, server = ask(channel, Reply(status, PAGE))
+    assert isinstance(result, Unknown)
+    assert result.code == f"HTTP_{status}"
+    assert server.url in result.detail
+    assert "may have got it or not" in result.detail
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("status", [200, 301, 403, 500, 503])
+def test_a_look_up_that_somebody_else_answers_is_asked_again(channel: Channel, status: int) -> None:
+    with ScriptedServer(Reply(status, PAGE, {"Location": "/login"} if status == 301 else {})) as server:
+        lookup = build_lookups(_settings(server.url), [channel])[channel]
+        finding = lookup.find(Doubt("m1", _recipient(channel), "Hello", age=_AGE), held_elsewhere=lambda _: set())
+        lookup.close()
+    assert isinstance(finding, Unavailable)
+    assert server.url in finding.detail
+
+
+@pytest.mark.parametrize("channel", Channel)
+def test_neither_the_page_nor_the_urls_bring_a_secret_into_the_words(ask: Ask, channel: Channel) -> None:
+    page = "<title>Blocked: Your code is 123456 https://x.example/r/tokentokentokentokentoken anna@client.example"
+    result, _ = ask(channel, Reply(403, page))
+    assert isinstance(result, Rejected)
+    for secret in ("123456", "tokentoken", "anna@"):
+        assert secret not in result.detail
