@@ -5,7 +5,7 @@ https://postmarkapp.com/developer/api/messages-api
 
 import logging
 from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from notifyctl.providers.answers import NotAccepted, no_finding, provider_id, without_recipients
@@ -13,9 +13,11 @@ from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound
 from notifyctl.providers.postmark_client import POSTMARK_ERRORS, CurlPostmarkClient
 from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES
 from notifyctl.providers.postmark_receipts import COMPLAINT
+from notifyctl.providers.receipts import moment
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
 
 SEARCH_DELAY = timedelta(minutes=2)
+PAGE_SIZE = 500
 MAX_REACH = 10_000
 """Postmark's own limit: a search gives out no more."""
 
@@ -51,30 +53,36 @@ class PostmarkLookup:
         if len(found) > 1:
             extra = {"message_id": doubt.message_id, "provider": "postmark"}
             _log.debug("sent %d times, the earliest counts", len(found), extra=extra)
-        earliest = min(found, key=lambda row: datetime.fromisoformat(row["ReceivedAt"]))
+        earliest = min(found, key=_received_at)
         postmark_id = provider_id(earliest["MessageID"])
         if postmark_id is None:
             return Unavailable("UNREADABLE_ANSWER", "A message without a MessageID")
-        return self._fate_of_found(postmark_id, earliest["Status"], doubt.message_id)
+        return self._fate_of_found(postmark_id, earliest.get("Status"), doubt.message_id)
 
     def _search(self, doubt: Doubt) -> tuple[list[dict[str, Any]], bool]:
         """What carries the id, and whether that is all there can be.
 
         Without dates, which Postmark takes for Eastern time. Without the stream, it would search `outbound` only.
         """
-        pages = self._client.messages.outbound.call_many(  # type: ignore[attr-defined]
-            "GET",
-            "/messages/outbound",
-            count=MAX_REACH,
-            offset=0,
-            recipient=doubt.recipient,
-            messagestream=self._message_stream,
-            metadata_message_id=doubt.message_id,
-        )
-        rows = [row for page in pages for row in page["Messages"]]
-        return [row for row in rows if _is_it(row, doubt)], pages[-1]["TotalCount"] <= MAX_REACH
+        found: list[dict[str, Any]] = []
+        for offset in range(0, MAX_REACH, PAGE_SIZE):
+            page = self._client.messages.outbound.call(  # type: ignore[attr-defined]
+                "GET",
+                "/messages/outbound",
+                count=PAGE_SIZE,
+                offset=offset,
+                recipient=doubt.recipient,
+                messagestream=self._message_stream,
+                metadata_message_id=doubt.message_id,
+            )
+            found += [row for row in page["Messages"] if _is_it(row, doubt)]
+            if found and "TotalCount" not in page:
+                return found, True
+            if page["TotalCount"] <= offset + PAGE_SIZE:
+                return found, True
+        return found, False
 
-    def _fate_of_found(self, postmark_id: str, status: str, message_id: str) -> Found:
+    def _fate_of_found(self, postmark_id: str, status: object, message_id: str) -> Found:
         """Trouble on the way only means that its receipt is not known yet: that it went out is."""
         if status == "Queued":
             return Found(postmark_id)
@@ -120,5 +128,10 @@ def _asked(ask: Callable[[], Finding]) -> Finding:
 def _is_it(row: dict[str, Any], doubt: Doubt) -> bool:
     """The search is documented as a filter, not as an exact one."""
     metadata = row["Metadata"] or {}
-    recipients = {recipient.lower() for recipient in row["Recipients"]}
-    return metadata.get("message_id") == doubt.message_id and doubt.recipient.lower() in recipients
+    if metadata.get("message_id") != doubt.message_id:
+        return False
+    return "Recipients" not in row or doubt.recipient.lower() in [recipient.lower() for recipient in row["Recipients"]]
+
+
+def _received_at(row: dict[str, Any]) -> datetime:
+    return moment(row.get("ReceivedAt")) or datetime.max.replace(tzinfo=UTC)

@@ -321,6 +321,18 @@ class TestItsFate:
         assert fate(make, answer) == Found("pm-1")
 
 
+@pytest.mark.parametrize("missing", ["Recipients", "ReceivedAt", "Status"])
+@pytest.mark.parametrize("total", [1, None])
+def test_a_row_with_our_id_and_postmarks_proves_it_whatever_else_is_missing(
+    make: Make, missing: str, total: int | None
+) -> None:
+    one = row()
+    del one[missing]
+    answer = {"Messages": [one]} | ({} if total is None else {"TotalCount": total})
+    with ScriptedServer(Reply(200, answer), Reply(500, "")) as server:
+        assert find(make(server.url)) == Found("pm-1")
+
+
 ASK_LATER: dict[str, tuple[Script, str]] = {
     "no answer in time": (HANG, "OPERATION_TIMEDOUT"),
     "connection cut": (CUT_AFTER_READING, "GOT_NOTHING"),
