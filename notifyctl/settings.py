@@ -59,6 +59,14 @@ class Settings(BaseSettings):
     stripe_api_url: str = Field("https://api.stripe.com", description="Base URL of Stripe's API.")
     stripe_livemode: bool = Field(True, description="Events of the other mode are ignored.")
 
+    ssl_cert_file: str | None = Field(
+        None,
+        description="PEM file of the authorities that vouch for Postmark, Twilio and Stripe, in the place of the"
+        " shipped list: for a private authority, or a proxy that inspects TLS.",
+    )
+    requests_ca_bundle: str | None = Field(None, description="The same, where SSL_CERT_FILE is not set.")
+    curl_ca_bundle: str | None = Field(None, description="The same, where neither of the two is set.")
+
     ops_alert_email: str | None = Field(None, description="Where operational alerts go.")
     admin_alert_emails: CommaSeparated = Field(
         (), description="Who gets admin mails, comma-separated; OPS_ALERT_EMAIL when empty."

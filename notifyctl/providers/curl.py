@@ -1,6 +1,7 @@
 """HTTP over libcurl that knows, after a failure, whether the request may have arrived."""
 
 import io
+import os
 import select
 import selectors
 from collections.abc import Generator, Sequence
@@ -9,9 +10,9 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-import certifi
 import pycurl as untyped_pycurl
 
+from notifyctl.providers.certificates import ADVICE, Authorities, public_authorities
 from notifyctl.providers.timeouts import CONNECT_TIMEOUT
 
 # Its names come from a C module without stubs.
@@ -26,6 +27,9 @@ _ERROR_NAMES = {
     for name, value in sorted(vars(pycurl).items(), reverse=True)
     if name.startswith("E_") and not name.startswith(("E_MULTI_", "E_FTP_PARTIAL_FILE"))
 }
+_NOT_TRUSTED = frozenset({"PEER_FAILED_VERIFICATION", "SSL_CACERT_BADFILE", "SSL_ISSUER_ERROR"})
+_ABOUT_THE_NAME = "subject name"
+"""Of a certificate that is trusted, but is another host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,9 @@ class Transfer:
     without a SEEKFUNCTION, and never POSTFIELDS. How far libcurl has read also tells whether all can have arrived.
     """
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, authorities: Authorities | None = None) -> None:
+        """`authorities`: the public ones unless others are named."""
+        self._authorities = authorities or public_authorities()
         self._upload = io.BytesIO()
         self._download = io.BytesIO()
         self._header_lines: list[bytes] = []
@@ -83,7 +89,7 @@ class Transfer:
         self.send_by: float | None = None
         """By time.monotonic. Asked while the body is handed over: a process that was frozen meanwhile, and wakes up to
         find that others have sent it, gives up what it has not written."""
-        self.handle = _new_handle(timeout_seconds)
+        self.handle = _new_handle(timeout_seconds, self._authorities)
         self.handle.setopt(pycurl.READFUNCTION, self._read)
         self.handle.setopt(pycurl.WRITEFUNCTION, self._download.write)
         self.handle.setopt(pycurl.HEADERFUNCTION, self._header_lines.append)
@@ -98,11 +104,11 @@ class Transfer:
         self.handle.setopt(pycurl.HTTPGET if body is None else pycurl.POST, 1)
         self.handle.setopt(pycurl.POSTFIELDSIZE_LARGE, self._size)
         if url != self._url:
-            self.handle.setopt(pycurl.URL, url)
+            self.handle.setopt(pycurl.URL, url.encode())
             self._url = url
         if headers is not self._headers:
             # Without an empty Expect, libcurl waits up to a second for "100 Continue" before a large body.
-            self.handle.setopt(pycurl.HTTPHEADER, [*headers, "Expect:"])
+            self.handle.setopt(pycurl.HTTPHEADER, [line.encode() for line in (*headers, "Expect:")])
             self._headers = headers
 
     def __await__(self) -> Generator["Transfer", HttpAnswer, HttpAnswer]:
@@ -131,18 +137,22 @@ class Transfer:
     def failure(self, number: int, message: str) -> TransferFailure:
         read_by_libcurl = self._upload.tell()
         code = _ERROR_NAMES.get(number, f"CURL_{number}")
-        return TransferFailure(code, message or code, may_have_arrived=read_by_libcurl >= self._size)
+        detail = message or code
+        if code in _NOT_TRUSTED and _ABOUT_THE_NAME not in detail:
+            detail = f"{detail}; trusted: {self._authorities}; {ADVICE}"
+        return TransferFailure(code, detail, may_have_arrived=read_by_libcurl >= self._size)
 
     def close(self) -> None:
         self.handle.close()
 
 
-def _new_handle(timeout_seconds: float) -> Handle:
+def _new_handle(timeout_seconds: float, authorities: Authorities) -> Handle:
     handle = pycurl.Curl()
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     handle.setopt(pycurl.FOLLOWLOCATION, 0)
-    handle.setopt(pycurl.CAINFO, certifi.where())
+    # As bytes: pycurl takes text for ASCII, and a path may have any letter in it.
+    handle.setopt(pycurl.CAPATH if authorities.is_folder else pycurl.CAINFO, os.fsencode(authorities.path))
     handle.setopt(pycurl.TCP_NODELAY, 1)
     handle.setopt(pycurl.TCP_KEEPALIVE, 1)
     handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)
@@ -175,8 +185,8 @@ class Transfers:
     Waits with `selectors`, since CurlMulti.select cannot see file descriptors above 1023.
     """
 
-    def __init__(self, concurrency: int, timeout_seconds: float) -> None:
-        self._all = [Transfer(timeout_seconds) for _ in range(concurrency)]
+    def __init__(self, concurrency: int, timeout_seconds: float, authorities: Authorities | None = None) -> None:
+        self._all = [Transfer(timeout_seconds, authorities) for _ in range(concurrency)]
         self._idle = list(self._all)
         self._running: dict[Handle, Transfer] = {}
         self._selector = selectors.DefaultSelector()

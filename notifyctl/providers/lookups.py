@@ -8,16 +8,18 @@ from pydantic import SecretStr
 from notifyctl.errors import ProviderError
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Lookup
+from notifyctl.providers.certificates import Authorities, trusted_authorities
 from notifyctl.settings import Settings
 
 
 def build_lookups(settings: Settings, channels: Iterable[Channel]) -> dict[Channel, Lookup]:
-    """Raises ProviderError that names every variable not set."""
+    """Raises ProviderError that names every variable not set, or the one whose certificates cannot be used."""
     wanted = list(channels)
     missing = [name for channel in wanted for name in _missing(settings, channel)]
     if missing:
         raise ProviderError(f"{' and '.join(wanted)} cannot be looked up: {', '.join(missing)} not set")
-    return {channel: _build(settings, channel) for channel in wanted}
+    authorities = trusted_authorities(settings)
+    return {channel: _build(settings, channel, authorities) for channel in wanted}
 
 
 def _missing(settings: Settings, channel: Channel) -> list[str]:
@@ -31,7 +33,7 @@ def _missing(settings: Settings, channel: Channel) -> list[str]:
     return [name for name, value in needed.items() if not value.strip()]
 
 
-def _build(settings: Settings, channel: Channel) -> Lookup:
+def _build(settings: Settings, channel: Channel, authorities: Authorities) -> Lookup:
     """Imports the SDK that it needs: either costs a quarter of a second."""
     if channel is Channel.EMAIL:
         from notifyctl.providers import postmark_lookup
@@ -41,6 +43,7 @@ def _build(settings: Settings, channel: Channel) -> Lookup:
             api_url=settings.postmark_api_url,
             message_stream=settings.postmark_message_stream,
             search_delay=_delay(settings, postmark_lookup.SEARCH_DELAY),
+            authorities=authorities,
         )
     from notifyctl.providers import twilio_lookup
 
@@ -49,6 +52,7 @@ def _build(settings: Settings, channel: Channel) -> Lookup:
         auth_token=_plain(settings.twilio_auth_token),
         api_url=settings.twilio_api_url,
         search_delay=_delay(settings, twilio_lookup.SEARCH_DELAY),
+        authorities=authorities,
     )
 
 

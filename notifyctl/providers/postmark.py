@@ -16,6 +16,7 @@ from notifyctl.providers.base import (
     Unavailable,
     Unknown,
 )
+from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.curl import Outcome, TransferFailure
 from notifyctl.providers.in_between import UNREADABLE
 from notifyctl.providers.postmark_answers import by_its_words, results
@@ -42,8 +43,9 @@ class PostmarkSender:
         reply_to: str | None,
         message_stream: str,
         timeout_seconds: float = POSTMARK_TIMEOUT.total_seconds(),
+        authorities: Authorities | None = None,
     ) -> None:
-        self._client = CurlPostmarkClient(server_token, api_url, timeout_seconds)
+        self._client = CurlPostmarkClient(server_token, api_url, timeout_seconds, authorities)
         self._common = {"From": sender, "MessageStream": message_stream, "TrackLinks": "None"}
         if reply_to:
             self._common["ReplyTo"] = reply_to

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from postmarker.core import USER_AGENT, PostmarkClient
 
 from notifyctl.providers.answers import ErrorFormat, NotAccepted, OwnError, json_object, own_error, read_json
+from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
 from notifyctl.providers.postmark_codes import POSTMARK_CODES
 
@@ -14,7 +15,9 @@ from notifyctl.providers.postmark_codes import POSTMARK_CODES
 class CurlPostmarkClient(PostmarkClient):
     """With libcurl in the place of requests: no retries, no redirects, no log of bodies. Used by one thread."""
 
-    def __init__(self, server_token: str, api_url: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, server_token: str, api_url: str, timeout_seconds: float, authorities: Authorities | None = None
+    ) -> None:
         super().__init__(server_token=server_token, root_api_url=api_url)  # type: ignore[no-untyped-call]
         self._headers = (
             "Accept: application/json",
@@ -22,7 +25,7 @@ class CurlPostmarkClient(PostmarkClient):
             f"User-Agent: {USER_AGENT}",
             f"X-Postmark-Server-Token: {server_token}",
         )
-        self._transfer = Transfer(timeout_seconds)
+        self._transfer = Transfer(timeout_seconds, authorities)
         self._timeout_seconds = timeout_seconds
         self._send_by: float | None = None
         self.has_dialled = False

@@ -10,6 +10,7 @@ from typing import Any
 
 from notifyctl.providers.answers import NotAccepted, no_finding, provider_id, without_recipients
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Rejected, Unavailable
+from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.postmark_client import POSTMARK_ERRORS, CurlPostmarkClient
 from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES
 from notifyctl.providers.postmark_receipts import COMPLAINT
@@ -34,10 +35,11 @@ class PostmarkLookup:
         message_stream: str,
         search_delay: timedelta = SEARCH_DELAY,
         timeout_seconds: float = POSTMARK_TIMEOUT.total_seconds(),
+        authorities: Authorities | None = None,
     ) -> None:
         self.search_delay = search_delay
         self._message_stream = message_stream
-        self._client = CurlPostmarkClient(server_token, api_url, timeout_seconds)
+        self._client = CurlPostmarkClient(server_token, api_url, timeout_seconds, authorities)
 
     def find(self, doubt: Doubt, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> Finding:
         """Needs no `held_elsewhere`: no other message has this one's id."""

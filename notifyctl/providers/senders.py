@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from notifyctl.errors import InvalidInput, ProviderError
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Sender
+from notifyctl.providers.certificates import Authorities, trusted_authorities
 from notifyctl.settings import Settings
 
 TWILIO_STATUS_PATH = "/api/webhooks/twilio/status"
@@ -16,7 +17,8 @@ TWILIO_INBOUND_PATH = "/api/webhooks/twilio/inbound"
 def build_senders(settings: Settings, channels: Iterable[Channel], concurrency: int) -> dict[Channel, Sender]:
     """`concurrency` is how many SMS are under way at once.
 
-    Raises InvalidInput for a concurrency below 1, and ProviderError that names every variable not set.
+    Raises InvalidInput for a concurrency below 1, and ProviderError that names every variable not set, or the one
+    whose certificates cannot be used.
     """
     if concurrency < 1:
         raise InvalidInput(f"--concurrency must be at least 1, got {concurrency}")
@@ -27,7 +29,8 @@ def build_senders(settings: Settings, channels: Iterable[Channel], concurrency: 
             f"{' and '.join(wanted)} cannot be sent: {', '.join(missing)} not set; "
             "set them in the environment or in .env (`notifyctl sandbox` stands in for both providers)"
         )
-    return {channel: _build(settings, channel, concurrency) for channel in wanted}
+    authorities = trusted_authorities(settings)
+    return {channel: _build(settings, channel, concurrency, authorities) for channel in wanted}
 
 
 def _missing(settings: Settings, channel: Channel) -> list[str]:
@@ -46,7 +49,7 @@ def _missing(settings: Settings, channel: Channel) -> list[str]:
     return [name for name, value in needed.items() if not (value or "").strip()]
 
 
-def _build(settings: Settings, channel: Channel, concurrency: int) -> Sender:
+def _build(settings: Settings, channel: Channel, concurrency: int, authorities: Authorities) -> Sender:
     """Imports the SDK that it needs: either costs a quarter of a second."""
     if channel is Channel.EMAIL:
         from notifyctl.providers.postmark import PostmarkSender
@@ -57,6 +60,7 @@ def _build(settings: Settings, channel: Channel, concurrency: int) -> Sender:
             sender=settings.email_sender or "",
             reply_to=settings.email_reply_to,
             message_stream=settings.postmark_message_stream,
+            authorities=authorities,
         )
     from notifyctl.providers.twilio import TwilioSender
 
@@ -69,6 +73,7 @@ def _build(settings: Settings, channel: Channel, concurrency: int) -> Sender:
         from_number=settings.twilio_from_number,
         status_callback=base_url + TWILIO_STATUS_PATH if base_url else None,
         concurrency=concurrency,
+        authorities=authorities,
     )
 
 

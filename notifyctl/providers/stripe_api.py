@@ -4,6 +4,7 @@ The SDK dials, pages and tells errors apart; its objects stay in here, since the
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import sleep
@@ -11,10 +12,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+import requests
 import stripe
 
 from notifyctl.errors import InvalidInput, ProviderError
 from notifyctl.providers.answers import without_recipients
+from notifyctl.providers.certificates import ADVICE, Authorities, public_authorities, trusted_authorities
 from notifyctl.providers.timeouts import CONNECT_TIMEOUT
 from notifyctl.settings import Settings
 
@@ -36,11 +39,20 @@ Json = Mapping[str, Any]
 class StripeApi:
     """Used by one thread. Every method raises ProviderError with one line that says what to do."""
 
-    def __init__(self, api_key: str, api_url: str, *, pause: Callable[[float], None] = sleep) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        api_url: str,
+        *,
+        pause: Callable[[float], None] = sleep,
+        authorities: Authorities | None = None,
+    ) -> None:
+        """`authorities`: the public ones unless others are named."""
         self._api_url = api_url
         self._pause = pause
+        self._authorities = authorities or public_authorities()
         timeout = (CONNECT_TIMEOUT.total_seconds(), READ_TIMEOUT.total_seconds())
-        self._http = stripe.RequestsClient(timeout=timeout)
+        self._http = stripe.RequestsClient(timeout=timeout, session=_Session(self._authorities))
         self._client = stripe.StripeClient(
             api_key,
             base_addresses={"api": api_url},
@@ -150,14 +162,34 @@ class StripeApi:
                 return "STRIPE_API_KEY may not read this (403); a restricted key needs Events and Subscriptions: Read"
             case stripe.APIConnectionError():
                 cause = type(error.__cause__ or error).__name__
+                if cause == "SSLError":
+                    why = f"{_words_of(error.__cause__)}; trusted: {self._authorities}; {ADVICE}"
+                    return f"Stripe at {self._api_url} has a certificate that is not trusted: {why}"
                 return f"Stripe at {self._api_url} does not answer ({cause}); check the network and STRIPE_API_URL"
         if not isinstance(error.json_body, Mapping) or "error" not in error.json_body:  # its message repeats what came
             return f"Stripe at {self._api_url} answers HTTP {error.http_status} with no JSON; check STRIPE_API_URL"
         return f"Stripe answers HTTP {error.http_status}: {without_recipients(error.user_message or 'no cause told')}"
 
 
+class _Session(requests.Session):
+    """The SDK names a list of authorities for the whole process; this one is told its own."""
+
+    def __init__(self, authorities: Authorities) -> None:
+        super().__init__()
+        self._path = authorities.path
+
+    def request(self, *arguments: Any, **named: Any) -> Any:
+        return super().request(*arguments, **{**named, "verify": self._path})
+
+
 class _Missing(ProviderError):
     pass
+
+
+def _words_of(error: BaseException | None) -> str:
+    """OpenSSL's, out of the many that requests puts around them."""
+    found = re.search(r"certificate verify failed: ([^()]+)", str(error))
+    return found[1].strip() if found else "the handshake failed"
 
 
 def _seconds(moment: datetime) -> int:
@@ -165,11 +197,11 @@ def _seconds(moment: datetime) -> int:
 
 
 def build_stripe_api(settings: Settings) -> StripeApi:
-    """Raises ProviderError when the key is not set."""
+    """Raises ProviderError when the key is not set, or the certificates that a variable names cannot be used."""
     key = settings.stripe_api_key.get_secret_value().strip() if settings.stripe_api_key else ""
     if not key:
         raise ProviderError("Stripe cannot be asked: STRIPE_API_KEY is not set; it is the secret key of its dashboard")
-    return StripeApi(key, settings.stripe_api_url)
+    return StripeApi(key, settings.stripe_api_url, authorities=trusted_authorities(settings))
 
 
 def other_mode(settings: Settings) -> str | None:

@@ -12,6 +12,7 @@ from twilio.rest import Client
 from notifyctl.models.message import FailureReason
 from notifyctl.providers.answers import by_code, json_object, lost, own_error, provider_id, refusal
 from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult
+from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure, Transfers
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
 from notifyctl.providers.twilio_client import TWILIO_ERRORS, AwaitedHttpClient, twilio_error
@@ -43,8 +44,9 @@ class TwilioSender:
         status_callback: str | None,
         concurrency: int = 100,
         timeout_seconds: float = TWILIO_TIMEOUT.total_seconds(),
+        authorities: Authorities | None = None,
     ) -> None:
-        self._transfers = Transfers(concurrency, timeout_seconds)
+        self._transfers = Transfers(concurrency, timeout_seconds, authorities)
         http_client = AwaitedHttpClient(self._transfers, api_url)
         client = Client(account_sid, auth_token, http_client=http_client)  # type: ignore[no-untyped-call]
         self._messages = client.messages

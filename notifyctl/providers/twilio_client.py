@@ -19,6 +19,7 @@ from notifyctl.providers.answers import (
     read_json,
     server_time,
 )
+from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure, Transfers
 from notifyctl.providers.twilio_codes import TWILIO_CODES
 
@@ -46,9 +47,9 @@ class AwaitedHttpClient(AsyncHttpClient):
 class BlockingHttpClient(HttpClient):
     """For the SDK's questions about messages. Raises NotAccepted for anything but one, or a list of them."""
 
-    def __init__(self, api_url: str, timeout_seconds: float) -> None:
+    def __init__(self, api_url: str, timeout_seconds: float, authorities: Authorities | None = None) -> None:
         super().__init__(_log, is_async=False)
-        self._transfer = Transfer(timeout_seconds)
+        self._transfer = Transfer(timeout_seconds, authorities)
         self._timeout_seconds = timeout_seconds
         self._requests = _Requests(api_url)
         self.answered_at: datetime | None = None

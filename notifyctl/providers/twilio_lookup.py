@@ -12,6 +12,7 @@ from twilio.rest import Client
 
 from notifyctl.providers.answers import NotAccepted, no_finding, provider_id
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Unavailable
+from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.receipts import ReceiptEvent
 from notifyctl.providers.smart_encoding import may_be_the_same
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
@@ -40,9 +41,10 @@ class TwilioLookup:
         api_url: str,
         search_delay: timedelta = SEARCH_DELAY,
         timeout_seconds: float = TWILIO_TIMEOUT.total_seconds(),
+        authorities: Authorities | None = None,
     ) -> None:
         self.search_delay = search_delay
-        self._http_client = BlockingHttpClient(api_url, timeout_seconds)
+        self._http_client = BlockingHttpClient(api_url, timeout_seconds, authorities)
         client = Client(account_sid, auth_token, http_client=self._http_client)  # type: ignore[no-untyped-call]
         self._messages = client.messages
 

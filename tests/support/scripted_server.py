@@ -1,6 +1,7 @@
 """A server on a real socket that answers by script, rightly or wrongly: one step for each request."""
 
 import contextlib
+import ipaddress
 import json
 import socket
 import ssl
@@ -213,21 +214,48 @@ def deaf_port() -> Iterator[str]:
 def self_signed_context(folder: Path) -> ssl.SSLContext:
     """A server's certificate for 127.0.0.1 that no authority vouches for."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
-        .sign(key, hashes.SHA256())
-    )
+    return _context(folder, key, _certificate("127.0.0.1", key, key, "127.0.0.1"))
+
+
+def private_authority(folder: Path, host: str = "127.0.0.1") -> tuple[Path, ssl.SSLContext]:
+    """An authority's certificate as a PEM file, and a server for 127.0.0.1 with one that it signed, for `host`."""
+    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority = _certificate("Acme Root", authority_key, authority_key, "Acme Root", is_authority=True)
+    file = folder / "authority.pem"
+    file.write_bytes(authority.public_bytes(Encoding.PEM))
+    return file, _context(folder, key, _certificate(host, key, authority_key, "Acme Root"))
+
+
+def _context(folder: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> ssl.SSLContext:
     pem = folder / "server.pem"
-    pem.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
-    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     return context
+
+
+def _certificate(
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    signing_key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    *,
+    is_authority: bool = False,
+) -> x509.Certificate:
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (subject, issuer)]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(names[0])
+        .issuer_name(names[1])
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+    )
+    if not is_authority:
+        with contextlib.suppress(ValueError):
+            address = x509.IPAddress(ipaddress.ip_address(subject))
+            builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    return builder.sign(signing_key, hashes.SHA256())
