@@ -1,8 +1,13 @@
-"""How many SMS a text costs: the alphabet it needs (3GPP TS 23.038), the parts it is cut into (TS 23.040)."""
+"""How many SMS a text costs: the alphabet it needs (3GPP TS 23.038), the parts it is cut into (TS 23.040).
+
+As Twilio's own calculator has it: https://github.com/TwilioDevEd/message-segment-calculator
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+from notifyctl.providers.graphemes import graphemes
 
 _BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
@@ -38,8 +43,12 @@ def measure(text: str) -> SmsSize:
     if _GSM_7.issuperset(text):
         widths = [2 if character in _EXTENSION else 1 for character in text]
         return _size(SmsEncoding.GSM_7, sum(widths), widths)
-    widths = [2 if character > "\uffff" else 1 for character in text]
-    return _size(SmsEncoding.UCS_2, sum(widths), widths)
+    return _size(SmsEncoding.UCS_2, _units(text), (_units(grapheme) for grapheme in graphemes(text)))
+
+
+def _units(text: str) -> int:
+    """Of UTF-16, in which a character beyond U+FFFF takes two."""
+    return len(text) + sum(character > "\uffff" for character in text)
 
 
 def _size(encoding: SmsEncoding, total: int, widths: Iterable[int]) -> SmsSize:
@@ -49,7 +58,7 @@ def _size(encoding: SmsEncoding, total: int, widths: Iterable[int]) -> SmsSize:
 
 
 def _parts(widths: Iterable[int], room: int) -> int:
-    """Parts needed when a character of two never straddles two of them."""
+    """Parts needed when nothing that belongs together straddles two of them."""
     parts, used = 1, 0
     for width in widths:
         if used + width > room:

@@ -40,9 +40,20 @@ def test_one_curly_quote_more_than_doubles_the_cost_of_a_long_text() -> None:
         pytest.param("a" * 151 + "€" + "a" * 153, 2, id="an escaped character before the cut"),
         # 134 are two full parts of 67.
         pytest.param("ж" * 66 + "🔥" + "ж" * 66, 3, id="a surrogate pair"),
+        pytest.param("ж" * 66 + "e\u0301" + "ж" * 66, 3, id="a letter and its accent"),
+        pytest.param("ж" * 66 + "नि" + "ж" * 66, 3, id="a consonant and its vowel"),
+        pytest.param("ж" * 66 + "가".translate({0xAC00: "ᄀ\u1161"}) + "ж" * 66, 3, id="a Hangul syllable"),
+        pytest.param("ж" * 65 + "🇩🇪" + "ж" * 65, 3, id="a flag"),
+        pytest.param("ж" * 65 + "👍🏽" + "ж" * 65, 3, id="an emoji and its colour"),
+        pytest.param("ж" * 60 + "👩‍👩‍👧‍👦" + "ж" * 63, 3, id="a family"),
+        pytest.param("ж" * 65 + "1️⃣" + "ж" * 66, 3, id="a keycap"),
+        # 134 are two full parts all the same:
+        pytest.param("ж" * 66 + "\r\n" + "ж" * 66, 2, id="a line end may be cut"),
+        pytest.param("ж" * 67 + "🇩🇪" + "ж" * 63, 2, id="a flag after the cut"),
+        pytest.param("ж" * 65 + "👍🏽"[0] + "👍🏽"[0] + "ж" * 65, 2, id="two emoji"),
     ],
 )
-def test_a_character_of_two_never_straddles_two_parts(text: str, segments: int) -> None:
+def test_what_is_read_as_one_never_straddles_two_parts(text: str, segments: int) -> None:
     assert measure(text).segments == segments
 
 
