@@ -82,7 +82,7 @@ def doctor(
 
 
 def _examine(*, fix: bool) -> "list[Examined]":
-    from notifyctl.cli import checks
+    from notifyctl.cli import checks, provider_checks
     from notifyctl.cli.doctor import Examined, Finding, Installation, Status, examine
 
     try:
@@ -91,7 +91,8 @@ def _examine(*, fix: bool) -> "list[Examined]":
         remedy = "correct it; `notifyctl config` shows where it comes from"
         return [Examined("settings", Finding(Status.FAIL, fault, remedy)) for fault in error.faults]
     with closing(Installation(settings, options.env_file())) as installation:
-        found = list(examine(installation, offline=checks.OFFLINE, schema=checks.SCHEMA, stored=checks.STORED))
+        offline = (*checks.OFFLINE, *provider_checks.PROVIDERS)
+        found = list(examine(installation, offline=offline, schema=checks.SCHEMA, stored=checks.STORED))
         if fix:
             found = _mend(installation, found)
     return [Examined("settings", Finding()), *found]

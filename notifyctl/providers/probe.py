@@ -1,0 +1,115 @@
+"""Asks each provider a question that changes nothing: whether it is the provider that answers, and what its clock says.
+
+Over libcurl for all three, so that `doctor` need not load an SDK. The question is one that the product asks as well.
+"""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import SecretStr
+
+from notifyctl.clock import Clock
+from notifyctl.providers.answers import json_object, server_time, without_recipients
+from notifyctl.providers.base import Rejected
+from notifyctl.providers.certificates import trusted_authorities
+from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
+from notifyctl.providers.in_between import verdict
+from notifyctl.providers.timeouts import CONNECT_TIMEOUT
+from notifyctl.settings import Settings
+
+TIMEOUT = 2 * CONNECT_TIMEOUT
+SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask one provider. `url` and `headers` have secrets in them."""
+
+    provider: str
+    url: str
+    headers: tuple[str, ...]
+    url_setting: str
+    key_setting: str
+    answers_with: str
+    """A field that the provider's own answer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """`trouble` is empty when the provider itself answered. `is_final`: it will be the same the next time."""
+
+    trouble: str = ""
+    is_final: bool = False
+    ahead: timedelta | None = None
+    """How far its clock is ahead of ours, to about a second; None where it did not say."""
+
+
+def postmark_question(settings: Settings) -> Question | None:
+    """None where the key is not set; likewise below."""
+    token = _plain(settings.postmark_server_token)
+    headers = ("Accept: application/json", f"X-Postmark-Server-Token: {token}")
+    url = f"{settings.postmark_api_url}/messages/outbound?count=1&offset=0"
+    question = Question("Postmark", url, headers, "POSTMARK_API_URL", "POSTMARK_SERVER_TOKEN", "Messages")
+    return question if token else None
+
+
+def twilio_question(settings: Settings) -> Question | None:
+    account, token = (settings.twilio_account_sid or "").strip(), _plain(settings.twilio_auth_token)
+    headers = (f"Authorization: Basic {b64encode(f'{account}:{token}'.encode()).decode()}",)
+    url = f"{settings.twilio_api_url}/2010-04-01/Accounts/{account}/Messages.json?PageSize=1"
+    keys = "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"
+    return Question("Twilio", url, headers, "TWILIO_API_URL", keys, "messages") if account and token else None
+
+
+def stripe_question(settings: Settings) -> Question | None:
+    key = _plain(settings.stripe_api_key)
+    headers = (f"Authorization: Bearer {key}",)
+    url = f"{settings.stripe_api_url}/v1/events?limit=1"
+    return Question("Stripe", url, headers, "STRIPE_API_URL", "STRIPE_API_KEY", "data") if key else None
+
+
+def ask(question: Question, settings: Settings, clock: Clock) -> Told:
+    """Blocks for TIMEOUT at most. Raises ProviderError when the certificates that are to be trusted cannot be read."""
+    transfer = Transfer(TIMEOUT.total_seconds(), trusted_authorities(settings))
+    try:
+        transfer.prepare(question.url, question.headers, None)
+        before = clock()
+        outcome = transfer.perform(TIMEOUT.total_seconds())
+        took = clock() - before
+    finally:
+        transfer.close()
+    if isinstance(outcome, TransferFailure):
+        return Told(f"{outcome.code}: {outcome.detail}")
+    told_at = server_time(outcome)
+    # The Date is cut to whole seconds, half of one on the average.
+    ahead = told_at + SECOND / 2 - (before + took / 2) if told_at else None
+    trouble, is_final = _trouble(question, outcome)
+    return Told(trouble, is_final, ahead if not trouble else None)
+
+
+def _trouble(question: Question, answer: HttpAnswer) -> tuple[str, bool]:
+    body = json_object(answer.body)
+    if answer.is_success and question.answers_with in body:
+        return "", False
+    words = _own_words(body)
+    if words is None:
+        stranger = verdict(answer, question.url_setting)
+        return stranger.detail, isinstance(stranger, Rejected)
+    said = f"{question.provider} says {without_recipients(words)} (HTTP {answer.status})"
+    refused = answer.status in (401, 403)
+    return (f"{said}; check {question.key_setting}" if refused else said), refused
+
+
+def _own_words(body: dict[str, object]) -> str | None:
+    """In the form of any of the three; None where the answer has no error of a provider's."""
+    if "ErrorCode" in body:
+        return str(body.get("Message", ""))
+    error = body.get("error")
+    if isinstance(error, dict):
+        return str(error.get("message") or error.get("type") or "")
+    return str(body.get("message", "")) if isinstance(body.get("code"), int) else None
+
+
+def _plain(secret: SecretStr | None) -> str:
+    return secret.get_secret_value().strip() if secret else ""
