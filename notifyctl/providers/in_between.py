@@ -29,33 +29,33 @@ def verdict(answer: HttpAnswer, setting: str) -> Rejected | Unavailable | Unknow
     A redirect asks for another request before this one is fulfilled (RFC 9110, section 15.4), and a 4xx is a refusal:
     nothing was accepted. A 2xx or 5xx may stand in the place of the provider's answer, which nobody knows then.
     """
-    status = answer.status
+    status, who = answer.status, described(answer)
     code = f"HTTP_{status}"
+    advice = f"; check {setting}, and any proxy on the way"
     if 300 <= status < 400:
-        return Rejected(FailureReason.ACCOUNT_PROBLEM, code, _redirected(answer, setting), is_ours=True)
-    who = f"HTTP {status} from {answer.site} without an error of the provider's own{_title(answer.body)}"
+        words = f"{who}: nothing was accepted; set {setting} to the provider's own URL"
+        return Rejected(FailureReason.ACCOUNT_PROBLEM, code, words, is_ours=True)
     if status in _COME_AGAIN:
         return Unavailable(code, f"{who}: nothing was accepted", is_ours=True)
+    if status in _OF_THE_WAY:
+        return Rejected(FailureReason.ACCOUNT_PROBLEM, code, f"{who}: nothing was accepted{advice}", is_ours=True)
     if 400 <= status < 500:
-        is_of_the_way = status in _OF_THE_WAY
-        other = _REASON_OF_STATUS.get(status, FailureReason.UNKNOWN)
-        reason = FailureReason.ACCOUNT_PROBLEM if is_of_the_way else other
-        advice = f"; check {setting}, and any proxy on the way" if is_of_the_way else ""
-        return Rejected(reason, code, f"{who}: nothing was accepted{advice}", is_ours=True)
-    if 200 <= status < 300:
-        what = f"HTTP {status} from {answer.site} with nothing that can be read{_title(answer.body)}"
-        return Unknown(UNREADABLE, f"{what}: {_NOBODY_KNOWS}; check {setting}, and any proxy on the way", is_ours=True)
-    return Unknown(code, f"{who}: {_NOBODY_KNOWS}", is_ours=True)
+        reason = _REASON_OF_STATUS.get(status, FailureReason.UNKNOWN)
+        return Rejected(reason, code, f"{who}: nothing was accepted", is_ours=True)
+    unknown = f"{who}: the provider may have got it or not"
+    if answer.is_success:
+        return Unknown(UNREADABLE, f"{unknown}{advice}", is_ours=True)
+    return Unknown(code, unknown, is_ours=True)
 
 
-_NOBODY_KNOWS = "the provider may have got it or not"
-
-
-def _redirected(answer: HttpAnswer, setting: str) -> str:
-    where = answer.header("Location")
-    to = _shown(answer.url, where) if where else "nowhere"
-    advice = f"set {setting} to the provider's own URL"
-    return f"{answer.site} redirects to {to} (HTTP {answer.status}): nothing was accepted; {advice}"
+def described(answer: HttpAnswer) -> str:
+    """Who answered, and with what."""
+    if 300 <= answer.status < 400:
+        where = answer.header("Location")
+        to = _shown(answer.url, where) if where else "nowhere"
+        return f"{answer.site} redirects to {to} (HTTP {answer.status})"
+    what = "with nothing that can be read" if answer.is_success else "without an error of the provider's own"
+    return f"HTTP {answer.status} from {answer.site} {what}{_title(answer.body)}"
 
 
 def _shown(base: str, location: str) -> str:

@@ -11,10 +11,9 @@ from pydantic import SecretStr
 
 from notifyctl.clock import Clock
 from notifyctl.providers.answers import json_object, server_time, without_recipients
-from notifyctl.providers.base import Rejected
 from notifyctl.providers.certificates import trusted_authorities
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
-from notifyctl.providers.in_between import verdict
+from notifyctl.providers.in_between import described
 from notifyctl.providers.timeouts import CONNECT_TIMEOUT
 from notifyctl.settings import Settings
 
@@ -94,8 +93,8 @@ def _trouble(question: Question, answer: HttpAnswer) -> tuple[str, bool]:
         return "", False
     words = _own_words(body)
     if words is None:
-        stranger = verdict(answer, question.url_setting)
-        return stranger.detail, isinstance(stranger, Rejected)
+        # Who sends elsewhere or refuses will do so the next time.
+        return described(answer), 300 <= answer.status < 500 and answer.status != 429
     said = f"{question.provider} says {without_recipients(words)} (HTTP {answer.status})"
     refused = answer.status in (401, 403)
     return (f"{said}; check {question.key_setting}" if refused else said), refused
