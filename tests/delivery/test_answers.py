@@ -5,8 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from delivering import MakeDispatcher, TurnableClock, drain
-from factories import CODE, REMINDER_SMS, RESET, WELCOME, a_client, message, send
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import Result, apply
@@ -14,7 +12,11 @@ from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.models.template import Channel
 from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.receipts import Receipt, ReceiptEvent
-from tests.integration.scripted_server import Reply, ScriptedServer
+from tests.support.clients import a_client
+from tests.support.clocks import TurnableClock
+from tests.support.delivery import MakeDispatcher, drain
+from tests.support.messages import CODE, REMINDER_SMS, RESET, WELCOME, message, send
+from tests.support.scripted_server import Reply, ScriptedServer
 
 POSTMARK_ID = "38360f97-ff7f-44b2-bcd1-5ea94ff2af00"
 DELAYED = {

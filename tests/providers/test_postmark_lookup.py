@@ -25,7 +25,7 @@ from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.postmark import PostmarkSender
 from notifyctl.providers.postmark_lookup import SEARCH_DELAY, PostmarkLookup
 from notifyctl.providers.sandbox import Sandbox
-from tests.support.clocks import NOON, StandingClock
+from tests.support.clocks import StandingClock
 from tests.support.sandboxes import at_rest
 from tests.support.scripted_server import (
     CUT_AFTER_READING,

@@ -1,6 +1,6 @@
 import logging
 from collections.abc import Callable, Collection, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from time import monotonic
 from typing import Any
@@ -149,7 +149,7 @@ class TestWhatWasAccepted:
 
     @pytest.mark.parametrize("age", [timedelta(), timedelta(minutes=3), timedelta(days=3)], ids=str)
     def test_is_found_by_how_long_ago_it_was(
-        self, sandbox: Sandbox, make: Make, clock: SettableClock, age: timedelta
+        self, sandbox: Sandbox, make: Make, clock: StandingClock, age: timedelta
     ) -> None:
         (wanted,) = send(sandbox, TEXT)
         clock.now += age
@@ -202,7 +202,7 @@ class TestWhatIsNotThere:
         assert find(make(sandbox.url)) == NotFound()
 
     def test_the_text_went_out_long_before_the_attempt(
-        self, sandbox: Sandbox, make: Make, clock: SettableClock
+        self, sandbox: Sandbox, make: Make, clock: StandingClock
     ) -> None:
         send(sandbox, TEXT)
         clock.now += timedelta(days=1, minutes=3)
@@ -225,7 +225,7 @@ class TestWhenTheTimesSayNothing:
 
     @pytest.mark.parametrize("stepped", [timedelta(minutes=5), timedelta(hours=14)], ids=str)
     def test_a_clock_of_ours_that_was_set_back_meanwhile(
-        self, sandbox: Sandbox, make: Make, clock: SettableClock, stepped: timedelta
+        self, sandbox: Sandbox, make: Make, clock: StandingClock, stepped: timedelta
     ) -> None:
         (sent,) = send(sandbox, TEXT)
         clock.now += timedelta(minutes=3)

@@ -12,8 +12,8 @@ from notifyctl.models.template import Channel
 from notifyctl.providers.base import Doubt, OutboundMessage, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.senders import build_senders
-from tests.conftest import make_settings
-from tests.integration.scripted_server import Reply, ScriptedServer, Step
+from tests.support.scripted_server import Reply, ScriptedServer, Step
+from tests.support.settings import make_settings
 
 PAGE = "<html><head><title>Sign in to Acme Wi-Fi 123456</title></head><body>https://x.example</body></html>"
 _AGE = timedelta()

@@ -12,8 +12,8 @@ from notifyctl.cli import provider_checks
 from notifyctl.cli.doctor import Check, Finding, Installation, Status, examine
 from notifyctl.clock import system_clock
 from notifyctl.providers.sandbox import Sandbox
-from tests.conftest import make_settings
-from tests.integration.scripted_server import Reply, ScriptedServer, closed_port, private_authority
+from tests.support.scripted_server import Reply, ScriptedServer, closed_port, private_authority
+from tests.support.settings import make_settings
 
 CHECKS: dict[str, tuple[Check, str, dict[str, Any]]] = {
     "Postmark": (provider_checks.postmark, "POSTMARK", {"TotalCount": 0, "Messages": []}),

@@ -19,8 +19,8 @@ from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.senders import build_senders
 from notifyctl.providers.stripe_api import build_stripe_api
 from notifyctl.settings import Settings, load_settings
-from tests.conftest import PEPPER, SECRET, make_settings
-from tests.integration.scripted_server import Reply, ScriptedServer, private_authority
+from tests.support.scripted_server import Reply, ScriptedServer, private_authority
+from tests.support.settings import PEPPER, SECRET, make_settings
 
 VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
