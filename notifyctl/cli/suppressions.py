@@ -11,12 +11,13 @@ from notifyctl.errors import NotFound
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
+    from notifyctl.models.suppression_causes import Cause
     from notifyctl.models.template import Channel
 
 app = typer.Typer(no_args_is_help=True, help="Addresses that must not be written to.")
 
 WIDE = 110
-COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "recipient_hash")
+COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "acted_at", "causes", "recipient_hash")
 SHOWN = (
     named("channel"),
     Shown("address", lambda row: _address_and_note(row), below_width=WIDE),
@@ -79,6 +80,8 @@ def list_suppressions(
         {
             **row._mapping,
             "address": row.address if reveal else mask(row.address) or None,
+            "acted_at": row.acted_at or row.created_at,
+            "causes": [_words(cause) for cause in suppressions.causes_of(row)],
             "age": age(row.created_at, now),
         }
         for row in found
@@ -102,10 +105,12 @@ def add(
     """Suppress an address. Messages to it are blocked from now on."""
     from notifyctl.models.suppression import SuppressionReason
     from notifyctl.orchestrator.suppressions import suppress
+    from notifyctl.store import suppressions
 
     with options.runtime() as runtime:
         kind, normal = _recipient(runtime, channel, address)
         with runtime.database.transaction() as session:
+            before = suppressions.find(session, kind, runtime.keys.recipient_hashes(kind, normal))
             added = suppress(
                 session,
                 runtime.keys,
@@ -116,23 +121,38 @@ def add(
                 actor=options.actor(),
                 now=runtime.clock(),
             )
-    output.say(f"{kind} {normal} is suppressed." if added else f"{kind} {normal} was suppressed already.")
+    if before is None:
+        output.say(f"{kind} {normal} is suppressed.")
+    elif added:
+        output.say(
+            f"{kind} {normal} was suppressed already ({before.reason} by {before.source}); {reason} holds as well."
+        )
+    else:
+        output.say(f"{kind} {normal} was suppressed already.")
 
 
 @app.command()
 def remove(channel: options.Channel, address: Address) -> None:
-    """Lift a suppression, also one that a bounce or complaint made. Exit 4 when there is none."""
+    """Lift a suppression, also one that a bounce or complaint made. Exit 4 when there is none.
+
+    What happened before now does not suppress the address again, even if we hear of it only later.
+    """
     from notifyctl.orchestrator.suppressions import lift
 
     with options.runtime() as runtime:
         kind, normal = _recipient(runtime, channel, address)
         with runtime.database.transaction() as session:
             lifted = lift(session, runtime.keys, kind, normal, actor=options.actor(), now=runtime.clock())
-    if lifted is None:
+    if not lifted:
         raise NotFound(f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is")
-    output.say(f"{kind} {normal} is no longer suppressed ({lifted.reason} by {lifted.source}).")
-    if lifted.source in HOW_TO_TELL:
-        output.say(HOW_TO_TELL[lifted.source])
+    output.say(f"{kind} {normal} is no longer suppressed ({', '.join(map(_words, lifted))}).")
+    for source in dict.fromkeys(cause.source for cause in lifted):
+        if source in HOW_TO_TELL:
+            output.say(HOW_TO_TELL[source])
+
+
+def _words(cause: "Cause") -> str:
+    return f"{cause.reason} by {cause.source}"
 
 
 def _address_and_note(row: output.Row) -> str:

@@ -65,6 +65,7 @@ class Taken:
     deferred: int = 0
     put_off: int = 0
     """To the end of their clients' quiet hours."""
+    claimed_at: datetime | None = None
 
 
 class Claims:
@@ -117,7 +118,7 @@ class Claims:
 
     def take(self, session: Session, now: datetime, look: Look) -> Taken:
         """Locks, asks the gates again, and claims; what found no token is deferred."""
-        taken = Taken()
+        taken = Taken(claimed_at=now)
         if look.passage is Passage.PROBE and not self.breaker.start_probe(session, now):
             return taken
         if not self.allowance.takes_ahead or self.allowance.is_short_of(look.slots):

@@ -24,7 +24,7 @@ from notifyctl.models.message import FailureReason, MessageStatus
 from notifyctl.models.template import TemplateSource
 from notifyctl.orchestrator.render import Renderer
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
-from notifyctl.orchestrator.suppressions import suppress
+from notifyctl.orchestrator.suppressions import lock, suppress
 from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
 from notifyctl.store import audit, outbox, templates
 from notifyctl.store.database import Database
@@ -84,7 +84,7 @@ class Dispatcher:
         for answer in self._answers:
             self._attempts.pop(answer.message_id, None)
         self._answers, self._unsent = [], []
-        self._send(taken.claimed, started)
+        self._send(taken, started)
         return len(taken.claimed) + len(taken.refused) + taken.deferred + taken.put_off
 
     def _look(self, free: int) -> Look | None:
@@ -131,15 +131,24 @@ class Dispatcher:
         outbox.erase_payloads(session, [outcome.row["id"] for outcome in kept if outcome.erase])
         for outcome in kept:
             self._report(outcome)
+        self._suppress(session, [outcome for outcome in kept if outcome.suppress], now)
+
+    def _suppress(self, session: Session, refused: Sequence[Outcome], now: datetime) -> None:
+        attempts = {outcome.row["id"]: self._attempts[outcome.row["id"]] for outcome in refused}
+        lock(session, self._keys, self.channel, {attempt.recipient for attempt in attempts.values()})
+        for outcome in refused:
             if outcome.suppress is not None:
+                attempt = attempts[outcome.row["id"]]
                 suppress(
                     session,
                     self._keys,
                     self.channel,
-                    self._attempts[outcome.row["id"]].recipient,
+                    attempt.recipient,
                     reason=outcome.suppress,
                     actor=self._sender.provider,
                     now=now,
+                    # The provider knew it when we called: what was said since is later.
+                    acted_at=attempt.attempted_at,
                 )
 
     def _report(self, outcome: Outcome) -> None:
@@ -154,10 +163,10 @@ class Dispatcher:
         if missing := wanted - self._sources.keys():
             self._sources |= templates.sources(session, missing)
 
-    def _send(self, claimed: Sequence[Claimed], started: float) -> None:
+    def _send(self, taken: Taken, started: float) -> None:
         outbound: list[OutboundMessage] = []
-        for item in claimed:
-            attempt = _attempt(item)
+        for item in taken.claimed:
+            attempt = replace(_attempt(item), attempted_at=taken.claimed_at)
             self._attempts[attempt.message_id] = attempt
             try:
                 message = self._render(item)

@@ -140,6 +140,7 @@ def _as_receipt(message: Any, channel: Channel, found: Found) -> Receipt | None:
         event_id=f"asked about {found.provider_message_id}",
         message_id=message.id,
         provider_message_id=message.provider_message_id,
+        happened_at=found.bounced_at,
         reason=bounce.reason if bounce else None,
         code=bounce.code if bounce else None,
         detail=bounce.detail if bounce else "the provider was asked",

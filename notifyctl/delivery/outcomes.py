@@ -34,6 +34,7 @@ class Attempt:
     audit_sent: str | None
     metadata: Mapping[str, Any] | None = None
     subject: str | None = None
+    attempted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

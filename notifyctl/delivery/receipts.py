@@ -15,7 +15,7 @@ from notifyctl.delivery.receipt_effect import effect_of, is_in_doubt, is_of_anot
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.addresses import AddressError, normal_address
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.orchestrator.suppressions import lift, suppress
+from notifyctl.orchestrator.suppressions import known_since, lift, suppress
 from notifyctl.providers.receipts import Ignored, Notice, Receipt, ReceiptEvent, Release, from_json, to_json
 from notifyctl.store import audit, doubts, outbox
 from notifyctl.store import receipts as store
@@ -53,13 +53,16 @@ def receive(database: Database, keys: KeyRing, notice: Notice, *, now: datetime)
         return result
 
 
-def apply(session: Session, keys: KeyRing, receipt: Receipt, *, now: datetime) -> Result:
+def apply(
+    session: Session, keys: KeyRing, receipt: Receipt, *, now: datetime, heard_at: datetime | None = None
+) -> Result:
+    """`heard_at` is when it came, of one that was kept."""
     if receipt.channel is Channel.SMS and receipt.provider_message_id is not None:
         # Before any row is locked, as the inquiries into doubts do it: the other way round is a deadlock.
         doubts.lock_provider_message_id(session, receipt.provider_message_id)
     ids = {"message_id": receipt.message_id, "provider_message_id": receipt.provider_message_id}
     message = store.lock_message(session, receipt.channel, **ids)
-    settled = receipt.suppress is not None and _suppress(session, keys, receipt, message, now)
+    settled = receipt.suppress is not None and _suppress(session, keys, receipt, message, heard_at, now)
     if receipt.event is ReceiptEvent.REFUSED:
         if settled:
             return Result.APPLIED
@@ -93,7 +96,9 @@ def _is_id_free(session: Session, message: Any, receipt: Receipt) -> bool:
     return not doubts.held_elsewhere(session, [receipt.provider_message_id], message_id=message.id)
 
 
-def _suppress(session: Session, keys: KeyRing, receipt: Receipt, message: Any | None, now: datetime) -> bool:
+def _suppress(
+    session: Session, keys: KeyRing, receipt: Receipt, message: Any | None, heard_at: datetime | None, now: datetime
+) -> bool:
     """False when it is not known whom this is about."""
     on_record = message.recipient if message is not None else None
     address = on_record or _normal(receipt.channel, receipt.recipient)
@@ -108,10 +113,15 @@ def _suppress(session: Session, keys: KeyRing, receipt: Receipt, message: Any | 
             reason=receipt.suppress,
             actor=receipt.provider,
             now=now,
+            acted_at=receipt.happened_at or _known_since(receipt, message) or heard_at,
             message_id=message.id if message is not None else None,
             keep_address=message is None or on_record is not None,  # a message without one: its client was erased
         )
     return True
+
+
+def _known_since(receipt: Receipt, message: Any | None) -> datetime | None:
+    return known_since(receipt.reason, message.last_attempt_at) if message is not None else None
 
 
 def release(session: Session, keys: KeyRing, notice: Release, *, now: datetime) -> Result:
@@ -129,9 +139,9 @@ def release(session: Session, keys: KeyRing, notice: Release, *, now: datetime) 
         address,
         actor=notice.provider,
         now=now,
+        acted_at=notice.happened_at,
         reason=notice.reason,
         source=source,
-        made_until=notice.happened_at,
     )
     return Result.APPLIED if lifted else Result.NOTHING_NEW
 
@@ -175,7 +185,7 @@ def _retry(database: Database, keys: KeyRing, early: Any, now: datetime) -> bool
             log.warning("receipt that another version kept dropped", extra={"error": type(error).__name__})
             store.discard(session, early.id)
             return False
-        result = apply(session, keys, receipt, now=now)
+        result = apply(session, keys, receipt, now=now, heard_at=early.received_at)
         if result is not Result.EARLY:
             store.discard(session, early.id)
         return result is Result.APPLIED

@@ -21,7 +21,7 @@ from notifyctl.models.message import FINAL, FailureReason, MessageStatus
 from notifyctl.models.template import Channel, OnDoubt, Template
 from notifyctl.orchestrator.render import Renderer
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
-from notifyctl.orchestrator.suppressions import suppress
+from notifyctl.orchestrator.suppressions import known_since, suppress
 from notifyctl.orchestrator.words import iso
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Rejected, Unavailable
 from notifyctl.store import audit, doubts, outbox, templates
@@ -128,8 +128,16 @@ class Reconciler:
             if template.sensitive and status in FINAL:
                 outbox.erase_payloads(session, [message.id])
             if isinstance(finding, Found) and finding.bounce and finding.bounce.suppress:
-                why, actor = finding.bounce.suppress, message.provider
-                suppress(session, self._keys, message.channel, message.recipient, reason=why, actor=actor, now=now)
+                suppress(
+                    session,
+                    self._keys,
+                    message.channel,
+                    message.recipient,
+                    reason=finding.bounce.suppress,
+                    actor=message.provider,
+                    now=now,
+                    acted_at=finding.bounced_at or known_since(finding.bounce.reason, message.last_attempt_at),
+                )
         log.info("doubt settled", extra={"message_id": message.id, "status": status, "channel": message.channel})
 
     def _was_taken(self, session: Session, message: Any, provider_message_id: str) -> bool:

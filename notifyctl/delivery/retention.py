@@ -17,7 +17,7 @@ from notifyctl.orchestrator.audit_chain import SealKeys
 from notifyctl.orchestrator.audit_cut import Cut, count_removable, cut
 from notifyctl.orchestrator.audit_verify import Problem
 from notifyctl.settings import MAX_DAYS, Settings
-from notifyctl.store import audit, job_runs, receipts, retention
+from notifyctl.store import audit, job_runs, receipts, retention, suppressions
 from notifyctl.store.database import Database
 
 ROWS_AT_ONCE = 500
@@ -37,6 +37,7 @@ class Removed:
     codes: int = 0
     phones: int = 0
     seen_events: int = 0
+    releases: int = 0
     stripe_bodies: int = 0
     job_runs: int = 0
     audit_rows: int = 0
@@ -55,6 +56,7 @@ class Ages:
     codes: timedelta
     phones: timedelta
     seen_events: timedelta
+    releases: timedelta
     stripe_bodies: timedelta
     job_runs: timedelta
     audit_rows: timedelta
@@ -78,8 +80,9 @@ def ages(session: Session, settings: Settings) -> Ages:
         messages=messages,
         codes=codes,
         phones=codes,
-        # A provider's old event, told again, must find what it did the first time.
+        # A provider's old event, told again, must find what it did the first time, and what was said since.
         seen_events=messages,
+        releases=messages,
         stripe_bodies=timedelta(days=settings.notification_retention_stripe_body_days),
         job_runs=timedelta(days=settings.notification_retention_job_run_days),
         audit_rows=max(timedelta(days=settings.notification_retention_audit_days), messages),
@@ -95,6 +98,7 @@ def count(session: Session, settings: Settings, now: datetime) -> Removed:
         codes=retention.count_codes(session, now - age.codes),
         phones=retention.count_phones(session, now - age.phones),
         seen_events=retention.count_seen_events(session, now - age.seen_events),
+        releases=suppressions.count_releases(session, now - age.releases),
         stripe_bodies=retention.count_stripe_bodies(session, now - age.stripe_bodies),
         job_runs=job_runs.count_forgettable(session, now - age.job_runs),
         audit_rows=count_removable(session, now - age.audit_rows),
@@ -138,6 +142,7 @@ class Retention:
             "codes": self._codes(now - age.codes),
             "phones": self._pages(retention.delete_phones, now - age.phones, ""),
             "seen_events": self._at_once(receipts.forget_seen, now - age.seen_events),
+            "releases": self._at_once(suppressions.forget_releases, now - age.releases),
             "stripe_bodies": self._pages(retention.erase_stripe_bodies, now - age.stripe_bodies, None),
             "job_runs": self._at_once(job_runs.forget, now - age.job_runs),
         }

@@ -19,7 +19,7 @@ from notifyctl.models.otp import OtpChallenge, OtpSubject
 from notifyctl.models.receipt import EarlyReceipt
 from notifyctl.models.spike import SpikeState
 from notifyctl.models.stripe_event import StripeEvent, StripeInvoice, StripeSubscription
-from notifyctl.models.suppression import Suppression
+from notifyctl.models.suppression import Suppression, SuppressionRelease
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
 
 metadata = SQLModel.metadata
@@ -48,6 +48,7 @@ __all__ = [
     "StripeInvoice",
     "StripeSubscription",
     "Suppression",
+    "SuppressionRelease",
     "WorkerHeartbeat",
     "metadata",
 ]

@@ -1,17 +1,31 @@
-"""Suppressing an address and lifting that again, each with its audit row."""
+"""Suppressing an address and lifting that again, each with its audit row.
 
-from datetime import datetime
-from typing import Any
+What holds depends on when somebody acted, and not on when we heard of it: see models/suppression_causes.py.
+"""
 
-from sqlalchemy import Row
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime, timedelta
+
 from sqlmodel import Session
 
 from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import FailureReason
 from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.suppression_causes import Cause, Lift, holding
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import audit
 from notifyctl.store import suppressions as store
+
+MOST_AHEAD = timedelta(days=1)
+"""No clock is further ahead of ours: what is said to be later has no time that could be believed."""
+NEXT_MOMENT = timedelta(microseconds=1)
+
+
+def lock(session: Session, keys: KeyRing, channel: Channel, addresses: Collection[str]) -> None:
+    """For whoever suppresses several in one transaction: all at once, so that two never wait in a circle."""
+    store.lock(session, [found for address in addresses for found in keys.recipient_hashes(channel, address)])
 
 
 def suppress(  # noqa: PLR0913  what, why, who and when are one act
@@ -23,37 +37,47 @@ def suppress(  # noqa: PLR0913  what, why, who and when are one act
     reason: SuppressionReason,
     actor: str,
     now: datetime,
+    acted_at: datetime | None = None,
     note: str | None = None,
     message_id: str | None = None,
     keep_address: bool = True,
 ) -> bool:
-    """`address` in its normal form. False, without an audit row, when it is suppressed already.
+    """`address` in its normal form. False, without an audit row, when this holds already, or was lifted since.
 
-    `actor` is kept as the source of the suppression. `message_id` is the message that brought it about. The hash
+    `actor` is kept as the source of the suppression. `acted_at` is when the recipient or the provider acted; without
+    it, that is now, and after all that was heard before. `message_id` is the message that brought it about. The hash
     alone suppresses as well: `keep_address` is False for someone who was erased.
     """
     hashes = keys.recipient_hashes(channel, address)
-    if store.find(session, channel, hashes):
+    store.lock(session, hashes)
+    known = store.known(session, channel, hashes)
+    cause = Cause(reason, actor, now)
+    told_at = _believable(acted_at, now)
+    undone = [lift.acted_at + NEXT_MOMENT for lift in known.lifts if lift.is_about(cause)]
+    cause = replace(cause, acted_at=told_at or max([now, *undone]))
+    left = holding([*known.causes, cause], known.lifts)
+    if cause.key not in {held.key for held in left}:
         return False
-    added = store.add(
+    is_new = cause.key not in {held.key for held in known.causes}
+    store.put(
         session,
+        known,
+        left,
         channel=channel,
         recipient_hash=hashes[0],
         key_id=keys.ids[0],
         address=address if keep_address else None,
-        reason=reason,
-        source=actor,
-        note=note,
+        note=note if is_new else None,
         now=now,
     )
-    if added:
+    if is_new:
         details = {"channel": channel, "recipient_hash": hashes[0], "reason": reason}
         action = AuditAction.SUPPRESSION_ADDED
         audit.write(session, action, actor=actor, now=now, message_id=message_id, details=details)
-    return added
+    return is_new
 
 
-def lift(  # noqa: PLR0913  who, when, and which ones
+def lift(  # noqa: PLR0913  who, when, and from what
     session: Session,
     keys: KeyRing,
     channel: Channel,
@@ -61,17 +85,47 @@ def lift(  # noqa: PLR0913  who, when, and which ones
     *,
     actor: str,
     now: datetime,
+    acted_at: datetime | None = None,
     reason: SuppressionReason | None = None,
     source: str | None = None,
-    made_until: datetime | None = None,
-) -> Row[Any] | None:
-    """The suppression that was removed, whichever key it was written under; None when there was none.
+) -> list[Cause]:
+    """What was lifted, under whichever key it was written; first whoever had acted first.
 
-    Only one for this reason, from this source, made up to this moment, where they are given.
+    Only what was for this reason, and from this source, where they are given. `acted_at` is when the recipient or the
+    provider acted; without it, that is now, and after all that was heard before. It is remembered also where there is
+    nothing to lift: what came before it may be heard of later, and then does not suppress.
     """
     hashes = keys.recipient_hashes(channel, address)
-    removed = store.remove(session, channel, hashes, reason=reason, source=source, made_until=made_until)
-    for row in removed:
-        details = {"channel": channel, "recipient_hash": row.recipient_hash, "reason": row.reason}
+    store.lock(session, hashes)
+    known = store.known(session, channel, hashes)
+    release = Lift(now, reason, source)
+    told_at = _believable(acted_at, now)
+    undone = [cause.acted_at for cause in known.causes if release.is_about(cause)]
+    release = replace(release, acted_at=told_at or max([now, *undone]))
+    store.remember(session, release, channel=channel, recipient_hash=hashes[0], key_id=keys.ids[0], now=now)
+    left = holding(known.causes, [release])
+    lifted = [cause for cause in known.causes if cause not in left]
+    if lifted:
+        store.put(
+            session,
+            known,
+            left,
+            channel=channel,
+            recipient_hash=hashes[0],
+            key_id=keys.ids[0],
+            address=None,
+            now=now,
+        )
+    for cause in lifted:
+        details = {"channel": channel, "recipient_hash": known.rows[0].recipient_hash, "reason": cause.reason}
         audit.write(session, AuditAction.SUPPRESSION_REMOVED, actor=actor, now=now, details=details)
-    return removed[0] if removed else None
+    return lifted
+
+
+def known_since(reason: FailureReason | None, attempted_at: datetime | None) -> datetime | None:
+    """When the recipient had said it at the latest, if a provider refused to send for that: it knew when we called."""
+    return attempted_at if reason is FailureReason.RECIPIENT_OPTED_OUT else None
+
+
+def _believable(told: datetime | None, now: datetime) -> datetime | None:
+    return told if told is not None and told <= now + MOST_AHEAD else None

@@ -109,11 +109,15 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """It did go out. `bounce` is set when the provider already knows that it did not arrive."""
+    """It did go out. `bounce` is set when the provider already knows that it did not arrive.
+
+    `bounced_at` is when, by the provider's clock; None where it does not say.
+    """
 
     provider_message_id: str
     delivered: bool = False
     bounce: Rejected | None = None
+    bounced_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,11 @@ class PostmarkLookup:
 
     def _told_by_events(self, postmark_id: str) -> Found:
         events = self._client.messages.outbound.get(postmark_id).MessageEvents  # type: ignore[attr-defined]
-        bounced = [event["Details"] for event in events if event["Type"] == "Bounced"]
-        bounce = self._bounce(bounced[-1]) if bounced else None
-        return Found(postmark_id, bounce is None and any(event["Type"] == "Delivered" for event in events), bounce)
+        bounced = [event for event in events if event["Type"] == "Bounced"]
+        bounce = self._bounce(bounced[-1]["Details"]) if bounced else None
+        if bounce is not None:
+            return Found(postmark_id, bounce=bounce, bounced_at=moment(bounced[-1].get("ReceivedAt")))
+        return Found(postmark_id, any(event["Type"] == "Delivered" for event in events))
 
     def _bounce(self, details: dict[str, str]) -> Rejected | None:
         """The event says why in a mail server's words; only the bounce itself has Postmark's type."""

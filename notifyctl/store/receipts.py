@@ -102,7 +102,7 @@ def keep(
 
 
 def kept_in_time(session: Session, *, most: int) -> Sequence[Row[Any]]:
-    """`id` and `receipt` of those kept whose message has come far enough by now, in the order in which they came."""
+    """`id`, `receipt` and `received_at` of those kept whose message has come far enough by now, in their order."""
     by_our_id = _kept().join(_message, _message.c.id == _early.c.message_id)
     same = and_(_KNOWN_TO_PROVIDER, _message.c.provider_message_id == _early.c.provider_message_id)
     by_its_id = _kept().join(_message, same).where(_early.c.message_id.is_(None))
@@ -111,7 +111,7 @@ def kept_in_time(session: Session, *, most: int) -> Sequence[Row[Any]]:
 
 
 def _kept() -> Select[Any]:
-    return select(_early.c.id, _early.c.receipt).select_from(_early)
+    return select(_early.c.id, _early.c.receipt, _early.c.received_at).select_from(_early)
 
 
 _is_in_time = _message.c.status.in_(IN_TIME)

@@ -1,71 +1,128 @@
-"""Addresses that must not be written to, found by the keyed hash of the address."""
+"""Addresses that must not be written to, and what freed them, found by the keyed hash of the address."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.suppression import Suppression, SuppressionReason
+from notifyctl.models.suppression import Suppression, SuppressionReason, SuppressionRelease
+from notifyctl.models.suppression_causes import Cause, Lift
 from notifyctl.models.template import Channel
 
 _suppression = table(Suppression)
+_release = table(SuppressionRelease)
+LOCK_SPACE = 0x7370
+"""Not the one of store.facts: that is taken before any message is locked, this one after."""
 
 
-def add(  # noqa: PLR0913  one argument a column
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is on record of an address. `rows` are its suppression: one, or one a key for a moment while keys rotate."""
+
+    rows: Sequence[Row[Any]]
+    causes: list[Cause]
+    lifts: list[Lift]
+
+
+def lock(session: Session, hashes: Collection[str]) -> None:
+    """Others who would change these addresses wait for our commit: what holds is made from all that is on record.
+
+    SQLite's write lock is already held.
+    """
+    if not hashes or session.get_bind().dialect.name == "sqlite":
+        return
+    # Signed, and in one order for everyone.
+    keys = sorted({int(found[:8], 16) - 2**31 for found in hashes})
+    in_order = "SELECT key FROM unnest(CAST(:keys AS integer[])) AS given(key) ORDER BY key"
+    statement = text(f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, key) FROM ({in_order}) AS ordered")  # noqa: S608
+    session.execute(statement, {"keys": keys})
+
+
+def known(session: Session, channel: Channel, hashes: Collection[str]) -> Known:
+    rows = session.execute(select(_suppression).where(*_is(_suppression, channel, hashes))).all()
+    releases = session.execute(select(_release).where(*_is(_release, channel, hashes))).all()
+    return Known(rows, [cause for row in rows for cause in causes_of(row)], [_lift(row) for row in releases])
+
+
+def causes_of(row: Any) -> list[Cause]:
+    """All that holds. A row that an earlier version wrote has one cause."""
+    if row.causes is None:
+        return [Cause(row.reason, row.source, row.acted_at or row.created_at)]
+    return [
+        Cause(SuppressionReason(kept["reason"]), kept["source"], datetime.fromisoformat(kept["acted_at"]))
+        for kept in row.causes
+    ]
+
+
+def put(  # noqa: PLR0913  one argument a column
     session: Session,
+    before: Known,
+    holding: Sequence[Cause],
     *,
     channel: Channel,
     recipient_hash: str,
     key_id: str,
     address: str | None,
-    reason: SuppressionReason,
-    source: str,
     now: datetime,
     note: str | None = None,
-) -> bool:
-    """False, and nothing is changed, when the address is suppressed already: the first reason is kept."""
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = make(_suppression).values(
-        channel=channel,
-        recipient_hash=recipient_hash,
-        key_id=key_id,
-        address=address,
-        reason=reason,
-        source=source,
-        note=note,
-        created_at=now,
-    )
-    added = statement.on_conflict_do_nothing().returning(_suppression.c.recipient_hash)
-    return session.execute(added).first() is not None
+) -> None:
+    """Writes what holds now; nothing at all where that is nothing. Hash, key and address are for a new row alone."""
+    if before.rows:
+        recipient_hash, key_id = before.rows[0].recipient_hash, before.rows[0].key_id
+    superfluous = {row.recipient_hash for row in before.rows} - ({recipient_hash} if holding else set())
+    if superfluous:
+        session.execute(delete(_suppression).where(*_is(_suppression, channel, superfluous)))
+    if not holding:
+        return
+    first = holding[0]
+    changing = {
+        "reason": first.reason,
+        "source": first.source,
+        "acted_at": first.acted_at,
+        "causes": [_json(cause) for cause in holding],
+    } | ({"note": note} if note is not None else {})
+    new = {"channel": channel, "recipient_hash": recipient_hash, "key_id": key_id, "address": address}
+    statement = _insert(session)(_suppression).values(**new, **changing, created_at=now)
+    written = statement.on_conflict_do_update(index_elements=["channel", "recipient_hash"], set_=changing)
+    session.execute(written)
+
+
+def remember(
+    session: Session, lift: Lift, *, channel: Channel, recipient_hash: str, key_id: str, now: datetime
+) -> None:
+    """Keeps a release, unless a later one of its kind is known."""
+    key = {
+        "channel": channel,
+        "recipient_hash": recipient_hash,
+        "reason": lift.reason or "",
+        "source": lift.source or "",
+    }
+    times = {"acted_at": lift.acted_at, "heard_at": now}
+    statement = _insert(session)(_release).values(**key, **times, key_id=key_id)
+    is_later = statement.excluded.acted_at > _release.c.acted_at
+    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=times, where=is_later))
+
+
+def count_releases(session: Session, before: datetime) -> int:
+    """Those heard of before."""
+    statement = select(func.count()).select_from(_release).where(_release.c.heard_at < before)
+    return int(session.execute(statement).scalar_one())
+
+
+def forget_releases(session: Session, before: datetime) -> int:
+    """How many were forgotten."""
+    result: Any = session.execute(delete(_release).where(_release.c.heard_at < before))
+    return int(result.rowcount)
 
 
 def find(session: Session, channel: Channel, hashes: Collection[str]) -> Row[Any] | None:
     """The first suppression under any of an address's hashes (one for each secret key)."""
-    return session.execute(select(_suppression).where(*_is(channel, hashes))).first()
-
-
-def remove(
-    session: Session,
-    channel: Channel,
-    hashes: Collection[str],
-    *,
-    reason: SuppressionReason | None = None,
-    source: str | None = None,
-    made_until: datetime | None = None,
-) -> Sequence[Row[Any]]:
-    """Returns what was removed: only what has this reason, this source, and is no newer, where they are given."""
-    statement = delete(_suppression).where(*_is(channel, hashes))
-    if reason is not None:
-        statement = statement.where(_suppression.c.reason == reason)
-    if source is not None:
-        statement = statement.where(_suppression.c.source == source)
-    if made_until is not None:
-        statement = statement.where(_suppression.c.created_at <= made_until)
-    return session.execute(statement.returning(_suppression)).all()
+    return session.execute(select(_suppression).where(*_is(_suppression, channel, hashes))).first()
 
 
 def page(
@@ -84,5 +141,17 @@ def page(
     return session.execute(statement.limit(limit)).all()
 
 
-def _is(channel: Channel, hashes: Collection[str]) -> tuple[Any, Any]:
-    return _suppression.c.channel == channel, _suppression.c.recipient_hash.in_(sorted(hashes))
+def _lift(row: Any) -> Lift:
+    return Lift(row.acted_at, SuppressionReason(row.reason) if row.reason else None, row.source or None)
+
+
+def _json(cause: Cause) -> Mapping[str, str]:
+    return {"reason": cause.reason, "source": cause.source, "acted_at": cause.acted_at.isoformat()}
+
+
+def _insert(session: Session) -> Any:
+    return sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+
+
+def _is(of: Any, channel: Channel, hashes: Iterable[str]) -> tuple[Any, Any]:
+    return of.c.channel == channel, of.c.recipient_hash.in_(sorted(hashes))

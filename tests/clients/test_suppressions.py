@@ -1,10 +1,13 @@
 import json
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from sqlmodel import select
 
+from notifyctl.clock import system_clock
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
@@ -55,14 +58,36 @@ def test_a_suppressed_address_is_found_by_its_hash_and_audited_without_it(databa
     }
 
 
-def test_suppressing_again_keeps_the_first_reason_and_audits_nothing(database: Database) -> None:
+def test_suppressing_again_for_the_same_changes_nothing_and_audits_nothing(database: Database) -> None:
     keys = KeyRing([NEW])
-    add(database, keys)
-    assert not add(database, keys, reason=SuppressionReason.MANUAL, actor="cli")
+    add(database, keys, note="550 no such user")
+    assert not add(database, keys, note="551 no such user")
     with database.read() as session:
         (row,) = suppressions.page(session, limit=10)
-    assert (row.reason, row.source) == ("HARD_BOUNCE", "postmark")
+    assert row.note == "550 no such user"
     assert len(audits(database)) == 1
+
+
+def test_of_two_causes_the_first_is_shown_and_each_has_to_be_lifted(database: Database) -> None:
+    keys = KeyRing([NEW])
+    add(database, keys)
+    assert add(database, keys, reason=SuppressionReason.MANUAL, actor="cli", note="asked by phone")
+
+    def row() -> Any:
+        with database.read() as session:
+            (found,) = suppressions.page(session, limit=10)
+        return found.reason, found.source, found.note, found.address
+
+    assert row() == ("HARD_BOUNCE", "postmark", "asked by phone", "ann@acme.example")
+    with database.transaction() as session:
+        lift(session, keys, Channel.EMAIL, "ann@acme.example", actor="postmark", now=NOON, source="postmark")
+    assert row() == ("MANUAL", "cli", "asked by phone", "ann@acme.example")
+    with database.transaction() as session:
+        lift(session, keys, Channel.EMAIL, "ann@acme.example", actor="cli", now=NOON)
+    with database.read() as session:
+        assert suppressions.page(session, limit=10) == []
+    added, removed = "SUPPRESSION_ADDED", "SUPPRESSION_REMOVED"
+    assert [action for action, _ in audits(database)] == [added, added, removed, removed]
 
 
 def test_after_a_key_rotation_it_is_still_suppressed_once_and_can_be_lifted(database: Database) -> None:
@@ -71,14 +96,13 @@ def test_after_a_key_rotation_it_is_still_suppressed_once_and_can_be_lifted(data
     assert not add(database, rotating)
     with database.transaction() as session:
         lifted = lift(session, rotating, Channel.EMAIL, "ann@acme.example", actor="cli", now=NOON)
-    assert lifted is not None
-    assert lifted.reason == "HARD_BOUNCE"
+    assert [(cause.reason, cause.source) for cause in lifted] == [("HARD_BOUNCE", "postmark")]
     assert [action for action, _ in audits(database)] == ["SUPPRESSION_ADDED", "SUPPRESSION_REMOVED"]
 
 
 def test_lifting_what_is_not_suppressed_audits_nothing(database: Database) -> None:
     with database.transaction() as session:
-        assert lift(session, KeyRing([NEW]), Channel.SMS, "+491701234567", actor="cli", now=NOON) is None
+        assert lift(session, KeyRing([NEW]), Channel.SMS, "+491701234567", actor="cli", now=NOON) == []
     assert audits(database) == []
 
 
@@ -87,6 +111,29 @@ def test_the_command_takes_any_spelling_and_says_when_it_was_done_before(notifyc
     again = notifyctl("suppressions", "add", "SMS", "+491701234567")
     assert (first.code, first.err) == (0, "SMS +491701234567 is suppressed.\n")
     assert (again.code, again.err) == (0, "SMS +491701234567 was suppressed already.\n")
+
+
+def test_the_command_says_what_holds_as_well_and_removes_all_of_it(notifyctl: CommandLine) -> None:
+    notifyctl("suppressions", "add", "EMAIL", "ann@acme.example", "--reason", "HARD_BOUNCE")
+    second = notifyctl("suppressions", "add", "EMAIL", "ann@acme.example", "--reason", "COMPLAINT")
+    assert re.fullmatch(
+        r"EMAIL ann@acme\.example was suppressed already \(HARD_BOUNCE by \S+\); COMPLAINT holds as well\.\n",
+        second.err,
+    )
+    (listed,) = json.loads(notifyctl("suppressions", "list", "-f", "json").out)
+    assert [cause.partition(" by ")[0] for cause in listed["causes"]] == ["HARD_BOUNCE", "COMPLAINT"]
+    removed = notifyctl("suppressions", "remove", "EMAIL", "ann@acme.example")
+    assert re.search(r"\(HARD_BOUNCE by \S+, COMPLAINT by \S+\)", removed.err)
+    assert json.loads(notifyctl("suppressions", "list", "-f", "json").out) == []
+
+
+def test_removing_what_is_not_suppressed_is_exit_4_and_yet_is_remembered(
+    notifyctl: CommandLine, database: Database
+) -> None:
+    earlier = system_clock() - timedelta(hours=1)
+    assert notifyctl("suppressions", "remove", "EMAIL", "ann@acme.example").code == 4
+    assert not add(database, KeyRing([SecretStr(SECRET)]), acted_at=earlier, now=system_clock())
+    assert add(database, KeyRing([SecretStr(SECRET)]), now=system_clock())
 
 
 def test_the_list_masks_addresses_unless_told_otherwise(notifyctl: CommandLine) -> None:

@@ -5,9 +5,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import requests
+from factories import actions, message, send
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
@@ -63,6 +65,24 @@ def test_a_complaint_suppresses_and_a_reactivation_frees(api: Api) -> None:
         "result": "applied"
     }
     assert suppressed(api.runtime) == {}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in order", "the other way round"])
+@pytest.mark.parametrize("kind", ["postmark_bounce", "postmark_spam_complaint", "postmark_subscription_change"])
+def test_an_address_freed_after_it_was_suppressed_is_free_whichever_is_heard_of_first(
+    api: Api, kind: str, late: bool
+) -> None:
+    """Both come late: changes are told again for some twenty minutes, bounces for hours."""
+    ago = {name: (api.runtime.clock() - timedelta(hours=name)).isoformat() for name in (2, 3)}
+    when = {"BouncedAt": ago[3]} if "change" not in kind else {"ChangedAt": ago[3]}
+    calls = [payload(kind, MessageID="pm-x", Metadata={}, **when), payload("postmark_reactivation", ChangedAt=ago[2])]
+    for body in reversed(calls) if late else calls:
+        assert post_postmark(api, body).status_code == 200
+    assert suppressed(api.runtime) == {}
+    assert send(api.runtime, "COMPLIANCE_SLA_ALERT", SLA, recipient="acme@client.example").status == "QUEUED"
+
+
+SLA = {"subject": "Late", "details": "One item", "count": 1}
 
 
 def test_a_change_of_subscription_suppresses(api: Api) -> None:

@@ -60,6 +60,17 @@ def test_who_said_stop_is_suppressed_by_the_receipt_as_well(api: Api) -> None:
     assert suppressed(api.runtime) == {PHONE: "OPTED_OUT"}
 
 
+def test_a_refusal_that_is_told_late_does_not_undo_what_the_person_said_since(api: Api) -> None:
+    message_id = a_code(api.runtime)
+    post_twilio(api, INBOUND, payload("twilio_inbound_stop"))
+    post_twilio(api, INBOUND, payload("twilio_inbound_stop", Body="START", MessageSid="SM2", SmsSid="SM2"))
+    post_twilio(api, callback(message_id), of_sms(message_id, "undelivered", ErrorCode="21610"))
+    assert status_of(api.runtime, message_id) == "BOUNCED"
+    assert suppressed(api.runtime) == {}
+    post_twilio(api, INBOUND, payload("twilio_inbound_stop", MessageSid="SM3", SmsSid="SM3"))
+    assert suppressed(api.runtime) == {PHONE: "OPTED_OUT"}
+
+
 @pytest.mark.parametrize("status", ["accepted", "queued", "sending", "sent"])
 def test_a_step_on_the_way_settles_only_a_doubt(api: Api, status: str) -> None:
     sent, doubtful = a_code(api.runtime), a_code(api.runtime, "IN_DOUBT", recipient="+4915112345670")

@@ -15,6 +15,8 @@ from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
 from notifyctl.store import audit, suppressions
 from tests.support.clients import a_client
 from tests.support.messages import CODE, REMINDER, REMINDER_SMS, RESET, SPIKE, WELCOME, actions, message, send
+from notifyctl.orchestrator.suppressions import suppress
+from notifyctl.store import audit
 
 
 @pytest.mark.parametrize("status", [status for status in ProvisioningStatus if status != "COMPLETED"])
@@ -132,10 +134,9 @@ def test_sms_enabled_false_blocks_every_sms(runtime: Runtime) -> None:
 def test_a_suppressed_recipient_is_refused_also_after_the_secret_key_was_rotated(runtime: Runtime) -> None:
     a_client(runtime)
     with runtime.database.transaction() as session:
-        suppressions.add(
-            session, channel=Channel.EMAIL, address="acme@client.example", source="test", now=runtime.clock(),
-            recipient_hash=runtime.keys.recipient_hash("EMAIL", "acme@client.example"), key_id=runtime.keys.ids[0],
-            reason=SuppressionReason.COMPLAINT,
+        suppress(
+            session, runtime.keys, Channel.EMAIL, "acme@client.example",
+            reason=SuppressionReason.COMPLAINT, actor="test", now=runtime.clock(),
         )  # fmt: skip
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
     assert isinstance(decision, Blocked)

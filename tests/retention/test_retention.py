@@ -17,10 +17,13 @@ from notifyctl.models.message import FINAL, MessageLog, MessagePayload, MessageS
 from notifyctl.models.operations import JobOutcome, JobRun
 from notifyctl.models.receipt import ReceiptInquiry
 from notifyctl.models.stripe_event import StripeEvent, StripeEventStatus
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
 from notifyctl.orchestrator import audit_seal
 from notifyctl.orchestrator.audit_chain import SealKeys, parse_head
 from notifyctl.orchestrator.audit_verify import Kind
 from notifyctl.orchestrator.requests import Queued
+from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.otp.one_time_codes import OneTimeCodes
 from notifyctl.store import receipts
 from notifyctl.store.messages import requeue
@@ -266,6 +269,18 @@ def test_seen_events_are_kept_as_long_as_messages(runtime: Runtime) -> None:
         receipts.see(session, "postmark:1:hash", runtime.clock())
     assert removed(runtime, 399 * DAY).seen_events == 0
     assert removed(runtime, 401 * DAY).seen_events == 1
+
+
+def test_releases_are_kept_as_long_as_messages_and_what_is_suppressed_for_ever(runtime: Runtime) -> None:
+    with runtime.database.transaction() as session:
+        for address in ("ann@acme.example", "bob@acme.example"):
+            why = {"reason": SuppressionReason.OPTED_OUT, "actor": "postmark", "now": runtime.clock()}
+            suppress(session, runtime.keys, Channel.EMAIL, address, **why)
+        lift(session, runtime.keys, Channel.EMAIL, "ann@acme.example", actor="cli", now=runtime.clock())
+    assert removed(runtime, 399 * DAY).releases == 0
+    assert removed(runtime, 401 * DAY).releases == 1
+    assert len(ask(runtime, "SELECT * FROM suppression")) == 1
+    assert ask(runtime, "SELECT * FROM suppression_release") == []
 
 
 def test_old_runs_of_jobs_go_but_not_the_last_ones(runtime: Runtime) -> None:

@@ -33,7 +33,7 @@ def application(
             *Replies(state).routes(),
         ]
     )
-    return _dated(app, state.clock)
+    return _dated(app, lambda: state.clock())
 
 
 def _dated(app: ASGIApp, clock: Clock) -> ASGIApp:
