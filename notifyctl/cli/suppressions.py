@@ -31,7 +31,7 @@ SHOWN = (
 ERASED = "(erased)"
 HOW_TO_TELL = {
     "postmark": "Postmark itself still suppresses it: reactivate it there too, or the next message fails again.",
-    "twilio": "Twilio itself still suppresses it: the person must send START, or the next message fails again.",
+    "twilio": "After STOP Twilio suppresses it as well: then the person must send START, or the next message fails.",
 }
 """Source -> what lifting our suppression does not undo."""
 

@@ -14,6 +14,7 @@ from notifyctl.providers.answers import own_error, provider_id, undelivered
 from notifyctl.providers.base import Rejected
 from notifyctl.providers.receipts import Ignored, MalformedReceipt, Notice, Receipt, ReceiptEvent, Release, our_id
 from notifyctl.providers.twilio_codes import TWILIO_CODES
+from notifyctl.providers.wishes import Wish, wish_of
 
 PROVIDER = "twilio"
 
@@ -33,9 +34,6 @@ EVENTS = {
 }
 """Twilio's status of a message -> ours."""
 
-STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
-START_WORDS = frozenset({"START", "YES", "UNSTOP"})
-_ONE_WORD = re.compile(r"\W*(\w+)\W*")
 _SMS_PREFIXES = frozenset({"", "sms", "rcs"})
 
 
@@ -82,7 +80,7 @@ def read_inbound(fields: Mapping[str, str]) -> Notice:
     number = _number(sender)
     if number is None:
         return Ignored(PROVIDER, "an inbound message that is no SMS")
-    if wish == "START":
+    if wish is Wish.START:
         return Release(PROVIDER, Channel.SMS, sid, number, reason=SuppressionReason.OPTED_OUT)
     reason = SuppressionReason.OPTED_OUT
     return Receipt(PROVIDER, Channel.SMS, ReceiptEvent.REFUSED, sid, suppress=reason, recipient=number)
@@ -97,16 +95,12 @@ def rejection(sid: str, status: str, code: int | None, words: str | None) -> Rej
     return undelivered(error, TWILIO_CODES)
 
 
-def _wish(fields: Mapping[str, str]) -> str | None:
-    """STOP, START or None. A messaging service with keywords of its own says itself what a message means."""
+def _wish(fields: Mapping[str, str]) -> Wish | None:
+    """A messaging service with keywords of its own says itself what a message means."""
     said = fields.get("OptOutType", "").strip().upper()
     if said:
-        return said if said in ("STOP", "START") else None
-    found = _ONE_WORD.fullmatch(fields.get("Body", "")[:100])
-    word = found[1].upper() if found else ""
-    if word in STOP_WORDS:
-        return "STOP"
-    return "START" if word in START_WORDS else None
+        return Wish(said) if said in Wish.__members__ else None
+    return wish_of(fields.get("Body", ""))
 
 
 def _sid(fields: Mapping[str, str]) -> str:

@@ -60,6 +60,20 @@ def test_who_said_stop_is_suppressed_by_the_receipt_as_well(api: Api) -> None:
     assert suppressed(api.runtime) == {PHONE: "OPTED_OUT"}
 
 
+PHRASES = ["opt out", "Opt out.", "OPT-OUT", "STOP ALL", "ARRET", "Arrêt", "ＳＴＯＰ", "no más", "Bitte abmelden", "🛑"]
+
+
+def test_what_twilio_itself_does_not_understand_is_honoured_here(api: Api) -> None:
+    for number, body in enumerate(PHRASES):
+        sids = {"MessageSid": f"SM{number}", "SmsSid": f"SM{number}"}
+        assert post_twilio(api, INBOUND, payload("twilio_inbound_stop", Body=body, **sids)).status_code == 200
+        assert suppressed(api.runtime) == {PHONE: "OPTED_OUT"}, body
+        assert send(api.runtime, "OTP_CODE_SMS", CODE, recipient=PHONE).reason == "SUPPRESSED"
+        sids = {"MessageSid": f"SM{number}s", "SmsSid": f"SM{number}s"}
+        post_twilio(api, INBOUND, payload("twilio_inbound_stop", Body="opt in", **sids))
+        assert suppressed(api.runtime) == {}
+
+
 def test_a_refusal_that_is_told_late_does_not_undo_what_the_person_said_since(api: Api) -> None:
     message_id = a_code(api.runtime)
     post_twilio(api, INBOUND, payload("twilio_inbound_stop"))

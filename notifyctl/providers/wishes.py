@@ -1,0 +1,187 @@
+"""What a person means who writes to a number: no more messages, or messages again.
+
+Twilio itself acts on a message of one English word and leaves the rest to us. In the United States a caller must take
+"stop", "quit", "end", "revoke", "opt out", "cancel" and "unsubscribe", and other words in which a reasonable person
+sees the same wish (47 CFR 64.1200(a)(10)). So the whole message must be such a wish, in a few languages and however
+it is written: capitals, accents, width, quotes, punctuation and emoji do not count, nor does a "please". A word inside
+a sentence that says something else never counts.
+
+https://help.twilio.com/articles/223134027-Twilio-support-for-opt-out-keywords-SMS-STOP-filtering-
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from enum import StrEnum
+
+STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
+"""Those on which Twilio acts itself."""
+START_WORDS = frozenset({"START", "YES", "UNSTOP"})
+LONGEST = 1_600
+"""Characters of a message, as Twilio has it."""
+
+
+class Wish(StrEnum):
+    STOP = "STOP"
+    START = "START"
+
+
+def wish_of(text: str) -> Wish | None:
+    """None for whatever asks for neither, and for what asks for both."""
+    if len(text) > LONGEST:
+        return None
+    words = _plain(text)
+    if words == "yes":  # and nothing beside it: "yes, thanks" may answer anything
+        return Wish.START
+    whole = _meant(_without_fillers(words))
+    if whole is not None:
+        return whole
+    clauses = (_without_fillers(_plain(clause)) for clause in _CLAUSES.split(text))
+    wishes = {_meant(clause) for clause in clauses if clause}
+    return wishes.pop() if len(wishes) == 1 else None
+
+
+def _meant(words: str) -> Wish | None:
+    if _START.fullmatch(words):
+        return Wish.START
+    is_stop = _STOP.fullmatch(words) or (words and all(_STOP.fullmatch(word) for word in words.split()))
+    return Wish.STOP if is_stop else None
+
+
+def _plain(text: str) -> str:
+    """Words of small letters and digits with single blanks between them, without accents."""
+    spread = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text.replace(_STOP_SIGN, " stop ")).casefold())
+    kept = "".join(_kept(character) for character in spread)
+    words = unicodedata.normalize("NFC", kept).split()
+    return "".join(words) if all(len(word) == 1 and word.isascii() for word in words) else " ".join(words)
+
+
+def _kept(character: str) -> str:
+    if character.isalnum():
+        return character
+    is_dropped = character in _APOSTROPHES or unicodedata.category(character) in ("Mn", "Cf")
+    return "" if is_dropped else " "
+
+
+def _without_fillers(words: str) -> str:
+    return _FILLERS_AFTER.sub("", _FILLERS_BEFORE.sub("", words))
+
+
+_STOP_SIGN = "\N{OCTAGONAL SIGN}"
+_APOSTROPHES = (
+    "'\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}`\N{ACUTE ACCENT}"
+)
+_CLAUSES = re.compile(r"[.!?,;:\n\r]+")
+
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+
+_FILLERS = (
+    "please, pls, plz, kindly, thanks, thank you, thx, ty, ok, okay, now, right now, immediately, already, at once, hi,"
+    "hello, sir, sent from my iphone, sent from my ipad, sil vous plait, sil te plait, svp, stp, merci, maintenant,"
+    "bitte, danke, sofort, jetzt, por favor, gracias, ya, ahora, per favore, grazie, obrigado, obrigada, aub"
+)
+
+_THINGS = (
+    r"(all |any |any more |more |the |these |those |this |your |all the |all these |all your )?"
+    r"(texts?|text messages?|txts?|messages?|msgs?|sms|notifications?|alerts?|reminders?|spam)"
+)
+_LIST = r"(this|your|ur|the|all|all your) (\w+ )?(lists?|database)"
+_AGAIN = r"( anymore| any more| again| ever again)?"
+_UNSUBSCRIBE = r"unsubscribe|un subscribe|unsub|unsuscribe|unsubcribe|unsubscibe"
+_I_WANT_TO = r"((i )?(want|wish|would like|need) to |id like to )?"
+
+_ENGLISH_STOP = (
+    r"(sto+p+|stpo|sotp)( all| it| this| that| these| those| them| everything)?",
+    r"stopall|end|quit|cancel|no more|leave me alone|lose my number",
+    rf"{_I_WANT_TO}(optout|opt (me |us )?out|{_UNSUBSCRIBE})( me| us| all)?",
+    rf"{_I_WANT_TO}(opt (me )?out (of|from)|unsubscribe( me)? from) ({_THINGS}|{_LIST})",
+    rf"(stop|end|quit|cancel|no more) {_THINGS}( to me| from you)?{_AGAIN}",
+    rf"(i )?(do not|dont) want( to get| to receive)? {_THINGS}( from you)?{_AGAIN}",
+    rf"(stop|quit) (texting|txting|messaging|contacting|spamming|bothering|harassing|writing|calling|sending)"
+    rf"( to)?( me| us| this number)?( {_THINGS})?( to me| to this number)?{_AGAIN}",
+    rf"(do not|dont|never) (text|txt|sms|message|contact|spam|bother|write|call|send)"
+    rf"( to)?( me| us| this number)?( {_THINGS})?{_AGAIN}",
+    r"opting out|i opt out|revoke|(i )?(revoke|withdraw)( my| all)? (consent|permission)",
+    rf"remove( me| us| my number| this number)?( (from|off)( of)? ({_LIST}|list))?",
+    rf"(take|get) (me|us|my number|this number) off( of)?( {_LIST})?",
+    rf"delete (me|my number|this number)( from {_LIST})?",
+)
+_ENGLISH_START = (
+    r"(yes )?start( again)?|unstop|un stop|restart|resume",
+    rf"{_I_WANT_TO}(optin|opt( me)?( back)? in|(re ?)?subscribe( me)?( again)?)",
+    r"sign me( back)? up",
+    rf"(start|restart|resume) (texting|messaging|sending)( me| us)?( {_THINGS})?( again)?",
+    rf"(start|restart|resume) {_THINGS}( again)?",
+)
+
+_STOP_ELSEWHERE = {
+    "French": (
+        "arrêt, arrêts, arrête, arrett, arrêter, arrêtez, annuler, résilier, fin, quitter, désabonner, désabonnement,"
+        "désabonnez-moi, me désabonner, se désabonner, je me désabonne, je veux me désabonner,"
+        "je souhaite me désabonner, désinscrire, désinscription, désinscrivez-moi, me désinscrire, retirez-moi,"
+        "stop sms, stop pub, stop messages, arrêt sms, plus de sms, plus de messages, ne plus recevoir de sms,"
+        "ne plus recevoir de messages, arrêtez les sms, arrêtez les messages, arrêtez de m'envoyer des sms,"
+        "arrêtez de m'envoyer des messages, ne m'envoyez plus de sms, ne m'envoyez plus de messages,"
+        "ne m'envoyez plus rien, ne me contactez plus, ne m'écrivez plus"
+    ),
+    "Spanish": (
+        "alto, parar, para, pare, paren, basta, baja, dar de baja, darme de baja, dame de baja, denme de baja,"
+        "quiero darme de baja, cancelar, cancela, cancelen, detener, detengan, deténganse, fin, salir, terminar,"
+        "desuscribir, desuscribirme, desuscribirse, revocar, no más, no más mensajes, no más sms, no más textos,"
+        "no enviar más, no enviar más mensajes, no me envíes más mensajes, no me envíen más, no me envíen más mensajes,"
+        "no me manden más, no me manden más mensajes, no me escriban, no me escriban más, no me contacten,"
+        "no me contacten más, dejen de enviarme mensajes, dejen de escribirme, deja de escribirme, bórrenme,"
+        "quítenme de la lista, quítenme de su lista"
+    ),
+    "German": (
+        "stoppen, ende, beenden, schluss, aufhören, hören Sie auf, hör auf, kündigen, löschen, abmelden, abmeldung,"
+        "mich abmelden, melden Sie mich ab, melde mich ab, ich möchte mich abmelden, ich will mich abmelden,"
+        "abbestellen, sms abbestellen, nachrichten abbestellen, austragen, tragen Sie mich aus, abbrechen, widerruf,"
+        "widerrufen, ich widerrufe, ich widerrufe meine einwilligung, einwilligung widerrufen, keine sms,"
+        "keine sms mehr, keine weiteren sms, keine nachrichten, keine nachrichten mehr, keine weiteren nachrichten,"
+        "ich will keine sms mehr, ich möchte keine sms mehr, ich will keine nachrichten mehr,"
+        "ich möchte keine nachrichten mehr, nicht mehr schreiben, schreiben Sie mir nicht mehr,"
+        "lassen Sie mich in ruhe, lass mich in ruhe"
+    ),
+    "Italian": "ferma, fermare, fermate, annulla, cancellami, disiscrivi, disiscrivimi, disiscrizione, disattiva,"
+    "rimuovimi, basta messaggi, niente più messaggi, niente più sms, non scrivetemi più",
+    "Portuguese": "sair, remover, descadastrar, descadastre, fim, encerrar, cancele, não quero mais,"
+    "não quero mais mensagens, não quero receber mensagens, não quero mais receber mensagens, parar mensagens",
+    "Dutch": "afmelden, uitschrijven, einde, annuleren, opzeggen, geen sms meer, geen berichten meer, meld mij af,"
+    "schrijf mij uit",
+    "Scandinavian, Finnish": "stoppa, avsluta, avregistrera, avmeld, afmeld, afmelding, lopeta, peruuta",
+    "Polish, Czech, Romanian, Hungarian, Turkish": "koniec, wypisz, wypisz mnie, rezygnuję, anuluj, konec, odhlásit,"
+    "zrušit, dezabonare, leiratkozás, iptal, durdur",
+    "Russian, Ukrainian, Greek": "стоп, отписаться, отписка, отмена, остановить, відписатися, скасувати, στοπ, διακοπή",
+    "Hebrew, Arabic": "הסר, הסרה, توقف, إيقاف, إلغاء, إلغاء الاشتراك",
+    "Chinese": "td, 停止, 退订, 退訂, 取消, 取消订阅",
+    "Japanese, Korean": "ストップ, 配信停止, 解除, 중지, 정지, 수신거부, 취소",
+}
+"""None of them says yes in another language, as the Italian "fine" does."""
+
+_START_ELSEWHERE = {
+    "French": "commencer, recommencer, reprendre, démarrer, réabonner, me réabonner, s'abonner, m'abonner",
+    "Spanish": "alta, dar de alta, darme de alta, iniciar, comenzar, empezar, reanudar, suscribir, suscribirme",
+    "German": "starten, anmelden, wieder anmelden, mich anmelden, abonnieren, fortsetzen",
+    "Italian, Portuguese, Dutch": "inizia, iscrivi, iscrivimi, riprendi, começar, retomar, aanmelden, inschrijven",
+    "Russian": "старт, подписаться",
+}
+"""A mere oui, sí or ja may answer anything, and frees from nothing."""
+
+
+def _phrases(listed: str) -> Iterator[str]:
+    """Each without its accents, and with ue for ü as who has no umlauts writes it."""
+    for phrase in listed.split(","):
+        yield re.escape(_plain(phrase))
+        yield re.escape(_plain(phrase.translate(_UMLAUTS)))
+
+
+def _any_of(english: tuple[str, ...], elsewhere: dict[str, str]) -> re.Pattern[str]:
+    return re.compile("|".join((*english, *(phrase for listed in elsewhere.values() for phrase in _phrases(listed)))))
+
+
+_FILLER = "|".join(sorted(_phrases(_FILLERS), key=len, reverse=True))
+_FILLERS_BEFORE = re.compile(rf"^(?:(?:{_FILLER})(?: |$))+")
+_FILLERS_AFTER = re.compile(rf"(?:(?:^| )(?:{_FILLER}))+$")
+_STOP = _any_of(_ENGLISH_STOP, _STOP_ELSEWHERE)
+_START = _any_of(_ENGLISH_START, _START_ELSEWHERE)

@@ -1,0 +1,117 @@
+"""What people write to get no more messages, or messages again; and what only looks like it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notifyctl.providers.wishes import LONGEST, START_WORDS, STOP_WORDS, Wish, wish_of
+
+STOP_ENGLISH = r"""
+stop|quit|end|revoke|opt out|cancel|unsubscribe
+stopall|stop all|optout|Opt out.|OPT-OUT|opt_out|opt me out|I want to opt out|I would like to unsubscribe|un-subscribe
+please stop|Stop, please|PLEASE CANCEL|stop it|stop now|ok stop|Stop!!!|STOP STOP STOP|STOP, UNSUBSCRIBE|stop/end
+Stop texting me!|please stop sending me these messages|stop messages|STOP SMS|cancel texts|end all alerts
+don't text me|DON’T TEXT ME AGAIN|do not contact me anymore|never call me|no more texts|I don't want these messages
+remove me|Remove me from your list|take me off this list|delete my number|remove me from your texting list
+I revoke my consent|I withdraw my consent|leave me alone|unsubscribe me|unsuscribe|stopp|stooop|sotp
+Stop. Leave me alone.|Stop texting me. Remove me from your list!|STOP\n\nSent from my iPhone|Stop. Thank you
+"""
+STOP_FRENCH = """
+ARRET|ARRÊT|Arrêt.|arrete|ARRETT|arrêtez|Arrêtez s'il vous plaît|désabonner|DESABONNEMENT|me désabonner|STOP SMS SVP
+désinscrire|annuler|fin|plus de SMS|Ne m’envoyez plus de messages|ne me contactez plus|résilier
+"""
+STOP_SPANISH = """
+ALTO|Parar|PARE|basta|BAJA|dar de baja|darme de baja, por favor|CANCELAR|detener|fin|salir|no más|NO MAS
+no más mensajes|No me envíen más mensajes|no me escriban|desuscribirme
+"""
+STOP_GERMAN = """
+STOPP|Ende|abmelden|Bitte abmelden|ABMELDUNG|abbestellen|Kündigen|KUENDIGEN|Widerruf|Keine SMS mehr!|aufhören
+bitte keine Nachrichten mehr|Ich möchte keine Nachrichten mehr|ICH MOECHTE MICH ABMELDEN|hören Sie auf
+"""
+STOP_ELSEWHERE = """
+disiscrivimi|SAIR|descadastrar|não quero mais|afmelden|uitschrijven|avsluta|lopeta|wypisz|iptal|İPTAL
+СТОП|стоп!|отписаться|ΣΤΟΠ
+הסר|توقف|退订|停止|配信停止|ストップ|ｽﾄｯﾌﾟ|수신거부|TD
+"""
+HOWEVER_WRITTEN = [
+    "ＳＴＯＰ", "ｏｐｔ　ｏｕｔ", "𝗦𝗧𝗢𝗣", "ⓈⓉⓄⓅ",
+    "S.T.O.P.", "s t o p", "ARRE\u0302T", "S\u00adTOP", "opt\u00a0out", "opt–out",
+    "“STOP”", "'stop'", '"Stop"', "«STOP»", "(stop)", "*STOP*", "„Stopp“", "¡Alto!", "stop…", " stop\r\n", "\tSTOP",
+    "STOP 🙏", "STOP 👍🏽", "🛑", "🛑 STOP 🛑", "STOP\u200b", "\ufeffSTOP", "STOP\ufe0f",
+]  # fmt: skip
+START = """
+start|Start.|UNSTOP|yes|YES!|“Yes”|please start|start again|ＳＴＡＲＴ
+opt in|OPT-IN|optin|opt me back in|I want to opt in
+subscribe|resubscribe|re-subscribe|Yes, start|start texting me again|alta|darme de alta|Anmelden|reprendre
+s'abonner|старт
+"""
+NEITHER = r"""
+Don't stop|please don't stop|I will not stop|Stop? No|non-stop|stop by at 5|Can you stop by?|I can't stop laughing
+bus stop|stop the press|What does STOP do?|reply STOP to opt out|how do I opt out?|stop start|Yes. Cancel|yes, cancel it
+The end|end of month|When does it end?|weekend|I quit smoking|cancel my appointment|cancel my subscription
+Cancel the 3pm|unsubscribe my colleague|revoke my licence|opt out of the meeting|remove the table|delete it
+take me home|call me
+yes, thanks|yes I'm coming|no|NO|ok|thanks|fine|Fine.|HELP|INFO|help me|start at 9|start over|resume attached
+oui|sí|ja|si|para mañana|alta calidad|baja tensión|Ende gut, alles gut|fin de semana|arrêt de bus|la fin du mois
+Wann ist Ende?|Keine Ahnung|stop\nby at five|never|don't|s top|never mind|more|42|?|🙏|👍|✋🏽 hi
+"""
+
+
+def each(listed: str) -> list[str]:
+    return [phrase.replace(r"\n", "\n") for line in listed.strip().splitlines() for phrase in line.split("|")]
+
+
+STOPS = [
+    phrase
+    for listed in (STOP_ENGLISH, STOP_FRENCH, STOP_SPANISH, STOP_GERMAN, STOP_ELSEWHERE)
+    for phrase in each(listed)
+] + HOWEVER_WRITTEN
+
+
+@pytest.mark.parametrize("text", [*STOPS, *sorted(STOP_WORDS)])
+def test_whoever_wants_no_more_is_understood(text: str) -> None:
+    assert wish_of(text) is Wish.STOP
+
+
+@pytest.mark.parametrize("text", [*each(START), *sorted(START_WORDS)])
+def test_whoever_wants_messages_again_is_understood(text: str) -> None:
+    assert wish_of(text) is Wish.START
+
+
+@pytest.mark.parametrize("text", each(NEITHER))
+def test_what_says_something_else_asks_for_neither(text: str) -> None:
+    assert wish_of(text) is None
+
+
+at_leisure = settings(deadline=None)
+AROUND = st.text(st.sampled_from(" \t\n\r.!?…,;:-–—'\"“”„«»()[]*_~#🙏👍\u200b\ufeff\u00a0"), max_size=8)
+
+
+@at_leisure
+@given(st.sampled_from(STOPS), AROUND, AROUND, st.sampled_from([str.upper, str.lower, str.title, str]))
+def test_capitals_and_what_stands_around_it_make_no_difference(text: str, before: str, after: str, way: type) -> None:
+    assert wish_of(before + way(text) + after) is Wish.STOP
+
+
+WORDS = ["appointment", "tomorrow", "we", "will", "meet", "brother", "tennis", "at", "five", "the", "Termin"]
+
+
+@at_leisure
+@given(st.sampled_from([*STOPS, *each(START)]), st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), st.booleans())
+def test_within_a_sentence_about_something_else_it_counts_for_nothing(
+    text: str, others: list[str], is_first: bool
+) -> None:
+    parts = [text, *others] if is_first else [*others, text]
+    assert wish_of(" ".join(parts)) is None
+
+
+@at_leisure
+@given(st.text(max_size=200))
+def test_any_text_can_be_read(text: str) -> None:
+    assert wish_of(text) in (None, *Wish)
+
+
+def test_what_is_longer_than_any_message_is_none() -> None:
+    assert wish_of("stop" + " " * (LONGEST - 4)) is Wish.STOP
+    assert wish_of("stop" + " " * (LONGEST - 3)) is None
+    assert wish_of("stop" + " " * 96 + "by at five") is None
