@@ -8,12 +8,9 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from delivering import MakeDispatcher, TurnableClock, drain
-from factories import CODE, WELCOME, a_client, message, send
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from receipting import ADDRESS, PHONE, a_code, a_receipt, an_email, put, rows, stamp, suppressed
 from sqlalchemy import select, text
 
 from notifyctl.bootstrap import Runtime
@@ -34,6 +31,11 @@ from notifyctl.providers.receipts import Receipt, ReceiptEvent, Release
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import suppressions
 from notifyctl.store.database import Database
+from tests.support.clients import a_client
+from tests.support.clocks import TurnableClock
+from tests.support.delivery import MakeDispatcher, drain
+from tests.support.messages import CODE, WELCOME, message, send
+from tests.support.receipts import ADDRESS, PHONE, a_code, a_receipt, an_email, put, rows, stamp, suppressed
 
 Holding = dict[tuple[str, str], datetime]
 """(reason, source) of what holds, and when it was said last."""

@@ -9,13 +9,12 @@ from datetime import timedelta
 
 import pytest
 import requests
-from factories import actions, message, send
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import retry_early_receipts
 from tests.support.api import Api
-from tests.support.messages import actions, message
+from tests.support.messages import actions, message, send
 from tests.support.receipts import an_email, put, rows, status_of, suppressed
 from tests.support.webhooks import (
     INBOUND,

@@ -12,11 +12,10 @@ from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.gates import Outcome, unpack
 from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
-from notifyctl.store import audit, suppressions
-from tests.support.clients import a_client
-from tests.support.messages import CODE, REMINDER, REMINDER_SMS, RESET, SPIKE, WELCOME, actions, message, send
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.store import audit
+from tests.support.clients import a_client
+from tests.support.messages import CODE, REMINDER, REMINDER_SMS, RESET, SPIKE, WELCOME, actions, message, send
 
 
 @pytest.mark.parametrize("status", [status for status in ProvisioningStatus if status != "COMPLETED"])
