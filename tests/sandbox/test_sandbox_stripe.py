@@ -158,6 +158,17 @@ def test_an_unknown_path_is_told_as_stripe_tells_it(client: stripe.StripeClient)
     assert refused.value.http_status == 404
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST", "OPTIONS"])
+@pytest.mark.parametrize("path", ["events", "events/evt_1", "subscriptions", "customers", "customers/cus_1", "charges"])
+def test_a_method_that_is_not_known_is_refused_in_json(sandbox: Sandbox, method: str, path: str) -> None:
+    headers = {"Authorization": "Bearer sk_test_1"}
+    answer = requests.request(method, f"{sandbox.url}/v1/{path}", headers=headers, timeout=5)
+    assert answer.status_code == (404 if method in ("DELETE", "POST") else 405)
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert answer.json()["error"]["message"].startswith(f"Unrecognized request URL ({method}: /v1/{path}).")
+    assert answer.headers["Request-Id"].startswith("req_")
+
+
 def test_what_happens_is_told_over_http(sandbox: Sandbox, client: stripe.StripeClient) -> None:
     [happening] = happen("invoice.payment_failed", an_order(invoice=2))
     told = {"event": happening.event, "objects": happening.objects, "delivered": False}

@@ -1,4 +1,4 @@
-"""Stripe's API, as far as notifyctl asks it: events, subscriptions and a customer; and what is put on its books."""
+"""Stripe's API, as far as notifyctl asks it: events, subscriptions and customers; and what is put on its books."""
 
 import json
 from base64 import b64decode
@@ -21,12 +21,17 @@ from notifyctl.providers.sandbox.stripe_query import Query, Refused
 
 EVENT_FILTERS = ("created", "type", "types", "delivery_success")
 SUBSCRIPTION_FILTERS = ("created", "customer", "price", "status")
+CUSTOMER_FILTERS = ("created", "email")
 _ENDED = ("canceled", "incomplete_expired")
 _NO_KEY = (
     "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth"
     " (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."
 )
 _TOO_MANY = "Request rate limit exceeded. Learn more about rate limits here https://docs.stripe.com/rate-limits."
+
+METHODS = ("GET", "POST", "DELETE")
+METHODS_UNKNOWN_TO_STRIPE = ("PUT", "PATCH", "OPTIONS")
+"""None of its v1 resources has them."""
 
 Answering = Callable[[Request], dict[str, Any]]
 
@@ -42,8 +47,9 @@ class StripeApi:
             Route("/v1/events/{id}", self._answering(self._event), methods=["GET"]),
             Route("/v1/subscriptions", self._answering(self._subscriptions), methods=["GET"]),
             Route("/v1/subscriptions/{id}", self._answering(self._object("subscription")), methods=["GET"]),
+            Route("/v1/customers", self._answering(self._customers), methods=["GET"]),
             Route("/v1/customers/{id}", self._answering(self._object("customer")), methods=["GET"]),
-            Route("/v1/{path:path}", self._answering(_unknown), methods=["GET", "POST", "DELETE"]),
+            Route("/v1/{path:path}", self._answering(_unknown), methods=[*METHODS, *METHODS_UNKNOWN_TO_STRIPE]),
             Route("/stripe", self._clear, methods=["DELETE"]),
             Route("/stripe/events", self._record, methods=["POST"]),
             Route("/stripe/fault", self._put_fault, methods=["PUT"]),
@@ -103,6 +109,16 @@ class StripeApi:
         ]
         return query.page(found, "/v1/subscriptions", "subscription")
 
+    def _customers(self, request: Request) -> dict[str, Any]:
+        query = Query.read(request.query_params, CUSTOMER_FILTERS)
+        in_time, email = query.created(), query.one("email")
+        found = [
+            value
+            for value in self._ledger.objects("customer")
+            if in_time(value) and (email is None or value.get("email") == email)
+        ]
+        return query.page(found, "/v1/customers", "customer")
+
     def _object(self, kind: str) -> Answering:
         def find(request: Request) -> dict[str, Any]:
             object_id = request.path_params["id"]
@@ -144,7 +160,7 @@ class StripeApi:
 
 def _unknown(request: Request) -> dict[str, Any]:
     message = f"Unrecognized request URL ({request.method}: {request.url.path}). The sandbox knows only what"
-    raise Refused(f"{message} notifyctl asks for.", status=404)
+    raise Refused(f"{message} notifyctl asks for.", status=405 if request.method in METHODS_UNKNOWN_TO_STRIPE else 404)
 
 
 def _key_of(header: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from notifyctl.providers.sandbox.stripe_order import Order, letters
+from notifyctl.providers.sandbox.stripe_order import Order
 
 NEW_API_VERSION = "2026-10-28.endive"
 OLD_API_VERSION = "2024-06-20"
@@ -12,23 +12,48 @@ OLD_API_VERSION = "2024-06-20"
 
 Object = dict[str, Any]
 
+ISSUER = {"type": "self"}
+UNTAXED = {"disabled_reason": None, "enabled": False, "liability": None}
+_NULL_IN_CUSTOMER = (
+    "address", "default_source", "description", "discount", "invoice_prefix", "phone", "shipping", "test_clock",
+)  # fmt: skip
+_NULL_IN_SUBSCRIPTION = (
+    "application", "application_fee_percent", "billing_cycle_anchor_config", "billing_thresholds", "cancel_at",
+    "days_until_due", "default_payment_method", "default_source", "description", "next_pending_invoice_item_invoice",
+    "on_behalf_of", "pause_collection", "pending_invoice_item_interval", "pending_setup_intent", "pending_update",
+    "schedule", "test_clock", "transfer_data", "trial_end", "trial_start",
+)  # fmt: skip
+_NULL_IN_SESSION = (
+    "after_expiration", "allow_promotion_codes", "billing_address_collection", "client_secret", "consent",
+    "consent_collection", "currency_conversion", "customer_email", "invoice_creation", "locale", "payment_intent",
+    "payment_link", "permissions", "recovered_from", "saved_payment_method_options", "setup_intent", "shipping_cost",
+    "submit_type", "ui_mode", "url",
+)  # fmt: skip
+"""What Stripe always has, and has null where nothing was set."""
+
 
 def customer(order: Order) -> Object:
     return {
         "id": order.customer,
         "object": "customer",
-        "address": None,
+        **dict.fromkeys(_NULL_IN_CUSTOMER),
         "balance": 0,
         "created": order.started,
         "currency": order.currency,
-        "default_source": None,
         "delinquent": False,
-        "description": None,
         "email": order.email,
+        "invoice_settings": {
+            "custom_fields": None,
+            "default_payment_method": None,
+            "footer": None,
+            "rendering_options": None,
+        },
         "livemode": order.livemode,
         "metadata": order.metadata,
         "name": order.client_id,
-        "phone": None,
+        "next_invoice_sequence": order.invoice + 1,
+        "preferred_locales": [],
+        "tax_exempt": "none",
     }
 
 
@@ -40,9 +65,9 @@ def subscription(order: Order, status: str | None = None) -> Object:
     return {
         "id": order.subscription_id,
         "object": "subscription",
-        "application": None,
+        **dict.fromkeys(_NULL_IN_SUBSCRIPTION),
+        "automatic_tax": UNTAXED,
         "billing_cycle_anchor": order.started,
-        "cancel_at": None,
         "cancel_at_period_end": False,
         "canceled_at": order.created if has_ended else None,
         "cancellation_details": {"comment": None, "feedback": None, "reason": order.cause if has_ended else None},
@@ -50,28 +75,43 @@ def subscription(order: Order, status: str | None = None) -> Object:
         "created": order.started,
         "currency": order.currency,
         "customer": order.customer,
+        "default_tax_rates": [],
+        "discounts": [],
         "ended_at": order.created if has_ended else None,
-        "items": _list([_item(order, period)], f"/v1/subscription_items?subscription={order.subscription_id}"),
+        "invoice_settings": {"account_tax_ids": None, "issuer": ISSUER},
+        "items": a_list([_item(order, period)], f"/v1/subscription_items?subscription={order.subscription_id}"),
         "latest_invoice": order.invoice_id,
         "livemode": order.livemode,
         "metadata": order.metadata,
-        "pause_collection": None,
+        "payment_settings": {
+            "payment_method_options": None,
+            "payment_method_types": None,
+            "save_default_payment_method": "off",
+        },
         "start_date": order.started,
         "status": status,
-        "trial_end": None,
-        "trial_start": None,
-        **({**period, "plan": _plan(order), "quantity": 1} if order.is_old else {"billing_mode": {"type": "classic"}}),
+        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
+        **(_old_part_of_subscription(order, period) if order.is_old else _NEW_PART_OF_SUBSCRIPTION),
     }
+
+
+_NEW_PART_OF_SUBSCRIPTION = {"billing_mode": {"type": "classic"}, "billing_schedules": []}
+
+
+def _old_part_of_subscription(order: Order, period: Mapping[str, int]) -> Object:
+    return {**period, "discount": None, "plan": plan(order), "quantity": 1}
 
 
 def _item(order: Order, period: Mapping[str, int]) -> Object:
     return {
         "id": order.item_id,
         "object": "subscription_item",
+        "billing_thresholds": None,
         "created": order.started,
+        "discounts": [],
         "metadata": {},
-        "plan": _plan(order),
-        "price": _price(order),
+        "plan": plan(order),
+        "price": price(order),
         "quantity": 1,
         "subscription": order.subscription_id,
         "tax_rates": [],
@@ -79,140 +119,57 @@ def _item(order: Order, period: Mapping[str, int]) -> Object:
     }
 
 
-def _price(order: Order) -> Object:
+def price(order: Order) -> Object:
     return {
         "id": order.price_id,
         "object": "price",
         "active": True,
         "billing_scheme": "per_unit",
+        "created": order.started,
         "currency": order.currency,
+        "custom_unit_amount": None,
         "livemode": order.livemode,
         "lookup_key": order.lookup_key,
         "metadata": {},
         "nickname": None,
         "product": order.product_id,
-        "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"},
+        "recurring": {
+            "interval": "month",
+            "interval_count": 1,
+            "meter": None,
+            "trial_period_days": None,
+            "usage_type": "licensed",
+        },
+        "tax_behavior": "unspecified",
+        "tiers_mode": None,
+        "transform_quantity": None,
         "type": "recurring",
         "unit_amount": order.amount,
         "unit_amount_decimal": str(order.amount),
     }
 
 
-def _plan(order: Order) -> Object:
+def plan(order: Order) -> Object:
     return {
         "id": order.price_id,
         "object": "plan",
         "active": True,
         "amount": order.amount,
         "amount_decimal": str(order.amount),
+        "billing_scheme": "per_unit",
+        "created": order.started,
         "currency": order.currency,
         "interval": "month",
         "interval_count": 1,
         "livemode": order.livemode,
         "metadata": {},
+        "meter": None,
         "nickname": None,
         "product": order.product_id,
+        "tiers_mode": None,
+        "transform_usage": None,
+        "trial_period_days": None,
         "usage_type": "licensed",
-    }
-
-
-def invoice(order: Order, *, is_paid: bool) -> Object:
-    paid = order.amount if is_paid else 0
-    return {
-        "id": order.invoice_id,
-        "object": "invoice",
-        "account_country": "DE",
-        "amount_due": order.amount,
-        "amount_paid": paid,
-        "amount_remaining": order.amount - paid,
-        "attempt_count": order.attempt,
-        "attempted": True,
-        "auto_advance": not is_paid and not order.is_last_attempt,
-        "billing_reason": "subscription_create" if order.invoice == 1 else "subscription_cycle",
-        "collection_method": "charge_automatically",
-        "created": order.created,
-        "currency": order.currency,
-        "customer": order.customer,
-        "customer_email": order.email,
-        "customer_name": order.client_id,
-        "hosted_invoice_url": f"https://invoice.stripe.com/i/{order.invoice_id}",
-        "lines": _list([_line(order)], f"/v1/invoices/{order.invoice_id}/lines"),
-        "livemode": order.livemode,
-        "metadata": {},
-        "next_payment_attempt": None if is_paid else order.retries_at,
-        "number": f"{letters(order.client_id, 8).upper()}-{order.invoice:04}",
-        "period_end": order.created,
-        "period_start": order.created,
-        "status": "paid" if is_paid else "open",
-        "status_transitions": {"finalized_at": order.created, "paid_at": order.created if is_paid else None},
-        "subtotal": order.amount,
-        "total": order.amount,
-        **(_old_part_of_invoice(order, is_paid) if order.is_old else _new_part_of_invoice(order)),
-    }
-
-
-def _new_part_of_invoice(order: Order) -> Object:
-    details = {"metadata": order.metadata, "subscription": order.subscription_id}
-    return {"parent": {"quote_details": None, "subscription_details": details, "type": "subscription_details"}}
-
-
-def _old_part_of_invoice(order: Order, is_paid: bool) -> Object:
-    return {
-        "charge": f"ch_{order.payment_id[3:]}",
-        "paid": is_paid,
-        "paid_out_of_band": False,
-        "payment_intent": order.payment_id,
-        "quote": None,
-        "subscription": order.subscription_id,
-        "subscription_details": {"metadata": order.metadata},
-    }
-
-
-def _line(order: Order) -> Object:
-    return {
-        "id": f"il_{order.invoice_id[3:]}",
-        "object": "line_item",
-        "amount": order.amount,
-        "currency": order.currency,
-        "description": f"1 × {order.price} (per month)",
-        "invoice": order.invoice_id,
-        "livemode": order.livemode,
-        "metadata": order.metadata,
-        "period": {"end": order.period_end, "start": order.created},
-        "quantity": 1,
-        **(_old_part_of_line(order) if order.is_old else _new_part_of_line(order)),
-    }
-
-
-def _new_part_of_line(order: Order) -> Object:
-    details = {
-        "invoice_item": None,
-        "proration": False,
-        "subscription": order.subscription_id,
-        "subscription_item": order.item_id,
-    }
-    return {
-        "parent": {
-            "invoice_item_details": None,
-            "subscription_item_details": details,
-            "type": "subscription_item_details",
-        },
-        "pricing": {
-            "price_details": {"price": order.price_id, "product": order.product_id},
-            "type": "price_details",
-            "unit_amount_decimal": str(order.amount),
-        },
-    }
-
-
-def _old_part_of_line(order: Order) -> Object:
-    return {
-        "plan": _plan(order),
-        "price": _price(order),
-        "proration": False,
-        "subscription": order.subscription_id,
-        "subscription_item": order.item_id,
-        "type": "subscription",
     }
 
 
@@ -220,29 +177,43 @@ def checkout_session(order: Order) -> Object:
     return {
         "id": order.session_id,
         "object": "checkout.session",
+        **dict.fromkeys(_NULL_IN_SESSION),
         "amount_subtotal": order.amount,
         "amount_total": order.amount,
+        "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
         "cancel_url": "https://app.example/billing",
         "client_reference_id": order.client_id,
         "created": order.created,
         "currency": order.currency,
+        "custom_fields": [],
+        "custom_text": dict.fromkeys(("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")),
         "customer": order.customer,
-        "customer_details": {"address": None, "email": order.email, "name": order.client_id, "phone": None},
-        "customer_email": None,
+        "customer_creation": "always",
+        "customer_details": {
+            "address": None,
+            "email": order.email,
+            "name": order.client_id,
+            "phone": None,
+            "tax_exempt": "none",
+            "tax_ids": [],
+        },
         "expires_at": int((order.now + timedelta(days=1)).timestamp()),
         "invoice": order.invoice_id,
         "livemode": order.livemode,
         "metadata": order.metadata,
         "mode": "subscription",
-        "payment_intent": None,
+        "payment_method_collection": "always",
+        "payment_method_options": {},
         "payment_method_types": ["sepa_debit" if order.is_unpaid else "card"],
         "payment_status": "unpaid" if order.is_unpaid else "paid",
+        "phone_number_collection": {"enabled": False},
+        "shipping_options": [],
         "status": "complete",
         "subscription": order.subscription_id,
         "success_url": "https://app.example/billing/thanks",
-        "url": None,
+        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
     }
 
 
-def _list(data: list[Object], url: str) -> Object:
+def a_list(data: list[Object], url: str) -> Object:
     return {"object": "list", "data": data, "has_more": False, "total_count": len(data), "url": url}

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from notifyctl.errors import InvalidInput
+from notifyctl.providers.sandbox.stripe_invoices import invoice
 from notifyctl.providers.sandbox.stripe_objects import (
     NEW_API_VERSION,
     OLD_API_VERSION,
     Object,
     checkout_session,
     customer,
-    invoice,
     subscription,
 )
 from notifyctl.providers.sandbox.stripe_order import Order
