@@ -13,23 +13,35 @@ from typing import Any
 from sqlalchemy import Row
 from sqlmodel import Session
 
-from notifyctl.billing.envelope import Envelope
+from notifyctl.billing.envelope import Envelope, read_envelope
 from notifyctl.billing.mails import PAYMENT_FAILED, Addressee, Letters, Mail, keys_of_failures
 from notifyctl.billing.mirror import Payments, Standing, best, best_in_force, settled
 from notifyctl.billing.objects import Invoice, Subject
 from notifyctl.billing.outcome import Change
+from notifyctl.billing.told import Told, told_by
 from notifyctl.models.client import SubscriptionStatus
 from notifyctl.models.stripe_event import StripeEventStatus
 from notifyctl.orchestrator.client_fields import ClientChange
 from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.withdrawal import withdraw
-from notifyctl.store import clients, subscriptions
+from notifyctl.store import clients, stripe_events, subscriptions
 from notifyctl.store.messages import Filter
 
 log = logging.getLogger("notifyctl.billing")
 
 ACTOR = "stripe"
+MOST_TOLD = 100
+"""Events of a subscription that are read for a text: those about one purchase or payment come within days."""
+TELLING = (
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +52,12 @@ class Finding:
     reason: str | None = None
     mail: Mail | None = None
     is_of_erased: bool = False
+    takes_back: bool = False
+    """A mail that it brought before is now known to be about nothing."""
 
 
-def processed(reason: str | None = None, mail: Mail | None = None) -> Finding:
-    return Finding(StripeEventStatus.PROCESSED, reason, mail)
+def processed(reason: str | None = None, mail: Mail | None = None, *, takes_back: bool = False) -> Finding:
+    return Finding(StripeEventStatus.PROCESSED, reason, mail, takes_back=takes_back)
 
 
 def ignored(reason: str) -> Finding:
@@ -58,6 +72,10 @@ class Case:
         self.changes: list[Change] = []
         self.has_linked = False
         """A customer or subscription has come to a client: earlier events about it can be matched now."""
+        self.subscription_id: str | None = None
+        """Of what it has met the client for."""
+        self.came_alive = False
+        """The subscription is known only now to have been in force."""
         self.client: Row[Any] | None = None
         self._known: dict[str, Row[Any]] = {}
         self._session = session
@@ -73,6 +91,7 @@ class Case:
 
         It is the one that metadata or client_reference_id name, else the subscription's, else the customer's.
         """
+        self.subscription_id = subscription_id
         owner = subscriptions.owner(self._session, subscription_id) if subscription_id else None
         holder = self._holder(subject.customer)
         wanted = [name for name in (*subject.named_clients, owner, holder) if name]
@@ -99,19 +118,30 @@ class Case:
         last_event_at = max(filter(None, (before.last_event_at, self.event.created)))
         after = settled(replace(after, client_id=owner, last_event_at=last_event_at), payments)
         self.has_linked = self.has_linked or owner != before.client_id
+        self.came_alive = self.came_alive or (after.was_live and not before.was_live)
         if after != before:
             subscriptions.save(self._session, asdict(after) | {"updated_at": self._now})
             self._note(f"subscription {after.id}", asdict(before), asdict(after), _TOLD_OF_SUBSCRIPTIONS)
         for client_id, client in self._known.items():
             if client_id in (before.client_id, owner):
-                self._refresh(client)
+                self._refresh(client, lost=before if client_id != owner else None)
         return after
 
     def is_paid(self, invoice: Invoice) -> bool:
         row = subscriptions.invoice(self._session, invoice.id or "")
         return row is not None and row.paid_at is not None
 
-    def keep_payment(self, invoice: Invoice, *, is_paid: bool) -> None:
+    def told(self) -> Told:
+        """Everything about its subscription; where it is about none, the event alone."""
+        if self.subscription_id is None:
+            return told_by([self.event])
+        rows = stripe_events.told_of(
+            self._session, self.subscription_id, livemode=self.event.livemode, types=TELLING, limit=MOST_TOLD
+        )
+        return told_by([self.event, *(read_envelope(row.body, row.received_at) for row in rows)])
+
+    def keep_payment(self, invoice: Invoice, *, is_paid: bool, is_debt: bool = True) -> None:
+        """`is_debt`: a failure of it makes its subscription past due."""
         assert self.client is not None
         row = subscriptions.invoice(self._session, invoice.id or "")
         paid_at, failed_at, attempts = (row.paid_at, row.failed_at, row.failed_attempts) if row else (None, None, 0)
@@ -119,7 +149,7 @@ class Case:
             paid_at = max(filter(None, (paid_at, self.event.created)))
             if failed_at is not None:
                 self._withdraw_failures(invoice)
-        elif not invoice.is_first:
+        elif is_debt:
             failed_at = max(filter(None, (failed_at, self.event.created)))
             attempts = max(attempts, min(invoice.attempt_count, _MOST_ATTEMPTS))
         subscriptions.save_invoice(
@@ -165,16 +195,27 @@ class Case:
             return str(self.client.id)
         return standing.client_id
 
-    def _refresh(self, client: Row[Any]) -> None:
+    def _refresh(self, client: Row[Any], lost: Standing | None) -> None:
+        """`lost`: a subscription that is another client's by now."""
         standings = [_standing(row) for row in subscriptions.of_client(self._session, client.id)]
         standing = best(standings, self.plans)
-        if standing is None or client.erased_at is not None:
+        if client.erased_at is not None:
             return
-        values: dict[str, Any] = {"subscription_status": SubscriptionStatus(str(standing.status))}
+        if standing is None:
+            self._leave_without(client, lost)
+            return
+        values: dict[str, Any] = {"subscription_status": SubscriptionStatus(str(standing.counted_status))}
         in_force = best_in_force(standings, self.plans)
         if in_force is not None and in_force.plan is not None:
             values["plan"] = in_force.plan
         self._change(client, values)
+
+    def _leave_without(self, client: Row[Any], lost: Standing | None) -> None:
+        """What its one subscription gave to it goes with that."""
+        if lost is None:
+            return
+        plan = None if client.plan == lost.plan else client.plan
+        self._change(client, {"subscription_status": SubscriptionStatus.NONE, "plan": plan})
 
     def _change(self, client: Row[Any], values: Mapping[str, Any]) -> None:
         before = dict(client._mapping)

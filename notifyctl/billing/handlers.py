@@ -5,6 +5,7 @@ from dataclasses import replace
 from notifyctl.billing.case import Case, Finding, ignored, processed
 from notifyctl.billing.mirror import DELETED, Standing, reported
 from notifyctl.billing.objects import Checkout, Invoice, read_checkout, read_invoice, read_subscription
+from notifyctl.billing.told import Terms, purchase, recovery
 from notifyctl.models.client import SubscriptionStatus
 
 
@@ -19,7 +20,7 @@ def subscription_told(case: Case) -> Finding:
     if after.ended_at is None:
         return processed(None if after.plan or after.is_over else "the plan registry knows none of its prices")
     if not after.end_is_news:
-        return processed("it ended before it was ever paid")
+        return processed("it ended before it was ever paid", takes_back=True)
     return _ended(case, before, after) if case.event.type != DELETED else _canceled(case, after)
 
 
@@ -34,8 +35,10 @@ def invoice_paid(case: Case) -> Finding:
     if not invoice.is_first and invoice.attempt_count <= 1:
         return processed("a renewal, or another payment at the first attempt")
     if invoice.is_first:
-        return processed(mail=case.letters.started_by_invoice(case.addressee, invoice, standing))
-    return processed(mail=case.letters.recovered(case.addressee, invoice, standing))
+        about = invoice.subscription or invoice.id or ""
+        return processed(mail=case.letters.started(case.addressee, about, _purchased(case)))
+    terms = recovery(invoice, standing, case.told(), case.plans)
+    return processed(mail=case.letters.recovered(case.addressee, invoice, standing, terms))
 
 
 def invoice_failed(case: Case) -> Finding:
@@ -43,15 +46,17 @@ def invoice_failed(case: Case) -> Finding:
     if obstacle := _obstacle(case, invoice):
         return obstacle
     is_paid = case.is_paid(invoice)
-    case.keep_payment(invoice, is_paid=False)
-    _, standing = _settled(case, invoice.subscription, invoice.customer, was_live=False)
+    before = case.standing(invoice.subscription) if invoice.subscription else None
+    was_live = invoice.is_renewal or (before is not None and before.was_live)
+    case.keep_payment(invoice, is_paid=False, is_debt=was_live or not invoice.is_first)
+    _, standing = _settled(case, invoice.subscription, invoice.customer, was_live=was_live)
     if is_paid:
         return processed("the invoice has been paid")
     if standing is not None and standing.is_over:
-        return processed("the subscription has ended")
-    if invoice.is_first or (invoice.billing_reason is None and _waits_for_its_first_payment(standing)):
-        return processed("a first payment, still at checkout")
-    return processed(mail=case.letters.payment_failed(case.addressee, invoice))
+        return processed("the subscription has ended", takes_back=standing.was_never_live)
+    if not was_live and (invoice.is_first or _waits_for_its_first_payment(invoice, standing)):
+        return processed("a first payment, still at checkout", takes_back=True)
+    return processed(mail=case.letters.payment_failed(case.addressee, case.told().last_word_on(invoice)))
 
 
 def checkout_completed(case: Case) -> Finding:
@@ -73,7 +78,8 @@ def _checkout(case: Case, *, is_unpaid: bool) -> Finding:
         return _ended(case, before, standing)
     if is_unpaid:
         return processed("not paid yet: it waits for checkout.session.async_payment_succeeded")
-    return processed(mail=case.letters.started_by_checkout(case.addressee, checkout, standing))
+    about = checkout.subscription or checkout.id or ""
+    return processed(mail=case.letters.started(case.addressee, about, _purchased(case)))
 
 
 def _other_checkout(case: Case, checkout: Checkout) -> Finding:
@@ -104,8 +110,16 @@ def _settled(
     return before, case.keep(before, told)
 
 
-def _waits_for_its_first_payment(standing: Standing | None) -> bool:
-    return standing is not None and standing.status == SubscriptionStatus.INCOMPLETE
+def _purchased(case: Case) -> Terms:
+    terms = purchase(case.told(), case.plans)
+    # Of what names no subscription no other event can be told to be about the same.
+    return terms if case.subscription_id else replace(terms, is_whole=True)
+
+
+def _waits_for_its_first_payment(invoice: Invoice, standing: Standing | None) -> bool:
+    """What has no billing reason, as of before 2018, may be a renewal of a subscription that is not known yet."""
+    is_incomplete = standing is not None and standing.status == SubscriptionStatus.INCOMPLETE
+    return invoice.billing_reason is None and is_incomplete
 
 
 def _ended(case: Case, before: Standing | None, after: Standing) -> Finding:

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from notifyctl.billing.mirror import Standing, planned
+from notifyctl.billing.mirror import Standing
 from notifyctl.billing.money import money
-from notifyctl.billing.objects import Checkout, Invoice
+from notifyctl.billing.objects import Invoice
+from notifyctl.billing.told import Terms
 from notifyctl.models.template import Variable, VariableType
 from notifyctl.orchestrator.context import context_faults
 from notifyctl.orchestrator.plans import PlanRegistry
@@ -16,7 +17,7 @@ from notifyctl.orchestrator.plans import PlanRegistry
 SUBSCRIPTION_CONFIRMED = "SUBSCRIPTION_CONFIRMED"
 PAYMENT_FAILED = "PAYMENT_FAILED"
 SUBSCRIPTION_CANCELED = "SUBSCRIPTION_CANCELED"
-
+TEMPLATES = (SUBSCRIPTION_CONFIRMED, PAYMENT_FAILED, SUBSCRIPTION_CANCELED)
 
 _KEY = "stripe:{}:{}"
 
@@ -32,6 +33,8 @@ class Mail:
     about: str
     """What it is news of: the same template is written once about the same thing, by whatever events it is told."""
     context: Mapping[str, Any]
+    is_whole: bool = True
+    """Nothing is missing in it that another event is likely to tell within seconds."""
 
     @property
     def key(self) -> str:
@@ -64,19 +67,12 @@ class Letters:
     def __init__(self, plans: PlanRegistry) -> None:
         self._plans = plans
 
-    def started_by_checkout(self, to: Addressee, checkout: Checkout, standing: Standing | None) -> Mail:
-        amount = money(checkout.amount, checkout.currency)
-        ends = standing.current_period_end if standing else None
-        about = checkout.subscription or checkout.id or ""
-        return self._confirmed(to, about, self._plan_name(standing), amount, ends)
+    def started(self, to: Addressee, about: str, terms: Terms) -> Mail:
+        return self._confirmed(to, about, self._name(terms.plan), terms)
 
-    def started_by_invoice(self, to: Addressee, invoice: Invoice, standing: Standing | None) -> Mail:
-        about = invoice.subscription or invoice.id or ""
-        return self._paid(to, about, invoice, self._invoiced(invoice, standing), standing)
-
-    def recovered(self, to: Addressee, invoice: Invoice, standing: Standing | None) -> Mail:
-        plan = self._invoiced(invoice, standing) or self._name(to.plan)
-        return self._paid(to, invoice.id or "", invoice, plan, standing)
+    def recovered(self, to: Addressee, invoice: Invoice, standing: Standing | None, terms: Terms) -> Mail:
+        plan = self._name(terms.plan) or self._name(None if _has_price(standing) else to.plan)
+        return self._confirmed(to, invoice.id or "", plan, terms)
 
     def payment_failed(self, to: Addressee, invoice: Invoice) -> Mail:
         context = {
@@ -89,34 +85,32 @@ class Letters:
         return Mail(PAYMENT_FAILED, f"{invoice.id}:{invoice.attempt_count}", _without_nothing(context))
 
     def canceled(self, to: Addressee, standing: Standing) -> Mail:
+        plan = self._name(standing.plan) or self._name(None if _has_price(standing) else to.plan)
         context = {
             "client_name": to.name,
-            "plan_name": self._plan_name(standing) or self._name(to.plan),
+            "plan_name": plan,
             "ended_on": to.day(standing.ended_at),
             "cause": standing.end_cause,
         }
-        return Mail(SUBSCRIPTION_CANCELED, standing.id, _without_nothing(context))
+        is_whole = standing.plan is not None or _has_price(standing)
+        return Mail(SUBSCRIPTION_CANCELED, standing.id, _without_nothing(context), is_whole)
 
-    def _paid(self, to: Addressee, about: str, invoice: Invoice, plan: str | None, standing: Standing | None) -> Mail:
-        _, price = planned(invoice.prices, self._plans)
-        ends = (price.period_end if price else None) or (standing.current_period_end if standing else None)
-        return self._confirmed(to, about, plan, money(invoice.amount_paid, invoice.currency), ends)
-
-    def _confirmed(
-        self, to: Addressee, about: str, plan: str | None, amount: str | None, ends: datetime | None
-    ) -> Mail:
-        context = {"client_name": to.name, "plan_name": plan, "amount": amount, "period_end": to.day(ends)}
-        return Mail(SUBSCRIPTION_CONFIRMED, about, _without_nothing(context))
-
-    def _invoiced(self, invoice: Invoice, standing: Standing | None) -> str | None:
-        plan, _ = planned(invoice.prices, self._plans)
-        return plan.name if plan else self._plan_name(standing)
-
-    def _plan_name(self, standing: Standing | None) -> str | None:
-        return self._name(standing.plan) if standing else None
+    def _confirmed(self, to: Addressee, about: str, plan: str | None, terms: Terms) -> Mail:
+        context = {
+            "client_name": to.name,
+            "plan_name": plan,
+            "amount": terms.amount,
+            "period_end": to.day(terms.ends),
+        }
+        return Mail(SUBSCRIPTION_CONFIRMED, about, _without_nothing(context), terms.is_whole)
 
     def _name(self, plan: str | None) -> str | None:
         return self._plans.plans[plan].name if plan in self._plans.plans else None
+
+
+def _has_price(standing: Standing | None) -> bool:
+    """Of a price that no plan names, the client's plan says nothing: it is that of another subscription."""
+    return standing is not None and standing.price_id is not None
 
 
 _URL = {"url": Variable(VariableType.URL)}

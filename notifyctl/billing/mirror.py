@@ -1,8 +1,9 @@
 """What a subscription comes to, from events in any order. Pure.
 
-Each of its own events is a report of how it stood; the newest report counts. Its invoices tell of payments, and the
-newest payment counts where it is not older than the report. Both are kept apart, so that the same events end in the
-same state whatever order they come in, and however often.
+Each of its own events is a report of how it stood; the newest report counts, and for its plan the newest of those with
+a price that the plan registry knows. Its invoices tell of payments, and the newest payment counts where it is not older
+than the report. All are kept apart, so that the same events end in the same state whatever order they come in, and
+however often.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from notifyctl.billing.envelope import Envelope
-from notifyctl.billing.objects import Price, Subscription
+from notifyctl.billing.objects import Price, Subscription, read_subscription
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION, SubscriptionStatus
 from notifyctl.orchestrator.plans import Plan, PlanRegistry
 
@@ -22,6 +23,7 @@ _WERE_LIVE = (S.TRIALING.value, S.ACTIVE.value, S.PAST_DUE.value, S.UNPAID.value
 _MADE_PAST_DUE_BY_FAILURE = (None, S.TRIALING.value, S.ACTIVE.value)
 _MADE_ACTIVE_BY_PAYMENT = (None, S.INCOMPLETE.value, S.PAST_DUE.value, S.UNPAID.value)
 _BEST_FIRST = (S.ACTIVE, S.TRIALING, S.PAST_DUE, S.UNPAID, S.PAUSED, S.INCOMPLETE, S.CANCELED, S.INCOMPLETE_EXPIRED)
+_RANKS = {status.value: rank for rank, status in enumerate(_BEST_FIRST)}
 
 CREATED = "customer.subscription.created"
 DELETED = "customer.subscription.deleted"
@@ -36,10 +38,13 @@ class Standing:
     customer_id: str | None = None
     status: str | None = None
     reported_status: str | None = None
+    known_status: str | None = None
+    known_order: str = ""
     reported_at: datetime | None = None
     report_order: str = ""
     price_id: str | None = None
     plan: str | None = None
+    plan_order: str = ""
     current_period_end: datetime | None = None
     started_at: datetime | None = None
     cancel_at: datetime | None = None
@@ -50,13 +55,23 @@ class Standing:
     last_event_at: datetime | None = None
 
     @property
+    def counted_status(self) -> str | None:
+        """What it counts as for its client: the last word that we knew, where Stripe's newest is none of those."""
+        return self.status if self.status in _RANKS else self.known_status
+
+    @property
     def is_over(self) -> bool:
         return self.status in TERMINAL
 
     @property
+    def was_never_live(self) -> bool:
+        """As far as we know it was no more than a checkout that nobody paid."""
+        return self.was_incomplete and not self.was_live
+
+    @property
     def end_is_news(self) -> bool:
-        """It ended, and as far as we know it was more than a checkout that nobody paid."""
-        return self.ended_at is not None and (self.was_live or not self.was_incomplete)
+        """It ended, and may have been more than a checkout that nobody paid."""
+        return self.ended_at is not None and not self.was_never_live
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,7 @@ class Payments:
 
 def reported(standing: Standing, subscription: Subscription, event: Envelope, plans: PlanRegistry) -> Standing:
     status = _status_in(subscription, event)
-    order = _order(status, event)
+    order = report_order(event)
     is_newest = order >= standing.report_order  # the newest itself, again, may find a plan that was added since
     if event.type == DELETED and (is_newest or standing.ended_at is None):
         ended_at = subscription.ended_at or event.created
@@ -80,16 +95,19 @@ def reported(standing: Standing, subscription: Subscription, event: Envelope, pl
         was_live=standing.was_live or status in _WERE_LIVE,
         was_incomplete=standing.was_incomplete or status in _NEVER_PAID,
     )
+    if status in _RANKS and order >= standing.known_order:
+        standing = replace(standing, known_status=status, known_order=order)
+    plan, price = planned(subscription.prices, plans)
+    if plan is not None and order >= standing.plan_order:
+        standing = replace(standing, plan=plan.key, plan_order=order)
     if not is_newest:
         return standing
-    plan, price = planned(subscription.prices, plans)
     return replace(
         standing,
         reported_status=status,
         reported_at=event.created,
         report_order=order,
         price_id=price.id if price else None,
-        plan=plan.key if plan else None,
         current_period_end=subscription.period_end or (price.period_end if price else None),
         started_at=subscription.started_at or event.created,
         cancel_at=subscription.cancel_at,
@@ -111,28 +129,27 @@ def planned(prices: Collection[Price], plans: PlanRegistry) -> tuple[Plan | None
 
 def best(standings: Iterable[Standing], plans: PlanRegistry) -> Standing | None:
     """By status, then of those in force the one with more features, then the newest, or the one that ended last."""
-    ranked = {status.value: rank for rank, status in enumerate(_BEST_FIRST)}
-    known = [standing for standing in standings if standing.status in ranked]
+    known = [standing for standing in standings if standing.counted_status in _RANKS]
 
     def merit(standing: Standing) -> tuple[int, int, float, str]:
         plan = plans.plans.get(standing.plan or "") if is_live(standing) else None
         since = standing.ended_at or standing.started_at
         features = len(plan.features) if plan else -1
-        return -ranked[standing.status or ""], features, since.timestamp() if since else 0, standing.id
+        return -_RANKS[standing.counted_status or ""], features, since.timestamp() if since else 0, standing.id
 
     return max(known, key=merit, default=None)
 
 
 def best_in_force(standings: Iterable[Standing], plans: PlanRegistry) -> Standing | None:
-    """The one that a client's plan comes from, of those that their own events have described.
+    """The one that a client's plan comes from, of those that have ever been in force, with a plan that we know.
 
     With none in force it is the last that was: its client keeps the plan, also where the news of the end comes first.
     """
-    return best((standing for standing in standings if standing.was_live and standing.report_order), plans)
+    return best((standing for standing in standings if standing.was_live and standing.plan), plans)
 
 
 def is_live(standing: Standing) -> bool:
-    return standing.status in ACTIVE_SUBSCRIPTION
+    return standing.counted_status in ACTIVE_SUBSCRIPTION
 
 
 def _status_in(subscription: Subscription, event: Envelope) -> str | None:
@@ -141,19 +158,20 @@ def _status_in(subscription: Subscription, event: Envelope) -> str | None:
     return subscription.status
 
 
-def _order(status: str | None, event: Envelope) -> str:
+def report_order(event: Envelope) -> str:
     """Text that sorts by what is final, by time, and within a second by what can only come after the other.
 
     The event's id decides what is left, so that everyone decides alike.
     """
+    status = _status_in(read_subscription(event.object), event)
     kind = {CREATED: 0, DELETED: 2}.get(event.type, 1)
     seconds = int(event.created.timestamp())
     return f"{status in TERMINAL:d} {seconds:012d} {status not in _NEVER_PAID:d} {kind} {event.id}"
 
 
-def reporter_of(report_order: str) -> str:
+def reporter_of(order: str) -> str:
     """The id of the event that made the report."""
-    return report_order.rpartition(" ")[2]
+    return order.rpartition(" ")[2]
 
 
 def _status(reported_status: str | None, reported_at: datetime | None, payments: Payments) -> str | None:

@@ -78,6 +78,11 @@ class Invoice:
         return self.billing_reason == "subscription_create"
 
     @property
+    def is_renewal(self) -> bool:
+        """Its subscription has been in force, if only on trial."""
+        return self.billing_reason == "subscription_cycle"
+
+    @property
     def is_one_off(self) -> bool:
         """Made by hand, for no subscription."""
         return self.subscription is None and self.billing_reason is not None and not self._is_of_subscription

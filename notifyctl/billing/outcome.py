@@ -1,5 +1,6 @@
 """What came of an event, or would come of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -51,3 +52,11 @@ class Outcome:
     """It had been settled before, and nothing was done."""
     matched: tuple["Outcome", ...] = ()
     """Of others that had matched nobody, and now matched the client that this one linked."""
+    woken: tuple["Outcome", ...] = ()
+    """Of failed payments taken for a checkout's, until this one told that their subscription had been live."""
+
+    def everything(self) -> Iterator["Outcome"]:
+        """This, and whatever came of others by it."""
+        yield self
+        for other in (*self.matched, *self.woken):
+            yield from other.everything()

@@ -1,6 +1,6 @@
 """Working on one stored event, in one transaction: its state, its mail, its own row and the audit commit together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +11,9 @@ from notifyctl.billing.case import Case, Finding, ignored
 from notifyctl.billing.desk import Desk
 from notifyctl.billing.envelope import Envelope, read_envelope
 from notifyctl.billing.events import EVENTS
-from notifyctl.billing.outcome import MailFate, MailOutcome, Outcome
-from notifyctl.billing.posting import Sender
+from notifyctl.billing.outcome import Change, MailFate, MailOutcome, Outcome
+from notifyctl.billing.posting import Sender, is_news
+from notifyctl.billing.second_look import amend_mails, own_mail, silent_failures, take_back
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.stripe_event import SETTLED
 from notifyctl.store import audit
@@ -59,7 +60,22 @@ def process(desk: Desk, session: Session, row: Row[Any], order: Order) -> Proces
     if finding.is_of_erased:
         store.blank(session, row.id)
     _record(session, row, outcome, order, now)
-    return Processed(outcome, has_linked=case is not None and case.has_linked)
+    if case is None or client_id is None or finding.is_of_erased:
+        return Processed(outcome, has_linked=case is not None and case.has_linked)
+    woken = [_woken(desk, session, other, order, now) for other in silent_failures(session, case)]
+    changes = [*outcome.changes, *_taken_back(session, row, case, finding, now)]
+    changes += amend_mails(desk, session, case, now)
+    return Processed(replace(outcome, changes=tuple(changes), woken=tuple(woken)), has_linked=case.has_linked)
+
+
+def _woken(desk: Desk, session: Session, row: Row[Any], order: Order, now: datetime) -> Outcome:
+    mail_old = order.mail_old or is_news(row, now)
+    return process(desk, session, row, Order(order.actor, mail_old, is_replay=True)).outcome
+
+
+def _taken_back(session: Session, row: Row[Any], case: Case, finding: Finding, now: datetime) -> list[Change]:
+    own = own_mail(session, row, case) if finding.takes_back else []
+    return take_back(session, row, finding, own, now) if own else []
 
 
 def repeated(row: Row[Any]) -> Outcome:

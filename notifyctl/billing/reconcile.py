@@ -141,6 +141,8 @@ class Reconciliation:
             return
         ours = row._mapping
         pairs = [(name, ours[name], getattr(theirs, _NAMES.get(name, name))) for name in COMPARED]
+        if theirs.plan is None:  # the registry names no plan for its price: then the one known before stays
+            pairs = [pair for pair in pairs if pair[0] != "plan"]
         if theirs.reported_status in TERMINAL:
             pairs = pairs[:1]
         yield from ((name, _text(here), _text(there)) for name, here, there in pairs if here != there)

@@ -65,7 +65,7 @@ class Tally:
         self.changed += bool(outcome.changes)
         self.statuses[outcome.status] += 1
         self.matched += len(outcome.matched)
-        for one in (outcome, *outcome.matched):
+        for one in outcome.everything():
             self.failed += one.status is StripeEventStatus.FAILED
             if one.mail is not None:
                 self.mails[one.mail.fate] += 1

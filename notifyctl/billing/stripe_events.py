@@ -15,7 +15,7 @@ from notifyctl.billing.desk import Desk
 from notifyctl.billing.envelope import Envelope, read_envelope, say_the_same
 from notifyctl.billing.failing import mark_failed, told
 from notifyctl.billing.outcome import Outcome
-from notifyctl.billing.posting import OLD_AFTER
+from notifyctl.billing.posting import is_news
 from notifyctl.billing.processing import Order, Processed, process, repeated
 from notifyctl.errors import DatabaseError, NotFound
 from notifyctl.models.audit import AuditAction
@@ -129,7 +129,7 @@ class StripeEvents:
         for row in rows:
             if stopping():
                 break
-            outcomes.append(self.process(row.id, Order("job", mail_old=_is_news(row, now))).status)
+            outcomes.append(self.process(row.id, Order("job", mail_old=is_news(row, now))).status)
         return Retried(
             settled=sum(status in SETTLED for status in outcomes),
             unmatched=outcomes.count(StripeEventStatus.UNMATCHED),
@@ -158,7 +158,7 @@ class StripeEvents:
             others = self._others(session, event_id)
         now = self._desk.clock()
         for other in others:
-            yield self.process(other.id, Order(order.actor, mail_old=_is_news(other, now)))
+            yield self.process(other.id, Order(order.actor, mail_old=is_news(other, now)))
 
     def _others(self, session: Session, event_id: str) -> Sequence[Row[Any]]:
         row: Any = store.get(session, event_id)
@@ -180,7 +180,7 @@ class StripeEvents:
         if not done.has_linked:
             return done.outcome
         now = self._desk.clock()
-        others = [self._rehearsed(session, other.id, _is_news(other, now)) for other in self._others(session, row.id)]
+        others = [self._rehearsed(session, other.id, is_news(other, now)) for other in self._others(session, row.id)]
         return replace(done.outcome, matched=tuple(others))
 
     def _lay_out(self, session: Session, raw: bytes, is_verified: bool, now: datetime) -> str:
@@ -226,7 +226,3 @@ def _row(event: Envelope, raw: bytes, origin: Origin, is_verified: bool, now: da
         "next_attempt_at": now + LEFT_ALONE,
         **asdict(about(event)),
     }
-
-
-def _is_news(row: Row[Any], now: datetime) -> bool:
-    return bool(row.origin == Origin.WEBHOOK and now - row.received_at <= OLD_AFTER)

@@ -147,7 +147,7 @@ def _tell_of(replayed: "Replayed", chosen: Chosen) -> None:
     from notifyctl.models.stripe_event import StripeEventStatus
 
     outcome = replayed.outcome
-    for one in (outcome, *outcome.matched):
+    for one in outcome.everything():
         if one.status is StripeEventStatus.FAILED:
             chosen.faults.add(f"{one.event_id} ({one.type}) failed: {one.reason}")
     if replayed.has_other_body:
@@ -177,6 +177,9 @@ def _rows(replayed: "Replayed") -> Iterator[dict[str, Any]]:
     yield _row(outcome, _reason(replayed))
     for other in outcome.matched:
         yield _row(other, other.reason or f"had matched nobody before {outcome.event_id}")
+    for one in outcome.everything():
+        for other in one.woken:
+            yield _row(other, other.reason or f"nothing showed before {one.event_id} that it had ever been live")
 
 
 def _row(outcome: "Outcome", reason: str | None) -> dict[str, Any]:

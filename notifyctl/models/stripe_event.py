@@ -122,11 +122,18 @@ class StripeSubscription(SQLModel, table=True):
     """Stripe's word for how it stands. None while only a checkout spoke of it."""
     reported_status: str | None = None
     """The word in the newest of its own events."""
+    known_status: str | None = None
+    """The word in the newest of them that said one we know."""
+    known_order: str = ""
+    """Of that report, as report_order."""
     reported_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     report_order: str = ""
     """Of two reports, the one whose text sorts last is the newer."""
     price_id: str | None = None
     plan: str | None = None
+    """By the newest report with a price that the plan registry knew."""
+    plan_order: str = ""
+    """Of that report."""
     current_period_end: datetime | None = Field(default=None, sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     cancel_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -57,6 +57,18 @@ class NotificationOrchestrator:
             decisions += self._send_chunk(session, requests[start : start + CHUNK])
         return decisions
 
+    def rewrite(self, session: Session, message_id: str, fingerprint: str, request: SendRequest) -> bool:
+        """Other words for a message that waits for its first attempt; `fingerprint` is its own so far.
+
+        False where nothing was changed: it says so already, somebody has begun to send it, or the template does not
+        take the words.
+        """
+        (draft,) = self._draft(session, [request])
+        if fingerprint in draft.fingerprints or context_faults(draft.template.variables, request.context):
+            return False
+        draft.message_id = message_id
+        return messages.rewrite(session, message_id, draft.fingerprints[0], payload_row(draft, self._keys))
+
     def preview(self, session: Session, request: SendRequest) -> Decision:
         """What `send` would decide now, with every verdict. Writes nothing."""
         decision = self._decided(session, [request], self._clock())[0].decision

@@ -162,6 +162,46 @@ def cancel(session: Session, wanted: Filter, *, now: datetime) -> list[Row[Any]]
     return list(session.execute(statement.returning(_message.c.id, _message.c.client_id)).all())
 
 
+UNTRIED = (MessageStatus.QUEUED, MessageStatus.DEFERRED_THROTTLED)
+"""Where nobody has seen anything of a message that has no attempts."""
+
+
+def untried(
+    session: Session, client_id: str, template_keys: Collection[str], *, ids: Collection[str] | None = None
+) -> Sequence[Row[Any]]:
+    """Messages of these templates to a client that wait for their first attempt, and have an idempotency key."""
+    conditions = [_message.c.client_id == client_id, _message.c.template_key.in_(template_keys), *_is_untried()]
+    if ids is not None:
+        conditions.append(_message.c.id.in_(ids))
+    chosen = select(_message).where(*conditions, _message.c.idempotency_key.is_not(None))
+    return session.execute(chosen.order_by(_message.c.id)).all()
+
+
+def rewrite(session: Session, message_id: str, fingerprint: str, payload: Mapping[str, Any]) -> bool:
+    """False when somebody has begun to send it."""
+    statement = update(_message).where(_message.c.id == message_id, *_is_untried())
+    found = session.execute(statement.values(fingerprint=fingerprint).returning(_message.c.id)).one_or_none()
+    if found is not None:
+        values = {name: value for name, value in payload.items() if name != "message_id"}
+        session.execute(update(_payload).where(_payload.c.message_id == message_id).values(**values))
+    return found is not None
+
+
+def set_due(session: Session, message_id: str, at: datetime) -> None:
+    """When the first attempt may be made."""
+    statement = update(_message).where(_message.c.id == message_id, *_is_untried())
+    session.execute(statement.values(next_attempt_at=at))
+
+
+def give_key_back(session: Session, ids: Collection[str]) -> None:
+    """Another message may have their idempotency keys."""
+    session.execute(update(_message).where(_message.c.id.in_(ids)).values(idempotency_key=None))
+
+
+def _is_untried() -> list[ColumnElement[bool]]:
+    return [_message.c.status.in_(UNTRIED), _message.c.attempts == 0]
+
+
 def _move(
     session: Session, ids: Sequence[str], start: Sequence[MessageStatus], values: Mapping[str, Any]
 ) -> list[Row[Any]]:

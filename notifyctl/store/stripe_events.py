@@ -124,6 +124,46 @@ def unmatched_of(
     return session.execute(statement.order_by(_event.c.created, _event.c.id).limit(limit)).all()
 
 
+def told_of(
+    session: Session, subscription_id: str, *, livemode: bool, types: Collection[str], limit: int
+) -> Sequence[Row[Any]]:
+    """`body` and `received_at` of the newest events of our own account about it, whatever became of them."""
+    statement = select(_event.c.body, _event.c.received_at).where(
+        _event.c.subscription_id == subscription_id,
+        _event.c.type.in_(types),
+        _event.c.verified,
+        _event.c.livemode == livemode,
+        _event.c.account.is_(None),
+        func.length(_event.c.body) > 0,
+    )
+    return session.execute(statement.order_by(_event.c.created.desc(), _event.c.id.desc()).limit(limit)).all()
+
+
+def lock_free(session: Session, ids: Collection[str]) -> dict[str, Row[Any]]:
+    """Those of `ids` that nobody else works on, locked, and that still have their bodies."""
+    chosen = _event.c.id.in_(ids), func.length(_event.c.body) > 0
+    return {row.id: row for row in session.execute(select(_event).where(*chosen).with_for_update(skip_locked=True))}
+
+
+def lock_without_mail(session: Session, subscription_id: str, kind: str, client_id: str) -> Sequence[Row[Any]]:
+    """PROCESSED events of that type that brought no mail, and that nobody else works on; the oldest first."""
+    statement = select(_event).where(
+        _event.c.subscription_id == subscription_id,
+        _event.c.type == kind,
+        _event.c.status == StripeEventStatus.PROCESSED,
+        _event.c.client_id == client_id,
+        _event.c.message_id.is_(None),
+        func.length(_event.c.body) > 0,
+    )
+    statement = statement.order_by(_event.c.created, _event.c.id).with_for_update(skip_locked=True)
+    return session.execute(statement).all()
+
+
+def take_mail_back(session: Session, event_id: str, reason: str | None) -> None:
+    """The mail that came of it was withdrawn, and may be written anew."""
+    session.execute(update(_event).where(_event.c.id == event_id).values(message_id=None, reason=reason))
+
+
 def lock_alerts(session: Session) -> None:
     """Until the transaction ends nobody else alerts. On SQLite a writing transaction is alone already."""
     if session.get_bind().dialect.name == "postgresql":

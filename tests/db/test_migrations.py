@@ -57,3 +57,31 @@ def test_revisions_are_numbered_without_gaps_and_in_one_line() -> None:
 
 def test_upgrading_twice_changes_nothing(database: Database) -> None:
     assert migrations.upgrade(database).is_current
+
+
+def test_subscriptions_from_before_reports_were_kept_apart_stay_as_they_were(empty_database_url: str) -> None:
+    """What an older event says of plan and status must not outweigh what was known of them when it is replayed."""
+    database = Database(empty_database_url)
+    migrations.upgrade(database)
+    migrations.downgrade(database, _before("subscriptions_in_any_order"))
+    rows = [("sub_1", "active", "PRO"), ("sub_2", "active", None), ("sub_3", "resting", None)]
+    insert = text(
+        "INSERT INTO stripe_subscription (id, status, reported_status, report_order, plan, was_live, was_incomplete,"
+        " last_event_at, updated_at) VALUES (:id, :status, :status, '0 001 1 1 evt', :plan, :yes, :no, :at, :at)"
+    )
+    with database.transaction() as session:
+        for sub, status, plan in rows:
+            values = {"id": sub, "status": status, "plan": plan, "yes": True, "no": False, "at": "2026-03-02 12:00:00"}
+            session.execute(insert, values)
+    migrations.upgrade(database)
+    with database.read() as session:
+        chosen = "SELECT id, plan_order, known_status, known_order FROM stripe_subscription ORDER BY id"
+        found = [tuple(row) for row in session.execute(text(chosen))]
+    database.close()
+    order = "0 001 1 1 evt"
+    assert found == [("sub_1", order, "active", order), ("sub_2", "", "active", order), ("sub_3", "", None, "")]
+
+
+def _before(slug: str) -> str:
+    (path,) = (migrations.migrations_dir() / "versions").glob(f"*_{slug}.py")
+    return f"{int(path.name.split('_')[0]) - 1:04d}"

@@ -1,0 +1,28 @@
+"""Which report a subscription's plan and its last known status are by: not always its newest, which may say neither."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+KNOWN = ("trialing", "active", "past_due", "unpaid", "paused", "incomplete", "incomplete_expired", "canceled")
+NAMES = ("plan", "plan_order", "reported_status", "report_order", "known_status", "known_order")
+TABLE = sa.table("stripe_subscription", *map(sa.column, NAMES))
+
+
+def upgrade() -> None:
+    for name in ("plan_order", "known_order"):
+        op.add_column("stripe_subscription", sa.Column(name, sa.String(), nullable=False, server_default=""))
+    op.add_column("stripe_subscription", sa.Column("known_status", sa.String()))
+    report = TABLE.c.report_order
+    op.execute(sa.update(TABLE).where(TABLE.c.plan.is_not(None)).values(plan_order=report))
+    known = sa.update(TABLE).where(TABLE.c.reported_status.in_(KNOWN))
+    op.execute(known.values(known_status=TABLE.c.reported_status, known_order=report))
+
+
+def downgrade() -> None:
+    for name in ("known_status", "known_order", "plan_order"):
+        op.drop_column("stripe_subscription", name)
