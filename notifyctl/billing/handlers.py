@@ -1,11 +1,13 @@
 """What each kind of event does: whose is it, what has changed by it, what is there to say."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from notifyctl.billing.case import Case, Finding, ignored, processed
-from notifyctl.billing.mirror import DELETED, Standing, reported
+from notifyctl.billing.mails import Mail
+from notifyctl.billing.mirror import DELETED, Standing, planned, reported
 from notifyctl.billing.objects import Checkout, Invoice, read_checkout, read_invoice, read_subscription
-from notifyctl.billing.told import Terms, purchase, recovery
+from notifyctl.billing.told import purchase, recovery
 from notifyctl.models.client import SubscriptionStatus
 
 
@@ -18,7 +20,8 @@ def subscription_told(case: Case) -> Finding:
     before = case.standing(subscription.id)
     after = case.keep(before, reported(before, subscription, case.event, case.plans), is_report=True)
     if after.ended_at is None:
-        return processed(None if after.plan or after.is_over else "the plan registry knows none of its prices")
+        plan, _ = planned(subscription.prices, case.plans)
+        return processed(None if plan or after.is_over else "the plan registry knows none of its prices")
     if not after.end_is_news:
         return processed("it ended before it was ever paid", takes_back=True)
     return _ended(case, before, after) if case.event.type != DELETED else _canceled(case, after)
@@ -34,11 +37,7 @@ def invoice_paid(case: Case) -> Finding:
         return _ended(case, before, standing)
     if not invoice.is_first and invoice.attempt_count <= 1:
         return processed("a renewal, or another payment at the first attempt")
-    if invoice.is_first:
-        about = invoice.subscription or invoice.id or ""
-        return processed(mail=case.letters.started(case.addressee, about, _purchased(case)))
-    terms = recovery(invoice, standing, case.told(), case.plans)
-    return processed(mail=case.letters.recovered(case.addressee, invoice, standing, terms))
+    return processed(mail=_paid(case, invoice))
 
 
 def invoice_failed(case: Case) -> Finding:
@@ -56,7 +55,7 @@ def invoice_failed(case: Case) -> Finding:
         return processed("the subscription has ended", takes_back=standing.was_never_live)
     if not was_live and (invoice.is_first or _waits_for_its_first_payment(invoice, standing)):
         return processed("a first payment, still at checkout", takes_back=True)
-    return processed(mail=case.letters.payment_failed(case.addressee, case.told().last_word_on(invoice)))
+    return processed(mail=_declined(case, invoice))
 
 
 def checkout_completed(case: Case) -> Finding:
@@ -78,8 +77,7 @@ def _checkout(case: Case, *, is_unpaid: bool) -> Finding:
         return _ended(case, before, standing)
     if is_unpaid:
         return processed("not paid yet: it waits for checkout.session.async_payment_succeeded")
-    about = checkout.subscription or checkout.id or ""
-    return processed(mail=case.letters.started(case.addressee, about, _purchased(case)))
+    return processed(mail=_started(case, checkout.subscription or checkout.id))
 
 
 def _other_checkout(case: Case, checkout: Checkout) -> Finding:
@@ -110,10 +108,44 @@ def _settled(
     return before, case.keep(before, told)
 
 
-def _purchased(case: Case) -> Terms:
+def restated(case: Case, key: str) -> Mail | None:
+    """What the mail of that key, which this event brought, says by now, whatever has silenced the event since.
+
+    The event has met its client.
+    """
+    return next((mail for mail in _mails(case) if mail.key == key), None)
+
+
+def _mails(case: Case) -> Iterator[Mail]:
+    kind, told = case.event.type, case.event.object
+    if kind == "invoice.paid":
+        yield _paid(case, read_invoice(told))
+    elif kind == "invoice.payment_failed":
+        yield _declined(case, read_invoice(told))
+    elif kind.startswith("checkout.session."):
+        yield _started(case, case.subscription_id or read_checkout(told).id)
+    standing = case.standing(case.subscription_id) if case.subscription_id else None
+    if standing is not None and standing.end_is_news:
+        yield case.letters.canceled(case.addressee, standing)
+
+
+def _paid(case: Case, invoice: Invoice) -> Mail:
+    if invoice.is_first:
+        return _started(case, invoice.subscription or invoice.id)
+    standing = case.standing(invoice.subscription) if invoice.subscription else None
+    terms = recovery(invoice, standing, case.told(), case.plans)
+    return case.letters.recovered(case.addressee, invoice, standing, terms)
+
+
+def _started(case: Case, about: str | None) -> Mail:
     terms = purchase(case.told(), case.plans)
-    # Of what names no subscription no other event can be told to be about the same.
-    return terms if case.subscription_id else replace(terms, is_whole=True)
+    if case.subscription_id is None:  # nothing shows which other events are about the same purchase
+        terms = replace(terms, is_whole=True)
+    return case.letters.started(case.addressee, about or "", terms)
+
+
+def _declined(case: Case, invoice: Invoice) -> Mail:
+    return case.letters.payment_failed(case.addressee, case.told().last_word_on(invoice))
 
 
 def _waits_for_its_first_payment(invoice: Invoice, standing: Standing | None) -> bool:

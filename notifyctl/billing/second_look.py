@@ -15,6 +15,7 @@ from notifyctl.billing.case import ACTOR, Case, Finding
 from notifyctl.billing.desk import Desk
 from notifyctl.billing.envelope import read_envelope
 from notifyctl.billing.events import EVENTS
+from notifyctl.billing.handlers import restated
 from notifyctl.billing.mails import TEMPLATES
 from notifyctl.billing.outcome import Change
 from notifyctl.billing.posting import Sender
@@ -52,9 +53,10 @@ def _amended(desk: Desk, session: Session, event: Row[Any], message: Row[Any], n
     finding = EVENTS[event.type](case)
     if finding.takes_back:
         return case.changes + take_back(session, event, finding, [message], now)
-    if finding.mail is not None and finding.mail.key == message.idempotency_key and case.client is not None:
-        sender = Sender(session, desk.orchestrator, event, str(case.client.id), now)
-        sender.amend(message, finding.mail)
+    if case.client is not None and case.client.erased_at is None:
+        mail = restated(case, message.idempotency_key)
+        if mail is not None:
+            Sender(session, desk.orchestrator, event, str(case.client.id), now).amend(message, mail)
     return case.changes
 
 

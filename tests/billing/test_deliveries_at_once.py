@@ -87,6 +87,22 @@ def test_the_events_of_a_purchase_at_once_confirm_it_once(runtime: Runtime) -> N
     assert statuses(runtime) == {"PROCESSED": 24}
 
 
+def test_failed_debits_and_the_report_that_brings_their_mails_at_once(runtime: Runtime) -> None:
+    for number in range(6):
+        sub, customer = f"sub_{number}", f"cus_x{number}"
+        a_client(runtime, f"c{number}", plan=None, subscription_status="none", stripe_customer_id=customer)
+        bill: dict[str, Any] = {"subscription": sub, "customer": customer, "reason": "subscription_create"}
+        events = [
+            created(a_subscription(sub, customer=customer)),
+            updated(a_subscription(sub, customer=customer), at=NOW + 1),
+            *(failed(a_failed_invoice(f"in_{number}", **bill, attempt=one), at=NOW + one) for one in (2, 3)),
+        ]
+        outcomes = at_once(runtime, events * 2)
+        assert "FAILED" not in [outcome.status for outcome in outcomes]
+        assert mails(runtime, client_id=f"c{number}") == [FAILED] * 2
+        assert the_client(runtime, f"c{number}").subscription_status == "past_due"
+
+
 def test_the_events_of_one_client_take_turns(runtime: Runtime) -> None:
     """Each weighs all its subscriptions: one that had not seen the others' would write down the worse."""
     for number in range(8):

@@ -349,3 +349,10 @@ def test_a_price_that_the_registry_does_not_know_names_no_plan_and_changes_none(
     outcome = receive(runtime, created(a_subscription(price=a_price("gold"))))
     assert outcome.reason == "the plan registry knows none of its prices"
     assert (the_client(runtime).plan, the_client(runtime).subscription_status) == (None, "active")
+
+
+def test_a_price_that_becomes_unknown_is_told_and_leaves_the_plan(runtime: Runtime) -> None:
+    receive(runtime, created(a_subscription()))
+    outcome = receive(runtime, updated(a_subscription(price=a_price("gold")), at=NOW + 60))
+    assert outcome.reason == "the plan registry knows none of its prices"
+    assert (standing(runtime).plan, standing(runtime).price_id, the_client(runtime).plan) == ("PRO", "gold", "PRO")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import count, permutations
 from typing import Any
 
@@ -38,12 +39,15 @@ from notifyctl.billing.processing import Order
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessagePayload
+from notifyctl.providers.sandbox import Order as SandboxOrder
+from notifyctl.providers.sandbox import happen
 from notifyctl.store import messages
 
 eras = pytest.mark.parametrize("era", ERAS, ids=["before 2025-03-31", "since 2025-03-31"])
 _numbers = count(1)
 KEYED = {"id": "price_1Pro", "object": "price", "product": "prod_1Pro", "lookup_key": "pro_monthly"}
 """The plan registry knows only its lookup key, which an invoice of since 2025-03-31 does not have."""
+SOLO = KEYED | {"id": "price_1Solo", "product": "prod_1Solo", "lookup_key": "solo_monthly"}
 UNKNOWN = a_price("gold")
 
 
@@ -108,12 +112,11 @@ def a_purchase_on_credit(who: Who, era: Era) -> list[bytes]:
 
 def a_purchase_and_an_upgrade(who: Who, era: Era) -> list[bytes]:
     """What was bought is told, and not what it has become a moment later."""
-    solo = {"id": "price_1Solo", "object": "price", "product": "prod_1Solo", "lookup_key": "solo_monthly"}
     sub: dict[str, Any] = {"id": who.sub, "customer": who.customer, "era": era}
     return [
-        created(a_subscription(**sub, price=solo), id=who.id("a")),
+        created(a_subscription(**sub, price=SOLO), id=who.id("a")),
         paid(
-            an_invoice(who.invoice(), subscription=who.sub, customer=who.customer, price=solo, era=era),
+            an_invoice(who.invoice(), subscription=who.sub, customer=who.customer, price=SOLO, era=era),
             id=who.id("b"),
         ),
         completed(
@@ -202,6 +205,20 @@ def a_renewal_made_good(who: Who, era: Era) -> list[bytes]:
     ]
 
 
+def a_renewal_made_good_by_who_then_upgrades(who: Who, era: Era) -> list[bytes]:
+    """What was paid late is the plan of then."""
+    sub: dict[str, Any] = {"id": who.sub, "customer": who.customer, "era": era}
+    late = an_invoice(
+        who.invoice("2"), subscription=who.sub, customer=who.customer, price=SOLO, era=era,
+        reason="subscription_cycle", attempt=2,
+    )  # fmt: skip
+    return [
+        created(a_subscription(**sub, price=SOLO), id=who.id("a")),
+        paid(late, at=NOW + 5, id=who.id("b")),
+        updated(a_subscription(**sub, price=KEYED), at=NOW + 9, id=who.id("c")),
+    ]
+
+
 def one_attempt_told_twice(who: Who, era: Era) -> list[bytes]:
     """Paid by hand and failed again: the same attempt by Stripe's count, and another day for the next."""
     bill: dict[str, Any] = {"subscription": who.sub, "customer": who.customer, "era": era}
@@ -230,9 +247,10 @@ def an_end_without_items(who: Who, era: Era) -> list[bytes]:
     ended = an_ended_subscription(**sub)
     del ended["items"]
     return [
-        created(a_subscription(**sub), id=who.id("a")),
-        updated(a_subscription(**sub, price=UNKNOWN), at=NOW + 2, id=who.id("b")),
-        deleted(ended, at=NOW + DAY, id=who.id("c")),
+        created(a_subscription(**sub, price=UNKNOWN, status="incomplete"), id=who.id("a")),
+        updated(a_subscription(**sub), at=NOW + 1, id=who.id("b")),
+        updated(a_subscription(**sub, price=UNKNOWN), at=NOW + 2, id=who.id("c")),
+        deleted(ended, at=NOW + DAY, id=who.id("d")),
     ]
 
 
@@ -274,6 +292,24 @@ def a_subscription_handed_to_another_client(who: Who, era: Era) -> list[bytes]:
     ]
 
 
+def a_life_as_the_sandbox_tells_it(who: Who, era: Era) -> list[bytes]:
+    """With every field that Stripe sends: bought, a payment declined, and made good a month later."""
+
+    def told(trigger: str, days: int, **more: Any) -> list[bytes]:
+        now = datetime.fromtimestamp(NOW, UTC) + timedelta(days=days)
+        order = SandboxOrder(client_id=who.client, customer_id=who.customer, now=now, is_old=era is Era.BEFORE, **more)
+        return [
+            json.dumps(one.event | {"id": who.id(f"{days}{one.event['type']}")}).encode()
+            for one in happen(trigger, order)
+        ]
+
+    return [
+        *told("purchase", 0),
+        *told("invoice.payment_failed", 30, invoice=2),
+        *told("invoice.paid", 31, invoice=2, attempt=2),
+    ]
+
+
 PRO = {"client_name": "Acme", "plan_name": "Pro", "amount": "49.00 USD", "period_end": "2026-04-01"}
 FIRST = {
     "client_name": "Acme", "amount": "49.00 USD", "attempt": 1, "next_attempt_on": "2026-03-05", "update_url": "…",
@@ -285,12 +321,21 @@ LIVES: dict[Life, tuple[str | None, str, list[tuple[str, dict[str, Any]]]]] = {
     a_purchase: ("PRO", "active", [(CONFIRMED, PRO)]),
     a_purchase_on_credit: ("PRO", "active", [(CONFIRMED, PRO | {"amount": "29.00 USD"})]),
     a_purchase_and_an_upgrade: ("PRO", "active", [(CONFIRMED, PRO | {"plan_name": "Solo"})]),
+    a_life_as_the_sandbox_tells_it: (
+        "PRO",
+        "active",
+        [
+            (CONFIRMED, PRO | {"amount": "49.00 EUR"}),
+            (CONFIRMED, PRO | {"amount": "49.00 EUR", "period_end": "2026-05-02"}),
+        ],
+    ),
     a_trial: ("PRO", "trialing", [(CONFIRMED, {name: PRO[name] for name in PRO if name != "amount"})]),
     a_bank_debit_that_bounces: ("PRO", "past_due", [(FAILED, FIRST), (FAILED, FIRST | {"attempt": 2})]),
     a_bank_debit_made_good: ("PRO", "active", [(CONFIRMED, PRO)]),
     a_card_that_fails_at_checkout: (None, "incomplete_expired", []),
     an_old_card_that_fails_at_checkout: (None, "canceled", []),
     a_renewal_made_good: ("PRO", "active", [(CONFIRMED, PRO)]),
+    a_renewal_made_good_by_who_then_upgrades: ("PRO", "active", [(CONFIRMED, PRO | {"plan_name": "Solo"})]),
     one_attempt_told_twice: ("PRO", "past_due", [(FAILED, FIRST | {"next_attempt_on": "2026-03-07"})]),
     a_price_that_no_plan_names: ("PRO", "active", []),
     an_end_without_items: ("PRO", "canceled", [(CANCELED, ENDED)]),
@@ -311,6 +356,19 @@ def test_a_life_comes_to_the_same_in_every_order(runtime: Runtime, backend: str,
         events = life(who, era)
         receive(runtime, *(events[index] for index in order))
         assert outcome(runtime, who) == LIVES[life], order
+
+
+@eras
+def test_an_end_silences_what_comes_after_it_and_nothing_else(runtime: Runtime, backend: str, era: Era) -> None:
+    orders = list(permutations(range(4)))
+    for order in orders if backend == "sqlite" else orders[::3]:
+        who = somebody(runtime)
+        ended = an_ended_subscription(who.sub, customer=who.customer, price=KEYED, era=era)
+        events = [*a_purchase(who, era)[1:], deleted(ended, at=NOW + DAY, id=who.id("e"))]
+        receive(runtime, *(events[index] for index in order))
+        is_told_before = order.index(3) > min(order.index(0), order.index(2))
+        mails = [(CANCELED, ENDED)] + ([(CONFIRMED, PRO)] if is_told_before else [])
+        assert outcome(runtime, who) == ("PRO", "canceled", mails), order
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -169,6 +169,15 @@ def test_a_method_that_is_not_known_is_refused_in_json(sandbox: Sandbox, method:
     assert answer.headers["Request-Id"].startswith("req_")
 
 
+def test_a_first_debit_that_bounces_makes_no_checkout_of_what_is_live(
+    sandbox: Sandbox, client: stripe.StripeClient
+) -> None:
+    for trigger in ("customer.subscription.created", "invoice.payment_failed"):
+        for happening in happen(trigger, an_order()):
+            sandbox.stripe.happen(happening.event, happening.objects)
+    assert client.v1.subscriptions.retrieve(an_order().subscription_id).status == "past_due"
+
+
 def test_what_happens_is_told_over_http(sandbox: Sandbox, client: stripe.StripeClient) -> None:
     [happening] = happen("invoice.payment_failed", an_order(invoice=2))
     told = {"event": happening.event, "objects": happening.objects, "delivered": False}

@@ -161,8 +161,14 @@ class StripeLedger:
 
 
 def _paid_for(before: Object, after: Object) -> Object:
-    """What an invoice or a checkout changes of its subscription. One that was canceled stays so."""
-    status = before["status"] if before.get("status") == "canceled" else after.get("status")
+    """What an invoice or a checkout changes of its subscription. One that was canceled stays so, and of one that is
+    live already a first payment that fails, as a bank debit does days later, makes no checkout again.
+    """
+    status = after.get("status")
+    if before.get("status") == "canceled":
+        status = before["status"]
+    elif status == "incomplete" and before.get("status") in ("active", "trialing", "past_due"):
+        status = "past_due"
     return {**before, "status": status, "latest_invoice": after.get("latest_invoice")}
 
 
