@@ -5,7 +5,13 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from stripe_payloads import (
+
+from notifyctl.billing.outcome import MailFate
+from notifyctl.billing.processing import Order
+from notifyctl.bootstrap import Runtime
+from notifyctl.models.stripe_event import Origin
+from tests.support.clocks import StandingClock
+from tests.support.stripe_payloads import (
     DAY,
     NOW,
     a_checkout,
@@ -19,12 +25,7 @@ from stripe_payloads import (
     paid,
     updated,
 )
-from stripe_world import FAILED, SetClock, audits, event, mail, mails, receive, standing, the_client, withdrawn
-
-from notifyctl.billing.outcome import MailFate
-from notifyctl.billing.processing import Order
-from notifyctl.bootstrap import Runtime
-from notifyctl.models.stripe_event import Origin
+from tests.support.stripe_world import FAILED, audits, event, mail, mails, receive, standing, the_client, withdrawn
 
 AT_CHECKOUT = "a first payment, still at checkout"
 
@@ -116,7 +117,7 @@ def test_an_old_failure_is_withdrawn_when_it_turns_out_to_be_a_checkouts_and_wri
 @pytest.mark.parametrize("mail_old", [False, True])
 @pytest.mark.parametrize("first", [0, 1], ids=["failure first", "report first"])
 def test_what_a_replay_brings_is_as_old_as_the_failure(
-    runtime: Runtime, clock: SetClock, first: int, mail_old: bool
+    runtime: Runtime, clock: StandingClock, first: int, mail_old: bool
 ) -> None:
     clock.now += timedelta(days=30)
     events = [a_first_failure(), created(a_subscription())]

@@ -8,11 +8,19 @@ from itertools import count, permutations
 from typing import Any
 
 import pytest
-from factories import a_client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
-from stripe_payloads import (
+
+from notifyctl.billing.processing import Order
+from notifyctl.bootstrap import Runtime
+from notifyctl.models.columns import table
+from notifyctl.models.message import MessagePayload
+from notifyctl.providers.sandbox import Order as SandboxOrder
+from notifyctl.providers.sandbox import happen
+from notifyctl.store import messages
+from tests.support.clients import a_client
+from tests.support.stripe_payloads import (
     DAY,
     ERAS,
     MONTH,
@@ -33,15 +41,7 @@ from stripe_payloads import (
     paid,
     updated,
 )
-from stripe_world import CANCELED, CONFIRMED, FAILED, receive, the_client
-
-from notifyctl.billing.processing import Order
-from notifyctl.bootstrap import Runtime
-from notifyctl.models.columns import table
-from notifyctl.models.message import MessagePayload
-from notifyctl.providers.sandbox import Order as SandboxOrder
-from notifyctl.providers.sandbox import happen
-from notifyctl.store import messages
+from tests.support.stripe_world import CANCELED, CONFIRMED, FAILED, receive, the_client
 
 eras = pytest.mark.parametrize("era", ERAS, ids=["before 2025-03-31", "since 2025-03-31"])
 _numbers = count(1)

@@ -5,13 +5,14 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from delivering import MakeDispatcher, TurnableClock, arrivals, drain
-from factories import a_client
-from stripe_payloads import NOW, Era, a_checkout, a_subscription, an_invoice, completed, created, paid
 
 from notifyctl.billing.posting import WAITS
 from notifyctl.bootstrap import Runtime
 from notifyctl.providers.sandbox import Sandbox
+from tests.support.clients import a_client
+from tests.support.clocks import TurnableClock
+from tests.support.delivery import MakeDispatcher, arrivals, drain
+from tests.support.stripe_payloads import NOW, Era, a_checkout, a_subscription, an_invoice, completed, created, paid
 
 KEYED = {"id": "price_1Pro", "object": "price", "product": "prod_1Pro", "lookup_key": "pro_monthly"}
 
