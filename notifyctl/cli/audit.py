@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import options, output, streams
 from notifyctl.cli.output import Shown, named
 from notifyctl.errors import InvalidInput, NotifyctlError
 
@@ -137,6 +137,8 @@ def export(
         with _opened(file) as stream:
             for line in output.track(lines, "Exporting", max(1, span.end.last_id - span.start.last_id)):
                 print(line, file=stream)
+                if streams.lost(stream):
+                    break
 
 
 @contextmanager
@@ -153,8 +155,11 @@ def _opened(file: str | None) -> Iterator[TextIO]:
         raise InvalidInput(f"{file} is there already; name a new file") from None
     except OSError as error:
         raise InvalidInput(f"{file} cannot be written: {error.strerror}; name another file") from error
-    with open(descriptor, "w", encoding="utf-8") as stream:
-        yield stream
+    try:
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            yield stream
+    except OSError as error:
+        raise NotifyctlError(f"{file} cannot be written: {error.strerror}; what is in it is not whole") from error
 
 
 def _filter(

@@ -1,5 +1,6 @@
 """How health looks on a terminal: what is wrong first, then the figures, then what they are made of."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any
@@ -9,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from notifyctl.cli import output
+from notifyctl.cli import output, streams
 from notifyctl.errors import DatabaseError
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.health import Health
@@ -246,7 +247,7 @@ class Screen:
     def run(self) -> None:
         with Live(console=output.console(), screen=True, auto_refresh=False) as live:
             try:
-                while True:
+                while not streams.lost(sys.stdout):  # a terminal that has gone is watched by nobody
                     live.update(self._frame(), refresh=True)
                     sleep(self._every)
             except KeyboardInterrupt:

@@ -1,14 +1,15 @@
 """`notifyctl keys`: who may call the HTTP API."""
 
+import sys
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import options, output, streams
 from notifyctl.cli.output import Shown, named
-from notifyctl.errors import InvalidInput
+from notifyctl.errors import InvalidInput, NotifyctlError
 
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 
@@ -67,7 +68,12 @@ def create(
                 actor=options.actor(),
                 now=now,
             )
-    print(key)
+    print(key, flush=True)
+    if error := streams.lost(sys.stdout):
+        raise NotifyctlError(
+            f"the key {name} was made and nobody has read it, since stdout cannot be written ({error.strerror});"
+            f" revoke it with `notifyctl keys revoke {name}`"
+        )
     output.say("Keep it now: only its hash is stored. It is sent as `Authorization: Bearer KEY`.")
 
 

@@ -1,14 +1,12 @@
 """The command tree, and the one place where an error becomes a line on stderr and an exit code."""
 
 import io
-import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from notifyctl import __version__
@@ -31,32 +29,18 @@ from notifyctl.cli import (
     send,
     serve,
     setup,
+    streams,
     stripe,
     suppressions,
     templates,
     worker,
 )
 from notifyctl.cli.options import Globals, given, is_utf8
-from notifyctl.cli.output import say
+from notifyctl.cli.output import complain
 from notifyctl.errors import ConfigurationError, ExitCode, InvalidInput, NotifyctlError
-
-
-class _ReaderGone(Exception):
-    pass
-
-
-class _Root(TyperGroup):
-    def invoke(self, ctx: Any) -> Any:
-        # Typer itself would end a broken pipe with exit code 1, out of our reach.
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise _ReaderGone from error
-
 
 app = typer.Typer(
     name="notifyctl",
-    cls=_Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -107,9 +91,12 @@ def _globals(
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Runs one command and exits with its code (errors.ExitCode)."""
+    """Runs one command and exits with its code (errors.ExitCode), whatever becomes of its output.
+
+    Only a command that ends well and that has no code of its own fails with an output that could not be written.
+    """
+    streams.hold()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character gets its code, rather than an error halfway through a table.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if argv is None else argv
@@ -117,6 +104,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         _require_text(arguments)
         code = app(arguments, standalone_mode=False, prog_name="notifyctl")
         sys.stdout.flush()
+        if code is None:
+            code = _whole(streams.lost(sys.stdout))
     except Exception as error:  # noqa: BLE001  the boundary: whatever it is, it becomes one line and a code
         if given.get().debug:
             traceback.print_exception(error)
@@ -147,14 +136,16 @@ def _explain(error: Exception) -> int:
             return _usage(error)
         case Abort():
             return ExitCode.INTERRUPTED
-        case _ReaderGone() | BrokenPipeError():
-            # The reader of our pipe has gone (`| head`): nobody is left to tell, not at the exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return ExitCode.DONE
     return _complain(
         f"unexpected {type(error).__name__}: {error}; run it as `notifyctl --debug …` for the traceback",
         ExitCode.FAILED,
     )
+
+
+def _whole(error: OSError | None) -> ExitCode:
+    if error is None or streams.is_read_no_further(error):
+        return ExitCode.DONE
+    return _complain(f"stdout cannot be written: {error.strerror}; what was printed is not whole", ExitCode.FAILED)
 
 
 def _usage(error: TyperException) -> int:
@@ -168,5 +159,5 @@ def _usage(error: TyperException) -> int:
 
 
 def _complain(text: str, code: ExitCode) -> ExitCode:
-    say(f"notifyctl: {' '.join(text.split())}")
+    complain(f"notifyctl: {' '.join(text.split())}")
     return code

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from notifyctl.cli import streams
 from notifyctl.cli.options import OutputFormat
 from notifyctl.orchestrator.words import iso
 
@@ -59,7 +60,14 @@ def on_terminal() -> bool:
 
 
 def say(text: str = "") -> None:
-    """One line of talk, on stderr so that pipes stay clean."""
+    """One line of talk, on stderr so that pipes stay clean. Whoever has read enough of stdout wants none of it."""
+    error = streams.lost(sys.stdout)
+    if error is None or not streams.is_read_no_further(error):
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """One line on stderr, whoever reads what."""
     print(one_line(text), file=sys.stderr)
 
 
@@ -92,6 +100,7 @@ def rows(
     A table on a terminal has the columns of `shown` instead, where they are given. `styles` maps the first word of a
     cell (a status, say) to a rich style, for terminals only.
     """
+    found = _as_long_as_read(found)
     match form:
         case OutputFormat.JSON:
             _json_array(_picked(row, columns) for row in found)
@@ -108,6 +117,14 @@ def rows(
             _rich_table(found, shown or [named(column) for column in columns], styles or {})
         case OutputFormat.TABLE:
             print(_tabulated(found, columns, "plain"))
+
+
+def _as_long_as_read(found: Iterable[Item]) -> Iterator[Item]:
+    """Nobody waits for the end of a long list of which `head` wanted ten lines."""
+    for item in found:
+        if streams.lost(sys.stdout):
+            return
+        yield item
 
 
 def named(column: str, **more: Any) -> Shown:
