@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from notifyctl.bootstrap import Runtime
-    from notifyctl.models.audit import AuditAction
+    from notifyctl.delivery.requeue import Choice
     from notifyctl.store.messages import Filter
 
 SEEN_LATELY = timedelta(minutes=1)
@@ -135,9 +135,12 @@ def retry(
     until: Until = None,
     yes: options.Yes = False,
 ) -> None:
-    """Queue failed messages again, after showing how many. Expired and erased ones are refused."""
-    from notifyctl.models.audit import AuditAction
-    from notifyctl.store import messages
+    """Queue failed messages again, after showing how many. Expired and erased ones are refused.
+
+    What a gate would refuse now stays FAILED, and is told with what lifts that: a message that a worker found refused
+    would be BLOCKED for good.
+    """
+    from notifyctl.delivery.requeue import Requeue
 
     if status.upper() != "FAILED":
         raise InvalidInput(f"--status {status}: only FAILED messages can be sent again")
@@ -154,18 +157,30 @@ def retry(
             since=since,
             until=until,
         )
+        again = Requeue(runtime.keys, runtime.plans, sms_enabled=runtime.settings.sms_enabled)
         with runtime.database.read() as session:
-            found = messages.retryable(session, wanted, now=now)
-        chosen = found.pop("", [])
-        for why, refused in found.items():
-            output.say(f"{len(refused)} will not be sent again: {why}.")
-        if not chosen:
+            chosen = again.choose(session, wanted, now)
+        _tell_of(chosen, now)
+        if not chosen.ids:
             raise NotFound("No failed message that matches can be sent again")
-        options.confirm(f"Send {_messages(len(chosen))} again?", yes)
+        options.confirm(f"Send {_messages(len(chosen.ids))} again?", yes)
         with runtime.database.transaction() as session:
-            moved = messages.requeue(session, chosen, now=now)
-            _record(session, AuditAction.OPERATOR_ACTION, moved, "queued again", now)
-    output.say(f"{_messages(len(moved))} queued again.")
+            queued = again.queue(session, chosen.ids, actor=options.actor(), now=runtime.clock())
+    output.say(f"{_messages(queued)} queued again.")
+
+
+def _tell_of(chosen: "Choice", now: "datetime") -> None:
+    from notifyctl.orchestrator.words import age
+
+    for refusal, count in chosen.refused.items():
+        if refusal.gate is None:
+            output.say(f"{count} will not be sent again: {refusal.why}.")
+        else:
+            lift = f"; to lift that: {refusal.remedy}" if refusal.remedy else ""
+            output.say(f"{count} would be {refusal.why} now and stay{'s' * (count == 1)} FAILED{lift}")
+    if chosen.oldest_at is not None and len(chosen.ids) > 1:
+        parts = ", ".join(f"{count} {key}" for key, count in sorted(chosen.by_template.items()))
+        output.say(f"To be sent again: {parts}; the oldest was accepted {age(chosen.oldest_at, now)} ago.")
 
 
 @app.command()
@@ -195,23 +210,6 @@ def cancel(
         with runtime.database.transaction() as session:
             moved = withdraw(session, wanted, "withdrawn by an operator", actor=options.actor(), now=now)
     output.say(f"{_messages(len(moved))} canceled.")
-
-
-def _record(session: "Session", action: "AuditAction", moved: "list[Any]", detail: str, now: "datetime") -> None:
-    from notifyctl.store import audit
-
-    entries = [
-        audit.entry(
-            action,
-            actor=options.actor(),
-            now=now,
-            client_id=message.client_id,
-            message_id=message.id,
-            details={"detail": detail},
-        )
-        for message in moved
-    ]
-    audit.write_many(session, entries)
 
 
 def _messages(count: int) -> str:

@@ -7,20 +7,18 @@ from typing import Any
 
 from sqlmodel import Session
 
-from notifyctl.delivery import outcomes
+from notifyctl.delivery import changeable, outcomes
 from notifyctl.delivery.allowance import Allowance
 from notifyctl.delivery.breaker import Breaker, Passage
 from notifyctl.delivery.outcomes import Outcome
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel, Lane, Template
-from notifyctl.orchestrator import gates
-from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.words import iso
-from notifyctl.store import audit, facts, outbox, pauses, templates
+from notifyctl.store import audit, outbox, pauses, templates
 from notifyctl.store.database import Database
 from notifyctl.store.outbox import QUEUES, Queue
 from notifyctl.store.pauses import Scope
@@ -180,7 +178,7 @@ class Claims:
         if not found:
             return [], []
         known = templates.by_key(session, {message.template_key for message in found})
-        suppressed = self._suppressed(session, found)
+        suppressed = changeable.suppressed(session, self._rules.keys, self.channel, found)
         claimed: list[Claimed] = []
         refused: list[Outcome] = []
         for message in found:
@@ -192,32 +190,12 @@ class Claims:
                 refused.append(refusal)
         return claimed, refused
 
-    def _suppressed(self, session: Session, found: Sequence[Any]) -> dict[str, str]:
-        """Message id -> reason. Asked under every secret key: the suppression may be older than the message's hash."""
-        keys = self._rules.keys
-        hashes = {
-            message.id: keys.recipient_hashes(self.channel, message.recipient)
-            for message in found
-            if message.recipient is not None
-        }
-        reasons = facts.suppressed(session, {key for found_keys in hashes.values() for key in found_keys})
-        here = {key: reason for (channel, key), reason in reasons.items() if channel == self.channel}
-        return {message_id: here[key] for message_id, found_keys in hashes.items() for key in found_keys if key in here}
-
     def _refusal(self, message: Any, template: Template, suppressed: str | None, now: datetime) -> Outcome | None:
         if message.expires_at is not None and message.expires_at <= now:
             detail = "its send-by time had passed before it could be sent"
             return outcomes.of_refusal(message, MessageStatus.EXPIRED, None, detail, actor=self._owner, now=now)
-        client = client_facts(message.client_id, message) if message.known_client_id is not None else None
-        verdict = gates.asked_again(
-            gates.Facts(
-                template=template,
-                client_id=message.client_id,
-                client=client,
-                sms_enabled=self._rules.sms_enabled,
-                plan_has_feature=plan_has_feature(self._rules.plans, client, template),
-                suppressed=suppressed,
-            )
+        verdict = changeable.refusal(
+            message, template, suppressed, plans=self._rules.plans, sms_enabled=self._rules.sms_enabled
         )
         if verdict is not None:
             status, gate = MessageStatus.BLOCKED, verdict.gate

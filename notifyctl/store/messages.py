@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, exists, func, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from notifyctl.models.client import Client
 from notifyctl.models.columns import oldest_message_id, table
 from notifyctl.models.message import IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload, MessageStatus
 from notifyctl.models.template import Channel
@@ -17,6 +18,7 @@ from notifyctl.store import bulk
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
+_client = table(Client)
 
 
 def by_idempotency_keys(session: Session, keys: Collection[str]) -> dict[str, Row[Any]]:
@@ -138,7 +140,7 @@ def retryable(session: Session, wanted: Filter, *, now: datetime) -> dict[str, l
     has_payload = exists().where(_payload.c.message_id == _message.c.id)
     obstacle = case(
         (_message.c.expires_at <= now, "their send-by time has passed"),
-        (~has_payload, "their context was erased"),
+        (or_(~has_payload, _message.c.recipient.is_(None)), "their context was erased"),
         else_="",
     )
     statement = select(_message.c.id, obstacle).where(*wanted.conditions(), _message.c.status == MessageStatus.FAILED)
@@ -146,6 +148,21 @@ def retryable(session: Session, wanted: Filter, *, now: datetime) -> dict[str, l
     for message_id, why in session.execute(statement):
         found.setdefault(why, []).append(message_id)
     return found
+
+
+def with_clients(session: Session, ids: Collection[str]) -> Sequence[Row[Any]]:
+    """With their clients' facts, named as in store.outbox.lock_due; oldest first."""
+    facts = (_client.c[name] for name in CLIENT_FACTS)
+    statement = select(_message, _client.c.id.label("known_client_id"), *facts)
+    known = and_(_client.c.id == _message.c.client_id, _client.c.erased_at.is_(None))
+    found = statement.select_from(_message).outerjoin(_client, known).where(_message.c.id.in_(ids))
+    return session.execute(found.order_by(_message.c.id)).all()
+
+
+CLIENT_FACTS = (
+    "email", "phone_e164", "plan", "provisioning_status", "subscription_status", "sms_enabled", "timezone",
+)  # fmt: skip
+"""What the gates ask of a client."""
 
 
 def requeue(session: Session, ids: Sequence[str], *, now: datetime) -> list[Row[Any]]:

@@ -4,15 +4,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from conftest import Environment
+from factories import CODE, REMINDER_SMS, RESET, WELCOME, a_client, actions, message, send
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options
 from notifyctl.cli.main import main
+from notifyctl.delivery.requeue import Requeue
 from notifyctl.errors import ExitCode
 from tests.support.clients import a_client
 from tests.support.messages import CODE, RESET, WELCOME, actions, message, send
 from tests.support.processes import Environment
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.gates import ASKED_AGAIN
+from notifyctl.orchestrator.suppressions import suppress
+from notifyctl.store import messages
 
 Ran = tuple[int, str, str]
 Run = Callable[..., Ran]
@@ -284,3 +292,109 @@ def test_cancel_withdraws_what_waits_and_leaves_what_is_being_sent(runtime: Runt
         "SENDING",
     ]
     assert actions(runtime, first.message_id)[-1] == "NOTIFICATION_CANCELED"
+
+
+def _refuse(runtime: Runtime, gate: str) -> dict[str, str]:
+    """Makes this gate refuse client acme; the environment in which it does."""
+    changes = {
+        "SMS_DISABLED": "UPDATE client SET sms_enabled = false",
+        "PROVISIONING_INCOMPLETE": "UPDATE client SET provisioning_status = 'PENDING'",
+        "SUBSCRIPTION_INACTIVE": "UPDATE client SET subscription_status = 'CANCELED'",
+        "PLAN_FEATURE_MISSING": "UPDATE client SET plan = 'SOLO'",
+        "TEMPLATE_DISABLED": "UPDATE notification_template SET enabled = false",
+        "CLIENT_UNKNOWN": "UPDATE client SET erased_at = created_at",
+    }
+    with runtime.database.transaction() as session:
+        if gate in changes:
+            session.execute(text(changes[gate].replace("'CANCELED'", "'canceled'")))
+        elif gate == "SUPPRESSED":
+            for channel, address in ((Channel.EMAIL, "acme@client.example"), (Channel.SMS, "+4915112345678")):
+                suppress(
+                    session, runtime.keys, channel, address,
+                    reason=SuppressionReason.INACTIVE, actor="postmark", now=runtime.clock(),
+                )  # fmt: skip
+    return {"SMS_ENABLED": "false"} if gate == "NO_SMS" else {}
+
+
+REFUSALS = {
+    "SUPPRESSED": ("WELCOME_EMAIL", "notifyctl suppressions remove EMAIL ADDRESS (see notifyctl suppressions list)"),
+    "TEMPLATE_DISABLED": ("WELCOME_EMAIL", "notifyctl templates enable WELCOME_EMAIL"),
+    "PROVISIONING_INCOMPLETE": (
+        "WELCOME_EMAIL", "notifyctl clients set acme --provisioning COMPLETED, once they are",
+    ),
+    "CLIENT_UNKNOWN": ("WELCOME_EMAIL", "notifyctl clients set acme --name NAME --email ADDRESS"),
+    "SMS_DISABLED": ("COMPLIANCE_EXPIRY_REMINDER_SMS", "notifyctl clients set acme --sms, once they have consented"),
+    "NO_SMS": ("COMPLIANCE_EXPIRY_REMINDER_SMS", "SMS_ENABLED=true"),
+    "SUBSCRIPTION_INACTIVE": (
+        "COMPLIANCE_EXPIRY_REMINDER_SMS",
+        "notifyctl clients set acme --subscription active, or notifyctl stripe reconcile",
+    ),
+    "PLAN_FEATURE_MISSING": ("COMPLIANCE_EXPIRY_REMINDER_SMS", "notifyctl clients set acme --plan PLAN"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("gate", "template", "remedy"), [(gate, *case) for gate, case in REFUSALS.items()])
+def test_what_a_gate_would_refuse_stays_failed_and_is_told_with_what_lifts_it(
+    runtime: Runtime, run: Run, monkeypatch: pytest.MonkeyPatch, gate: str, template: str, remedy: str
+) -> None:
+    a_client(runtime)
+    context = WELCOME if template == "WELCOME_EMAIL" else REMINDER_SMS
+    decision = send(runtime, template, context)
+    _fail(runtime, decision.message_id)
+    for name, value in _refuse(runtime, gate).items():
+        monkeypatch.setenv(name, value)
+
+    code, _, err = run("messages", "retry", "--client", "acme", "--yes")
+
+    reason = "SMS_DISABLED" if gate == "NO_SMS" else gate
+    assert code == ExitCode.NOT_FOUND
+    assert err.splitlines()[0] == f"1 would be refused by {reason} now and stays FAILED; to lift that: {remedy}"
+    row = message(runtime, decision.message_id)
+    assert (row.status, row.reason) == ("FAILED", "UNKNOWN")
+    assert "OPERATOR_ACTION" not in actions(runtime, decision.message_id)
+
+
+def test_every_gate_that_is_asked_again_is_asked_before_queueing_again() -> None:
+    assert set(REFUSALS) - {"NO_SMS"} == set(ASKED_AGAIN)
+
+
+def test_the_preview_counts_by_reason_and_by_template_and_queues_the_rest(runtime: Runtime, run: Run) -> None:
+    for number in range(4):
+        a_client(runtime, f"c{number}")
+        _fail(runtime, send(runtime, "WELCOME_EMAIL", WELCOME, client_id=f"c{number}").message_id)
+    reset = send(runtime, "PASSWORD_RESET", RESET, client_id="c3").message_id
+    _fail(runtime, reset)
+    for address in ("c0@client.example", "c1@client.example"):
+        with runtime.database.transaction() as session:
+            suppress(
+                session, runtime.keys, Channel.EMAIL, address,
+                reason=SuppressionReason.INACTIVE, actor="postmark", now=runtime.clock(),
+            )  # fmt: skip
+
+    code, _, err = run("messages", "retry", "--since", "1h", "--yes")
+
+    assert code == 0
+    assert [line.split(";")[0] for line in err.splitlines()] == [
+        "2 would be refused by SUPPRESSED now and stay FAILED",
+        "To be sent again: 1 PASSWORD_RESET, 2 WELCOME_EMAIL",
+        "3 messages queued again.",
+    ]
+    with runtime.database.read() as session:
+        counts = messages.count_by_status(session, messages.Filter())
+    assert counts == {"FAILED": 2, "QUEUED": 3}
+    assert run("suppressions", "remove", "EMAIL", "c0@client.example")[0] == 0
+    assert run("messages", "retry", "--client", "c0", "--yes")[2] == "1 message queued again.\n"
+
+
+def test_who_is_suppressed_while_the_question_is_asked_stays_failed_too(runtime: Runtime) -> None:
+    a_client(runtime)
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    _fail(runtime, decision.message_id)
+    again = Requeue(runtime.keys, runtime.plans, sms_enabled=True)
+    with runtime.database.read() as session:
+        chosen = again.choose(session, messages.Filter(), runtime.clock())
+    assert list(chosen.ids) == [decision.message_id]
+    _refuse(runtime, "SUPPRESSED")
+    with runtime.database.transaction() as session:
+        assert again.queue(session, chosen.ids, actor="cli", now=runtime.clock()) == 0
+    assert message(runtime, decision.message_id).status == "FAILED"

@@ -1,0 +1,43 @@
+"""The gates whose answer can change since acceptance, asked of messages that are stored."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.models.template import Channel, Template
+from notifyctl.orchestrator import gates
+from notifyctl.orchestrator.gates import Verdict
+from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
+from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.store import facts
+
+
+def suppressed(session: Session, keys: KeyRing, channel: Channel, found: Sequence[Any]) -> dict[str, str]:
+    """Message id -> reason. Asked under every secret key: the suppression may be older than the message's hash."""
+    hashes = {
+        message.id: keys.recipient_hashes(channel, message.recipient)
+        for message in found
+        if message.recipient is not None
+    }
+    reasons = facts.suppressed(session, {key for found_keys in hashes.values() for key in found_keys})
+    here = {key: reason for (where, key), reason in reasons.items() if where == channel}
+    return {message_id: here[key] for message_id, found_keys in hashes.items() for key in found_keys if key in here}
+
+
+def refusal(
+    message: Any, template: Template, suppressed_as: str | None, *, plans: PlanRegistry, sms_enabled: bool
+) -> Verdict | None:
+    """The first gate that would refuse it now. `message` has its client's facts, as store.outbox.lock_due has them."""
+    client = client_facts(message.client_id, message) if message.known_client_id is not None else None
+    return gates.asked_again(
+        gates.Facts(
+            template=template,
+            client_id=message.client_id,
+            client=client,
+            sms_enabled=sms_enabled,
+            plan_has_feature=plan_has_feature(plans, client, template),
+            suppressed=suppressed_as,
+        )
+    )

@@ -1,0 +1,134 @@
+"""Queueing FAILED messages again: only what no gate would refuse now, since BLOCKED is for good and FAILED is not."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session
+
+from notifyctl.delivery import changeable
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import BlockReason
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.store import audit, messages, templates
+from notifyctl.store.messages import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why messages cannot be queued again. `gate` is the one that would refuse them, None where no gate is asked."""
+
+    why: str
+    gate: BlockReason | None = None
+    remedy: str = ""
+    """What lifts it, as a command where there is one; empty where nothing does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Of the FAILED messages that match. What is refused stays FAILED, and can be queued again later."""
+
+    ids: Sequence[str]
+    refused: Mapping[Refusal, int]
+    """How many, those that a gate refuses last."""
+    by_template: Mapping[str, int]
+    """Of those that would be queued."""
+    oldest_at: datetime | None
+    """When the first of them was accepted."""
+
+
+class Requeue:
+    """`sms_enabled` is SMS_ENABLED, for the whole installation."""
+
+    def __init__(self, keys: KeyRing, plans: PlanRegistry, *, sms_enabled: bool) -> None:
+        self._keys = keys
+        self._plans = plans
+        self._sms_enabled = sms_enabled
+
+    def choose(self, session: Session, wanted: Filter, now: datetime) -> Choice:
+        """Asks the gates that a worker asks again before it sends. Writes nothing."""
+        found = messages.retryable(session, wanted, now=now)
+        going: list[Any] = []
+        refused: dict[BlockReason, list[Any]] = {}
+        for part in _parts(found.pop("", [])):
+            for message, gate in self._asked(session, part):
+                going.append(message) if gate is None else refused.setdefault(gate, []).append(message)
+        for_good = {Refusal(why): len(ids) for why, ids in found.items()}
+        by_gate = Counter[Refusal]()
+        for gate in BlockReason:
+            for message in refused.get(gate, []):
+                by_gate[self._refusal(gate, message, refused[gate])] += 1
+        return Choice(
+            ids=[message.id for message in going],
+            refused=for_good | dict(by_gate),
+            by_template=Counter(message.template_key for message in going),
+            oldest_at=min((message.created_at for message in going), default=None),
+        )
+
+    def queue(self, session: Session, ids: Collection[str], *, actor: str, now: datetime) -> int:
+        """Those of `ids` that nothing refuses by now wait for a worker again, each with an audit row. How many."""
+        chosen = self.choose(session, Filter(ids=ids), now)
+        moved = messages.requeue(session, chosen.ids, now=now)
+        entries = [
+            audit.entry(
+                AuditAction.OPERATOR_ACTION,
+                actor=actor,
+                now=now,
+                client_id=message.client_id,
+                message_id=message.id,
+                details={"detail": "queued again"},
+            )
+            for message in moved
+        ]
+        audit.write_many(session, entries)
+        return len(moved)
+
+    def _asked(self, session: Session, ids: Sequence[str]) -> Iterator[tuple[Any, BlockReason | None]]:
+        found = messages.with_clients(session, ids)
+        known = templates.by_key(session, {message.template_key for message in found})
+        suppressed: dict[str, str] = {}
+        for channel in Channel:
+            ours = [message for message in found if message.channel == channel]
+            suppressed |= changeable.suppressed(session, self._keys, channel, ours)
+        for message in found:
+            verdict = changeable.refusal(
+                message,
+                known[message.template_key],
+                suppressed.get(message.id),
+                plans=self._plans,
+                sms_enabled=self._sms_enabled,
+            )
+            yield message, verdict.gate if verdict else None
+
+    def _refusal(self, gate: BlockReason, message: Any, beside: Sequence[Any]) -> Refusal:
+        """The same for all that one command lifts; `beside` are all that the gate refuses."""
+        clients = {other.client_id for other in beside}
+        client = message.client_id if len(clients) == 1 else "ID"
+        match gate:
+            case BlockReason.TEMPLATE_DISABLED:
+                remedy = f"notifyctl templates enable {message.template_key}"
+            case BlockReason.SUPPRESSED:
+                remedy = f"notifyctl suppressions remove {message.channel} ADDRESS (see notifyctl suppressions list)"
+            case BlockReason.SMS_DISABLED if not self._sms_enabled:
+                remedy = "SMS_ENABLED=true"
+            case BlockReason.SMS_DISABLED:
+                remedy = f"notifyctl clients set {client} --sms, once they have consented"
+            case BlockReason.PROVISIONING_INCOMPLETE:
+                remedy = f"notifyctl clients set {client} --provisioning COMPLETED, once they are"
+            case BlockReason.SUBSCRIPTION_INACTIVE:
+                remedy = f"notifyctl clients set {client} --subscription active, or notifyctl stripe reconcile"
+            case BlockReason.PLAN_FEATURE_MISSING:
+                remedy = f"notifyctl clients set {client} --plan PLAN"
+            case BlockReason.CLIENT_UNKNOWN:
+                remedy = f"notifyctl clients set {client} --name NAME --email ADDRESS"
+            case _:
+                remedy = ""
+        return Refusal(f"refused by {gate}", gate, remedy)
+
+
+def _parts(ids: Sequence[str], most: int = 1_000) -> Iterator[Sequence[str]]:
+    return (ids[first : first + most] for first in range(0, len(ids), most))
