@@ -8,52 +8,11 @@ from typing import Any
 
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
+from notifyctl.orchestrator.thresholds import MAX_DUE as MAX_DUE
+from notifyctl.orchestrator.thresholds import Thresholds as Thresholds
+from notifyctl.orchestrator.thresholds import percent_of as percent_of
 from notifyctl.orchestrator.words import age
-from notifyctl.settings import Settings
 from notifyctl.store.spikes import Failures, LaneQueue
-
-MAX_DUE = timedelta(seconds=300)
-"""Work that has been due for longer is left lying by somebody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """A level is reached when both its share and its number are."""
-
-    window: timedelta
-    cooldown: timedelta
-    warn_percent: float
-    warn_min: int
-    crit_percent: float
-    crit_min: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Thresholds":
-        return cls(
-            window=timedelta(minutes=settings.notification_spike_window_minutes),
-            cooldown=timedelta(minutes=settings.notification_spike_cooldown_minutes),
-            warn_percent=settings.notification_spike_warn_percent,
-            warn_min=settings.notification_spike_warn_min,
-            crit_percent=settings.notification_spike_crit_percent,
-            crit_min=settings.notification_spike_crit_min,
-        )
-
-    @property
-    def window_minutes(self) -> int:
-        return self.window // timedelta(minutes=1)
-
-    def level(self, failed: int, sent: int) -> SpikeLevel:
-        percent = percent_of(failed, sent)
-        if failed >= self.crit_min and percent >= self.crit_percent:
-            return SpikeLevel.CRITICAL
-        if failed >= self.warn_min and percent >= self.warn_percent:
-            return SpikeLevel.WARN
-        return SpikeLevel.OK
-
-
-def percent_of(failed: int, sent: int) -> float:
-    """0.0 when there was nothing."""
-    return 100 * failed / (failed + sent) if failed else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +76,9 @@ def weigh(measured: Measured, thresholds: Thresholds) -> Verdict:
     standing = []
     if measured.breaker is not None:
         standing.append(f"the circuit breaker is open ({measured.breaker})")
-    if measured.left_lying > MAX_DUE:
+    elif measured.left_lying > MAX_DUE:  # while the provider is down they wait for it, and no worker is to blame
         since = age(measured.at - measured.left_lying, measured.at)
-        standing.append(f"messages have been due for {since}: is a worker running?")
+        standing.append(f"messages have been due for {since}, and nobody sends them")
     worst = SpikeLevel.CRITICAL if standing else level
     return Verdict(worst, tuple(standing), share_in_words(measured) if level is not SpikeLevel.OK else "")
 

@@ -19,6 +19,7 @@ from notifyctl.errors import NotifyctlError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.operations import BreakerState
 from notifyctl.models.template import Channel
+from notifyctl.orchestrator import timetable
 from notifyctl.settings import Settings
 from notifyctl.store import audit, breakers, pauses, spikes
 from notifyctl.store.database import Database
@@ -26,8 +27,7 @@ from notifyctl.store.database import Database
 if TYPE_CHECKING:
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 
-JOB = "run_notification_failure_spike_monitor"
-EVERY = timedelta(minutes=5)
+JOB, EVERY = timetable.MONITOR, timetable.MONITOR_EVERY
 
 _ACTIONS = {
     Transition.RAISED: AuditAction.SPIKE_RAISED,

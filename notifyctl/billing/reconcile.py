@@ -17,6 +17,7 @@ from notifyctl.billing.objects import read_subscription
 from notifyctl.billing.replay_sources import StripeEventsApi, Wanted, at_stripe
 from notifyctl.models.stripe_event import StripeEventStatus
 from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.upkeep import how_to_match
 from notifyctl.store import stripe_events, stripe_listing
 from notifyctl.store.database import Database
 
@@ -184,8 +185,7 @@ class Reconciliation:
             return f"notifyctl stripe replay --from-api {shown}"
         newest = stripe_listing.newest_of_subscription(session, subscription_id)
         if newest is not None and newest.status == StripeEventStatus.UNMATCHED:
-            link = f"notifyctl clients set ID --stripe-customer {newest.customer_id or 'CUS'}"
-            return f"{link}, then notifyctl stripe replay {newest.id}"
+            return how_to_match(newest.customer_id, None, newest.id)
         if newest is not None and newest.status not in (StripeEventStatus.PROCESSED, StripeEventStatus.IGNORED):
             return f"notifyctl stripe replay {newest.id}"
         reporter = (

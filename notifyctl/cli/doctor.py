@@ -9,6 +9,9 @@ from pathlib import Path
 
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.audit import AuditAction
+from notifyctl.orchestrator import upkeep
+from notifyctl.orchestrator.installation import look
+from notifyctl.orchestrator.problem import Gravity, Problem
 from notifyctl.settings import Settings
 from notifyctl.store import audit
 from notifyctl.store.database import Database
@@ -29,6 +32,13 @@ class Installation:
     def database(self) -> Database:
         return Database(self.settings.database_url)
 
+    @cached_property
+    def beside_the_traffic(self) -> list[Problem]:
+        """What health says of the installation."""
+        now = self.database.clock()
+        with self.database.read() as session:
+            return list(upkeep.problems(look(session, self.settings, now)))
+
     def close(self) -> None:
         if "database" in self.__dict__:
             self.database.close()
@@ -48,6 +58,17 @@ class Finding:
     problem: str = ""
     remedy: str = ""
     mend: Callable[[], None] | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> "Finding":
+        """As grave as the gravest; a note is no more than said."""
+        gravities = {problem.gravity for problem in problems}
+        status = Status.FAIL if Gravity.CRITICAL in gravities else Status.WARN
+        return cls(
+            status if gravities - {Gravity.NOTE} else Status.OK,
+            "; ".join(problem.text for problem in problems),
+            "; ".join(dict.fromkeys(problem.remedy for problem in problems if problem.remedy)),
+        )
 
 
 Check = Callable[[Installation], Finding]

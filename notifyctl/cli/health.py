@@ -44,10 +44,11 @@ def health(
 def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFormat.TABLE) -> None:
     """What is wrong, and the figures of each channel. The same as `notifyctl health` alone."""
     from notifyctl.orchestrator import health
+    from notifyctl.orchestrator.troubles import problems
 
     with options.runtime() as runtime:
         found = _look(runtime, window_minutes)
-    told = health.summary(found)
+    told = health.summary(found, problems(found))
     match form:
         case OutputFormat.JSON:
             sys.stdout.write(health.to_json(told))

@@ -14,7 +14,8 @@ from notifyctl.cli import output, streams
 from notifyctl.errors import DatabaseError
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.health import Health
-from notifyctl.orchestrator.troubles import Gravity, Problem, folded, problems
+from notifyctl.orchestrator.problem import Code, Gravity, Problem
+from notifyctl.orchestrator.troubles import folded, problems
 from notifyctl.orchestrator.words import moment, took, window
 from notifyctl.store.reports import TOP, Backlog, Traffic
 
@@ -38,7 +39,8 @@ class _Overview:
         self._health, self._stale = health, stale
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
-        figures, footer = self._figures(), _footer(self._health)
+        figures = self._figures(options.max_width if console.is_terminal else None)
+        footer = _footer(self._health)
         yield figures
         lines = TOP
         if console.is_terminal:
@@ -49,15 +51,20 @@ class _Overview:
             yield _failures(self._health, lines)
         yield footer
 
-    def _figures(self) -> RenderableType:
-        found = [Problem(Gravity.CRITICAL, self._stale)] if self._stale else []
+    def _figures(self, room: int | None) -> RenderableType:
+        found = [Problem(Gravity.CRITICAL, self._stale, Code.NO_FIGURES)] if self._stale else []
         told = _problems([*found, *problems(self._health)])
-        return Group(_head(self._health), Text(), told, Text(), _Figures(self._health))
+        return Group(_head(self._health, room), Text(), told, Text(), _Figures(self._health))
 
 
-def _head(health: Health) -> Text:
+def _head(health: Health, room: int | None) -> Text:
+    """`room`: how wide the terminal is; None where it is none. Of a long place, the end tells the most."""
     span = window(int((health.until - health.since).total_seconds()))
-    return Text.assemble(("notifyctl", "bold"), f"  last {span}, until {moment(health.until)}")
+    head = Text.assemble(("notifyctl", "bold"), f"  last {span}, until {moment(health.until)}  ")
+    kind, _, place = output.one_line(health.installation.database).partition(" ")
+    left = room - head.cell_len - len(kind) - 1 if room is not None else len(place)
+    shown = place if len(place) <= left else f"…{place[-max(left - 1, 1) :]}"
+    return head.append(f"{kind} {shown}", "dim")
 
 
 def _problems(found: Sequence[Problem]) -> RenderableType:
@@ -69,7 +76,7 @@ def _problems(found: Sequence[Problem]) -> RenderableType:
     shown, more = folded(found)
     for problem in shown:
         label = Text(f" {problem.gravity} ", GRAVITY_STYLES[problem.gravity])
-        table.add_row(label, output.one_line(problem.text))
+        table.add_row(label, output.one_line(problem.sentence))
     if more:
         table.add_row("", Text(f"and {len(more)} more; `notifyctl health --format json` has every pause", "dim"))
     return table
@@ -179,6 +186,8 @@ def _top(title: str, counts: Iterable[tuple[str, int]]) -> Table:
 def _footer(health: Health) -> Text:
     sent, verified = health.codes
     parts = [f"{health.workers} worker{'s' if health.workers != 1 else ''}"]
+    if not health.workers and health.installation.lives_by_cron:
+        parts = ["run by cron"]
     if health.oldest_pending_seconds:
         parts.append(f"oldest due for {_span(health.oldest_pending_seconds)}")
     if health.drain_seconds:

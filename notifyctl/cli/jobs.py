@@ -11,7 +11,7 @@ from notifyctl.cli.output import Shown, named
 from notifyctl.errors import NotifyctlError
 
 if TYPE_CHECKING:
-    from notifyctl.worker.job_standing import Standing
+    from notifyctl.orchestrator.job_standing import Standing
 
 app = typer.Typer(no_args_is_help=True, help="What is done at set times: see how it went, do it now.")
 
@@ -48,12 +48,11 @@ JobName = Annotated[str, typer.Argument(metavar="NAME", help="As `jobs list` sho
 @app.command("list")
 def list_jobs(form: options.Format = options.OutputFormat.TABLE) -> None:
     """List the jobs, those in trouble first: overdue, hung, lost with their worker, or failed."""
-    from notifyctl.store import job_runs
-    from notifyctl.worker.job_standing import standings
+    from notifyctl.orchestrator.installation import jobs
 
     with options.runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
-        found = standings(job_runs.records(session), job_runs.first_start(session), now)
+        found = jobs(session, now)
     rows = [_listed(one, now) for one in found]
     output.rows(rows, form, columns=LIST_COLUMNS, shown=LIST_SHOWN, styles=STYLES)
     for remedy in dict.fromkeys(one.remedy for one in found if one.remedy):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from notifyctl.alerts.spike_levels import Thresholds
     from notifyctl.alerts.spike_report import Report
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+    from notifyctl.orchestrator.problem import Problem
     from notifyctl.settings import Settings
     from notifyctl.store.database import Database
 
@@ -67,6 +68,8 @@ def monitor(
 ) -> None:
     """Look for a spike of failures in each channel, alert about it, and print one line for Nagios.
 
+    It tells as well what else is wrong, as `health` says it: no worker, jobs overdue, no template, an alert address
+    suppressed, Stripe events that wait for somebody. The exit code is the same whatever becomes of the output.
     Exit 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. It is the whole of the job
     run_notification_failure_spike_monitor, and any number may run at once.
     What no option says is taken from the settings NOTIFICATION_SPIKE_….
@@ -83,7 +86,7 @@ def monitor(
         with options.in_a_hurry():
             settings = options.settings()
             thresholds = _thresholds(settings, given, minutes)
-            reports = _run(settings, thresholds, channel)
+            reports, problems = _run(settings, thresholds, channel)
     except NotifyctlError as error:
         _print_unknown(str(error), form)
         raise typer.Exit(UNKNOWN) from error
@@ -93,10 +96,19 @@ def monitor(
             traceback.print_exception(error)
         _print_unknown(f"unexpected {type(error).__name__}: {error}", form)
         raise typer.Exit(UNKNOWN) from error
-    worst = max((report.level for report in reports), key=lambda level: level.gravity)
+    worst = _worst(reports, problems)
     if not quiet or worst != "OK":
-        print(output.dumps(_document(reports), indent=2) if form is Form.JSON else nagios_line(reports, thresholds))
+        document = output.dumps(_document(reports, problems), indent=2) if form is Form.JSON else ""
+        print(document or nagios_line(reports, thresholds, problems))
     raise typer.Exit(EXIT_CODES[worst])
+
+
+def _worst(reports: "Sequence[Report]", problems: "Sequence[Problem]") -> str:
+    levels = [report.level.value for report in reports] + [_LEVELS[problem.gravity] for problem in problems]
+    return max(levels, key=list(EXIT_CODES).index)
+
+
+_LEVELS = {"WARNING": "WARN", "CRITICAL": "CRITICAL"}
 
 
 def _thresholds(settings: "Settings", given: dict[str, Any], minutes: dict[str, int | None]) -> "Thresholds":
@@ -109,8 +121,13 @@ def _thresholds(settings: "Settings", given: dict[str, Any], minutes: dict[str, 
     return replace(Thresholds.of(settings), **found)
 
 
-def _run(settings: "Settings", thresholds: "Thresholds", channel: options.ChannelName | None) -> "list[Report]":
-    """It never makes a database file, does not wait long for others, and loads the orchestrator for an alert only."""
+def _run(
+    settings: "Settings", thresholds: "Thresholds", channel: options.ChannelName | None
+) -> "tuple[list[Report], list[Problem]]":
+    """What was found of the channels, and what else is wrong, without notes.
+
+    It never makes a database file, does not wait long for others, and loads the orchestrator for an alert only.
+    """
     from notifyctl.alerts.spike_levels import Thresholds
     from notifyctl.alerts.spikes import SpikeMonitor
     from notifyctl.models.template import Channel
@@ -135,9 +152,20 @@ def _run(settings: "Settings", thresholds: "Thresholds", channel: options.Channe
         reports = watcher.run(thresholds, [Channel(channel)] if channel else list(Channel))
         if not channel and thresholds == Thresholds.of(settings):
             _leave_a_run(database, reports)
-        return reports
+        return reports, _beside_the_traffic(database, settings)
     finally:
         database.close()
+
+
+def _beside_the_traffic(database: "Database", settings: "Settings") -> "list[Problem]":
+    """Asked last: what it may stumble over keeps back no alert."""
+    from notifyctl.orchestrator import upkeep
+    from notifyctl.orchestrator.installation import look
+    from notifyctl.orchestrator.problem import Gravity, ordered
+
+    with database.read() as session:
+        found = look(session, settings, database.clock())
+    return ordered([problem for problem in upkeep.problems(found) if problem.gravity is not Gravity.NOTE])
 
 
 def _leave_a_run(database: "Database", reports: "Sequence[Report]") -> None:
@@ -160,24 +188,26 @@ def _leave_a_run(database: "Database", reports: "Sequence[Report]") -> None:
         )
 
 
-def nagios_line(reports: "Sequence[Report]", thresholds: "Thresholds") -> str:
+def nagios_line(reports: "Sequence[Report]", thresholds: "Thresholds", problems: "Sequence[Problem]" = ()) -> str:
     """`CRITICAL - EMAIL CRITICAL: 18 of 60 failed …; SMS OK: 12 sent | email_failed=18;;;0 …`, the worst first."""
-    ordered = sorted(reports, key=lambda report: -report.level.gravity)
-    told = _line("; ".join(f"{report.channel} {NAMES[report.level]}: {in_words(report)}" for report in ordered))
+    told = [(report.level.value, f"{report.channel} {NAMES[report.level]}: {in_words(report)}") for report in reports]
+    told += [(_LEVELS[problem.gravity], problem.sentence) for problem in problems]
+    ordered = sorted(told, key=lambda item: -list(EXIT_CODES).index(item[0]))
     figures = " ".join(_figures(report, thresholds) for report in reports)
-    return f"{NAMES[ordered[0].level]} - {told} | {figures}"
+    return f"{NAMES[ordered[0][0]]} - {_line('; '.join(text for _, text in ordered))} | {figures}"
 
 
 def in_words(report: "Report") -> str:
     from notifyctl.alerts.spike_levels import share_in_words
     from notifyctl.alerts.spike_words import affected, counts
+    from notifyctl.orchestrator.words import moment
 
     measured = report.measured
     parts = list(report.verdict.problems)
     if report.verdict.share:
         parts += [counts(measured.failures.reasons), affected(measured)]
     elif not parts and report.level != "OK":
-        parts.append(f"nothing has been sent since {report.memory.problem}")
+        parts.append(f"was failing since {moment(report.memory.raised_at)}, and nothing has been sent lately")
     elif not parts:
         parts.append(share_in_words(measured))
     if report.told:
@@ -197,12 +227,13 @@ def _figures(report: "Report", thresholds: "Thresholds") -> str:
     return f"{counts} {name}_rate={rate} {name}_oldest_due={due:.0f}s;;{most:.0f};0"
 
 
-def _document(reports: "Sequence[Report]") -> dict[str, Any]:
-    worst = max((report.level for report in reports), key=lambda level: level.gravity)
+def _document(reports: "Sequence[Report]", problems: "Sequence[Problem]") -> dict[str, Any]:
+    worst = _worst(reports, problems)
     return {
         "status": NAMES[worst],
         "exit_code": EXIT_CODES[worst],
         "channels": {report.channel.value: _fields(report) for report in reports},
+        "problems": [problem.fields() for problem in problems],
     }
 
 

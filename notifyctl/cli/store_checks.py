@@ -6,11 +6,12 @@ from datetime import timedelta
 from notifyctl.cli.doctor import Finding, Installation, Status
 from notifyctl.clock import system_clock
 from notifyctl.orchestrator.audit_seal import count_unsealed, is_old, writer_in_words
+from notifyctl.orchestrator.installation import jobs as standings_of
 from notifyctl.orchestrator.plans import load_plans
+from notifyctl.orchestrator.problem import Code
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.store import api_keys, clients, diagnosis, job_runs, migrations, secret_keys, spikes
+from notifyctl.store import api_keys, clients, diagnosis, migrations, secret_keys, spikes
 from notifyctl.store import audit_seals as seals
-from notifyctl.worker.job_standing import standings
 
 KEYS_END_WITHIN = timedelta(days=7)
 OVERDUE = timedelta(seconds=300)
@@ -67,6 +68,8 @@ def templates(installation: Installation) -> Finding:
     files = catalogue.load(catalogue.templates_dir())
     with installation.database.read() as session:
         changes = catalogue.diff(session, files, settings=installation.settings)
+    if all(change.status is catalogue.SeedStatus.NEW for change in changes):
+        return Finding(Status.WARN, "no template is seeded: nothing can be sent", "run `notifyctl templates seed`")
     drifted = [change.template_key for change in changes if change.status is not catalogue.SeedStatus.UNCHANGED]
     if drifted:
         return Finding(
@@ -132,9 +135,30 @@ def receipts(installation: Installation) -> Finding:
     return Finding()
 
 
+def workers(installation: Installation) -> Finding:
+    return _said(installation, Code.NO_WORKER)
+
+
+def alert_recipients(installation: Installation) -> Finding:
+    """Whether those who are alerted can be written to."""
+    return _said(installation, Code.ALERT_ADDRESS_SUPPRESSED, Code.ALERT_NOT_DELIVERED)
+
+
+def stripe_events(installation: Installation) -> Finding:
+    return _said(installation, Code.STRIPE_FAILED, Code.STRIPE_UNMATCHED, Code.STRIPE_WAITING)
+
+
+def sandbox(installation: Installation) -> Finding:
+    return _said(installation, Code.SANDBOX)
+
+
+def _said(installation: Installation, *codes: Code) -> Finding:
+    return Finding.of([problem for problem in installation.beside_the_traffic if problem.code in codes])
+
+
 def jobs(installation: Installation) -> Finding:
     with installation.database.read() as session:
-        found = standings(job_runs.records(session), job_runs.first_start(session), installation.database.clock())
+        found = standings_of(session, installation.database.clock())
     troubled = [one for one in found if one.problem]
     if troubled:
         remedies = dict.fromkeys(one.remedy for one in troubled)

@@ -90,6 +90,8 @@ def show(
     form: options.Format = options.OutputFormat.TABLE,
 ) -> None:
     """Show one event and what came of it: the mails, how things stand now, and what was done when."""
+    from notifyctl.orchestrator.upkeep import how_to_match
+
     with options.runtime() as runtime, runtime.database.read() as session:
         event = _require(session, event_id)
         if body:
@@ -103,6 +105,8 @@ def show(
             "named_client": event.named_client,
             "body_bytes": len(event.body),
         }
+        if event.status == "UNMATCHED":
+            fields["remedy"] = how_to_match(event.customer_id, event.named_client, event.id)
         about = _about(runtime, session, event, reveal)
     if form is options.OutputFormat.TABLE and output.on_terminal():
         output.document(fields, form)

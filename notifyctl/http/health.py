@@ -11,8 +11,11 @@ from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.fields import Moment
 from notifyctl.models.access import Scope
+from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import LONGEST_WINDOW_MINUTES, MOST_BUCKETS, MOST_RECENT
+from notifyctl.orchestrator.problem import Code, Gravity
+from notifyctl.orchestrator.troubles import problems
 
 router = APIRouter(prefix="/api/admin/notification-health", tags=["health"])
 
@@ -69,12 +72,26 @@ class Spike(BaseModel):
     channel: str
     level: str
     since: Moment
-    problem: str
+    problem: str = Field(description="What the monitor found last, and when; what is so now stands in problems.")
 
 
 class Codes(BaseModel):
     sent: int
     verified: int
+
+
+class InstallationView(BaseModel):
+    name: str
+    database: str = Field(description="Its kind and place, without user or password.")
+
+
+class ProblemView(BaseModel):
+    level: Gravity
+    code: Code
+    channel: Channel | None
+    since: Moment | None
+    text: str
+    remedy: str | None = Field(description="What to do; null where there is nothing to do but wait.")
 
 
 class Summary(BaseModel):
@@ -91,6 +108,9 @@ class Summary(BaseModel):
     paused: list[Paused]
     spikes: list[Spike]
     otp: Codes
+    workers: int = Field(description="At work: seen within the last minute.")
+    installation: InstallationView
+    problems: list[ProblemView] = Field(description="What is wrong now, the gravest first; empty when nothing is.")
 
 
 class Counts(BaseModel):
@@ -135,7 +155,7 @@ def summary(runtime: RuntimeDep, _: Reader, window_minutes: WindowMinutes = 60) 
     """Each channel in a window that ends now, and its backlog."""
     with runtime.database.read() as session:
         found = health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
-    return _answer(health.summary(found))
+    return _answer(health.summary(found, problems(found)))
 
 
 @router.get("/timeseries", response_model=Timeseries, responses=documented(401, 403, 422))

@@ -1,5 +1,6 @@
 """For Prometheus. Every figure is read from the store when it is asked for: any process tells the same."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated
@@ -21,6 +22,7 @@ from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import Health
+from notifyctl.orchestrator.troubles import problems
 from notifyctl.store import job_runs, latencies, reports, spikes, workers
 
 HOUR = timedelta(hours=1)
@@ -117,6 +119,10 @@ def _standing(session: Session, found: Health) -> Iterator[Metric]:
         spike.add_metric([channel], raised.get(channel, SpikeLevel.OK).gravity)
     yield breaker
     yield spike
+    wrong = GaugeMetricFamily("notifyctl_problems", "What is wrong now, as health says it.", labels=["level", "code"])
+    for (level, code), count in Counter((one.gravity, one.code) for one in problems(found)).items():
+        wrong.add_metric([level, code], count)
+    yield wrong
     held = GaugeMetricFamily(
         "notifyctl_paused_messages", "Messages that a pause holds.", labels=["channel", "template_key", "client_id"]
     )

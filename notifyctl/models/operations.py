@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Index, text
+from sqlalchemy import Boolean, Column, Index, false, text
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column, json_column
@@ -107,3 +107,7 @@ class WorkerHeartbeat(SQLModel, table=True):
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)
     stopping: bool = False
+    once: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
+    """It was to send what was due and to end: cron starts such."""
+    left_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When it ended in good order. Such rows are kept for a while, to say when somebody was last at work."""

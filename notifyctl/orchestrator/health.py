@@ -7,14 +7,19 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
 
+from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.models.operations import BreakerState
 from notifyctl.models.template import Channel
+from notifyctl.orchestrator.installation import Installation
+from notifyctl.orchestrator.installation import look as look_at_installation
 from notifyctl.orchestrator.masking import mask
-from notifyctl.orchestrator.words import iso
+from notifyctl.orchestrator.problem import Problem
+from notifyctl.orchestrator.thresholds import Thresholds
+from notifyctl.orchestrator.words import iso, moment
 from notifyctl.settings import Settings
-from notifyctl.store import breakers, limits, pauses, reports, spikes, workers
+from notifyctl.store import breakers, limits, pauses, reports, spikes
 from notifyctl.store.reports import Backlog, Bucket, Traffic
 
 MINUTE = timedelta(minutes=1)
@@ -25,6 +30,12 @@ RECENT = (
     "id", "status", "reason", "channel", "template_key", "recipient", "error_code", "error", "attempts", "created_at",
     "sent_at", "finished_at",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    failed: int
+    sent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +58,24 @@ class Health:
     """Channels whose provider is taken for down, and what it said last."""
     workers: int
     """Those that were seen within the last minute."""
-    warn_percent: float
-    """Failures from which a channel is called failing: the share, and the least number."""
-    warn_min: int
+    thresholds: Thresholds
+    """Those of the spike monitor: from when on a channel is called failing."""
+    lately: Mapping[Channel, Attempts]
+    """In the monitor's window, and as it counts: messages whose attempts failed, whatever became of them since."""
+    open_since: Mapping[Channel, datetime]
+    """When those breakers opened."""
+    installation: Installation
 
     @property
     def oldest_pending_seconds(self) -> int:
         """How long the oldest message that is due has been so; 0 when nothing is."""
         return self._seconds_since(found.oldest_due_at for found in self.backlog.values())
 
-    @property
-    def stalled_seconds(self) -> int:
-        """The same without what waits for its channel's minute, as long as there are workers who may send it."""
-        if not self.workers:
-            return self.oldest_pending_seconds
-        return self._seconds_since(found.oldest_unthrottled_at for found in self.backlog.values())
+    def stalled_seconds(self, channel: Channel) -> int:
+        """The same of a channel, without what waits for its minute as long as there is somebody who may send it."""
+        found = self.backlog[channel]
+        is_run = self.workers or self.installation.lives_by_cron
+        return self._seconds_since([found.oldest_unthrottled_at if is_run else found.oldest_due_at])
 
     def _seconds_since(self, moments: Iterable[datetime | None]) -> int:
         oldest = min(filter(None, moments), default=self.until)
@@ -77,6 +91,8 @@ class Health:
 def look(session: Session, settings: Settings, now: datetime, window: timedelta) -> Health:
     since = now - window
     held = pauses.everything(session)
+    down, installation = _down(session), look_at_installation(session, settings, now)
+    thresholds = Thresholds.of(settings)
     traffic = reports.traffic(session, since, now)
     return Health(
         since=since,
@@ -92,20 +108,29 @@ def look(session: Session, settings: Settings, now: datetime, window: timedelta)
         paused=[_pause(session, row) for row in held],
         spikes=[_spike(row) for row in spikes.raised(session)],
         codes=(sum(did.codes for did in traffic.values()), reports.verified_codes(session, since, now)),
-        open_breakers={channel: reason for channel in Channel if (reason := _down(session, channel)) is not None},
-        workers=workers.count_working(session, now - MINUTE),
-        warn_percent=settings.notification_spike_warn_percent,
-        warn_min=settings.notification_spike_warn_min,
+        open_breakers={channel: row.reason or "no answer" for channel, row in down.items()},
+        open_since={channel: row.opened_at for channel, row in down.items() if row.opened_at is not None},
+        workers=installation.workers,
+        thresholds=thresholds,
+        lately=_lately(session, now - thresholds.window),
+        installation=installation,
     )
 
 
-def _down(session: Session, channel: Channel) -> str | None:
-    row = breakers.get(session, channel)
-    return None if row is None or row.state is BreakerState.CLOSED else row.reason or "no answer"
+def _down(session: Session) -> dict[Channel, Row[Any]]:
+    rows = {channel: breakers.get(session, channel) for channel in Channel}
+    return {channel: row for channel, row in rows.items() if row is not None and row.state is not BreakerState.CLOSED}
 
 
-def summary(health: Health) -> dict[str, Any]:
+def _lately(session: Session, since: datetime) -> dict[Channel, Attempts]:
+    failures, sent = spikes.failures(session, since), spikes.sent(session, since)
+    return {channel: Attempts(failures[channel].failed, sent[channel]) for channel in Channel}
+
+
+def summary(health: Health, problems: Sequence[Problem]) -> dict[str, Any]:
+    """`problems` are orchestrator.troubles.problems of the same health."""
     sent, verified = health.codes
+    installation = health.installation
     return {
         "window_minutes": int((health.until - health.since) / MINUTE),
         "from": health.since,
@@ -120,6 +145,9 @@ def summary(health: Health) -> dict[str, Any]:
         "paused": list(health.paused),
         "spikes": list(health.spikes),
         "otp": {"sent": sent, "verified": verified},
+        "workers": health.workers,
+        "installation": {"name": installation.name, "database": installation.database},
+        "problems": [problem.fields() for problem in problems],
     }
 
 
@@ -152,7 +180,9 @@ def _pause(session: Session, row: Any) -> dict[str, Any]:
 
 
 def _spike(row: Any) -> dict[str, Any]:
-    return {"channel": row.channel, "level": row.level, "since": row.raised_at, "problem": row.problem}
+    # What was found then, and may be so no more: what is so now are the problems.
+    problem = f"as of {moment(row.measured_at)}: {row.problem}" if row.problem else ""
+    return {"channel": row.channel, "level": row.level, "since": row.raised_at, "problem": problem}
 
 
 def timeseries(session: Session, now: datetime, *, window_minutes: int, bucket_minutes: int) -> dict[str, Any]:

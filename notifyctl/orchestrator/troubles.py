@@ -1,49 +1,41 @@
-"""What is wrong with the traffic, in words: what an operator wants to read first. Pure."""
+"""What is wrong now, in words: what an operator wants to read first. Pure.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+Of what the spike monitor remembers only since when a channel fails is told. All else is asked of the store as it is
+now: what was so five minutes ago, said as if it were so still, sends people after faults that are over.
+"""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from notifyctl.models.spike import SpikeLevel
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator import upkeep
 from notifyctl.orchestrator.health import Health
-from notifyctl.orchestrator.words import age, moment, window
+from notifyctl.orchestrator.problem import Code, Gravity, Problem, counted, duration, ordered
+from notifyctl.orchestrator.thresholds import MAX_DUE, percent_of
+from notifyctl.orchestrator.words import moment, window
 from notifyctl.store.pauses import Scope
 
-
-class Gravity(StrEnum):
-    """The order of the members is that in which an operator wants to hear of them."""
-
-    CRITICAL = "CRITICAL"
-    WARNING = "WARNING"
-    NOTE = "NOTE"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    gravity: Gravity
-    text: str
-    """A sentence that says what is wrong, and what to do or where to look."""
-
-
-DUE_TOO_LONG_SECONDS = 300
 DRAIN_TOO_LONG_SECONDS = 15 * 60
 MANY_UNCONFIRMED = 20
 NOTES_SHOWN = 3
+_GRAVITY = {SpikeLevel.WARN: Gravity.WARNING, SpikeLevel.CRITICAL: Gravity.CRITICAL}
 
 
 def problems(health: Health) -> list[Problem]:
     """What is wrong, the gravest first; empty when nothing is."""
-    found = [
-        *_spiking(health),
-        *_failing(health),
-        *_down_providers(health),
-        *_standing_still(health),
-        *_in_doubt(health),
-        *_held(health),
-        *_slow(health),
-        *_unconfirmed(health),
-    ]
-    return sorted(found, key=lambda problem: list(Gravity).index(problem.gravity))
+    waiting = sum(found.pending + found.retrying for found in health.backlog.values())
+    stalled = max(_stalled(health, channel) for channel in Channel)
+    return ordered(
+        [
+            *upkeep.problems(health.installation, waiting=waiting, overdue_seconds=stalled),
+            *(problem for channel in Channel for problem in _of_channel(health, channel)),
+            *_slow(health),
+            *_in_doubt(health),
+            *_held(health),
+            *_unconfirmed(health),
+        ]
+    )
 
 
 def folded(found: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
@@ -55,77 +47,110 @@ def folded(found: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
     return [*grave, *shown], notes[len(shown) :]
 
 
-def _spiking(health: Health) -> Iterator[Problem]:
-    for spike in health.spikes:
-        gravity = Gravity.CRITICAL if spike["level"] == "CRITICAL" else Gravity.WARNING
-        since = moment(spike["since"], beside=health.until)
-        yield Problem(gravity, f"{spike['channel']} is failing since {since}: {spike['problem']}")
+def _of_channel(health: Health, channel: Channel) -> Iterator[Problem]:
+    """One line a cause: with its provider down, messages fail and wait, and no worker is to blame."""
+    spike = next((spike for spike in health.spikes if spike["channel"] == channel), None)
+    if channel in health.open_breakers:
+        yield _provider_down(health, channel)
+        return
+    if (waits := _stalled(health, channel)) and health.workers:
+        text = f"{channel}: the oldest message that is due has waited for {duration(waits)}, and a worker is running"
+        yield Problem(Gravity.CRITICAL, text, Code.STANDSTILL, "look at the worker's log", channel)
+    if failing := _failing(health, channel, spike):
+        yield failing
+    elif spike is not None:
+        yield _after_failing(health, channel, spike)
+    else:
+        yield from _failed_before(health, channel)
 
 
-def _failing(health: Health) -> Iterator[Problem]:
-    """By the rate that the spike monitor warns at, where it has raised nothing: it may not be running."""
-    raised = {spike["channel"] for spike in health.spikes}
-    for channel, did in health.traffic.items():
-        if did.failed >= health.warn_min and 100 * did.failure_rate >= health.warn_percent and channel not in raised:
-            tried = did.failed + did.sent
-            span = window(int((health.until - health.since).total_seconds()))
-            text = f"{channel}: {did.failed:,} of {tried:,} failed in the last {span} ({did.failure_rate:.1%})"
-            yield Problem(Gravity.WARNING, text)
+def _stalled(health: Health, channel: Channel) -> int:
+    """For how many seconds messages have been due that somebody should have sent; 0 while that is not long."""
+    waits = health.stalled_seconds(channel)
+    is_down = channel in health.open_breakers and health.installation.is_run
+    return waits if waits > MAX_DUE.total_seconds() and not is_down else 0
 
 
-def _down_providers(health: Health) -> Iterator[Problem]:
-    for channel, reason in health.open_breakers.items():
-        text = f"{channel}: its provider is down ({reason}); single messages probe it until one gets through"
-        yield Problem(Gravity.CRITICAL, text)
+def _provider_down(health: Health, channel: Channel) -> Problem:
+    since = health.open_since.get(channel)
+    begun = f" since {moment(since, beside=health.until)}" if since else ""
+    text = f"{channel}: its provider is taken for down{begun} ({health.open_breakers[channel]})"
+    if health.lately[channel].failed:
+        text = f"{text}; {_lately(health, channel)}"
+    if waits := health.stalled_seconds(channel):
+        text = f"{text}; the oldest due message has waited for {duration(waits)}"
+    remedy = "single messages probe it until one gets through, and the others keep their retries"
+    return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, remedy, channel, since)
 
 
-def _standing_still(health: Health) -> Iterator[Problem]:
-    waits = health.stalled_seconds
-    if waits > DUE_TOO_LONG_SECONDS:
-        who = "no worker is running: start `notifyctl worker`" if not health.workers else "look at the worker's log"
-        text = f"the oldest message that is due has waited for {_duration(waits)}; {who}"
-        yield Problem(Gravity.CRITICAL, text)
-    elif not health.workers and any(found.pending + found.retrying for found in health.backlog.values()):
-        yield Problem(Gravity.WARNING, "messages wait and no worker is running; start `notifyctl worker`")
+def _failing(health: Health, channel: Channel, spike: Mapping[str, Any] | None) -> Problem | None:
+    lately = health.lately[channel]
+    gravity = _GRAVITY.get(health.thresholds.level(lately.failed, lately.sent))
+    if gravity is None:
+        return None
+    since = spike["since"] if spike else None
+    begun = f" since {moment(since, beside=health.until)}" if since else ""
+    text = f"{channel} is failing{begun}: {_lately(health, channel)}"
+    remedy = "`notifyctl messages list --status FAILED` shows which; `messages explain ID` why"
+    return Problem(gravity, text, Code.FAILING, remedy, channel, since)
+
+
+def _lately(health: Health, channel: Channel) -> str:
+    """In the words of the monitor's rate, which is another one than that of the window's figures."""
+    lately = health.lately[channel]
+    tried = lately.failed + lately.sent
+    percent = percent_of(lately.failed, lately.sent)
+    span = window(int(health.thresholds.window.total_seconds()))
+    return f"attempts at {lately.failed:,} of {tried:,} messages failed in the last {span} ({percent:.1f}%)"
+
+
+def _after_failing(health: Health, channel: Channel, spike: Mapping[str, Any]) -> Problem:
+    since = moment(spike["since"], beside=health.until)
+    if health.lately[channel].sent:
+        text = f"{channel} has recovered, having failed since {since}: the monitor's next run will call it over"
+        return Problem(Gravity.NOTE, text, Code.RECOVERING, "", channel, spike["since"])
+    text = f"{channel} was failing since {since}, and nothing has been sent lately that would show that it is over"
+    return Problem(_GRAVITY[SpikeLevel(spike["level"])], text, Code.RECOVERING, "", channel, spike["since"])
+
+
+def _failed_before(health: Health, channel: Channel) -> Iterator[Problem]:
+    """Too many in the window that is looked at, though too few lately for the monitor: a trickle, or what is over."""
+    did = health.traffic[channel]
+    if health.thresholds.level(did.failed, did.sent) is SpikeLevel.OK:
+        return
+    span = window(int((health.until - health.since).total_seconds()))
+    text = f"{channel}: {did.failed:,} of {did.failed + did.sent:,} failed in the last {span} ({did.failure_rate:.1%})"
+    if health.lately[channel].failed:
+        yield Problem(Gravity.WARNING, text, Code.FAILING, "", channel)
+    else:
+        lately = window(int(health.thresholds.window.total_seconds()))
+        yield Problem(Gravity.NOTE, f"{text}, and none in the last {lately}", Code.FAILING, "", channel)
 
 
 def _in_doubt(health: Health) -> Iterator[Problem]:
     count = sum(found.in_doubt for found in health.backlog.values())
     if count:
-        text = f"{_messages(count)} may have gone out without an answer; the providers are being asked"
-        yield Problem(Gravity.NOTE, text)
+        text = f"{counted(count, 'message')} may have gone out without an answer; the providers are being asked"
+        yield Problem(Gravity.NOTE, text, Code.IN_DOUBT)
 
 
 def _held(health: Health) -> Iterator[Problem]:
     for pause in health.paused:
         scope = Scope(pause["channel"], pause["template_key"], pause["client_id"])
         since = moment(pause["since"], beside=health.until)
-        text = (
-            f"{scope} is paused since {since} by {pause['actor']}: {pause['reason']} ({_messages(pause['held'])} held)"
-        )
-        yield Problem(Gravity.NOTE, text)
+        held = counted(pause["held"], "message")
+        text = f"{scope} is paused since {since} by {pause['actor']}: {pause['reason']} ({held} held)"
+        channel = Channel(pause["channel"]) if pause["channel"] else None
+        yield Problem(Gravity.NOTE, text, Code.PAUSED, "", channel, pause["since"])
 
 
 def _slow(health: Health) -> Iterator[Problem]:
     if health.drain_seconds > DRAIN_TOO_LONG_SECONDS:
-        text = f"the backlog will be gone in {_duration(health.drain_seconds)} at today's limits (`notifyctl limits`)"
-        yield Problem(Gravity.WARNING, text)
+        text = f"the backlog will be gone in {duration(health.drain_seconds)} at today's limits"
+        yield Problem(Gravity.WARNING, text, Code.BACKLOG_SLOW, "`notifyctl limits` shows and sets them")
 
 
 def _unconfirmed(health: Health) -> Iterator[Problem]:
     if health.unconfirmed >= MANY_UNCONFIRMED:
-        text = (
-            f"{_messages(health.unconfirmed)} of the last day have no receipt; `notifyctl doctor` says whether any came"
-        )
-        yield Problem(Gravity.NOTE, text)
-
-
-def _messages(count: int) -> str:
-    return f"{count:,} message{'s' if count != 1 else ''}"
-
-
-def _duration(seconds: int) -> str:
-    return age(EPOCH, EPOCH + timedelta(seconds=seconds))
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+        text = f"{counted(health.unconfirmed, 'message')} of the last day have no receipt"
+        yield Problem(Gravity.NOTE, text, Code.NO_RECEIPTS, "`notifyctl doctor` says whether any came")

@@ -38,3 +38,10 @@ def moment(at: datetime | None, *, beside: datetime | None = None) -> str:
 def iso(at: datetime) -> str:
     """For programs: UTC, to the millisecond, with Z."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def place(name: str) -> str:
+    """Of a worker's name: `web1 (process 312)`."""
+    host, _, rest = name.partition(":")
+    process = rest.partition(":")[0]
+    return f"{host} (process {process})" if process else host

@@ -1,18 +1,27 @@
 """Questions about the health of the store itself."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, func, not_, select
+from sqlalchemy import Row, and_, exists, func, not_, select, text
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import WAITING, MessageLog, MessageStatus
-from notifyctl.models.template import Channel
+from notifyctl.models.message import WAITING, BlockReason, FailureReason, MessageLog, MessageStatus
+from notifyctl.models.stripe_event import DUE_INDEX, UNMATCHED_INDEX, StripeEvent, StripeEventStatus
+from notifyctl.models.template import Audience, Channel, NotificationTemplate
 from notifyctl.store import pauses
 
 _message = table(MessageLog)
+_event = table(StripeEvent)
+_template = table(NotificationTemplate)
+
+_ENDED_BADLY = text("message_log.status IN ('FAILED', 'BOUNCED', 'BLOCKED')")
+_SENT = text("message_log.sent_at IS NOT NULL")
+ALERTS_TOGETHER = timedelta(minutes=1)
+"""The alerts of one happening are made within so long."""
 
 
 def count_expired_leases(session: Session, now: datetime) -> int:
@@ -43,6 +52,85 @@ def receipts(session: Session, since: datetime, until: datetime) -> Sequence[Row
         .where(_message.c.sent_at >= since, _message.c.sent_at < until)
         .group_by(_message.c.channel)
     ).all()
+
+
+@dataclass(frozen=True, slots=True)
+class StripeTroubles:
+    """Events that are not settled, and since when the oldest of them waits."""
+
+    failed: int = 0
+    failed_since: datetime | None = None
+    newest_failed: Row[Any] | None = None
+    unmatched: int = 0
+    unmatched_since: datetime | None = None
+    newest_unmatched: Row[Any] | None = None
+    """id, customer_id and named_client."""
+    waiting: int = 0
+    waiting_since: datetime | None = None
+
+
+def stripe_troubles(session: Session, *, unmatched_since: datetime, received_before: datetime) -> StripeTroubles:
+    """All that FAILED, what came since then and is about nobody, and what came before then and was not looked at."""
+    failed = (DUE_INDEX, _event.c.status == StripeEventStatus.FAILED)
+    unmatched = (UNMATCHED_INDEX, _event.c.received_at >= unmatched_since)
+    waiting = (DUE_INDEX, _event.c.status == StripeEventStatus.RECEIVED, _event.c.received_at < received_before)
+    failed_count, failed_at = _events(session, *failed)
+    unmatched_count, unmatched_at = _events(session, *unmatched)
+    waiting_count, waiting_at = _events(session, *waiting)
+    return StripeTroubles(
+        failed=failed_count,
+        failed_since=failed_at,
+        newest_failed=_newest_event(session, *failed) if failed_count else None,
+        unmatched=unmatched_count,
+        unmatched_since=unmatched_at,
+        newest_unmatched=_newest_event(session, *unmatched) if unmatched_count else None,
+        waiting=waiting_count,
+        waiting_since=waiting_at,
+    )
+
+
+def _events(session: Session, *conditions: Any) -> tuple[int, datetime | None]:
+    found = session.execute(select(func.count(), func.min(_event.c.received_at)).where(*conditions)).one()
+    return int(found[0]), found[1]
+
+
+def _newest_event(session: Session, *conditions: Any) -> Row[Any] | None:
+    statement = select(_event.c.id, _event.c.customer_id, _event.c.named_client).where(*conditions)
+    return session.execute(statement.order_by(_event.c.received_at.desc(), _event.c.id.desc()).limit(1)).first()
+
+
+@dataclass(frozen=True, slots=True)
+class LostAlert:
+    message_id: str
+    template_key: str
+    channel: Channel
+    status: MessageStatus
+    reason: str | None
+    at: datetime
+
+
+_TOLD_OTHERWISE = (
+    BlockReason.TEMPLATE_DISABLED, BlockReason.SUPPRESSED, BlockReason.RATE_LIMITED, FailureReason.RECIPIENT_OPTED_OUT,
+)  # fmt: skip
+"""An operator wants it so, it is the suppression of the address that matters, or there was one just before."""
+
+
+def lost_alert(session: Session, since: datetime) -> LostAlert | None:
+    """The last mail or SMS to the admins that ended badly since then; None when one beside or after it was sent."""
+    to_admins = _message.c.template_key.in_(
+        select(_template.c.template_key).where(_template.c.audience == Audience.ADMIN)
+    )
+    told_otherwise = func.coalesce(_message.c.reason, "").in_(_TOLD_OTHERWISE)
+    ended = select(_message).where(_ENDED_BADLY, _message.c.finished_at >= since, to_admins, ~told_otherwise)
+    lost = session.execute(ended.order_by(_message.c.finished_at.desc()).limit(1)).one_or_none()
+    if lost is None:
+        return None
+    beside = lost.created_at - ALERTS_TOGETHER
+    arrived = _message.c.status.in_((MessageStatus.SENT, MessageStatus.DELIVERED))
+    sent = exists().where(_SENT, _message.c.sent_at >= beside, arrived, to_admins)
+    if session.execute(select(sent)).scalar_one():
+        return None
+    return LostAlert(lost.id, lost.template_key, lost.channel, lost.status, lost.reason, lost.finished_at)
 
 
 def _count(session: Session, *conditions: Any) -> int:

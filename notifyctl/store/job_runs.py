@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, delete, func, select, text, update
@@ -103,6 +104,28 @@ def records(session: Session) -> dict[str, Record]:
     """Of every job that has ever run, by its name."""
     names = session.execute(select(_run.c.name).distinct()).scalars().all()
     return {name: _record(session, name) for name in names}
+
+
+def records_of(session: Session, names: Collection[str]) -> dict[str, Record]:
+    """The same as `records` for those of these names that have run, in one statement."""
+    rows = {row.id: row for row in session.execute(_latest_of(tuple(names)))}
+    found: dict[str, Record] = {}
+    for name in names:
+        ours = sorted((row for row in rows.values() if row.name == name), key=lambda row: (row.due_at, row.attempt))
+        if ours:
+            done = [row.finished_at for row in ours if row.outcome is JobOutcome.DONE]
+            found[name] = Record(ours[-1], done[-1] if done else None)
+    return found
+
+
+@cache
+def _latest_of(names: tuple[str, ...]) -> Any:
+    """Of each its last run, and its last that was DONE."""
+    ids: list[Any] = []
+    for name in names:
+        last = select(_run.c.id).where(_run.c.name == name).order_by(*_LATEST_FIRST).limit(1)
+        ids += [last.scalar_subquery(), last.where(_run.c.outcome == JobOutcome.DONE).scalar_subquery()]
+    return select(_run).where(_run.c.id.in_(ids))
 
 
 def first_start(session: Session) -> datetime | None:

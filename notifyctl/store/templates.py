@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, select, text, tuple_, update
+from sqlalchemy import Row, and_, bindparam, func, select, text, tuple_, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -48,6 +48,16 @@ def by_key(session: Session, keys: Collection[str]) -> dict[str, Template]:
     # There are few: to read them all costs less than a statement of its own for each number of keys.
     found = session.execute(_BY_KEY, {"key": next(iter(keys))}) if len(keys) == 1 else session.execute(_CURRENT)
     return {row.template_key: _to_template(row) for row in found if row.template_key in keys}
+
+
+def are_seeded(session: Session) -> bool:
+    return session.execute(select(_template.c.template_key).limit(1)).first() is not None
+
+
+def first_seeded_at(session: Session) -> datetime | None:
+    """Since when this installation could send."""
+    found: datetime | None = session.execute(select(func.min(_version.c.created_at))).scalar_one_or_none()
+    return found
 
 
 def everything(session: Session) -> list[Template]:

@@ -8,12 +8,12 @@ from threading import Event, Thread
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.operations import JobOutcome
-from notifyctl.orchestrator.words import moment
+from notifyctl.orchestrator.words import moment, place
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
 from notifyctl.worker.chore import Chore
 from notifyctl.worker.jobs import Job
-from notifyctl.worker.names import new_name, place
+from notifyctl.worker.names import new_name
 from notifyctl.worker.runs import Begun, Busy, Ended
 
 INTERRUPTED = Ended(JobOutcome.FAILED, "interrupted")

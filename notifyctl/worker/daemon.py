@@ -37,6 +37,8 @@ RECONCILE_SECONDS = 2.0
 EARLY_RECEIPTS_SECONDS = 2.0
 LOST_AFTER = timedelta(minutes=10)
 """How long a killed worker is still listed."""
+LEFT_KEPT = timedelta(hours=3)
+"""How long one that has left is remembered: longer than its trace says anything (orchestrator.installation)."""
 STUCK_SECONDS = 120.0
 """A loop that has not come round for this long gets no more WATCHDOG=1; the longest call takes a quarter of it."""
 FORCED_EXIT = 1
@@ -180,8 +182,9 @@ class Worker:
                 started_at=self._started_at,
                 now=now,
                 stopping=self._stop.is_set(),
+                once=self._once,
             )
-            workers.forget_lost(session, now - LOST_AFTER)
+            workers.forget(session, lost_before=now - LOST_AFTER, left_before=now - LEFT_KEPT)
             outbox.renew_leases(
                 session, self.name, [found for loop in self._loops for found in loop.holding()], now + LEASE
             )
@@ -215,9 +218,9 @@ class Worker:
     def _say_goodbye(self) -> None:
         try:
             with self._runtime.database.transaction() as session:
-                workers.leave(session, self.name)
+                workers.leave(session, self.name, self._runtime.clock())
         except DatabaseError as error:
-            log.warning("heartbeat not removed", extra={"error": str(error)})
+            log.warning("leaving not recorded", extra={"error": str(error)})
 
     def _totals(self) -> dict[str, int]:
         totals: dict[str, int] = {}

@@ -63,7 +63,7 @@ def test_work_that_is_left_lying_for_over_five_minutes_is_critical(seconds: int,
     queue = LaneQueue(Lane.BULK, NOON - timedelta(seconds=seconds), None)
     verdict = weigh(measured(queues=[queue]), THRESHOLDS)
     assert verdict.level is level
-    assert all("is a worker running?" in problem for problem in verdict.problems)
+    assert all("nobody sends them" in problem for problem in verdict.problems)
 
 
 @pytest.mark.parametrize(("sent_lately", "level"), [(True, OK), (False, CRITICAL)])

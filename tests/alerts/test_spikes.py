@@ -204,7 +204,7 @@ def test_due_work_that_nobody_takes_is_critical(runtime: Runtime, clock: Standin
     report = watch(runtime)
     assert (report.level, report.verdict.problems) == (
         CRITICAL,
-        ("messages have been due for 5 min: is a worker running?",),
+        ("messages have been due for 5 min, and nobody sends them",),
     )
     assert alerts(runtime, OPS_TEMPLATE)[0][2]["top_reasons"] == report.verdict.problems[0]
 

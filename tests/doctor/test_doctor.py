@@ -22,6 +22,9 @@ from tests.support.command_line import CommandLine
 from tests.support.messages import RESET, WELCOME, send
 from tests.support.processes import Environment
 from tests.support.settings import SECRET, make_settings
+from tests.conftest import SECRET, Environment, make_settings
+from tests.factories import RESET, WELCOME, a_client, a_worker, send
+from tests.integration.conftest import CommandLine
 
 NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
 COMPLETE = {
@@ -43,6 +46,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def installation(runtime: Runtime) -> Iterator[Installation]:
     """Everything in order, on the database of `runtime`."""
     made = install(runtime)
+    a_worker(runtime)
     file = made.database_file
     if file:
         file.chmod(0o600)

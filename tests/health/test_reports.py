@@ -14,6 +14,8 @@ from notifyctl.models.message import MessageStatus
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.troubles import Gravity, problems
 from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, write
+from notifyctl.orchestrator.problem import Gravity
+from notifyctl.orchestrator.troubles import problems
 
 
 @hypothesis_settings(
@@ -32,10 +34,12 @@ def test_every_figure_equals_a_plain_computation(
     write(runtime, rows)
     with runtime.database.read() as session:
         found = health.look(session, runtime.settings, NOW, timedelta(minutes=window))
-        told = health.summary(found)
+        told = health.summary(found, [])
         series = health.timeseries(session, NOW, window_minutes=window, bucket_minutes=bucket)
 
+    beside = {name: told.pop(name) for name in ("workers", "installation", "problems")}
     assert told == plain_summary(rows, timedelta(minutes=window))
+    assert (beside["workers"], beside["problems"]) == (0, [])
     assert series["buckets"] == plain_series(rows, window, bucket)
 
 
@@ -75,7 +79,8 @@ def test_a_throttled_backlog_is_no_standstill_while_there_are_workers(
 ) -> None:
     write(runtime, [_waiting(status, 10)])
     with runtime.database.read() as session:
-        found = replace(health.look(session, runtime.settings, NOW, timedelta(hours=1)), workers=workers)
+        found = health.look(session, runtime.settings, NOW, timedelta(hours=1))
+        found = replace(found, workers=workers, installation=replace(found.installation, workers=workers))
 
     assert found.oldest_pending_seconds == 600
     assert any(problem.gravity is Gravity.CRITICAL for problem in problems(found)) is is_critical

@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from factories import a_worker
+from plain_health import NOW, S, history, write
 from rich.console import Console
 
 from notifyctl.bootstrap import Runtime
@@ -15,12 +17,26 @@ from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import Health
 from notifyctl.orchestrator.troubles import Gravity, Problem, folded, problems
 from tests.support.plain_health import NOW, S, history, write
+from notifyctl.orchestrator.health import Attempts, Health
+from notifyctl.orchestrator.problem import Code, Gravity, Problem
+from notifyctl.orchestrator.troubles import folded, problems
+from notifyctl.store import breakers
+from notifyctl.store.reports import Backlog
 
 PAUSE = {
     "channel": None, "template_key": None, "client_id": "acme", "reason": "they asked", "actor": "m",
     "since": NOW - timedelta(minutes=3), "held": 0,
 }  # fmt: skip
-SPIKE = {"channel": "EMAIL", "level": "CRITICAL", "since": NOW - timedelta(minutes=3), "problem": "6 of 10 failed"}
+SPIKE = {
+    "channel": "EMAIL", "level": "CRITICAL", "since": NOW - timedelta(minutes=30), "problem": "as of then: 6 of 10",
+}  # fmt: skip
+LOGS = "`notifyctl messages list --status FAILED` shows which; `messages explain ID` why"
+
+
+@pytest.fixture(autouse=True)
+def _somebody_is_at_work(request: pytest.FixtureRequest) -> None:
+    if "runtime" in request.fixturenames:
+        a_worker(request.getfixturevalue("runtime"), now=NOW)
 
 
 def look(runtime: Runtime, **changed: Any) -> Health:
@@ -28,11 +44,15 @@ def look(runtime: Runtime, **changed: Any) -> Health:
         return replace(health.look(session, runtime.settings, NOW, timedelta(hours=1)), **changed)
 
 
-def some_failed(runtime: Runtime, *, failed: int, sent: int) -> None:
+def a_note(text: str) -> Problem:
+    return Problem(Gravity.NOTE, text, Code.PAUSED)
+
+
+def some_failed(runtime: Runtime, *, failed: int, sent: int, minutes_ago: int = 8, **more: Any) -> None:
     row = history(3, 1)[0] | {"channel": Channel.EMAIL, "next_attempt_at": None, "throttled_at": None}
-    row |= {"created_at": NOW - timedelta(minutes=9), "sent_at": None, "delivered_at": None, "finished_at": None}
-    moment = NOW - timedelta(minutes=8)
-    failures = [{**row, "status": S.FAILED, "reason": "UNKNOWN", "finished_at": moment}] * failed
+    row |= {"created_at": NOW - timedelta(minutes=59), "sent_at": None, "delivered_at": None, "finished_at": None}
+    moment = NOW - timedelta(minutes=minutes_ago)
+    failures = [{**row, "status": S.FAILED, "reason": "UNKNOWN", "finished_at": moment, **more}] * failed
     successes = [{**row, "status": S.SENT, "reason": None, "sent_at": moment}] * sent
     numbered = enumerate([*failures, *successes])
     write(runtime, [row | {"id": f"0198c7b2-0000-7000-8000-{number:012x}"} for number, row in numbered])
@@ -45,22 +65,83 @@ def test_a_channel_that_fails_is_told_of_though_no_monitor_has_run(
     runtime: Runtime, failed: int, sent: int, is_told: bool
 ) -> None:
     some_failed(runtime, failed=failed, sent=sent)
-    rate = f"{failed / (failed + sent):.1%}"
-    text = f"EMAIL: {failed} of {failed + sent} failed in the last 1 h ({rate})"
+    percent = f"{100 * failed / (failed + sent):.1f}%"
+    tried = failed + sent
+    text = f"EMAIL is failing: attempts at {failed} of {tried} messages failed in the last 15 min ({percent})"
+    problem = Problem(Gravity.WARNING, text, Code.FAILING, LOGS, Channel.EMAIL)
 
-    assert problems(look(runtime)) == ([Problem(Gravity.WARNING, text)] if is_told else [])
+    assert problems(look(runtime)) == ([problem] if is_told else [])
 
 
-def test_what_the_monitor_has_raised_is_told_once(runtime: Runtime) -> None:
-    some_failed(runtime, failed=6, sent=4)
+def test_of_what_the_monitor_has_raised_only_since_when_is_told(runtime: Runtime) -> None:
+    some_failed(runtime, failed=12, sent=4)
+    [problem] = problems(look(runtime, spikes=[SPIKE | {"level": "WARN"}]))
 
-    assert [problem.gravity for problem in problems(look(runtime, spikes=[SPIKE]))] == [Gravity.CRITICAL]
+    assert problem.gravity is Gravity.CRITICAL
+    assert problem.text == (
+        "EMAIL is failing since 11:37:31Z: attempts at 12 of 16 messages failed in the last 15 min (75.0%)"
+    )
+    assert problem.since == SPIKE["since"]
+
+
+def test_a_channel_that_has_recovered_is_not_called_failing_until_the_monitor_runs(runtime: Runtime) -> None:
+    some_failed(runtime, failed=0, sent=3)
+    [problem] = problems(look(runtime, spikes=[SPIKE]))
+
+    assert (problem.gravity, problem.code) == (Gravity.NOTE, Code.RECOVERING)
+    assert problem.text.startswith("EMAIL has recovered, having failed since 11:37:31Z")
+
+
+def test_silence_is_no_success(runtime: Runtime) -> None:
+    [problem] = problems(look(runtime, spikes=[SPIKE]))
+
+    assert (problem.gravity, problem.code) == (Gravity.CRITICAL, Code.RECOVERING)
+    assert "nothing has been sent lately that would show that it is over" in problem.text
+
+
+@pytest.mark.parametrize(("failed_lately", "gravity"), [(0, Gravity.NOTE), (1, Gravity.WARNING)])
+def test_failures_that_are_over_are_worth_a_note_and_a_trickle_more(
+    runtime: Runtime, failed_lately: int, gravity: Gravity
+) -> None:
+    some_failed(runtime, failed=6, sent=4, minutes_ago=40)
+    lately = {channel: Attempts(failed_lately, 0) for channel in Channel}
+    [problem] = problems(look(runtime, lately=lately))
+
+    assert problem.gravity is gravity
+    assert problem.text.startswith("EMAIL: 6 of 10 failed in the last 1 h (60.0%)")
+
+
+def test_with_its_provider_down_there_is_one_line_and_no_worker_is_blamed(runtime: Runtime) -> None:
+    some_failed(runtime, failed=12, sent=0)
+    with runtime.database.transaction() as session:
+        breakers.open_(session, Channel.EMAIL, reason="503", now=NOW - timedelta(minutes=25), probe_at=NOW)
+    waiting = Backlog(pending=9, oldest_due_at=NOW - timedelta(minutes=22), oldest_unthrottled_at=NOW)
+    waiting = replace(waiting, oldest_unthrottled_at=waiting.oldest_due_at)
+    found = look(runtime, spikes=[SPIKE], backlog={Channel.EMAIL: waiting, Channel.SMS: Backlog()})
+    [problem] = problems(found)
+
+    assert (problem.gravity, problem.code) == (Gravity.CRITICAL, Code.PROVIDER_DOWN)
+    assert problem.text == (
+        "EMAIL: its provider is taken for down since 11:42:31Z (503); attempts at 12 of 12 messages failed in the last"
+        " 15 min (100.0%); the oldest due message has waited for 22 min"
+    )
+    assert "worker" not in problem.sentence
+    assert problem.since == NOW - timedelta(minutes=25)
+
+
+def test_due_messages_that_a_worker_does_not_take_are_the_workers_affair(runtime: Runtime) -> None:
+    old = NOW - timedelta(minutes=22)
+    waiting = Backlog(pending=9, oldest_due_at=old, oldest_unthrottled_at=old)
+    [problem] = problems(look(runtime, backlog={Channel.EMAIL: waiting, Channel.SMS: Backlog()}))
+
+    assert (problem.gravity, problem.code, problem.channel) == (Gravity.CRITICAL, Code.STANDSTILL, Channel.EMAIL)
+    assert "has waited for 22 min" in problem.text
 
 
 @pytest.mark.parametrize(("notes", "shown", "hidden"), [(3, 3, 0), (4, 4, 0), (5, 3, 2), (40, 3, 37)])
 def test_many_notes_are_folded_and_nothing_graver(notes: int, shown: int, hidden: int) -> None:
-    grave = [Problem(Gravity.CRITICAL, "a"), Problem(Gravity.WARNING, "b")]
-    found = folded([*grave, *[Problem(Gravity.NOTE, str(number)) for number in range(notes)]])
+    grave = [Problem(Gravity.CRITICAL, "a", Code.FAILING), Problem(Gravity.WARNING, "b", Code.FAILING)]
+    found = folded([*grave, *[a_note(str(number)) for number in range(notes)]])
 
     assert found[0][:2] == grave
     assert (len(found[0]) - 2, len(found[1])) == (shown, hidden)
@@ -81,7 +162,7 @@ def test_on_24_lines_what_is_wrong_is_in_sight_with_the_prompt_below(runtime: Ru
     seen = screen(found)
 
     assert len(seen) <= 23
-    assert seen[2].startswith(" CRITICAL  EMAIL is failing")
+    assert seen[2].startswith(" CRITICAL  EMAIL: its provider is taken for down")
     assert "           and 37 more; `notifyctl health --format json` has every pause" in [
         line.rstrip() for line in seen
     ]

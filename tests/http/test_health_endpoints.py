@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from factories import CODE, WELCOME, a_client, a_worker, send
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
@@ -142,11 +143,12 @@ def test_the_terminal_says_what_is_wrong_first(traffic: Api, notifyctl: CommandL
 
     assert said.code == 0
     lines = [line for line in said.out.splitlines() if line.strip()]
-    assert lines[1].startswith(" WARNING  messages wait and no worker is running")
+    assert lines[1].startswith(" WARNING  no worker is running; 2 messages wait; start `notifyctl worker`")
     assert any("channel EMAIL is paused" in line for line in lines)
 
 
 def test_nothing_wrong_is_said_as_well(api: Api, notifyctl: CommandLine) -> None:
+    a_worker(api.runtime)
     assert "nothing is wrong" in notifyctl("health").out
 
 

@@ -1,13 +1,14 @@
 """Messages of a test: values for the templates, sending, and what became of one."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.orchestrator.requests import Decision, SendRequest
-from notifyctl.store import audit, messages
+from notifyctl.store import audit, messages, workers
 
 WELCOME = {"client_name": "Acme", "login_url": "https://cloud.example/login"}
 RESET = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/t0k3n", "valid_minutes": 60}
@@ -28,6 +29,14 @@ def send(runtime: Runtime, template_key: str, context: Mapping[str, Any], **more
         more.setdefault("client_id", "acme")
     with runtime.database.transaction() as session:
         return runtime.orchestrator.send(session, SendRequest(template_key=template_key, context=context, **more))
+
+
+def a_worker(runtime: Runtime, name: str = "app-1:4711:ab", *, now: datetime | None = None, **about: Any) -> None:
+    """One that is at work, for as long as nobody asks more than a minute later."""
+    now = now or runtime.clock()
+    values = {"host": "app-1", "pid": 4711, "version": "1", "started_at": now} | about
+    with runtime.database.transaction() as session:
+        workers.beat(session, worker=name, now=now, stopping=False, **values)
 
 
 def message(runtime: Runtime, message_id: str) -> Any:

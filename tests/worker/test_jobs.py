@@ -9,10 +9,11 @@ import pytest
 
 from notifyctl.errors import NotFound
 from notifyctl.models.operations import JobOutcome
+from notifyctl.orchestrator.job_standing import State, standing
+from notifyctl.orchestrator.words import place
 from notifyctl.store.job_runs import Record
-from notifyctl.worker.job_standing import State, standing
 from notifyctl.worker.jobs import JOBS, Job, named
-from notifyctl.worker.names import new_name, place
+from notifyctl.worker.names import new_name
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -19,7 +19,8 @@ from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import MINUTE, Health
-from notifyctl.orchestrator.troubles import Gravity, Problem, folded, problems
+from notifyctl.orchestrator.problem import Gravity, Problem
+from notifyctl.orchestrator.troubles import folded, problems
 from notifyctl.store import templates
 
 DEFAULT_WINDOW = 60

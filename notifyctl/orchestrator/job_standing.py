@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from notifyctl.models.operations import JobOutcome
-from notifyctl.orchestrator.words import age, moment
+from notifyctl.orchestrator.timetable import TIMETABLE, Timed
+from notifyctl.orchestrator.words import age, moment, place
 from notifyctl.store.job_runs import Record
-from notifyctl.worker.jobs import JOBS, Job
-from notifyctl.worker.names import place
 
 GRACE = timedelta(minutes=5)
 """On top of two periods without a run that is DONE."""
@@ -25,7 +24,7 @@ class State(StrEnum):
     RUNNING = "running"
     DONE = "done"
     NEVER = "never"
-    """It has never run; as long as no job has, nothing is wrong with that."""
+    """It has never run, and has not had the time to."""
 
 
 TROUBLED = frozenset({State.HUNG, State.LOST, State.OVERDUE, State.FAILED})
@@ -34,7 +33,7 @@ _URGENCY = list(State)
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    job: Job
+    job: Timed
     state: State
     record: Record | None
     next_due: datetime
@@ -44,19 +43,19 @@ class Standing:
 
 
 def standings(records: Mapping[str, Record], since: datetime | None, now: datetime) -> list[Standing]:
-    """Of every job, those in trouble first. `since`: when the first run of any job began; None while there is none."""
-    found = [standing(job, records.get(job.name), since, now) for job in JOBS]
+    """Of every job, those in trouble first. `since`: from when on they should have run; None where nobody knows."""
+    found = [standing(job, records.get(job.name), since, now) for job in TIMETABLE]
     return sorted(found, key=lambda one: _URGENCY.index(one.state))
 
 
-def standing(job: Job, record: Record | None, since: datetime | None, now: datetime) -> Standing:
+def standing(job: Timed, record: Record | None, since: datetime | None, now: datetime) -> Standing:
     state = _state(job, record, since, now)
     due = job.due_at(now)
     next_due = due if record is None or record.last.due_at < due else job.next_due(now)
     return Standing(job, state, record, next_due, *_words(job, state, record, now))
 
 
-def _state(job: Job, record: Record | None, since: datetime | None, now: datetime) -> State:
+def _state(job: Timed, record: Record | None, since: datetime | None, now: datetime) -> State:
     last = record.last if record else None
     if last is not None and last.outcome is JobOutcome.RUNNING:
         if last.lease_until < now:
@@ -69,7 +68,7 @@ def _state(job: Job, record: Record | None, since: datetime | None, now: datetim
     return State(last.outcome.lower()) if last is not None else State.NEVER
 
 
-def _words(job: Job, state: State, record: Record | None, now: datetime) -> tuple[str, str]:
+def _words(job: Timed, state: State, record: Record | None, now: datetime) -> tuple[str, str]:
     """What is wrong and what to do; both empty where nothing is."""
     if state not in TROUBLED:
         return "", ""
@@ -85,7 +84,7 @@ def _words(job: Job, state: State, record: Record | None, now: datetime) -> tupl
     return f"{job.name} hangs {begun}", "look at the log of that worker, and restart it"
 
 
-def _overdue(job: Job, record: Record | None, now: datetime) -> str:
+def _overdue(job: Timed, record: Record | None, now: datetime) -> str:
     if record is None:
         return f"{job.name} has never run"
     done = f"was last done {age(record.done_at, now)} ago" if record.done_at else "was never done"

@@ -1,0 +1,198 @@
+"""What is known of the installation beside its traffic: who runs it, and what it lacks."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlmodel import Session
+
+from notifyctl.errors import InvalidInput
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.job_standing import Standing, State, standings
+from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
+from notifyctl.orchestrator.words import place
+from notifyctl.settings import Settings
+from notifyctl.store import diagnosis, job_runs, suppressions, templates, workers
+from notifyctl.store.diagnosis import LostAlert, StripeTroubles
+
+SEEN = timedelta(minutes=1)
+"""A worker that was not seen for so long is not at work."""
+TRACE = timedelta(hours=2)
+"""So long what cron did last shows that it will do it again: two periods of an hourly line."""
+STUCK_AFTER = timedelta(minutes=5)
+UNMATCHED_FOR, ALERTS_FOR = timedelta(days=30), timedelta(hours=24)
+"""What is older is history: to be listed, and nothing to be woken for."""
+_PLAIN_PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
+
+
+@dataclass(frozen=True, slots=True)
+class LastWorker:
+    place: str
+    seen_at: datetime
+    has_left: bool
+    """In good order; it was killed otherwise."""
+    once: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """An address that alerts go to, and that must not be written to."""
+
+    settings: Sequence[str]
+    channel: Channel
+    address: str
+    reason: str
+    source: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    name: str
+    database: str
+    """Its kind and place, without user or password."""
+    now: datetime
+    workers: int
+    last_worker: LastWorker | None
+    """None where none has left a trace."""
+    lives_by_cron: bool
+    """Somebody sends, or runs the jobs, without a worker that stays."""
+    jobs: Sequence[Standing]
+    """Those in trouble."""
+    has_templates: bool
+    suppressed: Sequence[Suppressed]
+    lost_alert: LostAlert | None
+    """The last alert, where it reached nobody."""
+    stripe: StripeTroubles
+    sandboxes: Mapping[str, str]
+    """What should reach a provider and goes to this host instead: `email`, `SMS`, `Stripe`, and where to."""
+
+    @property
+    def is_run(self) -> bool:
+        return self.workers > 0 or self.lives_by_cron
+
+
+def look(session: Session, settings: Settings, now: datetime) -> Installation:
+    name, database = _names(session)
+    known = workers.known(session)
+    at_work = [row for row in known if workers.is_working(row, now - SEEN)]
+    found = jobs(session, now)
+    return Installation(
+        name=name,
+        database=database,
+        now=now,
+        workers=len(at_work),
+        last_worker=_last(known),
+        lives_by_cron=_sends_by_cron(known, now) or _runs_jobs_by_cron(known, found, now),
+        jobs=[one for one in found if one.problem],
+        has_templates=templates.are_seeded(session),
+        suppressed=list(suppressed_addresses(session, settings)),
+        lost_alert=diagnosis.lost_alert(session, now - ALERTS_FOR),
+        stripe=diagnosis.stripe_troubles(
+            session, unmatched_since=now - UNMATCHED_FOR, received_before=now - STUCK_AFTER
+        ),
+        sandboxes=dict(_sandboxes(settings)),
+    )
+
+
+def _names(session: Session) -> tuple[str, str]:
+    url: Any = session.get_bind().engine.url
+    kind = url.get_backend_name()
+    if kind == "sqlite":
+        return Path(url.database or "").name, f"{kind} {url.database}"
+    asked = url.query.get("host", "")
+    host = url.host or (asked if isinstance(asked, str) else ",".join(asked)) or "localhost"
+    return url.database or kind, f"{kind} {host}/{url.database or ''}"
+
+
+def _last(known: Sequence[Any]) -> LastWorker | None:
+    last = max(known, key=lambda row: row.seen_at, default=None)
+    return LastWorker(place(last.worker), last.seen_at, last.left_at is not None, last.once) if last else None
+
+
+def _sends_by_cron(known: Sequence[Any], now: datetime) -> bool:
+    return any(row.once and now - row.seen_at < TRACE for row in known)
+
+
+def _runs_jobs_by_cron(known: Sequence[Any], found: Sequence[Standing], now: datetime) -> bool:
+    """Every job is on time, and the last run was no worker's. The monitor's own is Nagios' affair as well."""
+    if any(one.state in (State.OVERDUE, State.NEVER) for one in found):
+        return False
+    runs = [one.record.last for one in found if one.record and one.job.name != MONITOR]
+    last = max(runs, key=lambda run: run.started_at, default=None)
+    return last is not None and now - last.started_at < TRACE and last.worker not in {row.worker for row in known}
+
+
+def jobs(session: Session, now: datetime) -> list[Standing]:
+    """Of every job, those in trouble first."""
+    records = job_runs.records_of(session, [one.name for one in TIMETABLE])
+    all_done = len(records) == len(TIMETABLE) and all(record.done_at for record in records.values())
+    return standings(records, None if all_done else _since(session, now), now)
+
+
+def _since(session: Session, now: datetime) -> datetime | None:
+    """From when on jobs should have run: since the first did, a worker has been there, or templates were seeded."""
+    started = (row.started_at for row in workers.known(session) if workers.is_working(row, now - SEEN))
+    return job_runs.first_start(session) or min(started, default=None) or templates.first_seeded_at(session)
+
+
+def suppressed_addresses(session: Session, settings: Settings) -> Iterator[Suppressed]:
+    """Of those that alerts go to."""
+    from notifyctl.orchestrator.sealing import KeyRing
+
+    wanted: dict[tuple[Channel, str], list[str]] = {}
+    for name, channel, text in _alert_addresses(settings):
+        address = _normal(channel, text, settings)
+        if address:
+            wanted.setdefault((channel, address), []).append(name)
+    keys = KeyRing(settings.notification_secret_key) if wanted else None
+    for (channel, address), names in wanted.items():
+        assert keys is not None
+        row = suppressions.find(session, channel, keys.recipient_hashes(channel, address))
+        if row is not None:
+            yield Suppressed(names, channel, address, row.reason, row.source, row.created_at)
+
+
+def _alert_addresses(settings: Settings) -> Iterator[tuple[str, Channel, str]]:
+    if settings.ops_alert_email:
+        yield "OPS_ALERT_EMAIL", Channel.EMAIL, settings.ops_alert_email
+    for address in settings.admin_alert_emails:
+        yield "ADMIN_ALERT_EMAILS", Channel.EMAIL, address
+    if settings.ops_alert_sms_number:
+        yield "OPS_ALERT_SMS_NUMBER", Channel.SMS, settings.ops_alert_sms_number
+
+
+def _normal(channel: Channel, text: str, settings: Settings) -> str | None:
+    """None for one that is no address, which `doctor` tells. The plain ones are spared the libraries' loading."""
+    if channel is Channel.EMAIL and text.isascii():
+        return text.strip().lower()
+    if _PLAIN_PHONE.fullmatch(text):
+        return text
+    from notifyctl.orchestrator.addresses import normal_address
+
+    try:
+        return normal_address(channel, text, settings.otp_default_region)
+    except InvalidInput:
+        return None
+
+
+def _sandboxes(settings: Settings) -> Iterator[tuple[str, str]]:
+    urls = {"email": settings.postmark_api_url, "SMS": settings.twilio_api_url, "Stripe": settings.stripe_api_url}
+    for what, url in urls.items():
+        if what == "SMS" and not settings.sms_enabled:
+            continue
+        split = urlsplit(url)
+        if _is_here(split.hostname or ""):
+            yield what, split.netloc
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

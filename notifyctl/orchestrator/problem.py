@@ -1,0 +1,86 @@
+"""A problem as every face tells it: the terminal, HTTP, the page, Prometheus, the monitor and doctor."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator.words import age
+
+
+class Gravity(StrEnum):
+    """The order of the members is that in which an operator wants to hear of them."""
+
+    CRITICAL = "CRITICAL"
+    WARNING = "WARNING"
+    NOTE = "NOTE"
+
+
+class Code(StrEnum):
+    """What kind of problem it is, for programs. docs/health.md explains each."""
+
+    PROVIDER_DOWN = "PROVIDER_DOWN"
+    FAILING = "FAILING"
+    RECOVERING = "RECOVERING"
+    STANDSTILL = "STANDSTILL"
+    NO_WORKER = "NO_WORKER"
+    JOB_OVERDUE = "JOB_OVERDUE"
+    JOB_FAILED = "JOB_FAILED"
+    JOB_STUCK = "JOB_STUCK"
+    TEMPLATES_NOT_SEEDED = "TEMPLATES_NOT_SEEDED"
+    ALERT_ADDRESS_SUPPRESSED = "ALERT_ADDRESS_SUPPRESSED"
+    ALERT_NOT_DELIVERED = "ALERT_NOT_DELIVERED"
+    STRIPE_UNMATCHED = "STRIPE_UNMATCHED"
+    STRIPE_FAILED = "STRIPE_FAILED"
+    STRIPE_WAITING = "STRIPE_WAITING"
+    BACKLOG_SLOW = "BACKLOG_SLOW"
+    SANDBOX = "SANDBOX"
+    IN_DOUBT = "IN_DOUBT"
+    PAUSED = "PAUSED"
+    NO_RECEIPTS = "NO_RECEIPTS"
+    NO_FIGURES = "NO_FIGURES"
+    """Only where figures are kept up to date, and the database is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    gravity: Gravity
+    text: str
+    """What is wrong now, in one sentence without an end. One a cause: what follows from it stands in the same."""
+    code: Code
+    remedy: str = ""
+    """What to do, or where to look; empty where there is nothing to do but wait."""
+    channel: Channel | None = None
+    since: datetime | None = None
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "level": self.gravity.value,
+            "code": self.code.value,
+            "channel": self.channel.value if self.channel else None,
+            "since": self.since,
+            "text": self.text,
+            "remedy": self.remedy or None,
+        }
+
+
+def ordered(found: list[Problem]) -> list[Problem]:
+    """The gravest first."""
+    return sorted(found, key=lambda problem: list(Gravity).index(problem.gravity))
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
+
+
+def duration(seconds: int) -> str:
+    return age(_EPOCH, _EPOCH + timedelta(seconds=seconds))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

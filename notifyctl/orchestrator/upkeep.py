@@ -1,0 +1,122 @@
+"""What is wrong with the installation beside its traffic, in words. Pure."""
+
+from collections.abc import Iterator
+
+from notifyctl.orchestrator.installation import Installation, LastWorker
+from notifyctl.orchestrator.job_standing import State
+from notifyctl.orchestrator.problem import Code, Gravity, Problem, counted, duration
+from notifyctl.orchestrator.words import age, moment
+
+_WAITS_FOR_SOMEBODY = (State.OVERDUE, State.LOST)
+"""Whoever runs the jobs again takes these up."""
+
+
+def problems(found: Installation, *, waiting: int = 0, overdue_seconds: int = 0) -> Iterator[Problem]:
+    """`waiting` messages wait, the oldest of which has been due for too long, if `overdue_seconds` is not 0."""
+    yield from _nobody_at_work(found, waiting, overdue_seconds)
+    yield from _jobs(found)
+    if not found.has_templates:
+        text = "no template is seeded: nothing can be sent"
+        yield Problem(Gravity.WARNING, text, Code.TEMPLATES_NOT_SEEDED, "run `notifyctl templates seed`")
+    yield from suppressed(found)
+    yield from _lost_alert(found)
+    yield from stripe(found)
+    yield from sandbox(found)
+
+
+def sandbox(found: Installation) -> Iterator[Problem]:
+    for host in dict.fromkeys(found.sandboxes.values()):
+        *more, last = [what for what, there in found.sandboxes.items() if there == host]
+        what = f"{', '.join(more)} and {last} go" if more else f"{last} goes"
+        text = f"{what} to {host}, a sandbox on this host, and not to the provider: nobody gets anything"
+        yield Problem(Gravity.NOTE, text, Code.SANDBOX)
+
+
+def _nobody_at_work(found: Installation, waiting: int, overdue_seconds: int) -> Iterator[Problem]:
+    if found.workers or (found.lives_by_cron and not overdue_seconds):
+        return
+    parts = [f"no worker is running{_last(found.last_worker, found)}"]
+    if overdue_seconds:
+        parts.append(f"the oldest message that is due has waited for {duration(overdue_seconds)}")
+    elif waiting:
+        parts.append(f"{counted(waiting, 'message')} wait{'s' if waiting == 1 else ''}")
+    overdue = sum(one.state in _WAITS_FOR_SOMEBODY for one in found.jobs)
+    if overdue:
+        parts.append(f"{counted(overdue, 'job')} {'is' if overdue == 1 else 'are'} overdue")
+    gravity = Gravity.CRITICAL if overdue_seconds else Gravity.WARNING
+    since = found.last_worker.seen_at if found.last_worker else None
+    yield Problem(gravity, "; ".join(parts), Code.NO_WORKER, "start `notifyctl worker`", since=since)
+
+
+def _last(last: LastWorker | None, found: Installation) -> str:
+    if last is None:
+        return ""
+    who = "`worker --once`" if last.once else "one"
+    ended = "was last seen" if not last.has_left else "ended" if last.once else "stopped"
+    return f" (the last {who}, at {last.place}, {ended} {age(last.seen_at, found.now)} ago)"
+
+
+def _jobs(found: Installation) -> Iterator[Problem]:
+    overdue = [one for one in found.jobs if one.state is State.OVERDUE]
+    if overdue and found.is_run:
+        names = ", ".join(one.job.name for one in overdue)
+        runs = "run them from cron" if found.lives_by_cron and not found.workers else "run a worker without --no-jobs"
+        text = overdue[0].problem if len(overdue) == 1 else f"{counted(len(overdue), 'job')} are overdue: {names}"
+        remedy = f"{runs}; `notifyctl jobs list` says how each went"
+        since = min((one.record.done_at for one in overdue if one.record and one.record.done_at), default=None)
+        yield Problem(Gravity.WARNING, text, Code.JOB_OVERDUE, remedy, since=since)
+    for one in found.jobs:
+        if one.state is State.OVERDUE or (one.state is State.LOST and not found.is_run):
+            continue
+        code = Code.JOB_FAILED if one.state is State.FAILED else Code.JOB_STUCK
+        since = one.record.last.started_at if one.record else None
+        yield Problem(Gravity.WARNING, one.problem, code, one.remedy, since=since)
+
+
+def suppressed(found: Installation) -> Iterator[Problem]:
+    """One for each address, since each has its own command."""
+    for one in found.suppressed:
+        names = " and ".join(one.settings)
+        since = moment(one.since, beside=found.now)
+        text = f"{names} is suppressed since {since} ({one.reason}, by {one.source}): alerts to it reach nobody"
+        remedy = f"lift it with `notifyctl suppressions remove {one.channel} {one.address}`"
+        yield Problem(Gravity.CRITICAL, text, Code.ALERT_ADDRESS_SUPPRESSED, remedy, one.channel, one.since)
+
+
+def _lost_alert(found: Installation) -> Iterator[Problem]:
+    """Unless an address is suppressed, which is then the cause."""
+    lost = found.lost_alert
+    if lost is None or found.suppressed:
+        return
+    why = " ".join(filter(None, (lost.status, lost.reason)))
+    text = f"the last alert, {lost.template_key} at {moment(lost.at, beside=found.now)}, reached nobody ({why})"
+    remedy = f"see `notifyctl messages explain {lost.message_id}`"
+    yield Problem(Gravity.WARNING, text, Code.ALERT_NOT_DELIVERED, remedy, lost.channel, lost.at)
+
+
+def stripe(found: Installation) -> Iterator[Problem]:
+    known = found.stripe
+    if known.failed:
+        which = f"the newest is {known.newest_failed.id}" if known.newest_failed else ""
+        text = f"{counted(known.failed, 'Stripe event')} could not be processed ({which})"
+        event = known.newest_failed.id if known.newest_failed else "last"
+        remedy = f"see `notifyctl stripe show {event}`, mend it, then run `notifyctl stripe replay --status FAILED`"
+        yield Problem(Gravity.WARNING, text, Code.STRIPE_FAILED, remedy, since=known.failed_since)
+    if known.unmatched and known.newest_unmatched:
+        newest = known.newest_unmatched
+        name = f" (of customer {newest.customer_id})" if newest.customer_id else ""
+        of = "is" if known.unmatched == 1 else "are"
+        text = f"{counted(known.unmatched, 'Stripe event')} {of} about nobody we know; the newest is {newest.id}{name}"
+        remedy = how_to_match(newest.customer_id, newest.named_client, newest.id)
+        yield Problem(Gravity.WARNING, text, Code.STRIPE_UNMATCHED, remedy, since=known.unmatched_since)
+    if known.waiting:
+        text = f"{counted(known.waiting, 'Stripe event')} wait{'s' if known.waiting == 1 else ''} to be processed"
+        remedy = "run `notifyctl jobs run stripe_event_retry`"
+        yield Problem(Gravity.WARNING, text, Code.STRIPE_WAITING, remedy, since=known.waiting_since)
+
+
+def how_to_match(customer_id: str | None, named_client: str | None, event_id: str) -> str:
+    """For an event that is about nobody we know."""
+    if customer_id is None and named_client is not None:
+        return f"notifyctl clients set {named_client} --name NAME, then notifyctl stripe replay {event_id}"
+    return f"notifyctl clients set ID --stripe-customer {customer_id or 'CUS'}, then notifyctl stripe replay {event_id}"

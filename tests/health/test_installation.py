@@ -1,0 +1,336 @@
+"""What is wrong beside the traffic is said on every face: terminal, HTTP, page, Prometheus, monitor and doctor."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from factories import CODE, WELCOME, a_client, a_worker, send
+from sqlalchemy import text
+from sqlmodel import col, update
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.models.message import FailureReason, MessageLog, MessageStatus
+from notifyctl.models.operations import JobOutcome
+from notifyctl.models.stripe_event import StripeEvent, StripeEventStatus
+from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.template import Channel
+from notifyctl.orchestrator import health
+from notifyctl.orchestrator.problem import Code, Gravity, Problem
+from notifyctl.orchestrator.suppressions import lift, suppress
+from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
+from notifyctl.orchestrator.troubles import problems
+from notifyctl.settings import Settings
+from notifyctl.store import job_runs, workers
+from notifyctl.worker.names import new_name
+from tests.conftest import make_settings
+from tests.integration.conftest import CommandLine
+
+HOUR = timedelta(hours=1)
+OPS = "ops@acme.example"
+
+
+def said(runtime: Runtime, *, later: timedelta = timedelta(), settings: Settings | None = None) -> list[Problem]:
+    with runtime.database.read() as session:
+        now = runtime.clock() + later
+        return problems(health.look(session, settings or runtime.settings, now, HOUR))
+
+
+def codes(found: list[Problem]) -> list[tuple[Gravity, Code]]:
+    return [(problem.gravity, problem.code) for problem in found]
+
+
+def stop(runtime: Runtime, name: str, *, ago: timedelta = timedelta()) -> None:
+    with runtime.database.transaction() as session:
+        workers.leave(session, name, runtime.clock() - ago)
+
+
+def run_jobs(runtime: Runtime, *, worker: str | None = None, ago: timedelta = timedelta(), but: str = "") -> None:
+    """As cron does, each run by a process of its own, unless a worker is named."""
+    now = runtime.clock() - ago
+    with runtime.database.transaction() as session:
+        for one in TIMETABLE:
+            if one.name != but:
+                job_runs.add_done(
+                    session, name=one.name, due_at=one.due_at(now), worker=worker or new_name(), summary="", now=now
+                )
+
+
+def test_a_fresh_installation_that_nobody_runs_says_so(runtime: Runtime) -> None:
+    [problem] = said(runtime)
+    assert (problem.gravity, problem.code) == (Gravity.WARNING, Code.NO_WORKER)
+    assert problem.sentence == "no worker is running; start `notifyctl worker`"
+
+
+def test_a_worker_that_stopped_is_named_with_the_time_since(runtime: Runtime) -> None:
+    a_worker(runtime, "vm:5859:ab")
+    run_jobs(runtime, worker="vm:5859:ab")
+    assert said(runtime) == []
+    stop(runtime, "vm:5859:ab", ago=timedelta(minutes=3))
+    [problem] = said(runtime)
+    assert problem.text == "no worker is running (the last one, at vm (process 5859), stopped 3 min ago)"
+    assert problem.since is not None
+
+
+def test_a_worker_that_was_killed_is_named_as_last_seen(runtime: Runtime) -> None:
+    a_worker(runtime, "vm:5859:ab", now=runtime.clock() - timedelta(minutes=4))
+    run_jobs(runtime, worker="vm:5859:ab")
+    [problem] = said(runtime)
+    assert problem.text == "no worker is running (the last one, at vm (process 5859), was last seen 4 min ago)"
+
+
+def test_what_waits_for_a_worker_is_told_with_it_and_what_is_overdue_is_critical(runtime: Runtime) -> None:
+    a_client(runtime)
+    message_id = send(runtime, "WELCOME_EMAIL", WELCOME).message_id
+    [problem] = said(runtime)
+    assert (problem.gravity, problem.text) == (Gravity.WARNING, "no worker is running; 1 message waits")
+    with runtime.database.transaction() as session:
+        old = runtime.clock() - timedelta(minutes=20)
+        session.execute(update(MessageLog).where(col(MessageLog.id) == message_id).values(next_attempt_at=old))
+    [problem] = said(runtime)
+    assert problem.gravity is Gravity.CRITICAL
+    assert problem.text == "no worker is running; the oldest message that is due has waited for 20 min"
+
+
+def test_cron_is_known_by_its_traces_and_missed_when_they_are_old(runtime: Runtime) -> None:
+    a_worker(runtime, "vm:1:aa", once=True)
+    stop(runtime, "vm:1:aa")
+    run_jobs(runtime)
+    assert said(runtime) == []
+    [problem] = said(runtime, later=timedelta(hours=3))
+    assert problem.code is Code.NO_WORKER
+    assert "(the last `worker --once`, at vm (process 1), ended 3 h ago)" in problem.text
+    assert "jobs are overdue" in problem.text
+
+
+def test_jobs_that_cron_runs_are_a_trace_but_those_of_a_worker_that_stopped_are_none(runtime: Runtime) -> None:
+    run_jobs(runtime)
+    assert said(runtime) == []
+    a_worker(runtime, "vm:2:bb")
+    run_jobs(runtime, worker="vm:2:bb", ago=-timedelta(days=2))
+    stop(runtime, "vm:2:bb", ago=-timedelta(days=2))
+    assert codes(said(runtime, later=timedelta(days=2, minutes=1))) == [(Gravity.WARNING, Code.NO_WORKER)]
+
+
+def test_the_monitor_is_no_trace_of_a_worker(runtime: Runtime) -> None:
+    """Nagios starts it as well, and sends nothing."""
+    with runtime.database.transaction() as session:
+        now = runtime.clock()
+        job_runs.add_done(session, name=MONITOR, due_at=now, worker=new_name(), summary="", now=now)
+    assert codes(said(runtime)) == [(Gravity.WARNING, Code.NO_WORKER)]
+
+
+def test_cron_that_sends_and_leaves_the_jobs_is_told_which(runtime: Runtime) -> None:
+    run_jobs(runtime, ago=timedelta(hours=1))
+    a_worker(runtime, "vm:1:aa", once=True)
+    stop(runtime, "vm:1:aa")
+    [problem] = said(runtime)
+    assert (problem.gravity, problem.code) == (Gravity.WARNING, Code.JOB_OVERDUE)
+    assert "in_doubt_reconciler" in problem.text
+    assert "retention" not in problem.text
+    assert "run them from cron" in problem.remedy
+
+
+def test_jobs_that_never_ran_beside_a_worker_are_overdue_after_a_while(runtime: Runtime) -> None:
+    a_worker(runtime)
+    assert said(runtime) == []
+    a_worker(runtime, now=runtime.clock() + timedelta(minutes=20), started_at=runtime.clock())
+    [problem] = said(runtime, later=timedelta(minutes=20))
+    assert problem.code is Code.JOB_OVERDUE
+    assert "without --no-jobs" in problem.remedy
+
+
+def test_a_job_that_failed_is_a_line_of_its_own(runtime: Runtime) -> None:
+    a_worker(runtime)
+    run_jobs(runtime, worker="app-1:4711:ab", but="retention")
+    with runtime.database.transaction() as session:
+        now = runtime.clock()
+        run = job_runs.begin(
+            session, name="retention", due_at=now, attempt=1, worker="w:1:a", now=now, lease_until=now + HOUR
+        )
+        assert run is not None
+        job_runs.end(session, run, JobOutcome.FAILED, "ValueError: no", now)
+    [problem] = said(runtime)
+    assert (problem.code, problem.text) == (Code.JOB_FAILED, "retention failed: ValueError: no")
+
+
+def test_without_templates_nothing_can_be_sent(runtime: Runtime) -> None:
+    a_worker(runtime)
+    with runtime.database.transaction() as session:
+        session.execute(text("DELETE FROM notification_template_version"))
+        session.execute(text("DELETE FROM notification_template"))
+    [problem] = said(runtime)
+    assert problem.sentence == "no template is seeded: nothing can be sent; run `notifyctl templates seed`"
+
+
+ADDRESSES = {
+    "ops_alert_email": ("OPS_ALERT_EMAIL", Channel.EMAIL, OPS, OPS),
+    "admin_alert_emails": ("ADMIN_ALERT_EMAILS", Channel.EMAIL, "Boss@Acme.example,b@a.example", "boss@acme.example"),
+    "ops_alert_sms_number": ("OPS_ALERT_SMS_NUMBER", Channel.SMS, "+49 151 12345678", "+4915112345678"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", ADDRESSES)
+def test_an_alert_address_that_is_suppressed_is_critical_with_what_lifts_it(runtime: Runtime, setting: str) -> None:
+    name, channel, value, address = ADDRESSES[setting]
+    a_worker(runtime)
+    settings = make_settings(database_url=runtime.settings.database_url, **{setting: value})
+    assert said(runtime, settings=settings) == []
+    keep_from_writing_to(runtime, channel, address)
+    [problem] = said(runtime, settings=settings)
+    assert (problem.gravity, problem.code) == (Gravity.CRITICAL, Code.ALERT_ADDRESS_SUPPRESSED)
+    assert problem.text.startswith(f"{name} is suppressed since ")
+    assert "(INACTIVE, by postmark): alerts to it reach nobody" in problem.text
+    assert problem.remedy == f"lift it with `notifyctl suppressions remove {channel} {address}`"
+    with runtime.database.transaction() as session:
+        assert lift(session, runtime.keys, channel, address, actor="cli", now=runtime.clock())
+    assert said(runtime, settings=settings) == []
+
+
+def keep_from_writing_to(runtime: Runtime, channel: Channel, address: str) -> None:
+    with runtime.database.transaction() as session:
+        reason, now = SuppressionReason.INACTIVE, runtime.clock()
+        assert suppress(session, runtime.keys, channel, address, reason=reason, actor="postmark", now=now)
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_told"), [(FailureReason.ACCOUNT_PROBLEM, True), (FailureReason.RECIPIENT_OPTED_OUT, False)]
+)
+def test_an_alert_that_reached_nobody_is_told_until_one_gets_through(
+    runtime: Runtime, reason: FailureReason, is_told: bool
+) -> None:
+    """One whose address was suppressed is told as that, for as long as it is."""
+    a_worker(runtime)
+    context = {"client_id": "acme", "client_name": "Acme", "detail": "no"}
+    alert = send(runtime, "PROVISIONING_FAILED_ADMIN", context, recipient=OPS).message_id
+    finish(runtime, alert, status=MessageStatus.FAILED, reason=reason, finished_at=runtime.clock())
+    found = said(runtime)
+    assert [problem.code for problem in found] == [Code.ALERT_NOT_DELIVERED] * is_told
+    if is_told:
+        assert found[0].remedy == f"see `notifyctl messages explain {alert}`"
+    other = send(runtime, "PROVISIONING_FAILED_ADMIN", context | {"client_id": "other"}, recipient=OPS).message_id
+    finish(runtime, other, status=MessageStatus.SENT, sent_at=runtime.clock())
+    assert said(runtime) == []
+
+
+def finish(runtime: Runtime, message_id: str, **values: Any) -> None:
+    with runtime.database.transaction() as session:
+        values = {"next_attempt_at": None, **values}
+        session.execute(update(MessageLog).where(col(MessageLog.id) == message_id).values(**values))
+
+
+def an_event(runtime: Runtime, number: int, status: StripeEventStatus, **more: Any) -> None:
+    now = runtime.clock()
+    values: dict[str, Any] = {
+        "id": f"evt_{number}", "type": "invoice.paid", "created": now, "livemode": True, "verified": True,
+        "body": b"{}", "status": status, "received_at": now + timedelta(seconds=number),
+    }  # fmt: skip
+    with runtime.database.transaction() as session:
+        session.add(StripeEvent(**(values | more)))
+
+
+def test_events_about_nobody_are_told_with_the_command_that_links_the_newest(runtime: Runtime) -> None:
+    a_worker(runtime)
+    an_event(runtime, 1, StripeEventStatus.UNMATCHED, customer_id="cus_1")
+    an_event(runtime, 2, StripeEventStatus.UNMATCHED, customer_id="cus_2", named_client="stranger")
+    an_event(runtime, 3, StripeEventStatus.PROCESSED, customer_id="cus_3")
+    an_event(runtime, 4, StripeEventStatus.UNMATCHED, received_at=runtime.clock() - timedelta(days=31))
+    [problem] = said(runtime)
+    assert (problem.gravity, problem.code) == (Gravity.WARNING, Code.STRIPE_UNMATCHED)
+    assert problem.text == "2 Stripe events are about nobody we know; the newest is evt_2 (of customer cus_2)"
+    assert problem.remedy == "notifyctl clients set ID --stripe-customer cus_2, then notifyctl stripe replay evt_2"
+
+
+def test_events_that_failed_or_that_nobody_looks_at_are_told(runtime: Runtime) -> None:
+    a_worker(runtime)
+    an_event(runtime, 1, StripeEventStatus.FAILED, error="ValueError")
+    an_event(runtime, 2, StripeEventStatus.RECEIVED)
+    an_event(runtime, 3, StripeEventStatus.RECEIVED, received_at=runtime.clock() - timedelta(minutes=9))
+    failed, waiting = said(runtime)
+    assert (failed.code, waiting.code) == (Code.STRIPE_FAILED, Code.STRIPE_WAITING)
+    assert "evt_1" in failed.text
+    assert waiting.text == "1 Stripe event waits to be processed"
+
+
+@pytest.mark.parametrize(
+    ("urls", "told"),
+    [
+        ({}, None),
+        ({"postmark_api_url": "http://127.0.0.1:8026"}, "email goes to 127.0.0.1:8026"),
+        ({"twilio_api_url": "http://localhost:8026"}, "SMS goes to localhost:8026"),
+        ({"twilio_api_url": "http://localhost:8026", "sms_enabled": False}, None),
+        (
+            {"postmark_api_url": "http://[::1]:1", "twilio_api_url": "http://[::1]:1"},
+            "email and SMS go to [::1]:1, a sandbox on this host",
+        ),
+    ],
+)
+def test_what_goes_to_a_sandbox_is_noted(runtime: Runtime, urls: dict[str, Any], told: str | None) -> None:
+    a_worker(runtime)
+    found = said(runtime, settings=make_settings(database_url=runtime.settings.database_url, **urls))
+    assert codes(found) == ([(Gravity.NOTE, Code.SANDBOX)] if told else [])
+    assert not told or found[0].text.startswith(told)
+
+
+Trouble = Callable[[Runtime], None]
+FACES: dict[str, tuple[Trouble, dict[str, str], str, int, tuple[str, str]]] = {
+    "no worker": (lambda _: None, {}, "no worker is running", 1, ("workers", "warn")),
+    "an alert address": (
+        lambda runtime: keep_from_writing_to(runtime, Channel.EMAIL, OPS), {"OPS_ALERT_EMAIL": OPS},
+        f"notifyctl suppressions remove EMAIL {OPS}", 2, ("alert recipients", "fail"),
+    ),
+    "a phone for alerts": (
+        lambda runtime: keep_from_writing_to(runtime, Channel.SMS, "+4915112345678"),
+        {"OPS_ALERT_SMS_NUMBER": "+4915112345678"},
+        "notifyctl suppressions remove SMS +4915112345678", 2, ("alert recipients", "fail"),
+    ),
+    "Stripe": (
+        lambda runtime: an_event(runtime, 1, StripeEventStatus.UNMATCHED, customer_id="cus_1"), {},
+        "notifyctl clients set ID --stripe-customer cus_1", 1, ("stripe events", "warn"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FACES.values(), ids=FACES)
+def test_the_terminal_the_monitor_and_doctor_say_it(
+    runtime: Runtime, notifyctl: CommandLine, case: tuple[Trouble, dict[str, str], str, int, tuple[str, str]]
+) -> None:
+    trouble, variables, words, code, (check, status) = case
+    trouble(runtime)
+    told = " ".join(notifyctl("health", **variables).out.split())
+    assert words in told
+    assert "nothing is wrong" not in told
+    document = json.loads(notifyctl("health", "--format", "json", **variables).out)
+    assert any(words in f"{problem['text']} {problem['remedy']}" for problem in document["problems"])
+    assert (document["workers"], set(document["installation"])) == (0, {"name", "database"})
+    monitor = notifyctl("monitor", **variables)
+    assert monitor.code == code
+    assert words in monitor.out
+    rows = json.loads(notifyctl("doctor", "--format", "json", **variables).out)
+    [row] = [row for row in rows if row["check"] == check]
+    assert row["status"] == status
+    assert words in f"{row['problem']} {row['remedy']}"
+
+
+def test_a_problem_has_the_fields_that_programs_rely_on(runtime: Runtime) -> None:
+    a_client(runtime)
+    send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
+    with runtime.database.read() as session:
+        found = health.look(session, runtime.settings, runtime.clock(), HOUR)
+    told = json.loads(health.to_json(health.summary(found, problems(found))))
+    assert told["problems"] == [
+        {
+            "level": "WARNING", "code": "NO_WORKER", "channel": None, "since": None,
+            "text": "no worker is running; 1 message waits", "remedy": "start `notifyctl worker`",
+        }
+    ]  # fmt: skip
+
+
+def test_the_installation_is_named_without_its_password(runtime: Runtime) -> None:
+    with runtime.database.read() as session:
+        found = health.look(session, runtime.settings, runtime.clock(), HOUR).installation
+    kind, _, where = found.database.partition(" ")
+    assert kind == ("sqlite" if runtime.database.is_sqlite else "postgresql")
+    assert where.endswith(found.name)
+    assert "@" not in found.database
