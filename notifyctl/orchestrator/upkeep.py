@@ -60,7 +60,9 @@ def _jobs(found: Installation) -> Iterator[Problem]:
     overdue = [one for one in found.jobs if one.state is State.OVERDUE]
     if overdue and found.is_run:
         names = ", ".join(one.job.name for one in overdue)
-        runs = "run them from cron" if found.lives_by_cron and not found.workers else "run a worker without --no-jobs"
+        runs = "run a worker without --no-jobs"
+        if not found.workers:
+            runs = "run them from cron as well, or start `notifyctl worker`"
         text = overdue[0].problem if len(overdue) == 1 else f"{counted(len(overdue), 'job')} are overdue: {names}"
         remedy = f"{runs}; `notifyctl jobs list` says how each went"
         since = min((one.record.done_at for one in overdue if one.record and one.record.done_at), default=None)

@@ -129,7 +129,7 @@ def test_cron_that_sends_and_leaves_the_jobs_is_told_which(runtime: Runtime) -> 
     assert (problem.gravity, problem.code) == (Gravity.WARNING, Code.JOB_OVERDUE)
     assert "in_doubt_reconciler" in problem.text
     assert "retention" not in problem.text
-    assert "run them from cron" in problem.remedy
+    assert "run them from cron as well" in problem.remedy
 
 
 def test_jobs_that_never_ran_beside_a_worker_are_overdue_after_a_while(runtime: Runtime) -> None:
