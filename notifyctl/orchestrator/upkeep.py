@@ -109,7 +109,8 @@ def stripe(found: Installation) -> Iterator[Problem]:
         name = f" (of customer {newest.customer_id})" if newest.customer_id else ""
         of = "is" if known.unmatched == 1 else "are"
         text = f"{counted(known.unmatched, 'Stripe event')} {of} about nobody we know; the newest is {newest.id}{name}"
-        remedy = how_to_match(newest.customer_id, newest.named_client, newest.id)
+        commands = how_to_match(newest.customer_id, newest.named_client, newest.id)
+        remedy = f"run `{commands.replace(', then ', '`, then `')}`"
         yield Problem(Gravity.WARNING, text, Code.STRIPE_UNMATCHED, remedy, since=known.unmatched_since)
     if known.waiting:
         text = f"{counted(known.waiting, 'Stripe event')} wait{'s' if known.waiting == 1 else ''} to be processed"

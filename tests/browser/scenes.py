@@ -13,7 +13,8 @@ from notifyctl.models.message import FINAL, MessageLog, MessageStatus
 from notifyctl.models.otp import OtpAction, OtpChallenge, OtpState
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel, Lane
-from notifyctl.store import audit, breakers, bulk, pauses, spikes, workers
+from notifyctl.orchestrator.timetable import TIMETABLE
+from notifyctl.store import audit, breakers, bulk, job_runs, pauses, spikes, workers
 from notifyctl.store.pauses import Scope
 
 S = MessageStatus
@@ -85,6 +86,10 @@ def a_good_day(runtime: Runtime, size: int = 2_400, hours: float = 4) -> None:
         bulk.insert_rows(session, table(OtpChallenge), [_used_code(row) for row in used])
     a_worker(runtime)
     a_worker(runtime, "app-2:4712")
+    with runtime.database.transaction() as session:
+        for one in TIMETABLE:
+            due_at = one.due_at(now)
+            job_runs.add_done(session, name=one.name, due_at=due_at, worker="app-1:4711", summary="", now=now)
 
 
 def _used_code(row: Mapping[str, Any]) -> dict[str, Any]:

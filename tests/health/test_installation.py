@@ -239,7 +239,8 @@ def test_events_about_nobody_are_told_with_the_command_that_links_the_newest(run
     [problem] = said(runtime)
     assert (problem.gravity, problem.code) == (Gravity.WARNING, Code.STRIPE_UNMATCHED)
     assert problem.text == "2 Stripe events are about nobody we know; the newest is evt_2 (of customer cus_2)"
-    assert problem.remedy == "notifyctl clients set ID --stripe-customer cus_2, then notifyctl stripe replay evt_2"
+    link = "notifyctl clients set ID --stripe-customer cus_2"
+    assert problem.remedy == f"run `{link}`, then `notifyctl stripe replay evt_2`"
 
 
 def test_events_that_failed_or_that_nobody_looks_at_are_told(runtime: Runtime) -> None:
