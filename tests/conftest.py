@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Generator, Iterator
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,20 @@ def sandbox_server() -> Iterator[Sandbox]:
 def sandbox(sandbox_server: Sandbox) -> Sandbox:
     """The providers' stand-in as it is when it starts."""
     return at_rest(sandbox_server)
+
+
+@pytest.fixture(scope="session")
+def locales(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables for a process whose LC_ALL is C or en_US.ISO-8859-1, and means it."""
+    folder = tmp_path_factory.mktemp("locales")
+    if shutil.which("localedef") is None:
+        pytest.skip("there is no localedef to make a locale with")
+    name = "en_US.ISO-8859-1"
+    made = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(folder / name)]
+    subprocess.run(made, capture_output=True, check=False)
+    if not (folder / name).exists():
+        pytest.skip("localedef has no en_US")
+    return {"LOCPATH": str(folder), "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
 @pytest.fixture

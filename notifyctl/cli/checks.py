@@ -11,6 +11,7 @@ from notifyctl.cli.otp_checks import otp_conversion, otp_countries, otp_peppers
 from notifyctl.errors import InvalidInput
 from notifyctl.orchestrator.addresses import normal_email, normal_phone
 from notifyctl.orchestrator.plans import load_plans
+from notifyctl.settings import given
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -25,6 +26,14 @@ def secrets(installation: Installation) -> Finding:
             "put a fresh OTP_PEPPER before the present one, separated by a comma",
         )
     return Finding()
+
+
+def names_of_settings(installation: Installation) -> Finding:
+    file = installation.env_file
+    remarks = given(file if file.is_file() else None).remarks()
+    if not remarks:
+        return Finding()
+    return Finding(Status.WARN, "; ".join(remarks), "correct or take out what has no effect")
 
 
 def env_file_mode(installation: Installation) -> Finding:
@@ -105,6 +114,7 @@ def plan_registry(installation: Installation) -> Finding:
 
 OFFLINE = (
     secrets,
+    names_of_settings,
     env_file_mode,
     database_file_mode,
     plan_registry,

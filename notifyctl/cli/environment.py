@@ -3,17 +3,14 @@
 import os
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from dotenv import dotenv_values
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from notifyctl.errors import NotifyctlError
-from notifyctl.settings import Settings
+from notifyctl.errors import ConfigurationError, NotifyctlError
+from notifyctl.settings import Settings, checked, given, is_secret
 
 GROUPS = (
     ("Secrets", ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")),
@@ -59,31 +56,40 @@ def write_env_file(path: Path) -> None:
 
 
 def effective(env_file: Path) -> list[EffectiveSetting]:
-    """Every setting, whether it is valid or not. Secrets and passwords are masked."""
-    environment = _given(os.environ)
-    written = _given(dotenv_values(env_file)) if env_file.is_file() else {}
+    """Every setting as it is in force; as it is written where one is at fault. Secrets and passwords are masked."""
+    written = given(env_file if env_file.is_file() else None)
+    try:
+        settings = checked(written)
+    except ConfigurationError:
+        settings = None
     found = []
     for name, field in _settings():
         text, source = default_text(field), "default"
-        if name in environment:
-            text, source = environment[name], "environment"
-        elif name in written:
-            text, source = written[name], str(env_file)
+        if name in written.known:
+            text = _text(getattr(settings, name.lower())) if settings and not is_secret(field) else written.known[name]
+            source = "environment" if name in written.environment else str(env_file)
         found.append(EffectiveSetting(name, _masked(text, field), source, field.description or ""))
     return found
 
 
 def default_text(field: FieldInfo) -> str:
     """As it would stand in a .env file; empty when there is none."""
-    match None if field.is_required() else field.get_default(call_default_factory=True):
+    try:
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+    except ConfigurationError:
+        return ""  # a database needs a home directory, or a setting
+    return _text(default)
+
+
+def _text(value: Any) -> str:
+    match value:
         case None:
             return ""
-        case bool() as value:
+        case bool():
             return str(value).lower()
-        case tuple() as values:
-            return ",".join(str(value) for value in values)
-        case value:
-            return str(value)
+        case tuple():
+            return ",".join(str(part) for part in value)
+    return str(value)
 
 
 def _settings() -> list[tuple[str, FieldInfo]]:
@@ -107,17 +113,8 @@ def _env_text() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _given(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """As the settings see them: names in any case, and an empty value is none."""
-    return {name.upper(): value for name, value in variables.items() if value}
-
-
 def _masked(text: str, field: FieldInfo) -> str:
-    if not _is_secret(field.annotation):
+    if not is_secret(field):
         return _PASSWORD.sub(lambda match: f"{match[1] or match[2]}***", text)
     count = sum(bool(part.strip()) for part in text.split(","))
     return "not set" if count == 0 else "set" if count == 1 else f"set ({count} keys)"
-
-
-def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or any(_is_secret(part) for part in get_args(annotation))

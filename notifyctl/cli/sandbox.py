@@ -1,6 +1,5 @@
 """`notifyctl sandbox`: the local stand-in for Postmark, Twilio and Stripe."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -85,12 +84,9 @@ def sandbox(
 
 def _webhook_token() -> str | None:
     """Where the product takes it from, so that both agree; the sandbox needs none of the other settings."""
-    from dotenv import dotenv_values
+    from notifyctl.settings import find_env_file, given
 
-    name = "POSTMARK_WEBHOOK_TOKEN"
-    file = options.env_file()
-    found = os.environ.get(name) or (dotenv_values(file).get(name) if file.is_file() else None)
-    return (found or "").strip() or None
+    return given(find_env_file(options.given.get().env_file)).known.get("POSTMARK_WEBHOOK_TOKEN")
 
 
 def _announce(url: str) -> None:

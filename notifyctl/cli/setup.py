@@ -60,11 +60,13 @@ def init(
 def config(form: options.Format = options.OutputFormat.TABLE) -> None:
     """Show the settings in force and where each comes from; secrets are masked. Exit 2 if any is at fault."""
     from notifyctl.cli.environment import effective
-    from notifyctl.settings import find_env_file
+    from notifyctl.settings import find_env_file, given
 
-    find_env_file(options.given.get().env_file)
+    file = find_env_file(options.given.get().env_file)
     found = [asdict(setting) for setting in effective(options.env_file())]
     output.rows(found, form, columns=("name", "value", "source", "meaning"), shown=SETTINGS_SHOWN)
+    for remark in given(file).remarks():
+        output.say(f"Note: {remark}")
     options.settings()
 
 
@@ -78,7 +80,8 @@ def doctor(
     output.rows(rows, form, columns=("check", "status", "problem", "remedy"), shown=CHECKS_SHOWN, styles=STYLES)
     failed = [item.check for item in found if item.finding.status == "fail"]
     if failed:
-        raise NotifyctlError(f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}")
+        names = ", ".join(dict.fromkeys(failed))
+        raise NotifyctlError(f"{len(failed)} of {len(found)} checks failed: {names}")
 
 
 def _examine(*, fix: bool) -> "list[Examined]":

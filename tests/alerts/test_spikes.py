@@ -311,14 +311,17 @@ def test_an_alert_that_fails_halfway_leaves_the_verdict_and_nothing_of_itself(ru
 
 def test_an_alert_that_a_gate_refuses_is_said_so(runtime: Runtime) -> None:
     failed(runtime, 12)
-    report = watch(runtime, ops_alert_email="nonsense", admin_alert_emails=())
+    report = watch(runtime, ops_alert_email="ops..x@acme.example", admin_alert_emails=())
     assert report.level is CRITICAL
     assert report.trouble.startswith("an alert was refused: RECIPIENT_INVALID")
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"ops_alert_email": "nonsense", "admin_alert_emails": ()}, {"ops_alert_email": None, "admin_alert_emails": ()}],
+    [
+        {"ops_alert_email": "ops..x@acme.example", "admin_alert_emails": ()},
+        {"ops_alert_email": None, "admin_alert_emails": ()},
+    ],
     ids=["refused", "no address"],
 )
 def test_what_nobody_was_told_of_is_told_as_soon_as_somebody_can_be(runtime: Runtime, settings: dict[str, Any]) -> None:

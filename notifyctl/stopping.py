@@ -1,0 +1,39 @@
+"""The signals that ask a process to stop, and what it does about them until it has something to finish."""
+
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+_BY_SIGNAL = 128
+"""A shell's exit code of a process that a signal has ended is this and the signal's number."""
+
+
+def stop_signals() -> list[signal.Signals]:
+    """SIGTERM and SIGINT; and SIGHUP (its terminal or session is gone), unless `nohup` has it ignored."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
+
+
+def leave_when_told() -> None:
+    """For a daemon that is still starting: a signal ends it by SystemExit, with exit code 0 as one later does."""
+    for number in stop_signals():
+        signal.signal(number, _leave)
+
+
+def leave_as_first_process() -> None:
+    """Process 1 of a container gets no signal that it has no handler for (pid_namespaces(7))."""
+    if os.getpid() == 1:
+        for number in stop_signals():
+            if number != signal.SIGINT:
+                signal.signal(number, _leave_as_if_killed)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _leave_as_if_killed(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(_BY_SIGNAL + number)
