@@ -1,3 +1,31 @@
-from notifyctl.cli.main import main
+"""Where the program begins: what must be so before anything that takes time is imported."""
 
-main()
+import os
+import sys
+from typing import NoReturn
+
+from notifyctl.stopping import leave_as_first_process
+
+
+def main() -> NoReturn:
+    leave_as_first_process()
+    _speak_utf8()
+    # Not before: it takes a tenth of a second, in which a container may be told to stop.
+    from notifyctl.cli.main import main as run
+
+    run()
+
+
+def _speak_utf8() -> None:
+    """Where the locale has another encoding, begins again in Python's UTF-8 mode (PEP 540): arguments, names of files
+    and variables are UTF-8 whatever the locale. What a terminal is shown stays in the terminal's own encoding.
+    """
+    if sys.flags.utf8_mode or sys.getfilesystemencoding().lower() == "utf-8" or not sys.executable:
+        return
+    variables = {"PYTHONIOENCODING": f"{sys.stdout.encoding}:backslashreplace"} if sys.stdout else {}
+    arguments = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+    os.execve(sys.executable, arguments, {**variables, **os.environ})  # noqa: S606  our own program, once more
+
+
+if __name__ == "__main__":
+    main()

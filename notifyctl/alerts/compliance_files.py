@@ -10,6 +10,8 @@ from notifyctl.orchestrator.csv_files import CsvFile, Fault, Record
 from notifyctl.store.compliance import Key
 
 COLUMNS = ("client_id", "name", "reference", "expires_on")
+LISTED = ("client_name", "days_left", "reminded_at", "timezone")
+"""What `compliance list` prints besides, so that its CSV can be read back; it is not what an item says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Checked:
 
 def parse(data: bytes, name: str) -> CsvFile:
     """Raises InvalidInput when the file cannot be read, lacks a column or has an unknown one."""
-    return csv_files.parse(data, name, known=COLUMNS, required=COLUMNS)
+    return csv_files.parse(data, name, known=COLUMNS, required=COLUMNS, passed_over=LISTED)
 
 
 def check(file: CsvFile, records: Iterable[Record]) -> Checked:

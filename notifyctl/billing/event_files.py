@@ -16,8 +16,9 @@ MAX_VALUE = 64 * 1024 * 1024
 """Characters of one value that is no array: a page with some ten thousand events."""
 _CHUNK = 1024 * 1024
 _BOM = codecs.BOM_UTF8
+"""At the beginning of a file, and of each of those that were put together into one."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_BLANKS = " \t\r\n"
+_BLANKS = " \t\r\n\ufeff"
 _EVENTS = ("event", "v2.core.event")
 _decode = json.JSONDecoder().raw_decode
 
@@ -50,7 +51,7 @@ def read_events(file: BinaryIO, name: str) -> Iterator[Found | Fault]:
 def _is_json_lines(file: BinaryIO) -> bool:
     """A value a line, one of which may be broken; else values that may have several lines."""
     lines = (line for line in iter(lambda: file.readline(MAX_VALUE), b"") if line.strip())
-    first, second = next(lines, b""), next(lines, b"")
+    first, second = (next(lines, b"").removeprefix(_BOM) for _ in range(2))
     if not first.lstrip().startswith(b"{"):
         return not first.lstrip().startswith(b"[")
     return not second or second.startswith(b"{") or _is_json(first)
@@ -66,7 +67,7 @@ def _is_json(text: bytes) -> bool:
 
 def _by_line(file: BinaryIO) -> Iterator[Found | Fault]:
     for number, line in enumerate(file, start=1):
-        raw = line.strip()
+        raw = line.strip().removeprefix(_BOM)
         if not raw:
             continue
         try:

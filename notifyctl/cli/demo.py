@@ -312,7 +312,7 @@ def _env_file(runtime: "Runtime", url: str, server: str, folder: Path) -> Path:
         "PUBLIC_BASE_URL": server,
     }
     lines = [f"DATABASE_URL={settings.database_url}", *(f"{name}={value}" for name, value in values.items())]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

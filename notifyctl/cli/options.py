@@ -1,6 +1,7 @@
 """Options that several commands share, and how a command gets its Runtime. Nothing heavy is imported here."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +9,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from errno import EBADF
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar
 
 import typer
 
 from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.text_files import decoded
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
@@ -118,7 +121,7 @@ def confirm(question: str, yes: bool) -> None:
     """Asks on the terminal before what cannot be undone. Raises InvalidInput where there is none."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise InvalidInput(f"{question} There is no terminal to ask on; say --yes to do it")
     if not typer.confirm(question, err=True):
         raise NotifyctlError("nothing was changed")
@@ -132,12 +135,22 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+@contextmanager
+def opened_input(name: str) -> Iterator[BinaryIO]:
+    """`-` is stdin. Raises OSError, or ValueError for what no file can be called."""
+    if name == "-":
+        if sys.stdin is None:
+            raise OSError(EBADF, "stdin is closed")
+        yield sys.stdin.buffer
+        return
+    with open(os.path.expanduser(name), "rb") as file:
+        yield file
+
+
 def read_input(name: str, most: int = -1) -> bytes:
     """A file's bytes, `most` of them; `-` is stdin. Raises InvalidInput."""
     try:
-        if name == "-":
-            return sys.stdin.buffer.read(most)
-        with open(name, "rb") as file:
+        with opened_input(name) as file:
             return file.read(most)
     except OSError as error:
         raise InvalidInput(f"{name} cannot be read: {error.strerror}; give another file, or - for stdin") from error
@@ -202,10 +215,7 @@ def _text_of(file: str) -> str:
     content = read_input(file, MAX_VALUE_BYTES + 1)
     if len(content) > MAX_VALUE_BYTES:
         raise InvalidInput(f"{file} is longer than {MAX_VALUE_BYTES} bytes; give a shorter one")
-    try:
-        return content.decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{file} is not UTF-8; save it as UTF-8") from None
+    return decoded(content, file).removesuffix("\n").removesuffix("\r")
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

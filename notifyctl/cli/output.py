@@ -1,8 +1,8 @@
 """Printing: rows to stdout in the form that was asked for, talk to stderr."""
 
 import csv
+import io
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from notifyctl.cli import streams
 from notifyctl.cli.options import OutputFormat
+from notifyctl.orchestrator.csv_files import neutral
 from notifyctl.orchestrator.words import iso
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ Cell: TypeAlias = "str | tuple[str, str] | Text"
 """A text, with its rich style or in several styles."""
 Item = TypeVar("Item")
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection)."""
 STATUS_STYLES = {
     "QUEUED": "cyan", "DEFERRED_THROTTLED": "cyan", "SENDING": "cyan", "RETRY_SCHEDULED": "cyan", "IN_DOUBT": "magenta",
     "SENT": "green", "DELIVERED": "green", "FAILED": "bold red", "BOUNCED": "bold red",
@@ -32,8 +31,6 @@ STATUS_STYLES = {
 """Of a message, wherever its status is shown on a terminal."""
 
 _INDENT, _GAP, _LEAST_ROOM = 2, 2, 40
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-"""Computes nothing, so that a phone number or an amount stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +221,7 @@ def _json_array(values: Iterable[Any]) -> None:
     separator = "["
     for value in values:
         print(separator)
-        print("\n".join(f"  {line}" for line in dumps(value, indent=2).splitlines()), end="")
+        print("\n".join(f"  {line}" for line in dumps(value, indent=2).split("\n")), end="")
         separator = ","
     print("[]" if separator == "[" else "\n]")
 
@@ -257,15 +254,21 @@ def _tabulated(found: Iterable[Row], columns: Sequence[str], form: str) -> str:
     return tabulate(cells, headers=list(columns), tablefmt=form, disable_numparse=True)
 
 
+class _Lines:
+    """Where a CSV writer writes to. Its lines end in one character here; the writer itself is told of two, since only
+    then does it quote a cell with either of them in it.
+    """
+
+    def write(self, line: str) -> None:
+        sys.stdout.write(line.removesuffix("\r\n") + "\n")
+
+
 def _delimited(found: Iterable[Row], columns: Sequence[str], delimiter: str) -> None:
-    writer = csv.writer(sys.stdout, delimiter=delimiter, lineterminator="\n")
+    if isinstance(sys.stdout, io.TextIOWrapper) and not on_terminal():
+        sys.stdout.reconfigure(encoding="utf-8")  # as imports read it, whatever the locale
+    writer = csv.writer(_Lines(), delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in found)
-
-
-def _cell(value: Any) -> str:
-    text = _flat(value)
-    return f"'{text}" if text.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(text) else text
+    writer.writerows([neutral(_flat(row.get(column))) for column in columns] for row in found)
 
 
 def _rich_table(found: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str]) -> None:

@@ -1,7 +1,6 @@
 """Which events `notifyctl stripe replay` works on, by its options: from our store, a file, or Stripe."""
 
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -127,21 +126,12 @@ def _peeked(items: "Iterator[Item]") -> "tuple[int | None, Iterable[Item]]":
 def _opened(name: str, open_things: ExitStack) -> BinaryIO:
     """A file that can be sought in. Raises InvalidInput."""
     try:
-        file = open_things.enter_context(_file(name))
+        file = open_things.enter_context(options.opened_input(name))
         return file if file.seekable() else open_things.enter_context(_copy(file))
     except OSError as error:
         raise InvalidInput(f"{name} cannot be read: {error.strerror}; give another file, or - for stdin") from error
     except ValueError as error:
         raise InvalidInput(f"{name!r} cannot be read: no file has such a name; give another file") from error
-
-
-@contextmanager
-def _file(name: str) -> Iterator[BinaryIO]:
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    with open(name, "rb") as file:
-        yield file
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import typer
 from notifyctl.cli import options, output
 from notifyctl.cli.output import Shown, named
 from notifyctl.errors import ExitCode, InvalidInput, NotFound
+from notifyctl.text_files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -197,7 +198,7 @@ def matrix(
     document = matrix_markdown(_files(directory))
     path = page or Path("docs/NOTIFICATION_TEMPLATE_MATRIX.md")
     if check:
-        if not path.is_file() or path.read_text(encoding="utf-8") != document:
+        if not path.is_file() or read_text(path) != document:
             output.say(f"{path} is stale; run `notifyctl templates matrix --write`")
             raise typer.Exit(ExitCode.FAILED)
         output.say(f"{path} is up to date.")

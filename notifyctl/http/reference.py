@@ -41,7 +41,7 @@ def _page(request: Request) -> HTMLResponse:
 
 @cache
 def _style() -> str:
-    return (PAGES / "static/reference.css").read_text()
+    return (PAGES / "static/reference.css").read_text(encoding="utf-8")
 
 
 @cache

@@ -25,7 +25,9 @@ from notifyctl.store.exact import ODD, stored_moment
 _ROW, _SEAL, _CHECKPOINT = (f"notifyctl audit {what} 1\n".encode() for what in ("row", "seal", "checkpoint"))
 _MARK = struct.Struct(">q32s")
 """Of a row: its id, and its hash."""
-_HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
+_HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})", re.ASCII)
+_AROUND = " \t\r\n\ufeff"
+"""What a file that the head was kept in may have put around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ BEGINNING = Tip(Head(0, "0" * 64), 0)
 
 def parse_head(text: str) -> Head:
     """Raises InvalidInput."""
-    match = _HEAD.fullmatch(text.strip().lower())
+    match = _HEAD.fullmatch(text.strip(_AROUND).lower())
     if match is None:
         raise InvalidInput(
             f"{text[:80]!r} is no head: it is NUMBER:DIGEST, as `notifyctl audit export --head` prints it"

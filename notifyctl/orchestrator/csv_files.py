@@ -1,13 +1,31 @@
-"""Reading CSV files that people made: every fault is found and named by its line."""
+"""CSV files that people and spreadsheets made: every fault is found and named by its line."""
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from notifyctl.errors import InvalidInput
+from notifyctl.text_files import decoded
 
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+FORMULA_STARTS = "=+\\-@＝＋－＠\t\r\n"
+"""A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection), in full width too."""
+_FORMULA = re.compile(f"'*[{FORMULA_STARTS}]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+"""Computes nothing, so that a phone number or an amount stays as it is."""
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n])"?[,;\t ]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
+"""Excel writes and reads it as the first line of a file. It is no part of the data."""
+
+
+def neutral(text: str) -> str:
+    """A cell that no spreadsheet computes; `as_written` takes the apostrophe off again."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def as_written(cell: str) -> str:
+    """Without the apostrophe of `neutral`, or of a person who wanted a text and not a formula."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,58 +51,74 @@ class CsvFile:
     """Records that cannot be read; they are not among `records`."""
 
 
-def parse(data: bytes, name: str, *, known: Sequence[str], required: Sequence[str]) -> CsvFile:
-    """Raises InvalidInput when the file cannot be read at all, or has a column that is not `known`."""
-    lines = csv.reader(io.StringIO(_decoded(data, name), newline=""), strict=True)
+@dataclass(frozen=True, slots=True)
+class _Header:
+    names: tuple[str, ...]
+    """Of all columns; empty for those that a spreadsheet writes along because somebody once touched them."""
+    passed_over: Collection[str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name in self.names if self._is_read(name))
+
+    def cells(self, written: Sequence[str]) -> tuple[str, ...]:
+        """Of `columns`. Raises ValueError."""
+        needed = max(number for number, name in enumerate(self.names, 1) if name)
+        if len(written) < needed or any(cell.strip() for cell in written[len(self.names) :]):
+            raise ValueError(f"it has {len(written)} cells, the header has {len(self.names)}; mend it")
+        for number, (name, cell) in enumerate(zip(self.names, written, strict=False), 1):
+            if not name and cell.strip():
+                raise ValueError(
+                    f"column {number} has no name in the first line, but {cell[:40]!r} here; name it or empty it"
+                )
+        return tuple(as_written(cell) for name, cell in zip(self.names, written, strict=False) if self._is_read(name))
+
+    def _is_read(self, name: str) -> bool:
+        return bool(name) and name not in self.passed_over
+
+
+def parse(
+    data: bytes, name: str, *, known: Sequence[str], required: Sequence[str], passed_over: Collection[str] = ()
+) -> CsvFile:
+    """Columns without a name are passed over as long as they are empty, and so are those of `passed_over`.
+
+    Raises InvalidInput when the file cannot be read at all, or has a column that is not `known`.
+    """
+    text = decoded(data, name, save_as="CSV UTF-8")
+    announced = _SEPARATOR_LINE.match(text)
+    above = 1 if announced else 0
+    body = io.StringIO(text[announced.end() :] if announced else text, newline="")
+    lines = csv.reader(body, delimiter=announced[1] if announced else ",", strict=True)
     records: list[Record] = []
     faults: list[Fault] = []
-    columns: tuple[str, ...] = ()
-    begins = 1
+    header: _Header | None = None
+    begins = above + 1
     try:
         for cells in lines:
-            if not any(cells):
+            if not any(cell.strip() for cell in cells):
                 pass
-            elif not columns:
-                columns = _header(cells, name, known, required)
-            elif len(cells) != len(columns):
-                faults.append(Fault(begins, f"it has {len(cells)} cells, the header has {len(columns)}; mend it"))
+            elif header is None:
+                header = _header(cells, name, known, required, passed_over)
             else:
-                records.append(Record(begins, tuple(cells)))
-            begins = lines.line_num + 1
+                try:
+                    records.append(Record(begins, header.cells(cells)))
+                except ValueError as error:
+                    faults.append(Fault(begins, str(error)))
+            begins = above + lines.line_num + 1
     except csv.Error as error:
         faults.append(Fault(begins, f"it is not CSV ({error}); mend its quotes"))
-    if not columns:
+    if header is None:
         cause = f"line {faults[0].line}: {faults[0].text}" if faults else "is empty"
         raise InvalidInput(f"{name} {cause}; its first line must be {','.join(known)}")
-    return CsvFile(name, columns, records, faults)
+    return CsvFile(name, header.columns, records, faults)
 
 
-def _decoded(data: bytes, name: str) -> str:
-    if data.startswith(_UTF16):
-        raise InvalidInput(f"{name} is UTF-16; save it as CSV UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        lines = ", ".join(str(number) for number in _undecodable_lines(data))
-        raise InvalidInput(f"{name} is not UTF-8 in line {lines}; save it as CSV UTF-8") from None
-
-
-def _undecodable_lines(data: bytes, shown: int = 10) -> Iterator[int | str]:
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            if shown == 0:
-                yield "…"
-                return
-            shown -= 1
-            yield number
-
-
-def _header(cells: Sequence[str], name: str, known: Sequence[str], required: Sequence[str]) -> tuple[str, ...]:
+def _header(
+    cells: Sequence[str], name: str, known: Sequence[str], required: Sequence[str], passed_over: Collection[str]
+) -> _Header:
     columns = tuple(cell.strip().lower() for cell in cells)
-    for column in columns:
-        if column not in known:
+    for column in filter(None, columns):
+        if column not in known and column not in passed_over:
             hint = "; separate the columns by commas" if ";" in column or "\t" in column else ""
             raise InvalidInput(f"{name} has an unknown column {column!r}{hint}; known: {','.join(known)}")
         if columns.count(column) > 1:
@@ -92,4 +126,4 @@ def _header(cells: Sequence[str], name: str, known: Sequence[str], required: Seq
     for column in required:
         if column not in columns:
             raise InvalidInput(f"{name} has no column {column!r}; add it to the first line")
-    return columns
+    return _Header(columns, passed_over)

@@ -58,7 +58,7 @@ class FrontMatter(_Table):
 
 def split(text: str) -> tuple[str, str] | None:
     """(front matter, body), or None when the file does not begin with a fenced head."""
-    opening, _, rest = text.lstrip("\ufeff").replace("\r\n", "\n").partition("\n")
+    opening, _, rest = text.partition("\n")
     head, fence, body = f"\n{rest}".partition(f"\n{FENCE}\n")
     return (head, body) if opening.rstrip() == FENCE and fence else None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from notifyctl.errors import InvalidInput
+from notifyctl.text_files import read_text
 
 SMS_REMINDERS = "sms_reminders"
 
@@ -52,9 +53,9 @@ def load_plans(path: Path | None) -> PlanRegistry:
     if path is None:
         return SHIPPED
     try:
-        document = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"NOTIFICATION_PLAN_REGISTRY {path} cannot be read: {error}") from error
+        document = tomllib.loads(read_text(path))
+    except InvalidInput as error:
+        raise InvalidInput(f"NOTIFICATION_PLAN_REGISTRY {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"NOTIFICATION_PLAN_REGISTRY {path} is not TOML: {error}") from error
     entries = document.get("plans")

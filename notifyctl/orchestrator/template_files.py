@@ -6,12 +6,13 @@ from typing import Any
 
 import jinja2
 
-from notifyctl.errors import TemplateError
+from notifyctl.errors import InvalidInput, TemplateError
 from notifyctl.models.template import Channel, TemplateSource, Variable
 from notifyctl.orchestrator import email_html, front_matter
 from notifyctl.orchestrator.context import context_faults
 from notifyctl.orchestrator.front_matter import FENCE, FrontMatter
 from notifyctl.orchestrator.render import names_in
+from notifyctl.text_files import read_text
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -121,35 +122,29 @@ class _Reading:
         if body is None:
             return None
         try:
-            return email_html.build(body, lambda name: _text(self.directory / "email" / name))
+            return email_html.build(body, lambda name: read_text(self.directory / "email" / name))
         except email_html.HtmlError as error:
             fault = str(error)
-        except OSError as error:
-            fault = f"names {error.filename}, which cannot be read: {error.strerror}"
+        except InvalidInput as error:
+            fault = f"names a file that is of no use: {error}"
         self._blame(self._name(path), [fault])
         return None
 
     def _read(self, path: Path, why: str) -> str | None:
+        if not path.exists():
+            self._blame(self._name(path), [f"is missing; {why}"])
+            return None
         try:
-            return _text(path)
-        except FileNotFoundError:
-            fault = f"is missing; {why}"
-        except OSError as error:
-            fault = f"cannot be read: {error.strerror}"
-        except UnicodeDecodeError as error:
-            fault = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
-        self._blame(self._name(path), [fault])
-        return None
+            return read_text(path)
+        except InvalidInput as error:
+            self._blame(self._name(path), [str(error).removeprefix(f"{path} ")])
+            return None
 
     def _blame(self, name: str, faults: list[str]) -> None:
         self.faults += [f"{name}: {fault}" for fault in faults]
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.directory).as_posix()
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
 
 
 def _misplaced(front: FrontMatter, channel: Channel, name: str) -> list[str]:
