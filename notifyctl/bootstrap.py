@@ -54,9 +54,9 @@ class Runtime:
 def open_runtime(settings: Settings, *, clock: Clock | None = None, database: Database | None = None) -> Runtime:
     """`clock` is for tests; by default the database's own (PostgreSQL) or the host's (SQLite).
 
-    `database` is one that was opened in a way of its own.
+    `database` is one that was opened in a way of its own; else a file must be there when it is first used.
     """
-    database = database or Database(settings.database_url)
+    database = database or Database(settings.database_url, create=False)
     return Runtime(
         settings=settings,
         database=database,

@@ -300,21 +300,22 @@ def is_secret(field: FieldInfo) -> bool:
 
 def env_file_path(named: Path | None = None) -> Path:
     """`named`, else NOTIFYCTL_ENV_FILE, else .env in the working directory; whether it is there or not."""
-    return (named or Path(os.environ.get("NOTIFYCTL_ENV_FILE") or ".env")).expanduser()
+    return Path(os.path.expanduser(named or os.environ.get("NOTIFYCTL_ENV_FILE") or ".env"))
 
 
 def find_env_file(named: Path | None = None) -> Path | None:
     """The file to read, None when there is no .env. Raises ConfigurationError when one was named and is not there."""
     by = "--env-file" if named else "NOTIFYCTL_ENV_FILE" if os.environ.get("NOTIFYCTL_ENV_FILE") else None
+    file = env_file_path(named)
     try:
-        file = env_file_path(named)
         if file.is_file():
             return file
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         # A working directory that is not ours to look into has no .env for us.
         if by is not None:
-            cause = getattr(error, "strerror", None) or "there is no such home directory"
-            raise ConfigurationError([f"{by} {named or os.environ['NOTIFYCTL_ENV_FILE']}: {cause}"]) from error
+            raise ConfigurationError(
+                [f"{by} {file} cannot be read: {error.strerror}; let this user read it"]
+            ) from error
     if by is None:
         return None
     raise ConfigurationError([f"{by} {file}: no such file; `notifyctl init --env-file {file}` writes one"])

@@ -9,11 +9,16 @@ app = typer.Typer(no_args_is_help=True, help="Create and upgrade the tables.")
 
 @app.command()
 def upgrade() -> None:
-    """Bring the database to the schema of this version. Safe to run again, and on two hosts at once."""
+    """Bring the database to the schema of this version. Safe to run again, and on two hosts at once.
+
+    It is the only command that makes a database file which is not there, and then says so.
+    """
     from notifyctl.store.migrations import schema_status
     from notifyctl.store.migrations import upgrade as run
 
-    with options.runtime(migrated=False) as runtime:
+    with options.runtime(migrated=False, create=True) as runtime:
+        if runtime.database.is_new:
+            output.say(f"There was no database file {runtime.database.url.database}: it is a new one.")
         before = schema_status(runtime.database)
         after = run(runtime.database)
     if before.revision == after.revision:

@@ -79,6 +79,7 @@ def _runtime(folder: Path, url: str, clock: _Clock) -> Iterator["Runtime"]:
 
     from notifyctl.bootstrap import open_runtime
     from notifyctl.settings import Settings
+    from notifyctl.store.database import Database
 
     settings = Settings.model_validate(
         {
@@ -98,7 +99,7 @@ def _runtime(folder: Path, url: str, clock: _Clock) -> Iterator["Runtime"]:
             "quiet_hours": "00:00-00:00",
         }
     )
-    runtime = open_runtime(settings, clock=clock)
+    runtime = open_runtime(settings, clock=clock, database=Database(settings.database_url))
     try:
         yield runtime
     finally:

@@ -30,7 +30,7 @@ class Installation:
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings.database_url)
+        return Database(self.settings.database_url, create=False)
 
     @cached_property
     def beside_the_traffic(self) -> list[Problem]:

@@ -78,12 +78,17 @@ def settings() -> "Settings":
 
 
 @contextmanager
-def runtime(*, migrated: bool = True) -> Iterator["Runtime"]:
-    """The Runtime of this call. Raises DatabaseError first if the schema is not the one this code knows."""
+def runtime(*, migrated: bool = True, create: bool = False) -> Iterator["Runtime"]:
+    """The Runtime of this call. Raises DatabaseError first if the schema is not the one this code knows.
+
+    Only with `create` is a database file made that is not there: a mistyped DATABASE_URL must not look like a new start.
+    """
     from notifyctl.bootstrap import open_runtime
+    from notifyctl.store.database import Database
     from notifyctl.store.migrations import require_current_schema
 
-    opened = open_runtime(settings())
+    found = settings()
+    opened = open_runtime(found, database=Database(found.database_url, create=create))
     try:
         if migrated:
             require_current_schema(opened.database)

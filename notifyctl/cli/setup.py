@@ -46,8 +46,9 @@ def init(
 ) -> None:
     """Write a .env file with fresh secrets and every setting explained. Never overwrites one."""
     from notifyctl.cli.environment import write_env_file
+    from notifyctl.settings import env_file_path
 
-    path = env_file or options.env_file()
+    path = env_file_path(env_file or options.given.get().env_file)
     write_env_file(path)
     command = "notifyctl" if path == Path(".env") else f"notifyctl --env-file {path}"
     output.say(f"Wrote {path} with fresh secrets; only you can read it.")

@@ -11,6 +11,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
+import platformdirs
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -21,21 +22,29 @@ from notifyctl.clock import Clock, system_clock
 from notifyctl.errors import DatabaseError
 
 SQLITE_BUSY_SECONDS = 30
+SQLITE_LOG_BYTES = 16 * 1024 * 1024
+"""How long the -wal file may stay once all of it is in the database; SQLite begins anew in it from 4 MB on."""
 CLOCK_RESYNC_SECONDS = 60
 
 
 class Database:
     """Opens nothing until the first transaction.
 
-    On SQLite the file is made with mode 0600, in WAL mode with synchronous=FULL.
+    On SQLite a new file has mode 0600; it is in WAL mode with synchronous=FULL. One that is gone later on is not made
+    again: that would be another, empty database.
     On PostgreSQL transactions are READ COMMITTED: the per-client and per-phone critical sections lock first
     and count afterwards, which needs a fresh snapshot for each statement.
     """
 
     def __init__(self, url: str, *, patience_seconds: float | None = None, create: bool = True) -> None:
-        """`patience_seconds`: how long to wait for others' locks. Without `create`, a file must be there already."""
+        """`patience_seconds`: how long to wait for others' locks. Without `create`, a file must be there already.
+
+        With it, the file is made at once, and the last folder of its path as well.
+        """
         self._patience_seconds = patience_seconds
         self._create = create
+        self.is_new = False
+        """Whether the file was made just now."""
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.url = parsed if self.is_sqlite else parsed.set(drivername="postgresql+psycopg")
@@ -95,13 +104,20 @@ class Database:
 
     def _sqlite_engine(self) -> Engine:
         path = Path(self.url.database or "")
-        _create_private(path, create=self._create)
+        if path.name in ("", ":memory:"):
+            raise DatabaseError("DATABASE_URL must name a file: workers share it. Use sqlite:///path/to/notifyctl.db")
+        if self._create:
+            self.is_new = _create_private(path)
         patience = SQLITE_BUSY_SECONDS if self._patience_seconds is None else self._patience_seconds
         engine = create_engine(
             self.url,
             hide_parameters=True,
             connect_args={"timeout": patience, "check_same_thread": False},
         )
+
+        @event.listens_for(engine, "do_connect")
+        def _look(*_arguments: Any) -> None:
+            _require(path)
 
         @event.listens_for(engine, "connect")
         def _configure(connection: sqlite3.Connection, _record: Any) -> None:
@@ -111,6 +127,8 @@ class Database:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA cache_size=-65536")
+            # Else the log stays as long as the largest import has made it.
+            connection.execute(f"PRAGMA journal_size_limit={SQLITE_LOG_BYTES}")
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Any) -> None:
@@ -179,21 +197,51 @@ def _begin_immediate(driver: sqlite3.Connection, patience_seconds: float) -> Non
         driver.execute(f"PRAGMA busy_timeout={patience_seconds * 1000:.0f}")
 
 
-def _create_private(path: Path, *, create: bool) -> None:
-    if path.name in ("", ":memory:"):
-        raise DatabaseError("DATABASE_URL must name a file: workers share it. Use sqlite:///path/to/notifyctl.db")
-    if not create and not path.exists():
-        raise DatabaseError(f"There is no database file {path}; run `notifyctl db upgrade`, or check DATABASE_URL")
+def _require(path: Path) -> None:
+    """Raises DatabaseError for a file that is not there."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        is_there = path.exists()
+    except OSError as error:
+        raise DatabaseError(f"Database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
+    if not is_there:
+        raise DatabaseError(f"There is no database file {path}; run `notifyctl db upgrade`, or check DATABASE_URL")
+    _refuse_folder(path)
+
+
+def _create_private(path: Path) -> bool:
+    """False for a file that is there already."""
+    try:
+        _make_folder(path.parent)
         # Only a file that is not there yet: closing any descriptor of a database drops the locks that SQLite holds
         # on it in this process, and the next writer may then corrupt it (SQLite, How To Corrupt, 2.2).
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR))
     except FileExistsError:
-        if path.is_dir():
-            raise DatabaseError(f"Database file {path} is a directory; check DATABASE_URL") from None
+        _refuse_folder(path)
+        return False
     except OSError as error:
         raise DatabaseError(f"Database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
+    return True
+
+
+def _make_folder(folder: Path) -> None:
+    """All of the path only for the default database: elsewhere it is more likely to be mistyped."""
+    if folder.is_dir():
+        return
+    if not folder.parent.is_dir() and folder != _default_folder():
+        raise DatabaseError(f"There is no folder {folder.parent} for a database; make it, or check DATABASE_URL")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _default_folder() -> Path | None:
+    try:
+        return platformdirs.user_data_path("notifyctl")
+    except RuntimeError:
+        return None
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise DatabaseError(f"Database file {path} is a directory; check DATABASE_URL")
 
 
 class DatabaseClock:

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from notifyctl.bootstrap import open_runtime
 from notifyctl.errors import DatabaseError
 from notifyctl.store import migrations
-from notifyctl.store.database import Database
+from notifyctl.store.database import SQLITE_LOG_BYTES, Database
+from notifyctl.store.wakeup import Watcher
+from tests.conftest import make_settings
 
 WRITE_AND_CLOSE = """
 import sys
@@ -93,3 +96,44 @@ def test_a_database_that_cannot_be_used_is_one_clear_error(tmp_path: Path, url: 
 def test_a_password_is_never_shown() -> None:
     for url in ("postgresql://u:s3cret@h/d", "postgresql://u@h/d?password=s3cret"):
         assert "s3cret" not in str(Database(url))
+
+
+def test_the_log_beside_a_sqlite_file_shrinks_again_while_others_are_at_work(tmp_path: Path) -> None:
+    path = tmp_path / "notifyctl.db"
+    database, other = Database(f"sqlite:///{path}"), Database(f"sqlite:///{path}")
+    log = Path(f"{path}-wal")
+    watcher = Watcher(other)
+    with database.transaction() as session:
+        session.execute(text("CREATE TABLE t (value BLOB)"))
+    with other.read() as reader:
+        assert reader.execute(text("SELECT count(*) FROM t")).scalar_one() == 0
+        with database.transaction() as session:
+            for _ in range(24):
+                session.execute(text("INSERT INTO t VALUES (randomblob(1000000))"))
+    assert log.stat().st_size > 1.4 * SQLITE_LOG_BYTES
+    for _ in range(3):
+        with database.transaction() as session:
+            session.execute(text("INSERT INTO t VALUES (1)"))
+    assert log.stat().st_size <= SQLITE_LOG_BYTES
+    watcher.close()
+    database.close()
+    other.close()
+
+
+def test_a_file_that_is_gone_is_not_made_again_under_a_process_that_is_at_work(tmp_path: Path) -> None:
+    path = tmp_path / "notifyctl.db"
+    database = Database(f"sqlite:///{path}")
+    with database.read() as session:
+        session.execute(text("SELECT 1"))
+    database.close()
+    path.unlink()
+    with pytest.raises(DatabaseError, match="There is no database file"), database.read() as session:
+        session.execute(text("SELECT 1"))
+    assert not path.exists()
+
+
+def test_a_runtime_makes_no_file_that_is_not_there(tmp_path: Path) -> None:
+    runtime = open_runtime(make_settings(database_url=f"sqlite:///{tmp_path / 'deep' / 'n.db'}"))
+    with pytest.raises(DatabaseError, match=r"run `notifyctl db upgrade`"), runtime.database.transaction():
+        pass
+    assert list(tmp_path.iterdir()) == []
