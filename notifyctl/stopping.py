@@ -23,6 +23,39 @@ def leave_when_told() -> None:
         signal.signal(number, _leave)
 
 
+class Patience:
+    """Whether a signal asks for the second time, after which nothing is waited for any more.
+
+    SIGHUP never does: of a terminal that closes, both the kernel and the shell tell.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def is_over(self, number: int) -> bool:
+        if number == signal.SIGHUP:
+            return False
+        before, self._asked = self._asked, True
+        return before
+
+
+def interrupt_when_told() -> None:
+    """For a command that comes and goes: cron and systemd end what takes too long with SIGTERM. It is as Ctrl-C then,
+    so that what was begun is recorded as ended.
+    """
+    interrupted = False
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        is_repeated, interrupted = interrupted and number == signal.SIGHUP, True
+        if not is_repeated:
+            raise KeyboardInterrupt
+
+    for number in stop_signals():
+        if number != signal.SIGINT:
+            signal.signal(number, interrupt)
+
+
 def leave_as_first_process() -> None:
     """Process 1 of a container gets no signal that it has no handler for (pid_namespaces(7))."""
     if os.getpid() == 1:

@@ -1,7 +1,6 @@
 """`notifyctl jobs`: what is done at set times, how it went, and doing it now."""
 
 import gc
-import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from notifyctl.cli import options, output
 from notifyctl.cli.output import Shown, named
 from notifyctl.errors import NotifyctlError
+from notifyctl.stopping import interrupt_when_told
 
 if TYPE_CHECKING:
     from notifyctl.orchestrator.job_standing import Standing
@@ -86,8 +86,7 @@ def run(name: JobName) -> None:
 
     job = job_named(name)
     configure_logging(debug=options.given.get().debug, quiet=True)
-    # cron and systemd end what takes too long with SIGTERM: as Ctrl-C, so that the run is recorded as ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_when_told()
     with options.runtime() as runtime:
         gc.freeze()  # as in a worker
         ended = run_now(runtime, job)

@@ -81,7 +81,7 @@ def settings() -> "Settings":
 def runtime(*, migrated: bool = True, create: bool = False) -> Iterator["Runtime"]:
     """The Runtime of this call. Raises DatabaseError first if the schema is not the one this code knows.
 
-    Only with `create` is a database file made that is not there: a mistyped DATABASE_URL must not look like a new start.
+    Only with `create` is a file made that is not there: a mistyped DATABASE_URL must not look like a new start.
     """
     from notifyctl.bootstrap import open_runtime
     from notifyctl.store.database import Database

@@ -1,6 +1,5 @@
 """`notifyctl retention`: remove what is older than the settings say, or see what would be."""
 
-import signal
 from dataclasses import asdict
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.errors import NotifyctlError
+from notifyctl.stopping import interrupt_when_told
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def _run() -> None:
     from notifyctl.worker.by_hand import run_now
     from notifyctl.worker.jobs import named
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_when_told()
     with options.runtime() as runtime:
         ended = run_now(runtime, named("retention"))
     if isinstance(ended.error, NotifyctlError):

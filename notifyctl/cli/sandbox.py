@@ -6,6 +6,7 @@ import typer
 
 from notifyctl.cli import options, output, sandbox_stripe
 from notifyctl.errors import InvalidInput
+from notifyctl.stopping import leave_when_told
 
 DEFAULT_PORT = 8026
 
@@ -60,6 +61,7 @@ def sandbox(
     """Run a local server that speaks Postmark's, Twilio's and Stripe's APIs and shows what arrived in an inbox page."""
     if context.invoked_subcommand is not None:
         return
+    leave_when_told()
     from datetime import timedelta
 
     from notifyctl.providers.sandbox import faults_from_lines, receipts_from, run

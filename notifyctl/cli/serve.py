@@ -8,6 +8,7 @@ import typer
 
 from notifyctl.cli import options
 from notifyctl.errors import ExitCode
+from notifyctl.stopping import leave_when_told
 
 if TYPE_CHECKING:
     import socket
@@ -36,9 +37,10 @@ def serve(
 ) -> None:
     """Answer HTTP requests, until SIGTERM.
 
-    The first SIGTERM or SIGINT takes no more connections, answers what was asked already and exits 0. A second one
-    exits at once. Messages are only accepted here: `notifyctl worker` sends them.
+    The first SIGTERM, SIGINT or SIGHUP takes no more connections, answers what was asked already and exits 0. A second
+    SIGTERM or SIGINT exits at once. Messages are only accepted here: `notifyctl worker` sends them.
     """
+    leave_when_told()
     from notifyctl.http.server import listen
     from notifyctl.worker.logs import configure_logging
 

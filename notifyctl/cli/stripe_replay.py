@@ -1,7 +1,6 @@
 """`notifyctl stripe replay`."""
 
 import logging
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -13,6 +12,7 @@ from notifyctl.cli import options, output
 from notifyctl.cli.output import Shown, named
 from notifyctl.cli.stripe_choice import Asked, Chosen, Told, choose, nothing_to_replay
 from notifyctl.errors import NotifyctlError
+from notifyctl.stopping import interrupt_when_told
 
 if TYPE_CHECKING:
     from notifyctl.billing.outcome import Change, MailOutcome, Outcome
@@ -67,8 +67,7 @@ def replay(
     again, or beside a worker: what is done stays done. An event from a file has no signature: it is taken on your
     word, which the audit log keeps. An event that is stored already keeps the body that it was stored with.
     """
-    # systemd and timeout(1) end what takes too long with SIGTERM: as Ctrl-C, so that it is told how far it came.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_when_told()
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what is logged is told in the output
     with options.runtime() as runtime, ExitStack() as open_things:
         asked = _asked(runtime, event_ids, file, from_api, status, types, since, until)

@@ -7,6 +7,7 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.errors import ExitCode
+from notifyctl.stopping import leave_when_told
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,11 +25,12 @@ def worker(
 ) -> None:
     """Send what is queued and run the jobs, until SIGTERM.
 
-    The first SIGTERM or SIGINT claims no more, finishes what is on the way and exits 0. A second one exits at once;
-    what was on the way is then looked up at the provider before anything is sent again.
+    The first SIGTERM, SIGINT or SIGHUP claims no more, finishes what is on the way and exits 0. A second SIGTERM or
+    SIGINT exits at once; what was on the way is then looked up at the provider before anything is sent again.
     Any number of workers may run side by side, on one host or on many: limits and leases are shared in the database,
     and each job is run by one of them. With --once no jobs are run.
     """
+    leave_when_told()
     from notifyctl.worker.logs import configure_logging
 
     configure_logging(debug=options.given.get().debug)

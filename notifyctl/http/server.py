@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from notifyctl.errors import NotifyctlError
 from notifyctl.http.errors import CODES, MESSAGES
 from notifyctl.http.security_headers import HEADERS
+from notifyctl.stopping import Patience, stop_signals
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
@@ -49,7 +50,8 @@ def url_of(listener: socket.socket) -> str:
 
 
 class ApiServer(Server):
-    """`run` blocks until SIGTERM or SIGINT, answers what was asked already, and returns. A second signal exits at once.
+    """`run` blocks until SIGTERM, SIGINT or SIGHUP, answers what was asked already, and returns. A second SIGTERM or
+    SIGINT exits at once.
 
     `tell` hears READY=1, STOPPING=1 and, every `alive_every` seconds for as long as requests are served, WATCHDOG=1.
     """
@@ -64,6 +66,7 @@ class ApiServer(Server):
     ) -> None:
         self._listener = listener
         self._tell = tell
+        self._patience = Patience()
         super().__init__(
             Config(
                 app,
@@ -105,7 +108,7 @@ class ApiServer(Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self.handle_exit) for number in stop_signals()}
         try:
             yield
         finally:
@@ -113,7 +116,7 @@ class ApiServer(Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
+        if self._patience.is_over(sig):
             os._exit(FORCED_EXIT)
         self.should_exit = True
 

@@ -23,6 +23,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.template import Channel, Lane
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.providers.base import Lookup, Sender
+from notifyctl.stopping import Patience, stop_signals
 from notifyctl.store import audit, outbox, workers
 from notifyctl.store.wakeup import Watcher
 from notifyctl.worker import service_manager
@@ -70,6 +71,7 @@ class Worker:
         self._jobs = jobs
         self._once = once
         self._stop = threading.Event()
+        self._patience = Patience()
         self._drained = threading.Event()
         """Set once the loops have ended: until then leases are renewed, also while it is stopping."""
         self._error: BaseException | None = None
@@ -117,12 +119,14 @@ class Worker:
         self._wake()
 
     def stop_on_signals(self) -> None:
-        """SIGTERM and SIGINT stop it; a second one ends the process at once and leaves its leases to run out."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """SIGTERM, SIGINT and SIGHUP stop it; a second SIGTERM or SIGINT ends the process at once and leaves its leases
+        to run out.
+        """
+        for number in stop_signals():
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._stop.is_set():
+        if self._patience.is_over(number):
             os._exit(FORCED_EXIT)
         self.stop()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from types import FrameType
 
+from notifyctl.stopping import Patience, stop_signals
 from notifyctl.worker import service_manager
 
 RESTART_SECONDS = 1.0
@@ -19,7 +20,9 @@ log = logging.getLogger("notifyctl.worker")
 
 
 class Supervisor:
-    """`run` blocks until every process has ended. The first SIGTERM or SIGINT is passed on, a second one kills."""
+    """`run` blocks until every process has ended. The first SIGTERM, SIGINT or SIGHUP is passed on as SIGTERM; a second
+    SIGTERM or SIGINT kills.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,13 @@ class Supervisor:
         self._started = started
         self._running: dict[subprocess.Popen[bytes], float] = {}
         self._stopping = False
+        self._patience = Patience()
         self._hopeless = 0
         self._worst = 0
 
     def run(self) -> int:
         """The first exit code that was not 0, or 0."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             signal.signal(number, self._on_signal)
         for _ in range(self._wanted):
             self._start()
@@ -82,11 +86,11 @@ class Supervisor:
             self._start()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        again = self._stopping
-        self._stopping = True
-        if not again:
+        if self._patience.is_over(number):
+            self._pass_on(signal.SIGKILL)
+        elif not self._stopping:
             service_manager.tell("STOPPING=1")
-        self._pass_on(signal.SIGKILL if again else signal.SIGTERM)
+            self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: signal.Signals) -> None:
         self._stopping = True

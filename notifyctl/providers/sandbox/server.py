@@ -23,6 +23,7 @@ from notifyctl.providers.sandbox.faults import Faults
 from notifyctl.providers.sandbox.handle import Handle
 from notifyctl.providers.sandbox.receipts import Receipts
 from notifyctl.providers.sandbox.state import State
+from notifyctl.stopping import stop_signals
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048
@@ -40,7 +41,7 @@ def run(
     receipts: Receipts | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then returns; a second SIGINT drops what is in flight.
+    """Serves until SIGTERM, SIGINT or SIGHUP, then returns; a second SIGINT drops what is in flight.
 
     Port 0 is any free port. `ready` is called with the base URL once the server answers. Raises InvalidInput
     when the address cannot be listened on. Call it in the main thread, since it listens to signals.
@@ -136,7 +137,7 @@ class _Server(uvicorn.Server):
 @contextmanager
 def _signals_sent_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     # uvicorn raises a signal once more after a clean stop; with no handler here that would kill the process.
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handler) for number in stop_signals()}
     try:
         yield
     finally:
