@@ -16,11 +16,11 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import WAITING
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.client_fields import identifier, plain_text
-from notifyctl.orchestrator.quiet_hours import zone_of
 from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.store import audit, messages
 from notifyctl.store import compliance as store
 from notifyctl.store.messages import Filter
+from notifyctl.zones import zone_of
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from notifyctl.billing.mirror import Standing
 from notifyctl.billing.money import money
@@ -13,6 +12,7 @@ from notifyctl.billing.told import Terms
 from notifyctl.models.template import Variable, VariableType
 from notifyctl.orchestrator.context import context_faults
 from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.zones import zone_of
 
 SUBSCRIPTION_CONFIRMED = "SUBSCRIPTION_CONFIRMED"
 PAYMENT_FAILED = "PAYMENT_FAILED"
@@ -51,14 +51,7 @@ class Addressee:
 
     def day(self, moment: datetime | None) -> str | None:
         """The calendar day on which it is in the client's time zone."""
-        return moment.astimezone(self._zone).date().isoformat() if moment else None
-
-    @property
-    def _zone(self) -> ZoneInfo:
-        try:
-            return ZoneInfo(self.zone)
-        except (OSError, ValueError, KeyError):
-            return ZoneInfo("UTC")
+        return moment.astimezone(zone_of(self.zone)).date().isoformat() if moment else None
 
 
 class Letters:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache, partial
+from functools import partial
 from typing import TypeVar
-from zoneinfo import ZoneInfo
 
+from notifyctl import zones
 from notifyctl.errors import InvalidInput
 from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
 from notifyctl.orchestrator.addresses import normal_email, normal_phone
@@ -137,9 +137,9 @@ def _yes_or_no(text: str) -> bool:
     return text.lower() in _YES
 
 
-@lru_cache(maxsize=1024)
 def _timezone(text: str) -> str:
-    try:
-        return ZoneInfo(text).key
-    except (OSError, ValueError, KeyError) as error:
-        raise InvalidInput(f"{text!r} is not a known time zone; write an IANA name such as Europe/Berlin") from error
+    if text in zones.names():
+        return text
+    written = zones.meant(text)
+    hint = f"did you mean {written}?" if written else "write an IANA name such as Europe/Berlin"
+    raise InvalidInput(f"{text!r} is not a known time zone; {hint}")
