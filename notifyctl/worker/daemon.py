@@ -6,9 +6,11 @@ import signal
 import socket
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from types import FrameType
+
+from sqlmodel import Session
 
 from notifyctl import __version__
 from notifyctl.bootstrap import Runtime
@@ -24,9 +26,9 @@ from notifyctl.models.template import Channel, Lane
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.providers.base import Lookup, Sender
 from notifyctl.stopping import Patience, stop_signals
-from notifyctl.store import audit, outbox, workers
+from notifyctl.store import audit, clock_steps, outbox, workers
 from notifyctl.store.wakeup import Watcher
-from notifyctl.worker import service_manager
+from notifyctl.worker import runs, service_manager
 from notifyctl.worker.chore import Chore
 from notifyctl.worker.jobs import Job
 from notifyctl.worker.loop import ChannelLoop
@@ -177,6 +179,7 @@ class Worker:
         """Heartbeat, leases renewed, and those of vanished workers ended."""
         with self._runtime.database.transaction() as session:
             now = self._runtime.clock()
+            self._follow_clock(session, now)
             workers.beat(
                 session,
                 worker=self.name,
@@ -208,6 +211,17 @@ class Worker:
         if lost:
             log.warning("leases of a lost worker ended", extra={"messages": len(lost)})
         return False
+
+    def _follow_clock(self, session: Session, now: datetime) -> None:
+        """PostgreSQL's clock is its server's, and not ours to follow."""
+        if not self._runtime.database.is_sqlite:
+            return
+        step = clock_steps.follow(session, now, longest_lease=max(LEASE, runs.LEASE))
+        if step is not None:
+            seconds = round(step.total_seconds(), 1)
+            log.warning("the clock was set back", extra={"seconds": seconds})
+            details = {"command": "worker", "clock_set_back_seconds": seconds}
+            audit.write(session, AuditAction.OPERATOR_ACTION, actor=self.name, now=now, details=details)
 
     def _watch(self) -> bool:
         watcher = Watcher(self._runtime.database)
