@@ -7,8 +7,8 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Generator, Iterator
 import subprocess
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 

@@ -11,10 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from alerting import ADMIN, OPS, Standing, alerts, audited, failed, queue, sent
-from conftest import Environment
-from factories import a_worker
-from integration.conftest import CommandLine
 
 from notifyctl.alerts.spikes import JOB
 from notifyctl.bootstrap import Runtime
@@ -26,6 +22,7 @@ from notifyctl.worker.jobs import named
 from tests.support.alerts import ADMIN, OPS, alerts, audited, failed, queue, sent
 from tests.support.clocks import StandingClock
 from tests.support.command_line import CommandLine
+from tests.support.messages import a_worker
 from tests.support.processes import Environment
 
 PROGRAM = [sys.executable, "-m", "notifyctl"]

@@ -4,8 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import Environment
-from factories import CODE, REMINDER_SMS, RESET, WELCOME, a_client, actions, message, send
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -13,14 +11,14 @@ from notifyctl.cli import options
 from notifyctl.cli.main import main
 from notifyctl.delivery.requeue import Requeue
 from notifyctl.errors import ExitCode
-from tests.support.clients import a_client
-from tests.support.messages import CODE, RESET, WELCOME, actions, message, send
-from tests.support.processes import Environment
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.gates import ASKED_AGAIN
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.store import messages
+from tests.support.clients import a_client
+from tests.support.messages import CODE, REMINDER_SMS, RESET, WELCOME, actions, message, send
+from tests.support.processes import Environment
 
 Ran = tuple[int, str, str]
 Run = Callable[..., Ran]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PEPPER, SECRET
+from tests.support.settings import PEPPER, SECRET
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

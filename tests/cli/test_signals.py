@@ -11,7 +11,7 @@ from time import monotonic, sleep
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from tests.conftest import Environment
+from tests.support.processes import Environment
 
 PROGRAM = [sys.executable, "-m", "notifyctl"]
 DAEMONS = {

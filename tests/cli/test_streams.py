@@ -13,8 +13,9 @@ from sqlmodel import update
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.message import MessageLog
 from notifyctl.store.database import Database
-from tests.conftest import Environment
-from tests.factories import WELCOME, a_client, send
+from tests.support.clients import a_client
+from tests.support.messages import WELCOME, send
+from tests.support.processes import Environment
 
 PROGRAM = f"{sys.executable} -m notifyctl"
 Shell = Callable[..., subprocess.CompletedProcess[str]]

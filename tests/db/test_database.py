@@ -11,7 +11,7 @@ from notifyctl.errors import DatabaseError
 from notifyctl.store import migrations
 from notifyctl.store.database import SQLITE_LOG_BYTES, Database
 from notifyctl.store.wakeup import Watcher
-from tests.conftest import make_settings
+from tests.support.settings import make_settings
 
 WRITE_AND_CLOSE = """
 import sys

@@ -4,8 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from delivering import MakeDispatcher, TurnableClock, arrivals, drain
-from factories import CODE, WELCOME, a_client, message, send
 from sqlalchemy import select, update
 from sqlmodel import Session
 
@@ -20,6 +18,10 @@ from notifyctl.providers.sandbox import Sandbox
 from notifyctl.providers.senders import build_senders
 from notifyctl.store import audit, breakers, clock_steps, job_runs, workers
 from notifyctl.worker.daemon import Worker
+from tests.support.clients import a_client
+from tests.support.clocks import TurnableClock
+from tests.support.delivery import MakeDispatcher, arrivals, drain
+from tests.support.messages import CODE, WELCOME, message, send
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 LEASE = timedelta(seconds=60)

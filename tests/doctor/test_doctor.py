@@ -19,12 +19,9 @@ from notifyctl.models.template import Channel
 from notifyctl.orchestrator.suppressions import suppress
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
-from tests.support.messages import RESET, WELCOME, send
+from tests.support.messages import RESET, WELCOME, a_worker, send
 from tests.support.processes import Environment
 from tests.support.settings import SECRET, make_settings
-from tests.conftest import SECRET, Environment, make_settings
-from tests.factories import RESET, WELCOME, a_client, a_worker, send
-from tests.integration.conftest import CommandLine
 
 NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
 COMPLETE = {

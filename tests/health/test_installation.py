@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from factories import CODE, WELCOME, a_client, a_worker, send
 from sqlalchemy import text
 from sqlmodel import col, update
 
@@ -24,8 +23,10 @@ from notifyctl.orchestrator.troubles import problems
 from notifyctl.settings import Settings
 from notifyctl.store import job_runs, workers
 from notifyctl.worker.names import new_name
-from tests.conftest import make_settings
-from tests.integration.conftest import CommandLine
+from tests.support.clients import a_client
+from tests.support.command_line import CommandLine
+from tests.support.messages import CODE, WELCOME, a_worker, send
+from tests.support.settings import make_settings
 
 HOUR = timedelta(hours=1)
 OPS = "ops@acme.example"

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.message import MessageStatus
 from notifyctl.orchestrator import health
-from notifyctl.orchestrator.troubles import Gravity, problems
-from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, write
 from notifyctl.orchestrator.problem import Gravity
 from notifyctl.orchestrator.troubles import problems
+from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, write
 
 
 @hypothesis_settings(

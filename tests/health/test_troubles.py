@@ -6,22 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from factories import a_worker
-from plain_health import NOW, S, history, write
 from rich.console import Console
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli.health_view import overview
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
-from notifyctl.orchestrator.health import Health
-from notifyctl.orchestrator.troubles import Gravity, Problem, folded, problems
-from tests.support.plain_health import NOW, S, history, write
 from notifyctl.orchestrator.health import Attempts, Health
 from notifyctl.orchestrator.problem import Code, Gravity, Problem
 from notifyctl.orchestrator.troubles import folded, problems
 from notifyctl.store import breakers
 from notifyctl.store.reports import Backlog
+from tests.support.messages import a_worker
+from tests.support.plain_health import NOW, S, history, write
 
 PAUSE = {
     "channel": None, "template_key": None, "client_id": "acme", "reason": "they asked", "actor": "m",

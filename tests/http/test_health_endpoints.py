@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from factories import CODE, WELCOME, a_client, a_worker, send
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
@@ -14,7 +13,7 @@ from notifyctl.store import pauses
 from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
-from tests.support.messages import CODE, WELCOME, send
+from tests.support.messages import CODE, WELCOME, a_worker, send
 
 HEALTH = "/api/admin/notification-health"
 

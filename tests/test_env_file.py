@@ -11,7 +11,7 @@ import pytest
 from notifyctl import env_file
 from notifyctl.errors import ConfigurationError
 from notifyctl.settings import Settings, load_settings
-from tests.conftest import PEPPER, SECRET
+from tests.support.settings import PEPPER, SECRET
 
 SECRETS = f"NOTIFICATION_SECRET_KEY={SECRET}\nOTP_PEPPER={PEPPER}\n"
 

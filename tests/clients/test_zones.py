@@ -12,7 +12,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.orchestrator.client_fields import ClientFields
 from notifyctl.orchestrator.plans import SHIPPED
 from notifyctl.orchestrator.quiet_hours import QuietHours
-from tests.conftest import make_settings
+from tests.support.settings import make_settings
 
 OF_THE_HOST = [
     "localtime", "posixrules", "Factory", "right/UTC", "right/Europe/Berlin", "posix/Europe/Berlin", "/etc/localtime",

@@ -9,7 +9,7 @@ import pytest
 from notifyctl import setting_rules
 from notifyctl.errors import ConfigurationError
 from notifyctl.settings import Settings, load_settings
-from tests.conftest import PEPPER, SECRET, make_settings
+from tests.support.settings import PEPPER, SECRET, make_settings
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,9 @@ from notifyctl.orchestrator.client_fields import ClientChange
 from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.csv_files import as_written, neutral
 from notifyctl.orchestrator.plans import load_plans
-from tests.conftest import NOON, Environment
-from tests.integration.conftest import CommandLine
+from tests.support.clocks import NOON
+from tests.support.command_line import CommandLine
+from tests.support.processes import Environment
 
 CALLS_THAT_READ_OR_WRITE = {"open": 3, "read_text": 0, "write_text": 1, "fdopen": 3}
 """And at which place they take an encoding."""
