@@ -109,6 +109,13 @@ class Claims:
         # Everything that is due was deferred before: a lock is worth it only if the budget has something now.
         return look if any(self.allowance.budget.allot(slots, now).values()) else None
 
+    def try_one(self, session: Session, queue: Queue, message_id: str, now: datetime) -> None:
+        """All that is asked about a message before it is claimed; raises what that stumbles over. To be rolled back."""
+        found = outbox.lock_due(session, self.channel, queue, now=now, most=1, only=message_id)
+        awake = self._put_off_quiet(session, found, now, Taken()) if queue.lane is Lane.BULK else found
+        _, refused = self._ask_again(session, awake, now)
+        outbox.close_unclaimed(session, [outcome.row for outcome in refused])
+
     def take_ahead(self, database: Database, now: datetime, look: Look) -> None:
         if self.allowance.takes_ahead and self.allowance.is_short_of(look.slots):
             with database.transaction() as session:

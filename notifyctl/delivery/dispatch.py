@@ -16,13 +16,13 @@ from time import monotonic
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
-from notifyctl.delivery import outcomes
+from notifyctl.delivery import outcomes, quarantine, unexpected
 from notifyctl.delivery.claims import LEASE, Claimed, Claims, Look, Taken
 from notifyctl.delivery.outcomes import Attempt, Outcome
-from notifyctl.errors import NotifyctlError
+from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.models.message import FailureReason, MessageStatus
 from notifyctl.models.template import TemplateSource
-from notifyctl.orchestrator.render import Renderer
+from notifyctl.orchestrator.render import Renderer, RenderError
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
 from notifyctl.orchestrator.suppressions import lock, suppress
 from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
@@ -72,20 +72,40 @@ class Dispatcher:
         """Waits up to `timeout` seconds for answers, records them, claims what may go and sends it.
 
         Returns how many messages it claimed, refused, deferred or put off: 0 means that nothing more can be done now.
-        Raises DatabaseError when the store is gone; answers not yet recorded are kept for the next turn.
+        Raises DatabaseError when the store is gone; answers not yet recorded are kept for the next turn. Whatever else
+        goes wrong ends the message that it goes wrong with, and is raised only if there is no such message.
         """
-        self._answers += self._sender.collect(timeout)
+        self._answers += self._collect(timeout)
         free = self._sender.free if claiming else 0
         look = self._look(free) if free else None
         if not self._answers and not self._unsent and look is None:
             return 0
         started = monotonic()
-        taken = self._record_and_take(look)
+        try:
+            taken = self._record_and_take(look)
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001  it is about one of the messages, and must not take the others along
+            return self._one_by_one(look, error)
         for answer in self._answers:
             self._attempts.pop(answer.message_id, None)
         self._answers, self._unsent = [], []
         self._send(taken, started)
         return len(taken.claimed) + len(taken.refused) + taken.deferred + taken.put_off
+
+    def _collect(self, timeout: float) -> list[Answer]:
+        try:
+            answers = self._sender.collect(timeout)
+        except Exception as error:  # noqa: BLE001
+            self._lose(list(self._attempts), error)
+            return []
+        return [answer for answer in answers if answer.message_id in self._attempts]
+
+    def _lose(self, ids: Sequence[str], error: Exception) -> None:
+        """Their calls may have gone out: their leases run out, and the provider is asked."""
+        unexpected.report(log, "calls lost, their messages become in doubt", error, count=len(ids))
+        for message_id in ids:
+            self._attempts.pop(message_id, None)
 
     def _look(self, free: int) -> Look | None:
         """Asked without a lock, so that an idle worker never stands in a writer's way."""
@@ -100,7 +120,7 @@ class Dispatcher:
         try:
             with self._database.transaction() as session:
                 now = self._clock()
-                self._record(session, now)
+                self._record(session, now, self._answers)
                 outbox.give_back(session, self._owner, now, self._unsent)
                 if look is None:
                     return Taken()
@@ -112,10 +132,40 @@ class Dispatcher:
             raise
         return taken
 
-    def _record(self, session: Session, now: datetime) -> None:
+    def _one_by_one(self, look: Look | None, error: Exception) -> int:
+        """After a turn that came to nothing: each answer is recorded by itself, and who cannot be claimed is failed."""
+        stubborn = sum(self._record_apart(answer) for answer in list(self._answers))
+        with self._database.transaction() as session:
+            outbox.give_back(session, self._owner, self._clock(), self._unsent)
+        self._unsent = []
+        set_aside = quarantine.set_aside(self._database, self._clock, self._claims, look, self._owner) if look else 0
+        if not stubborn and not set_aside:
+            raise error
+        return stubborn + set_aside
+
+    def _record_apart(self, answer: Answer) -> bool:
+        """Whether there was trouble with it. What cannot be recorded at all is left to its lease, and asked about."""
+        plain = outcomes.without_extras(self._attempts[answer.message_id], answer)
+        troubles = 0
+        for attempt, said in ((self._attempts[answer.message_id], answer), plain):
+            self._attempts[answer.message_id] = attempt
+            try:
+                with self._database.transaction() as session:
+                    self._record(session, self._clock(), [said])
+                break
+            except DatabaseError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                troubles += 1
+                unexpected.report(log, "answer cannot be recorded", error, message_id=answer.message_id)
+        self._answers.remove(answer)
+        del self._attempts[answer.message_id]
+        return troubles > 0
+
+    def _record(self, session: Session, now: datetime, answers: Sequence[Answer]) -> None:
         found = [
             outcomes.of_answer(self._attempts[answer.message_id], answer, actor=self._owner, now=now)
-            for answer in self._answers
+            for answer in answers
         ]
         if not found:
             return
@@ -124,7 +174,7 @@ class Dispatcher:
         if lost := len(found) - len(kept):
             log.warning("answers came after the lease was lost", extra={"channel": self.channel, "count": lost})
         self._settle(session, kept, now)
-        self._claims.breaker.hear(session, self._answers, now)
+        self._claims.breaker.hear(session, answers, now)
 
     def _settle(self, session: Session, kept: Sequence[Outcome], now: datetime) -> None:
         audit.write_many(session, [entry for outcome in kept for entry in outcome.entries])
@@ -170,9 +220,9 @@ class Dispatcher:
             self._attempts[attempt.message_id] = attempt
             try:
                 message = self._render(item)
-            except NotifyctlError as error:
-                rejected = Rejected(FailureReason.RENDER_ERROR, "", str(error))
-                self._answers.append(Answer(attempt.message_id, rejected, 0.0))
+            # Out of memory, too deep, no JSON: one message is no reason to give up those that were claimed with it.
+            except Exception as error:  # noqa: BLE001
+                self._answers.append(Answer(attempt.message_id, _unfit(error, attempt.message_id), 0.0))
                 continue
             if not item.template.sensitive:
                 self._attempts[attempt.message_id] = replace(attempt, subject=message.subject)
@@ -180,10 +230,16 @@ class Dispatcher:
         has_lease = monotonic() - started < LEASE.total_seconds() / 3
         if has_lease and (not outbound or self._claims.allowance.is_fresh()):
             # Checked again as the bytes are written: this process may be frozen between here and there.
-            self._sender.submit(outbound, send_by=started + LEASE.total_seconds() * 2 / 3)
+            self._submit(outbound, started + LEASE.total_seconds() * 2 / 3)
         else:
             # We were held up between the claim and now: the tokens are forfeited, and others may hold the messages.
             self._abandon([message.message_id for message in outbound])
+
+    def _submit(self, outbound: Sequence[OutboundMessage], send_by: float) -> None:
+        try:
+            self._sender.submit(outbound, send_by=send_by)
+        except Exception as error:  # noqa: BLE001
+            self._lose([message.message_id for message in outbound], error)
 
     def _abandon(self, ids: Sequence[str]) -> None:
         log.warning("held up before sending, messages given back", extra={"channel": self.channel, "count": len(ids)})
@@ -197,7 +253,10 @@ class Dispatcher:
             context = self._keys.open(Sealed(message.key_id, message.sealed), message_id=message.id)
         else:
             context = json.loads(message.context or "{}")
-        content = self._renderer.render(self._sources[message.template_key, message.template_version], context)
+        source = self._sources.get((message.template_key, message.template_version))
+        if source is None:
+            raise RenderError(f"Version {message.template_version} of {message.template_key} is gone from the store")
+        content = self._renderer.render(source, context)
         return OutboundMessage(
             message_id=message.id,
             template_key=message.template_key,
@@ -206,6 +265,13 @@ class Dispatcher:
             subject=content.subject,
             html=content.html,
         )
+
+
+def _unfit(error: Exception, message_id: str) -> Rejected:
+    if isinstance(error, NotifyctlError):
+        return Rejected(FailureReason.RENDER_ERROR, "", str(error))
+    unexpected.report(log, "message cannot be rendered", error, message_id=message_id)
+    return Rejected(FailureReason.RENDER_ERROR, "", f"It cannot be rendered: {unexpected.in_words(error)}")
 
 
 def _attempt(item: Claimed) -> Attempt:

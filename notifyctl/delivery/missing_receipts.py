@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from notifyctl.clock import Clock
+from notifyctl.delivery import unexpected
 from notifyctl.delivery.receipts import Result, apply
+from notifyctl.errors import DatabaseError
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.providers.base import CannotTell, Finding, Found, Lookup, Unavailable
@@ -89,10 +91,20 @@ class _Inquiry:
             if stopping() or self._trouble >= TROUBLE_IN_A_ROW:
                 self._give_back(messages[number:])
                 return False
+            self.counts[self._ask(message)] += 1
+        return len(messages) == TAKEN_AT_ONCE
+
+    def _ask(self, message: Any) -> str:
+        """What came of it. Over one message that nobody can deal with, the others are not forgotten."""
+        try:
             finding = self._lookup.fate(message.provider_message_id)
             self._trouble = 0 if isinstance(finding, Found) else self._trouble + 1
-            self.counts[self._record(message, finding)] += 1
-        return len(messages) == TAKEN_AT_ONCE
+            return self._record(message, finding)
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            unexpected.report(log, "receipt cannot be asked about", error, message_id=message.id)
+            return "unanswered"
 
     def _take(self, now: datetime) -> Sequence[Any]:
         """Others leave them alone for as long as is set down here, before the first call."""

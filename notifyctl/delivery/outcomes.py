@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -78,6 +78,14 @@ def of_answer(attempt: Attempt, answer: Answer, *, actor: str, now: datetime) ->
     suppress = answer.result.suppress if isinstance(answer.result, Rejected) else None
     about = _about(attempt.message_id, attempt.template_key, attempt.recipient, details)
     return Outcome(row, entries, attempt.sensitive and status in FINAL, about, suppress)
+
+
+def without_extras(attempt: Attempt, answer: Answer) -> tuple[Attempt, Answer]:
+    """What decides about the message, and no word of the caller's, the template's or the provider's beside it."""
+    result = answer.result
+    if not isinstance(result, Accepted):
+        result = replace(result, detail="")
+    return replace(attempt, audit_sent=None, metadata=None, subject=None), replace(answer, result=result)
 
 
 _TOLD = ("reason", "error_code", "error", "provider_message_id")

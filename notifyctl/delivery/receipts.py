@@ -11,7 +11,9 @@ from typing import Any
 
 from sqlmodel import Session
 
+from notifyctl.delivery import unexpected
 from notifyctl.delivery.receipt_effect import effect_of, is_in_doubt, is_of_another_copy, is_too_early
+from notifyctl.errors import DatabaseError
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.addresses import AddressError, normal_address
 from notifyctl.orchestrator.sealing import KeyRing
@@ -166,13 +168,24 @@ def retry_early_receipts(database: Database, keys: KeyRing, now: datetime) -> in
     with database.read() as session:
         found = store.kept_in_time(session, most=TRIED_AT_ONCE)
         is_time_to_drop = store.has_kept_since(session, now - KEPT_FOR)
-    applied = sum(_retry(database, keys, early, now) for early in found)
+    applied = sum(_retry_if_sound(database, keys, early, now) for early in found)
     if is_time_to_drop:
         with database.transaction() as session:
             dropped = store.drop_kept(session, now - KEPT_FOR)
         if dropped:
             log.info("receipts of messages that are not ours dropped", extra={"count": dropped})
     return applied
+
+
+def _retry_if_sound(database: Database, keys: KeyRing, early: Any, now: datetime) -> bool:
+    """One over which this stumbles is tried again with the next ones, until it has waited for KEPT_FOR."""
+    try:
+        return _retry(database, keys, early, now)
+    except DatabaseError:
+        raise
+    except Exception as error:  # noqa: BLE001  it is about this one, and the others wait
+        unexpected.report(log, "kept receipt cannot be applied", error, receipt=early.id)
+        return False
 
 
 def _retry(database: Database, keys: KeyRing, early: Any, now: datetime) -> bool:

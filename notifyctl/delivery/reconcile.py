@@ -13,13 +13,14 @@ from typing import Any, assert_never
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
+from notifyctl.delivery import unexpected
 from notifyctl.delivery.outcomes import kept_words
 from notifyctl.delivery.retry import next_attempt
-from notifyctl.errors import NotifyctlError
+from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FINAL, FailureReason, MessageStatus
 from notifyctl.models.template import Channel, OnDoubt, Template
-from notifyctl.orchestrator.render import Renderer
+from notifyctl.orchestrator.render import Renderer, RenderError
 from notifyctl.orchestrator.sealing import KeyRing, Sealed
 from notifyctl.orchestrator.suppressions import known_since, suppress
 from notifyctl.orchestrator.words import iso
@@ -59,28 +60,48 @@ class Reconciler:
         self._renderer = Renderer()
 
     def run(self) -> int:
-        """Asks about messages that are due for it. Returns how many were asked about; call again while it is not 0."""
+        """Asks about messages that are due for it. Returns how many were asked about; call again while it is not 0.
+
+        One over which this stumbles stays in doubt, for a person to look at, and is tried again after ASKED_FOR.
+        Raises DatabaseError.
+        """
         with self._database.transaction() as session:
             now = self._clock()
             taken = doubts.take(session, self._lookups.keys(), now=now, again_at=now + ASKED_FOR, most=ASKED_AT_ONCE)
-            known = templates.by_key(session, {message.template_key for message in taken})
         unanswered: dict[Channel, str] = {}
-        for message in taken:
-            template = known[message.template_key]
-            finding = self._ask(message)
-            if isinstance(finding, Unavailable) and finding.code:
-                unanswered[message.channel] = f"{finding.code}: {finding.detail}"
-            self._record(message, template, finding)
+        for message_id in taken:
+            try:
+                unanswered |= self._inquire(message_id)
+            except DatabaseError:
+                raise
+            except Exception as error:  # noqa: BLE001  it is about this one, and the others wait
+                unexpected.report(log, "doubt cannot be settled", error, message_id=message_id)
         for channel, answer in unanswered.items():
             log.warning("provider gives no answer about doubts", extra={"channel": channel, "answer": answer})
         return len(taken)
+
+    def _inquire(self, message_id: str) -> dict[Channel, str]:
+        """What its provider said in the place of an answer, by channel; empty where it answered."""
+        with self._database.read() as session:
+            message = doubts.get(session, message_id)
+            if message is None:
+                return {}  # an answer or a receipt was first
+            template = templates.by_key(session, [message.template_key])[message.template_key]
+        finding = self._ask(message)
+        self._record(message, template, finding)
+        if isinstance(finding, Unavailable) and finding.code:
+            return {message.channel: f"{finding.code}: {finding.detail}"}
+        return {}
 
     def _ask(self, message: Any) -> Finding:
         lookup = self._lookups[message.channel]
         try:
             text = self._text(message)
-        except NotifyctlError as error:
-            return CannotTell(f"what was sent cannot be made again to compare it: {error}")
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001  as where it is sent
+            why = str(error) if isinstance(error, NotifyctlError) else unexpected.in_words(error)
+            return CannotTell(f"what was sent cannot be made again to compare it: {why}")
 
         def held_elsewhere(ids: Collection[str]) -> set[str]:
             with self._database.read() as session:
@@ -105,7 +126,9 @@ class Reconciler:
             context = json.loads(message.context or "{}")
         pinned = (message.template_key, message.template_version)
         with self._database.read() as session:
-            source = templates.sources(session, [pinned])[pinned]
+            source = templates.sources(session, [pinned]).get(pinned)
+        if source is None:
+            raise RenderError(f"version {message.template_version} of {message.template_key} is gone from the store")
         return self._renderer.render(source, context).text
 
     def _record(self, message: Any, template: Template, finding: Finding) -> None:

@@ -68,10 +68,8 @@ class PostmarkSender:
     def collect(self, timeout: float) -> list[Answer]:
         if self._batch is None or not wait([self._batch], timeout).done:
             return []
-        answers = self._batch.result()
-        self._batch = None
-        self.in_flight = 0
-        return answers
+        done, self._batch, self.in_flight = self._batch, None, 0
+        return done.result()
 
     def close(self) -> None:
         """Waits for the batch in flight."""

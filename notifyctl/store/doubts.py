@@ -21,8 +21,8 @@ _IN_DOUBT = text(f"message_log.status IN ('SENDING', 'IN_DOUBT') AND message_log
 
 def take(
     session: Session, channels: Collection[Channel], *, now: datetime, again_at: datetime, most: int
-) -> Sequence[Row[Any]]:
-    """Messages to ask about now, with their payloads. Others leave them alone until `again_at`."""
+) -> Sequence[str]:
+    """The ids of messages to ask about now. Others leave them alone until `again_at`."""
     found = (
         select(_message.c.id)
         .where(
@@ -36,9 +36,14 @@ def take(
     )
     ids = list(session.execute(found).scalars())
     session.execute(update(_message).where(_message.c.id.in_(ids)).values(next_attempt_at=again_at))
+    return ids
+
+
+def get(session: Session, message_id: str) -> Row[Any] | None:
+    """With its payload; None when it is not in doubt any more. One at a time: a row may be beyond reading."""
     payload = (_payload.c.context, _payload.c.sealed, _payload.c.key_id)
     joined = select(_message, *payload).outerjoin(_payload, _payload.c.message_id == _message.c.id)
-    return session.execute(joined.where(_message.c.id.in_(ids)).order_by(_message.c.last_attempt_at)).all()
+    return session.execute(joined.where(_message.c.id == message_id, _IN_DOUBT)).one_or_none()
 
 
 def postpone(session: Session, message_id: str, *, again_at: datetime) -> None:

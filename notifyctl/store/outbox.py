@@ -90,22 +90,32 @@ CLAIMED = (
 
 
 def lock_due(
-    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
+    session: Session,
+    channel: Channel,
+    queue: Queue,
+    *,
+    now: datetime,
+    most: int,
+    paused: Sequence[Scope] = (),
+    only: str | None = None,
 ) -> Sequence[Row[Any]]:
     """Up to `most` messages of a queue, locked until the transaction ends. What another worker locked is passed over.
 
     Each row has CLAIMED, its payload and its client's facts (`known_client_id` is None when it has no
-    client, or it is gone).
+    client, or it is gone). `only`: the id of the one message that is meant.
     """
-    values = {"channel": channel, "now": now, "most": most}
-    return session.execute(_lock_statement(queue, tuple(paused)), values).all()
+    values: dict[str, Any] = {"channel": channel, "now": now, "most": most}
+    if only is not None:
+        values["only"] = only
+    return session.execute(_lock_statement(queue, tuple(paused), only is not None), values).all()
 
 
 @cache
-def _lock_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
+def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> Any:
+    is_it = [_message.c.id == bindparam("only", type_=_message.c.id.type)] if single else []
     picked = (
         select(*(_message.c[name] for name in CLAIMED))
-        .where(*_is_due(queue, paused))
+        .where(*_is_due(queue, paused), *is_it)
         .order_by(_message.c.next_attempt_at)
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)
@@ -130,6 +140,22 @@ def _lock_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
         .outerjoin(_payload, _payload.c.message_id == picked.c.id)
         .outerjoin(_client, and_(_client.c.id == picked.c.client_id, _client.c.erased_at.is_(None)))
     )
+
+
+def due_ids(
+    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
+) -> Sequence[str]:
+    """As `lock_due`, without a lock, and without reading what may be unreadable."""
+    statement = select(_message.c.id).where(*_is_due(queue, paused)).order_by(_message.c.next_attempt_at).limit(most)
+    return session.execute(statement, {"channel": channel, "now": now}).scalars().all()
+
+
+def fail_unusable(session: Session, message_id: str, *, reason: str, error: str, now: datetime) -> Row[Any] | None:
+    """A waiting message that cannot be claimed for what stands in it. Its `client_id` and `attempts`; None if gone."""
+    values = {"status": MessageStatus.FAILED, "reason": reason, "error": error, "finished_at": now}
+    statement = update(_message).where(_message.c.id == message_id, _WAITING)
+    written = statement.values(**values, next_attempt_at=None, lease_until=None)
+    return session.execute(written.returning(_message.c.client_id, _message.c.attempts)).first()
 
 
 def lock_for_deferral(

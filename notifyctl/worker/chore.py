@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from notifyctl.delivery import unexpected
 from notifyctl.errors import DatabaseError
 
 log = logging.getLogger("notifyctl.worker")
@@ -12,7 +13,8 @@ log = logging.getLogger("notifyctl.worker")
 class Chore(threading.Thread):
     """Calls `do` every `seconds`, at once again while it returns True, until `stop` is set.
 
-    A database that is away is waited for; anything else that `do` raises ends the worker through `failed`.
+    A database that is away is waited for. Whatever else `do` raises is logged, and it is done again in its time: no
+    message that it stumbles over may end the worker.
     """
 
     def __init__(
@@ -43,4 +45,7 @@ class Chore(threading.Thread):
             return self._do()
         except DatabaseError as error:
             log.warning("database unavailable", extra={"chore": self.name, "error": str(error)})
+            return False
+        except Exception as error:  # noqa: BLE001
+            unexpected.report(log, "chore failed", error, chore=self.name)
             return False

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from time import monotonic, sleep
 
+from notifyctl.delivery import unexpected
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.errors import DatabaseError
 
@@ -50,6 +51,7 @@ class ChannelLoop(threading.Thread):
         return self._dispatcher.holding()
 
     def run(self) -> None:
+        self.came_round_at = monotonic()
         try:
             while self._step():
                 pass
@@ -58,7 +60,6 @@ class ChannelLoop(threading.Thread):
 
     def _step(self) -> bool:
         """Whether there is another step."""
-        self.came_round_at = monotonic()
         if self._stopping.is_set() and self._dispatcher.is_idle:
             return False
         looking = not self._stopping.is_set() and self._dispatcher.has_room and self._is_time_to_look()
@@ -67,6 +68,10 @@ class ChannelLoop(threading.Thread):
         except DatabaseError as error:
             self._wait_for_database(error)
             return True
+        except Exception as error:  # noqa: BLE001  the other channel, and this one's next turn, may do better
+            self._wait_after(error)
+            return True
+        self.came_round_at = monotonic()
         self._backoff = 0.0
         if claimed:
             self.wake.set()  # where there was some, there may be more
@@ -86,8 +91,24 @@ class ChannelLoop(threading.Thread):
     def _wait_for_database(self, error: DatabaseError) -> None:
         if self._once:
             raise error
-        self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2 or 0.25)
+        self.came_round_at = monotonic()
+        self._back_off()
         log.warning("database unavailable", extra={"error": str(error), "retry_in_seconds": self._backoff})
+        self._pause()
+
+    def _wait_after(self, error: Exception) -> None:
+        """What is no single message's fault may be over by the next turn; if not, the watchdog ends this process."""
+        if self._once:
+            raise error
+        self._back_off()
+        channel = self._dispatcher.channel
+        unexpected.report(log, "turn failed", error, channel=channel, retry_in_seconds=self._backoff)
+        self._pause()
+
+    def _back_off(self) -> None:
+        self._backoff = min(MAX_BACKOFF_SECONDS, self._backoff * 2 or 0.25)
+
+    def _pause(self) -> None:
         if self._stopping.is_set():
             sleep(min(self._backoff, 1.0))  # what is not recorded yet keeps us, but not busy
         else:

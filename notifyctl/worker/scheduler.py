@@ -10,6 +10,7 @@ from time import monotonic, sleep
 import schedule
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.delivery import unexpected
 from notifyctl.errors import DatabaseError
 from notifyctl.models.operations import JobOutcome
 from notifyctl.store import job_runs
@@ -127,6 +128,9 @@ class JobScheduler(threading.Thread):
         except DatabaseError as error:
             self._is_away(error, job.name)
             self._look_in(BUSY_SECONDS, job)
+        except Exception as error:  # noqa: BLE001  one job is no reason to give up the others, and the sending
+            unexpected.report(log, "job cannot be begun", error, job=job.name)
+            self._look_in(BUSY_SECONDS, job)
         return schedule.CancelJob
 
     def _begin_if_due(self, job: Job) -> int:
@@ -157,6 +161,9 @@ class JobScheduler(threading.Thread):
                 held = job_runs.renew(session, [run.begun.id for run in self._running], until)
         except DatabaseError as error:
             self._is_away(error, "renewal")
+            return
+        except Exception as error:  # noqa: BLE001
+            unexpected.report(log, "job leases cannot be renewed", error)
             return
         for run in self._running:
             if run.begun.id not in held:

@@ -1,0 +1,65 @@
+"""When a claim of many stumbles over one of them: it is found, and fails alone.
+
+A row that somebody wrote by hand, a template that was deleted, a client without a real time zone: whatever it is, the
+next worker would stumble over it as well, and the whole channel would stand still.
+"""
+
+import logging
+from datetime import datetime
+
+from notifyctl.clock import Clock
+from notifyctl.delivery import unexpected
+from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claims, Look
+from notifyctl.errors import DatabaseError
+from notifyctl.models.audit import AuditAction
+from notifyctl.models.message import FailureReason
+from notifyctl.store import audit, outbox
+from notifyctl.store.database import Database
+
+log = logging.getLogger("notifyctl.delivery")
+
+
+class _Sound(Exception):
+    """Ends a trial, so that nothing of it is written."""
+
+
+def set_aside(database: Database, clock: Clock, claims: Claims, look: Look, owner: str) -> int:
+    """Tries what is due one by one and fails what cannot even be looked at. Returns how many. Raises DatabaseError."""
+    now = clock()
+    count = 0
+    for queue in look.due:
+        with database.read() as session:
+            most, paused = DEFERRED_AT_ONCE, look.paused
+            ids = outbox.due_ids(session, claims.channel, queue, now=now, most=most, paused=paused)
+        for message_id in ids:
+            try:
+                with database.transaction() as session:
+                    claims.try_one(session, queue, message_id, now)
+                    raise _Sound
+            except _Sound:
+                continue
+            except DatabaseError:
+                raise
+            except Exception as error:  # noqa: BLE001  that is what we are looking for
+                unexpected.report(log, "message cannot be used", error, message_id=message_id)
+                count += _fail(database, message_id, unexpected.in_words(error), owner, now)
+    return count
+
+
+def _fail(database: Database, message_id: str, why: str, owner: str, now: datetime) -> bool:
+    reason, error = FailureReason.RENDER_ERROR, f"It cannot be used: {why}"
+    with database.transaction() as session:
+        failed = outbox.fail_unusable(session, message_id, reason=reason, error=error, now=now)
+        if failed is None:
+            return False
+        outbox.erase_sealed(session, [message_id])
+        audit.write(
+            session,
+            AuditAction.NOTIFICATION_FAILED,
+            actor=owner,
+            now=now,
+            client_id=failed.client_id,
+            message_id=message_id,
+            details={"reason": reason, "error": error, "attempts": failed.attempts},
+        )
+    return True

@@ -1,0 +1,34 @@
+"""What a worker does beside sending goes on, whatever it stumbles over."""
+
+import logging
+from threading import Event
+
+import pytest
+
+from notifyctl.errors import DatabaseError
+from notifyctl.worker.chore import Chore
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("+4915112345678"), MemoryError(), RecursionError(), DatabaseError("away")]
+)
+def test_a_chore_that_fails_is_done_again_and_ends_nothing(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    stop, done_again, failed = Event(), Event(), []
+    calls = []
+
+    def do() -> bool:
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        done_again.set()
+        return False
+
+    with caplog.at_level(logging.WARNING, logger="notifyctl"):
+        chore = Chore("test", do, seconds=0.01, stop=stop, failed=failed.append)
+        chore.start()
+        assert done_again.wait(5)
+        stop.set()
+        chore.join(5)
+    assert failed == []
+    assert caplog.records
+    assert "4915112345678" not in str([record.__dict__ for record in caplog.records])
