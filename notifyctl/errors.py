@@ -6,7 +6,8 @@ NotifyctlError                      exit 1
 │   └── TemplateError                        a template file that cannot be read or does not lint
 ├── RefusedByGate                   exit 3   `send`: a gate said no
 ├── NotFound                        exit 4   nothing by that name
-├── DatabaseError                   exit 5   unreachable, locked, older or newer than the code
+├── DatabaseError                   exit 5   unreachable or locked: may be over in a moment
+│   └── WrongSchema                          older or newer than the code: somebody has to upgrade
 ├── ProviderError                   exit 6   Postmark or Twilio refuses our account, or its key is missing
 ├── IdempotencyConflict             exit 1   a key used again for another message
 └── IllegalTransition               exit 1   a status change that models.message does not allow
@@ -54,6 +55,10 @@ class NotFound(NotifyctlError):
 
 class DatabaseError(NotifyctlError):
     exit_code = ExitCode.DATABASE
+
+
+class WrongSchema(DatabaseError):
+    pass
 
 
 class ProviderError(NotifyctlError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar
 
 import typer
 
-from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.errors import DatabaseError, InvalidInput, NotifyctlError, WrongSchema
 from notifyctl.text_files import decoded
 
 if TYPE_CHECKING:
@@ -78,10 +78,11 @@ def settings() -> "Settings":
 
 
 @contextmanager
-def runtime(*, migrated: bool = True, create: bool = False) -> Iterator["Runtime"]:
+def runtime(*, migrated: bool = True, create: bool = False, lasting: bool = False) -> Iterator["Runtime"]:
     """The Runtime of this call. Raises DatabaseError first if the schema is not the one this code knows.
 
     Only with `create` is a file made that is not there: a mistyped DATABASE_URL must not look like a new start.
+    What is `lasting` bears a database that is away, at its start as later; only a wrong schema ends it.
     """
     from notifyctl.bootstrap import open_runtime
     from notifyctl.store.database import Database
@@ -91,7 +92,13 @@ def runtime(*, migrated: bool = True, create: bool = False) -> Iterator["Runtime
     opened = open_runtime(found, database=Database(found.database_url, create=create))
     try:
         if migrated:
-            require_current_schema(opened.database)
+            try:
+                require_current_schema(opened.database)
+            except WrongSchema:
+                raise
+            except DatabaseError:
+                if not lasting:
+                    raise
         yield opened
     finally:
         opened.close()

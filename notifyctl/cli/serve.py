@@ -39,13 +39,14 @@ def serve(
 
     The first SIGTERM, SIGINT or SIGHUP takes no more connections, answers what was asked already and exits 0. A second
     SIGTERM or SIGINT exits at once. Messages are only accepted here: `notifyctl worker` sends them.
+    While the database is away, at the start as later, what needs it is answered with 503.
     """
     leave_when_told()
     from notifyctl.http.server import listen
     from notifyctl.worker.logs import configure_logging
 
     configure_logging(debug=options.given.get().debug)
-    with options.runtime() as runtime:
+    with options.runtime(lasting=True) as runtime:
         if listener_fd is not None:
             _answer(runtime, _inherited(listener_fd))
             return
@@ -85,14 +86,14 @@ def _inherited(descriptor: int) -> "socket.socket":
 
 
 def _supervise(listener: "socket.socket", processes: int) -> None:
-    from notifyctl.worker.supervisor import Supervisor
+    from notifyctl.worker.supervisor import Supervisor, this_program
 
     given = options.given.get()
     arguments = ["--env-file", str(given.env_file)] if given.env_file else []
     arguments += ["--debug"] if given.debug else []
     arguments += ["serve", "--listener-fd", str(listener.fileno())]
     code = Supervisor(
-        arguments,
+        this_program(*arguments),
         processes,
         restart=True,
         pass_fds=[listener.fileno()],

@@ -29,6 +29,7 @@ def worker(
     SIGINT exits at once; what was on the way is then looked up at the provider before anything is sent again.
     Any number of workers may run side by side, on one host or on many: limits and leases are shared in the database,
     and each job is run by one of them. With --once no jobs are run.
+    A database that is away is waited for, at the start as later; with --once that is exit code 5.
     """
     leave_when_told()
     from notifyctl.worker.logs import configure_logging
@@ -47,7 +48,7 @@ def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
     from notifyctl.worker.daemon import Worker
     from notifyctl.worker.jobs import JOBS
 
-    with options.runtime() as runtime:
+    with options.runtime(lasting=not once) as runtime:
         channels = [Channel.EMAIL, Channel.SMS] if runtime.settings.sms_enabled else [Channel.EMAIL]
         senders = build_senders(runtime.settings, channels, concurrency)
         urgent = build_senders(runtime.settings, [Channel.EMAIL], concurrency)
@@ -60,14 +61,16 @@ def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
 
 
 def _supervise(once: bool, concurrency: int, processes: int, no_jobs: bool) -> None:
-    from notifyctl.worker.supervisor import Supervisor
+    from notifyctl.worker.supervisor import Supervisor, this_program
 
+    with options.runtime(lasting=not once):
+        pass  # what no process could work with is said once
     given = options.given.get()
     arguments = ["--env-file", str(given.env_file)] if given.env_file else []
     arguments += ["--debug"] if given.debug else []
     arguments += ["worker", "--concurrency", str(concurrency)]
     arguments += [name for name, wanted in (("--once", once), ("--no-jobs", no_jobs)) if wanted]
-    code = Supervisor(arguments, processes, restart=not once).run()
+    code = Supervisor(this_program(*arguments), processes, restart=not once).run()
     if code:
         raise typer.Exit(code if code in set(ExitCode) else ExitCode.FAILED)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, text
 
-from notifyctl.errors import DatabaseError
+from notifyctl.errors import WrongSchema
 from notifyctl.store.database import Database
 
 if TYPE_CHECKING:
@@ -62,18 +62,18 @@ def schema_status(database: Database) -> SchemaStatus:
 
 
 def require_current_schema(database: Database) -> None:
-    """Raises DatabaseError that says whether the database or the program must be upgraded."""
+    """Raises WrongSchema that says whether the database or the program must be upgraded, or another DatabaseError."""
     status = schema_status(database)
     if status.is_current:
         return
     if status.revision is None:
-        raise DatabaseError(f"Database {database} has no tables of notifyctl; run `notifyctl db upgrade`")
+        raise WrongSchema(f"Database {database} has no tables of notifyctl; run `notifyctl db upgrade`")
     if status.is_newer_than_code:
-        raise DatabaseError(
+        raise WrongSchema(
             f"Database {database} is at revision {status.revision}, newer than this notifyctl ({status.head});"
             " upgrade the program"
         )
-    raise DatabaseError(
+    raise WrongSchema(
         f"Database {database} is at revision {status.revision}, this notifyctl needs {status.head};"
         " run `notifyctl db upgrade`"
     )

@@ -27,9 +27,11 @@ from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.providers.base import Lookup, Sender
 from notifyctl.stopping import Patience, stop_signals
 from notifyctl.store import audit, clock_steps, outbox, workers
+from notifyctl.store.migrations import require_current_schema
 from notifyctl.store.wakeup import Watcher
 from notifyctl.worker import runs, service_manager
 from notifyctl.worker.chore import Chore
+from notifyctl.worker.database_wait import wait_for_database
 from notifyctl.worker.jobs import Job
 from notifyctl.worker.loop import ChannelLoop
 from notifyctl.worker.names import new_name
@@ -77,7 +79,7 @@ class Worker:
         self._drained = threading.Event()
         """Set once the loops have ended: until then leases are renewed, also while it is stopping."""
         self._error: BaseException | None = None
-        self._started_at = runtime.clock()
+        self._started_at: datetime | None = None
         self._loops = [self._loop(channel, sender, tuple(Lane)) for channel, sender in senders.items()]
         self._loops += [self._loop(channel, sender, (Lane.URGENT,)) for channel, sender in (urgent or {}).items()]
         self._reconciler = Reconciler(
@@ -89,9 +91,16 @@ class Worker:
         return ChannelLoop(dispatcher, stop=self._stop, once=self._once, failed=self._fail)
 
     def run(self) -> None:
-        """Raises what ended a part of it, if that was neither a signal nor the end of the work."""
+        """Raises what ended a part of it, if that was neither a signal nor the end of the work.
+
+        A database that is away is waited for; with `once`, and where its schema is not ours, DatabaseError is raised.
+        """
         log.info("worker started", extra={"worker": self.name, "database": str(self._runtime.database)})
-        self._keep_up()
+        if self._once:
+            self._arrive()
+        elif not wait_for_database(self._arrive, self._stop):
+            log.info("worker stopped", extra={"worker": self.name})
+            return
         if self._once:
             self._retry_receipts()
             while self._reconcile():
@@ -174,6 +183,11 @@ class Worker:
 
     def _retry_receipts(self) -> bool:
         return retry_early_receipts(self._runtime.database, self._runtime.keys, self._runtime.clock()) > 0
+
+    def _arrive(self) -> None:
+        require_current_schema(self._runtime.database)
+        self._started_at = self._runtime.clock()
+        self._keep_up()
 
     def _keep_up(self) -> bool:
         """Heartbeat, leases renewed, and those of vanished workers ended."""
