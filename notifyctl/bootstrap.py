@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from notifyctl.clock import Clock
+from notifyctl.clock import Clock, Stopwatch, machine_stopwatch
 from notifyctl.orchestrator.plans import PlanRegistry, load_plans
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.settings import Settings
@@ -25,6 +25,7 @@ class Runtime:
     clock: Clock
     keys: KeyRing
     plans: PlanRegistry
+    stopwatch: Stopwatch
 
     @cached_property
     def orchestrator(self) -> "NotificationOrchestrator":
@@ -51,8 +52,16 @@ class Runtime:
         self.database.close()
 
 
-def open_runtime(settings: Settings, *, clock: Clock | None = None, database: Database | None = None) -> Runtime:
+def open_runtime(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    stopwatch: Stopwatch | None = None,
+    database: Database | None = None,
+) -> Runtime:
     """`clock` is for tests; by default the database's own (PostgreSQL) or the host's (SQLite).
+
+    So is `stopwatch`: to turn the clock alone is to set it wrong, and to turn both is to let time pass.
 
     `database` is one that was opened in a way of its own; else a file must be there when it is first used.
     """
@@ -63,4 +72,5 @@ def open_runtime(settings: Settings, *, clock: Clock | None = None, database: Da
         clock=clock or database.clock,
         keys=KeyRing(settings.notification_secret_key),
         plans=load_plans(settings.notification_plan_registry),
+        stopwatch=stopwatch or machine_stopwatch(),
     )

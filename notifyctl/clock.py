@@ -1,7 +1,13 @@
 """The only place that reads the wall clock. Everyone else is handed `now`, or a Clock."""
 
+import os
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from secrets import token_hex
 
 Clock = Callable[[], datetime]
 """Returns the present moment, aware, in UTC."""
@@ -9,3 +15,33 @@ Clock = Callable[[], datetime]
 
 def system_clock() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopwatch:
+    """Counts seconds and cannot be set: steps of the wall clock do not move it.
+
+    Two readings may be compared, over processes too, where `origin` is the same.
+    """
+
+    origin: str
+    read: Callable[[], float]
+
+
+@cache
+def machine_stopwatch() -> Stopwatch:
+    """Since this machine was started, the time that it was suspended included (clock_gettime(2), CLOCK_BOOTTIME)."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    if boot_time is None:
+        return Stopwatch(f"process {token_hex(8)}", time.monotonic)
+    return Stopwatch(_start_of_machine(), lambda: time.clock_gettime(boot_time))
+
+
+def _start_of_machine() -> str:
+    """The same in every process that counts from the same moment; one that cannot know is alone."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # A container may have a clock of its own, and a copy of a virtual machine another host's boot id.
+        return f"{boot} {os.readlink('/proc/self/ns/time')} {os.uname().nodename}"
+    except (OSError, ValueError):
+        return f"process {token_hex(8)}"

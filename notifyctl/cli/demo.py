@@ -17,6 +17,7 @@ from notifyctl.cli.demo_cases import CLIENTS, Case, accepted, backlog, refused, 
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
+    from notifyctl.clock import Stopwatch
     from notifyctl.orchestrator.requests import Decision
     from notifyctl.providers.sandbox import Sandbox
 
@@ -35,6 +36,13 @@ class _Clock:
         from notifyctl.clock import system_clock
 
         return system_clock() + self.ahead
+
+    @property
+    def stopwatch(self) -> "Stopwatch":
+        from notifyctl.clock import Stopwatch, machine_stopwatch
+
+        real = machine_stopwatch()
+        return Stopwatch(real.origin, lambda: real.read() + self.ahead.total_seconds())
 
 
 def add_to(app: typer.Typer) -> None:
@@ -99,7 +107,8 @@ def _runtime(folder: Path, url: str, clock: _Clock) -> Iterator["Runtime"]:
             "quiet_hours": "00:00-00:00",
         }
     )
-    runtime = open_runtime(settings, clock=clock, database=Database(settings.database_url))
+    database = Database(settings.database_url)
+    runtime = open_runtime(settings, clock=clock, stopwatch=clock.stopwatch, database=database)
     try:
         yield runtime
     finally:

@@ -24,18 +24,18 @@ def show(form: options.Format = options.OutputFormat.TABLE) -> None:
 
 
 def _limit(runtime: Any, session: Any, channel: Any) -> dict[str, Any]:
-    from notifyctl.delivery.throttle import Budget
+    from notifyctl.delivery.allowance import Allowance
     from notifyctl.store import limits, outbox
 
-    now = runtime.clock()
     by_operator = limits.per_minute(session, channel)
     limit = by_operator or runtime.settings.per_minute_limit(channel)
-    budget = Budget.load(limits.read_budget(session, channel), limit)
+    allowance = Allowance(channel, limit, runtime.clock, stopwatch=runtime.stopwatch)
+    allowance.read(session)
     return {
         "channel": channel,
         "per_minute_limit": limit,
         "source": "operator" if by_operator else "environment",
-        "used": budget.used_at(now),
+        "used": allowance.used,
         "waiting": outbox.waiting(session, channel),
     }
 

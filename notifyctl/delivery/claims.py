@@ -107,7 +107,7 @@ class Claims:
         if any(queue.status is not MessageStatus.DEFERRED_THROTTLED for queue in due):
             return look
         # Everything that is due was deferred before: a lock is worth it only if the budget has something now.
-        return look if any(self.allowance.budget.allot(slots, now).values()) else None
+        return look if self.allowance.has_room_for(slots) else None
 
     def try_one(self, session: Session, queue: Queue, message_id: str, now: datetime) -> None:
         """All that is asked about a message before it is claimed; raises what that stumbles over. To be rolled back."""
@@ -116,10 +116,10 @@ class Claims:
         _, refused = self._ask_again(session, awake, now)
         outbox.close_unclaimed(session, [outcome.row for outcome in refused])
 
-    def take_ahead(self, database: Database, now: datetime, look: Look) -> None:
+    def take_ahead(self, database: Database, look: Look) -> None:
         if self.allowance.takes_ahead and self.allowance.is_short_of(look.slots):
             with database.transaction() as session:
-                self.allowance.take(session, look.slots, now)
+                self.allowance.take(session, look.slots)
 
     def take(self, session: Session, now: datetime, look: Look) -> Taken:
         """Locks, asks the gates again, and claims; what found no token is deferred."""
@@ -127,11 +127,11 @@ class Claims:
         if look.passage is Passage.PROBE and not self.breaker.start_probe(session, now):
             return taken
         if not self.allowance.takes_ahead or self.allowance.is_short_of(look.slots):
-            self.allowance.take(session, look.slots, now)
+            self.allowance.take(session, look.slots)
         for queue in QUEUES:
             if queue in look.due:
                 self._take_from(session, queue, now, look, taken)
-        self.allowance.put_back(session, now)
+        self.allowance.put_back(session)
         for lane in Lane:
             if self._is_out_of_tokens(lane, look, taken):
                 self._defer(session, lane, now, look, taken)
@@ -230,7 +230,7 @@ class Claims:
             if lane is Lane.BULK:
                 found = self._put_off_quiet(session, found, now, taken)
             for message in found:
-                turn = self.allowance.budget.forecast(len(forecasts), now, after=last)
+                turn = self.allowance.forecast(len(forecasts), after=last)
                 forecasts[message.id] = turn
                 entries.append(self._deferral(message, turn, now))
         if forecasts:

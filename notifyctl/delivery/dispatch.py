@@ -113,7 +113,7 @@ class Dispatcher:
         with self._database.read() as session:
             look = self._claims.look(session, now, free)
         if look is not None:
-            self._claims.take_ahead(self._database, now, look)
+            self._claims.take_ahead(self._database, look)
         return look
 
     def _record_and_take(self, look: Look | None) -> Taken:

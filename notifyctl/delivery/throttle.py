@@ -36,7 +36,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Budget:
-    """Times are aware; `now` never goes back by more than the clock of the database does."""
+    """Times are aware, and of the window (delivery.window_time): `now` neither jumps nor goes back."""
 
     limit: int
     buckets: list[Bucket] = field(default_factory=list)
@@ -159,6 +159,11 @@ class Budget:
             "full_at": {lane.value: at.isoformat() for lane, at in self.full_at.items()},
             "bulk_credit": round(self.bulk_credit, 3),
         }
+
+    @classmethod
+    def spent(cls, limit: int, now: datetime) -> "Budget":
+        """With nothing left for a window from now on."""
+        return cls(limit, [Bucket(floor(now.timestamp() / BUCKET_SECONDS), limit)])
 
     @classmethod
     def load(cls, state: Mapping[str, Any], limit: int) -> "Budget":

@@ -45,11 +45,16 @@ def lock_budget(session: Session, channel: Channel) -> dict[str, Any]:
         make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
         session.execute(make(_budget).values(channel=channel, state={}).on_conflict_do_nothing())
         state = session.execute(statement).scalar_one()
-    return dict(state)
+    return _as_record(state)
 
 
 def read_budget(session: Session, channel: Channel) -> dict[str, Any]:
-    return dict(session.execute(select(_budget.c.state).where(_budget.c.channel == channel)).scalar_one_or_none() or {})
+    return _as_record(session.execute(select(_budget.c.state).where(_budget.c.channel == channel)).scalar_one_or_none())
+
+
+def _as_record(state: Any) -> dict[str, Any]:
+    """Empty where there is none yet. What is no record at all is handed on as one that cannot be read."""
+    return dict(state) if isinstance(state, dict) else {"buckets": None} if state else {}
 
 
 def save_budget(session: Session, channel: Channel, state: Mapping[str, Any]) -> None:

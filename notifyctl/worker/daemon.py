@@ -267,9 +267,9 @@ def make_dispatcher(
 ) -> Dispatcher:
     settings = runtime.settings
     rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled, QuietHours(*settings.quiet_span))
-    claims = Claims(
-        channel, Allowance(channel, settings.per_minute_limit(channel)), Breaker(channel), rules, owner, lanes=lanes
-    )
+    limit = settings.per_minute_limit(channel)
+    allowance = Allowance(channel, limit, runtime.clock, stopwatch=runtime.stopwatch)
+    claims = Claims(channel, allowance, Breaker(channel), rules, owner, lanes=lanes)
     return Dispatcher(
         claims=claims,
         sender=sender,

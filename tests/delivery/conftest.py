@@ -52,7 +52,7 @@ def runtime(database_url: str, sandbox: Sandbox, clock: TurnableClock, per_minut
         notification_sms_per_minute_limit=per_minute,
         in_doubt_search_delay_seconds=60,
     )
-    opened = open_runtime(settings, clock=clock)
+    opened = open_runtime(settings, clock=clock, stopwatch=clock.stopwatch)
     seed_templates(opened)
     yield opened
     opened.close()

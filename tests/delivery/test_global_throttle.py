@@ -233,3 +233,84 @@ def test_an_anonymous_message_is_not_held_by_a_pause_of_a_client(runtime: Runtim
     decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
     drain(dispatcher(Channel.SMS))
     assert message(runtime, decision.message_id).status == "SENT"
+
+
+WRONG = [timedelta(days=-1), timedelta(hours=-1), timedelta(seconds=-90), timedelta(seconds=90), timedelta(hours=1)]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+@pytest.mark.parametrize("per_minute", [10])
+def test_a_clock_that_is_set_neither_empties_the_minute_nor_keeps_it_shut(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher, wrong: timedelta
+) -> None:
+    """The host's on SQLite, the database's on PostgreSQL, as after a failover."""
+    queue_welcomes(runtime, 40)
+    working = [dispatcher(owner="worker-1"), dispatcher(owner="worker-2")]
+    for each in working:
+        drain(each)
+    assert len(sandbox.messages()) == 9
+    clock.set_wrong = wrong
+    for each in [*working, dispatcher(owner="started-since")]:
+        drain(each)
+    assert len(sandbox.messages()) == 9
+    clock.ahead += timedelta(seconds=30)
+    for each in working:
+        drain(each)
+    assert len(sandbox.messages()) == 9
+    for _ in range(70):
+        clock.ahead += timedelta(seconds=1)
+        for each in working:
+            drain(each)
+    assert 14 <= len(sandbox.messages()) <= 18
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_what_is_deferred_after_a_step_is_forecast_by_the_clock_as_it_is_now(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
+) -> None:
+    queue_welcomes(runtime, 10)
+    working = dispatcher()
+    drain(working)
+    clock.set_wrong = timedelta(hours=5)
+    (late,) = queue_welcomes(runtime, 1, start=500)
+    drain(working)
+    row = message(runtime, late.message_id)
+    assert row.status == "DEFERRED_THROTTLED"
+    assert timedelta() < row.next_attempt_at - clock() < timedelta(seconds=80)
+
+
+RECORDS = ["[1, 2]", "7", '{"buckets": 3}', '{"buckets": [[1]], "time": {"at": "noon", "origin": 3}}', '{"limit": 10}']
+
+
+@pytest.mark.parametrize("record", RECORDS)
+@pytest.mark.parametrize("per_minute", [10])
+def test_a_record_that_nobody_can_read_holds_the_channel_up_for_a_minute_at_most(
+    runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher, record: str
+) -> None:
+    queue_welcomes(runtime, 5)
+    with runtime.database.transaction() as session:
+        session.execute(
+            text("INSERT INTO notification_outbound_budget (channel, state) VALUES ('EMAIL', :state)"),
+            {"state": record},
+        )
+    working = dispatcher()
+    drain(working)
+    clock.ahead += timedelta(seconds=62)
+    for _ in range(40):
+        drain(working)
+        clock.ahead += timedelta(seconds=1)
+    assert len(sandbox.messages()) >= 4
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_a_record_of_an_earlier_version_still_counts(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
+) -> None:
+    queue_welcomes(runtime, 20)
+    drain(dispatcher())
+    with runtime.database.transaction() as session:
+        state = limits.read_budget(session, Channel.EMAIL)
+        del state["time"]
+        limits.save_budget(session, Channel.EMAIL, state)
+    drain(dispatcher())
+    assert len(sandbox.messages()) == 9

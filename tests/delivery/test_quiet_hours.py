@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event, text
 
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.clock import Stopwatch
 from notifyctl.delivery.holds import held_by
 from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel
@@ -46,7 +47,8 @@ def runtime(database_url: str, sandbox: Sandbox, clock: StandingClock, per_minut
         notification_email_per_minute_limit=per_minute,
         quiet_hours="21:00-08:00",
     )
-    opened = open_runtime(settings, clock=clock)
+    stopwatch = Stopwatch("test", lambda: clock.now.timestamp())
+    opened = open_runtime(settings, clock=clock, stopwatch=stopwatch)
     seed_templates(opened)
     a_client(opened, timezone=BERLIN)
     yield opened

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from notifyctl.clock import system_clock
+from notifyctl.clock import Stopwatch, machine_stopwatch, system_clock
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -21,10 +21,16 @@ class StandingClock:
 
 
 class TurnableClock:
-    """The wall's clock, `ahead` of it."""
+    """The wall's clock. `ahead` is time that has passed; `set_wrong` is what somebody has set it forward or back by."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
+        self.set_wrong = timedelta()
 
     def __call__(self) -> datetime:
-        return system_clock() + self.ahead
+        return system_clock() + self.ahead + self.set_wrong
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        real = machine_stopwatch()
+        return Stopwatch(real.origin, lambda: real.read() + self.ahead.total_seconds())
