@@ -13,7 +13,8 @@ from sqlmodel import Session
 from notifyctl.models.message import FailureReason
 from notifyctl.models.operations import BreakerState
 from notifyctl.models.template import Channel
-from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult
+from notifyctl.providers.base import Accepted, Answer, Rejected
+from notifyctl.providers.timeouts import CALL_TIMEOUTS
 from notifyctl.store import breakers
 
 FAILURES_TO_OPEN = 5
@@ -21,6 +22,10 @@ FIRST_PROBE_AFTER = timedelta(seconds=10)
 LAST_PROBE_AFTER = timedelta(minutes=1)
 """Each probe that fails doubles the wait for the next, up to this."""
 PROBE_ANSWERED_WITHIN = timedelta(seconds=45)
+
+TIMED_OUT = "OPERATION_TIMEDOUT"
+LATE = 2.0
+"""Seconds. No call lasts longer than its limit, but for a process that is stopped or starved."""
 
 log = logging.getLogger("notifyctl.delivery")
 
@@ -32,9 +37,12 @@ class Passage(Enum):
     NONE = auto()
 
 
-def _is_ours(result: SendResult) -> bool:
-    """It never reached the provider, and says nothing about it."""
-    return isinstance(result, Rejected) and result.reason is FailureReason.RENDER_ERROR
+def _is_ours(answer: Answer, channel: Channel) -> bool:
+    """It says nothing about the provider: it was never called, or our own process was held up while it answered."""
+    result = answer.result
+    if isinstance(result, Rejected):
+        return result.reason is FailureReason.RENDER_ERROR
+    return getattr(result, "code", "") == TIMED_OUT and answer.seconds > CALL_TIMEOUTS[channel].total_seconds() + LATE
 
 
 def _is_of_account(result: Rejected) -> bool:
@@ -67,7 +75,7 @@ class Breaker:
 
     def hear(self, session: Session, answers: Sequence[Answer], now: datetime) -> None:
         """A batch without an answer counts for as many failures as it had messages: it opens the breaker at once."""
-        heard = [answer.result for answer in answers if not _is_ours(answer.result)]
+        heard = [answer.result for answer in answers if not _is_ours(answer, self._channel)]
         if not heard:
             return
         for result in heard:

@@ -22,6 +22,9 @@ Handle = Any
 MAX_IDLE_SECONDS = 30
 """Load balancers close connections that were idle for 60 s or more, perhaps just as we write to one."""
 
+HELD_UP_SECONDS = 0.5
+"""A thread that comes back later than this was not listening: the time is its own, and not the server's."""
+
 _ERROR_NAMES = {
     value: name.removeprefix("E_")
     for name, value in sorted(vars(pycurl).items(), reverse=True)
@@ -89,6 +92,11 @@ class Transfer:
         self.send_by: float | None = None
         """By time.monotonic. Asked while the body is handed over: a process that was frozen meanwhile, and wakes up to
         find that others have sent it, gives up what it has not written."""
+        self._timeout_seconds = timeout_seconds
+        self._held_up_seconds = 0.0
+        self.started_at = 0.0
+        self.answer_by: float | None = None
+        """By time.monotonic, once libcurl's own limits were put off: it sets no alarm for the new ones."""
         self.handle = _new_handle(timeout_seconds, self._authorities)
         self.handle.setopt(pycurl.READFUNCTION, self._read)
         self.handle.setopt(pycurl.WRITEFUNCTION, self._download.write)
@@ -97,6 +105,9 @@ class Transfer:
     def prepare(self, url: str, headers: Sequence[str], body: bytes | None) -> None:
         """A POST of `body`, or a GET when that is None. Has no `send_by` any more."""
         self.send_by = None
+        if self._held_up_seconds:
+            self._held_up_seconds, self.answer_by = 0.0, None
+            self._limit()
         _refill(self._upload, body or b"")
         _refill(self._download, b"")
         self._header_lines.clear()
@@ -142,6 +153,21 @@ class Transfer:
             detail = f"{detail}; trusted: {self._authorities}; {ADVICE}"
         return TransferFailure(code, detail, may_have_arrived=read_by_libcurl >= self._size)
 
+    def allow(self, seconds: float, left_at: float) -> None:
+        """The server has so much longer: until `left_at`, and again from now on, somebody listened to it."""
+        if self.answer_by is None:
+            self.answer_by = self.started_at + self._timeout_seconds
+        if self.answer_by <= left_at:
+            return  # its time was over before
+        self.answer_by += seconds
+        self._held_up_seconds += seconds
+        self._limit()
+
+    def _limit(self) -> None:
+        more = self._held_up_seconds
+        self.handle.setopt(pycurl.TIMEOUT_MS, int((self._timeout_seconds + more) * 1000))
+        self.handle.setopt(pycurl.CONNECTTIMEOUT_MS, int((CONNECT_TIMEOUT.total_seconds() + more) * 1000))
+
     def close(self) -> None:
         self.handle.close()
 
@@ -183,6 +209,9 @@ class Transfers:
     """Up to `concurrency` transfers at once, run by the thread that calls `wait`.
 
     Waits with `selectors`, since CurlMulti.select cannot see file descriptors above 1023.
+
+    A thread that was held up between two calls, by a database or by a signal that stopped the process, finds the
+    answers that have come meanwhile: without `_make_up` libcurl would look at its clock first, and call them lost.
     """
 
     def __init__(self, concurrency: int, timeout_seconds: float, authorities: Authorities | None = None) -> None:
@@ -191,6 +220,7 @@ class Transfers:
         self._running: dict[Handle, Transfer] = {}
         self._selector = selectors.DefaultSelector()
         self._timer: float | None = None
+        self._left_at = monotonic()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, concurrency)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -203,24 +233,45 @@ class Transfers:
         self._idle.append(transfer)
 
     def start(self, transfer: Transfer) -> None:
+        transfer.started_at = monotonic()
         self._running[transfer.handle] = transfer
         self._multi.add_handle(transfer.handle)
 
     def push(self) -> None:
         """Dials and sends what has just been started, as far as that goes without waiting."""
+        self._make_up(self._left_at)
         self._fire_timer()
+        self._left_at = monotonic()
 
     def wait(self, timeout_seconds: float) -> list[tuple[Transfer, Outcome]]:
         """What has finished, once something has; empty when nothing did in time."""
         deadline = monotonic() + timeout_seconds
+        self._make_up(self._left_at)
         while True:
             self._fire_timer()
-            finished = self._finished()
-            left = deadline - monotonic()
+            finished = self._finished() or self._overdue()
+            self._left_at = monotonic()
+            left = deadline - self._left_at
             if finished or left <= 0 or not self._running:
                 return finished
-            for key, events in self._selector.select(self._until_timer(left)):
+            seconds = self._until_timer(left)
+            ready = self._selector.select(seconds)
+            self._make_up(self._left_at + seconds)
+            for key, events in ready:
                 self._multi.socket_action(key.fd, _curl_events(events))
+
+    def _make_up(self, expected_at: float) -> None:
+        """Gives every transfer the time that has passed since this thread should have been here."""
+        late = monotonic() - expected_at
+        if late > HELD_UP_SECONDS:
+            for transfer in self._running.values():
+                transfer.allow(late, expected_at)
+
+    def _overdue(self) -> list[tuple[Transfer, Outcome]]:
+        now = monotonic()
+        overdue = [one for one in self._running.values() if one.answer_by is not None and one.answer_by <= now]
+        told = pycurl.E_OPERATION_TIMEDOUT, "no answer in time"
+        return [(self._stop(transfer.handle), transfer.failure(*told)) for transfer in overdue]
 
     def _finished(self) -> list[tuple[Transfer, Outcome]]:
         finished: list[tuple[Transfer, Outcome]] = []
@@ -245,7 +296,10 @@ class Transfers:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     def _until_timer(self, seconds: float) -> float:
-        return seconds if self._timer is None else max(0.0, min(seconds, self._timer - monotonic()))
+        alarms = [one.answer_by for one in self._running.values() if one.answer_by is not None]
+        if self._timer is not None:
+            alarms.append(self._timer)
+        return max(0.0, min(seconds, min(alarms) - monotonic())) if alarms else seconds
 
     def _set_timer(self, milliseconds: int) -> None:
         self._timer = None if milliseconds < 0 else monotonic() + milliseconds / 1000

@@ -1,0 +1,101 @@
+"""A worker that is held up while its SMS are on their way: by a frozen database, or by a signal that stopped it.
+
+Both look the same from the sender: nobody calls it for a while. What came meanwhile is not lost, and what did not come
+was not waited for.
+"""
+
+from collections.abc import Iterator, Sequence
+from time import monotonic, sleep
+
+import pytest
+
+from notifyctl.delivery.breaker import FAILURES_TO_OPEN, Breaker, Passage
+from notifyctl.models.template import Channel
+from notifyctl.providers.base import Accepted, Answer, OutboundMessage, SendResult, Unknown
+from notifyctl.providers.twilio import TwilioSender
+from notifyctl.store.database import Database
+from tests.conftest import NOON
+from tests.integration.scripted_server import HANG, Reply, ScriptedServer
+
+CREATED = {"sid": "SM1", "status": "queued", "error_code": None, "error_message": None}
+TIMEOUT = 1.0
+
+
+@pytest.fixture
+def senders() -> Iterator[list[TwilioSender]]:
+    made: list[TwilioSender] = []
+    yield made
+    for sender in made:
+        sender.close()
+
+
+def sender_to(url: str, senders: list[TwilioSender]) -> TwilioSender:
+    account = "AC" + "0" * 32
+    senders.append(TwilioSender(account, "token", url, None, "+15005550006", None, 8, timeout_seconds=TIMEOUT))
+    return senders[-1]
+
+
+def sms(number: int) -> OutboundMessage:
+    return OutboundMessage(f"m{number}", "OTP_CODE_SMS", f"+1555867531{number}", "Your code is 123456")
+
+
+def answers_of(sender: TwilioSender, seconds: float) -> list[SendResult]:
+    deadline, answers = monotonic() + seconds, list[Answer]()
+    while sender.in_flight and monotonic() < deadline:
+        answers += sender.collect(0.05)
+    return [answer.result for answer in answers]
+
+
+@pytest.mark.parametrize("listened", [0.0, 0.3], ids=["at once", "after a while"])
+def test_what_came_while_nobody_listened_is_an_answer(senders: list[TwilioSender], listened: float) -> None:
+    with ScriptedServer(*[Reply(201, CREATED)] * 6) as server:
+        sender = sender_to(server.url, senders)
+        sender.submit([sms(number) for number in range(6)])
+        early = answers_of(sender, listened) if listened else []
+        sleep(TIMEOUT * 2)
+        results = early + answers_of(sender, 5)
+    assert [type(result) for result in results] == [Accepted] * 6
+
+
+def test_one_that_never_answers_is_given_up_after_its_time_of_being_listened_to(senders: list[TwilioSender]) -> None:
+    with ScriptedServer(HANG) as server:
+        sender = sender_to(server.url, senders)
+        sender.submit([sms(1)])
+        sender.collect(0.2)
+        sleep(TIMEOUT * 2)
+        again = monotonic()
+        (result,) = answers_of(sender, 5)
+        waited = monotonic() - again
+    assert isinstance(result, Unknown)
+    assert result.code == "OPERATION_TIMEDOUT"
+    assert 0.4 <= waited <= TIMEOUT + 1
+
+
+def test_the_next_call_on_the_same_handle_has_the_usual_time(senders: list[TwilioSender]) -> None:
+    with ScriptedServer(Reply(201, CREATED), HANG) as server:
+        sender = sender_to(server.url, senders)
+        sender.submit([sms(1)])
+        sleep(TIMEOUT * 2)
+        assert [type(result) for result in answers_of(sender, 5)] == [Accepted]
+        sender.submit([sms(2)])
+        begun = monotonic()
+        (result,) = answers_of(sender, 5)
+    assert isinstance(result, Unknown)
+    assert monotonic() - begun <= TIMEOUT + 1
+
+
+def timed_out(seconds: float) -> Sequence[Answer]:
+    lost = Unknown("OPERATION_TIMEDOUT", "no answer in time")
+    return [Answer(f"m{number}", lost, seconds) for number in range(FAILURES_TO_OPEN)]
+
+
+@pytest.mark.parametrize(("channel", "limit"), [(Channel.EMAIL, 30.0), (Channel.SMS, 15.0)])
+def test_calls_that_lasted_longer_than_any_can_do_not_open_the_breaker(
+    database: Database, channel: Channel, limit: float
+) -> None:
+    breaker, now = Breaker(channel), NOON
+    with database.transaction() as session:
+        breaker.hear(session, timed_out(limit + 20), now)
+        assert breaker.read(session, now) is Passage.FREE
+        breaker.hear(session, timed_out(limit), now)
+        assert breaker.read(session, now) is Passage.NONE
