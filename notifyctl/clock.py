@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from secrets import token_hex
+from threading import Lock
 
 Clock = Callable[[], datetime]
 """Returns the present moment, aware, in UTC."""
@@ -45,3 +46,30 @@ def _start_of_machine() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/time')} {os.uname().nodename}"
     except (OSError, ValueError):
         return f"process {token_hex(8)}"
+
+
+SET_SECONDS = 10.0
+"""What two clocks drift apart between two looks, or a database's is measured wrong by, is less than this."""
+
+
+class ClockWatch:
+    """Notices when a clock is set, by looking at it beside a stopwatch. May be shared by threads."""
+
+    def __init__(self, clock: Clock, stopwatch: Stopwatch) -> None:
+        self._clock = clock
+        self._stopwatch = stopwatch
+        self._looking = Lock()
+        self._ahead: float | None = None
+        self._set_at: float | None = None
+
+    def was_set_within(self, seconds: float) -> bool:
+        """Also of what it was set by just now. To be asked every few seconds; knows nothing of before the first time.
+
+        Raises what the clock raises.
+        """
+        with self._looking:
+            now, passed = self._clock().timestamp(), self._stopwatch.read()
+            if self._ahead is not None and abs(now - passed - self._ahead) > SET_SECONDS:
+                self._set_at = passed
+            self._ahead = now - passed
+            return self._set_at is not None and passed - self._set_at < seconds

@@ -22,6 +22,7 @@ FIRST_PROBE_AFTER = timedelta(seconds=10)
 LAST_PROBE_AFTER = timedelta(minutes=1)
 """Each probe that fails doubles the wait for the next, up to this."""
 PROBE_ANSWERED_WITHIN = timedelta(seconds=45)
+CLOCKS_DIFFER_BY = timedelta(seconds=5)
 
 TIMED_OUT = "OPERATION_TIMEDOUT"
 LATE = 2.0
@@ -67,10 +68,12 @@ class Breaker:
         if row is None or self._closed:
             return Passage.FREE
         self._failed_probes = row.failed_probes
-        return Passage.PROBE if row.probe_at <= now else Passage.NONE
+        # A moment that nobody can have meant was written before the clock was set back.
+        return Passage.PROBE if not now < row.probe_at <= now + LAST_PROBE_AFTER + CLOCKS_DIFFER_BY else Passage.NONE
 
     def start_probe(self, session: Session, now: datetime) -> bool:
-        self._is_probing = breakers.start_probe(session, self._channel, now=now, heard_by=now + PROBE_ANSWERED_WITHIN)
+        heard_by, latest = now + PROBE_ANSWERED_WITHIN, now + LAST_PROBE_AFTER + CLOCKS_DIFFER_BY
+        self._is_probing = breakers.start_probe(session, self._channel, now=now, heard_by=heard_by, latest=latest)
         return self._is_probing
 
     def hear(self, session: Session, answers: Sequence[Answer], now: datetime) -> None:

@@ -30,14 +30,17 @@ def open_(session: Session, channel: Channel, *, reason: str, now: datetime, pro
     return session.execute(moved).first() is not None
 
 
-def start_probe(session: Session, channel: Channel, *, now: datetime, heard_by: datetime) -> bool:
-    """Whether this caller may make the one call that finds out; also when an earlier one was not heard of in time."""
+def start_probe(session: Session, channel: Channel, *, now: datetime, heard_by: datetime, latest: datetime) -> bool:
+    """Whether this caller may make the one call that finds out; also when an earlier one was not heard of in time.
+
+    A probe that is put off beyond `latest` is due: the clock was set back.
+    """
     statement = (
         update(_breaker)
         .where(
             _breaker.c.channel == channel,
             or_(_breaker.c.state == BreakerState.OPEN, _breaker.c.state == BreakerState.PROBING),
-            _breaker.c.probe_at <= now,
+            or_(_breaker.c.probe_at <= now, _breaker.c.probe_at > latest),
         )
         .values(state=BreakerState.PROBING, probe_at=heard_by)
         .returning(_breaker.c.channel)

@@ -14,6 +14,7 @@ from sqlmodel import Session
 
 from notifyctl import __version__
 from notifyctl.bootstrap import Runtime
+from notifyctl.clock import ClockWatch
 from notifyctl.delivery.allowance import Allowance
 from notifyctl.delivery.breaker import Breaker
 from notifyctl.delivery.claims import LEASE, Claims, Rules
@@ -40,6 +41,9 @@ from notifyctl.worker.scheduler import JobScheduler
 UPKEEP_SECONDS = 10.0
 RECONCILE_SECONDS = 2.0
 EARLY_RECEIPTS_SECONDS = 2.0
+SETTLED_AFTER = 120.0
+"""Seconds after the clock was set. Until then other workers have measured it again and renewed their leases, and what
+was sent before is old enough to be found at the provider."""
 LOST_AFTER = timedelta(minutes=10)
 """How long a killed worker is still listed."""
 LEFT_KEPT = timedelta(hours=3)
@@ -80,6 +84,7 @@ class Worker:
         """Set once the loops have ended: until then leases are renewed, also while it is stopping."""
         self._error: BaseException | None = None
         self._started_at: datetime | None = None
+        self._clock_watch = ClockWatch(runtime.clock, runtime.stopwatch)
         self._loops = [self._loop(channel, sender, tuple(Lane)) for channel, sender in senders.items()]
         self._loops += [self._loop(channel, sender, (Lane.URGENT,)) for channel, sender in (urgent or {}).items()]
         self._reconciler = Reconciler(
@@ -179,6 +184,8 @@ class Worker:
         return all(not loop.is_alive() or monotonic() - loop.came_round_at < STUCK_SECONDS for loop in self._loops)
 
     def _reconcile(self) -> bool:
+        if self._clock_watch.was_set_within(SETTLED_AFTER):
+            return False  # what was sent a moment ago looks as if the provider should have it by now
         return self._reconciler.run() > 0
 
     def _retry_receipts(self) -> bool:
@@ -209,7 +216,9 @@ class Worker:
             outbox.renew_leases(
                 session, self.name, [found for loop in self._loops for found in loop.holding()], now + LEASE
             )
-            lost = outbox.expire_leases(session, now)
+            # By a clock that was set forward all the others' leases have ended, and they are sending.
+            is_unsettled = self._clock_watch.was_set_within(SETTLED_AFTER)
+            lost = [] if is_unsettled else outbox.expire_leases(session, now)
             entries = [
                 audit.entry(
                     AuditAction.NOTIFICATION_IN_DOUBT,

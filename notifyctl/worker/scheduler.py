@@ -10,6 +10,7 @@ from time import monotonic, sleep
 import schedule
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.clock import ClockWatch
 from notifyctl.delivery import unexpected
 from notifyctl.errors import DatabaseError
 from notifyctl.models.operations import JobOutcome
@@ -26,6 +27,9 @@ BUSY_SECONDS = 5
 MAX_BACKOFF_SECONDS = 15.0
 OFTEN = timedelta(hours=1)
 """A job of a shorter period is logged when it says something else than the last time."""
+SETTLED_AFTER = 120.0
+"""Seconds after the clock was set: all have measured it again, and renewed."""
+FOR_EVER = timedelta(days=3_650)
 STOPPED = Ended(JobOutcome.FAILED, "lost: its worker was stopped")
 
 log = logging.getLogger("notifyctl.worker")
@@ -93,6 +97,7 @@ class JobScheduler(threading.Thread):
         self._scheduler = schedule.Scheduler()
         self._running: list[RunThread] = []
         self._said: dict[str, str] = {}
+        self._clock_watch = ClockWatch(runtime.clock, runtime.stopwatch)
         self._away_at: float | None = None
         """When the database was last seen to be away, by the monotonic clock."""
 
@@ -146,7 +151,12 @@ class JobScheduler(threading.Thread):
         return max(1, min(ceil((until - now).total_seconds()), most))
 
     def _patience(self) -> timedelta:
-        """While the database was away nobody could renew: after that, others are given the time to do it."""
+        """While the database was away nobody could renew: after that, others are given the time to do it.
+
+        By a clock that was set forward every lease has ended: until all have renewed theirs, none is believed to.
+        """
+        if self._clock_watch.was_set_within(SETTLED_AFTER):
+            return FOR_EVER
         if self._away_at is None or monotonic() - self._away_at > runs.LEASE.total_seconds():
             return timedelta()
         return runs.LEASE
