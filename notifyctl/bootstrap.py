@@ -38,7 +38,7 @@ class Runtime:
         from notifyctl.otp.one_time_codes import OneTimeCodes
 
         return OneTimeCodes(
-            settings=self.settings, database=self.database, clock=self.clock, orchestrator=self.orchestrator
+            settings=self.settings, database=self.database, keys=self.keys, plans=self.plans, clock=self.clock
         )
 
     @cached_property

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from notifyctl.cli import demo_stripe, output
-from notifyctl.cli.demo_cases import CLIENTS, Case, accepted, backlog, refused, urgent, welcome
+from notifyctl.cli.demo_cases import CLIENTS, Case, CodeCase, accepted, backlog, refused, urgent, welcome
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
@@ -151,7 +151,7 @@ def _sendaccepted(runtime: "Runtime") -> str:
     """Returns the id of the message that will need a retry."""
     _title(2, "Messages are asked for, and go into the queue")
     decisions = _send(runtime, list(accepted()))
-    return next(decision.message_id for case, decision in decisions if case.request.client_id == "fjord")
+    return next(decision.message_id for case, decision in decisions if _client_of(case) == "fjord")
 
 
 def _sendrefused(runtime: "Runtime") -> None:
@@ -159,21 +159,33 @@ def _sendrefused(runtime: "Runtime") -> None:
     _send(runtime, list(refused()))
 
 
-def _send(runtime: "Runtime", cases: "Sequence[Case]") -> "list[tuple[Case, Decision]]":
-    decisions = []
-    for case in cases:
-        with runtime.database.transaction() as session:
-            decisions.append((case, runtime.orchestrator.send(session, case.request)))
+def _client_of(case: Case | CodeCase) -> str | None:
+    return case.request.client_id if isinstance(case, Case) else None
+
+
+def _send(runtime: "Runtime", cases: "Sequence[Case | CodeCase]") -> "list[tuple[Case | CodeCase, Decision]]":
+    decisions = [(case, _decide(runtime, case)) for case in cases]
     output.listing([_decision_cells(case, decision) for case, decision in decisions])
     return decisions
 
 
-def _decision_cells(case: Case, decision: "Decision") -> tuple[output.Cell, ...]:
+def _decide(runtime: "Runtime", case: Case | CodeCase) -> "Decision":
+    from notifyctl.models.otp import OtpAction
+
+    if isinstance(case, CodeCase):
+        return runtime.otp.send(case.number, OtpAction.PHONE_VERIFY, actor="demo")
+    with runtime.database.transaction() as session:
+        return runtime.orchestrator.send(session, case.request)
+
+
+def _decision_cells(case: Case | CodeCase, decision: "Decision") -> tuple[output.Cell, ...]:
+    from notifyctl.models.message import OTP_TEMPLATE
     from notifyctl.orchestrator.requests import Blocked, Duplicate
 
     if isinstance(decision, Duplicate):
         return case.what, ("duplicate", "cyan"), "same idempotency key, no second message"
-    told = decision.reason.value if isinstance(decision, Blocked) else case.request.template_key
+    template_key = case.request.template_key if isinstance(case, Case) else OTP_TEMPLATE
+    told = decision.reason.value if isinstance(decision, Blocked) else template_key
     return case.what, _coloured(decision.status), told
 
 

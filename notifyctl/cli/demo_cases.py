@@ -27,6 +27,14 @@ class Case:
     request: "SendRequest"
 
 
+@dataclass(frozen=True, slots=True)
+class CodeCase:
+    """Codes have a way of their own."""
+
+    what: str
+    number: str
+
+
 def ask(what: str, template: str, client: str | None, context: dict[str, Any], **more: Any) -> Case:
     from notifyctl.orchestrator.requests import SendRequest
 
@@ -45,22 +53,18 @@ def reminder(what: str, template: str, client: str, reference: str = "TL-20") ->
     return ask(what, template, client, context)
 
 
-def code(what: str, number: str) -> Case:
-    return ask(what, "OTP_CODE_SMS", None, {"code": "493027", "valid_minutes": 10}, recipient=number)
-
-
-def accepted() -> Iterator[Case]:
+def accepted() -> Iterator[Case | CodeCase]:
     reset = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/x", "valid_minutes": 60}
     yield welcome("a new client is ready", "acme")
     yield ask("a password link", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
     yield ask("the caller tries it twice", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
-    yield code("a one-time code", "+4915112345678")
+    yield CodeCase("a one-time code", "+4915112345678")
     yield reminder("a reminder, plan PRO", "COMPLIANCE_EXPIRY_REMINDER_SMS", "acme")
     yield reminder("to a busy mailbox", "COMPLIANCE_EXPIRY_REMINDER", "fjord")
     yield reminder("to a dead mailbox", "COMPLIANCE_EXPIRY_REMINDER", "grove")
 
 
-def refused() -> Iterator[Case]:
+def refused() -> Iterator[Case | CodeCase]:
     """In the order of the gates, but for SUPPRESSED: nobody is, before the first delivery."""
     alert = {"summary": "Email is failing"}
     yield ask("a template switched off", "OPS_ALERT_SMS", None, alert, recipient="+12025550143")
@@ -68,8 +72,8 @@ def refused() -> Iterator[Case]:
     yield welcome("a client nobody knows", "zenith")
     yield ask("a variable is missing", "PASSWORD_RESET", "beacon", {"client_name": "Beacon"})
     yield welcome("a client without an address", "harbor")
-    yield code("letters for a number", "0800-CALL-ME")
-    yield code("a country not served", "+33612345678")
+    yield CodeCase("a premium-rate number", "+499001234567")
+    yield CodeCase("a country not served", "+33612345678")
     yield reminder("no consent to SMS", "COMPLIANCE_EXPIRY_REMINDER_SMS", "grove")
     yield welcome("not provisioned yet", "cedar")
     yield reminder("subscription ended", "COMPLIANCE_EXPIRY_REMINDER", "elm")

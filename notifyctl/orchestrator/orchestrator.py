@@ -7,10 +7,10 @@ from typing import Any
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
-from notifyctl.errors import IdempotencyConflict, NotFound
+from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
 from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.columns import new_message_id
-from notifyctl.models.message import MessageStatus
+from notifyctl.models.message import OTP_TEMPLATE, MessageStatus
 from notifyctl.models.template import Channel, Lane, Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.addresses import AddressError, normal_email, normal_phone, region_of
@@ -28,12 +28,17 @@ CHUNK = 1_000
 MAX_WRITTEN = 254
 STRIPE = "stripe"
 """The source of a billing message."""
+CODES_HAVE_THEIR_OWN_WAY = (
+    f"{OTP_TEMPLATE} is sent for POST /api/otp/send and `runtime.otp.send` alone, which make the code, limit how many"
+    " a phone gets and count wrong guesses; use one of them"
+)
 
 
 class NotificationOrchestrator:
     """Decides whether a message may go, writes message and audit rows, and answers with a Decision. No network.
 
     Everything happens in the caller's transaction: a caller that rolls back has sent nothing.
+    One-time codes go another way, `OneTimeCodes`, which knows their limits: here OTP_CODE_SMS is InvalidInput.
     """
 
     def __init__(self, *, settings: Settings, keys: KeyRing, plans: PlanRegistry, clock: Clock) -> None:
@@ -44,7 +49,9 @@ class NotificationOrchestrator:
         self._quiet = QuietHours(*settings.quiet_span)
 
     def send(self, session: Session, request: SendRequest) -> Decision:
-        """Raises NotFound for an unknown template, IdempotencyConflict for a key that belongs to another message."""
+        """Raises NotFound for an unknown template, IdempotencyConflict for a key that belongs to another message, and
+        InvalidInput for OTP_CODE_SMS.
+        """
         return self.send_many(session, [request])[0]
 
     def send_many(self, session: Session, requests: Sequence[SendRequest]) -> list[Decision]:
@@ -70,7 +77,7 @@ class NotificationOrchestrator:
         return messages.rewrite(session, message_id, draft.fingerprints[0], payload_row(draft, self._keys))
 
     def preview(self, session: Session, request: SendRequest) -> Decision:
-        """What `send` would decide now, with every verdict. Writes nothing."""
+        """What `send` would decide now, with every verdict. Writes nothing. Raises the same."""
         decision = self._decided(session, [request], self._clock())[0].decision
         assert decision is not None
         return decision
@@ -91,7 +98,14 @@ class NotificationOrchestrator:
         self._put_off(drafts, clients, now)
         return drafts
 
+    def _admit(self, template_key: str) -> None:
+        """Asks whether this way is open to a template. Raises InvalidInput."""
+        if template_key == OTP_TEMPLATE:
+            raise InvalidInput(CODES_HAVE_THEIR_OWN_WAY)
+
     def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[Draft]:
+        for request in requests:
+            self._admit(request.template_key)
         known = templates.by_key(session, {request.template_key for request in requests})
         for request in requests:
             if request.template_key not in known:

@@ -12,8 +12,10 @@ from notifyctl.clock import Clock
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.otp import OtpAction
 from notifyctl.orchestrator.addresses import normal_phone
-from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+from notifyctl.orchestrator.code_pipe import CodePipe
+from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.requests import Decision
+from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.otp.codes import PepperRing
 from notifyctl.otp.guessing import Guess
 from notifyctl.otp.sending import Sending
@@ -45,10 +47,11 @@ class OneTimeCodes:
     """Each call is a transaction of its own. Raises AddressError for what is no phone number, and DatabaseError."""
 
     def __init__(
-        self, *, settings: Settings, database: Database, clock: Clock, orchestrator: NotificationOrchestrator
+        self, *, settings: Settings, database: Database, keys: KeyRing, plans: PlanRegistry, clock: Clock
     ) -> None:
         self._database = database
-        self._desk = Desk(settings, clock, orchestrator, PepperRing(settings.otp_pepper))
+        pipe = CodePipe(settings=settings, keys=keys, plans=plans, clock=clock)
+        self._desk = Desk(settings, clock, pipe, PepperRing(settings.otp_pepper))
 
     def send(self, phone: str, action: OtpAction, *, actor: str = SOURCE) -> Decision:
         """Makes a code and queues its SMS, unless the phone is locked or something limits it.

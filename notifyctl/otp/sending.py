@@ -20,7 +20,7 @@ class Sending(Visit):
         standing = self._enter(store.lock_phone(self._session, self._hashes, now=self._now))
         self._record(AuditAction.OTP_SEND_REQUESTED)
         code, challenge_id = new_code(), new_challenge_id()
-        decision = self._desk.orchestrator.send(self._session, self._request(code, standing))
+        decision = self._desk.pipe.send(self._session, self._request(code, standing))
         if isinstance(decision, Queued):
             self._replace(code, challenge_id, decision.message_id)
         elif isinstance(decision, Blocked):

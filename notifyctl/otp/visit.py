@@ -9,7 +9,7 @@ from sqlmodel import Session
 from notifyctl.clock import Clock
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.otp import OtpAction, OtpState
-from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+from notifyctl.orchestrator.code_pipe import CodePipe
 from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.orchestrator.words import iso
 from notifyctl.otp.codes import PepperRing
@@ -28,7 +28,7 @@ class Desk:
 
     settings: Settings
     clock: Clock
-    orchestrator: NotificationOrchestrator
+    pipe: CodePipe
     peppers: PepperRing
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import CODE, REMINDER, RESET, WELCOME, a_client, all_messages, message, send
 from sqlmodel import select
 
 from notifyctl.bootstrap import Runtime
@@ -114,15 +115,16 @@ def test_an_argument_that_is_no_text_is_one_line_and_exit_2(notifyctl: CommandLi
 def test_a_secret_is_sent_without_standing_on_the_command_line(
     runtime: Runtime, notifyctl: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"493027\n")))
-    to = ["send", "OTP_CODE_SMS", "--to", "+4915112345678", "--set", "valid_minutes=10"]
-    ran = notifyctl(*to, "--set", "code=@-")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{RESET['reset_url']}\n".encode())))
+    a_client(runtime)
+    to = ["send", "PASSWORD_RESET", "--client", "acme", "--set", "client_name=Acme", "--set", "valid_minutes=60"]
+    ran = notifyctl(*to, "--set", "reset_url=@-")
     assert ran.code == 0, ran.err
     message_id = ran.out.split()[1]
     with runtime.database.read() as session:
         sealed = session.execute(select(MessagePayload).where(MessagePayload.message_id == message_id)).scalar_one()
     context = runtime.keys.open(Sealed(sealed.key_id, sealed.sealed), message_id=message_id)
-    assert context == {"code": "493027", "valid_minutes": 10}
+    assert context == RESET
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

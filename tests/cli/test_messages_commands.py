@@ -157,9 +157,11 @@ BAD_INPUT = {
         ["send", "PASSWORD_RESET", "--to", "a@b.example\r\nBcc: c@d.example", *_set(RESET)], 3,
         "refused by CLIENT_UNKNOWN",
     ),
-    "header injection into a code": (
-        ["send", "OTP_CODE_SMS", "--to", "+4915112345678\r\n", *_set(CODE)], 3, "RECIPIENT_INVALID",
+    "header injection into an address": (
+        ["send", "COMPLIANCE_SLA_ALERT", "--to", "a@b.example\r\n", "--set", "subject=x", "--set", "details=y",
+         "--set", "count=1"], 3, "RECIPIENT_INVALID",
     ),
+    "a code": (["send", "OTP_CODE_SMS", "--to", "+4915112345678", *_set(CODE)], 2, "POST /api/otp/send"),
     "an id that is none": (["messages", "show", "17"], 2, "'17' is not a message id"),
     "an unknown id": (["messages", "explain", "0198c7b2-0000-7000-8000-000000000000"], 4, "There is no message"),
     "the last of none": (["messages", "explain", "last"], 4, "There is no message yet"),

@@ -5,6 +5,8 @@ from threading import Thread
 
 import psycopg
 import pytest
+from delivering import MakeDispatcher, TurnableClock, arrivals, drain
+from factories import CODE, RESET, WELCOME, a_client, code_pipe, message, send
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -37,8 +39,8 @@ def test_keyed_sends_go_on_once_the_server_has_made_a_generic_plan(runtime: Runt
                 context=CODE,
                 idempotency_key=f"k{number}",
             )
-            assert isinstance(runtime.orchestrator.send(session, request), Queued)
-            assert isinstance(runtime.orchestrator.send(session, request), Duplicate)
+            assert isinstance(code_pipe(runtime).send(session, request), Queued)
+            assert isinstance(code_pipe(runtime).send(session, request), Duplicate)
 
 
 @postgresql_only
@@ -132,7 +134,7 @@ def test_a_bulk_send_to_thousands_of_numbers_takes_few_locks(runtime: Runtime) -
         SendRequest(template_key="OTP_CODE_SMS", recipient=f"+4915{number:09}", context=CODE) for number in range(2_000)
     ]
     with runtime.database.transaction() as session:
-        runtime.orchestrator.send_many(session, requests)
+        code_pipe(runtime).send_many(session, requests)
         locks = session.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")).scalar_one()
     assert locks <= 1_024
 

@@ -11,6 +11,8 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from conftest import Environment
+from factories import CODE, RESET, WELCOME, a_client, all_messages, pipe_for
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -32,7 +34,8 @@ def _at_once(runtime: Runtime, request: Callable[[int], SendRequest]) -> list[De
         barrier.wait(30)
         try:
             with runtime.database.transaction() as session:
-                return runtime.orchestrator.send(session, request(number))
+                asked = request(number)
+                return pipe_for(runtime, asked.template_key).send(session, asked)
         except IdempotencyConflict as conflict:
             return conflict
 

@@ -62,6 +62,11 @@ def test_only_the_adapters_import_the_providers_libraries() -> None:
     assert {path for path in users if not path.startswith("providers/")} == set()
 
 
+def test_only_one_time_codes_have_the_pipe_of_codes() -> None:
+    users = {path for path, tree in modules() if "CodePipe" in ast.dump(tree) or "code_pipe" in ast.dump(tree)}
+    assert users == {"orchestrator/code_pipe.py", "otp/one_time_codes.py", "otp/visit.py"}
+
+
 def test_only_the_clock_reads_the_wall_clock() -> None:
     readers = {path: reads for path, tree in modules() if (reads := wall_clock_reads(tree))}
     assert set(readers) == {"clock.py"}, readers

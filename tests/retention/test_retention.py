@@ -234,7 +234,7 @@ def test_a_code_counts_in_its_window_after_a_run_of_retention(runtime: Runtime) 
 
 def one_time_codes(runtime: Runtime, settings: Any, clock: Any) -> OneTimeCodes:
     opened = open_runtime(settings, clock=clock)
-    return OneTimeCodes(settings=settings, database=runtime.database, clock=clock, orchestrator=opened.orchestrator)
+    return OneTimeCodes(settings=settings, database=runtime.database, keys=opened.keys, plans=opened.plans, clock=clock)
 
 
 def a_stripe_event(runtime: Runtime, status: StripeEventStatus, number: int = 0) -> str:

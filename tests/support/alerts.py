@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from factories import CODE, a_client, pipe_for
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -41,7 +42,7 @@ def queue(runtime: Runtime, count: int, template: str = "WELCOME_EMAIL", prefix:
             for number in range(count)
         ]
     with runtime.database.transaction() as session:
-        decisions = runtime.orchestrator.send_many(session, requests)
+        decisions = pipe_for(runtime, template).send_many(session, requests)
     assert all(isinstance(decision, Queued) for decision in decisions)
     return [decision.message_id for decision in decisions]
 

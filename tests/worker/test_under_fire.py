@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from time import monotonic, sleep
 
 import pytest
+from conftest import Environment
+from factories import CODE, WELCOME, code_pipe
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -72,12 +74,11 @@ def queue(runtime: Runtime, emails: int, texts: int) -> None:
     about |= {"provisioning_status": "COMPLETED", "created_at": now, "updated_at": now}
     clients = [{"id": f"c{n}", "email": f"c{n}@client.example"} | about for n in range(emails)]
     requests = [SendRequest(template_key="WELCOME_EMAIL", client_id=f"c{n}", context=WELCOME) for n in range(emails)]
-    requests += [
-        SendRequest(template_key="OTP_CODE_SMS", recipient=f"+4915112{n:06}", context=CODE) for n in range(texts)
-    ]
+    codes = [SendRequest(template_key="OTP_CODE_SMS", recipient=f"+4915112{n:06}", context=CODE) for n in range(texts)]
     with runtime.database.transaction() as session:
         bulk.insert_rows(session, Client.__table__, clients)  # type: ignore[attr-defined]
         runtime.orchestrator.send_many(session, requests)
+        code_pipe(runtime).send_many(session, codes)
 
 
 def statuses(runtime: Runtime) -> Counter[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from conftest import Environment
+from factories import CODE, WELCOME, code_pipe
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -68,11 +70,12 @@ def queue(runtime: Runtime, emails: int, texts: int) -> None:
             SendRequest(template_key="WELCOME_EMAIL", client_id=f"c{number}", context=WELCOME)
             for number in range(emails)
         ]
-        requests += [
+        codes = [
             SendRequest(template_key="OTP_CODE_SMS", recipient=f"+4915112{number:06}", context=CODE)
             for number in range(texts)
         ]
         runtime.orchestrator.send_many(session, requests)
+        code_pipe(runtime).send_many(session, codes)
 
 
 def statuses(runtime: Runtime) -> Counter[str]:
