@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from notifyctl import __version__
 from notifyctl.bootstrap import Runtime
 from notifyctl.http import (
+    body_limit,
     clients,
     errors,
     health,
@@ -26,7 +27,7 @@ from notifyctl.http.request_log import RequestLog
 from notifyctl.http.security_headers import SecurityHeaders, security_headers
 
 
-def create_app(runtime: Runtime) -> FastAPI:
+def create_app(runtime: Runtime, *, body_seconds: float = body_limit.SECONDS) -> FastAPI:
     """`runtime` stays the caller's to close."""
     app = FastAPI(
         title="notifyctl",
@@ -43,7 +44,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     site.add_to(app)
     errors.add_to(app)
     # The one added last is the outermost.
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, seconds=body_seconds)
     app.add_middleware(Failures)
     app.add_middleware(PageFaults)
     app.add_middleware(SecurityHeaders, headers=security_headers(runtime.settings.public_base_url))

@@ -1,5 +1,6 @@
-"""A request's body is read before anything is done with it, and refused as soon as it is too long."""
+"""A request's body is read before anything is done with it, and refused as soon as it is too long or takes too long."""
 
+import asyncio
 from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
@@ -10,13 +11,22 @@ from notifyctl.http.errors import CODES, MESSAGES, error_response
 KIB = 1024
 DEFAULT_BYTES = 64 * KIB
 BYTES = {"/api/webhooks/stripe": 1024 * KIB}
+SECONDS = 30.0
+"""For the whole of it: who sends a byte now and then would never be late with the next one."""
 
 
 class BodyLimit:
     """Reads without a thread: someone who sends a byte a minute holds up nobody else."""
 
-    def __init__(self, app: ASGIApp, limits: Mapping[str, int] = BYTES, default: int = DEFAULT_BYTES) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Mapping[str, int] = BYTES,
+        default: int = DEFAULT_BYTES,
+        seconds: float = SECONDS,
+    ) -> None:
         self._app = app
+        self._seconds = seconds
         self._limits = limits
         self._default = default
 
@@ -29,8 +39,12 @@ class BodyLimit:
             return
         most = self._limits.get(scope["path"], self._default)
         try:
-            body = None if _announced(scope) > most else await _read(receive, most)
+            async with asyncio.timeout(self._seconds):
+                body = None if _announced(scope) > most else await _read(receive, most)
         except ClientDisconnect:
+            return
+        except TimeoutError:
+            await error_response(408, CODES[408], MESSAGES[408], {"Connection": "close"})(scope, receive, send)
             return
         if body is None:
             text = f"The body is longer than {most // KIB} KiB."

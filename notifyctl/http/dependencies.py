@@ -7,7 +7,8 @@ from fastapi import Depends, Request
 from notifyctl.bootstrap import Runtime
 
 
-def _runtime(request: Request) -> Runtime:
+async def _runtime(request: Request) -> Runtime:
+    """Not in a thread, as FastAPI would run a plain function: those may all be busy, and a probe must not wait."""
     return cast(Runtime, request.app.state.runtime)
 
 

@@ -26,6 +26,7 @@ CODES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     409: "conflict",
     413: "body_too_large",
     422: "invalid_request",
@@ -36,6 +37,7 @@ MESSAGES = {
     400: "This is not a valid HTTP request.",
     404: "There is nothing here.",
     405: "This path does not take that method.",
+    408: "The request took too long to arrive.",
     422: "The request is not valid.",
     500: "Something went wrong on our side.",
     503: "The database cannot be used at the moment; try again.",
@@ -67,8 +69,9 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: these, and those that every route may answer."""
-    return {status: {"model": Error, "description": HTTPStatus(status).phrase} for status in (*statuses, 500, 503)}
+    """`responses=` of a route: these, and those that every route may answer. With 413, it takes a body."""
+    every = (*statuses, *([408] if 413 in statuses else []), 500, 503)
+    return {status: {"model": Error, "description": HTTPStatus(status).phrase} for status in every}
 
 
 def add_to(app: FastAPI) -> None:

@@ -1,16 +1,21 @@
 """Is it alive, and can it work? Asked by load balancers, without a key; tells nothing about the installation."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.errors import DatabaseError
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.store import migrations, templates
 
 router = APIRouter(tags=["probes"])
+_own_threads = ThreadPoolExecutor(2, "readyz")
+"""Those of the requests may all be waiting for the database."""
 
 
 class Alive(BaseModel):
@@ -28,8 +33,12 @@ async def healthz() -> Alive:
 
 
 @router.get("/readyz", responses=documented())
-def readyz(runtime: RuntimeDep) -> Ready:
+async def readyz(runtime: RuntimeDep) -> Ready:
     """The database is there and migrated, and the templates are seeded."""
+    return await asyncio.get_running_loop().run_in_executor(_own_threads, _ready, runtime)
+
+
+def _ready(runtime: Runtime) -> Ready:
     try:
         if not migrations.schema_status(runtime.database).is_current:
             raise _not_ready("The database is not migrated.")

@@ -1,6 +1,7 @@
 """uvicorn, as this program runs it: on a socket of its own, ended in good order, quiet except for our log."""
 
-import json
+import asyncio
+import errno
 import logging
 import os
 import signal
@@ -9,19 +10,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 from uvicorn import Config, Server
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from notifyctl.errors import NotifyctlError
 from notifyctl.http.errors import CODES, MESSAGES
 from notifyctl.http.security_headers import HEADERS
 from notifyctl.stopping import Patience, stop_signals
+from notifyctl.http.connections import Bounds, Connection, Crowd
 
 BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 75
-"""Longer than proxies keep theirs (nginx: 60 s): the one that closes must not be the one that is written to."""
+LOOK_EVERY_SECONDS = 1.0
+OUT_OF_HANDLES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FINISH_SECONDS = 30
 """Longest wait for requests that are under way when it is told to stop."""
 FORCED_EXIT = 1
@@ -63,14 +65,16 @@ class ApiServer(Server):
         *,
         tell: Callable[[str], None] = lambda _state: None,
         alive_every: float | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
+        bounds = bounds or Bounds()
         self._listener = listener
         self._tell = tell
         self._patience = Patience()
         super().__init__(
             Config(
                 app,
-                http=_Protocol,
+                http=Connection,
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
@@ -79,21 +83,42 @@ class ApiServer(Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                # So many are also accepted in one go, and asyncio does not leave off when handles run out: with 2048,
+                # each second brings as many failures (selector_events.py, _accept_connection).
+                backlog=1,
+                timeout_keep_alive=bounds.idle,
                 timeout_graceful_shutdown=FINISH_SECONDS,
                 timeout_notify=int(alive_every or 0),
                 callback_notify=self._still_alive if alive_every else None,
             )
         )
+        self.crowd = Crowd(bounds)
+        self.server_state = self.crowd
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         super().run(sockets or [self._listener])
         log.info("stopped")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unexpected)
         await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(BACKLOG)
+        self._looking = loop.create_task(self._look_through())
         self._tell("READY=1")
+
+    async def _look_through(self) -> None:
+        while True:
+            await asyncio.sleep(min(LOOK_EVERY_SECONDS, self.crowd.bounds.head / 4))
+            self.crowd.look_through()
+
+    def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would log with a traceback. Accepting is tried again in a second."""
+        error = context.get("exception")
+        log.error("event loop", extra={"error": context["message"], "cause": str(error)})
+        if isinstance(error, OSError) and error.errno in OUT_OF_HANDLES:
+            self.crowd.out_of_handles()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._tell("STOPPING=1")
@@ -119,19 +144,3 @@ class ApiServer(Server):
         if self._patience.is_over(sig):
             os._exit(FORCED_EXIT)
         self.should_exit = True
-
-
-class _Protocol(H11Protocol):
-    """Not uvicorn's faster one: that keeps any length of headers in memory, and drops the body of a request that
-    offers HTTP/2 (`Upgrade: h2c`, as Java's client does by itself).
-    """
-
-    def send_400_response(self, msg: str) -> None:
-        """What is not even HTTP never reaches the application, and gets an answer in the same shape."""
-        peer = self.client[0] if self.client else None
-        log.warning("not HTTP", extra={"peer": peer})
-        body = json.dumps({"error": CODES[400], "message": MESSAGES[400]})
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-        lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in (headers | HEADERS).items())]
-        self.transport.write("\r\n".join([*lines, "", body]).encode())
-        self.transport.close()

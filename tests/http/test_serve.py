@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -144,6 +146,30 @@ def test_a_second_signal_ends_it_at_once(serve: Serve) -> None:
         wait_for(lambda: _is_refused(host, int(port)), server.log)
         assert server.process.poll() is None
         assert server.stop() == 1
+
+
+@pytest.mark.parametrize("handles", [24, 100, 256])
+def test_silent_connections_keep_nobody_out_and_it_spins_at_no_limit_of_handles(serve: Serve, handles: int) -> None:
+    """Also where others have taken the handles that it counts on: 24 are hardly more than it begins with."""
+    server = serve("--port", "0")
+    url = server.url
+    assert requests.get(f"{url}/readyz", timeout=30).status_code == 200
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (handles, handles))
+    with ExitStack() as stack:
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(_address(url), timeout=60))
+        before = _seconds_of_work(server.process.pid)
+        sleep(1)
+        assert _seconds_of_work(server.process.pid) - before < 0.6
+        for path in ("/healthz", "/readyz"):
+            assert requests.get(url + path, timeout=30).status_code == 200
+    assert server.stop() == 0
+    assert "Traceback" not in server.log.read_text()
+
+
+def _seconds_of_work(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_several_processes_answer_on_one_port_and_one_that_dies_is_replaced(serve: Serve) -> None:

@@ -11,16 +11,17 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.http.connections import Bounds
 from notifyctl.http.server import ApiServer, listen, url_of
 from notifyctl.models.access import Scope
 from notifyctl.orchestrator import api_keys
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def serving(app: FastAPI, bounds: Bounds | None = None) -> Iterator[str]:
     """Its URL."""
     listener = listen("127.0.0.1", 0)
-    server = ApiServer(app, listener)
+    server = ApiServer(app, listener, bounds=bounds)
     thread = Thread(target=server.run, name="api")
     thread.start()
     while not server.started:
