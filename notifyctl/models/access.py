@@ -21,6 +21,17 @@ class Scope(StrEnum):
     """All of that, with recipients in full, and messages to the admins."""
 
 
+class PageSession(SQLModel, table=True):
+    """Somebody who has signed in on the page, and not out again. The cookie names it, and is worth nothing without."""
+
+    __tablename__ = "page_session"
+
+    id: str = Field(primary_key=True)
+    key_id: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class ApiKey(SQLModel, table=True):
     __tablename__ = "api_key"
 

@@ -2,7 +2,7 @@
 
 from sqlmodel import SQLModel
 
-from notifyctl.models.access import ApiKey
+from notifyctl.models.access import ApiKey, PageSession
 from notifyctl.models.audit import AuditCheckpoint, AuditLog, AuditSeal
 from notifyctl.models.client import Client
 from notifyctl.models.compliance import ComplianceItem
@@ -41,6 +41,7 @@ __all__ = [
     "OtpSubject",
     "OutboundBudget",
     "OutboundLimit",
+    "PageSession",
     "Pause",
     "ProviderBreaker",
     "SpikeState",

@@ -120,9 +120,12 @@ def lock(session: Session, number: int) -> bool:
 
 
 def remove_up_to(session: Session, number: int, row_id: int) -> int:
-    """Deletes the seals up to this number and the rows up to this id. How many rows there were."""
-    session.execute(delete(_seal).where(_seal.c.id <= number))
+    """Deletes the rows up to this id and the seals up to this number. How many rows there were.
+
+    Rows first, and after the checkpoint: the database lets go of those only that a checkpoint and its seal stand for.
+    """
     result: Any = session.execute(delete(_audit).where(_audit.c.id <= row_id))
+    session.execute(delete(_seal).where(_seal.c.id <= number))
     return int(result.rowcount)
 
 

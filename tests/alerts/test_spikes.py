@@ -22,6 +22,7 @@ from tests.support.clocks import StandingClock
 from tests.support.messages import send
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates, shipped_templates
+from tests.audit_log import sql
 
 OPS_TEMPLATE, ADMIN_TEMPLATE, SMS_TEMPLATE = (
     "OPS_ALERT_NOTIFICATION_SPIKE",
@@ -110,7 +111,7 @@ def test_what_stands_as_failed_counts_without_its_audit_rows(runtime: Runtime) -
     """As after a repair, or a restore of one table."""
     for outcome in ("FAILED", "RETRY_SCHEDULED", "IN_DOUBT", "BOUNCED"):
         failed(runtime, 2, outcome, prefix=outcome.lower())
-    _set(runtime, "DELETE FROM audit_log")
+    sql(runtime, "DELETE FROM audit_log")
     assert figures(watch(runtime)) == (8, 0)
 
 
@@ -343,7 +344,7 @@ def test_news_that_the_templates_rate_holds_back_is_told_when_it_may(runtime: Ru
     failed(runtime, 12)
     watch(runtime, notification_spike_cooldown_minutes=0)
     clock.turn(minutes=2)
-    _set(runtime, "DELETE FROM audit_log WHERE action = 'NOTIFICATION_RETRY_SCHEDULED'")
+    sql(runtime, "DELETE FROM audit_log WHERE action = 'NOTIFICATION_RETRY_SCHEDULED'")
     _set(runtime, "DELETE FROM message_log WHERE template_key = 'WELCOME_EMAIL'")
     sent(runtime, 1)
     assert watch(runtime, notification_spike_cooldown_minutes=0).told == "cleared"

@@ -27,6 +27,7 @@ from tests.support.audit_log import (
     sql,
     swap,
     undone,
+    unguarded,
     verify,
     write_rows,
 )
@@ -102,7 +103,7 @@ def test_a_time_that_moved_by_a_microsecond_is_an_edit(runtime: Runtime) -> None
     sealed_log(runtime)
     row_id = row_ids(runtime)[-8]
     moved = as_moment(audit_row(runtime, row_id).created_at) + timedelta(microseconds=1)
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction() as session, unguarded(session):
         session.execute(update(AuditLog).where(col(AuditLog.id) == row_id).values(created_at=moved))
     assert named(first_problem(runtime)) == (Kind.ROW_CHANGED, 3, row_id)
 
@@ -335,7 +336,7 @@ def forge(runtime: Runtime, number: int, keys: SealKeys, key_id: str | None = No
 def rewrite(runtime: Runtime, made: StoredSeal) -> None:
     texts = {name: getattr(made, name).decode() for name in ("previous_digest", "key_id", "digest", "mac")}
     values = {"row_count": made.row_count, "row_hashes": made.row_hashes, "sealed_at": as_moment(made.sealed_at)}
-    with runtime.database.transaction() as session:
+    with runtime.database.transaction() as session, unguarded(session):
         session.execute(update(AuditSeal).where(col(AuditSeal.id) == made.id).values(**texts, **values))
 
 

@@ -27,6 +27,7 @@ from notifyctl.store.database import Database
 from tests.support.clocks import TurnableClock
 from tests.support.messages import CODE, actions, message, send
 from tests.support.receipts import a_code, a_complaint, a_receipt, an_email, put, receive, rows, suppressed
+from tests.audit_log import sql
 
 HARD = {"suppress": SuppressionReason.HARD_BOUNCE}
 TIMES = ("last_attempt_at", "sent_at", "delivered_at", "finished_at")
@@ -48,10 +49,8 @@ def outcome(runtime: Runtime, message_id: str) -> Any:
 
 def start_over(runtime: Runtime, message_id: str, status: str) -> None:
     put(runtime, message_id, status, sent_at=None, delivered_at=None, finished_at=None, error=None, error_code=None)
-    with runtime.database.transaction() as session:
-        for table in ("suppression", "seen_event", "early_receipt"):
-            session.execute(text(f"DELETE FROM {table}"))
-        session.execute(text("DELETE FROM audit_log WHERE action != 'NOTIFICATION_QUEUED'"))
+    emptied = [f"DELETE FROM {table}" for table in ("suppression", "seen_event", "early_receipt")]
+    sql(runtime, *emptied, "DELETE FROM audit_log WHERE action != 'NOTIFICATION_QUEUED'")
 
 
 def told(message_id: str, channel: Channel, *, bounces: bool) -> list[Receipt]:
@@ -225,6 +224,6 @@ def sent_by_hand(runtime: Runtime, sandbox: Sandbox, message_id: str, phone: str
         session.execute(
             text("INSERT INTO message_payload (message_id, sealed, key_id) VALUES (:id, :sealed, :key_id)"), values
         )
-        session.execute(text("DELETE FROM audit_log"))
+    sql(runtime, "DELETE FROM audit_log")
     (arrival,) = [found for found in sandbox.messages() if found.to == phone]
     return arrival.id

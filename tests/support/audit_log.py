@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
+from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.audit import AuditAction
@@ -53,8 +54,24 @@ def verify(runtime: Runtime, expected: Head | None = None, keys: SealKeys | None
         return audit_verify.verify(session, keys or keys_of(runtime), expected=expected)
 
 
+@contextmanager
+def unguarded(session: Session) -> Iterator[None]:
+    """As who owns the tables can have it: the triggers that refuse changes are off until the transaction ends."""
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(text("SET LOCAL session_replication_role = replica"))
+        yield
+        return
+    triggers = session.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")).all()
+    for name, _ in triggers:
+        session.execute(text(f"DROP TRIGGER {name}"))
+    yield
+    for _, definition in triggers:
+        session.connection().exec_driver_sql(definition)
+
+
 def sql(runtime: Runtime, *statements: str, **values: Any) -> None:
-    with runtime.database.transaction() as session:
+    """Whatever the triggers say."""
+    with runtime.database.transaction() as session, unguarded(session):
         for statement in statements:
             wanted = {name: value for name, value in values.items() if f":{name}" in statement}
             session.execute(text(statement), wanted)
