@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import requests
 from fastapi import FastAPI
+from serving import Api
+from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.http.pages.sessions import COOKIE, HOME, SIGN_IN, safe_next
@@ -156,21 +158,56 @@ def test_a_key_in_the_address_signs_nobody_in(browser: Browser, admin: str) -> N
     assert browser.get(HOME, Authorization=f"Bearer {admin}").status_code == 303
 
 
-def test_too_many_wrong_keys_are_not_looked_at_for_a_minute(browser: Browser, admin: str) -> None:
+def test_strangers_with_wrong_keys_are_put_off_and_keep_no_admin_out(
+    browser: Browser, api: Api, admin: str, reader: str, caplog: pytest.LogCaptureFixture
+) -> None:
     answers = [browser.sign_in(f"x{number}") for number in range(FailedSignIns.MOST)]
-    refused = browser.sign_in(admin)
+    lines = len(caplog.records)
+    refused = [browser.sign_in(key) for key in ("x", reader, f"{admin}x") for _ in range(5)]
 
     assert {answer.status_code for answer in answers} == {401}
-    assert refused.status_code == 429
-    assert 0 < int(refused.headers["Retry-After"]) <= 60
-    assert "Set-Cookie" not in refused.headers
+    assert {answer.status_code for answer in refused} == {429}
+    assert all(0 < int(answer.headers["Retry-After"]) <= 60 for answer in refused)
+    assert not any("Set-Cookie" in answer.headers for answer in refused)
+    assert not [record for record in caplog.records[lines:] if record.message.startswith("sign-in")]
+    assert Browser(api).sign_in(admin).headers["Location"] == HOME
 
 
-def test_signing_out_takes_the_cookie_away(signed_in: Browser) -> None:
+def test_signing_out_takes_the_cookie_away_and_ends_what_it_opened(signed_in: Browser, api: Api, admin: str) -> None:
+    """Whoever has copied it, from a shared computer or a proxy's log, has nothing."""
+    a_client(api.runtime)
+    message_id, elsewhere = accepted(api), Browser(api)
+    elsewhere.sign_in(admin)
+    cookie = signed_in.cookie
     answer = signed_in.post("/admin/logout")
+    without = signed_in.get(HOME)
+    signed_in.cookie = cookie
 
     assert (answer.status_code, answer.headers["Location"]) == (303, SIGN_IN)
-    assert signed_in.get(HOME).status_code == 303
+    assert f'{COOKIE}="";' in answer.headers["Set-Cookie"]
+    assert (without.status_code, signed_in.get(HOME).status_code) == (303, 303)
+    assert signed_in.post(f"{HOME}/messages/{message_id}/reveal").headers["Location"].startswith(SIGN_IN)
+    assert elsewhere.get(HOME).status_code == 200
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "0" * 32 + ".a.1." + "0" * 32])
+def test_signing_out_without_a_session_ends_nobodys(signed_in: Browser, api: Api, cookie: str) -> None:
+    stranger = Browser(api)
+    stranger.cookie = cookie
+    forged = Browser(api)
+    forged.cookie = signed_in.cookie[:-1] + ("0" if signed_in.cookie[-1] != "0" else "1")
+
+    assert [one.post("/admin/logout").status_code for one in (stranger, forged)] == [303, 303]
+    assert signed_in.get(HOME).status_code == 200
+
+
+def test_sessions_that_are_over_leave_no_row(app: FastAPI, browser: Browser, api: Api, admin: str) -> None:
+    for hours in (0, 1, 13):
+        ahead = timedelta(hours=hours)
+        app.state.runtime = dataclasses.replace(api.runtime, clock=lambda ahead=ahead: api.runtime.clock() + ahead)
+        assert browser.sign_in(admin).status_code == 303
+    with api.runtime.database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM page_session")).scalar_one() == 1
 
 
 def test_revoking_the_key_ends_its_sessions_at_once(signed_in: Browser, api: Api) -> None:
@@ -205,15 +242,17 @@ def test_a_session_outlives_the_rotation_of_the_secret_but_not_its_removal(
 
 def test_a_cookie_that_was_altered_opens_nothing(signed_in: Browser, api: Api) -> None:
     genuine = signed_in.cookie
-    key_id, expires, mac = genuine.split(".")
+    session_id, key_id, expires, mac = genuine.split(".")
     other = api.key(Scope.ADMIN, name="other").split("_")[1]
     altered = [
-        f"{key_id}.{int(expires) + 1}.{mac}",
-        f"{other}.{expires}.{mac}",
-        f"{key_id}.{expires}.{mac[:-1]}{'0' if mac[-1] != '0' else '1'}",
-        f"{key_id}.{expires}.{'0' * 32}",
-        f"{key_id}.{expires}.",
-        f"{key_id}.{'9' * 11}.{mac}",
+        f"{'0' * 32}.{key_id}.{expires}.{mac}",
+        f"{session_id}.{key_id}.{int(expires) + 1}.{mac}",
+        f"{session_id}.{other}.{expires}.{mac}",
+        f"{session_id}.{key_id}.{expires}.{mac[:-1]}{'0' if mac[-1] != '0' else '1'}",
+        f"{session_id}.{key_id}.{expires}.{'0' * 32}",
+        f"{session_id}.{key_id}.{expires}.",
+        f"{session_id}.{key_id}.{'9' * 11}.{mac}",
+        f"{key_id}.{expires}.{mac}",
         "..",
         "x",
         "%00",

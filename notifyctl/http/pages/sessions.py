@@ -1,10 +1,12 @@
-"""Who is signed in: a cookie that names an admin key, and is worth nothing once that key is revoked.
+"""Who is signed in: a cookie that names a session and the admin key behind it.
 
-It is signed over the key's hash as well. Nothing is kept of a session: to end all of a key's, revoke the key.
+It is worth nothing once somebody has signed out with it, or its key is revoked: that ends all of the key's. It is
+signed over the key's hash as well, so that the rows of the sessions alone open nothing.
 """
 
 import hmac
 import re
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -21,25 +23,27 @@ from notifyctl.models.access import Scope
 from notifyctl.orchestrator.api_keys import KeyState, state_of
 from notifyctl.orchestrator.secret import Secret, keyed_hash
 from notifyctl.settings import Settings
-from notifyctl.store import api_keys
+from notifyctl.store import api_keys, page_sessions
 
 HOME = "/admin/notification-health"
 SIGN_IN = "/admin/login"
 COOKIE = "notifyctl_session"
 PATH = "/admin"
 LIFE = timedelta(hours=12)
+ID_BYTES = 16
 
-_COOKIE = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,11})\.([0-9a-f]{32})", re.ASCII)
+_COOKIE = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{1,64})\.([0-9]{1,11})\.([0-9a-f]{32})", re.ASCII)
 _OUR_PAGE = re.compile(r"/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*)?", re.ASCII)
 
 
-def start(response: Response, settings: Settings, key: Any, now: datetime) -> None:
+def start(session: Session, response: Response, settings: Settings, key: Any, now: datetime) -> None:
     """`key`: a row of api_key."""
-    expires = int((now + LIFE).timestamp())
-    mac = _macs(settings.notification_secret_key, key, expires)[0]
+    expires, session_id = int((now + LIFE).timestamp()), secrets.token_hex(ID_BYTES)
+    page_sessions.add(session, session_id, key_id=key.id, now=now, expires_at=now + LIFE)
+    mac = _macs(settings.notification_secret_key, session_id, key, expires)[0]
     response.set_cookie(
         COOKIE,
-        f"{key.id}.{expires}.{mac}",
+        f"{session_id}.{key.id}.{expires}.{mac}",
         max_age=int(LIFE.total_seconds()),
         path=PATH,
         secure=_is_https(settings),
@@ -48,29 +52,37 @@ def start(response: Response, settings: Settings, key: Any, now: datetime) -> No
     )
 
 
-def end(response: Response, settings: Settings) -> None:
+def end(session: Session, response: Response, settings: Settings, cookie: str, now: datetime) -> Caller | None:
+    """Whoever has kept the cookie has nothing. Returns whose session it was."""
+    caller = holder(session, settings, cookie, now)
+    if caller is not None:
+        page_sessions.end(session, cookie.partition(".")[0])
     response.delete_cookie(COOKIE, path=PATH, secure=_is_https(settings), httponly=True, samesite="strict")
+    return caller
 
 
 def _is_https(settings: Settings) -> bool:
     return (settings.public_base_url or "").startswith("https://")
 
 
-def _macs(secrets: Sequence[SecretStr], key: Any, expires: int) -> list[str]:
+def _macs(keys: Sequence[SecretStr], session_id: str, key: Any, expires: int) -> list[str]:
     """The first signs, any of them verifies."""
-    signing = [Secret(secret).derive("page session") for secret in secrets]
-    return [keyed_hash(signer, key.id, key.key_hash, str(expires)) for signer in signing]
+    signing = [Secret(secret).derive("page session") for secret in keys]
+    return [keyed_hash(signer, session_id, key.id, key.key_hash, str(expires)) for signer in signing]
 
 
 def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> Caller | None:
     """Whose session it is; None when it is over, or none of ours. Never raises for any text."""
     found = _COOKIE.fullmatch(cookie)
-    key = api_keys.get(session, found[1]) if found else None
+    key = api_keys.get(session, found[2]) if found else None
     if found is None or key is None:
         return None
-    expires = int(found[2])
-    is_ours = any(hmac.compare_digest(mac, found[3]) for mac in _macs(settings.notification_secret_key, key, expires))
+    session_id, expires = found[1], int(found[3])
+    macs = _macs(settings.notification_secret_key, session_id, key, expires)
+    is_ours = any(hmac.compare_digest(mac, found[4]) for mac in macs)
     if not is_ours or now >= datetime.fromtimestamp(expires, UTC) or state_of(key, now) is not KeyState.ACTIVE:
+        return None
+    if not page_sessions.is_open(session, session_id, key.id):
         return None
     caller = Caller(key.id, key.name, frozenset(Scope(scope) for scope in key.scopes))
     return caller if caller.is_admin else None

@@ -25,9 +25,10 @@ router = APIRouter(include_in_schema=False)
 
 
 class FailedSignIns:
-    """No more than MOST a minute are looked at, in this process and from everyone together.
+    """No more than MOST a minute are told that their key is wrong, and logged, in this process.
 
-    A key cannot be guessed; this keeps those who try anyway from our database and our log.
+    A key cannot be guessed; this keeps those who try anyway from our log. The right key is taken at any time: strangers
+    must not be able to lock the admins out, and behind a proxy they all come from one address.
     """
 
     MOST = 30
@@ -42,7 +43,7 @@ class FailedSignIns:
             self._moments.append(now)
 
     def wait_seconds(self, now: datetime) -> int:
-        """0 when another may be looked at."""
+        """0 when another may be told."""
         with self._lock:
             is_full = len(self._moments) == self.MOST
             left = self._moments[0] + self.WINDOW - now if is_full else timedelta()
@@ -59,7 +60,8 @@ def _form(wanted: str, fault: str = "", status: int = 200) -> HTMLResponse:
 
 
 def _try_later(wanted: str, wait_seconds: int) -> HTMLResponse:
-    answer = _form(wanted, f"Too many keys were wrong lately. Try again in {wait_seconds} seconds.", 429)
+    text = "This key does not open the page, and too many others did not lately. The right one does at any time."
+    answer = _form(wanted, text, 429)
     answer.headers["Retry-After"] = str(wait_seconds)
     return answer
 
@@ -69,28 +71,31 @@ def sign_in(request: Request, runtime: RuntimeDep, fields: Fields) -> Response:
     now, wanted = runtime.clock(), fields.get("next", "")
     failed = cast(FailedSignIns, request.app.state.failed_sign_ins)
     peer = request.client.host if request.client else None
-    if wait := failed.wait_seconds(now):
-        log.warning("sign-in not looked at", extra={"peer": peer, "cause": "too many failed ones"})
-        return _try_later(wanted, wait)
     presented = fields.get("key", "").strip().encode("utf-8", "surrogatepass")
     with runtime.database.read() as session:
         found = api_keys.recognise(session, presented, now)
     if not isinstance(found, Refused) and Scope.ADMIN not in found.scopes:
         found = Refused("lacks the scope admin", found.name)
     if isinstance(found, Refused):
+        if wait := failed.wait_seconds(now):
+            return _try_later(wanted, wait)
         failed.add(now)
         log.warning("sign-in refused", extra={"peer": peer, "cause": found.cause, "key": found.name})
         return _form(wanted, WRONG, 401)
     log.info("signed in", extra={"peer": peer, "key": found.name})
     answer = RedirectResponse(safe_next(wanted), 303)
-    sessions.start(answer, runtime.settings, found, now)
+    with runtime.database.transaction() as session:
+        sessions.start(session, answer, runtime.settings, found, now)
     return answer
 
 
 @router.post("/admin/logout", dependencies=[OwnForm])
-def sign_out(runtime: RuntimeDep) -> Response:
-    answer = RedirectResponse(SIGN_IN, 303)
-    sessions.end(answer, runtime.settings)
+def sign_out(request: Request, runtime: RuntimeDep) -> Response:
+    answer, cookie = RedirectResponse(SIGN_IN, 303), request.cookies.get(sessions.COOKIE, "")
+    with runtime.database.transaction() as session:
+        caller = sessions.end(session, answer, runtime.settings, cookie, runtime.clock())
+    if caller is not None:
+        log.info("signed out", extra={"key": caller.name})
     return answer
 
 
