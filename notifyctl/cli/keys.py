@@ -30,6 +30,7 @@ class ScopeName(StrEnum):
 
     OTP = "otp"
     SEND = "send"
+    CLIENTS = "clients"
     READ = "read"
     ADMIN = "admin"
 
@@ -42,8 +43,8 @@ def create(
         typer.Option(
             "--scope",
             case_sensitive=False,
-            help="otp: codes; send: notifications and clients; read: logs and health, masked; admin: everything. "
-            "Repeatable.",
+            help="otp: codes; send: notifications; clients: their addresses and what the gates go by; read: logs and "
+            "health, masked; admin: everything. Repeatable.",
         ),
     ],
     expires: Annotated[

@@ -74,10 +74,10 @@ class ClientView(BaseModel):
 def put(
     client_id: Annotated[str, Path(min_length=1, max_length=MAX_LENGTH, pattern=IDENTIFIER)],
     asked: PutClient,
-    caller: Annotated[Caller, Depends(require(Scope.SEND))],
+    caller: Annotated[Caller, Depends(require(Scope.CLIENTS))],
     runtime: RuntimeDep,
 ) -> ClientView:
-    """Create a client, or change what is given. Needs the scope send."""
+    """Create a client, or change what is given. Needs the scope clients."""
     change = _change(runtime, client_id, asked)
     with runtime.database.transaction() as session:
         _refuse_conflict(session, change)

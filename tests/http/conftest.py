@@ -44,5 +44,10 @@ def sender(api: Api) -> str:
 
 
 @pytest.fixture
+def keeper(api: Api) -> str:
+    return api.key(Scope.CLIENTS, name="keeper")
+
+
+@pytest.fixture
 def reader(api: Api) -> str:
     return api.key(Scope.READ, name="reader")

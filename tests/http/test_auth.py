@@ -97,7 +97,8 @@ def test_a_key_in_the_address_is_not_looked_at(api: Api, admin: str, name: str) 
     ("scope", "allowed"),
     [
         (Scope.OTP, {"/api/otp/send", "/api/otp/verify"}),
-        (Scope.SEND, {"/api/notifications", "/api/notifications/{message_id}", "/api/clients/{client_id}"}),
+        (Scope.SEND, {"/api/notifications", "/api/notifications/{message_id}"}),
+        (Scope.CLIENTS, {"/api/clients/{client_id}"}),
         (Scope.READ, {"/api/notifications/{message_id}", LOGS, f"{LOGS}/{{message_id}}"}),
     ],
     ids=lambda value: value if isinstance(value, Scope) else "",
@@ -122,6 +123,20 @@ def test_a_key_may_have_several_scopes(api: Api) -> None:
         "error": "forbidden",
         "message": "This needs a key with the scope send.",
     }
+
+
+def test_who_may_send_may_not_write_the_facts_that_the_gates_go_by(api: Api, sender: str) -> None:
+    facts = {"provisioning_status": "COMPLETED", "plan": "PRO", "sms_enabled": True}
+    refused = api.put("/api/clients/acme", sender, json=facts)
+
+    assert (refused.status_code, refused.json()) == (
+        403,
+        {"error": "forbidden", "message": "This needs a key with the scope clients."},
+    )
+    assert api.put("/api/clients/acme", api.key(Scope.SEND, Scope.CLIENTS), json=facts).status_code == 200
+    with api.runtime.database.read() as session:
+        actors = session.execute(text("SELECT actor FROM audit_log WHERE action = 'CLIENT_UPDATED'")).scalars().all()
+    assert actors == ["key:backend"]
 
 
 def test_the_audit_log_says_whose_key_asked_for_a_code_and_tried_one(api: Api) -> None:

@@ -183,13 +183,13 @@ def test_what_is_not_http_gets_an_answer_in_the_same_shape(api: Api, sent: bytes
     assert json.loads(body)["error"] == "invalid_request"
 
 
-def test_the_body_of_a_request_that_offers_http_2_is_read(api: Api, sender: str) -> None:
+def test_the_body_of_a_request_that_offers_http_2_is_read(api: Api, keeper: str) -> None:
     offer = {
         "Connection": "Upgrade, HTTP2-Settings, close",
         "Upgrade": "h2c",
         "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA",
     }
-    answer = api.put("/api/clients/acme", sender, json={"name": "Acme"}, headers=offer)
+    answer = api.put("/api/clients/acme", keeper, json={"name": "Acme"}, headers=offer)
 
     assert (answer.status_code, answer.json().get("name")) == (200, "Acme")
 
@@ -301,17 +301,17 @@ def test_head_is_get_without_the_body(api: Api) -> None:
 
 
 def test_a_request_leaves_one_line_with_its_route_and_nothing_of_its_path(
-    api: Api, sender: str, caplog: pytest.LogCaptureFixture
+    api: Api, keeper: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "notifyctl.http"):
-        api.put(f"/api/clients/{CANARY}?{CANARY}={CANARY}", sender, json={"name": CANARY})
+        api.put(f"/api/clients/{CANARY}?{CANARY}={CANARY}", keeper, json={"name": CANARY})
         api.get(f"/{CANARY}")
         api.get("/healthz")
         _wait_for(caplog, 2)
     lines = [vars(record) for record in caplog.records]
 
     told = [tuple(line.get(name) for name in ("method", "route", "status", "key")) for line in lines]
-    assert told == [("PUT", "/api/clients/{client_id}", 200, "sender"), ("GET", "(none)", 404, None)]
+    assert told == [("PUT", "/api/clients/{client_id}", 200, "keeper"), ("GET", "(none)", 404, None)]
     assert all(line["ms"] > 0 for line in lines)
     assert CANARY not in str(lines)
 
