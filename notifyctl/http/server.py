@@ -16,10 +16,8 @@ from fastapi import FastAPI
 from uvicorn import Config, Server
 
 from notifyctl.errors import NotifyctlError
-from notifyctl.http.errors import CODES, MESSAGES
-from notifyctl.http.security_headers import HEADERS
-from notifyctl.stopping import Patience, stop_signals
 from notifyctl.http.connections import Bounds, Connection, Crowd
+from notifyctl.stopping import Patience, stop_signals
 
 BACKLOG = 2048
 LOOK_EVERY_SECONDS = 1.0

@@ -18,11 +18,11 @@ from notifyctl.store import breakers, pauses, spikes
 from notifyctl.store import templates as template_store
 from notifyctl.store.pauses import Scope
 from tests.support.alerts import ADMIN, OPS, PHONE, alerts, attempted, audited, failed, queue, sent
+from tests.support.audit_log import sql
 from tests.support.clocks import StandingClock
 from tests.support.messages import send
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates, shipped_templates
-from tests.audit_log import sql
 
 OPS_TEMPLATE, ADMIN_TEMPLATE, SMS_TEMPLATE = (
     "OPS_ALERT_NOTIFICATION_SPIKE",

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.store import migrations
-from tests.audit_log import ask, row_ids, seal, sealed_log, sql, verify, write_rows
+from tests.support.audit_log import ask, row_ids, seal, sealed_log, sql, verify, write_rows
 
 DAY = timedelta(days=1)
 A_ROW = "(id, action, actor, created_at) VALUES ({id}, 'OTP_SENT', 'mallory', '2026-03-02 12:00:00.000000')"

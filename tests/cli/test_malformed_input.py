@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import CODE, REMINDER, RESET, WELCOME, a_client, all_messages, message, send
 from sqlmodel import select
 
 from notifyctl.bootstrap import Runtime
@@ -19,7 +18,7 @@ from notifyctl.orchestrator.requests import Blocked
 from notifyctl.orchestrator.sealing import Sealed
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
-from tests.support.messages import CODE, REMINDER, WELCOME, all_messages, message, send
+from tests.support.messages import CODE, REMINDER, RESET, WELCOME, all_messages, message, send
 
 
 def nested(depth: int) -> dict[str, Any]:

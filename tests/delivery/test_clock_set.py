@@ -4,8 +4,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-from delivering import MakeDispatcher, TurnableClock, arrivals, drain
-from factories import CODE, REMINDER_SMS, a_client, message, send
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
@@ -18,6 +16,10 @@ from notifyctl.worker.daemon import SETTLED_AFTER, Worker
 from notifyctl.worker.jobs import Job
 from notifyctl.worker.runs import Begun, Busy
 from notifyctl.worker.scheduler import JobScheduler
+from tests.support.clients import a_client
+from tests.support.clocks import TurnableClock
+from tests.support.delivery import MakeDispatcher, arrivals, drain
+from tests.support.messages import CODE, REMINDER_SMS, message, send
 
 HOUR = timedelta(hours=1)
 SETTLED = timedelta(seconds=SETTLED_AFTER + 1)

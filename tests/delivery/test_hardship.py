@@ -5,8 +5,6 @@ from threading import Thread
 
 import psycopg
 import pytest
-from delivering import MakeDispatcher, TurnableClock, arrivals, drain
-from factories import CODE, RESET, WELCOME, a_client, code_pipe, message, send
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -23,7 +21,7 @@ from notifyctl.store.wakeup import Watcher
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain
-from tests.support.messages import CODE, RESET, WELCOME, message, send
+from tests.support.messages import CODE, RESET, WELCOME, code_pipe, message, send
 
 postgresql_only = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 

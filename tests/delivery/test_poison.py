@@ -10,8 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from delivering import MakeDispatcher, TurnableClock, drain
-from factories import CODE, REMINDER_SMS, RESET, WELCOME, a_client, actions, message, send
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -25,6 +23,10 @@ from notifyctl.providers.base import Lookup
 from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import outbox
+from tests.support.clients import a_client
+from tests.support.clocks import TurnableClock
+from tests.support.delivery import MakeDispatcher, drain
+from tests.support.messages import CODE, REMINDER_SMS, RESET, WELCOME, actions, message, send
 
 SMS_TEMPLATE = "COMPLIANCE_EXPIRY_REMINDER_SMS"
 TOO_MUCH = "a petabyte name"

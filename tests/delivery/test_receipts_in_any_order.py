@@ -24,10 +24,10 @@ from notifyctl.providers.receipts import Receipt
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import doubts
 from notifyctl.store.database import Database
+from tests.support.audit_log import sql
 from tests.support.clocks import TurnableClock
 from tests.support.messages import CODE, actions, message, send
 from tests.support.receipts import a_code, a_complaint, a_receipt, an_email, put, receive, rows, suppressed
-from tests.audit_log import sql
 
 HARD = {"suppress": SuppressionReason.HARD_BOUNCE}
 TIMES = ("last_attempt_at", "sent_at", "delivered_at", "finished_at")

@@ -9,13 +9,13 @@ from time import monotonic, sleep
 
 import pytest
 import requests
-from conftest import make_settings
 from fastapi import FastAPI
-from serving import serving
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.http.app import create_app
 from notifyctl.http.connections import Bounds
+from tests.support.api import serving
+from tests.support.settings import make_settings
 
 QUICK = Bounds(head=0.3, answer=0.5, idle=1, connections=1_000)
 PATIENT = 20.0

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import requests
 from fastapi import FastAPI
-from serving import Api
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime, open_runtime

@@ -11,15 +11,13 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from conftest import Environment
-from factories import CODE, RESET, WELCOME, a_client, all_messages, pipe_for
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import IdempotencyConflict
 from notifyctl.orchestrator.requests import Decision, SendRequest
 from tests.support.clients import a_client
-from tests.support.messages import CODE, RESET, WELCOME, all_messages
+from tests.support.messages import CODE, RESET, WELCOME, all_messages, pipe_for
 from tests.support.processes import Environment
 
 THREADS = 12

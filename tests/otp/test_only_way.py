@@ -3,15 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from codes import PHONE, VERIFY, code_in, sent_code, sms, wrong
-from factories import CODE, WELCOME, a_client, all_messages, code_pipe, message
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput
 from notifyctl.models.message import BlockReason
 from notifyctl.orchestrator.requests import Queued, SendRequest
-from tests.integration.conftest import CommandLine
+from tests.support.clients import a_client
+from tests.support.command_line import CommandLine
+from tests.support.messages import CODE, WELCOME, all_messages, code_pipe, message
+from tests.support.otp_codes import PHONE, VERIFY, code_in, sent_code, sms, wrong
 
 ASKED = SendRequest(template_key="OTP_CODE_SMS", recipient=PHONE, context=CODE)
 AS_THE_OTP_API = replace(

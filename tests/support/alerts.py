@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from factories import CODE, a_client, pipe_for
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -13,7 +12,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.orchestrator.requests import Queued, SendRequest
 from notifyctl.store import audit, messages
 from tests.support.clients import a_client
-from tests.support.messages import CODE
+from tests.support.messages import CODE, pipe_for
 
 OPS, ADMIN, PHONE = "ops@acme.example", "admin@acme.example", "+12025550143"
 ALERTS = ("OPS_ALERT_NOTIFICATION_SPIKE", "NOTIFICATION_SPIKE_ALERT_ADMIN", "OPS_ALERT_SMS")

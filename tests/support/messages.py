@@ -7,7 +7,6 @@ from typing import Any
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
 from notifyctl.orchestrator.code_pipe import CodePipe
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Decision, SendRequest

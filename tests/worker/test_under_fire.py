@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from time import monotonic, sleep
 
 import pytest
-from conftest import Environment
-from factories import CODE, WELCOME, code_pipe
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
@@ -20,7 +18,7 @@ from notifyctl.models.template import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import bulk
-from tests.support.messages import CODE, WELCOME
+from tests.support.messages import CODE, WELCOME, code_pipe
 from tests.support.processes import Environment
 
 WORKERS = 4

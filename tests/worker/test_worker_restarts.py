@@ -9,15 +9,13 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from conftest import Environment
-from factories import CODE, WELCOME, code_pipe
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.client import Client, ProvisioningStatus
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.sandbox import Sandbox
-from tests.support.messages import CODE, WELCOME
+from tests.support.messages import CODE, WELCOME, code_pipe
 from tests.support.processes import Environment
 
 MESSAGES = 10_000

@@ -8,8 +8,8 @@ anew on SQLite (batch mode) has to make its triggers anew, too.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -14,8 +14,8 @@ from notifyctl.models.template import Channel
 from notifyctl.providers.base import Accepted, Answer, OutboundMessage, SendResult, Unknown
 from notifyctl.providers.twilio import TwilioSender
 from notifyctl.store.database import Database
-from tests.conftest import NOON
-from tests.integration.scripted_server import HANG, Reply, ScriptedServer
+from tests.support.clocks import NOON
+from tests.support.scripted_server import HANG, Reply, ScriptedServer
 
 CREATED = {"sid": "SM1", "status": "queued", "error_code": None, "error_message": None}
 TIMEOUT = 1.0

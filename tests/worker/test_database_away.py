@@ -15,13 +15,14 @@ from threading import Event, Thread
 from time import monotonic, sleep
 
 import pytest
-from conftest import PEPPER, SECRET, Environment, make_settings
 from sqlalchemy import make_url, text
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.store.database import Database
 from notifyctl.worker import database_wait
 from notifyctl.worker.daemon import Worker
+from tests.support.processes import Environment
+from tests.support.settings import PEPPER, SECRET, make_settings
 
 postgresql_only = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
