@@ -15,15 +15,16 @@ from typing import Any
 import freezegun
 import pytest
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli.main import main
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.settings import Settings
 from notifyctl.store.database import Database
 from tests.support import leaks
 from tests.support.command_line import CommandLine, Ran
-from tests.support.databases import KeptDatabase, PostgresServer, fast_folder, migrated_file
+from tests.support.databases import KeptDatabase, KeptFile, PostgresServer, fast_folder, shared
 from tests.support.processes import Environment, Processes
+from tests.support.runtimes import open_shared
 from tests.support.sandboxes import at_rest
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
@@ -91,8 +92,8 @@ def kept_database(postgres_server: PostgresServer) -> KeptDatabase:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return migrated_file(tmp_path_factory.mktemp("template"))
+def kept_file(tmp_path_factory: pytest.TempPathFactory) -> KeptFile:
+    return KeptFile(tmp_path_factory.mktemp("sqlite"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -112,12 +113,12 @@ def empty_database_url(backend: str, request: pytest.FixtureRequest, tmp_path: P
 
 
 @pytest.fixture
-def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(backend: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """A migrated, empty database, alone with this test."""
     if backend == "sqlite":
-        path = tmp_path / "notifyctl.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        yield f"sqlite:///{path}"
+        file: KeptFile = request.getfixturevalue("kept_file")
+        file.renew()
+        yield file.url
         return
     kept: KeptDatabase = request.getfixturevalue("kept_database")
     yield kept.url
@@ -126,7 +127,7 @@ def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
+    opened = shared(database_url)
     yield opened
     opened.close()
 
@@ -139,7 +140,7 @@ def settings(database_url: str) -> Settings:
 @pytest.fixture
 def runtime(settings: Settings) -> Iterator[Runtime]:
     """Migrated, with the shipped templates seeded, on the real clock."""
-    opened = open_runtime(settings)
+    opened = open_shared(settings)
     seed_templates(opened)
     yield opened
     opened.close()

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from tests.support.alerts import ADMIN, OPS, PHONE
 from tests.support.clocks import StandingClock
+from tests.support.runtimes import open_shared
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 
@@ -31,7 +32,7 @@ def runtime(database_url: str, clock: StandingClock, more_settings: dict[str, ob
         "ops_alert_sms_number": PHONE,
         "login_url": "https://cloud.example/login",
     }
-    opened = open_runtime(make_settings(**(values | more_settings)), clock=clock)
+    opened = open_shared(make_settings(**(values | more_settings)), clock=clock)
     seed_templates(opened)
     yield opened
     opened.close()

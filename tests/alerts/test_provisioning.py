@@ -7,13 +7,14 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.alerts.provisioning import FEW, NAMED, NO_ADMINS, NO_LOGIN_URL, Announced, announce
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.orchestrator.client_fields import ClientChange
 from notifyctl.orchestrator.clients import set_clients
 from notifyctl.store import messages
 from tests.support.alerts import ADMIN, OPS, alerts, some_clients
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
+from tests.support.runtimes import open_shared
 from tests.support.settings import make_settings
 
 WELCOME, FAILED = "WELCOME_EMAIL", "PROVISIONING_FAILED_ADMIN"
@@ -117,7 +118,7 @@ def test_a_refusal_is_on_record_and_said(runtime: Runtime) -> None:
 
 
 def test_before_the_templates_are_seeded_clients_can_be_written(database_url: str) -> None:
-    runtime = open_runtime(make_settings(database_url=database_url, login_url=LOGIN))
+    runtime = open_shared(make_settings(database_url=database_url, login_url=LOGIN))
     a_client(runtime, provisioning_status="PENDING")
     assert provision(runtime, "COMPLETED").warnings == (
         "no WELCOME_EMAIL is sent: there is no such template, run `notifyctl templates seed`",

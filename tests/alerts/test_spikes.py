@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from notifyctl.alerts.spike_levels import Thresholds
 from notifyctl.alerts.spike_report import Report
 from notifyctl.alerts.spikes import SpikeMonitor
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import catalogue
@@ -21,6 +21,7 @@ from tests.support.alerts import ADMIN, OPS, PHONE, alerts, attempted, audited, 
 from tests.support.audit_log import sql
 from tests.support.clocks import StandingClock
 from tests.support.messages import send
+from tests.support.runtimes import open_shared
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates, shipped_templates
 
@@ -283,7 +284,7 @@ def test_an_alert_that_cannot_be_written_hides_nothing_and_is_written_by_the_nex
     database_url: str, clock: StandingClock
 ) -> None:
     settings = make_settings(database_url=database_url, ops_alert_email=OPS)
-    runtime = open_runtime(settings, clock=clock)
+    runtime = open_shared(settings, clock=clock)
     with runtime.database.transaction() as session:
         files = [file for file in shipped_templates() if file.template_key == "WELCOME_EMAIL"]
         catalogue.seed(session, files, settings=settings, now=clock(), actor="test")

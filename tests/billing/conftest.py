@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
-from tests.support.runtimes import MakeRuntime
+from tests.support.runtimes import MakeRuntime, open_shared
 from tests.support.settings import make_settings
 from tests.support.stripe_payloads import NOW, OLD_SECRET, WEBHOOK_SECRET
 from tests.support.templates import seed_templates
@@ -30,7 +30,7 @@ def make_runtime(database_url: str, clock: StandingClock) -> Iterator[MakeRuntim
                 "stripe_webhook_secret": f"{WEBHOOK_SECRET},{OLD_SECRET}",
                 "admin_alert_emails": "ops@acme.example,dev@acme.example",
             }
-            runtime = open_runtime(make_settings(database_url=database_url, **(defaults | settings)), clock=clock)
+            runtime = open_shared(make_settings(database_url=database_url, **(defaults | settings)), clock=clock)
             opened.callback(runtime.close)
             seed_templates(runtime)
             return runtime

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.models.template import Channel, Lane
 from notifyctl.providers.sandbox import Sandbox
@@ -12,6 +12,7 @@ from notifyctl.providers.senders import build_senders
 from notifyctl.worker.daemon import make_dispatcher
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher
+from tests.support.runtimes import open_shared
 from tests.support.sandboxes import at_rest
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
@@ -52,7 +53,7 @@ def runtime(database_url: str, sandbox: Sandbox, clock: TurnableClock, per_minut
         notification_sms_per_minute_limit=per_minute,
         in_doubt_search_delay_seconds=60,
     )
-    opened = open_runtime(settings, clock=clock, stopwatch=clock.stopwatch)
+    opened = open_shared(settings, clock=clock, stopwatch=clock.stopwatch)
     seed_templates(opened)
     yield opened
     opened.close()

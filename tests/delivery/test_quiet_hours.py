@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.clock import Stopwatch
 from notifyctl.delivery.holds import held_by
 from notifyctl.models.message import MessageStatus
@@ -21,6 +21,7 @@ from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
 from tests.support.delivery import MakeDispatcher, drain
 from tests.support.messages import REMINDER, RESET, WELCOME, message, send
+from tests.support.runtimes import open_shared
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 
@@ -48,7 +49,7 @@ def runtime(database_url: str, sandbox: Sandbox, clock: StandingClock, per_minut
         quiet_hours="21:00-08:00",
     )
     stopwatch = Stopwatch("test", lambda: clock.now.timestamp())
-    opened = open_runtime(settings, clock=clock, stopwatch=stopwatch)
+    opened = open_shared(settings, clock=clock, stopwatch=stopwatch)
     seed_templates(opened)
     a_client(opened, timezone=BERLIN)
     yield opened

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.message import BlockReason
@@ -16,6 +16,7 @@ from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.store import audit
 from tests.support.clients import a_client
 from tests.support.messages import CODE, REMINDER, REMINDER_SMS, RESET, SPIKE, WELCOME, actions, message, send
+from tests.support.runtimes import open_shared
 
 
 @pytest.mark.parametrize("status", [status for status in ProvisioningStatus if status != "COMPLETED"])
@@ -142,7 +143,7 @@ def test_a_suppressed_recipient_is_refused_also_after_the_secret_key_was_rotated
     assert decision.reason is BlockReason.SUPPRESSED
     new_key = type(runtime.settings.notification_secret_key[0])("9e" * 10 + "7c5b3a1f" * 5)
     keys = (new_key, *runtime.settings.notification_secret_key)
-    rotated = open_runtime(runtime.settings.model_copy(update={"notification_secret_key": keys}))
+    rotated = open_shared(runtime.settings.model_copy(update={"notification_secret_key": keys}))
     again = send(rotated, "WELCOME_EMAIL", WELCOME)
     rotated.close()
     assert isinstance(again, Blocked)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.errors import IdempotencyConflict
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import BlockReason, MessageStatus
@@ -16,6 +16,7 @@ from notifyctl.store import audit, bulk
 from tests.support.clients import a_client
 from tests.support.clocks import NOON
 from tests.support.messages import REMINDER, RESET, WELCOME, actions, message, send
+from tests.support.runtimes import open_shared
 from tests.support.templates import seed_templates
 
 REMINDERS = "COMPLIANCE_EXPIRY_REMINDER"
@@ -106,7 +107,7 @@ def reminders(*clients: str, metadata: dict[str, Any] | None = None, template: s
 def test_what_many_messages_share_is_written_as_if_each_had_come_alone(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, requests: list[SendRequest]
 ) -> None:
-    runtime = open_runtime(settings, clock=lambda: NOON)
+    runtime = open_shared(settings, clock=lambda: NOON)
     seed_templates(runtime)
     a_client(runtime)
     a_client(runtime, "mute", email=None)

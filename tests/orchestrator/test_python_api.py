@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.models.otp import OtpAction
 from tests.support.clients import a_client
 from tests.support.messages import all_messages
 from tests.support.otp_codes import PHONE, code_in, wrong
 from tests.support.processes import Environment
+from tests.support.runtimes import open_shared
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 
@@ -74,7 +75,7 @@ def test_a_refusal_leaves_the_order_and_is_on_record(runtime: Runtime, host: dic
 
 
 def test_a_client_whose_provisioning_is_completed_from_python_is_welcomed(runtime: Runtime) -> None:
-    opened = open_runtime(runtime.settings.model_copy(update={"login_url": "https://shop.example/login"}))
+    opened = open_shared(runtime.settings.model_copy(update={"login_url": "https://shop.example/login"}))
     _run_example("clients", {"runtime": opened})
     opened.close()
 

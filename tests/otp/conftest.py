@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from tests.support.clocks import TurnableClock
-from tests.support.runtimes import MakeRuntime
+from tests.support.runtimes import MakeRuntime, open_shared
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 
@@ -23,7 +23,7 @@ def make_runtime(database_url: str, clock: TurnableClock) -> Iterator[MakeRuntim
     with ExitStack() as opened:
 
         def make(**settings: Any) -> Runtime:
-            runtime = open_runtime(make_settings(database_url=database_url, **settings), clock=clock)
+            runtime = open_shared(make_settings(database_url=database_url, **settings), clock=clock)
             opened.callback(runtime.close)
             seed_templates(runtime)
             return runtime

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 from sqlmodel import col, select, update
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.retention import Outcome, Removed, Retention, ages, count
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload, MessageStatus
@@ -32,6 +32,7 @@ from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import REMINDER, WELCOME, send
 from tests.support.otp_codes import PHONE, VERIFY, sent_code, sms
+from tests.support.runtimes import open_shared
 from tests.support.settings import SECRET, make_settings
 
 DAY = timedelta(days=1)
@@ -233,7 +234,7 @@ def test_a_code_counts_in_its_window_after_a_run_of_retention(runtime: Runtime) 
 
 
 def one_time_codes(runtime: Runtime, settings: Any, clock: Any) -> OneTimeCodes:
-    opened = open_runtime(settings, clock=clock)
+    opened = open_shared(settings, clock=clock)
     return OneTimeCodes(settings=settings, database=runtime.database, keys=opened.keys, plans=opened.plans, clock=clock)
 
 

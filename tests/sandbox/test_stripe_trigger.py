@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli.sandbox_stripe import Trigger
 from notifyctl.http.app import create_app
 from notifyctl.providers.sandbox import TRIGGERS, Sandbox
 from tests.support.api import serving
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine, Ran
+from tests.support.runtimes import open_shared
 from tests.support.settings import make_settings
 from tests.support.stripe_world import event, mail, mails, statuses, the_client, withdrawn
 from tests.support.templates import seed_templates
@@ -41,7 +42,7 @@ class World:
 @pytest.fixture
 def world(database_url: str, notifyctl: CommandLine) -> Iterator[World]:
     settings = make_settings(database_url=database_url, stripe_webhook_secret=SECRET)
-    runtime = open_runtime(settings)
+    runtime = open_shared(settings)
     seed_templates(runtime)
     a_client(runtime, plan=None, subscription_status="none")
     with Sandbox() as sandbox, serving(create_app(runtime)) as url:

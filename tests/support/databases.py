@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -136,6 +138,39 @@ def _shape(connection: psycopg.Connection) -> list[tuple[object, ...]]:
         " SELECT event_object_table, trigger_name, event_manipulation, action_timing FROM information_schema.triggers"
         " UNION ALL SELECT tablename, indexname, '', '' FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2, 3"
     ).fetchall()
+
+
+def shared(url: str) -> Database:
+    """A Database of a test's own, on an engine that is kept: SQLAlchemy compiles each statement once an engine, and to
+    do that anew was a third of a test's time. What a test listens to on `engine` ends with the test, and `close` closes
+    all connections.
+    """
+    kept = _kept(url)
+    database = copy(kept)
+    database.engine = kept.engine.execution_options()
+    return database
+
+
+@cache
+def _kept(url: str) -> Database:
+    return Database(url)
+
+
+class KeptFile:
+    """One path for the SQLite files of all tests of a process; each test finds a new file there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._template = migrated_file(folder)
+        self.path = folder / "test.db"
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    def renew(self) -> None:
+        for end in ("", "-wal", "-shm"):
+            Path(f"{self.path}{end}").unlink(missing_ok=True)
+        shutil.copy(self._template, self.path)
 
 
 def migrated_file(folder: Path) -> Path:

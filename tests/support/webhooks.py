@@ -10,10 +10,11 @@ from urllib.parse import urlencode
 import requests
 from fastapi import FastAPI
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.providers.sandbox.receipt_words import twilio_signature
 from tests.support.api import Api
 from tests.support.receipts import rows
+from tests.support.runtimes import open_shared
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 
@@ -35,7 +36,7 @@ def open_for_webhooks(database_url: str, url: str, **more: Any) -> Runtime:
         "notification_email_per_minute_limit": PLENTY,
         "notification_sms_per_minute_limit": PLENTY,
     }
-    opened = open_runtime(make_settings(**values | more))
+    opened = open_shared(make_settings(**values | more))
     seed_templates(opened)
     return opened
 
@@ -45,7 +46,7 @@ def settings_changed(api: Api, app: FastAPI, **changed: Any) -> Iterator[None]:
     """The server with other settings, on the same database unless that is what changes."""
     before = api.runtime
     values = {name: getattr(before.settings, name) for name in before.settings.model_fields_set}
-    other = open_runtime(make_settings(**values | changed))
+    other = open_shared(make_settings(**values | changed))
     app.state.runtime = other
     yield
     app.state.runtime = before

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.operations import JobOutcome
 from notifyctl.store import job_runs
@@ -18,6 +18,7 @@ from notifyctl.worker.jobs import Job
 from notifyctl.worker.runs import LEASE, Begun, Busy, Ended, NotDue
 from notifyctl.worker.scheduler import JobScheduler
 from tests.support.clocks import NOON, StandingClock
+from tests.support.runtimes import open_shared
 from tests.support.settings import PEPPER, SECRET, make_settings
 
 DONE = Ended(JobOutcome.DONE, "done")
@@ -33,7 +34,7 @@ def clock() -> StandingClock:
 
 @pytest.fixture
 def runtime(database_url: str, clock: StandingClock) -> Iterator[Runtime]:
-    opened = open_runtime(make_settings(database_url=database_url), clock=clock)
+    opened = open_shared(make_settings(database_url=database_url), clock=clock)
     yield opened
     opened.close()
 
@@ -296,7 +297,7 @@ class Scheduled:
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_by_schedule_a_day_has_each_run_in_its_time(database_url: str) -> None:
     with freeze_time("2026-03-02T05:59:30") as frozen:
-        runtime = open_runtime(make_settings(database_url=database_url))
+        runtime = open_shared(make_settings(database_url=database_url))
         scheduled = Scheduled(runtime, time(6))
         for _ in range(3 * 24 * 60):
             frozen.tick(60)
@@ -312,7 +313,7 @@ def test_by_schedule_a_day_has_each_run_in_its_time(database_url: str) -> None:
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_by_schedule_a_run_begins_within_a_second_or_two_of_its_slot(database_url: str) -> None:
     with freeze_time("2026-03-02T12:00:00") as frozen:
-        runtime = open_runtime(make_settings(database_url=database_url))
+        runtime = open_shared(make_settings(database_url=database_url))
         scheduled = Scheduled(runtime, timedelta(seconds=30))
         for _ in range(10 * 60 * 2):
             frozen.tick(0.5)
@@ -340,7 +341,7 @@ def test_a_job_that_comes_often_is_logged_when_it_has_something_new_to_say(
 ) -> None:
     caplog.set_level("INFO", "notifyctl.worker")
     with freeze_time("2026-03-02T12:00:00") as frozen:
-        runtime = open_runtime(make_settings(database_url=database_url))
+        runtime = open_shared(make_settings(database_url=database_url))
         scheduled = Scheduled(runtime, every, said)
         while scheduled.said:
             frozen.tick(1 if every < PERIOD else 60)
@@ -353,7 +354,7 @@ def test_a_job_that_comes_often_is_logged_when_it_has_something_new_to_say(
 def test_local_time_that_goes_back_by_an_hour_holds_up_no_job(database_url: str, clock: StandingClock) -> None:
     """`schedule` goes by local time; ours does not go back."""
     with freeze_time("2026-10-25T02:59:00") as frozen:
-        runtime = open_runtime(make_settings(database_url=database_url), clock=clock)
+        runtime = open_shared(make_settings(database_url=database_url), clock=clock)
         scheduled = Scheduled(runtime, PERIOD)
         for minute in range(30):
             frozen.tick(60)
