@@ -26,9 +26,11 @@ def serving(app: FastAPI, bounds: Bounds | None = None) -> Iterator[str]:
     thread.start()
     while not server.started:
         sleep(0.005)
-    yield url_of(listener)
-    server.should_exit = True
-    thread.join()
+    try:
+        yield url_of(listener)
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @dataclass(frozen=True)
