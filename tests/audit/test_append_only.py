@@ -7,7 +7,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from notifyctl.bootstrap import Runtime
+from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.delivery.retention import Retention
+from notifyctl.errors import DatabaseError
 from notifyctl.store import migrations
 from tests.support.audit_log import ask, row_ids, seal, sealed_log, sql, verify, write_rows
 
@@ -152,3 +154,42 @@ def test_the_migration_can_be_taken_back_and_done_again(runtime: Runtime) -> Non
 
     assert _is_refused(runtime, "UPDATE audit_log SET actor = actor")
     assert row_ids(runtime)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_role_that_does_not_own_the_tables_works_with_them_and_cannot_open_them(runtime: Runtime) -> None:
+    """As docs/audit.md advises."""
+    sql(
+        runtime,
+        "DROP ROLE IF EXISTS notifyctl_app",
+        "CREATE ROLE notifyctl_app LOGIN",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO notifyctl_app",
+        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO notifyctl_app",
+    )
+    url = runtime.database.url.set(username="notifyctl_app", drivername="postgresql")
+    settings = runtime.settings.model_copy(update={"database_url": url.render_as_string(hide_password=False)})
+    app = open_runtime(settings)
+    try:
+        sealed_log(app)
+        removed = Retention(
+            app.database, settings, lambda: app.clock() + 3_000 * DAY, actor="test", pause_seconds=0
+        ).run()
+        assert removed.removed.audit_rows > 0
+        assert verify(app).is_good
+        assert _is_refused(app, "UPDATE audit_log SET actor = 'mallory'")
+        for statement in (
+            "ALTER TABLE audit_log DISABLE TRIGGER USER",
+            "DROP TRIGGER audit_log_no_update ON audit_log",
+            "DROP FUNCTION audit_log_is_append_only() CASCADE",
+            "DROP TABLE audit_log",
+            "TRUNCATE audit_log",
+            "SET session_replication_role = replica",
+        ):
+            with (
+                pytest.raises(DatabaseError, match=r"must be owner|permission denied"),
+                app.database.transaction() as one,
+            ):
+                _run(one, statement)
+    finally:
+        app.close()
+        sql(runtime, "DROP OWNED BY notifyctl_app", "DROP ROLE notifyctl_app")
