@@ -135,7 +135,7 @@ def no_finding(outcome: Outcome, errors: ErrorFormat) -> CannotTell | Unavailabl
     result = refusal(outcome, errors)
     if isinstance(result, Unavailable):
         return result
-    if isinstance(result, Rejected) and not result.is_ours:
+    if isinstance(result, Rejected) and not result.is_ours and outcome.status != 429:
         return CannotTell(f"{result.code}: {result.detail}")
     return Unavailable(result.code, result.detail, retry_after(outcome), is_ours=result.is_ours)
 

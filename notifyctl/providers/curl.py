@@ -62,11 +62,13 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TransferFailure:
-    """No answer came. `may_have_arrived` is False only if the server cannot have seen the whole request."""
+    """No whole answer came. `may_have_arrived` is False only if the server cannot have seen the whole request."""
 
     code: str
     detail: str
     may_have_arrived: bool
+    received: HttpAnswer | None = None
+    """What came of an answer that was cut off, or did not end: it may be all there, and only its length be wrong."""
 
 
 Outcome = HttpAnswer | TransferFailure
@@ -100,7 +102,7 @@ class Transfer:
         self.handle = _new_handle(timeout_seconds, self._authorities)
         self.handle.setopt(pycurl.READFUNCTION, self._read)
         self.handle.setopt(pycurl.WRITEFUNCTION, self._download.write)
-        self.handle.setopt(pycurl.HEADERFUNCTION, self._header_lines.append)
+        self.handle.setopt(pycurl.HEADERFUNCTION, self._take_header_line)
 
     def prepare(self, url: str, headers: Sequence[str], body: bytes | None) -> None:
         """A POST of `body`, or a GET when that is None. Has no `send_by` any more."""
@@ -136,6 +138,12 @@ class Transfer:
             return self.failure(*error.args)
         return self.answer()
 
+    def _take_header_line(self, line: bytes) -> None:
+        """Of the last head that comes: what a proxy says before it lets us through is no part of the answer."""
+        if line.startswith(b"HTTP/"):
+            self._header_lines.clear()
+        self._header_lines.append(line)
+
     def _read(self, size: int) -> bytes | int:
         if self.send_by is not None and monotonic() > self.send_by:
             return int(pycurl.READFUNC_ABORT)
@@ -151,7 +159,13 @@ class Transfer:
         detail = message or code
         if code in _NOT_TRUSTED and _ABOUT_THE_NAME not in detail:
             detail = f"{detail}; trusted: {self._authorities}; {ADVICE}"
-        return TransferFailure(code, detail, may_have_arrived=read_by_libcurl >= self._size)
+        received = self.answer()
+        return TransferFailure(
+            code,
+            detail,
+            may_have_arrived=read_by_libcurl >= self._size,
+            received=received if received.status and received.body else None,
+        )
 
     def allow(self, seconds: float, left_at: float) -> None:
         """The server has so much longer: until `left_at`, and again from now on, somebody listened to it."""
@@ -178,7 +192,12 @@ def _new_handle(timeout_seconds: float, authorities: Authorities) -> Handle:
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     handle.setopt(pycurl.FOLLOWLOCATION, 0)
     # As bytes: pycurl takes text for ASCII, and a path may have any letter in it.
-    handle.setopt(pycurl.CAPATH if authorities.is_folder else pycurl.CAINFO, os.fsencode(authorities.path))
+    path = os.fsencode(authorities.path)
+    handle.setopt(pycurl.CAPATH if authorities.is_folder else pycurl.CAINFO, path)
+    # A proxy that is itself reached by HTTPS.
+    handle.setopt(pycurl.PROXY_CAPATH if authorities.is_folder else pycurl.PROXY_CAINFO, path)
+    # Nothing is asked for compressed, but what something on the way compresses is read all the same.
+    handle.setopt(pycurl.ACCEPT_ENCODING, "identity")
     handle.setopt(pycurl.TCP_NODELAY, 1)
     handle.setopt(pycurl.TCP_KEEPALIVE, 1)
     handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)

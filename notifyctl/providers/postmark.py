@@ -143,10 +143,9 @@ def _may_be_one_message(outcome: Outcome) -> bool:
 
 def _told_by_list(outcome: Outcome, messages: Sequence[OutboundMessage]) -> list[SendResult]:
     """A list tells of each message, whatever the status beside it. Empty where there is none that can be read."""
-    if isinstance(outcome, TransferFailure):
-        return []
+    received = outcome.received if isinstance(outcome, TransferFailure) else outcome
     try:
-        answer = read_json(outcome.body)
+        answer = read_json(received.body) if received else None
     except (ValueError, RecursionError):
         return []
     return results(answer, [message.recipient for message in messages]) if isinstance(answer, list) else []

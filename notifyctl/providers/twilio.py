@@ -113,7 +113,7 @@ class TwilioSender:
 
 def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -> SendResult:
     if isinstance(outcome, TransferFailure):
-        return lost(outcome)
+        return (outcome.received and _proof(outcome.received)) or lost(outcome)
     try:
         coroutine.send(outcome)
     except StopIteration as returned:

@@ -172,6 +172,18 @@ def test_so_may_the_path_of_the_shipped_list(
         assert send_sms(settings_for(server.url)) == ""
 
 
+def test_a_proxy_that_is_itself_reached_by_https_is_trusted_likewise(
+    authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, tls = authority
+    with ScriptedServer(Reply(201, {"sid": "SM1", "status": "queued"}), tls=tls) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        said = send_sms(settings_for("http://twilio.invalid"))
+        assert "SSL_CERT_FILE" in said
+        assert send_sms(settings_for("http://twilio.invalid", ssl_cert_file=str(file))) == ""
+    assert proxy.requests[0].path.startswith("http://twilio.invalid/")
+
+
 @pytest.mark.parametrize("number", range(len(VARIABLES)))
 def test_the_first_of_the_variables_counts(authority: tuple[Path, ssl.SSLContext], tmp_path: Path, number: int) -> None:
     file, tls = authority

@@ -1,3 +1,4 @@
+import gzip
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -285,6 +286,19 @@ class TestItemsOfABatch:
             results = send(make(server.url), mail("m1"), mail("m2"))
         assert results == {"m1": Accepted("pm-1"), "m2": Rejected(FailureReason.ACCOUNT_PROBLEM, "405", "No")}
         assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("length", [999, 5_000])
+    def test_an_answer_whose_length_is_wrong_is_read_where_all_of_it_is_there(self, make: Make, length: int) -> None:
+        reply = Reply(200, [item("pm-1"), item("pm-2")], {"Content-Length": str(length)})
+        with ScriptedServer(Bytes(reply.encoded())) as server:
+            results = send(make(server.url), mail("m1"), mail("m2"))
+        assert results == {"m1": Accepted("pm-1"), "m2": Accepted("pm-2")}
+
+    def test_an_answer_that_something_has_compressed_is_read(self, make: Make) -> None:
+        body = gzip.compress(json.dumps([item("pm-1")]).encode())
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+        with ScriptedServer(Bytes(head.encode() + body)) as server:
+            assert send(make(server.url), mail()) == {"m1": Accepted("pm-1")}
 
     def test_the_one_message_of_a_call_may_be_answered_without_a_list(self, make: Make) -> None:
         with ScriptedServer(Reply(200, item("pm-1"))) as server:

@@ -237,6 +237,12 @@ class TestWhenTheTimesSayNothing:
         (wanted,) = send(sandbox, TEXT)
         assert find(make(sandbox.url), age=timedelta(hours=14)) == Found(wanted)
 
+    def test_an_answer_whose_date_is_only_a_proxys(self, make: Make) -> None:
+        """As in the head that comes before the answer's own: of a tunnel, or a 103."""
+        first = f"HTTP/1.1 103 Early Hints\r\nDate: {GMT_NOON}\r\n\r\n".encode()
+        with ScriptedServer(Bytes(first + rows(row(), date=None).encoded())) as server:
+            assert isinstance(find(make(server.url)), CannotTell)
+
     @pytest.mark.parametrize(
         "date",
         [None, "", "yesterday", "Mon, 02 Mar 2026 12:00:00", format_datetime(NOON - timedelta(hours=1), usegmt=True)],
@@ -430,6 +436,7 @@ ASK_LATER: dict[str, tuple[Script, str]] = {
     "answer cut short": (Bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"mes'), "PARTIAL_FILE"),
     "429": (Reply(429, {"code": 20429, "message": "Too Many Requests"}), "20429"),
     "429 from something in between": (Reply(429, "slow down"), "HTTP_429"),
+    "429 with a hard code": (Reply(429, {"code": 63038, "message": "Daily limit"}), "63038"),
     "500 with Twilio's own error": (Reply(500, {"code": 20500, "message": "x"}), "20500"),
     "502 from something in between": (Reply(502, "<html>"), "HTTP_502"),
     "404 from something in between": (Reply(404, "<html>"), "HTTP_404"),

@@ -330,6 +330,10 @@ class TestWhatASidProves:
         sid = "SM" + "0" * 32
         assert result_of(make, Reply(status, {**CREATED, "sid": sid})) == Accepted(sid)
 
+    def test_even_where_the_length_of_the_answer_is_wrong(self, make: Make) -> None:
+        reply = Reply(201, CREATED, {"Content-Length": "5000"})
+        assert result_of(make, Bytes(reply.encoded())) == Accepted("SM1")
+
     @pytest.mark.parametrize("status", [400, 500])
     def test_but_not_an_id_of_something_else(self, make: Make, status: int) -> None:
         assert not isinstance(result_of(make, Reply(status, {"sid": "session-1"})), Accepted)
