@@ -127,7 +127,9 @@ def environment_page() -> str:
 
 Each is an environment variable, or a line of the `.env` file in the working directory; another file is named
 with `--env-file` or NOTIFYCTL_ENV_FILE. The environment wins over the file, and the file over the default. An
-empty value counts as not set. `notifyctl config` shows what is in force and where it comes from. *Reserved*:
+empty value counts as not set, and blanks around one are no part of it. `notifyctl config` shows what is in force and
+where it comes from, and tells of names that are no settings. How the file is written, so that systemd and Docker read
+the same: [operations.md](operations.md#the-settings-file). *Reserved*:
 accepted and checked, but not used by this version.
 
 {_table(("Name", "Type", "Default", "Meaning", "Read at"), rows)}"""

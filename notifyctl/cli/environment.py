@@ -100,6 +100,7 @@ def _env_text() -> str:
     lines = [
         "# Settings of notifyctl. A variable in the environment wins over its line here.",
         "# Lines with a # show the default. Keep this file to yourself: it holds secrets.",
+        "# Write values without quotes, and comments on lines of their own: so systemd and Docker read the same.",
     ]
     left = _settings()
     for title, beginnings in GROUPS:
