@@ -77,6 +77,17 @@ def settings() -> "Settings":
     return load_settings(given.get().env_file)
 
 
+def log_remarks(name: str) -> None:
+    """What of the settings is passed over in silence, as warnings of a daemon's log."""
+    import logging
+
+    from notifyctl.settings import find_env_file
+    from notifyctl.settings import given as written
+
+    for remark in written(find_env_file(given.get().env_file)).remarks():
+        logging.getLogger(name).warning("a setting has no effect", extra={"cause": remark})
+
+
 @contextmanager
 def runtime(*, migrated: bool = True, create: bool = False, lasting: bool = False) -> Iterator["Runtime"]:
     """The Runtime of this call. Raises DatabaseError first if the schema is not the one this code knows.

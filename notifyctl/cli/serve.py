@@ -46,6 +46,8 @@ def serve(
     from notifyctl.worker.logs import configure_logging
 
     configure_logging(debug=options.given.get().debug)
+    if listener_fd is None:
+        options.log_remarks("notifyctl.http")
     with options.runtime(lasting=True) as runtime:
         if listener_fd is not None:
             _answer(runtime, _inherited(listener_fd))

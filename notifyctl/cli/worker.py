@@ -48,6 +48,7 @@ def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
     from notifyctl.worker.daemon import Worker
     from notifyctl.worker.jobs import JOBS
 
+    options.log_remarks("notifyctl.worker")
     with options.runtime(lasting=not once) as runtime:
         channels = [Channel.EMAIL, Channel.SMS] if runtime.settings.sms_enabled else [Channel.EMAIL]
         senders = build_senders(runtime.settings, channels, concurrency)

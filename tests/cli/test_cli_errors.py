@@ -65,6 +65,18 @@ def run(variables: dict[str, str], tmp_path: Path) -> Run:
         (["clients", "list", "--nope"], "No such option: --nope; see `notifyctl clients list --help`"),
         (["clients", "shw"], "No such command 'shw'. Did you mean 'show'?; see `notifyctl clients --help`"),
         (["clients", "show"], "Missing argument 'ID'; see `notifyctl clients show --help`"),
+        (
+            ["health", "recent", "--limit", "1h"],
+            "Invalid value for '--limit' / '-n': it must be a whole number; see `notifyctl health recent --help`",
+        ),
+        (
+            ["health", "recent", "--limit", "0"],
+            "Invalid value for '--limit' / '-n': it must be 1 or greater; see `notifyctl health recent --help`",
+        ),
+        (
+            ["limits", "set", "MAIL", "3"],
+            "Invalid value for 'EMAIL|SMS': 'MAIL' is not one of 'email', 'sms'; see `notifyctl limits set --help`",
+        ),
     ],
 )
 def test_a_usage_error_is_exit_2_and_points_to_the_help(run: Run, arguments: list[str], line: str) -> None:

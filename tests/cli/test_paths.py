@@ -152,3 +152,11 @@ def test_a_tilde_in_the_name_of_the_env_file_is_the_home_directory(run: Run, tmp
 def test_a_working_directory_that_is_not_ours_has_no_env_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "work").chmod(0o600)
     assert run("config", DATABASE_URL=f"sqlite:///{tmp_path}/n.db").returncode == 0
+
+
+@pytest.mark.parametrize("command", [["worker", "--once"], ["serve", "--port", "0"]], ids=" ".join)
+def test_a_daemon_tells_in_its_log_of_names_that_are_no_settings(run: Run, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "work" / ".env").write_text("EMAIL_SENDR=x\n")
+    ran = run(*command, DATABASE_URL=f"sqlite:///{tmp_path}/none.db")
+    assert "EMAIL_SENDR is no setting of notifyctl and has no effect; did you mean EMAIL_SENDER?" in ran.stderr
+    assert ran.returncode == 5
