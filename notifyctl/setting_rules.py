@@ -40,6 +40,10 @@ _MAX_DOMAIN = 253
 _PHONE_SEPARATORS = re.compile(r"[ ()./\-\u00a0]")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SQLITE = "sqlite:///"
+_SEVERAL_HOSTS = re.compile(
+    r"(postgresql(?:\+psycopg)?://)([^/?]*@)?(?=[^/?]*:)([\w.-]+(?::\d*)?(?:,[\w.-]+(?::\d*)?)+)(/[^?]*)?(?:\?(.*))?"
+)
+"""With a port among them: without one the driver takes them as they are."""
 
 
 def plain(text: str) -> str:
@@ -177,9 +181,21 @@ def database_url(text: str) -> str:
     if url.startswith(_SQLITE):
         file, question, query = url.removeprefix(_SQLITE).partition("?")
         return f"{_SQLITE}{path(file)}{question}{query}"
+    url = _hosts_apart(url)
     if fault := _postgres_fault(url):
         raise ValueError(f"{fault}; write postgresql://user:password@host:5432/name")
     return url
+
+
+def _hosts_apart(url: str) -> str:
+    """libpq's `host1:port1,host2:port2` as the options host and port, in which the driver takes several."""
+    found = _SEVERAL_HOSTS.fullmatch(url)
+    if found is None:
+        return url
+    scheme, user, places, name, options = found.groups(default="")
+    hosts, _, ports = zip(*(place.partition(":") for place in places.split(",")), strict=True)
+    given = f"host={','.join(hosts)}&port={','.join(port or '5432' for port in ports)}"
+    return f"{scheme}{user}{name or '/'}?{given}{'&' if options else ''}{options}"
 
 
 def _postgres_fault(url: str) -> str | None:

@@ -62,6 +62,12 @@ def loaded(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> Any:
         ("NOTIFICATION_PLAN_REGISTRY", "~/plans.toml", Path("/home/ann/plans.toml")),
         ("DATABASE_URL", "sqlite:///~/notifyctl/n.db", "sqlite:////home/ann/notifyctl/n.db"),
         ("DATABASE_URL", " postgres://db/n\n", "postgresql://db/n"),
+        (
+            "DATABASE_URL",
+            "postgresql://u:p%40w@db1:5432,db2:5433/n?target_session_attrs=read-write",
+            "postgresql://u:p%40w@/n?host=db1,db2&port=5432,5433&target_session_attrs=read-write",
+        ),
+        ("DATABASE_URL", "postgresql://db1:6432,db2/n", "postgresql:///n?host=db1,db2&port=6432,5432"),
         ("STRIPE_LIVEMODE", "no", False),
     ],
 )
