@@ -54,15 +54,19 @@ class Sender:
             return MailOutcome(MailFate.DUPLICATE, mail.template_key, earlier.id)
         return self._send(mail)
 
-    def amend(self, message: Row[Any], mail: Mail) -> None:
-        """Gives `message`, which waits for its first attempt, the words of `mail`; what is whole may go at once."""
-        self.orchestrator.rewrite(self.session, message.id, message.fingerprint, self._request(mail))
+    def amend(self, message: Row[Any], mail: Mail, *, told_by: str) -> None:
+        """Gives `message`, which waits for its first attempt, the words of `mail`; what is whole may go at once.
+
+        `told_by` is the event whose news that is. The log keeps it.
+        """
+        if self.orchestrator.rewrite(self.session, message.id, message.fingerprint, self._request(mail)):
+            self._record_duplicate(mail, message.id, detail=f"written anew, with what {told_by} tells")
         if mail.is_whole and message.next_attempt_at > self.now:
             messages.set_due(self.session, message.id, self.now)
 
     def _amend_what_waits(self, mail: Mail, message_id: str) -> None:
         for message in messages.untried(self.session, self.client_id, [mail.template_key], ids=[message_id]):
-            self.amend(message, mail)
+            self.amend(message, mail, told_by=self.event.id)
 
     def _send(self, mail: Mail) -> MailOutcome:
         match self.orchestrator.send(self.session, self._request(mail)):
@@ -87,7 +91,7 @@ class Sender:
             source_ref=self.event.id,
         )
 
-    def _record_duplicate(self, mail: Mail, message_id: str) -> None:
+    def _record_duplicate(self, mail: Mail, message_id: str, **more: str) -> None:
         audit.write(
             self.session,
             AuditAction.NOTIFICATION_DUPLICATE,
@@ -95,5 +99,5 @@ class Sender:
             now=self.now,
             client_id=self.client_id,
             message_id=message_id,
-            details={"template_key": mail.template_key, "idempotency_key": mail.key},
+            details={"template_key": mail.template_key, "idempotency_key": mail.key, **more},
         )

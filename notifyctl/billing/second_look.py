@@ -44,11 +44,13 @@ def amend_mails(desk: Desk, session: Session, case: Case, now: datetime) -> list
     changes: list[Change] = []
     for event_id, event in stripe_events.lock_free(session, others).items():
         if event.subscription_id == case.subscription_id:
-            changes += _amended(desk, session, event, others[event_id], now)
+            changes += _amended(desk, session, event, others[event_id], case.event.id, now)
     return changes
 
 
-def _amended(desk: Desk, session: Session, event: Row[Any], message: Row[Any], now: datetime) -> list[Change]:
+def _amended(
+    desk: Desk, session: Session, event: Row[Any], message: Row[Any], told_by: str, now: datetime
+) -> list[Change]:
     case = Case(session, read_envelope(event.body, event.received_at), desk.plans, now)
     finding = EVENTS[event.type](case)
     if finding.takes_back:
@@ -56,7 +58,8 @@ def _amended(desk: Desk, session: Session, event: Row[Any], message: Row[Any], n
     if case.client is not None and case.client.erased_at is None:
         mail = restated(case, message.idempotency_key)
         if mail is not None:
-            Sender(session, desk.orchestrator, event, str(case.client.id), now).amend(message, mail)
+            sender = Sender(session, desk.orchestrator, event, str(case.client.id), now)
+            sender.amend(message, mail, told_by=told_by)
     return case.changes
 
 

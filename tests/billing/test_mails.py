@@ -1,6 +1,6 @@
 """Which events are written to a client, once each, and with what words."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -43,6 +43,10 @@ from tests.support.stripe_world import (
     withdrawn,
 )
 
+from notifyctl.billing.outcome import MailFate
+from notifyctl.bootstrap import Runtime
+from notifyctl.store import messages
+
 eras = pytest.mark.parametrize("era", ERAS, ids=["before 2025-03-31", "since 2025-03-31"])
 
 
@@ -81,6 +85,30 @@ def test_a_confirmation_by_checkout_takes_plan_and_period_from_the_subscription(
 def test_a_checkout_before_its_subscription_confirms_without_guessing_a_plan(runtime: Runtime) -> None:
     receive(runtime, completed(a_checkout()))
     assert mail(runtime, CONFIRMED) == {"client_name": "Acme", "amount": "49.00 USD"}
+
+
+def test_what_completes_a_mail_that_waits_is_in_the_log(runtime: Runtime, clock: SetClock) -> None:
+    first = receive(runtime, completed(a_checkout())).mail
+    assert first is not None
+    assert first.detail == "waits 20 s at most for the event that completes it"
+    assert due_at(runtime) == clock.now + timedelta(seconds=20)
+    clock.now += timedelta(seconds=2)
+    report, invoice = created(a_subscription(), id="evt_report"), paid(an_invoice(), id="evt_invoice")
+    receive(runtime, report, report)
+    assert due_at(runtime) == clock.now + timedelta(seconds=18)
+    receive(runtime, invoice)
+    assert due_at(runtime) == clock.now
+    told = [str(row.metadata) for row in audits(runtime, "NOTIFICATION_DUPLICATE")]
+    assert [("what evt_report tells" in one, "what evt_invoice tells" in one) for one in told] == [
+        (True, False),
+        (False, False),
+    ]
+
+
+def due_at(runtime: Runtime) -> datetime:
+    with runtime.database.read() as session:
+        (row,) = messages.find(session, messages.Filter(), limit=2)
+    return row.next_attempt_at  # type: ignore[no-any-return]
 
 
 def test_days_are_those_of_the_clients_time_zone(runtime: Runtime) -> None:
