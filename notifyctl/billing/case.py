@@ -18,7 +18,7 @@ from notifyctl.billing.mails import PAYMENT_FAILED, Addressee, Letters, Mail, ke
 from notifyctl.billing.mirror import Payments, Standing, best, best_in_force, settled
 from notifyctl.billing.objects import Invoice, Subject
 from notifyctl.billing.outcome import Change
-from notifyctl.billing.told import Told, told_by
+from notifyctl.billing.told import TELLING, Told, told_by
 from notifyctl.models.client import SubscriptionStatus
 from notifyctl.models.stripe_event import StripeEventStatus
 from notifyctl.orchestrator.client_fields import ClientChange
@@ -33,15 +33,6 @@ log = logging.getLogger("notifyctl.billing")
 ACTOR = "stripe"
 MOST_TOLD = 100
 """Events of a subscription that are read for a text: those about one purchase or payment come within days."""
-TELLING = (
-    "checkout.session.completed",
-    "checkout.session.async_payment_succeeded",
-    "invoice.paid",
-    "invoice.payment_failed",
-    "customer.subscription.created",
-    "customer.subscription.updated",
-    "customer.subscription.deleted",
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ an invoice of since 2025-03-31 gives a price's id without its lookup key. What i
 all of them together, so that it is the same whichever came first.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +23,17 @@ from notifyctl.billing.objects import (
     read_subscription,
 )
 from notifyctl.orchestrator.plans import Plan, PlanRegistry
+
+TELLING: Mapping[str, str] = {
+    "checkout.session.completed": "checkout",
+    "checkout.session.async_payment_succeeded": "checkout",
+    "invoice.paid": "paid",
+    "invoice.payment_failed": "failed",
+    "customer.subscription.created": "report",
+    "customer.subscription.updated": "report",
+    "customer.subscription.deleted": "report",
+}
+"""The type of an event -> what it tells of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +66,10 @@ class Terms:
 
 
 def told_by(events: Iterable[Envelope]) -> Told:
-    by_kind: dict[str, list[Envelope]] = {"report": [], "checkout": [], "paid": [], "failed": []}
+    """Events of other types tell nothing."""
+    by_kind: dict[str, list[Envelope]] = defaultdict(list)
     for event in sorted(events, key=lambda event: (event.created, event.id)):
-        if event.type.startswith("customer.subscription."):
-            by_kind["report"].append(event)
-        elif event.type.startswith("checkout.session."):
-            by_kind["checkout"].append(event)
-        else:
-            by_kind["paid" if event.type == "invoice.paid" else "failed"].append(event)
+        by_kind[TELLING.get(event.type, "")].append(event)
     return Told(
         reports=tuple(read_subscription(event.object) for event in sorted(by_kind["report"], key=report_order)),
         checkouts=tuple(_paid_checkouts(by_kind["checkout"])),

@@ -14,6 +14,7 @@ from notifyctl.billing.mails import Addressee
 from notifyctl.billing.mirror import Payments, Standing, best, reported, settled
 from notifyctl.billing.money import money
 from notifyctl.billing.objects import read_subscription
+from notifyctl.billing.told import TELLING
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.orchestrator.plans import SHIPPED
 from tests.support.stripe_payloads import (
@@ -198,3 +199,7 @@ def test_the_events_that_do_something_are_these() -> None:
         "invoice.paid",
         "invoice.payment_failed",
     ]
+
+
+def test_every_event_that_does_something_tells_something() -> None:
+    assert set(TELLING) == set(EVENTS)
