@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Addresses that must not be written to.")
 
 WIDE = 110
-COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "acted_at", "causes", "recipient_hash")
+COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "recipient_hash", "acted_at", "causes")
 SHOWN = (
     named("channel"),
     Shown("address", lambda row: _address_and_note(row), below_width=WIDE),

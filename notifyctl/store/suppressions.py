@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, text
+from sqlalchemy import Row, String, cast, delete, func, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -132,12 +132,13 @@ def page(
     channel: Channel | None = None,
     reason: SuppressionReason | None = None,
 ) -> Sequence[Row[Any]]:
-    """Newest first."""
+    """Newest first. For a `reason` also those for which it is one of several."""
     statement = select(_suppression).order_by(_suppression.c.created_at.desc(), _suppression.c.recipient_hash)
     if channel is not None:
         statement = statement.where(_suppression.c.channel == channel)
     if reason is not None:
-        statement = statement.where(_suppression.c.reason == reason)
+        among = cast(_suppression.c.causes, String).contains(f'"{reason}"', autoescape=True)
+        statement = statement.where(or_(_suppression.c.reason == reason, among))
     return session.execute(statement.limit(limit)).all()
 
 

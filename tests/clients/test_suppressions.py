@@ -122,6 +122,10 @@ def test_the_command_says_what_holds_as_well_and_removes_all_of_it(notifyctl: Co
     )
     (listed,) = json.loads(notifyctl("suppressions", "list", "-f", "json").out)
     assert [cause.partition(" by ")[0] for cause in listed["causes"]] == ["HARD_BOUNCE", "COMPLAINT"]
+    for reason, count in (("HARD_BOUNCE", 1), ("COMPLAINT", 1), ("MANUAL", 0)):
+        found = json.loads(notifyctl("suppressions", "list", "-f", "json", "--reason", reason).out)
+        assert len(found) == count, reason
+    assert "by" in notifyctl("suppressions", "list", "-f", "csv").out
     removed = notifyctl("suppressions", "remove", "EMAIL", "ann@acme.example")
     assert re.search(r"\(HARD_BOUNCE by \S+, COMPLAINT by \S+\)", removed.err)
     assert json.loads(notifyctl("suppressions", "list", "-f", "json").out) == []
