@@ -37,7 +37,8 @@ class Installation:
         """What health says of the installation."""
         now = self.database.clock()
         with self.database.read() as session:
-            return list(upkeep.problems(look(session, self.settings, now)))
+            found = look(session, self.settings, now)
+        return [*upkeep.problems(found), *upkeep.sandbox(found)]
 
     def close(self) -> None:
         if "database" in self.__dict__:

@@ -190,7 +190,7 @@ def _footer(health: Health) -> Text:
         parts = ["run by cron"]
     if health.oldest_pending_seconds:
         parts.append(f"oldest due for {_span(health.oldest_pending_seconds)}")
-    if health.drain_seconds:
+    if health.drain_seconds and not health.open_breakers:
         parts.append(f"backlog gone in {_span(health.drain_seconds)}")
     parts.append(f"{health.unconfirmed:,} without a receipt")
     if sent:

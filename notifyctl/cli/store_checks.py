@@ -10,7 +10,7 @@ from notifyctl.orchestrator.installation import jobs as standings_of
 from notifyctl.orchestrator.plans import load_plans
 from notifyctl.orchestrator.problem import Code
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.store import api_keys, clients, diagnosis, migrations, secret_keys, spikes
+from notifyctl.store import api_keys, breakers, clients, diagnosis, migrations, secret_keys, spikes
 from notifyctl.store import audit_seals as seals
 
 KEYS_END_WITHIN = timedelta(days=7)
@@ -111,7 +111,11 @@ def due_messages(installation: Installation) -> Finding:
     since = installation.database.clock() - OVERDUE
     with installation.database.read() as session:
         moving = [channel for channel, sent in spikes.sent(session, since).items() if sent]
-        count = diagnosis.count_due_before(session, since, moving)
+        down = breakers.not_closed(session)
+        count = diagnosis.count_due_before(session, since, moving, down)
+    if down and not count:
+        said = "; ".join(f"{channel}: its provider is taken for down ({reason})" for channel, reason in down.items())
+        return Finding(Status.WARN, said, "mostly wait: single messages probe it until one gets through")
     if count:
         return Finding(
             Status.FAIL,

@@ -116,7 +116,9 @@ def _last(known: Sequence[Any]) -> LastWorker | None:
 
 
 def _sends_by_cron(known: Sequence[Any], now: datetime) -> bool:
-    return any(row.once and now - row.seen_at < TRACE for row in known)
+    """A worker that stays, and was there since, shows that cron is not what sends here."""
+    last = max(known, key=lambda row: row.seen_at, default=None)
+    return last is not None and last.once and now - last.seen_at < TRACE
 
 
 def _runs_jobs_by_cron(known: Sequence[Any], found: Sequence[Standing], now: datetime) -> bool:

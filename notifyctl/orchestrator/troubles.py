@@ -34,6 +34,7 @@ def problems(health: Health) -> list[Problem]:
             *_in_doubt(health),
             *_held(health),
             *_unconfirmed(health),
+            *upkeep.sandbox(health.installation),
         ]
     )
 

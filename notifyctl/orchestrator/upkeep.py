@@ -21,10 +21,10 @@ def problems(found: Installation, *, waiting: int = 0, overdue_seconds: int = 0)
     yield from suppressed(found)
     yield from _lost_alert(found)
     yield from stripe(found)
-    yield from sandbox(found)
 
 
 def sandbox(found: Installation) -> Iterator[Problem]:
+    """Apart from the others, since it is meant so where it is so at all, and comes last."""
     for host in dict.fromkeys(found.sandboxes.values()):
         *more, last = [what for what, there in found.sandboxes.items() if there == host]
         what = f"{', '.join(more)} and {last} go" if more else f"{last} goes"

@@ -19,6 +19,12 @@ def get(session: Session, channel: Channel) -> Row[Any] | None:
     return session.execute(select(_breaker).where(_breaker.c.channel == channel)).one_or_none()
 
 
+def not_closed(session: Session) -> dict[Channel, str]:
+    """Channels whose provider is taken for down, and what it said last."""
+    statement = select(_breaker).where(_breaker.c.state != BreakerState.CLOSED).order_by(_breaker.c.channel)
+    return {row.channel: row.reason or "no answer" for row in session.execute(statement)}
+
+
 def open_(session: Session, channel: Channel, *, reason: str, now: datetime, probe_at: datetime) -> bool:
     """Opens a closed breaker. False when another worker has opened it first."""
     make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert

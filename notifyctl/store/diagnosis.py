@@ -29,15 +29,18 @@ def count_expired_leases(session: Session, now: datetime) -> int:
     return _count(session, _message.c.status == MessageStatus.SENDING, _message.c.lease_until < now)
 
 
-def count_due_before(session: Session, moment: datetime, moving: Collection[Channel]) -> int:
+def count_due_before(
+    session: Session, moment: datetime, moving: Collection[Channel], down: Collection[Channel] = ()
+) -> int:
     """What a pause holds is not counted, nor what waits for its minute in a channel that is `moving`.
 
-    Somebody said that the one is to wait, and of the other the moment is a forecast, and no promise.
+    Somebody said that the one is to wait, and of the other the moment is a forecast, and no promise. What waits for a
+    provider that is `down` is not counted either.
     """
     not_held = [not_(pauses.scope_of(row).holds(_message)) for row in pauses.everything(session)]
     throttled = and_(_message.c.status == MessageStatus.DEFERRED_THROTTLED, _message.c.channel.in_(list(moving)))
     due = (_message.c.status.in_(WAITING), _message.c.next_attempt_at < moment)
-    return _count(session, *due, not_(throttled), *not_held)
+    return _count(session, *due, not_(throttled), _message.c.channel.not_in(list(down)), *not_held)
 
 
 def receipts(session: Session, since: datetime, until: datetime) -> Sequence[Row[Any]]:

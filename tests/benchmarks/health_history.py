@@ -28,6 +28,7 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessageLog
 from notifyctl.orchestrator import health
+from notifyctl.orchestrator.troubles import problems
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
 from tests.support.settings import make_settings
@@ -124,7 +125,8 @@ def measure(kind: str, rows: int, window_rows: int) -> None:
 
         def summary() -> dict[str, Any]:
             with runtime.database.read() as session:
-                return health.summary(health.look(session, runtime.settings, now, HOUR))
+                found = health.look(session, runtime.settings, now, HOUR)
+                return health.summary(found, problems(found))
 
         def timeseries() -> dict[str, Any]:
             with runtime.database.read() as session:

@@ -22,6 +22,10 @@ from tests.support.command_line import CommandLine
 from tests.support.messages import RESET, WELCOME, a_worker, send
 from tests.support.processes import Environment
 from tests.support.settings import SECRET, make_settings
+from notifyctl.store import breakers
+from tests.conftest import SECRET, Environment, make_settings
+from tests.factories import RESET, WELCOME, a_client, a_worker, send
+from tests.integration.conftest import CommandLine
 
 NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
 COMPLETE = {
@@ -227,6 +231,18 @@ def test_what_waits_for_its_minute_while_others_go_out_is_not_overdue(
         values = {"status": MessageStatus.SENT, "sent_at": now, "next_attempt_at": None}
         session.execute(update(MessageLog).where(col(MessageLog.id) == sent).values(**values))
     assert findings(installation)["due messages"].status is Status.OK
+
+
+def test_what_waits_for_a_provider_that_is_down_is_no_workers_fault(
+    installation: Installation, runtime: Runtime
+) -> None:
+    now = runtime.clock()
+    a_message(runtime, next_attempt_at=now - timedelta(seconds=400))
+    with runtime.database.transaction() as session:
+        breakers.open_(session, Channel.EMAIL, reason="503", now=now, probe_at=now)
+    found = findings(installation)["due messages"]
+    assert (found.status, found.problem) == (Status.WARN, "EMAIL: its provider is taken for down (503)")
+    assert "worker" not in found.remedy
 
 
 def test_webhooks_that_have_fallen_silent_are_found(installation: Installation, runtime: Runtime) -> None:

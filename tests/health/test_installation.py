@@ -105,6 +105,17 @@ def test_cron_is_known_by_its_traces_and_missed_when_they_are_old(runtime: Runti
     assert "jobs are overdue" in problem.text
 
 
+def test_one_worker_once_is_no_trace_when_a_worker_that_stayed_came_after_it(runtime: Runtime) -> None:
+    a_worker(runtime, "vm:1:aa", once=True, now=runtime.clock() - timedelta(minutes=10))
+    stop(runtime, "vm:1:aa", ago=timedelta(minutes=10))
+    assert said(runtime) == []
+    a_worker(runtime, "vm:2:bb")
+    run_jobs(runtime, worker="vm:2:bb")
+    stop(runtime, "vm:2:bb")
+    [problem] = said(runtime)
+    assert problem.text.startswith("no worker is running (the last one, at vm (process 2), stopped ")
+
+
 def test_jobs_that_cron_runs_are_a_trace_but_those_of_a_worker_that_stopped_are_none(runtime: Runtime) -> None:
     run_jobs(runtime)
     assert said(runtime) == []
