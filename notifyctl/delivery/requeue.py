@@ -95,9 +95,13 @@ class Requeue:
             ours = [message for message in found if message.channel == channel]
             suppressed |= changeable.suppressed(session, self._keys, channel, ours)
         for message in found:
+            template = known.get(message.template_key)
+            if template is None:  # nobody can say what it would be
+                yield message, BlockReason.TEMPLATE_DISABLED
+                continue
             verdict = changeable.refusal(
                 message,
-                known[message.template_key],
+                template,
                 suppressed.get(message.id),
                 plans=self._plans,
                 sms_enabled=self._sms_enabled,
