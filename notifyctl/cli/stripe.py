@@ -62,6 +62,7 @@ def events(
 ) -> None:
     """List the events that are stored, the newest first. A table on a terminal shows the most important columns."""
     from notifyctl.models.stripe_event import StripeEventStatus
+    from notifyctl.orchestrator.upkeep import how_to_match
     from notifyctl.orchestrator.words import age
     from notifyctl.store import stripe_listing
 
@@ -78,6 +79,9 @@ def events(
         found = stripe_listing.newest(session, wanted, limit=limit)
     rows = [_row(event) | {"age": age(event.created, now)} for event in found]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
+    stranger = next((event for event in found if event.status is StripeEventStatus.UNMATCHED), None)
+    if stranger is not None:
+        output.hint(f"To link it: {how_to_match(stranger.customer_id, stranger.named_client, stranger.id)}")
     if not found and form is options.OutputFormat.TABLE:
         output.say("No event matches.")
 

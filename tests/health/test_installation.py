@@ -347,3 +347,14 @@ def test_the_installation_is_named_without_its_password(runtime: Runtime) -> Non
     assert kind == ("sqlite" if runtime.database.is_sqlite else "postgresql")
     assert where.endswith(found.name)
     assert "@" not in found.database
+
+
+def test_an_event_about_nobody_is_shown_with_the_command_that_links_it(
+    runtime: Runtime, notifyctl: CommandLine
+) -> None:
+    an_event(runtime, 1, StripeEventStatus.UNMATCHED, customer_id="cus_1")
+    an_event(runtime, 2, StripeEventStatus.UNMATCHED, named_client="stranger")
+    remedy = "notifyctl clients set ID --stripe-customer cus_1, then notifyctl stripe replay evt_1"
+    assert json.loads(notifyctl("stripe", "show", "evt_1", "--format", "json").out)["remedy"] == remedy
+    remedy = "notifyctl clients set stranger --name NAME, then notifyctl stripe replay evt_2"
+    assert json.loads(notifyctl("stripe", "show", "evt_2", "--format", "json").out)["remedy"] == remedy
