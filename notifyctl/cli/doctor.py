@@ -38,7 +38,7 @@ class Installation:
         now = self.database.clock()
         with self.database.read() as session:
             found = look(session, self.settings, now)
-        return [*upkeep.problems(found), *upkeep.sandbox(found)]
+        return [*upkeep.problems(found), *upkeep.untold(found), *upkeep.sandbox(found)]
 
     def close(self) -> None:
         if "database" in self.__dict__:

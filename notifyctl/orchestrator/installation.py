@@ -17,7 +17,7 @@ from notifyctl.orchestrator.job_standing import Standing, State, standings
 from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
 from notifyctl.orchestrator.words import place
 from notifyctl.settings import Settings
-from notifyctl.store import diagnosis, job_runs, suppressions, templates, workers
+from notifyctl.store import diagnosis, job_runs, spikes, suppressions, templates, workers
 from notifyctl.store.diagnosis import LostAlert, StripeTroubles
 
 SEEN = timedelta(minutes=1)
@@ -68,6 +68,9 @@ class Installation:
     suppressed: Sequence[Suppressed]
     lost_alert: LostAlert | None
     """The last alert, where it reached nobody."""
+    untold: Sequence[Channel]
+    """Channels that fail without anybody having been alerted."""
+    has_alert_address: bool
     stripe: StripeTroubles
     sandboxes: Mapping[str, str]
     """What should reach a provider and goes to this host instead: `email`, `SMS`, `Stripe`, and where to."""
@@ -93,6 +96,8 @@ def look(session: Session, settings: Settings, now: datetime) -> Installation:
         has_templates=templates.are_seeded(session),
         suppressed=list(suppressed_addresses(session, settings)),
         lost_alert=diagnosis.lost_alert(session, now - ALERTS_FOR),
+        untold=[row.channel for row in spikes.raised(session) if row.level.gravity > row.told.gravity],
+        has_alert_address=bool(settings.admin_recipients),
         stripe=diagnosis.stripe_troubles(
             session, unmatched_since=now - UNMATCHED_FOR, received_before=now - STUCK_AFTER
         ),

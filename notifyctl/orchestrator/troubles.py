@@ -29,6 +29,7 @@ def problems(health: Health) -> list[Problem]:
     return ordered(
         [
             *upkeep.problems(health.installation, waiting=waiting, overdue_seconds=stalled),
+            *upkeep.untold(health.installation),
             *(problem for channel in Channel for problem in _of_channel(health, channel)),
             *_slow(health),
             *_in_doubt(health),

@@ -23,6 +23,20 @@ def problems(found: Installation, *, waiting: int = 0, overdue_seconds: int = 0)
     yield from stripe(found)
 
 
+def untold(found: Installation) -> Iterator[Problem]:
+    """The monitor has its own words for it, with the cause. A suppressed address is told as that."""
+    if not found.untold or (found.suppressed and found.has_alert_address):
+        return
+    text = (
+        f"nobody has been alerted that {' and '.join(found.untold)} {'is' if len(found.untold) == 1 else 'are'} failing"
+    )
+    if found.has_alert_address:
+        remedy = "`notifyctl monitor` says why"
+    else:
+        remedy = "set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"
+    yield Problem(Gravity.CRITICAL, text, Code.ALERT_NOT_DELIVERED, remedy)
+
+
 def sandbox(found: Installation) -> Iterator[Problem]:
     """Apart from the others, since it is meant so where it is so at all, and comes last."""
     for host in dict.fromkeys(found.sandboxes.values()):

@@ -12,6 +12,7 @@ from sqlmodel import col, update
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.message import FailureReason, MessageLog, MessageStatus
 from notifyctl.models.operations import JobOutcome
+from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.stripe_event import StripeEvent, StripeEventStatus
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
@@ -21,7 +22,7 @@ from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
 from notifyctl.orchestrator.troubles import problems
 from notifyctl.settings import Settings
-from notifyctl.store import job_runs, workers
+from notifyctl.store import job_runs, spikes, workers
 from notifyctl.worker.names import new_name
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
@@ -224,6 +225,28 @@ def test_an_alert_that_reached_nobody_is_told_until_one_gets_through(
     other = send(runtime, "PROVISIONING_FAILED_ADMIN", context | {"client_id": "other"}, recipient=OPS).message_id
     finish(runtime, other, status=MessageStatus.SENT, sent_at=runtime.clock())
     assert said(runtime) == []
+
+
+@pytest.mark.parametrize(
+    ("settings_of", "told", "remedy"),
+    [
+        ({}, SpikeLevel.OK, "set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"),
+        ({"ops_alert_email": OPS}, SpikeLevel.WARN, "`notifyctl monitor` says why"),
+        ({"ops_alert_email": OPS}, SpikeLevel.CRITICAL, None),
+    ],
+)
+def test_a_failing_channel_of_which_nobody_was_told(
+    runtime: Runtime, settings_of: dict[str, str], told: SpikeLevel, remedy: str | None
+) -> None:
+    a_worker(runtime)
+    with runtime.database.transaction() as session:
+        spikes.lock(session, Channel.SMS)
+        values = {"level": SpikeLevel.CRITICAL, "told": told, "raised_at": runtime.clock()}
+        spikes.save(session, Channel.SMS, values)
+    found = said(runtime, settings=make_settings(database_url=runtime.settings.database_url, **settings_of))
+    untold = [problem for problem in found if problem.code is Code.ALERT_NOT_DELIVERED]
+    assert [problem.remedy for problem in untold] == ([remedy] if remedy else [])
+    assert all(problem.text == "nobody has been alerted that SMS is failing" for problem in untold)
 
 
 def finish(runtime: Runtime, message_id: str, **values: Any) -> None:
