@@ -53,7 +53,10 @@ SET_SECONDS = 10.0
 
 
 class ClockWatch:
-    """Notices when a clock is set, by looking at it beside a stopwatch. May be shared by threads."""
+    """Notices when a clock is set forward, by looking at it beside a stopwatch. May be shared by threads.
+
+    By one that is set forward, what others hold for a while has ended; by one that is set back, it lasts longer.
+    """
 
     def __init__(self, clock: Clock, stopwatch: Stopwatch) -> None:
         self._clock = clock
@@ -62,14 +65,14 @@ class ClockWatch:
         self._ahead: float | None = None
         self._set_at: float | None = None
 
-    def was_set_within(self, seconds: float) -> bool:
+    def was_set_forward_within(self, seconds: float) -> bool:
         """Also of what it was set by just now. To be asked every few seconds; knows nothing of before the first time.
 
         Raises what the clock raises.
         """
         with self._looking:
             now, passed = self._clock().timestamp(), self._stopwatch.read()
-            if self._ahead is not None and abs(now - passed - self._ahead) > SET_SECONDS:
+            if self._ahead is not None and now - passed - self._ahead > SET_SECONDS:
                 self._set_at = passed
             self._ahead = now - passed
             return self._set_at is not None and passed - self._set_at < seconds

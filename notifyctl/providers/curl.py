@@ -240,6 +240,8 @@ class Transfers:
         self._selector = selectors.DefaultSelector()
         self._timer: float | None = None
         self._left_at = monotonic()
+        self._put_off: set[Transfer] = set()
+        """Those that got more time than libcurl was told when they began."""
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, concurrency)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -285,10 +287,11 @@ class Transfers:
         if late > HELD_UP_SECONDS:
             for transfer in self._running.values():
                 transfer.allow(late, expected_at)
+            self._put_off.update(self._running.values())
 
     def _overdue(self) -> list[tuple[Transfer, Outcome]]:
         now = monotonic()
-        overdue = [one for one in self._running.values() if one.answer_by is not None and one.answer_by <= now]
+        overdue = [one for one in self._put_off if one.answer_by is not None and one.answer_by <= now]
         told = pycurl.E_OPERATION_TIMEDOUT, "no answer in time"
         return [(self._stop(transfer.handle), transfer.failure(*told)) for transfer in overdue]
 
@@ -307,7 +310,9 @@ class Transfers:
 
     def _stop(self, handle: Handle) -> Transfer:
         self._multi.remove_handle(handle)
-        return self._running.pop(handle)
+        stopped = self._running.pop(handle)
+        self._put_off.discard(stopped)
+        return stopped
 
     def _fire_timer(self) -> None:
         if self._timer is not None and monotonic() >= self._timer:
@@ -315,7 +320,7 @@ class Transfers:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     def _until_timer(self, seconds: float) -> float:
-        alarms = [one.answer_by for one in self._running.values() if one.answer_by is not None]
+        alarms = [one.answer_by for one in self._put_off if one.answer_by is not None]
         if self._timer is not None:
             alarms.append(self._timer)
         return max(0.0, min(seconds, min(alarms) - monotonic())) if alarms else seconds

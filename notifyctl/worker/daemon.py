@@ -184,7 +184,7 @@ class Worker:
         return all(not loop.is_alive() or monotonic() - loop.came_round_at < STUCK_SECONDS for loop in self._loops)
 
     def _reconcile(self) -> bool:
-        if self._clock_watch.was_set_within(SETTLED_AFTER):
+        if self._clock_watch.was_set_forward_within(SETTLED_AFTER):
             return False  # what was sent a moment ago looks as if the provider should have it by now
         return self._reconciler.run() > 0
 
@@ -217,7 +217,7 @@ class Worker:
                 session, self.name, [found for loop in self._loops for found in loop.holding()], now + LEASE
             )
             # By a clock that was set forward all the others' leases have ended, and they are sending.
-            is_unsettled = self._clock_watch.was_set_within(SETTLED_AFTER)
+            is_unsettled = self._clock_watch.was_set_forward_within(SETTLED_AFTER)
             lost = [] if is_unsettled else outbox.expire_leases(session, now)
             entries = [
                 audit.entry(

@@ -155,7 +155,7 @@ class JobScheduler(threading.Thread):
 
         By a clock that was set forward every lease has ended: until all have renewed theirs, none is believed to.
         """
-        if self._clock_watch.was_set_within(SETTLED_AFTER):
+        if self._clock_watch.was_set_forward_within(SETTLED_AFTER):
             return FOR_EVER
         if self._away_at is None or monotonic() - self._away_at > runs.LEASE.total_seconds():
             return timedelta()
