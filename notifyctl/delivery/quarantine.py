@@ -13,7 +13,7 @@ from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claims, Look
 from notifyctl.errors import DatabaseError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FailureReason
-from notifyctl.store import audit, outbox
+from notifyctl.store import audit, messages, outbox, unusable
 from notifyctl.store.database import Database
 
 log = logging.getLogger("notifyctl.delivery")
@@ -30,7 +30,7 @@ def set_aside(database: Database, clock: Clock, claims: Claims, look: Look, owne
     for queue in look.due:
         with database.read() as session:
             most, paused = DEFERRED_AT_ONCE, look.paused
-            ids = outbox.due_ids(session, claims.channel, queue, now=now, most=most, paused=paused)
+            ids = unusable.due_ids(session, claims.channel, queue, now=now, most=most, paused=paused)
         for message_id in ids:
             try:
                 with database.transaction() as session:
@@ -49,7 +49,7 @@ def set_aside(database: Database, clock: Clock, claims: Claims, look: Look, owne
 def _fail(database: Database, message_id: str, why: str, owner: str, now: datetime) -> bool:
     reason, error = FailureReason.RENDER_ERROR, f"It cannot be used: {why}"
     with database.transaction() as session:
-        failed = outbox.fail_unusable(session, message_id, reason=reason, error=error, now=now)
+        failed = unusable.fail(session, message_id, reason=reason, error=error, now=now)
         if failed is None:
             return False
         outbox.erase_sealed(session, [message_id])
@@ -62,4 +62,18 @@ def _fail(database: Database, message_id: str, why: str, owner: str, now: dateti
             message_id=message_id,
             details={"reason": reason, "error": error, "attempts": failed.attempts},
         )
+    _make_readable(database, message_id)
     return True
+
+
+def _make_readable(database: Database, message_id: str) -> None:
+    """A row that cannot be read would go on to break every list that it stands in."""
+    try:
+        with database.read() as session:
+            messages.get(session, message_id)
+    except DatabaseError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        unexpected.report(log, "metadata and send-by time removed, which nobody can read", error, message_id=message_id)
+        with database.transaction() as session:
+            unusable.blank(session, message_id)

@@ -56,12 +56,13 @@ def due(
 def _due_statement(paused: tuple[Scope, ...]) -> Any:
     counts = []
     for queue in QUEUES:
-        first = select(_message.c.id).where(*_is_due(queue, paused)).limit(bindparam("most")).subquery()
+        first = select(_message.c.id).where(*is_due(queue, paused)).limit(bindparam("most")).subquery()
         counts.append(select(func.count()).select_from(first).scalar_subquery())
     return select(*counts)
 
 
-def _is_due(queue: Queue, paused: Sequence[Scope]) -> list[Any]:
+def is_due(queue: Queue, paused: Sequence[Scope]) -> list[Any]:
+    """Conditions with the parameters `channel` and `now`."""
     conditions: list[Any] = [
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
         _message.c.lane == queue.lane,
@@ -115,7 +116,7 @@ def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> An
     is_it = [_message.c.id == bindparam("only", type_=_message.c.id.type)] if single else []
     picked = (
         select(*(_message.c[name] for name in CLAIMED))
-        .where(*_is_due(queue, paused), *is_it)
+        .where(*is_due(queue, paused), *is_it)
         .order_by(_message.c.next_attempt_at)
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)
@@ -142,22 +143,6 @@ def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> An
     )
 
 
-def due_ids(
-    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
-) -> Sequence[str]:
-    """As `lock_due`, without a lock, and without reading what may be unreadable."""
-    statement = select(_message.c.id).where(*_is_due(queue, paused)).order_by(_message.c.next_attempt_at).limit(most)
-    return session.execute(statement, {"channel": channel, "now": now}).scalars().all()
-
-
-def fail_unusable(session: Session, message_id: str, *, reason: str, error: str, now: datetime) -> Row[Any] | None:
-    """A waiting message that cannot be claimed for what stands in it. Its `client_id` and `attempts`; None if gone."""
-    values = {"status": MessageStatus.FAILED, "reason": reason, "error": error, "finished_at": now}
-    statement = update(_message).where(_message.c.id == message_id, _WAITING)
-    written = statement.values(**values, next_attempt_at=None, lease_until=None)
-    return session.execute(written.returning(_message.c.client_id, _message.c.attempts)).first()
-
-
 def lock_for_deferral(
     session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
 ) -> Sequence[Row[Any]]:
@@ -169,7 +154,7 @@ def lock_for_deferral(
 @cache
 def _deferral_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
     columns = (_message.c.id, _message.c.client_id, _message.c.attempts, _client.c.timezone)
-    found = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*_is_due(queue, paused))
+    found = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*is_due(queue, paused))
     locked = found.order_by(_message.c.next_attempt_at).limit(bindparam("most"))
     return locked.with_for_update(of=_message, skip_locked=True)
 
@@ -177,7 +162,7 @@ def _deferral_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
 def last_forecast(session: Session, channel: Channel, lane: Lane) -> datetime | None:
     """When the last deferred message of a lane expects its turn."""
     deferred = Queue(lane, MessageStatus.DEFERRED_THROTTLED)
-    statement = select(_message.c.next_attempt_at).where(*_is_due(deferred, ()))
+    statement = select(_message.c.next_attempt_at).where(*is_due(deferred, ()))
     newest = statement.order_by(_message.c.next_attempt_at.desc()).limit(1)
     found: datetime | None = session.execute(newest, {"channel": channel}).scalar_one_or_none()
     return found

@@ -134,10 +134,9 @@ def test_what_cannot_be_used_fails_alone(
     bad, *others = welcome_all(runtime)
     poison(runtime, bad)
     drain(dispatcher())
-    with runtime.database.read() as session:
-        found = session.execute(text("SELECT status, reason, error FROM message_log WHERE id = :id"), {"id": bad}).one()
-    assert (found.status, found.reason) == ("FAILED", "RENDER_ERROR")
-    assert found.error
+    row = message(runtime, bad)
+    assert (row.status, row.reason) == ("FAILED", "RENDER_ERROR")
+    assert row.error
     assert {message(runtime, found).status for found in others} == {"SENT"}
 
 
@@ -148,9 +147,7 @@ def test_metadata_that_is_unreadable_holds_nobody_up(
     with_unreadable_metadata(runtime, bad)
     drain(dispatcher())
     assert {message(runtime, found).status for found in others} == {"SENT"}
-    with runtime.database.read() as session:
-        status = session.execute(text("SELECT status FROM message_log WHERE id = :id"), {"id": bad}).scalar_one()
-    assert status == ("FAILED" if runtime.database.is_sqlite else "SENT")
+    assert message(runtime, bad).status == ("FAILED" if runtime.database.is_sqlite else "SENT")
 
 
 def test_a_sealed_context_that_does_not_open_fails_alone_and_is_erased(
