@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import freezegun
+import hypothesis
 import pytest
 
 from notifyctl.bootstrap import Runtime
@@ -48,6 +49,11 @@ if (memory := fast_folder()) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
 
 sys.addaudithook(watch)
+
+hypothesis.settings.register_profile("suite", print_blob=True, deadline=None)
+hypothesis.settings.load_profile("suite")
+
+SEED = int(os.environ.get("NOTIFYCTL_TEST_SEED", "0"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,6 +90,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             report.sections += asked["processes"].said().items()
         if item.get_closest_marker("postgresql") and PostgresServer.running is not None:
             report.sections.append(("end of PostgreSQL's log", PostgresServer.running.log()))
+        if "seed" in asked:
+            report.sections.append(("seed", f"NOTIFYCTL_TEST_SEED={SEED} in the environment draws the same again"))
     return report
 
 
@@ -212,6 +220,12 @@ def environment(database_url: str, tmp_path: Path) -> Environment:
 
 
 @pytest.fixture(scope="session")
+def seed() -> int:
+    """Of whatever a test draws by itself: the same in each run, unless NOTIFYCTL_TEST_SEED is another."""
+    return SEED
+
+
+@pytest.fixture(scope="session")
 def warm_parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmParent | None]:
     if sys.platform != "linux":
         yield None
@@ -222,8 +236,11 @@ def warm_parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmParent
 
 
 @pytest.fixture
-def processes(tmp_path: Path, warm_parent: WarmParent | None) -> Iterator[Processes]:
+def processes(request: pytest.FixtureRequest, tmp_path: Path, warm_parent: WarmParent | None) -> Iterator[Processes]:
     """The only way for a test to start a program."""
+    for database in ("database_url", "empty_database_url"):  # which is emptied once nobody writes to it any more
+        if database in request.fixturenames:
+            request.getfixturevalue(database)
     started = Processes(tmp_path, warm_parent)
     yield started
     started.end()

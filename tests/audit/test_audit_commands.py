@@ -2,7 +2,6 @@ import hashlib
 import json
 import re
 import stat
-import subprocess
 import sys
 from contextlib import closing
 from datetime import timedelta
@@ -20,6 +19,7 @@ from notifyctl.models.columns import new_message_id
 from notifyctl.store import audit
 from tests.support.audit_log import ask, insert_row, row_ids, seal, sealed_log, sql, verify, write_rows
 from tests.support.command_line import CommandLine
+from tests.support.processes import Processes
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LONG_AGO = "2020-01-01 00:00:00.000000"
@@ -259,14 +259,13 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def audited(script: Path, export: str, *heads: str) -> tuple[int, str]:
-    command = [sys.executable, "-I", str(script), *heads]
-    ran = subprocess.run(command, input=export, capture_output=True, text=True, timeout=60)
+def audited(processes: Processes, script: Path, export: str, *heads: str) -> tuple[int, str]:
+    ran = processes.run(sys.executable, "-I", script, *heads, text_in=export)
     return ran.returncode, (ran.stdout + ran.stderr).strip()
 
 
 def test_an_auditor_can_check_an_export_with_the_script_of_the_docs(
-    runtime: Runtime, notifyctl: CommandLine, script: Path
+    runtime: Runtime, processes: Processes, notifyctl: CommandLine, script: Path
 ) -> None:
     sealed_log(runtime)
     insert_row(runtime, row_ids(runtime)[-1] + 3)
@@ -277,13 +276,15 @@ def test_an_auditor_can_check_an_export_with_the_script_of_the_docs(
     export = notifyctl("audit", "export").out
     head = notifyctl("audit", "export", "--head").out.strip()
     count = len(row_ids(runtime)) - 2
-    assert audited(script, export) == (0, f"{count} rows in 5 seals fit; 2 rows are not sealed; head {head}")
-    assert audited(script, export, head)[0] == 0
-    assert audited(script, export, f"4:{'0' * 64}") == (1, "seal 4 is not that of the head that was given")
-    assert audited(script, export, f"9:{'0' * 64}") == (1, "seal 9 of the head that was given is not there")
+    assert audited(processes, script, export) == (0, f"{count} rows in 5 seals fit; 2 rows are not sealed; head {head}")
+    assert audited(processes, script, export, head)[0] == 0
+    assert audited(processes, script, export, f"4:{'0' * 64}") == (1, "seal 4 is not that of the head that was given")
+    assert audited(processes, script, export, f"9:{'0' * 64}") == (1, "seal 9 of the head that was given is not there")
 
 
-def test_an_auditor_finds_what_was_changed_in_an_export(runtime: Runtime, notifyctl: CommandLine, script: Path) -> None:
+def test_an_auditor_finds_what_was_changed_in_an_export(
+    runtime: Runtime, processes: Processes, notifyctl: CommandLine, script: Path
+) -> None:
     sealed_log(runtime)
     lines = notifyctl("audit", "export").out.splitlines()
     at = next(number for number, line in enumerate(lines) if '"actor":"worker"' in line)
@@ -293,11 +294,14 @@ def test_an_auditor_finds_what_was_changed_in_an_export(runtime: Runtime, notify
         "a swap": [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]],
     }
     for what, export in broken.items():
-        assert audited(script, "\n".join(export)) == (1, "seal 1 does not fit its rows"), what
-    assert audited(script, "\n".join(lines[:-1])) == (1, "the export is not whole: its last line is not of type end")
+        assert audited(processes, script, "\n".join(export)) == (1, "seal 1 does not fit its rows"), what
+    assert audited(processes, script, "\n".join(lines[:-1])) == (
+        1,
+        "the export is not whole: its last line is not of type end",
+    )
     seals = [number for number, line in enumerate(lines) if line.startswith('{"type":"seal"')]
     without_one = lines[: seals[1]] + lines[seals[1] + 1 :]
-    assert audited(script, "\n".join(without_one)) == (1, "seal 3 does not go on from seal 1")
+    assert audited(processes, script, "\n".join(without_one)) == (1, "seal 3 does not go on from seal 1")
 
 
 def test_the_bytes_of_the_documentation_are_those_that_are_hashed(runtime: Runtime, notifyctl: CommandLine) -> None:

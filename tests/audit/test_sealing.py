@@ -153,20 +153,20 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that")
 
 
-def keep_writing(runtime: Runtime, seed: int) -> None:
+def keep_writing(runtime: Runtime, seed: int, number: int) -> None:
     """On PostgreSQL a fifth of the transactions is rolled back."""
-    database, rng = runtime.database, random.Random(seed)
+    database, rng = runtime.database, random.Random(f"{seed} {number}")
     for _ in range(25):
         is_rolled_back = rng.random() < 0.2 and not database.is_sqlite
         with database.read() if is_rolled_back else database.transaction() as session:
             for _ in range(rng.randint(1, 3)):
-                audit.write_many(session, [an_entry(runtime, actor=f"w{seed}")] * rng.randint(1, 4))
+                audit.write_many(session, [an_entry(runtime, actor=f"w{number}")] * rng.randint(1, 4))
                 sleep(rng.random() / 200)
 
 
-def test_all_rows_are_sealed_once_while_many_write_and_two_seal(runtime: Runtime) -> None:
+def test_all_rows_are_sealed_once_while_many_write_and_two_seal(runtime: Runtime, seed: int) -> None:
     with ThreadPoolExecutor(8) as pool:
-        writers = [pool.submit(keep_writing, runtime, seed) for seed in range(6)]
+        writers = [pool.submit(keep_writing, runtime, seed, number) for number in range(6)]
 
         def keep_sealing() -> None:
             while not all(writer.done() for writer in writers):

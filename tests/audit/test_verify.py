@@ -496,9 +496,9 @@ def _swap_seals(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
 BLOWS = [_edit, _delete, _cut, _swap, _insert, _edit_seal, _delete_seal, _swap_seals]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_any_blow_at_random_is_found_and_named(runtime: Runtime, seed: int) -> None:
-    rng = random.Random(seed)
+@pytest.mark.parametrize("number", range(3))
+def test_any_blow_at_random_is_found_and_named(runtime: Runtime, seed: int, number: int) -> None:
+    rng = random.Random(f"{seed} {number}")
     log_with_gaps(runtime, rng)
     for blow in BLOWS * 3:
         with undone(runtime):

@@ -32,7 +32,7 @@ from tests.support.receipts import a_code, a_complaint, a_receipt, an_email, put
 HARD = {"suppress": SuppressionReason.HARD_BOUNCE}
 TIMES = ("last_attempt_at", "sent_at", "delivered_at", "finished_at")
 many_orders = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

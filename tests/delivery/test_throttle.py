@@ -1,7 +1,7 @@
 """The budget of a minute, by simulation: workers that look at irregular moments, each through a saved copy."""
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ Sent = list[tuple[float, Lane, float]]
 def simulate(limit: int, seconds: float, arrivals: Iterable[tuple[float, Lane]], seed: int = 7) -> Sent:
     rng = random.Random(seed)
     coming = sorted(arrivals, key=lambda arrival: arrival[0])
-    queues: dict[Lane, list[float]] = {lane: [] for lane in Lane}
+    queues: dict[Lane, deque[float]] = {lane: deque() for lane in Lane}
     sent: Sent = []
     budget, at, taken = Budget(limit), 0.0, 0
     while at < seconds:
@@ -32,7 +32,7 @@ def simulate(limit: int, seconds: float, arrivals: Iterable[tuple[float, Lane]],
         for lane, tokens in budget.allot(waiting, START + timedelta(seconds=at)).items():
             assert 0 <= tokens <= waiting[lane]
             for _ in range(tokens):
-                sent.append((at, lane, at - queues[lane].pop(0)))
+                sent.append((at, lane, at - queues[lane].popleft()))
         at += rng.uniform(0.01, 0.4)
     return sent
 
@@ -49,7 +49,8 @@ def peak(sent: Sent) -> int:
 
 
 def minutes(sent: Sent, start: float, count: int) -> list[int]:
-    return [sum(start + 60 * n <= at < start + 60 * (n + 1) for at, _, _ in sent) for n in range(count)]
+    counted = Counter((at - start) // 60 for at, _, _ in sent)
+    return [counted[n] for n in range(count)]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 30, 60, 120, 1_000])
@@ -143,7 +144,7 @@ def test_a_clock_set_back_by_an_hour_stops_nothing_for_longer_than_a_minute() ->
     assert sum(budget.allot({Lane.TRANSACTIONAL: 50}, earlier + timedelta(seconds=62)).values()) > 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     limit=st.integers(1, 200),
     arrivals=st.lists(st.tuples(st.floats(0, 150), st.sampled_from(list(Lane))), max_size=600),

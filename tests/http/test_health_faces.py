@@ -34,13 +34,13 @@ HEALTH = "/api/admin/notification-health"
 Rows = list[dict[str, Any]]
 Figures = dict[str, dict[str, Any]]
 
-pytestmark = pytest.mark.parametrize(("seed", "size"), [(1, 0), (2, 30), (3, 400)])
+pytestmark = pytest.mark.parametrize("size", [0, 30, 400])
 
 
 @pytest.fixture
 def rows(api: Api, app: FastAPI, seed: int, size: int) -> Iterator[Rows]:
     """What is in the database, and the clock stands at NOW."""
-    found = history(seed, size)
+    found = history(1_000 * seed + size, size)
     write(api.runtime, found)
     app.state.runtime = dataclasses.replace(api.runtime, clock=lambda: NOW)
     app.state.failed_sign_ins = FailedSignIns()
