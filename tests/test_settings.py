@@ -1,6 +1,5 @@
 import os
 import stat
-import subprocess
 import sys
 from datetime import time, timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from notifyctl.cli import environment
 from notifyctl.errors import ConfigurationError, NotifyctlError
 from notifyctl.settings import Settings, load_settings, parse_rate
+from tests.support.processes import Processes
 from tests.support.settings import PEPPER, SECRET
 
 ENV_FILE = f"NOTIFICATION_SECRET_KEY={SECRET}\nOTP_PEPPER={PEPPER}\n"
@@ -83,9 +83,9 @@ def test_the_usual_spellings_of_a_database_url_are_taken(url: str, monkeypatch: 
     assert load_settings().database_url == url
 
 
-def test_reading_settings_does_not_import_the_database_library() -> None:
+def test_reading_settings_does_not_import_the_database_library(processes: Processes) -> None:
     code = "import sys, notifyctl.settings; sys.exit('sqlalchemy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert processes.run(sys.executable, "-c", code).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "NOTIFICATION_SECRET_KEY", "EMAIL_SENDER", "QUIET_HOURS"])

@@ -3,8 +3,6 @@
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,8 @@ from tests.support.clocks import StandingClock
 from tests.support.command_line import CommandLine
 from tests.support.messages import a_worker
 from tests.support.processes import Environment
+from tests.support.processes import Environment, Processes
 
-PROGRAM = [sys.executable, "-m", "notifyctl"]
 MONITORS = 10
 
 
@@ -162,16 +160,12 @@ def monitor_runs(runtime: Runtime) -> Sequence[Any]:
         return job_runs.history(session, JOB, 10)
 
 
-def test_ten_monitors_at_once_raise_one_alert(runtime: Runtime, environment: Environment, tmp_path: Path) -> None:
+def test_ten_monitors_at_once_raise_one_alert(runtime: Runtime, processes: Processes, environment: Environment) -> None:
     failed(runtime, 12)
     variables = environment(OPS_ALERT_EMAIL=OPS, ADMIN_ALERT_EMAILS=ADMIN)
-    running = []
-    for number in range(MONITORS):
-        with open(tmp_path / f"{number}.out", "w") as out:
-            command = [*PROGRAM, "monitor"]
-            running.append(subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=out, stderr=out))
+    running = [processes.notifyctl("monitor", env=variables) for _ in range(MONITORS)]
     codes = [process.wait(timeout=120) for process in running]
-    printed = [(tmp_path / f"{number}.out").read_text() for number in range(MONITORS)]
+    printed = [processes.said_by(process) for process in running]
     assert codes == [2] * MONITORS, printed
     assert sorted(template for template, _, _ in alerts(runtime)) == [
         "NOTIFICATION_SPIKE_ALERT_ADMIN",

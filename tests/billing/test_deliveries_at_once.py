@@ -22,7 +22,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.models.stripe_event import Origin
 from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
-from tests.support.processes import Environment
+from tests.support.processes import Environment, Processes
 from tests.support.stripe_payloads import (
     NOW,
     OLD_SECRET,
@@ -170,25 +170,28 @@ a statement, or the begin or commit of a transaction. Prints how the process end
 
 
 @pytest.fixture
-def deliver_until(environment: Environment, tmp_path: Path) -> Iterator[Callable[[bytes, int], int]]:
+def deliver_until(
+    processes: Processes, environment: Environment, tmp_path: Path
+) -> Iterator[Callable[[bytes, int], int]]:
     """Its exit code, of a delivery that is killed at the step of that number; 0 when it had done before."""
     script, body = tmp_path / "receiver.py", tmp_path / "event.json"
     script.write_text(KILLED)
     variables = environment(STRIPE_WEBHOOK_SECRET=f"{WEBHOOK_SECRET},{OLD_SECRET}")
-    with subprocess.Popen(
-        [sys.executable, script, body], env=variables, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as receiver:
-        assert receiver.stdin is not None
-        assert receiver.stdout is not None
-        to, answer = receiver.stdin, receiver.stdout
+    receiver = processes.start(
+        sys.executable, script, body, env=variables, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert receiver.stdin is not None
+    assert receiver.stdout is not None
+    to, answer = receiver.stdin, receiver.stdout
 
-        def deliver(raw: bytes, step: int) -> int:
-            body.write_bytes(raw)
-            print(step, file=to, flush=True)
-            return int(answer.readline())
+    def deliver(raw: bytes, step: int) -> int:
+        body.write_bytes(raw)
+        print(step, file=to, flush=True)
+        return int(answer.readline())
 
-        yield deliver
-        to.close()
+    yield deliver
+    to.close()
+    assert receiver.wait(30) == 0
 
 
 def test_a_process_that_is_killed_at_any_step_leaves_nothing_half_done(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -16,9 +16,8 @@ import pytest
 
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
+from tests.support.processes import NOTIFYCTL, Processes
 from tests.support.settings import PEPPER, SECRET
-
-PROGRAM = [sys.executable, "-m", "notifyctl"]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -44,17 +43,9 @@ def variables(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(variables: dict[str, str], tmp_path: Path) -> Run:
+def run(processes: Processes, variables: dict[str, str], tmp_path: Path) -> Run:
     def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            env=variables | more,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return processes.run(*NOTIFYCTL, *arguments, env=variables | more, cwd=tmp_path)
 
     return run
 
@@ -175,20 +166,14 @@ def test_what_nobody_expected_is_exit_1_in_one_line_and_has_a_traceback_with_deb
 
 
 @pytest.fixture
-def waiting(variables: dict[str, str], tmp_path: Path, database_file: Path) -> Iterator[subprocess.Popen[str]]:
+def waiting(
+    processes: Processes, variables: dict[str, str], tmp_path: Path, database_file: Path
+) -> subprocess.Popen[str]:
     """A command that reads stdin until it ends."""
-    process = subprocess.Popen(
-        [*PROGRAM, "clients", "import", "-"],
-        env=variables,
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    pipe = subprocess.PIPE
+    return processes.notifyctl(
+        "clients", "import", "-", env=variables, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True
     )
-    yield process
-    process.kill()
-    process.communicate()
 
 
 def test_an_interrupt_is_exit_130_with_one_line(waiting: subprocess.Popen[str]) -> None:
@@ -210,22 +195,14 @@ def _unread(pipe: IO[str]) -> int:
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(
-    variables: dict[str, str], tmp_path: Path, database_file: Path
+    processes: Processes, variables: dict[str, str], tmp_path: Path, database_file: Path
 ) -> None:
     (tmp_path / "many.csv").write_text("id,name\n" + "".join(f"c-{n},{'x' * 100}\n" for n in range(5000)))
     pipeline = (
         f"set -o pipefail; {sys.executable} -m notifyctl clients import many.csv >imported"
         f" && {sys.executable} -m notifyctl clients list -n 5000 -f jsonl | head -n 1"
     )
-    ran = subprocess.run(
-        ["bash", "-c", pipeline],
-        env=variables,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ran = processes.run("bash", "-c", pipeline, env=variables, cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("\n") == 1
 

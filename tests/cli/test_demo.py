@@ -3,34 +3,40 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from time import sleep
 
 import pytest
 
 from notifyctl.models.message import BlockReason
+from tests.support.processes import NOTIFYCTL, Processes
+
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """A machine that knows nothing of notifyctl yet, with a .env that the demo must not touch."""
-    (tmp_path / ".env").write_text("DATABASE_URL=postgresql://nobody@127.0.0.1:1/none\nNOTIFICATION_SECRET_KEY=short\n")
-    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".env").write_text("DATABASE_URL=postgresql://nobody@127.0.0.1:1/none\nNOTIFICATION_SECRET_KEY=short\n")
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
 
 
-def start(environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "notifyctl", "demo", *options],
-        env=environment, cwd=environment["HOME"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+@pytest.fixture
+def start(processes: Processes, environment: dict[str, str]) -> Start:
+    pipe = subprocess.PIPE
+    return lambda *options: processes.notifyctl(
+        "demo", *options, env=environment, cwd=environment["HOME"], stdout=pipe, stderr=pipe, text=True
+    )
 
 
 def test_two_demos_at_once_both_show_every_gate_a_retry_and_a_hard_failure(
-    environment: dict[str, str],
+    start: Start, environment: dict[str, str]
 ) -> None:
-    demos = [start(environment), start(environment)]
+    demos = [start(), start()]
     for demo in demos:
         shown, said = demo.communicate(timeout=60)
         assert demo.returncode == 0, said
@@ -54,37 +60,30 @@ def test_two_demos_at_once_both_show_every_gate_a_retry_and_a_hard_failure(
 
 
 def test_the_staying_demo_takes_a_message_from_another_terminal_and_ends_on_sigterm(
-    environment: dict[str, str],
+    start: Start, processes: Processes, environment: dict[str, str]
 ) -> None:
-    demo = start(environment, "--stay")
+    demo = start("--stay")
     assert demo.stderr is not None
     assert demo.stdout is not None
-    try:
-        shown = ""
-        while "Inbox at" not in shown:
-            line = demo.stdout.readline()
-            assert line, demo.stderr.read()
-            shown += line
-        inbox = re.findall(r"Inbox at (http://\S+);", shown)[0]
-        said = ""
-        while "sandbox stripe" not in said:
-            said += demo.stderr.readline()
-        for command in re.findall(r"notifyctl (--env-file .*)", said.replace("\\\n", "")):
-            ran = subprocess.run(
-                [sys.executable, "-m", "notifyctl", *command.split()],
-                env=environment, cwd=environment["HOME"], capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert ran.returncode == 0, ran.stderr
-        for address, mails in (("hello@beacon.example", 1), ("bonjour@dune.example", 3)):
-            for _ in range(100):
-                with urllib.request.urlopen(f"{inbox}/inbox.json?to={address}", timeout=5) as answer:
-                    if len(json.load(answer)) >= mails:
-                        break
-                sleep(0.1)
-            else:
-                pytest.fail(f"a mail to {address} never arrived")
-        demo.send_signal(signal.SIGTERM)
-        assert demo.wait(30) == 0
-    finally:
-        demo.kill()
-        demo.communicate()
+    shown = ""
+    while "Inbox at" not in shown:
+        line = demo.stdout.readline()
+        assert line, demo.stderr.read()
+        shown += line
+    inbox = re.findall(r"Inbox at (http://\S+);", shown)[0]
+    said = ""
+    while "sandbox stripe" not in said:
+        said += demo.stderr.readline()
+    for command in re.findall(r"notifyctl (--env-file .*)", said.replace("\\\n", "")):
+        ran = processes.run(*NOTIFYCTL, *command.split(), env=environment, cwd=environment["HOME"])
+        assert ran.returncode == 0, ran.stderr
+    for address, mails in (("hello@beacon.example", 1), ("bonjour@dune.example", 3)):
+        for _ in range(100):
+            with urllib.request.urlopen(f"{inbox}/inbox.json?to={address}", timeout=5) as answer:
+                if len(json.load(answer)) >= mails:
+                    break
+            sleep(0.1)
+        else:
+            pytest.fail(f"a mail to {address} never arrived")
+    demo.send_signal(signal.SIGTERM)
+    assert demo.wait(30) == 0

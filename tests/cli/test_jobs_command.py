@@ -5,8 +5,6 @@ import io
 import json
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -28,7 +26,7 @@ from notifyctl.worker.runs import Begun, Ended
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import WELCOME, message, send
-from tests.support.processes import Environment
+from tests.support.processes import Environment, Processes
 
 NAME = "in_doubt_reconciler"
 WEB1 = "web1:312:a0b1c2"
@@ -147,22 +145,19 @@ def test_a_database_without_our_tables_is_exit_5(tmp_path: Path, notifyctl: Comm
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_an_interrupted_run_is_recorded(
-    runtime: Runtime, environment: Environment, tmp_path: Path, number: signal.Signals
+    runtime: Runtime, processes: Processes, environment: Environment, number: signal.Signals
 ) -> None:
     a_message_in_doubt(runtime)
     with ExitStack() as stack:
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        errors = stack.enter_context((tmp_path / "errors").open("w"))
-        command = [sys.executable, "-m", "notifyctl", "jobs", "run", NAME]
         variables = environment(POSTMARK_API_URL=url, TWILIO_API_URL=url)
-        process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=errors)
-        stack.callback(process.kill)
+        process = processes.notifyctl("jobs", "run", NAME, env=variables)
         silent.settimeout(30)
         stack.enter_context(silent.accept()[0])
         process.send_signal(number)
         assert process.wait(20) == 130
-    assert (tmp_path / "errors").read_text() == "notifyctl: interrupted\n"
+    assert processes.said_by(process) == "notifyctl: interrupted\n"
     (run,) = history(runtime)
     assert (run.outcome, run.summary) == ("FAILED", "interrupted")
 

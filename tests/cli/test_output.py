@@ -1,7 +1,6 @@
 import csv
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +15,7 @@ from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 from tests.support.clocks import NOON
+from tests.support.processes import Processes
 
 COLUMNS = ("name", "on", "at")
 ROWS = [
@@ -187,10 +187,8 @@ print(*sorted(heavy & set(sys.modules)))
 """
 
 
-def test_the_help_of_the_whole_tree_is_there_and_imports_nothing_heavy() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", HELP_OF_EVERYTHING], capture_output=True, text=True, timeout=60, check=False
-    )
+def test_the_help_of_the_whole_tree_is_there_and_imports_nothing_heavy(processes: Processes) -> None:
+    ran = processes.run(sys.executable, "-c", HELP_OF_EVERYTHING)
     assert (ran.stderr, ran.stdout.strip(), ran.returncode) == ("", "", 0)
 
 

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,7 +20,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.models.stripe_event import Origin
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine, Ran
-from tests.support.processes import Environment
+from tests.support.processes import Environment, Processes
 from tests.support.stripe_history import A_YEARS_MAILS, a_year, dump, happened, told, write_lines
 from tests.support.stripe_world import audits, event, mails, statuses, the_client
 from tests.support.templates import seed_templates
@@ -401,25 +400,20 @@ def _forget_template(runtime: Runtime, key: str) -> None:
 
 
 def test_a_replay_that_was_killed_is_run_again_and_nothing_is_sent_twice(
-    runtime: Runtime, replay: CommandLine, environment: Environment, tmp_path: Path
+    runtime: Runtime, replay: CommandLine, processes: Processes, environment: Environment, tmp_path: Path
 ) -> None:
     now = runtime.clock()
     names = [f"client-{number}" for number in range(60)]
     for name in names:
         a_client(runtime, name, plan=None, subscription_status="none")
     file = write_lines(tmp_path / "all", [one for name in names for one in a_year(now, name)])
-    command = [sys.executable, "-m", "notifyctl", "stripe", "replay", "--file", file]
-    with (
-        (tmp_path / "err").open("wb") as errors,
-        subprocess.Popen(
-            command, env=environment(), cwd=Path(__file__).parents[2], stdout=errors, stderr=errors
-        ) as running,
-    ):
-        while statuses(runtime)["PROCESSED"] < 50 and running.poll() is None:
-            sleep(0.02)
-        running.send_signal(signal.SIGKILL)
+    running = processes.notifyctl("stripe", "replay", "--file", file, env=environment())
+    while statuses(runtime)["PROCESSED"] < 50 and running.poll() is None:
+        sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait(30)
     done_before = statuses(runtime)["PROCESSED"]
-    assert 50 <= done_before < 420, (tmp_path / "err").read_text()
+    assert 50 <= done_before < 420
 
     again = summary(replay("--file", file, "--format", "json"))
 
@@ -429,21 +423,17 @@ def test_a_replay_that_was_killed_is_run_again_and_nothing_is_sent_twice(
     assert {the_client(runtime, name).subscription_status for name in names} == {"canceled"}
 
 
-def test_an_interrupted_replay_says_how_far_it_came(runtime: Runtime, environment: Environment, tmp_path: Path) -> None:
+def test_an_interrupted_replay_says_how_far_it_came(
+    runtime: Runtime, processes: Processes, environment: Environment, tmp_path: Path
+) -> None:
     names = [f"client-{number}" for number in range(60)]
     file = write_lines(tmp_path / "all", [one for name in names for one in a_year(runtime.clock(), name)])
-    command = [sys.executable, "-m", "notifyctl", "stripe", "replay", "--file", file]
-    with (
-        (tmp_path / "err").open("wb") as errors,
-        subprocess.Popen(
-            command, env=environment(), cwd=Path(__file__).parents[2], stdout=errors, stderr=errors
-        ) as running,
-    ):
-        while not statuses(runtime) and running.poll() is None:
-            sleep(0.02)
-        running.terminate()
-    assert running.returncode == 130
-    assert "run it again: what is done stays done" in (tmp_path / "err").read_text()
+    running = processes.notifyctl("stripe", "replay", "--file", file, env=environment())
+    while not statuses(runtime) and running.poll() is None:
+        sleep(0.02)
+    running.terminate()
+    assert running.wait(30) == 130
+    assert "run it again: what is done stays done" in processes.said_by(running)
 
 
 def test_replays_beside_deliveries_of_the_same_events_mail_once(runtime: Runtime) -> None:

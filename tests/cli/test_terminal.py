@@ -1,10 +1,6 @@
 """What a person sees: the real program on a real terminal, 80 columns wide unless told otherwise."""
 
-import os
-import pty
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +10,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.orchestrator.requests import Decision
 from tests.support.clients import a_client
 from tests.support.messages import REMINDER_SMS, WELCOME, send
-from tests.support.processes import Environment
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 
 Terminal = Callable[..., list[str]]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -24,24 +20,12 @@ pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def terminal(environment: Environment, tmp_path: Path) -> Terminal:
+def terminal(processes: Processes, environment: Environment, tmp_path: Path) -> Terminal:
     """The lines that a command leaves on the screen, stdout and stderr as they come."""
 
     def run(*arguments: str, columns: int = 80, colours: bool = False) -> list[str]:
-        ours, its_end = pty.openpty()
         variables = environment(COLUMNS=str(columns), TERM="xterm-256color")
-        command = [sys.executable, "-m", "notifyctl", *arguments]
-        process = subprocess.Popen(command, stdout=its_end, stderr=its_end, env=variables, cwd=tmp_path)
-        os.close(its_end)
-        screen = b""
-        try:
-            while part := os.read(ours, 65536):
-                screen += part
-        except OSError:  # how Linux says that the other end is closed
-            pass
-        os.close(ours)
-        process.wait(30)
-        text = screen.decode().replace("\r\n", "\n")
+        text = processes.on_terminal(*NOTIFYCTL, *arguments, env=variables, cwd=tmp_path)
         return (text if colours else COLOUR.sub("", text)).splitlines()
 
     return run

@@ -1,5 +1,4 @@
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from notifyctl.store import migrations
 from notifyctl.store.database import SQLITE_LOG_BYTES, Database
 from notifyctl.store.wakeup import Watcher
 from tests.support.settings import make_settings
+from notifyctl.store.database import Database
+from tests.support.processes import Processes
 
 WRITE_AND_CLOSE = """
 import sys
@@ -26,7 +27,11 @@ database.close()
 """
 
 
-def test_a_second_database_in_one_process_leaves_the_locks_of_the_first_alone(tmp_path: Path) -> None:
+def test_a_second_database_in_one_process_leaves_the_locks_of_the_first_alone(
+    processes: Processes, tmp_path: Path
+) -> None:
+    script = tmp_path / "write_and_close.py"
+    script.write_text(WRITE_AND_CLOSE)
     url = f"sqlite:///{tmp_path / 'notifyctl.db'}"
     first = Database(url)
     with first.transaction() as session:
@@ -34,7 +39,7 @@ def test_a_second_database_in_one_process_leaves_the_locks_of_the_first_alone(tm
     for _ in range(3):
         Database(url).close()
         # A process that takes itself for the last user of the file checkpoints and removes the log under our feet.
-        subprocess.run([sys.executable, "-c", WRITE_AND_CLOSE, url], check=True, timeout=60)
+        assert processes.run(sys.executable, script, url).returncode == 0
         with first.transaction() as session:
             session.execute(text("UPDATE t SET filler = filler || 'x'"))
     fresh = Database(url)

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from notifyctl.models.template import Audience, Channel, Lane, OnDoubt, Template
 from notifyctl.orchestrator import gates
 from notifyctl.providers.codes import POSTMARK_CODES, TWILIO_CODES
 from notifyctl.settings import Settings
+from tests.support.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,16 +45,9 @@ def test_a_generated_page_is_what_the_code_says() -> None:
         assert text(page) == make(), f"{page} is stale; run `make docs`"
 
 
-def test_the_pages_do_not_depend_on_the_terminal_that_they_are_made_on() -> None:
+def test_the_pages_do_not_depend_on_the_terminal_that_they_are_made_on(processes: Processes) -> None:
     narrow = os.environ | {"COLUMNS": "40", "FORCE_COLOR": "1", "TERM": "xterm-256color", "LANG": "C"}
-    made = subprocess.run(
-        [sys.executable, "docs/generate.py", "--check"],
-        cwd=ROOT,
-        env=narrow,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    made = processes.run(sys.executable, "docs/generate.py", "--check", cwd=ROOT, env=narrow, fresh=True)
     assert (made.returncode, made.stderr) == (0, "All 7 generated pages are up to date.\n")
 
 

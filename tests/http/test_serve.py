@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -20,7 +22,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.http.server import listen, url_of
 from notifyctl.models.access import Scope
 from notifyctl.orchestrator import api_keys
-from tests.support.processes import Environment
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.settings import PEPPER, SECRET
 
 Serve = Callable[..., "Server"]
@@ -55,23 +57,14 @@ def wait_for(condition: Callable[[], object], log: Path) -> object:
 
 
 @pytest.fixture
-def serve(environment: Environment, runtime: Runtime, tmp_path: Path) -> Iterator[Serve]:
-    started: list[Server] = []
+def serve(processes: Processes, environment: Environment, runtime: Runtime, tmp_path: Path) -> Serve:
+    numbers = count()
 
     def start(*options: str, **variables: str) -> Server:
-        log = tmp_path / f"serve-{len(started)}.log"
-        with log.open("wb") as stderr:
-            command = [sys.executable, "-m", "notifyctl", "serve", *options]
-            process = subprocess.Popen(command, env=environment(**variables), stdout=stderr, stderr=stderr)
-        started.append(Server(process, log))
-        return started[-1]
+        log = tmp_path / f"serve-{next(numbers)}.log"
+        return Server(processes.notifyctl("serve", *options, env=environment(**variables), log=log), log)
 
-    yield start
-    for server in started:
-        # Those of a supervisor that is killed would go on without it.
-        if server.process.poll() is None:
-            server.process.terminate()
-            server.process.wait(60)
+    return start
 
 
 @pytest.fixture
@@ -197,11 +190,12 @@ def test_a_signal_while_one_that_died_is_being_replaced_ends_it_all(serve: Serve
     assert _is_refused(*_address(url))
 
 
-def test_a_database_that_is_not_migrated_is_refused_before_it_listens(empty_database_url: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "notifyctl", "serve", "--port", "0"]
+def test_a_database_that_is_not_migrated_is_refused_before_it_listens(
+    processes: Processes, empty_database_url: str, tmp_path: Path
+) -> None:
     variables = {"HOME": str(tmp_path), "NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER}
     variables |= {"DATABASE_URL": empty_database_url}
-    ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+    ran = processes.run(*NOTIFYCTL, "serve", "--port", "0", env=variables)
 
     assert ran.returncode == 5
     assert "notifyctl db upgrade" in ran.stderr

@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -19,6 +18,8 @@ from notifyctl.orchestrator.requests import Decision, SendRequest
 from tests.support.clients import a_client
 from tests.support.messages import CODE, RESET, WELCOME, all_messages, pipe_for
 from tests.support.processes import Environment
+from tests.support.messages import CODE, RESET, WELCOME, all_messages
+from tests.support.processes import Environment, Processes
 
 THREADS = 12
 ROUNDS = 4
@@ -134,28 +135,23 @@ for number in range(10):
 """
 
 
-def test_processes_share_windows_and_keys(runtime: Runtime, environment: Environment, tmp_path: Path) -> None:
+def test_processes_share_windows_and_keys(
+    runtime: Runtime, processes: Processes, environment: Environment, tmp_path: Path
+) -> None:
     a_client(runtime)
     a_client(runtime, "beacon")
     script = tmp_path / "sender.py"
     script.write_text(SENDER.format(reset=RESET, welcome=WELCOME))
-    command = [sys.executable, str(script)]
-    with ExitStack() as running:
-        senders = [
-            running.enter_context(
-                subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
-            for _ in range(4)
-        ]
-        for sender in senders:
-            running.callback(sender.kill)
-            assert sender.stdout is not None
-            assert sender.stdout.readline() == "ready\n"
-        for sender in senders:
-            assert sender.stdin is not None
-            sender.stdin.write("go\n")
-            sender.stdin.flush()
-        assert [sender.wait(60) for sender in senders] == [0, 0, 0, 0]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    senders = [processes.start(sys.executable, script, env=environment(), **pipes) for _ in range(4)]
+    for sender in senders:
+        assert sender.stdout is not None
+        assert sender.stdout.readline() == "ready\n"
+    for sender in senders:
+        assert sender.stdin is not None
+        sender.stdin.write("go\n")
+        sender.stdin.flush()
+    assert [sender.wait(60) for sender in senders] == [0, 0, 0, 0]
     with runtime.database.read() as session:
         found = Counter((row.template_key, row.status.value) for row in all_messages(session))
     assert found == {

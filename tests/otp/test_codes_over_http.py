@@ -4,7 +4,6 @@ import json
 import re
 import socket
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from notifyctl.orchestrator import api_keys
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.providers.sandbox.faults import Fault, Faults
 from tests.support.otp_codes import PHONE, audits, wrong
-from tests.support.processes import Environment
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 
 SEND, VERIFY = "/api/otp/send", "/api/otp/verify"
 
@@ -47,21 +46,11 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(environment: Environment, sandbox: Sandbox, log: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    running: list[subprocess.Popen[bytes]] = []
+def start(
+    processes: Processes, environment: Environment, sandbox: Sandbox, log: Path
+) -> Callable[..., subprocess.Popen[bytes]]:
     variables = environment(TWILIO_API_URL=sandbox.url, OTP_ALLOWED_COUNTRIES="DE", OTP_DOMAIN="app.example.com")
-
-    def run(*command: str) -> subprocess.Popen[bytes]:
-        with log.open("ab") as written:
-            running.append(
-                subprocess.Popen([sys.executable, "-m", "notifyctl", *command], env=variables, stderr=written)
-            )
-        return running[-1]
-
-    yield run
-    for process in running:
-        process.kill()
-        process.wait()
+    return lambda *command: processes.notifyctl(*command, env=variables, log=log)
 
 
 @pytest.fixture
@@ -261,11 +250,9 @@ def test_whatever_stands_against_a_send_the_answer_is_the_same_bytes(
 
 
 @pytest.fixture
-def notifyctl_run(environment: Environment) -> Callable[..., None]:
+def notifyctl_run(processes: Processes, environment: Environment) -> Callable[..., None]:
     def run(*arguments: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "notifyctl", *arguments], env=environment(), check=True, capture_output=True
-        )
+        assert processes.run(*NOTIFYCTL, *arguments, env=environment()).returncode == 0
 
     return run
 

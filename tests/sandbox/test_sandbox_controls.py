@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ import requests
 
 from notifyctl.models.template import Channel
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox, magic
+from tests.support.processes import NOTIFYCTL, Processes
 
 ACCOUNT = "AC" + "0" * 32
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -161,18 +161,15 @@ def test_a_search_finds_a_message_only_after_its_delay() -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Any]:
+def start(processes: Processes, tmp_path: Path) -> Iterator[Any]:
     """Runs the real program with these options, and gives its URL."""
     running: list[subprocess.Popen[str]] = []
 
     def start(*options: str, **variables: str) -> str:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "notifyctl", "sandbox", "--port", "0", *options],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
+        process = processes.notifyctl(
+            "sandbox", "--port", "0", *options, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **variables},
-        )
+        )  # fmt: skip
         running.append(process)
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -242,14 +239,10 @@ def test_the_webhooks_carry_the_token_that_the_product_expects(source: str, star
         (["--bounced", "0.1"], "need --receipts-to URL"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_a_usage_error(options: list[str], words: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "notifyctl", "sandbox", "--port", "0", *options],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+def test_an_option_that_makes_no_sense_is_a_usage_error(
+    processes: Processes, tmp_path: Path, options: list[str], words: str
+) -> None:
+    ran = processes.run(*NOTIFYCTL, "sandbox", "--port", "0", *options, env={"HOME": str(tmp_path)})
 
     assert (ran.returncode, ran.stdout) == (2, "")
     assert words in ran.stderr

@@ -2,6 +2,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import requests
 from notifyctl.errors import ExitCode, InvalidInput
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.providers.sandbox.outcomes import MAGIC_RECIPIENTS
+from tests.support.processes import Processes
 
 
 def send_email(sandbox: Sandbox, **changes: Any) -> requests.Response:
@@ -215,13 +217,17 @@ run("127.0.0.1", 0, ready=lambda url: print(url, flush=True))
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_running_sandbox_answers_until_a_signal_and_exits_cleanly(stop: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().decode().strip()
-        with requests.Session() as session:
-            assert session.get(f"{url}/inbox/count.json", timeout=5).status_code == 200
-            process.send_signal(stop)
-            output, errors = process.communicate(timeout=10)
+def test_a_running_sandbox_answers_until_a_signal_and_exits_cleanly(
+    processes: Processes, tmp_path: Path, stop: signal.Signals
+) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    process = processes.start(sys.executable, script, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    url = process.stdout.readline().decode().strip()
+    with requests.Session() as session:
+        assert session.get(f"{url}/inbox/count.json", timeout=5).status_code == 200
+        process.send_signal(stop)
+        output, errors = process.communicate(timeout=10)
 
     assert (process.returncode, output, errors) == (0, b"", b"")

@@ -125,10 +125,10 @@ class Processes:
     def start(
         self, *command: str | Path, log: Path | None = None, fresh: bool = False, **options: Any
     ) -> subprocess.Popen[Any]:
-        """As subprocess.Popen; stdout and stderr are added to `log`, or to a file of this process, unless given."""
+        """As subprocess.Popen, in `folder`. stdout and stderr go to `log` or a file of this process, unless given."""
         words = [str(word) for word in command]
         with (log or self._log(len(self._started) + 1)).open("ab") as output, watch.known():
-            options = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, **options}
+            options = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, "cwd": self.folder, **options}
             if self._parent is not None and not fresh and _can_be_forked(words, options):
                 process: subprocess.Popen[Any] = Forked(self._parent, words, **options)
             else:

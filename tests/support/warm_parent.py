@@ -1,7 +1,7 @@
 """A Python that has imported notifyctl, and forks a process for each program that it is asked for.
 
-`python -P warm_parent.py DESCRIPTOR`: the descriptor is a socket on which requests come, with stdin, stdout and stderr of
-the program. To import takes a second of the CPU, more than nearly everything that a test's program does afterwards. A fork
+`python -P warm_parent.py DESCRIPTOR`: the descriptor is a socket on which requests come, with stdin, stdout and stderr
+of the program. To import takes a second of the CPU, more than nearly all that a test's program does afterwards. A fork
 is a process like any other: killed, stopped and waited for on its own, with its own environment and folder.
 """
 
@@ -96,13 +96,14 @@ def become(program: dict[str, Any]) -> None:
 
 def _open_streams() -> None:
     """As the interpreter does when it starts."""
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = open(  # type: ignore[misc]
-        1, "w", buffering=1 if os.isatty(1) else -1, encoding="utf-8", errors="surrogateescape", closefd=False
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
+    stdin, stdout, stderr = (
+        open(0, **options),  # noqa: SIM115  until the end
+        open(1, "w", buffering=1 if os.isatty(1) else -1, **options),  # noqa: SIM115
+        open(2, "w", buffering=1, **options | {"errors": "backslashreplace"}),  # noqa: SIM115
     )
-    sys.stderr = sys.__stderr__ = open(  # type: ignore[misc]
-        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
+    sys.stdin, sys.stdout, sys.stderr = stdin, stdout, stderr
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = stdin, stdout, stderr  # type: ignore[misc]
 
 
 if __name__ == "__main__":

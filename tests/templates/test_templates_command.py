@@ -1,75 +1,53 @@
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from notifyctl.orchestrator import catalogue
+from tests.support.command_line import CommandLine
+from tests.support.processes import NOTIFYCTL, Processes
+
+Bare = Callable[..., CompletedProcess[str]]
 
 
-@pytest.fixture
-def notifyctl(environment, tmp_path):
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "notifyctl", *arguments],
-            env=environment(PYTHONPATH=str(Path.cwd())),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    return run
-
-
-def test_an_operator_seeds_reads_switches_and_compares_templates(notifyctl):
-    assert notifyctl("templates", "diff").returncode == 1
+def test_an_operator_seeds_reads_switches_and_compares_templates(notifyctl: CommandLine) -> None:
+    assert notifyctl("templates", "diff").code == 1
     seeded = notifyctl("templates", "seed", "--format", "json")
-    assert (seeded.returncode, seeded.stderr) == (0, "14 templates, 14 changed.\n")
-    assert {row["status"] for row in json.loads(seeded.stdout)} == {"NEW"}
+    assert (seeded.code, seeded.err) == (0, "14 templates, 14 changed.\n")
+    assert {row["status"] for row in json.loads(seeded.out)} == {"NEW"}
 
-    assert notifyctl("templates", "disable", "WELCOME_EMAIL").returncode == 0
+    assert notifyctl("templates", "disable", "WELCOME_EMAIL").code == 0
     again = notifyctl("templates", "seed", "--format", "json")
-    assert {row["status"] for row in json.loads(again.stdout)} == {"UNCHANGED"}
-    listed = json.loads(notifyctl("templates", "list", "--format", "json").stdout)
+    assert {row["status"] for row in json.loads(again.out)} == {"UNCHANGED"}
+    listed = json.loads(notifyctl("templates", "list", "--format", "json").out)
     assert [row["template_key"] for row in listed if not row["enabled"]] == ["OPS_ALERT_SMS", "WELCOME_EMAIL"]
 
-    assert notifyctl("templates", "enable", "WELCOME_EMAIL").stderr == "WELCOME_EMAIL is enabled.\n"
-    assert notifyctl("templates", "diff").returncode == 0
+    assert notifyctl("templates", "enable", "WELCOME_EMAIL").err == "WELCOME_EMAIL is enabled.\n"
+    assert notifyctl("templates", "diff").code == 0
 
 
-def test_show_as_json_has_every_field_with_variables_and_example(notifyctl):
+def test_show_as_json_has_every_field_with_variables_and_example(notifyctl: CommandLine) -> None:
     notifyctl("templates", "seed")
-    shown = json.loads(notifyctl("templates", "show", "OTP_CODE_SMS", "--format", "json").stdout)
+    shown = json.loads(notifyctl("templates", "show", "OTP_CODE_SMS", "--format", "json").out)
     file = next(file for file in catalogue.load(catalogue.templates_dir()) if file.template_key == "OTP_CODE_SMS")
     assert {name: shown[name] for name in file.front.flags()} == file.front.flags()
     assert shown["variables"]["domain"]["optional"] is True
     assert shown["example"] == {"code": "493817", "valid_minutes": 10, "domain": "app.example.com"}
     assert (shown["version"], shown["versions"]) == (1, [1])
-    assert notifyctl("templates", "show", "OTP_CODE_SMS", "--version", "1").returncode == 0
+    assert notifyctl("templates", "show", "OTP_CODE_SMS", "--version", "1").code == 0
     missing = notifyctl("templates", "show", "OTP_CODE_SMS", "--version", "2")
-    assert (missing.returncode, missing.stderr) == (4, "notifyctl: OTP_CODE_SMS has no version 2; it has 1\n")
+    assert (missing.code, missing.err) == (4, "notifyctl: OTP_CODE_SMS has no version 2; it has 1\n")
 
 
 @pytest.fixture
-def bare(tmp_path):
+def bare(processes: Processes, tmp_path: Path) -> Bare:
     """notifyctl without any settings or database."""
-
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "notifyctl", "templates", *arguments],
-            env={"PYTHONPATH": str(Path.cwd()), "HOME": str(tmp_path)},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    return run
+    return lambda *arguments: processes.run(*NOTIFYCTL, "templates", *arguments, env={"HOME": str(tmp_path)})
 
 
-def test_files_are_rendered_linted_and_tabled_without_a_database(bare, tmp_path):
+def test_files_are_rendered_linted_and_tabled_without_a_database(bare: Bare, tmp_path: Path) -> None:
     text = bare("render", "OTP_CODE_SMS", "--set", "code=012345", "--without", "domain").stdout
     assert text == "012345 is your code. It works for 10 minutes. Do not share it with anyone.\n"
     assert bare("render", "WELCOME_EMAIL").stdout.startswith(
@@ -109,7 +87,9 @@ UNKNOWN = "There is no template 'NOPE'; `notifyctl templates list` shows those t
         (["lint", "--dir", "."], 2, ". has no templates; expected email/KEY/body.txt and sms/KEY.txt"),
     ],
 )
-def test_a_mistake_is_answered_with_one_line_and_its_exit_code(bare, arguments, code, complaint):
+def test_a_mistake_is_answered_with_one_line_and_its_exit_code(
+    bare: Bare, arguments: list[str], code: int, complaint: str
+) -> None:
     answer = bare(*arguments)
     assert (answer.returncode, answer.stdout) == (code, "")
     assert answer.stderr == f"notifyctl: {complaint}\n"

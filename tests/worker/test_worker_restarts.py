@@ -2,9 +2,8 @@
 
 import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -13,12 +12,14 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.client import Client, ProvisioningStatus
+from notifyctl.models.template import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.messages import CODE, WELCOME, code_pipe
 from tests.support.processes import Environment
+from tests.support.messages import CODE, WELCOME
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 
-MESSAGES = 10_000
 RESTARTS = 5
 
 
@@ -32,25 +33,18 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start_worker(environment: Environment, sandbox: Sandbox, log: Path) -> Iterator[StartWorker]:
-    running: list[subprocess.Popen[bytes]] = []
+def start_worker(processes: Processes, environment: Environment, sandbox: Sandbox, log: Path) -> StartWorker:
+    variables = environment(
+        POSTMARK_API_URL=sandbox.url,
+        TWILIO_API_URL=sandbox.url,
+        NOTIFICATION_EMAIL_PER_MINUTE_LIMIT="1000000",
+        NOTIFICATION_SMS_PER_MINUTE_LIMIT="1000000",
+    )
 
     def start(*options: str) -> subprocess.Popen[bytes]:
-        variables = environment(
-            POSTMARK_API_URL=sandbox.url,
-            TWILIO_API_URL=sandbox.url,
-            NOTIFICATION_EMAIL_PER_MINUTE_LIMIT="1000000",
-            NOTIFICATION_SMS_PER_MINUTE_LIMIT="1000000",
-        )
-        with log.open("a") as written:
-            command = [sys.executable, "-m", "notifyctl", "worker", *options]
-            running.append(subprocess.Popen(command, env=variables, stderr=written))
-        return running[-1]
+        return processes.notifyctl("worker", *options, env=variables, log=log)
 
-    yield start
-    for worker in running:
-        worker.kill()
-        worker.wait()
+    return start
 
 
 def queue(runtime: Runtime, emails: int, texts: int) -> None:
@@ -83,22 +77,23 @@ def statuses(runtime: Runtime) -> Counter[str]:
 
 
 @pytest.mark.timeout(300)
-def test_ten_thousand_messages_survive_five_restarts_none_lost_none_doubled(
-    runtime: Runtime, sandbox: Sandbox, start_worker: StartWorker, log: Path
+@pytest.mark.parametrize("messages", [5_000, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_many_messages_survive_five_restarts_none_lost_none_doubled(
+    runtime: Runtime, sandbox: Sandbox, start_worker: StartWorker, log: Path, messages: int
 ) -> None:
-    queue(runtime, MESSAGES // 2, MESSAGES // 2)
+    queue(runtime, messages // 2, messages // 2)
     for stop in range(1, RESTARTS + 1):
         worker = start_worker()
-        wait_until(lambda goal=stop * MESSAGES // 8: len(sandbox.messages()) >= goal)
+        wait_until(lambda goal=stop * messages // 8: sum(map(sandbox.accepted, Channel)) >= goal)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0, log.read_text()[-2_000:]
         assert statuses(runtime)["SENDING"] == 0
-    assert 0 < statuses(runtime)["QUEUED"] < MESSAGES
+    assert 0 < statuses(runtime)["QUEUED"] < messages
     last = start_worker("--once")
     assert last.wait(120) == 0, log.read_text()[-2_000:]
-    assert statuses(runtime) == {"SENT": MESSAGES}
+    assert statuses(runtime) == {"SENT": messages}
     seen = Counter(getattr(arrival, "recipients", None) or arrival.to for arrival in sandbox.messages())
-    assert len(seen) == MESSAGES
+    assert len(seen) == messages
     assert set(seen.values()) == {1}
 
 
@@ -127,16 +122,12 @@ def test_once_exits_when_nothing_is_due(runtime: Runtime, start_worker: StartWor
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_missing_provider_key_is_one_line_that_names_it(environment: Environment, runtime: Runtime) -> None:
+def test_a_missing_provider_key_is_one_line_that_names_it(
+    processes: Processes, environment: Environment, runtime: Runtime
+) -> None:
     values = environment()
     del values["TWILIO_AUTH_TOKEN"], values["EMAIL_SENDER"]
-    ran = subprocess.run(
-        [sys.executable, "-m", "notifyctl", "worker", "--once"],
-        env=values,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = processes.run(*NOTIFYCTL, "worker", "--once", env=values)
     assert ran.returncode == 6
     (line,) = ran.stderr.splitlines()
     assert "EMAIL_SENDER, TWILIO_AUTH_TOKEN not set" in line
