@@ -25,10 +25,8 @@ from notifyctl.store.database import Database
 from tests.support import leaks
 from tests.support.command_line import CommandLine, Ran
 from tests.support.databases import KeptDatabase, KeptFile, PostgresServer, fast_folder, shared
-from tests.support.processes import Environment, Processes
-from tests.support.runtimes import open_shared
-from tests.support.databases import KeptDatabase, PostgresServer, fast_folder, migrated_file
 from tests.support.processes import Environment, Processes, WarmParent, watch
+from tests.support.runtimes import open_shared
 from tests.support.sandboxes import at_rest
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates

@@ -1,7 +1,6 @@
 """The command tree, and the one place where an error becomes a line on stderr and an exit code."""
 
 import io
-import os
 import re
 import sys
 import traceback

@@ -30,10 +30,7 @@ def untold(found: Installation) -> Iterator[Problem]:
     text = (
         f"nobody has been alerted that {' and '.join(found.untold)} {'is' if len(found.untold) == 1 else 'are'} failing"
     )
-    if found.has_alert_address:
-        remedy = "`notifyctl monitor` says why"
-    else:
-        remedy = "set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"
+    remedy = "`notifyctl monitor` says why" if found.has_alert_address else "set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"
     yield Problem(Gravity.CRITICAL, text, Code.ALERT_NOT_DELIVERED, remedy)
 
 

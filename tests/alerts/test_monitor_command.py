@@ -21,7 +21,6 @@ from tests.support.alerts import ADMIN, OPS, alerts, audited, failed, queue, sen
 from tests.support.clocks import StandingClock
 from tests.support.command_line import CommandLine
 from tests.support.messages import a_worker
-from tests.support.processes import Environment
 from tests.support.processes import Environment, Processes
 
 MONITORS = 10

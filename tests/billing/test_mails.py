@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from notifyctl.billing.outcome import MailFate
 from notifyctl.bootstrap import Runtime
+from notifyctl.store import messages
 from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
 from tests.support.stripe_payloads import (
@@ -42,10 +43,6 @@ from tests.support.stripe_world import (
     the_client,
     withdrawn,
 )
-
-from notifyctl.billing.outcome import MailFate
-from notifyctl.bootstrap import Runtime
-from notifyctl.store import messages
 
 eras = pytest.mark.parametrize("era", ERAS, ids=["before 2025-03-31", "since 2025-03-31"])
 
@@ -87,7 +84,7 @@ def test_a_checkout_before_its_subscription_confirms_without_guessing_a_plan(run
     assert mail(runtime, CONFIRMED) == {"client_name": "Acme", "amount": "49.00 USD"}
 
 
-def test_what_completes_a_mail_that_waits_is_in_the_log(runtime: Runtime, clock: SetClock) -> None:
+def test_what_completes_a_mail_that_waits_is_in_the_log(runtime: Runtime, clock: StandingClock) -> None:
     first = receive(runtime, completed(a_checkout())).mail
     assert first is not None
     assert first.detail == "waits 20 s at most for the event that completes it"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from notifyctl.bootstrap import Runtime
-from tests.conftest import Environment
+from tests.support.processes import Environment
 
 PROGRAM = [sys.executable, "-m", "notifyctl"]
 

@@ -10,9 +10,8 @@ from notifyctl.errors import DatabaseError
 from notifyctl.store import migrations
 from notifyctl.store.database import SQLITE_LOG_BYTES, Database
 from notifyctl.store.wakeup import Watcher
-from tests.support.settings import make_settings
-from notifyctl.store.database import Database
 from tests.support.processes import Processes
+from tests.support.settings import make_settings
 
 WRITE_AND_CLOSE = """
 import sys

@@ -17,15 +17,12 @@ from notifyctl.models.message import MessageLog, MessageStatus
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.suppressions import suppress
+from notifyctl.store import breakers
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import RESET, WELCOME, a_worker, send
 from tests.support.processes import Environment
 from tests.support.settings import SECRET, make_settings
-from notifyctl.store import breakers
-from tests.conftest import SECRET, Environment, make_settings
-from tests.factories import RESET, WELCOME, a_client, a_worker, send
-from tests.integration.conftest import CommandLine
 
 NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
 COMPLETE = {

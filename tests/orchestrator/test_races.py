@@ -17,8 +17,6 @@ from notifyctl.errors import IdempotencyConflict
 from notifyctl.orchestrator.requests import Decision, SendRequest
 from tests.support.clients import a_client
 from tests.support.messages import CODE, RESET, WELCOME, all_messages, pipe_for
-from tests.support.processes import Environment
-from tests.support.messages import CODE, RESET, WELCOME, all_messages
 from tests.support.processes import Environment, Processes
 
 THREADS = 12

@@ -20,8 +20,6 @@ from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import bulk
 from tests.support.messages import CODE, WELCOME, code_pipe
-from tests.support.processes import Environment
-from tests.support.messages import CODE, WELCOME
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.short_minute import MINUTE
 

@@ -16,8 +16,6 @@ from notifyctl.models.template import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.messages import CODE, WELCOME, code_pipe
-from tests.support.processes import Environment
-from tests.support.messages import CODE, WELCOME
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 
 RESTARTS = 5
