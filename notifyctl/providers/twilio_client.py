@@ -134,7 +134,9 @@ LOWEST_CODE = 10_000
 def twilio_error(answer: HttpAnswer) -> OwnError | None:
     body = json_object(answer.body)
     error = own_error(body.get("code"), body.get("message") or body.get("detail") or body.get("title"))
-    return error if error and (error.code >= LOWEST_CODE or answer.status < 500) else None
+    # Below 500, and at 503, it makes no difference who says so.
+    is_plain = answer.status < 500 or answer.status == 503
+    return error if error and (error.code >= LOWEST_CODE or is_plain) else None
 
 
 TWILIO_ERRORS = ErrorFormat(TWILIO_CODES, twilio_error, "TWILIO_API_URL")
