@@ -27,10 +27,9 @@ def untold(found: Installation) -> Iterator[Problem]:
     """The monitor has its own words for it, with the cause. A suppressed address is told as that."""
     if not found.untold or (found.suppressed and found.has_alert_address):
         return
-    text = (
-        f"nobody has been alerted that {' and '.join(found.untold)} {'is' if len(found.untold) == 1 else 'are'} failing"
-    )
-    remedy = "`notifyctl monitor` says why" if found.has_alert_address else "set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"
+    text = f"nobody has been alerted of the failures of {' and '.join(found.untold)}"
+    missing = "set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"
+    remedy = "`notifyctl monitor` says why" if found.has_alert_address else missing
     yield Problem(Gravity.CRITICAL, text, Code.ALERT_NOT_DELIVERED, remedy)
 
 

@@ -246,7 +246,7 @@ def test_a_failing_channel_of_which_nobody_was_told(
     found = said(runtime, settings=make_settings(database_url=runtime.settings.database_url, **settings_of))
     untold = [problem for problem in found if problem.code is Code.ALERT_NOT_DELIVERED]
     assert [problem.remedy for problem in untold] == ([remedy] if remedy else [])
-    assert all(problem.text == "nobody has been alerted that SMS is failing" for problem in untold)
+    assert all(problem.text == "nobody has been alerted of the failures of SMS" for problem in untold)
 
 
 def finish(runtime: Runtime, message_id: str, **values: Any) -> None:
