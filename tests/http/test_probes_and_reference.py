@@ -14,6 +14,7 @@ from notifyctl.http.json_body import JsonRoute
 from notifyctl.store import migrations
 from tests.support.api import Api, serving
 from tests.support.settings import make_settings
+from notifyctl.store.database import Database
 
 PARAMETER = re.compile(r"{\w+}")
 
@@ -28,7 +29,7 @@ def test_probes_answer_without_a_key(api: Api) -> None:
 @pytest.fixture
 def bare(empty_database_url: str) -> Iterator[tuple[Runtime, str]]:
     """On a database without tables."""
-    runtime = open_runtime(make_settings(database_url=empty_database_url))
+    runtime = open_runtime(make_settings(database_url=empty_database_url), database=Database(empty_database_url))
     with serving(create_app(runtime)) as url:
         yield runtime, url
     runtime.close()
