@@ -52,6 +52,7 @@ def _days(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(setting_rules.days(text) for text in texts or ("",))
 
 
+FilePath = Annotated[Path, BeforeValidator(_path)]
 CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 Word = Annotated[str, AfterValidator(setting_rules.word)]
@@ -112,13 +113,13 @@ class Settings(BaseSettings):
     stripe_api_url: BaseUrl = Field("https://api.stripe.com", description="Base URL of Stripe's API.")
     stripe_livemode: bool = Field(True, description="Events of the other mode are ignored.")
 
-    ssl_cert_file: str | None = Field(
+    ssl_cert_file: FilePath | None = Field(
         None,
         description="PEM file of the authorities that vouch for Postmark, Twilio and Stripe, in the place of the"
         " shipped list: for a private authority, or a proxy that inspects TLS.",
     )
-    requests_ca_bundle: str | None = Field(None, description="The same, where SSL_CERT_FILE is not set.")
-    curl_ca_bundle: str | None = Field(None, description="The same, where neither of the two is set.")
+    requests_ca_bundle: FilePath | None = Field(None, description="The same, where SSL_CERT_FILE is not set.")
+    curl_ca_bundle: FilePath | None = Field(None, description="The same, where neither of the two is set.")
 
     ops_alert_email: EmailAddress | None = Field(None, description="Where operational alerts go.")
     admin_alert_emails: Annotated[CommaSeparated, _each(setting_rules.email_address)] = Field(
@@ -195,9 +196,7 @@ class Settings(BaseSettings):
     login_url: Annotated[str, AfterValidator(setting_rules.link)] | None = Field(
         None, description="Page on which clients sign in, for WELCOME_EMAIL. Without it none is sent by itself."
     )
-    notification_plan_registry: Annotated[Path, BeforeValidator(_path)] | None = Field(
-        None, description="TOML file that replaces the shipped plans."
-    )
+    notification_plan_registry: FilePath | None = Field(None, description="TOML file that replaces the shipped plans.")
 
     notification_retention_context_days: int = Field(
         14,

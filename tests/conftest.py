@@ -5,6 +5,7 @@ The markers come from here: a test is `postgresql`, `process`, `browser` or `whe
 
 import logging
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,7 @@ freezegun.configure(extend_ignore_list=["asyncio", "uvicorn", "selectors"])
 if (memory := fast_folder()) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
 
+platform.processor()  # Stripe's SDK asks for it, by a program that is started once a process
 sys.addaudithook(watch)
 
 hypothesis.settings.register_profile("suite", print_blob=True, deadline=None)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def age(since: datetime, now: datetime) -> str:
@@ -23,8 +23,11 @@ def window(seconds: int) -> str:
 
 
 def took(seconds: float) -> str:
-    """`6 ms`, `1.2 s`."""
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    """`340 ms`, `1.2 s`, `4 min`, `3.5 h`, `3.6 d`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    size, unit = next((size, unit) for size, unit in _UNITS if seconds >= size)
+    return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def moment(at: datetime | None, *, beside: datetime | None = None) -> str:

@@ -41,10 +41,10 @@ def public_authorities() -> Authorities:
 def trusted_authorities(settings: Settings) -> Authorities:
     """Raises ProviderError that names the variable whose file cannot be read, or has no certificate in it."""
     for variable in VARIABLES:
-        path = (getattr(settings, variable.lower()) or "").strip()
-        if path:
-            _check(variable, path)
-            return Authorities(path, variable)
+        path = getattr(settings, variable.lower())
+        if path is not None:
+            _check(variable, str(path))
+            return Authorities(str(path), variable)
     return public_authorities()
 
 

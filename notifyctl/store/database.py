@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
-from notifyctl.errors import DatabaseError
+from notifyctl.errors import DatabaseError, WrongSchema
 
 SQLITE_BUSY_SECONDS = 30
 SQLITE_LOG_BYTES = 16 * 1024 * 1024
@@ -198,13 +198,13 @@ def _begin_immediate(driver: sqlite3.Connection, patience_seconds: float) -> Non
 
 
 def _require(path: Path) -> None:
-    """Raises DatabaseError for a file that is not there."""
+    """Raises WrongSchema for a file that is not there, which no waiting mends, and DatabaseError for no access."""
     try:
         is_there = path.exists()
     except OSError as error:
         raise DatabaseError(f"Database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
     if not is_there:
-        raise DatabaseError(f"There is no database file {path}; run `notifyctl db upgrade`, or check DATABASE_URL")
+        raise WrongSchema(f"There is no database file {path}; run `notifyctl db upgrade`, or check DATABASE_URL")
     _refuse_folder(path)
 
 

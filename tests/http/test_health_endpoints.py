@@ -14,6 +14,7 @@ from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import CODE, WELCOME, a_worker, send
+from tests.support.settings import REAL_PROVIDERS
 
 HEALTH = "/api/admin/notification-health"
 
@@ -126,7 +127,7 @@ def test_the_command_line_says_the_same_bytes(traffic: Api, admin: str, notifyct
         "summary": ("summary", "summary"),
     }
     for words, path in pages.values():
-        typed = notifyctl("health", *words.split(), "--format", "json").out
+        typed = notifyctl("health", *words.split(), "--format", "json", **REAL_PROVIDERS).out
         asked = traffic.get(f"{HEALTH}/{path}", admin).text
         assert _without_clock(typed) == _without_clock(asked)
 
@@ -148,7 +149,7 @@ def test_the_terminal_says_what_is_wrong_first(traffic: Api, notifyctl: CommandL
 
 def test_nothing_wrong_is_said_as_well(api: Api, notifyctl: CommandLine) -> None:
     a_worker(api.runtime)
-    assert "nothing is wrong" in notifyctl("health").out
+    assert "nothing is wrong" in notifyctl("health", **REAL_PROVIDERS).out
 
 
 def test_prometheus_reads_the_same_figures(traffic: Api, reader: str) -> None:

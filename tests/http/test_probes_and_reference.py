@@ -12,9 +12,9 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.http.app import create_app
 from notifyctl.http.json_body import JsonRoute
 from notifyctl.store import migrations
+from notifyctl.store.database import Database
 from tests.support.api import Api, serving
 from tests.support.settings import make_settings
-from notifyctl.store.database import Database
 
 PARAMETER = re.compile(r"{\w+}")
 

@@ -103,7 +103,7 @@ STEPS: dict[str, tuple[AuditAction, dict[str, Any], str]] = {
     "a retry the next day": (
         AuditAction.NOTIFICATION_RETRY_SCHEDULED,
         {"attempt": 1, "seconds": 2.0, "next_attempt_at": "2026-03-03T00:00:10+00:00"},
-        "attempt 1; next attempt 2026-03-03 00:00:10Z; 2.0 s",
+        "attempt 1; next attempt 2026-03-03 00:00:10Z; 2 s",
     ),
     "a failure": (
         AuditAction.NOTIFICATION_FAILED,

@@ -2,6 +2,12 @@
 
 from notifyctl.settings import Settings
 
+REAL_PROVIDERS = {
+    "POSTMARK_API_URL": "https://api.postmarkapp.com",
+    "TWILIO_API_URL": "https://api.twilio.com",
+    "STRIPE_API_URL": "https://api.stripe.com",
+}
+"""For commands that call nobody, and say of other addresses what they are."""
 SECRET = "0f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0"
 PEPPER = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f809"
 

@@ -32,8 +32,19 @@ def test_a_window_is_exact(seconds: int, text: str) -> None:
     assert words.window(seconds) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.0004, "0 ms"), (0.006, "6 ms"), (1.24, "1.2 s"), (60.0, "60.0 s")])
-def test_what_took_a_while_is_in_seconds_and_the_rest_in_milliseconds(seconds: float, text: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0004, "0 ms"),
+        (0.006, "6 ms"),
+        (1.24, "1.2 s"),
+        (1.0, "1 s"),
+        (59.94, "59.9 s"),
+        (1445.2, "24.1 min"),
+        (312439.8, "3.6 d"),
+    ],
+)
+def test_how_long_it_took_is_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert words.took(seconds) == text
 
 

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
+from notifyctl.orchestrator.words import took
+
 NOTHING = "–"
-_SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def count(number: int) -> str:
@@ -25,12 +26,7 @@ def share(part: float, whole: float = 1) -> str:
 
 def span(seconds: float | None) -> str:
     """`340 ms`, `1.2 s`, `4 min`, `3.5 h`; a dash when it is not known."""
-    if seconds is None:
-        return NOTHING
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    size, unit = next((size, unit) for size, unit in _SPANS if seconds >= size)
-    return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
+    return NOTHING if seconds is None else took(seconds)
 
 
 def day_and_time(at: datetime) -> str:
