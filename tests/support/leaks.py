@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
@@ -26,10 +27,16 @@ def children() -> frozenset[str]:
     found = set()
     for listing in Path("/proc/self/task").glob("*/children"):
         for pid in _read(listing).split():
-            command = _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
+            # That of one which has only just been started is not there yet.
+            while not (command := _read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()) and _is_alive(pid):
+                sleep(0.001)
             if KEPT_PROCESS not in command:
                 found.add(f"{pid}: {command or 'a process that has ended and was not waited for'}")
     return frozenset(found)
+
+
+def _is_alive(pid: str) -> bool:
+    return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1] not in ([], ["Z"], ["X"])
 
 
 def _read(file: Path) -> str:
