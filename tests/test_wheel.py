@@ -50,11 +50,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
     pip = Pip(Processes(tmp_path_factory.mktemp("pip"), None))
     dependencies = locked_dependencies(pip)
-    folder = shared / "wheel"
+    folder, done = shared / "wheel", shared / "wheel-is-installed"
     with alone(shared):
-        if not folder.exists():
-            install_wheel(pip, mine / "dist", dependencies, mine / "wheel-in-the-making")
-            (mine / "wheel-in-the-making").rename(folder)
+        if not done.exists():
+            install_wheel(pip, mine / "dist", dependencies, folder)
+            done.touch()
     return Installed(folder, dependencies)
 
 
@@ -97,7 +97,7 @@ def install_wheel(pip: Pip, dist: Path, dependencies: Path, into: Path) -> None:
     pip("wheel", ROOT, "--no-deps", "--no-build-isolation", "--wheel-dir", dist)
     wheels = list(dist.glob("notifyctl-*.whl"))
     assert len(wheels) == 1
-    venv.create(into, with_pip=False, symlinks=True)
+    venv.create(into, with_pip=False, symlinks=True, clear=True)
     pip("--python", into / "bin" / "python", "install", "--no-compile", "--no-deps", wheels[0])
     (site_packages(into) / "dependencies.pth").write_text(f"{site_packages(dependencies)}\n")
 

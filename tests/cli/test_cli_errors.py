@@ -197,10 +197,10 @@ def _unread(pipe: IO[str]) -> int:
 def test_a_reader_that_goes_away_ends_it_quietly(
     processes: Processes, variables: dict[str, str], tmp_path: Path, database_file: Path
 ) -> None:
-    (tmp_path / "many.csv").write_text("id,name\n" + "".join(f"c-{n},{'x' * 100}\n" for n in range(5000)))
+    (tmp_path / "many.csv").write_text("id,name\n" + "".join(f"c-{n},{'x' * 100}\n" for n in range(1_000)))
     pipeline = (
         f"set -o pipefail; {sys.executable} -m notifyctl clients import many.csv >imported"
-        f" && {sys.executable} -m notifyctl clients list -n 5000 -f jsonl | head -n 1"
+        f" && {sys.executable} -m notifyctl clients list -n 1000 -f jsonl | head -n 1"
     )
     ran = processes.run("bash", "-c", pipeline, env=variables, cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -64,6 +65,8 @@ class WarmParent:
                 env={"PATH": os.environ["PATH"]}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 pass_fds=[theirs.fileno()],
             )  # fmt: skip
+        while not Path(f"/proc/{self._process.pid}/cmdline").read_bytes():  # for a moment it has no name yet
+            sleep(0.001)
 
     def fork(self, request: Mapping[str, Any], streams: list[int]) -> int:
         """The id of a child of ours."""

@@ -161,7 +161,7 @@ WRITTEN_NUMBERS = (
 )
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300)
 @given(WRITTEN_NUMBERS, st.sampled_from([None, "DE", "us", "PH", "XX", "001"]))
 def test_the_normal_form_of_a_number_is_its_own_normal_form(written: str, region: str | None) -> None:
     try:
