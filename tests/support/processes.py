@@ -20,6 +20,7 @@ Environment = Callable[..., dict[str, str]]
 NOTIFYCTL = (sys.executable, "-m", "notifyctl")
 STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
 """What Python tells its audit hooks when a program is started."""
+FORKED_WITH = {"stdin", "stdout", "stderr", "text", "cwd", "env", "start_new_session", "process_group"}
 SUBREAPER = 36
 """prctl(2): orphans further down become ours, to be waited for as if we had started them."""
 
@@ -151,7 +152,7 @@ class Processes:
             pipes["stdin"] = subprocess.PIPE
         process = self.start(*command, **(pipes | options))
         out, err = process.communicate(text_in, timeout)
-        with self._log(len(self._started)).open("a") as kept:
+        with self._log(self._started.index(process) + 1).open("a") as kept:
             kept.write(f"$ {' '.join(map(str, command))}\n{out or ''}{err or ''}exit {process.returncode}\n")
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -202,7 +203,7 @@ class Processes:
 
 def _can_be_forked(command: list[str], options: Mapping[str, Any]) -> bool:
     """What depends on how the interpreter starts cannot."""
-    if any(name.startswith("PYTHON") for name in options.get("env") or os.environ):
+    if not options.keys() <= FORKED_WITH or any(name.startswith("PYTHON") for name in options.get("env") or os.environ):
         return False
     return command[0] == sys.executable and (command[1:3] == ["-m", "notifyctl"] or command[1].endswith(".py"))
 

@@ -22,9 +22,12 @@ LARGEST_REQUEST = 1024**2
 LOADED_LATE = (
     "alembic.command",
     "alembic.ddl.sqlite",
+    "anyio._backends._asyncio",
     "psycopg",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
+    "tabulate",
+    "twilio.rest.api.v2010",
     "uvicorn.lifespan.on",
     "uvicorn.loops.asyncio",
     "uvicorn.protocols.http.httptools_impl",
