@@ -1,7 +1,6 @@
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,33 +13,29 @@ from notifyctl.providers.base import (
     Accepted,
     CannotTell,
     Doubt,
-    Finding,
     Found,
     NotFound,
     OutboundMessage,
     Rejected,
-    Unavailable,
 )
 from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.postmark import PostmarkSender
 from notifyctl.providers.postmark_lookup import SEARCH_DELAY, PostmarkLookup
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.clocks import StandingClock
+from tests.support.providers import ADDRESS, TOKEN, nobody, postmark_lookup
+from tests.support.providers import find_mail as find
+from tests.support.providers import mail_row as row
+from tests.support.providers import mail_rows as rows
 from tests.support.sandboxes import at_rest
 from tests.support.scripted_server import (
     CUT_AFTER_READING,
     HANG,
-    RESET_AFTER_READING,
-    Bytes,
     Reply,
     Script,
     ScriptedServer,
-    closed_port,
 )
 from tests.support.settings import make_settings
-
-TOKEN = "a-token-nobody-must-read"
-ADDRESS = "anna@client.example"
 
 Make = Callable[..., PostmarkLookup]
 
@@ -61,17 +56,8 @@ def make() -> Iterator[Make]:
     lookups: list[PostmarkLookup] = []
 
     def make(api_url: str, **values: Any) -> PostmarkLookup:
-        lookup = PostmarkLookup(
-            **{
-                "server_token": TOKEN,
-                "api_url": api_url,
-                "message_stream": "outbound",
-                "timeout_seconds": 5.0,
-                **values,
-            }
-        )
-        lookups.append(lookup)
-        return lookup
+        lookups.append(postmark_lookup(api_url, **values))
+        return lookups[-1]
 
     yield make
     for lookup in lookups:
@@ -85,29 +71,6 @@ def send(sandbox: Sandbox, *message_ids: str, recipient: str = ADDRESS, stream: 
     answers = sender.collect(10)
     sender.close()
     return [answer.result.provider_message_id for answer in answers if isinstance(answer.result, Accepted)]
-
-
-def nobody(_: Collection[str]) -> set[str]:
-    raise AssertionError("no other message can have this one's id")
-
-
-def find(lookup: PostmarkLookup, message_id: str = "m1", recipient: str = ADDRESS) -> Finding:
-    return lookup.find(Doubt(message_id, recipient, "Hello", timedelta()), held_elsewhere=nobody)
-
-
-def row(postmark_id: str | None = "pm-1", **values: Any) -> dict[str, Any]:
-    return {
-        "MessageID": postmark_id,
-        "Metadata": {"message_id": "m1"},
-        "Recipients": [ADDRESS],
-        "ReceivedAt": "2026-03-02T07:00:00.1234567-05:00",
-        "Status": "Queued",
-        **values,
-    }
-
-
-def rows(*found: dict[str, Any], total: int | None = None) -> Reply:
-    return Reply(200, {"TotalCount": len(found) if total is None else total, "Messages": list(found)})
 
 
 def details(*events: dict[str, Any]) -> Reply:
@@ -173,9 +136,6 @@ class TestWhatWasAccepted:
 
 
 class TestWhatIsNotThere:
-    def test_nothing_was_sent(self, sandbox: Sandbox, make: Make) -> None:
-        assert find(make(sandbox.url)) == NotFound()
-
     def test_another_message_went_to_the_address(self, sandbox: Sandbox, make: Make) -> None:
         send(sandbox, "m2")
         assert find(make(sandbox.url)) == NotFound()
@@ -246,12 +206,6 @@ class TestTheSearch:
         later = row("pm-2", ReceivedAt="2026-11-01T01:01:00.0000000-05:00")
         with ScriptedServer(rows(later, earlier)) as server:
             assert find(make(server.url)) == Found("pm-1")
-
-    def test_uses_its_connection_again(self, make: Make) -> None:
-        with ScriptedServer(rows()) as server:
-            lookup = make(server.url)
-            assert [find(lookup) for _ in range(3)] == [NotFound()] * 3
-        assert (server.connections, len(server.requests)) == (1, 3)
 
 
 BOUNCE_WITHOUT_TYPE: dict[str, Script] = {
@@ -333,79 +287,6 @@ def test_a_row_with_our_id_and_postmarks_proves_it_whatever_else_is_missing(
         assert find(make(server.url)) == Found("pm-1")
 
 
-ASK_LATER: dict[str, tuple[Script, str]] = {
-    "no answer in time": (HANG, "OPERATION_TIMEDOUT"),
-    "connection cut": (CUT_AFTER_READING, "GOT_NOTHING"),
-    "connection reset": (RESET_AFTER_READING, "RECV_ERROR"),
-    "answer cut short": (Bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"Tot'), "PARTIAL_FILE"),
-    "429": (Reply(429, {"ErrorCode": 429, "Message": "Slow down"}), "429"),
-    "500 with Postmark's own error": (Reply(500, {"ErrorCode": 300, "Message": "x"}), "300"),
-    "502 from something in between": (Reply(502, "<html>"), "HTTP_502"),
-    "maintenance": (Reply(422, {"ErrorCode": 100, "Message": "Maintenance"}), "100"),
-    "403 from something in between": (Reply(403, "<html>"), "HTTP_403"),
-    "redirect": (Reply(302, "", {"Location": "/elsewhere"}), "HTTP_302"),
-    "no JSON": (Reply(200, "<html>"), "UNREADABLE_ANSWER"),
-    "JSON of another shape": (Reply(200, [1]), "UNREADABLE_ANSWER"),
-    "no list": (Reply(200, {"TotalCount": 1}), "UNREADABLE_ANSWER"),
-    "a row without metadata": (rows({"MessageID": "pm-1"}), "UNREADABLE_ANSWER"),
-    "a row without an id": (rows(row(None)), "UNREADABLE_ANSWER"),
-    "nested too deeply": (Reply(200, "[" * 100_000), "UNREADABLE_ANSWER"),
-}
-
-
-class TestTrouble:
-    @pytest.mark.parametrize(("script", "code"), ASK_LATER.values(), ids=ASK_LATER)
-    def test_that_passes_is_unavailable(self, make: Make, script: Script, code: str) -> None:
-        with ScriptedServer(script) as server:
-            finding = find(make(server.url, timeout_seconds=0.5))
-        assert isinstance(finding, Unavailable)
-        assert (finding.code, bool(finding.detail)) == (code, True)
-
-    def test_a_refused_connection_is_unavailable(self, make: Make) -> None:
-        finding = find(make(closed_port()))
-        assert isinstance(finding, Unavailable)
-        assert finding.code == "COULDNT_CONNECT"
-
-    @pytest.mark.parametrize("status", [429, 502, 503])
-    def test_the_wish_for_a_later_time_is_passed_on(self, make: Make, status: int) -> None:
-        with ScriptedServer(Reply(status, "", {"Retry-After": "7"})) as server:
-            finding = find(make(server.url))
-        assert getattr(finding, "retry_after", None) == timedelta(seconds=7)
-
-    @pytest.mark.parametrize(
-        ("status", "code", "message", "detail"),
-        [
-            (401, 10, "Request does not contain a valid Server token.", None),
-            (422, 700, f"No search for {ADDRESS} and +15558675310.", "700: No search for [address] and [number]."),
-            (403, 99999, "Never heard of", None),
-        ],
-        ids=["wrong token", "search refused", "unknown code"],
-    )
-    def test_a_refusal_by_postmark_itself_cannot_be_asked_again(
-        self, make: Make, status: int, code: int, message: str, detail: str | None
-    ) -> None:
-        with ScriptedServer(Reply(status, {"ErrorCode": code, "Message": message})) as server:
-            assert find(make(server.url)) == CannotTell(detail or f"{code}: {message}")
-
-    def test_a_wrong_token_is_told_by_the_real_refusal(self, make: Make) -> None:
-        with Sandbox(postmark_token="right") as sandbox:
-            finding = find(make(sandbox.url))
-        assert finding == CannotTell("10: Request does not contain a valid Server token.")
-
-    def test_after_it_the_next_look_up_works(self, make: Make) -> None:
-        with ScriptedServer(CUT_AFTER_READING, Reply(502, ""), rows(row())) as server:
-            lookup = make(server.url)
-            kinds = [type(find(lookup)) for _ in range(3)]
-        # libcurl asks once more by itself only on a connection that it had used before.
-        assert kinds == [Unavailable, Unavailable, Found]
-
-    def test_a_server_that_hangs_takes_no_longer_than_the_time_out(self, make: Make) -> None:
-        with ScriptedServer(HANG) as server:
-            started = monotonic()
-            find(make(server.url, timeout_seconds=0.3))
-        assert 0.25 < monotonic() - started < 2
-
-
 class TestOneMessage:
     """`fate`: what has become of a message whose id of Postmark's is on record."""
 
@@ -423,35 +304,6 @@ class TestOneMessage:
         assert bounce.bounce is not None
         assert (bounce.bounce.reason, bounce.bounce.code) == (FailureReason.RECIPIENT_UNREACHABLE, "SoftBounce")
 
-    def test_that_postmark_does_not_know_cannot_be_told(self, sandbox: Sandbox, make: Make) -> None:
-        assert make(sandbox.url).fate("nowhere") == CannotTell("701: This message was not found.")
-
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            Reply(200, "?"), Reply(200, []), Reply(200, {}), Reply(200, {"MessageEvents": None}),
-            Reply(200, {"MessageEvents": [{}]}), Reply(200, {"MessageEvents": [None]}), Reply(502, ""),
-            Reply(503, {"ErrorCode": 100, "Message": "Down"}), CUT_AFTER_READING,
-        ],
-        ids=range(9),
-    )  # fmt: skip
-    def test_that_cannot_be_read_is_for_later(self, make: Make, answer: Script) -> None:
-        with ScriptedServer(answer) as server:
-            assert isinstance(make(server.url).fate("pm-1"), Unavailable)
-
-
-def test_neither_the_address_nor_the_token_is_logged(
-    make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    with ScriptedServer(rows(row(), row("pm-2")), rows(row(Status="Sent")), Reply(200, {}), Reply(200, "?")) as server:
-        lookup = make(server.url)
-        for _ in range(3):
-            find(lookup)
-    printed = capfd.readouterr()
-    for secret in (ADDRESS, TOKEN):
-        assert secret not in caplog.text + printed.out + printed.err
-
 
 class TestFromTheSettings:
     def test_postmark_is_asked_with_its_own_delay(self, sandbox: Sandbox) -> None:
@@ -459,11 +311,4 @@ class TestFromTheSettings:
         lookup = build_lookups(make_settings(postmark_api_url=sandbox.url), [Channel.EMAIL])[Channel.EMAIL]
         assert lookup.search_delay == SEARCH_DELAY == timedelta(minutes=2)
         assert lookup.find(Doubt("m1", ADDRESS, "", timedelta()), held_elsewhere=nobody) == Found(wanted)
-        lookup.close()
-
-    @pytest.mark.parametrize("seconds", [0, 7])
-    def test_the_delay_can_be_set_to_nothing_too(self, seconds: int) -> None:
-        settings = make_settings(in_doubt_search_delay_seconds=seconds)
-        lookup = build_lookups(settings, [Channel.EMAIL])[Channel.EMAIL]
-        assert lookup.search_delay == timedelta(seconds=seconds)
         lookup.close()

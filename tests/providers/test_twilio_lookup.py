@@ -1,8 +1,6 @@
-import logging
 from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from email.utils import format_datetime
-from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,24 +26,14 @@ from notifyctl.providers.sandbox import Sandbox
 from notifyctl.providers.twilio import TwilioSender
 from notifyctl.providers.twilio_lookup import SEARCH_DELAY, TwilioLookup
 from tests.support.clocks import NOON, StandingClock
+from tests.support.providers import ACCOUNT, GMT_NOON, NUMBER, TOKEN, holding, twilio_lookup
+from tests.support.providers import REPORT_TEXT as TEXT
+from tests.support.providers import find_sms as find
+from tests.support.providers import sms_row as row
+from tests.support.providers import sms_rows as rows
 from tests.support.sandboxes import at_rest
-from tests.support.scripted_server import (
-    CUT_AFTER_READING,
-    HANG,
-    RESET_AFTER_READING,
-    Bytes,
-    Reply,
-    Script,
-    ScriptedServer,
-    closed_port,
-)
+from tests.support.scripted_server import Bytes, Reply, ScriptedServer
 from tests.support.settings import make_settings
-
-GMT_NOON = format_datetime(NOON, usegmt=True)
-ACCOUNT = "AC" + "0" * 32
-TOKEN = "a-token-nobody-must-read"
-NUMBER = "+15558675310"
-TEXT = "Your report is due on 9 March."
 
 Make = Callable[..., TwilioLookup]
 
@@ -66,17 +54,8 @@ def make() -> Iterator[Make]:
     lookups: list[TwilioLookup] = []
 
     def make(api_url: str, **values: Any) -> TwilioLookup:
-        lookup = TwilioLookup(
-            **{
-                "account_sid": ACCOUNT,
-                "auth_token": TOKEN,
-                "api_url": api_url,
-                "timeout_seconds": 5.0,
-                **values,
-            }
-        )
-        lookups.append(lookup)
-        return lookup
+        lookups.append(twilio_lookup(api_url, **values))
+        return lookups[-1]
 
     yield make
     for lookup in lookups:
@@ -94,41 +73,6 @@ def send(sandbox: Sandbox, *texts: str, recipient: str = NUMBER) -> list[str]:
         sids.append(answer.result.provider_message_id)
     sender.close()
     return sids
-
-
-def holding(*held: str) -> Callable[[Collection[str]], set[str]]:
-    return lambda sids: set(sids) & set(held)
-
-
-def find(
-    lookup: TwilioLookup,
-    text: str = TEXT,
-    recipient: str = NUMBER,
-    *,
-    held: Collection[str] = (),
-    age: timedelta = timedelta(),
-) -> Finding:
-    return lookup.find(Doubt("m1", recipient, text, age), held_elsewhere=holding(*held))
-
-
-def row(sid: str | None = "SM1", **values: Any) -> dict[str, Any]:
-    return {
-        "sid": sid,
-        "to": NUMBER,
-        "body": TEXT,
-        "direction": "outbound-api",
-        "status": "queued",
-        "error_code": None,
-        "error_message": None,
-        "date_created": format_datetime(NOON),
-        "date_sent": None,
-        **values,
-    }
-
-
-def rows(*found: dict[str, Any], next_page: str | None = None, date: str | None = GMT_NOON) -> Reply:
-    body = {"messages": list(found), "page": 0, "page_size": 50, "next_page_uri": next_page}
-    return Reply(200, body, {} if date is None else {"Date": date})
 
 
 def finding_in(make: Make, *found: dict[str, Any], **values: Any) -> Finding:
@@ -190,9 +134,6 @@ class TestWhatWasAccepted:
 
 
 class TestWhatIsNotThere:
-    def test_nothing_was_sent(self, sandbox: Sandbox, make: Make) -> None:
-        assert find(make(sandbox.url)) == NotFound()
-
     def test_another_text_went_to_the_number(self, sandbox: Sandbox, make: Make) -> None:
         send(sandbox, "Your report is due on 10 March.")
         assert find(make(sandbox.url)) == NotFound()
@@ -381,12 +322,6 @@ class TestTheList:
             assert find(make(server.url)) == CannotTell("over 1000 messages went to the number since the attempt")
         assert len(server.requests) == 20
 
-    def test_is_read_over_one_connection(self, make: Make) -> None:
-        with ScriptedServer(rows()) as server:
-            lookup = make(server.url)
-            assert [find(lookup) for _ in range(3)] == [NotFound()] * 3
-        assert (server.connections, len(server.requests)) == (1, 3)
-
 
 class TestItsFate:
     @pytest.mark.parametrize("status", ["accepted", "scheduled", "queued", "sending", "sent", "partially_delivered"])
@@ -429,84 +364,11 @@ class TestItsFate:
         assert finding_in(make, row(status=status)) == Found("SM1", bounce=bounce)
 
 
-ASK_LATER: dict[str, tuple[Script, str]] = {
-    "no answer in time": (HANG, "OPERATION_TIMEDOUT"),
-    "connection cut": (CUT_AFTER_READING, "GOT_NOTHING"),
-    "connection reset": (RESET_AFTER_READING, "RECV_ERROR"),
-    "answer cut short": (Bytes(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"mes'), "PARTIAL_FILE"),
-    "429": (Reply(429, {"code": 20429, "message": "Too Many Requests"}), "20429"),
-    "429 from something in between": (Reply(429, "slow down"), "HTTP_429"),
-    "429 with a hard code": (Reply(429, {"code": 63038, "message": "Daily limit"}), "63038"),
-    "500 with Twilio's own error": (Reply(500, {"code": 20500, "message": "x"}), "20500"),
-    "502 from something in between": (Reply(502, "<html>"), "HTTP_502"),
-    "404 from something in between": (Reply(404, "<html>"), "HTTP_404"),
-    "redirect": (Reply(302, "", {"Location": "/elsewhere"}), "HTTP_302"),
-    "no JSON": (Reply(200, "<html>"), "UNREADABLE_ANSWER"),
-    "JSON of another shape": (Reply(200, [1]), "UNREADABLE_ANSWER"),
-    "no list": (Reply(200, {"page": 0}), "UNREADABLE_ANSWER"),
-    "a message without a SID": (rows(row(None)), "UNREADABLE_ANSWER"),
-    "a message without a date": (rows(row(date_created=None)), "UNREADABLE_ANSWER"),
-    "nested too deeply": (Reply(200, "[" * 100_000), "UNREADABLE_ANSWER"),
-    "an empty list of something else": (Reply(200, {"errors": []}), "UNREADABLE_ANSWER"),
-    "an empty text": (Reply(200, {"detail": ""}), "UNREADABLE_ANSWER"),
-}
-
-
 class TestTrouble:
-    @pytest.mark.parametrize(("script", "code"), ASK_LATER.values(), ids=ASK_LATER)
-    def test_that_passes_is_unavailable(self, make: Make, script: Script, code: str) -> None:
-        with ScriptedServer(script) as server:
-            finding = find(make(server.url, timeout_seconds=0.5))
-        assert isinstance(finding, Unavailable)
-        assert (finding.code, bool(finding.detail)) == (code, True)
-
     def test_on_a_later_page_does_not_pass_for_the_end_of_the_list(self, make: Make) -> None:
         with ScriptedServer(rows(row("SM2", body="x"), next_page="/2010-04-01/more"), Reply(500, "")) as server:
             finding = find(make(server.url))
         assert isinstance(finding, Unavailable)
-
-    def test_a_refused_connection_is_unavailable(self, make: Make) -> None:
-        finding = find(make(closed_port()))
-        assert isinstance(finding, Unavailable)
-        assert finding.code == "COULDNT_CONNECT"
-
-    @pytest.mark.parametrize("status", [429, 502, 503])
-    def test_the_wish_for_a_later_time_is_passed_on(self, make: Make, status: int) -> None:
-        with ScriptedServer(Reply(status, "", {"Retry-After": "7"})) as server:
-            finding = find(make(server.url))
-        assert getattr(finding, "retry_after", None) == timedelta(seconds=7)
-
-    @pytest.mark.parametrize(
-        ("status", "code", "message", "detail"),
-        [
-            (403, 20403, "Forbidden", "20403: Forbidden"),
-            (404, 20404, "The requested resource was not found", "20404: The requested resource was not found"),
-            (400, 20001, f"Invalid To {NUMBER}", "20001: Invalid To [number]"),
-            (400, 99999, "Never heard of", "99999: Never heard of"),
-        ],
-        ids=["forbidden", "no such account", "search refused", "unknown code"],
-    )
-    def test_a_refusal_by_twilio_itself_cannot_be_asked_again(
-        self, make: Make, status: int, code: int, message: str, detail: str
-    ) -> None:
-        with ScriptedServer(Reply(status, {"code": code, "message": message})) as server:
-            assert find(make(server.url)) == CannotTell(detail)
-
-    def test_a_wrong_token_is_told_by_the_real_refusal(self, make: Make) -> None:
-        with Sandbox(twilio_token="right") as sandbox:
-            assert find(make(sandbox.url)) == CannotTell("20003: Authenticate")
-
-    def test_after_it_the_next_look_up_works(self, make: Make) -> None:
-        with ScriptedServer(CUT_AFTER_READING, Reply(502, ""), rows(row())) as server:
-            lookup = make(server.url)
-            kinds = [type(find(lookup)) for _ in range(3)]
-        assert kinds == [Unavailable, Unavailable, Found]
-
-    def test_a_server_that_hangs_takes_no_longer_than_the_time_out(self, make: Make) -> None:
-        with ScriptedServer(HANG) as server:
-            started = monotonic()
-            find(make(server.url, timeout_seconds=0.3))
-        assert 0.25 < monotonic() - started < 2
 
 
 class TestOneMessage:
@@ -524,36 +386,6 @@ class TestOneMessage:
         assert bounce.bounce is not None
         assert (bounce.bounce.reason, bounce.bounce.code) == (FailureReason.RECIPIENT_INVALID, "30005")
 
-    def test_that_twilio_does_not_know_cannot_be_told(self, sandbox: Sandbox, make: Make) -> None:
-        found = make(sandbox.url).fate("SMnowhere")
-        assert isinstance(found, CannotTell)
-        assert found.detail.startswith("20404: ")
-
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            Reply(200, "?"), Reply(200, []), Reply(200, {"sid": "SM1", "status": ["sent"]}), Reply(502, ""),
-            Reply(503, {"code": 20503, "message": "Down"}), CUT_AFTER_READING,
-        ],
-        ids=range(6),
-    )  # fmt: skip
-    def test_that_cannot_be_read_is_for_later(self, make: Make, answer: Script) -> None:
-        with ScriptedServer(answer) as server:
-            assert isinstance(make(server.url).fate("SM1"), Unavailable)
-
-
-def test_no_number_text_or_token_is_logged(
-    make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    with ScriptedServer(rows(row()), Reply(400, {"code": 21211, "message": NUMBER}), Reply(200, "?")) as server:
-        lookup = make(server.url)
-        for _ in range(3):
-            find(lookup)
-    printed = capfd.readouterr()
-    for secret in (NUMBER, NUMBER[1:], TEXT, TOKEN):
-        assert secret not in caplog.text + printed.out + printed.err
-
 
 class TestFromTheSettings:
     def test_twilio_is_asked_with_its_own_delay(self, sandbox: Sandbox) -> None:
@@ -562,12 +394,6 @@ class TestFromTheSettings:
         assert lookup.search_delay == SEARCH_DELAY == timedelta(seconds=30)
         assert lookup.find(Doubt("m1", NUMBER, TEXT, timedelta()), held_elsewhere=holding()) == Found(wanted)
         lookup.close()
-
-    def test_one_delay_can_be_set_for_both(self) -> None:
-        lookups = build_lookups(make_settings(in_doubt_search_delay_seconds=7), Channel)
-        assert {lookup.search_delay for lookup in lookups.values()} == {timedelta(seconds=7)}
-        for lookup in lookups.values():
-            lookup.close()
 
     def test_only_what_a_look_up_needs_must_be_set(self) -> None:
         settings = make_settings(email_sender=None, twilio_from_number=None)
