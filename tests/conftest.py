@@ -57,8 +57,8 @@ SEED = int(os.environ.get("NOTIFYCTL_TEST_SEED", "0"))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Generator[None, object, object]:
-    watch.is_on = True
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    watch.is_on = "chromium" not in getattr(item, "fixturenames", ())  # which looks after its browser itself
     try:
         return (yield)
     finally:

@@ -89,7 +89,16 @@ def left_behind(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return found
 
 
-NOT_OURS = {".git", ".venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+NOT_OURS = {
+    ".git",
+    ".venv",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".import_linter_cache",
+    ".hypothesis",
+}
 
 
 def files(root: Path) -> frozenset[str]:
