@@ -4,7 +4,7 @@ import os
 import sys
 from typing import NoReturn
 
-from notifyctl.stopping import leave_as_first_process
+from notifyctl.stopping import ignore_hangups, leave_as_first_process
 
 
 def main() -> NoReturn:
@@ -13,7 +13,10 @@ def main() -> NoReturn:
     # Not before: it takes a tenth of a second, in which a container may be told to stop.
     from notifyctl.cli.main import main as run
 
-    run()
+    try:
+        run()
+    finally:
+        ignore_hangups()
 
 
 def _speak_utf8() -> None:

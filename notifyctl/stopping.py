@@ -64,6 +64,12 @@ def leave_as_first_process() -> None:
                 signal.signal(number, _leave_as_if_killed)
 
 
+def ignore_hangups() -> None:
+    """At the end: Python takes its handlers away before it exits, and a second SIGHUP would be the exit code then."""
+    if callable(signal.getsignal(signal.SIGHUP)):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
