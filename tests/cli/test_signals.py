@@ -4,16 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from tests.support.processes import Environment
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 
-PROGRAM = [sys.executable, "-m", "notifyctl"]
 DAEMONS = {
     "worker": (["worker"], "worker started"),
     "two workers": (["worker", "--processes", "2"], "worker started"),
@@ -36,32 +35,8 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(environment: Environment, runtime: Runtime, log: Path) -> Iterator[Start]:
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(*command: str, nohup: bool = False) -> subprocess.Popen[bytes]:
-        def ignore() -> None:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-        with log.open("ab") as written:
-            process = subprocess.Popen(
-                command, env=environment(), stdin=subprocess.PIPE, stdout=written, stderr=written,
-                preexec_fn=ignore if nohup else None,
-            )  # fmt: skip
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
+def start(processes: Processes, environment: Environment, runtime: Runtime, log: Path) -> Start:
+    return lambda *command: processes.start(*command, env=environment(), stdin=subprocess.PIPE, log=log)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -94,7 +69,7 @@ def test_the_first_process_of_a_container_stops_also_while_it_is_starting(
     start: Start, log: Path, name: str, number: signal.Signals
 ) -> None:
     arguments = DAEMONS[name][0] if name in DAEMONS else ["clients", "import", "-"]
-    unshare = start("unshare", "--fork", "--pid", "--kill-child", *PROGRAM, *arguments)
+    unshare = start("unshare", "--fork", "--pid", "--kill-child", *NOTIFYCTL, *arguments)
     pid = first_process_of(unshare)
     wait_for(lambda: b"notifyctl" in Path(f"/proc/{pid}/cmdline").read_bytes() and catches(pid, number))
     os.kill(pid, number)
@@ -102,16 +77,16 @@ def test_the_first_process_of_a_container_stops_also_while_it_is_starting(
     assert "worker started" not in log.read_text()
 
 
-def test_nothing_that_takes_time_is_imported_before_it_can_be_stopped() -> None:
+def test_nothing_that_takes_time_is_imported_before_it_can_be_stopped(processes: Processes) -> None:
     code = "import sys, notifyctl.__main__; print({'typer', 'notifyctl.cli', 'pydantic'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout == "set()\n"
+    ran = processes.run(sys.executable, "-c", code)
+    assert (ran.returncode, ran.stdout) == (0, "set()\n")
 
 
 @pytest.mark.parametrize("name", DAEMONS)
 def test_a_terminal_that_is_gone_stops_it_in_good_order(start: Start, log: Path, name: str) -> None:
     arguments, ready = DAEMONS[name]
-    process = start(*PROGRAM, *arguments)
+    process = start(*NOTIFYCTL, *arguments)
     wait_for(lambda: ready in log.read_text())
     for _ in range(3):  # the kernel tells, and the shell
         process.send_signal(signal.SIGHUP)
@@ -122,19 +97,30 @@ def test_a_terminal_that_is_gone_stops_it_in_good_order(start: Start, log: Path,
 
 
 @pytest.mark.parametrize("name", DAEMONS)
-def test_nohup_keeps_it_running(start: Start, log: Path, name: str) -> None:
+def test_nohup_keeps_it_running(start: Start, log: Path, tmp_path: Path, name: str) -> None:
     arguments, ready = DAEMONS[name]
-    process = start(*PROGRAM, *arguments, nohup=True)
+    (tmp_path / "nohup.py").write_text(NOHUP)
+    process = start(sys.executable, tmp_path / "nohup.py", *arguments)
     wait_for(lambda: ready in log.read_text())
+    assert not catches(process.pid, signal.SIGHUP)
     process.send_signal(signal.SIGHUP)
-    sleep(0.3)
+    sleep(0.1)
     assert process.poll() is None
     process.terminate()
     assert process.wait(60) == 0
 
 
-def test_a_command_that_works_on_something_records_its_end(start: Start) -> None:
-    process = start(sys.executable, "-c", INTERRUPTED)
+NOHUP = """
+import runpy, signal
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+runpy.run_module("notifyctl", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_command_that_works_on_something_records_its_end(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    process = start(sys.executable, tmp_path / "interrupted.py")
     wait_for(lambda: catches(process.pid, signal.SIGHUP))
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGHUP)
