@@ -2,44 +2,40 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from notifyctl.bootstrap import Runtime
-from tests.support.processes import Environment
-
-PROGRAM = [sys.executable, "-m", "notifyctl"]
-
-
-def health(environment: Environment, folder: Path) -> dict[str, Any]:
-    command = [*PROGRAM, "health", "--format", "json"]
-    ran = subprocess.run(command, env=environment(), cwd=folder, capture_output=True, timeout=60, check=True)
-    found: dict[str, Any] = json.loads(ran.stdout)
-    return found
+from tests.support.command_line import CommandLine
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 
 
 def test_cron_and_a_worker_that_stopped_are_told_apart(
-    runtime: Runtime, environment: Environment, tmp_path: Path
+    runtime: Runtime, processes: Processes, environment: Environment, notifyctl: CommandLine
 ) -> None:
-    assert [problem["code"] for problem in health(environment, tmp_path)["problems"]] == ["NO_WORKER"]
-    quiet: dict[str, Any] = {"env": environment(), "cwd": tmp_path, "stderr": subprocess.DEVNULL}
-    subprocess.run([*PROGRAM, "worker", "--once"], timeout=60, check=True, **quiet)
-    assert health(environment, tmp_path)["problems"] == []
+    def health() -> dict[str, Any]:
+        ran = notifyctl("health", "--format", "json")
+        assert ran.code == 0
+        found: dict[str, Any] = json.loads(ran.out)
+        return found
 
-    worker = subprocess.Popen([*PROGRAM, "worker"], **quiet)
+    def troubles() -> list[dict[str, Any]]:
+        return [problem for problem in health()["problems"] if problem["code"] != "SANDBOX"]
+
+    assert [problem["code"] for problem in troubles()] == ["NO_WORKER"]
+    assert processes.run(*NOTIFYCTL, "worker", "--once", env=environment()).returncode == 0
+    assert troubles() == []
+
+    worker = processes.notifyctl("worker", env=environment())
     deadline = time.monotonic() + 60
-    while health(environment, tmp_path)["workers"] == 0:
+    while health()["workers"] == 0:
         assert time.monotonic() < deadline
+        time.sleep(0.02)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
-    found = health(environment, tmp_path)
-    [problem] = found["problems"]
-    assert (found["workers"], problem["level"], problem["code"]) == (0, "WARNING", "NO_WORKER")
+    workers = health()["workers"]
+    [problem] = troubles()
+    assert (workers, problem["level"], problem["code"]) == (0, "WARNING", "NO_WORKER")
     assert f"(process {worker.pid}), stopped " in problem["text"]
-    listed = subprocess.run([*PROGRAM, "workers"], capture_output=True, text=True, timeout=60, check=True, **{
-        name: value for name, value in quiet.items() if name != "stderr"
-    })  # fmt: skip
-    assert "No worker is running" in listed.stderr
+    listed = notifyctl("workers")
+    assert (listed.code, "No worker is running" in listed.err) == (0, True)
