@@ -188,7 +188,8 @@ def locales(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         pytest.skip("there is no localedef to make a locale with")
     name = "en_US.ISO-8859-1"
     made = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(folder / name)]
-    subprocess.run(made, capture_output=True, check=False)
+    with watch.known():
+        subprocess.run(made, capture_output=True, timeout=60, check=False)
     if not (folder / name).exists():
         pytest.skip("localedef has no en_US")
     return {"LOCPATH": str(folder), "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}

@@ -2,7 +2,6 @@
 
 import codecs
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from notifyctl import env_file
 from notifyctl.errors import ConfigurationError
 from notifyctl.settings import Settings, load_settings
+from tests.support.processes import Processes
 from tests.support.settings import PEPPER, SECRET
 
 SECRETS = f"NOTIFICATION_SECRET_KEY={SECRET}\nOTP_PEPPER={PEPPER}\n"
@@ -148,7 +148,9 @@ def test_names_are_taken_in_any_case_the_last_line_counts_and_an_empty_value_is_
 
 @pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1"])
 @pytest.mark.parametrize("where", ["environment", "file"])
-def test_the_locale_says_nothing_about_a_value(locale: str, where: str, locales: dict[str, str]) -> None:
+def test_the_locale_says_nothing_about_a_value(
+    locale: str, where: str, locales: dict[str, str], processes: Processes
+) -> None:
     sender = "Größe <a@b.example>"
     text = SECRETS + (f"EMAIL_SENDER={sender}\n" if where == "file" else "")
     Path(".env").write_text(text, encoding="utf-8")
@@ -156,8 +158,8 @@ def test_the_locale_says_nothing_about_a_value(locale: str, where: str, locales:
     variables = {"PATH": os.environ["PATH"], "LC_ALL": locale, **locales}
     if where == "environment":
         variables["EMAIL_SENDER"] = sender
-    ran = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, timeout=60, check=True)
-    assert ran.stdout.decode().strip() == ascii(sender)
+    ran = processes.run(sys.executable, "-c", code, env=variables)
+    assert (ran.returncode, ran.stdout.strip()) == (0, ascii(sender))
 
 
 @pytest.mark.parametrize("value", ['"app.example"', "'app.example'"])

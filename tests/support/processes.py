@@ -156,7 +156,7 @@ class Processes:
             pipes["stdin"] = subprocess.PIPE
         process = self.start(*command, **(pipes | options))
         out, err = process.communicate(text_in, timeout)
-        with self._log(self._started.index(process) + 1).open("a") as kept:
+        with self._log(self._started.index(process) + 1).open("a", errors="backslashreplace") as kept:
             kept.write(f"$ {' '.join(map(str, command))}\n{out or ''}{err or ''}exit {process.returncode}\n")
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

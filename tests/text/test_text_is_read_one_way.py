@@ -7,7 +7,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from notifyctl.orchestrator.csv_files import as_written, neutral
 from notifyctl.orchestrator.plans import load_plans
 from tests.support.clocks import NOON
 from tests.support.command_line import CommandLine
-from tests.support.processes import Environment
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 
 CALLS_THAT_READ_OR_WRITE = {"open": 3, "read_text": 0, "write_text": 1, "fdopen": 3}
 """And at which place they take an encoding."""
@@ -185,45 +184,45 @@ class TestFiles:
         assert str(parse_head(f"\ufeff12:{'A' * 64}\r\n")) == f"12:{'a' * 64}"
 
 
-Run = Callable[..., subprocess.CompletedProcess[bytes]]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class TestLocale:
     @pytest.fixture(params=["C", "en_US.ISO-8859-1"])
     def run(
-        self, request: pytest.FixtureRequest, environment: Environment, locales: dict[str, str], tmp_path: Path
+        self, request: pytest.FixtureRequest, processes: Processes, environment: Environment, locales: dict[str, str]
     ) -> Run:
-        def run(*arguments: str, data: bytes = b"", **more: str) -> subprocess.CompletedProcess[bytes]:
+        """A fresh interpreter, which is all that a locale means anything to; what it prints is read as UTF-8."""
+
+        def run(*arguments: str, data: str = "", **more: str) -> subprocess.CompletedProcess[str]:
             variables = environment(LC_ALL=request.param, **locales, **more)
-            return subprocess.run(
-                [sys.executable, "-m", "notifyctl", *arguments],
-                env=variables, cwd=tmp_path, input=data, capture_output=True, timeout=60, check=False,
-            )  # fmt: skip
+            return processes.run(*NOTIFYCTL, *arguments, env=variables, text_in=data, encoding="utf-8", fresh=True)
 
         return run
 
+    @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
     def test_names_on_the_command_line_in_files_and_of_files_are_utf_8(
         self, runtime: Runtime, run: Run, tmp_path: Path
     ) -> None:
         (tmp_path / "größe.csv").write_text("id,name\nbob,Łódź\n", encoding="utf-8")
         assert run("clients", "set", "ann", "--name", "Größe").returncode == 0
         assert run("clients", "import", "größe.csv").returncode == 0
-        assert run("clients", "import", "-", data="id,name\neve,Ève\n".encode()).returncode == 0
+        exported = run("clients", "list", "--format", "csv").stdout
+        assert "Łódź" in exported
+        again = run("clients", "import", "-", "--format", "json", data=f"{exported}eve,Ève{',' * 20}\n")
+        assert json.loads(again.stdout) == {"created": 1, "changed": 0, "unchanged": 2}
         found = json.loads(run("clients", "list", "--format", "json").stdout)
         assert {row["id"]: row["name"] for row in found} == {"ann": "Größe", "bob": "Łódź", "eve": "Ève"}
-        exported = run("clients", "list", "--format", "csv").stdout
-        assert "Łódź" in exported.decode()
-        again = run("clients", "import", "-", "--format", "json", data=exported)
-        assert json.loads(again.stdout) == {"created": 0, "changed": 0, "unchanged": 3}
 
     def test_the_names_of_plans_are_those_of_the_file(self, runtime: Runtime, run: Run, tmp_path: Path) -> None:
         (tmp_path / "plans.toml").write_text('[plans."Größe"]\nname = "Größe Pro"\n', encoding="utf-8")
         registry = str(tmp_path / "plans.toml")
         assert run("clients", "set", "ann", "--plan", "Größe", NOTIFICATION_PLAN_REGISTRY=registry).returncode == 0
 
+    @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
     def test_bytes_that_are_not_utf_8_are_refused(self, runtime: Runtime, run: Run) -> None:
         ran = run("clients", "set", "ann", "--name", os.fsdecode(b"Gr\xf6\xdfe"))
-        assert (ran.returncode, b"is not UTF-8; write it in UTF-8" in ran.stderr) == (2, True)
+        assert (ran.returncode, "is not UTF-8; write it in UTF-8" in ran.stderr) == (2, True)
 
 
 def test_events_in_files_that_were_put_together_are_read() -> None:
