@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from notifyctl.providers.segments import SmsEncoding, measure
-from tests.support.processes import watch
+from tests.support.processes import Processes
 
 PACKAGE = "sms-segments-calculator@1.3.0"
 TEXTS = 4_000
@@ -41,17 +41,16 @@ def texts() -> list[str]:
     return [*made, "", "\r\n", "a" * 152 + "\r\n" + "a" * 152, "ж" * 66 + "\r\n" + "ж" * 66]
 
 
-@pytest.fixture(scope="module")
-def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def calculator(processes: Processes, tmp_path: Path) -> Path:
     """The folder that it is installed in."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
         pytest.skip("needs npm")
-    folder = tmp_path_factory.mktemp("npm")
+    folder = tmp_path / "npm"
     install = [npm, "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
     try:
-        with watch.known():
-            done = subprocess.run(install, capture_output=True, text=True, timeout=60, check=False)
+        done = processes.run(*install)
     except subprocess.TimeoutExpired:
         pytest.skip(f"npm could not fetch {PACKAGE} in a minute")
     if done.returncode:
@@ -59,18 +58,12 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_text_has_the_encoding_and_the_segments_that_twilios_own_calculator_gives_it(calculator: Path) -> None:
+def test_every_text_has_the_encoding_and_the_segments_that_twilios_own_calculator_gives_it(
+    processes: Processes, calculator: Path
+) -> None:
     measured = texts()
-    with watch.known():
-        ran = subprocess.run(
-            ["node", "-e", SCRIPT],
-            cwd=calculator,
-            input=json.dumps(measured),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
+    ran = processes.run("node", "-e", SCRIPT, cwd=calculator, text_in=json.dumps(measured), timeout=120)
+    assert ran.returncode == 0, ran.stderr
     theirs = [(SmsEncoding(encoding), count) for encoding, count in json.loads(ran.stdout)]
     sizes = [measure(text) for text in measured]
     # To Twilio's calculator a text of nothing is one segment; nobody sends one.
