@@ -110,6 +110,8 @@ def test_a_setting_is_used_as_it_was_checked(
         ("TWILIO_FROM_NUMBER", "004915112345678", "must be a number as +15005550006"),
         ("TWILIO_ACCOUNT_SID", "AC 12", "must be ASCII without blanks"),
         ("POSTMARK_MESSAGE_STREAM", "my stream", "must be ASCII without blanks"),
+        ("POSTMARK_SERVER_TOKEN", "tökén", "must be ASCII without blanks"),
+        ("POSTMARK_SERVER_TOKEN", "токен", "must be ASCII without blanks"),
         ("OTP_DEFAULT_REGION", "UK", "'UK' must be ISO 3166 codes of countries, such as DE, or GB"),
         ("OTP_ALLOWED_COUNTRIES", "DE,Germany", "must be ISO 3166 codes"),
         ("DATABASE_URL", "sqlite:///~nobody-there/n.db", "begins with ~, and there is no such home directory"),
