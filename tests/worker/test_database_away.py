@@ -4,24 +4,23 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from time import monotonic, sleep
 
 import pytest
 from sqlalchemy import make_url, text
 
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.store import workers
 from notifyctl.store.database import Database
 from notifyctl.worker import database_wait
 from notifyctl.worker.daemon import Worker
-from tests.support.processes import Environment
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.settings import PEPPER, SECRET, make_settings
 
 postgresql_only = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -35,28 +34,37 @@ class Door:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        self._closed = Event()
-        self._listener: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
+        self._threads: list[Thread] = []
 
     def open(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        Thread(target=self._let_in, daemon=True).start()
+        self._sockets.append(socket.create_server(("127.0.0.1", self.port)))
+        self._spawn(self._let_in, self._sockets[0])
 
     def close(self) -> None:
-        self._closed.set()
-        if self._listener is not None:
-            self._listener.close()
+        for opened in self._sockets:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for opened in self._sockets:
+            opened.close()
 
-    def _let_in(self) -> None:
-        assert self._listener is not None
-        while not self._closed.is_set():
+    def _spawn(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _let_in(self, listener: socket.socket) -> None:
+        while True:
             try:
-                caller, _ = self._listener.accept()
+                caller, _ = listener.accept()
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)
             server.connect(self._behind)
-            Thread(target=_hand_on, args=(caller, server), daemon=True).start()
+            self._sockets += [caller, server]
+            self._spawn(_hand_on, caller, server)
 
 
 def _hand_on(caller: socket.socket, server: socket.socket) -> None:
@@ -87,22 +95,6 @@ def away(environment: Environment, database_url: str, door: Door) -> dict[str, s
     return environment(DATABASE_URL=url.render_as_string(hide_password=False))
 
 
-@contextmanager
-def program(variables: dict[str, str], log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("w") as written:
-        process = subprocess.Popen([sys.executable, "-m", "notifyctl", *arguments], env=variables, stderr=written)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)  # a supervisor's children would go on without it
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
 def wait_until(condition: Callable[[], bool], seconds: float = 40) -> None:
     deadline = monotonic() + seconds
     while not condition():
@@ -112,34 +104,32 @@ def wait_until(condition: Callable[[], bool], seconds: float = 40) -> None:
 
 def at_work(runtime: Runtime) -> int:
     with runtime.database.read() as session:
-        return int(session.execute(text("SELECT count(*) FROM worker_heartbeat")).scalar_one())
+        return len(workers.present(session))
 
 
 @postgresql_only
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("number", ["1", "2"])
 def test_workers_wait_for_it_and_go_to_work(
-    runtime: Runtime, door: Door, away: dict[str, str], tmp_path: Path, processes: str
+    runtime: Runtime, door: Door, away: dict[str, str], processes: Processes, number: str
 ) -> None:
-    log = tmp_path / "log"
-    with program(away, log, "worker", "--no-jobs", "--processes", processes) as worker:
-        wait_until(lambda: log.read_text().count("database unavailable") >= 2 * int(processes))
-        assert worker.poll() is None
-        assert "worker process ended" not in log.read_text()
-        door.open()
-        wait_until(lambda: at_work(runtime) == int(processes))
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+    worker = processes.notifyctl("worker", "--no-jobs", "--processes", number, env=away)
+    wait_until(lambda: processes.said_by(worker).count("database unavailable") >= 2 * int(number))
+    assert worker.poll() is None
+    assert "worker process ended" not in processes.said_by(worker)
+    door.open()
+    wait_until(lambda: at_work(runtime) == int(number))
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
     assert at_work(runtime) == 0
 
 
 @postgresql_only
-def test_a_worker_that_waits_stops_at_a_signal(away: dict[str, str], tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with program(away, log, "worker") as worker:
-        wait_until(lambda: "database unavailable" in log.read_text())
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 0
-    assert "worker stopped" in log.read_text()
+def test_a_worker_that_waits_stops_at_a_signal(away: dict[str, str], processes: Processes) -> None:
+    worker = processes.notifyctl("worker", env=away)
+    wait_until(lambda: "database unavailable" in processes.said_by(worker))
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert "worker stopped" in processes.said_by(worker)
 
 
 @postgresql_only
@@ -148,31 +138,31 @@ def test_a_worker_that_waits_stops_at_a_signal(away: dict[str, str], tmp_path: P
     [("worker", "--once"), ("worker", "--once", "--processes", "2"), ("jobs", "run", "audit_seal")],
     ids=" ".join,
 )
-def test_what_is_to_end_by_itself_ends_with_5(away: dict[str, str], tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    log = tmp_path / "log"
-    with program(away, log, *arguments) as process:
-        assert process.wait(30) == 5
-    (line,) = log.read_text().splitlines()
+def test_what_is_to_end_by_itself_ends_with_5(
+    away: dict[str, str], processes: Processes, arguments: tuple[str, ...]
+) -> None:
+    ran = processes.run(*NOTIFYCTL, *arguments, env=away)
+    assert ran.returncode == 5
+    (line,) = ran.stderr.splitlines()
     assert line.startswith("notifyctl: Database postgresql")
     assert "check DATABASE_URL" in line
 
 
 @postgresql_only
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("number", ["1", "2"])
 def test_serve_says_503_until_it_is_there(
-    runtime: Runtime, door: Door, away: dict[str, str], tmp_path: Path, processes: str
+    runtime: Runtime, door: Door, away: dict[str, str], processes: Processes, number: str
 ) -> None:
-    log = tmp_path / "log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with program(away, log, "serve", "--port", str(port), "--processes", processes) as server:
-        wait_until(lambda: status_of(port, "/healthz") == 200)
-        assert status_of(port, "/readyz") == 503
-        door.open()
-        wait_until(lambda: status_of(port, "/readyz") == 200)
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
+    server = processes.notifyctl("serve", "--port", str(port), "--processes", number, env=away)
+    wait_until(lambda: status_of(port, "/healthz") == 200)
+    assert status_of(port, "/readyz") == 503
+    door.open()
+    wait_until(lambda: status_of(port, "/readyz") == 200)
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 0
 
 
 def status_of(port: int, path: str) -> int:
@@ -187,15 +177,16 @@ def status_of(port: int, path: str) -> int:
 
 @pytest.mark.parametrize("options", [(), ("--processes", "2")], ids=["one process", "two processes"])
 def test_a_database_that_is_not_migrated_is_said_once_and_not_waited_for(
-    empty_database_url: str, tmp_path: Path, options: tuple[str, ...]
+    empty_database_url: str, processes: Processes, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    log = tmp_path / "log"
+    if (url := make_url(empty_database_url)).get_backend_name() == "sqlite":
+        Path(str(url.database)).touch()
     variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": empty_database_url}
     variables |= {"NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER, "EMAIL_SENDER": "hello@acme.example"}
     variables |= {"POSTMARK_SERVER_TOKEN": "sandbox-token", "SMS_ENABLED": "false"}
-    with program(variables, log, "worker", *options) as worker:
-        assert worker.wait(30) == 5
-    (line,) = log.read_text().splitlines()
+    ran = processes.run(*NOTIFYCTL, "worker", *options, env=variables)
+    assert ran.returncode == 5
+    (line,) = ran.stderr.splitlines()
     assert "run `notifyctl db upgrade`" in line
 
 
