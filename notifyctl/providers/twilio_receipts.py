@@ -96,11 +96,11 @@ def rejection(sid: str, status: str, code: int | None, words: str | None) -> Rej
 
 
 def _wish(fields: Mapping[str, str]) -> Wish | None:
-    """A messaging service with keywords of its own says itself what a message means."""
+    """A messaging service with keywords of its own says itself what a message means, in a word that may be new."""
     said = fields.get("OptOutType", "").strip().upper()
-    if said:
-        return Wish(said) if said in Wish.__members__ else None
-    return wish_of(fields.get("Body", ""))
+    if said in Wish.__members__:
+        return Wish(said)
+    return None if said == "HELP" else wish_of(fields.get("Body", ""))
 
 
 def _sid(fields: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from enum import StrEnum
+from itertools import product
 
 STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
 """Those on which Twilio acts itself."""
@@ -77,13 +78,20 @@ _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 
 _FILLERS = (
     "please, pls, plz, kindly, thanks, thank you, thx, ty, ok, okay, now, right now, immediately, already, at once, hi,"
-    "hello, sir, sent from my iphone, sent from my ipad, sil vous plait, sil te plait, svp, stp, merci, maintenant,"
+    "hello, sir, sil vous plait, sil te plait, svp, stp, merci, maintenant,"
     "bitte, danke, sofort, jetzt, por favor, gracias, ya, ahora, per favore, grazie, obrigado, obrigada, aub"
 )
+_SIGNATURE = (
+    r"(?:(?:sent|envoye|enviado|inviato) (?:from|de|depuis|desde|da) (?:my|mon|mi|meu|mio)"
+    r"|(?:von|mit) meinem)(?: \w+){1,3}"
+)
+"""As telephones put it below what they send."""
 
 _THINGS = (
-    r"(all |any |any more |more |the |these |those |this |your |all the |all these |all your )?"
-    r"(texts?|text messages?|txts?|messages?|msgs?|sms|notifications?|alerts?|reminders?|spam)"
+    r"(all |any |any more |more |further |the |these |those |this |your |all the |all these |all your )?"
+    r"((marketing|promotional|automated) )?"
+    r"(texts?|text messages?|txts?|messages?|msgs?|sms|notifications?|alerts?|reminders?"
+    r"|communications?|marketing|promotions|spam)"
 )
 _LIST = r"(this|your|ur|the|all|all your) (\w+ )?(lists?|database)"
 _AGAIN = r"( anymore| any more| again| ever again)?"
@@ -91,18 +99,23 @@ _UNSUBSCRIBE = r"unsubscribe|un subscribe|unsub|unsuscribe|unsubcribe|unsubscibe
 _I_WANT_TO = r"((i )?(want|wish|would like|need) to |id like to )?"
 
 _ENGLISH_STOP = (
-    r"(sto+p+|stpo|sotp)( all| it| this| that| these| those| them| everything)?",
-    r"stopall|end|quit|cancel|no more|leave me alone|lose my number",
+    r"(no( thanks| thank you)? )?((stt?o+p+)+|stpo|sotp|sopt)"
+    r"( all| it| this| that| these| those| them| everything)?",
+    r"stopall|(end|quit|cancel)( all)?|no more|leave me alone|lose my number|cease( and desist)?|desist",
+    r"stop ?(to|2) ?(end|quit|cancel|stop|unsubscribe|opt ?out)|(reply|text|send|type)( with)? stop",
     rf"{_I_WANT_TO}(optout|opt (me |us )?out|{_UNSUBSCRIBE})( me| us| all)?",
-    rf"{_I_WANT_TO}(opt (me )?out (of|from)|unsubscribe( me)? from) ({_THINGS}|{_LIST})",
-    rf"(stop|end|quit|cancel|no more) {_THINGS}( to me| from you)?{_AGAIN}",
-    rf"(i )?(do not|dont) want( to get| to receive)? {_THINGS}( from you)?{_AGAIN}",
+    rf"{_I_WANT_TO}(opt (me )?out (of|from)|unsubscribe( me)? from)"
+    rf" ({_THINGS}|{_LIST}|all|everything|these)",
+    r"unsubscribe (this|my) number",
+    rf"(stop|end|quit|cancel|no|no more) {_THINGS}( to me| from you)?{_AGAIN}",
+    rf"(i )?((do not|dont) (want|wish)|no longer (want|wish))( to get| to receive)? {_THINGS}( from you)?{_AGAIN}",
     rf"(stop|quit) (texting|txting|messaging|contacting|spamming|bothering|harassing|writing|calling|sending)"
-    rf"( to)?( me| us| this number)?( {_THINGS})?( to me| to this number)?{_AGAIN}",
+    rf"( to)?( me| us| this number)?( {_THINGS}| this| these)?( to me| to this number)?{_AGAIN}",
     rf"(do not|dont|never) (text|txt|sms|message|contact|spam|bother|write|call|send)"
     rf"( to)?( me| us| this number)?( {_THINGS})?{_AGAIN}",
     r"opting out|i opt out|revoke|(i )?(revoke|withdraw)( my| all)? (consent|permission)",
-    rf"remove( me| us| my number| this number)?( (from|off)( of)? ({_LIST}|list))?",
+    rf"remove( me| us| my number| this number| number)?"
+    rf"( (from|off)( of)? ({_LIST}|{_THINGS}|list|this|these))?",
     rf"(take|get) (me|us|my number|this number) off( of)?( {_LIST})?",
     rf"delete (me|my number|this number)( from {_LIST})?",
 )
@@ -122,7 +135,13 @@ _STOP_ELSEWHERE = {
         "stop sms, stop pub, stop messages, arrêt sms, plus de sms, plus de messages, ne plus recevoir de sms,"
         "ne plus recevoir de messages, arrêtez les sms, arrêtez les messages, arrêtez de m'envoyer des sms,"
         "arrêtez de m'envoyer des messages, ne m'envoyez plus de sms, ne m'envoyez plus de messages,"
-        "ne m'envoyez plus rien, ne me contactez plus, ne m'écrivez plus"
+        "ne m'envoyez plus rien, ne me contactez plus, ne m'écrivez plus,"
+        "{/je }ne {veux/souhaite} plus {/recevoir }{de/vos/des/ces} {sms/messages/textos/notifications},"
+        "{arrêter/arrêtez/arrête/stop/stop à} {les/vos/ces/tous les} {sms/messages/textos},"
+        "stop aux {sms/messages},"
+        "{arrête/arrêtez} de m'{écrire/envoyer des textos}, ne plus m'écrire, ne plus me contacter,"
+        "ne plus m'envoyer de {sms/messages}, plus de {textos/notifications},"
+        "supprimez-moi{/ de la liste/ de vos listes}"
     ),
     "Spanish": (
         "alto, parar, para, pare, paren, basta, baja, dar de baja, darme de baja, dame de baja, denme de baja,"
@@ -131,7 +150,13 @@ _STOP_ELSEWHERE = {
         "no enviar más, no enviar más mensajes, no me envíes más mensajes, no me envíen más, no me envíen más mensajes,"
         "no me manden más, no me manden más mensajes, no me escriban, no me escriban más, no me contacten,"
         "no me contacten más, dejen de enviarme mensajes, dejen de escribirme, deja de escribirme, bórrenme,"
-        "quítenme de la lista, quítenme de su lista"
+        "quítenme de la lista, quítenme de su lista, quítame de la lista, borrarme, bórrame, bórreme, elimíname,"
+        "elimínenme, darse de baja, quiero cancelar, basta de mensajes, parar {mensajes/sms}, no molestar, no molesten,"
+        "{/ya }no {quiero/deseo}{/ recibir}{/ más/ sus/ estos} {mensajes/sms/textos/notificaciones},"
+        "no {enviar/mandar} {mensajes/sms},"
+        "no me {envíes/envíe/envíen/mandes/mande/manden}{/ más}"
+        " {mensajes/sms/textos},"
+        "{deja/deje/dejen} de {enviarme/mandarme/enviar/mandar} {mensajes/sms/textos}, {deja/deje/dejen} de molestar"
     ),
     "German": (
         "stoppen, ende, beenden, schluss, aufhören, hören Sie auf, hör auf, kündigen, löschen, abmelden, abmeldung,"
@@ -141,14 +166,21 @@ _STOP_ELSEWHERE = {
         "keine sms mehr, keine weiteren sms, keine nachrichten, keine nachrichten mehr, keine weiteren nachrichten,"
         "ich will keine sms mehr, ich möchte keine sms mehr, ich will keine nachrichten mehr,"
         "ich möchte keine nachrichten mehr, nicht mehr schreiben, schreiben Sie mir nicht mehr,"
-        "lassen Sie mich in ruhe, lass mich in ruhe"
+        "lassen Sie mich in ruhe, lass mich in ruhe, hört auf, hören Sie damit auf, abbruch,"
+        "keine{/ weiteren} {sms/nachrichten/benachrichtigungen}{/ mehr} {senden/schicken/erhalten/bekommen},"
+        "{senden/schicken} Sie{/ mir} keine{/ weiteren} {sms/nachrichten}{/ mehr}, {schick/schickt} mir keine"
+        " {sms/nachrichten} mehr, ich {will/möchte} keine{/ weiteren} {sms/nachrichten}{/ mehr} {erhalten/bekommen},"
+        "ich {will/möchte} keine weiteren {sms/nachrichten}, keine werbung{/ mehr}, nicht mehr anschreiben,"
+        "{nehmen/löschen/entfernen} Sie mich{/ von der liste/ aus der liste/ aus dem verteiler}"
     ),
     "Italian": "ferma, fermare, fermate, annulla, cancellami, disiscrivi, disiscrivimi, disiscrizione, disattiva,"
-    "rimuovimi, basta messaggi, niente più messaggi, niente più sms, non scrivetemi più",
+    "rimuovimi, basta messaggi, niente più messaggi, niente più sms, non scrivetemi più, sospendi, smettila,"
+    "smettetela, cancella, cancellazione, non voglio più{/ ricevere} {messaggi/sms}",
     "Portuguese": "sair, remover, descadastrar, descadastre, fim, encerrar, cancele, não quero mais,"
-    "não quero mais mensagens, não quero receber mensagens, não quero mais receber mensagens, parar mensagens",
+    "não quero mais mensagens, não quero receber mensagens, não quero mais receber {mensagens/sms}, parar mensagens,"
+    "{pare/parem} de {/me }{enviar/mandar} mensagens, não me {envie/enviem/mande/mandem} mais mensagens",
     "Dutch": "afmelden, uitschrijven, einde, annuleren, opzeggen, geen sms meer, geen berichten meer, meld mij af,"
-    "schrijf mij uit",
+    "schrijf mij uit, stop ermee, stop met {sms/berichten}, ik wil geen {sms/berichten} meer{/ ontvangen}",
     "Scandinavian, Finnish": "stoppa, avsluta, avregistrera, avmeld, afmeld, afmelding, lopeta, peruuta",
     "Polish, Czech, Romanian, Hungarian, Turkish": "koniec, wypisz, wypisz mnie, rezygnuję, anuluj, konec, odhlásit,"
     "zrušit, dezabonare, leiratkozás, iptal, durdur",
@@ -171,16 +203,22 @@ _START_ELSEWHERE = {
 
 def _phrases(listed: str) -> Iterator[str]:
     """Each without its accents, and with ue for ü as who has no umlauts writes it."""
-    for phrase in listed.split(","):
+    for phrase in (spelt for listed_one in listed.split(",") for spelt in _spelt_out(listed_one)):
         yield re.escape(_plain(phrase))
         yield re.escape(_plain(phrase.translate(_UMLAUTS)))
+
+
+def _spelt_out(phrase: str) -> Iterator[str]:
+    """Once for each of the choices in braces; {/more} may be left out."""
+    parts = re.split(r"[{}]", phrase)
+    yield from map("".join, product(*(part.split("/") if place % 2 else [part] for place, part in enumerate(parts))))
 
 
 def _any_of(english: tuple[str, ...], elsewhere: dict[str, str]) -> re.Pattern[str]:
     return re.compile("|".join((*english, *(phrase for listed in elsewhere.values() for phrase in _phrases(listed)))))
 
 
-_FILLER = "|".join(sorted(_phrases(_FILLERS), key=len, reverse=True))
+_FILLER = "|".join([_SIGNATURE, *sorted(_phrases(_FILLERS), key=len, reverse=True)])
 _FILLERS_BEFORE = re.compile(rf"^(?:(?:{_FILLER})(?: |$))+")
 _FILLERS_AFTER = re.compile(rf"(?:(?:^| )(?:{_FILLER}))+$")
 _STOP = _any_of(_ENGLISH_STOP, _STOP_ELSEWHERE)

@@ -169,6 +169,11 @@ def test_what_twilio_itself_makes_of_a_message_goes_before_its_words(said: str, 
     assert isinstance(inbound(OptOutType=said, Body=body), kind)
 
 
+@pytest.mark.parametrize(("body", "kind"), [("STOP", Receipt), ("START", Release), ("hello", Ignored)])
+def test_a_word_of_twilios_that_is_new_leaves_it_to_the_persons_own(body: str, kind: type) -> None:
+    assert isinstance(inbound(OptOutType="OPTOUT", Body=body), kind)
+
+
 @pytest.mark.parametrize(("sender", "kind"), [(f"rcs:{NUMBER}", Receipt), (f"whatsapp:{NUMBER}", Ignored)])
 def test_a_wish_on_another_channel_does_not_concern_sms(sender: str, kind: type) -> None:
     found = inbound(From=sender)

@@ -14,21 +14,35 @@ Stop texting me!|please stop sending me these messages|stop messages|STOP SMS|ca
 don't text me|DON’T TEXT ME AGAIN|do not contact me anymore|never call me|no more texts|I don't want these messages
 remove me|Remove me from your list|take me off this list|delete my number|remove me from your texting list
 I revoke my consent|I withdraw my consent|leave me alone|unsubscribe me|unsuscribe|stopp|stooop|sotp
+stop sending these|stop all communication|Stop marketing|cancel all|end all|cease and desist|STOPSTOP|sttop|sopt
+opt out of all|unsubscribe from all|unsubscribe this number|remove me from these texts|remove number|no texts|no SMS
+I no longer want to receive texts|I no longer wish to receive text messages|I don't want any more marketing messages
+No thanks, stop|no. stop|STOP to end|STOP2END|stop 2 quit|Text STOP|reply "STOP"
+STOP\n\nSent from my Galaxy
+stop - Sent from my Samsung Galaxy A5|ARRET\nEnvoyé de mon iPhone|Stopp\nVon meinem iPhone gesendet
 Stop. Leave me alone.|Stop texting me. Remove me from your list!|STOP\n\nSent from my iPhone|Stop. Thank you
 """
 STOP_FRENCH = """
 ARRET|ARRÊT|Arrêt.|arrete|ARRETT|arrêtez|Arrêtez s'il vous plaît|désabonner|DESABONNEMENT|me désabonner|STOP SMS SVP
 désinscrire|annuler|fin|plus de SMS|Ne m’envoyez plus de messages|ne me contactez plus|résilier
+Je ne veux plus recevoir de SMS|je ne veux plus de messages|Ne souhaite plus recevoir vos textos|arrêter les SMS
+Arrête de m'écrire|stop aux SMS|supprimez-moi de la liste
 """
 STOP_SPANISH = """
 ALTO|Parar|PARE|basta|BAJA|dar de baja|darme de baja, por favor|CANCELAR|detener|fin|salir|no más|NO MAS
 no más mensajes|No me envíen más mensajes|no me escriban|desuscribirme
+No quiero más mensajes|ya no quiero recibir sus mensajes|no quiero sms|no me mande mensajes|Dejen de enviarme mensajes
+deja de mandarme sms|Darse de baja|elimíname|bórrame|por favor, no molestar
 """
 STOP_GERMAN = """
 STOPP|Ende|abmelden|Bitte abmelden|ABMELDUNG|abbestellen|Kündigen|KUENDIGEN|Widerruf|Keine SMS mehr!|aufhören
+Keine SMS mehr senden|Bitte senden Sie mir keine Nachrichten mehr|schick mir keine SMS mehr|keine Werbung
+Ich möchte keine SMS mehr erhalten|ich will keine weiteren Nachrichten bekommen
+Hört auf|Löschen Sie mich aus dem Verteiler
 bitte keine Nachrichten mehr|Ich möchte keine Nachrichten mehr|ICH MOECHTE MICH ABMELDEN|hören Sie auf
 """
 STOP_ELSEWHERE = """
+Non voglio più ricevere messaggi|smettila|pare de me enviar mensagens|stop ermee|Ik wil geen SMS meer ontvangen
 disiscrivimi|SAIR|descadastrar|não quero mais|afmelden|uitschrijven|avsluta|lopeta|wypisz|iptal|İPTAL
 СТОП|стоп!|отписаться|ΣΤΟΠ
 הסר|توقف|退订|停止|配信停止|ストップ|ｽﾄｯﾌﾟ|수신거부|TD
@@ -47,7 +61,10 @@ s'abonner|старт
 """
 NEITHER = r"""
 Don't stop|please don't stop|I will not stop|Stop? No|non-stop|stop by at 5|Can you stop by?|I can't stop laughing
-bus stop|stop the press|What does STOP do?|reply STOP to opt out|how do I opt out?|stop start|Yes. Cancel|yes, cancel it
+bus stop|stop the press|What does STOP do?|reply STOP to opt out
+no, don't stop|stop no|no cancel|cancel all meetings|stop to end of line|text me|no message yet
+je ne veux plus de pain|no quiero|deja de llover|keine Zeit mehr|I no longer want the table|remove me from the meeting
+how do I opt out?|stop start|Yes. Cancel|yes, cancel it
 The end|end of month|When does it end?|weekend|I quit smoking|cancel my appointment|cancel my subscription
 Cancel the 3pm|unsubscribe my colleague|revoke my licence|opt out of the meeting|remove the table|delete it
 take me home|call me
