@@ -118,8 +118,8 @@ class Settings(BaseSettings):
         description="PEM file of the authorities that vouch for Postmark, Twilio and Stripe, in the place of the"
         " shipped list: for a private authority, or a proxy that inspects TLS.",
     )
-    requests_ca_bundle: FilePath | None = Field(None, description="The same, where SSL_CERT_FILE is not set.")
-    curl_ca_bundle: FilePath | None = Field(None, description="The same, where neither of the two is set.")
+    requests_ca_bundle: FilePath | None = Field(None, description="The same; what any of the three names is trusted.")
+    curl_ca_bundle: FilePath | None = Field(None, description="The same; what any of the three names is trusted.")
 
     ops_alert_email: EmailAddress | None = Field(None, description="Where operational alerts go.")
     admin_alert_emails: Annotated[CommaSeparated, _each(setting_rules.email_address)] = Field(

@@ -1,19 +1,20 @@
-"""Whose certificates are trusted: the shipped list of public authorities, or a bundle of one's own.
+"""Whose certificates are trusted: the shipped list of public authorities, or bundles of one's own.
 
-A bundle takes the list's place, as it does for curl, requests and OpenSSL, which the variables' names are from.
+A bundle takes the list's place, as it does for curl, requests and OpenSSL, which the variables' names are from. What
+any of the variables names is trusted: an image tends to set one of them to its system's list, and whoever then sets
+another for an authority of their own means both.
 """
 
 import os
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 
 import certifi
 
 from notifyctl.errors import ProviderError
 from notifyctl.settings import Settings
 
-VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""The first that is set counts."""
 ADVICE = (
     "for an authority of your own, or of a proxy that inspects TLS, name a file with its certificate in SSL_CERT_FILE"
 )
@@ -21,31 +22,45 @@ ADVICE = (
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """A PEM file, or a folder as OpenSSL's `rehash` makes it. `variable` named it; None for the shipped list."""
+    """PEM files, or folders as OpenSSL's `rehash` makes them. `variables` named them; none for the shipped list."""
 
-    path: str
-    variable: str | None = None
+    paths: tuple[str, ...]
+    variables: tuple[str, ...] = ()
 
     @property
-    def is_folder(self) -> bool:
-        return os.path.isdir(self.path)
+    def files(self) -> list[str]:
+        return [path for path in self.paths if not os.path.isdir(path)]
+
+    @property
+    def folders(self) -> list[str]:
+        return [path for path in self.paths if os.path.isdir(path)]
+
+    def pem(self) -> bytes:
+        """All the files as one."""
+        return b"\n".join(Path(file).read_bytes() for file in self.files)
 
     def __str__(self) -> str:
-        return f"{self.variable} {self.path}" if self.variable else "the shipped list of public authorities"
+        named = [f"{variable} {path}" for variable, path in zip(self.variables, self.paths, strict=False)]
+        return " and ".join(named) or "the shipped list of public authorities"
 
 
 def public_authorities() -> Authorities:
-    return Authorities(certifi.where())
+    return Authorities((certifi.where(),))
 
 
 def trusted_authorities(settings: Settings) -> Authorities:
     """Raises ProviderError that names the variable whose file cannot be read, or has no certificate in it."""
-    for variable in VARIABLES:
-        path = getattr(settings, variable.lower())
+    named = {
+        "SSL_CERT_FILE": settings.ssl_cert_file,
+        "REQUESTS_CA_BUNDLE": settings.requests_ca_bundle,
+        "CURL_CA_BUNDLE": settings.curl_ca_bundle,
+    }
+    variables: dict[str, str] = {}  # by path: images like to name one file in all of them
+    for variable, path in named.items():
         if path is not None:
             _check(variable, str(path))
-            return Authorities(str(path), variable)
-    return public_authorities()
+            variables.setdefault(str(path), variable)
+    return Authorities(tuple(variables), tuple(variables.values())) if variables else public_authorities()
 
 
 def _check(variable: str, path: str) -> None:

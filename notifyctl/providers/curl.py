@@ -191,11 +191,7 @@ def _new_handle(timeout_seconds: float, authorities: Authorities) -> Handle:
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     handle.setopt(pycurl.FOLLOWLOCATION, 0)
-    # As bytes: pycurl takes text for ASCII, and a path may have any letter in it.
-    path = os.fsencode(authorities.path)
-    handle.setopt(pycurl.CAPATH if authorities.is_folder else pycurl.CAINFO, path)
-    # A proxy that is itself reached by HTTPS.
-    handle.setopt(pycurl.PROXY_CAPATH if authorities.is_folder else pycurl.PROXY_CAINFO, path)
+    _trust(handle, authorities)
     # Nothing is asked for compressed, but what something on the way compresses is read all the same.
     handle.setopt(pycurl.ACCEPT_ENCODING, "identity")
     handle.setopt(pycurl.TCP_NODELAY, 1)
@@ -206,6 +202,22 @@ def _new_handle(timeout_seconds: float, authorities: Authorities) -> Handle:
     # Otherwise libcurl may raise SIGALRM in whatever thread is running.
     handle.setopt(pycurl.NOSIGNAL, 1)
     return handle
+
+
+def _trust(handle: Handle, authorities: Authorities) -> None:
+    """By the provider itself, and by a proxy that is itself reached by HTTPS."""
+    # As bytes: pycurl takes text for ASCII, and a path may have any letter in it.
+    files = [os.fsencode(path) for path in authorities.files]
+    if len(files) == 1:
+        handle.setopt(pycurl.CAINFO, files[0])
+        handle.setopt(pycurl.PROXY_CAINFO, files[0])
+    elif files:
+        handle.setopt(pycurl.CAINFO_BLOB, authorities.pem())
+        handle.setopt(pycurl.PROXY_CAINFO_BLOB, authorities.pem())
+    if authorities.folders:
+        folders = os.fsencode(os.pathsep.join(authorities.folders))
+        handle.setopt(pycurl.CAPATH, folders)
+        handle.setopt(pycurl.PROXY_CAPATH, folders)
 
 
 def _is_ended(descriptor: int) -> bool:

@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 import requests
 import stripe
+from requests.adapters import HTTPAdapter
+from urllib3.util.ssl_ import create_urllib3_context
 
 from notifyctl.errors import InvalidInput, ProviderError
 from notifyctl.providers.answers import without_recipients
@@ -176,10 +178,29 @@ class _Session(requests.Session):
 
     def __init__(self, authorities: Authorities) -> None:
         super().__init__()
-        self._path = authorities.path
+        self._path = authorities.paths[0]
+        if len(authorities.paths) > 1:
+            self.mount("https://", _Trusting(authorities))
 
     def request(self, *arguments: Any, **named: Any) -> Any:
         return super().request(*arguments, **{**named, "verify": self._path})
+
+
+class _Trusting(HTTPAdapter):
+    """requests itself takes one path only."""
+
+    def __init__(self, authorities: Authorities) -> None:
+        self._context = create_urllib3_context()
+        for path in authorities.paths:
+            is_folder = path in authorities.folders
+            self._context.load_verify_locations(capath=path if is_folder else None, cafile=None if is_folder else path)
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
+        super().init_poolmanager(*arguments, **named, ssl_context=self._context)
+
+    def proxy_manager_for(self, *arguments: Any, **named: Any) -> Any:
+        return super().proxy_manager_for(*arguments, **named, ssl_context=self._context)
 
 
 class _Missing(ProviderError):

@@ -185,12 +185,44 @@ def test_a_proxy_that_is_itself_reached_by_https_is_trusted_likewise(
     assert proxy.requests[0].path.startswith("http://twilio.invalid/")
 
 
-@pytest.mark.parametrize("number", range(len(VARIABLES)))
-def test_the_first_of_the_variables_counts(authority: tuple[Path, ssl.SSLContext], tmp_path: Path, number: int) -> None:
+@every_call
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("kind", ["the system's list", "an empty folder"])
+def test_what_any_variable_names_is_trusted_beside_the_others(
+    authority: tuple[Path, ssl.SSLContext],
+    tmp_path: Path,
+    variable: str,
+    kind: str,
+    call: Callable[[Settings], str],
+    answer: Any,
+) -> None:
     file, tls = authority
-    later = dict.fromkeys((name.lower() for name in VARIABLES[number + 1 :]), str(tmp_path / "gone"))
-    with ScriptedServer(Reply(200, {"id": "evt_1"}), tls=tls) as server:
-        assert ask_stripe(settings_for(server.url, **{VARIABLES[number].lower(): str(file)}, **later)) == ""
+    (tmp_path / "hashed").mkdir()
+    images = certifi.where() if kind == "the system's list" else str(tmp_path / "hashed")
+    named = {name.lower(): images for name in VARIABLES} | {variable.lower(): str(file)}
+    with ScriptedServer(Reply(200, answer), tls=tls) as server:
+        assert call(settings_for(server.url, **named)) == ""
+
+
+@every_call
+def test_all_that_are_trusted_are_named_each_once(
+    authority: tuple[Path, ssl.SSLContext], tmp_path: Path, call: Callable[[Settings], str], answer: Any
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    file, _ = private_authority(other)
+    named = {"ssl_cert_file": certifi.where(), "requests_ca_bundle": certifi.where(), "curl_ca_bundle": str(file)}
+    with ScriptedServer(Reply(200, answer), tls=authority[1]) as server:
+        said = call(settings_for(server.url, **named))
+        assert server.requests == []
+    assert f"trusted: SSL_CERT_FILE {certifi.where()} and CURL_CA_BUNDLE {file}; " in said
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_each_variable_must_name_what_can_be_used(tmp_path: Path, variable: str) -> None:
+    named = {name.lower(): certifi.where() for name in VARIABLES} | {variable.lower(): str(tmp_path / "gone")}
+    with pytest.raises(ProviderError, match=f"{variable} {tmp_path / 'gone'}: no such file"):
+        build_senders(settings_for("https://127.0.0.1:9", **named), list(Channel), 1)
 
 
 def test_the_env_file_names_it_as_well_as_the_environment(
