@@ -96,6 +96,11 @@ def own_error(code: object, message: object) -> OwnError | None:
     return OwnError(code, message if isinstance(message, str) and message else "no message")
 
 
+def as_number(code: object) -> object:
+    """Also one that is written as text, which proves as much."""
+    return int(code) if isinstance(code, str) and re.fullmatch(r"[0-9]{1,9}", code) else code
+
+
 def lost(failure: TransferFailure) -> Unavailable | Unknown:
     if failure.may_have_arrived:
         return Unknown(failure.code, failure.detail, is_ours=True)

@@ -41,7 +41,7 @@ def verdict(answer: HttpAnswer, setting: str) -> Rejected | Unavailable | Unknow
         return Rejected(FailureReason.ACCOUNT_PROBLEM, code, f"{who}: nothing was accepted{advice}", is_ours=True)
     if 400 <= status < 500:
         reason = _REASON_OF_STATUS.get(status, FailureReason.UNKNOWN)
-        return Rejected(reason, code, f"{who}: nothing was accepted", is_ours=True)
+        return Rejected(reason, code, f"{who}: nothing was accepted{advice}", is_ours=True)
     unknown = f"{who}: the provider may have got it or not"
     if answer.is_success:
         return Unknown(UNREADABLE, f"{unknown}{advice}", is_ours=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from notifyctl.models.message import FailureReason
 from notifyctl.models.suppression import SuppressionReason
-from notifyctl.providers.answers import OwnError, by_code, own_error, provider_id
+from notifyctl.providers.answers import OwnError, as_number, by_code, own_error, provider_id
 from notifyctl.providers.base import Accepted, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.in_between import UNREADABLE
 from notifyctl.providers.postmark_codes import POSTMARK_CODES
@@ -54,7 +54,7 @@ def _recipient(item: Any) -> str | None:
 def result_of_item(item: Any) -> SendResult:
     """An id proves that it was accepted: when deliveries are delayed, Postmark leaves the ErrorCode out."""
     fields = item if isinstance(item, dict) else {}
-    error = own_error(_number(fields.get("ErrorCode")), fields.get("Message"))
+    error = own_error(as_number(fields.get("ErrorCode")), fields.get("Message"))
     message_id = provider_id(fields.get("MessageID"))
     if message_id == NO_ID:
         message_id = None
@@ -62,15 +62,11 @@ def result_of_item(item: Any) -> SendResult:
         return Accepted(message_id) if message_id else Unknown(UNREADABLE, "Neither an ErrorCode nor a MessageID")
     if error.code == 0:
         return Accepted(message_id)
-    result = by_its_words(by_code(error, POSTMARK_CODES), error)
-    if message_id and isinstance(result, Unavailable):
+    result = by_code(error, POSTMARK_CODES)
+    # A code that nobody knows may be a warning only.
+    if message_id and (isinstance(result, Unavailable) or error.code not in POSTMARK_CODES):
         return Unknown(result.code, f"{result.detail} (but it has a MessageID)")
-    return result
-
-
-def _number(code: object) -> object:
-    """Also one that is written as text, which proves as much."""
-    return int(code) if isinstance(code, str) and re.fullmatch(r"[0-9]{1,9}", code) else code
+    return by_its_words(result, error)
 
 
 def by_its_words(result: SendResult, error: OwnError | None) -> SendResult:

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from postmarker.core import USER_AGENT, PostmarkClient
 
-from notifyctl.providers.answers import ErrorFormat, NotAccepted, OwnError, json_object, own_error, read_json
+from notifyctl.providers.answers import ErrorFormat, NotAccepted, OwnError, as_number, json_object, own_error, read_json
 from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
 from notifyctl.providers.postmark_codes import POSTMARK_CODES
@@ -66,7 +66,7 @@ class CurlPostmarkClient(PostmarkClient):
 
 def postmark_error(answer: HttpAnswer) -> OwnError | None:
     body = json_object(answer.body)
-    return own_error(body.get("ErrorCode"), body.get("Message"))
+    return own_error(as_number(body.get("ErrorCode")), body.get("Message"))
 
 
 POSTMARK_ERRORS = ErrorFormat(POSTMARK_CODES, postmark_error, "POSTMARK_API_URL")

@@ -93,8 +93,8 @@ def _trouble(question: Question, answer: HttpAnswer) -> tuple[str, bool]:
         return "", False
     words = _own_words(body)
     if words is None:
-        # Who sends elsewhere or refuses will do so the next time.
-        return described(answer), 300 <= answer.status < 500 and answer.status != 429
+        # Who sends elsewhere, refuses or is content with anything is not the provider, and will not be the next time.
+        return described(answer), answer.status < 500 and answer.status != 429
     said = f"{question.provider} says {without_recipients(words)} (HTTP {answer.status})"
     refused = answer.status in (401, 403)
     return (f"{said}; check {question.key_setting}" if refused else said), refused

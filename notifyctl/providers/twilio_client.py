@@ -14,6 +14,7 @@ from notifyctl.providers.answers import (
     ErrorFormat,
     NotAccepted,
     OwnError,
+    as_number,
     json_object,
     own_error,
     read_json,
@@ -133,9 +134,10 @@ LOWEST_CODE = 10_000
 
 def twilio_error(answer: HttpAnswer) -> OwnError | None:
     body = json_object(answer.body)
-    error = own_error(body.get("code"), body.get("message") or body.get("detail") or body.get("title"))
     # Below 500, and at 503, it makes no difference who says so.
     is_plain = answer.status < 500 or answer.status == 503
+    code = as_number(body.get("code")) if is_plain else body.get("code")
+    error = own_error(code, body.get("message") or body.get("detail") or body.get("title"))
     return error if error and (error.code >= LOWEST_CODE or is_plain) else None
 
 

@@ -70,7 +70,7 @@ class TwilioLookup:
                 since = _since(self._http_client.answered_at, doubt.age, row)
             if since and _is_past(row, since - CLOCK_MAY_HAVE_STEPPED_BY):
                 break
-            if _is_to(row, doubt.recipient):
+            if _may_be_to(row, doubt.recipient):
                 candidates.append(row)
             if number == most:
                 raise _TooMany(f"over {most} messages went to the number since the attempt")
@@ -125,9 +125,14 @@ def _is_past(row: Any, since: datetime) -> bool:
     return bool(row.date_created < since and row.date_sent is not None and row.date_sent < since)
 
 
-def _is_to(row: Any, recipient: str) -> bool:
-    # Other channels than SMS have a prefix, as rcs: has.
-    return row.direction == "outbound-api" and str(row.to).endswith(recipient)
+def _may_be_to(row: Any, recipient: str) -> bool:
+    """What a row leaves out says nothing against it: it stands in the list of what went to this number.
+
+    Other channels than SMS have a prefix, as rcs: has. An account may be set to hide a number's last digits.
+    """
+    to = str(row.to or recipient).rpartition(":")[2]
+    is_sent_by_us = row.direction in (None, "", "outbound-api")
+    return is_sent_by_us and len(to) == len(recipient) and recipient.startswith(to.rstrip("X*"))
 
 
 def _choice(listed: _Listed, text: str, held_elsewhere: HeldElsewhere) -> Finding:

@@ -101,8 +101,8 @@ def test_a_key_that_is_refused_fails_by_its_name_and_is_not_shown(
     [
         (Reply(301, "", {"Location": "https://127.0.0.1:8443/x"}), Status.FAIL),
         (Reply(403, "<title>Blocked</title>"), Status.FAIL),
-        (Reply(200, "<title>Sign in</title>"), Status.WARN),
-        (Reply(200, {"ok": True}), Status.WARN),
+        (Reply(200, "<title>Sign in</title>"), Status.FAIL),
+        (Reply(200, {"ok": True}), Status.FAIL),
         (Reply(502, ""), Status.WARN),
         (Reply(503, {"message": "later"}), Status.WARN),
     ],

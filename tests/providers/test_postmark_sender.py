@@ -142,8 +142,12 @@ ITEMS: dict[str, tuple[object, SendResult]] = {
     ),
     "down for maintenance": ({"ErrorCode": 100, "Message": "Down"}, Unavailable("100", "Down")),
     "a code that nobody knows": (
-        item(code=9999, message="New"),
+        {"ErrorCode": 9999, "Message": "New"},
         Rejected(FailureReason.UNKNOWN, "9999", "New"),
+    ),
+    "a code that nobody knows, and yet an id": (
+        item("pm-9", code=9999, message="New"),
+        Unknown("9999", "New (but it has a MessageID)"),
     ),
     "delayed, without a code": (
         {"Message": "Message accepted, but delivery may be delayed.", "MessageID": "pm-9", "To": ADDRESS},
@@ -297,6 +301,10 @@ NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
     "wrong token": (
         Reply(401, {"ErrorCode": 10, "Message": "No Account or Server API tokens were supplied"}),
         Rejected(FailureReason.ACCOUNT_PROBLEM, "10", "No Account or Server API tokens were supplied"),
+    ),
+    "a code as text": (
+        Reply(401, {"ErrorCode": "10", "Message": "No token"}),
+        Rejected(FailureReason.ACCOUNT_PROBLEM, "10", "No token"),
     ),
     "an account that may not send": (
         Reply(422, {"ErrorCode": 413, "Message": "Not approved"}),

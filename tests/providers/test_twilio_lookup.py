@@ -296,6 +296,13 @@ class TestTheList:
     def test_is_not_trusted_to_be_of_this_number_only(self, make: Make) -> None:
         assert finding_in(make, row(to="+15558675311")) == NotFound()
 
+    @pytest.mark.parametrize("left_out", [{"direction": None}, {"to": None}, {"to": NUMBER[:-4] + "XXXX"}, {"to": ""}])
+    def test_may_leave_out_or_hide_what_it_was_asked_for(self, make: Make, left_out: dict[str, Any]) -> None:
+        assert finding_in(make, row(**left_out)) == Found("SM1")
+
+    def test_may_hide_the_end_of_another_number(self, make: Make) -> None:
+        assert finding_in(make, row(to="+44770090XXXX")) == NotFound()
+
     def test_names_the_number_with_its_channel_where_that_is_not_sms(self, make: Make) -> None:
         assert finding_in(make, row(to=f"rcs:{NUMBER}")) == Found("SM1")
 

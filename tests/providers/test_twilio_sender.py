@@ -182,6 +182,10 @@ NEVER_WILL: dict[str, tuple[Reply, Rejected]] = {
             SuppressionReason.OPTED_OUT,
         ),
     ),
+    "a code as text": (
+        Reply(400, {"code": "21610", "message": "STOP"}),
+        Rejected(FailureReason.RECIPIENT_OPTED_OUT, "21610", "STOP", SuppressionReason.OPTED_OUT),
+    ),
     "not a number, and the number is not repeated": (
         Reply(400, {"code": 21211, "message": f"The 'To' number {NUMBER} is not a valid phone number."}),
         Rejected(FailureReason.RECIPIENT_INVALID, "21211", "The 'To' number [number] is not a valid phone number."),
