@@ -89,7 +89,7 @@ class Case:
         self._known = clients.get_many(self._session, dict.fromkeys(wanted), lock=True) if wanted else {}
         found = next((name for name in wanted if name in self._known), None)
         if found is None:
-            return _nobody(subject)
+            return _nobody(subject, subscription_id)
         self.client = self._known[found]
         if self.client.erased_at is not None:
             return Finding(StripeEventStatus.IGNORED, f"client {found} was erased", is_of_erased=True)
@@ -188,25 +188,20 @@ class Case:
 
     def _refresh(self, client: Row[Any], lost: Standing | None) -> None:
         """`lost`: a subscription that is another client's by now."""
-        standings = [_standing(row) for row in subscriptions.of_client(self._session, client.id)]
-        standing = best(standings, self.plans)
         if client.erased_at is not None:
             return
-        if standing is None:
-            self._leave_without(client, lost)
+        standings = [_standing(row) for row in subscriptions.of_client(self._session, client.id)]
+        standing = best(standings, self.plans)
+        if standing is None and lost is None:
             return
-        values: dict[str, Any] = {"subscription_status": SubscriptionStatus(str(standing.counted_status))}
+        status = SubscriptionStatus(str(standing.counted_status)) if standing else SubscriptionStatus.NONE
+        values: dict[str, Any] = {"subscription_status": status}
         in_force = best_in_force(standings, self.plans)
-        if in_force is not None and in_force.plan is not None:
+        if in_force is not None:
             values["plan"] = in_force.plan
+        elif lost is not None and client.plan == lost.plan:  # it had it by that one, and by none of the others
+            values["plan"] = None
         self._change(client, values)
-
-    def _leave_without(self, client: Row[Any], lost: Standing | None) -> None:
-        """What its one subscription gave to it goes with that."""
-        if lost is None:
-            return
-        plan = None if client.plan == lost.plan else client.plan
-        self._change(client, {"subscription_status": SubscriptionStatus.NONE, "plan": plan})
 
     def _change(self, client: Row[Any], values: Mapping[str, Any]) -> None:
         before = dict(client._mapping)
@@ -229,8 +224,8 @@ def _standing(row: Row[Any]) -> Standing:
     return Standing(**{field.name: row._mapping[field.name] for field in fields(Standing)})
 
 
-def _nobody(subject: Subject) -> Finding:
-    if subject.customer is None and not subject.named_clients:
+def _nobody(subject: Subject, subscription_id: str | None) -> Finding:
+    if subject.customer is None and subscription_id is None and not subject.named_clients:
         return ignored("it names neither a client nor a customer")
     return Finding(StripeEventStatus.UNMATCHED, "no client is known by what it names")
 

@@ -292,6 +292,35 @@ def a_subscription_handed_to_another_client(who: Who, era: Era) -> list[bytes]:
     ]
 
 
+def a_purchase_that_names_only_its_subscription(who: Who, era: Era) -> list[bytes]:
+    """Whose that is, its own event tells."""
+    sub: dict[str, Any] = {"id": who.sub, "customer": None, "price": KEYED, "era": era}
+    return [
+        created(a_subscription(**sub, metadata={"client_id": who.client}), id=who.id("a")),
+        paid(
+            an_invoice(who.invoice(), subscription=who.sub, customer=None, price=KEYED, era=era),
+            at=NOW + 1,
+            id=who.id("b"),
+        ),
+        completed(
+            a_checkout(f"cs_{who.number}", subscription=who.sub, customer=None, client=None),
+            at=NOW + 2,
+            id=who.id("c"),
+        ),
+    ]
+
+
+def one_of_two_handed_to_another_client(who: Who, era: Era) -> list[bytes]:
+    """The plan went with it: no plan is known of the price of the one that stays."""
+    sub: dict[str, Any] = {"id": who.sub, "customer": None, "era": era}
+    stays = a_subscription(f"{who.sub}s", customer=who.customer, price=UNKNOWN, era=era)
+    return [
+        created(a_subscription(**sub, metadata={"client_id": who.client}), id=who.id("a")),
+        updated(a_subscription(**sub, metadata={"client_id": f"{who.client}b"}), at=NOW + 60, id=who.id("b")),
+        created(stays, at=NOW + 90, id=who.id("c")),
+    ]
+
+
 def a_life_as_the_sandbox_tells_it(who: Who, era: Era) -> list[bytes]:
     """With every field that Stripe sends: bought, a payment declined, and made good a month later."""
 
@@ -343,6 +372,8 @@ LIVES: dict[Life, tuple[str | None, str, list[tuple[str, dict[str, Any]]]]] = {
     an_old_plan_beside_a_new_unknown_one: ("PRO", "active", [(CANCELED, ENDED)]),
     a_status_that_we_do_not_know: ("PRO", "past_due", []),
     a_subscription_handed_to_another_client: (None, "none", []),
+    a_purchase_that_names_only_its_subscription: ("PRO", "active", [(CONFIRMED, PRO)]),
+    one_of_two_handed_to_another_client: (None, "active", []),
 }
 
 
