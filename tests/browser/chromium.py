@@ -66,6 +66,8 @@ class Chromium:
         self._unread = b""
         self._number = 0
         self._events: deque[dict[str, Any]] = deque(maxlen=10_000)
+        # Only now is the process what it will be called from here on, for those who look for what a test leaves behind.
+        self.call("Browser.getVersion")
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         self._number += 1

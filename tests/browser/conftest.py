@@ -15,6 +15,7 @@ from notifyctl.models.access import Scope
 from tests.browser.chromium import Chromium, Tab, find
 from tests.browser.signing_in import HOME, sign_in
 from tests.support.api import Api, serving
+from tests.support.processes import watch
 from tests.support.settings import make_settings
 
 AXE = "axe-playwright-python"
@@ -27,7 +28,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
         pytest.fail("There is no Chromium; `apt-get install chromium`, or run `make test-browser`")
     profile = tmp_path_factory.mktemp("chromium") / "profile"
     profile.mkdir()
-    browser = Chromium(path, profile)
+    with watch.known():
+        browser = Chromium(path, profile)
     yield browser
     browser.close()
 
