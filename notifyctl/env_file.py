@@ -33,6 +33,7 @@ class EnvFile:
     lines: Mapping[str, int] = field(default_factory=dict)
     remarks: Mapping[int, str] = field(default_factory=dict)
     """By line: what others would read differently."""
+    is_there: bool = False
 
     def place(self, name: str) -> str:
         return f"{self.path} line {self.lines[name]}"
@@ -66,6 +67,22 @@ class Given:
         in_file = name in self.file.values and name not in self.environment
         return f" ({self.file.place(name)})" if in_file else ""
 
+    def absent(self, name: str) -> str:
+        """What to say of a setting that must be there and is not.
+
+        Fresh secrets are no remedy for an installation that has others: what these have encrypted could not be opened,
+        and who has opted out would not be known.
+        """
+        if self.file.is_there:
+            return (
+                f"{name} is not set in {self.file.path}; take it from where your installation has it, or, for a new"
+                " one, from what `notifyctl init --env-file NEW` writes"
+            )
+        return (
+            f"{name} is not set: there is no .env in {_working_directory()}; go to the folder of your installation, or"
+            " name its file with --env-file or NOTIFYCTL_ENV_FILE; for a new one, `notifyctl init` writes it"
+        )
+
     def remarks(self) -> list[str]:
         """What is passed over in silence: names that are no settings, lines that others read differently."""
         told = [f"{self.file.path} line {line}: {text}" for line, text in self.file.remarks.items()]
@@ -98,6 +115,13 @@ class Given:
 
 _QUOTED = "is in quotes, and they are part of the value: Docker's --env-file and -e keep them; write it without"
 _MEANT = "; did you mean "
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "this folder, which is no more"
 
 
 def environment() -> dict[str, str]:
@@ -137,7 +161,7 @@ def read(path: Path) -> EnvFile:
             remarks[number] = f"{name} {remark}"
     if faults:
         raise ConfigurationError(faults)
-    return EnvFile(path, values, lines, remarks)
+    return EnvFile(path, values, lines, remarks, is_there=True)
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:

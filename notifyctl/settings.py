@@ -341,7 +341,7 @@ def checked(written: Given) -> Settings:
 def _fault(item: Any, written: Given) -> str:
     name = str(item["loc"][0]).upper()
     if item["type"] == "missing":
-        return f"{name} is not set; `notifyctl init` writes a .env with fresh secrets"
+        return written.absent(name)
     message = _words_of(item)
     value = written.known[name]
     has_secret = is_secret(Settings.model_fields[name.lower()]) or ("://" in value and "@" in value)

@@ -30,6 +30,30 @@ def test_without_secrets_nothing_starts_and_both_are_named() -> None:
     assert [fault.split()[0] for fault in faults()] == ["NOTIFICATION_SECRET_KEY", "OTP_PEPPER"]
 
 
+def test_in_a_folder_without_an_env_file_one_is_led_to_the_installation_before_a_new_one(tmp_path: Path) -> None:
+    """Whoever makes fresh secrets for a store that has others cannot open what is in it."""
+    for fault in faults():
+        assert f"there is no .env in {tmp_path}" in fault
+        assert fault.index("go to the folder of your installation") < fault.index("`notifyctl init`")
+        assert "--env-file or NOTIFYCTL_ENV_FILE" in fault
+
+
+def test_a_secret_that_the_file_lacks_is_not_made_anew_in_a_file_that_exists() -> None:
+    Path(".env").write_text(f"NOTIFICATION_SECRET_KEY={SECRET}\n")
+    (fault,) = faults()
+    assert fault.startswith("OTP_PEPPER is not set in .env; take it from where your installation has it")
+    assert "`notifyctl init --env-file NEW`" in fault
+
+
+def test_a_folder_that_is_gone_under_us_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "there is no .env in this folder, which is no more" in faults()[0]
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("secret", ["", ",", "short", "changeme" * 8, "a" * 64, "your-secret-key-of-some-length-here"])
 def test_an_empty_short_or_sample_secret_is_refused_and_not_shown(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFICATION_SECRET_KEY", secret)
