@@ -70,10 +70,12 @@ def create(
                 now=now,
             )
     print(key, flush=True)
-    if error := streams.lost(sys.stdout):
+    error = streams.lost(sys.stdout)
+    if error or streams.was_closed("stdout"):
+        why = f"cannot be written ({error.strerror})" if error else "is closed"
         raise NotifyctlError(
-            f"the key {name} was made and nobody has read it, since stdout cannot be written ({error.strerror});"
-            f" revoke it with `notifyctl keys revoke {name}`"
+            f"the key {name} was made and nobody has read it, since stdout {why}; revoke it with"
+            f" `notifyctl keys revoke {name}`"
         )
     output.say("Keep it now: only its hash is stored. It is sent as `Authorization: Bearer KEY`.")
 

@@ -14,6 +14,7 @@ import sys
 from typing import Any, TextIO
 
 _NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
+_closed: set[str] = set()
 
 
 class _Enduring(io.FileIO):
@@ -41,7 +42,8 @@ class _Enduring(io.FileIO):
 def hold() -> None:
     """To be called first of all: a number that is free would be given to the next file, such as the database."""
     for name, number in _NUMBERS.items():
-        was_closed = _fill(number)
+        if was_closed := _fill(number):
+            _closed.add(name)
         stream: TextIO | None = getattr(sys, name)
         if was_closed or stream is None:
             setattr(sys, name, _opened(number, "utf-8"))
@@ -55,6 +57,11 @@ def lost(stream: TextIO) -> OSError | None:
     """Why nothing more can be written to it; None while it can, as far as is known."""
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     return raw.lost if isinstance(raw, _Enduring) else None
+
+
+def was_closed(name: str) -> bool:
+    """Whoever called us has closed it. To most commands that is no fault: they have nobody to tell."""
+    return name in _closed
 
 
 def is_read_no_further(error: OSError) -> bool:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlmodel import update
@@ -143,8 +144,9 @@ def test_talk_goes_nowhere_when_stderr_is_closed(runtime: Runtime, run: Run) -> 
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_key_that_nobody_could_read_is_told_to_be_revoked(runtime: Runtime, run: Run) -> None:
-    ran = run("keys create ci --scope read", stdout=full)
+@pytest.mark.parametrize("how", [LOST["full"], LOST["closed"]], ids=["full", "closed"])
+def test_a_key_that_nobody_could_read_is_told_to_be_revoked(runtime: Runtime, run: Run, how: Mapping[str, Any]) -> None:
+    ran = run("keys create ci --scope read", **how)
     assert ran.returncode == 1
     assert "revoke it with `notifyctl keys revoke ci`" in ran.stderr
 
