@@ -144,7 +144,7 @@ def retry(
 
     if status.upper() != "FAILED":
         raise InvalidInput(f"--status {status}: only FAILED messages can be sent again")
-    _require_some(ids, reason, template, client, since)
+    _require_some("--reason, --template, --client or --since", ids, reason, template, client, since)
     with options.runtime() as runtime:
         now = runtime.clock()
         wanted = _filter(
@@ -197,7 +197,7 @@ def cancel(
     from notifyctl.orchestrator.withdrawal import withdraw
     from notifyctl.store import messages
 
-    _require_some(ids, template, client, since)
+    _require_some("--template, --client or --since", ids, template, client, since)
     with options.runtime() as runtime:
         now = runtime.clock()
         wanted = _filter(runtime, ids=_known(runtime, ids), template=template, client=client, since=since, until=until)
@@ -216,9 +216,9 @@ def _messages(count: int) -> str:
     return f"{count} message{'s' if count != 1 else ''}"
 
 
-def _require_some(*filters: object) -> None:
+def _require_some(options_that_do: str, *filters: object) -> None:
     if not any(filters):
-        raise InvalidInput("say which messages: give their ids, or --template, --client or --since")
+        raise InvalidInput(f"say which messages: give their ids, or {options_that_do}")
 
 
 def _require(session: "Session", message_id: str) -> Any:
