@@ -7,6 +7,7 @@ now: what was so five minutes ago, said as if it were so still, sends people aft
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from notifyctl.models.message import MessageStatus
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import upkeep
@@ -81,8 +82,18 @@ def _provider_down(health: Health, channel: Channel) -> Problem:
         text = f"{text}; {_lately(health, channel)}"
     if waits := health.stalled_seconds(channel):
         text = f"{text}; the oldest due message has waited for {duration(waits)}"
-    remedy = "single messages probe it until one gets through, and the others keep their retries"
-    return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, remedy, channel, since)
+    return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, _who_probes(health, channel), channel, since)
+
+
+def _who_probes(health: Health, channel: Channel) -> str:
+    """What opens the way again, and whether anybody is about to do it."""
+    if not health.installation.is_run:
+        return "nobody probes it while no worker is running"
+    if any(Scope(channel) == Scope(held["channel"], held["template_key"], held["client_id"]) for held in health.paused):
+        return "nobody probes it while the channel is paused"
+    if not health.backlog[channel].pending + health.backlog[channel].retrying:
+        return "the next message will probe it"
+    return "single messages probe it until one gets through, and the others keep their retries"
 
 
 def _failing(health: Health, channel: Channel, spike: Mapping[str, Any] | None) -> Problem | None:
@@ -93,8 +104,20 @@ def _failing(health: Health, channel: Channel, spike: Mapping[str, Any] | None) 
     since = spike["since"] if spike else None
     begun = f" since {moment(since, beside=health.until)}" if since else ""
     text = f"{channel} is failing{begun}: {_lately(health, channel)}"
-    remedy = "`notifyctl messages list --status FAILED` shows which; `messages explain ID` why"
+    remedy = f"`notifyctl messages list --status {_where_now(health, channel)}` shows which; `messages explain ID` why"
     return Problem(gravity, text, Code.FAILING, remedy, channel, since)
+
+
+def _where_now(health: Health, channel: Channel) -> MessageStatus:
+    """Where those whose attempts failed are found: an outage has FAILED ones only after the first retries."""
+    did, waits = health.traffic[channel], health.backlog[channel]
+    counts = {
+        MessageStatus.FAILED: did.failed,
+        MessageStatus.RETRY_SCHEDULED: waits.retrying,
+        MessageStatus.IN_DOUBT: waits.in_doubt,
+        MessageStatus.BOUNCED: did.bounced,
+    }
+    return next((status for status, count in counts.items() if count), MessageStatus.FAILED)
 
 
 def _lately(health: Health, channel: Channel) -> str:

@@ -88,9 +88,9 @@ def _jobs(found: Installation) -> Iterator[Problem]:
 def suppressed(found: Installation) -> Iterator[Problem]:
     """One for each address, since each has its own command."""
     for one in found.suppressed:
-        names = " and ".join(one.settings)
+        names, are = " and ".join(one.settings), "are" if len(one.settings) > 1 else "is"
         since = moment(one.since, beside=found.now)
-        text = f"{names} is suppressed since {since} ({one.reason}, by {one.source}): alerts to it reach nobody"
+        text = f"{names} {are} suppressed since {since} ({one.reason}, by {one.source}): alerts to it reach nobody"
         remedy = f"lift it with `notifyctl suppressions remove {one.channel} {one.address}`"
         yield Problem(Gravity.CRITICAL, text, Code.ALERT_ADDRESS_SUPPRESSED, remedy, one.channel, one.since)
 

@@ -22,6 +22,8 @@ _ENDED_BADLY = text("message_log.status IN ('FAILED', 'BOUNCED', 'BLOCKED')")
 _SENT = text("message_log.sent_at IS NOT NULL")
 ALERTS_TOGETHER = timedelta(minutes=1)
 """The alerts of one happening are made within so long."""
+SEND_BY = timedelta(hours=24)
+"""The longest that an alert is worth sending for."""
 
 
 def count_expired_leases(session: Session, now: datetime) -> int:
@@ -119,15 +121,25 @@ _TOLD_OTHERWISE = (
 
 
 def lost_alert(session: Session, since: datetime) -> LostAlert | None:
-    """The last mail or SMS to the admins that ended badly since then; None when one beside or after it was sent."""
+    """The last mail or SMS to the admins that ended badly or too late since then.
+
+    None when one beside or after it was sent.
+    """
     to_admins = _message.c.template_key.in_(
         select(_template.c.template_key).where(_template.c.audience == Audience.ADMIN)
     )
     told_otherwise = func.coalesce(_message.c.reason, "").in_(_TOLD_OTHERWISE)
     ended = select(_message).where(_ENDED_BADLY, _message.c.finished_at >= since, to_admins, ~told_otherwise)
-    lost = session.execute(ended.order_by(_message.c.finished_at.desc()).limit(1)).one_or_none()
-    if lost is None:
+    # Two questions, since no index has both. An alert to admins has no client, and is too late within a day.
+    expired = select(_message).where(
+        _message.c.client_id.is_(None), to_admins, _message.c.created_at >= since - SEND_BY,
+        _message.c.status == MessageStatus.EXPIRED, _message.c.finished_at >= since,
+    )  # fmt: skip
+    last = [one.order_by(_message.c.finished_at.desc()).limit(1) for one in (ended, expired)]
+    found = [row for one in last if (row := session.execute(one).one_or_none()) is not None]
+    if not found:
         return None
+    lost = max(found, key=lambda row: row.finished_at)
     beside = lost.created_at - ALERTS_TOGETHER
     arrived = _message.c.status.in_((MessageStatus.SENT, MessageStatus.DELIVERED))
     sent = exists().where(_SENT, _message.c.sent_at >= beside, arrived, to_admins)

@@ -227,6 +227,29 @@ def test_an_alert_that_reached_nobody_is_told_until_one_gets_through(
     assert said(runtime) == []
 
 
+def test_an_alert_that_waited_until_it_was_too_late_reached_nobody_either(runtime: Runtime) -> None:
+    """As one that the monitor queued while no worker was there: the outage may be over, and nobody knows of it."""
+    a_worker(runtime)
+    context = {"client_id": "acme", "client_name": "Acme", "detail": "no"}
+    alert = send(runtime, "PROVISIONING_FAILED_ADMIN", context, recipient=OPS).message_id
+    finish(runtime, alert, status=MessageStatus.EXPIRED, finished_at=runtime.clock())
+    [problem] = said(runtime)
+    assert problem.code is Code.ALERT_NOT_DELIVERED
+    assert "reached nobody (EXPIRED)" in problem.text
+    tomorrow = said(runtime, later=timedelta(hours=25))
+    assert Code.ALERT_NOT_DELIVERED not in [problem.code for problem in tomorrow]
+
+
+def test_an_address_of_two_settings_is_one_line_in_the_plural(runtime: Runtime) -> None:
+    a_worker(runtime)
+    settings = make_settings(
+        database_url=runtime.settings.database_url, ops_alert_email=OPS, admin_alert_emails=f"Ops <{OPS}>"
+    )
+    keep_from_writing_to(runtime, Channel.EMAIL, OPS)
+    [problem] = said(runtime, settings=settings)
+    assert problem.text.startswith("OPS_ALERT_EMAIL and ADMIN_ALERT_EMAILS are suppressed since ")
+
+
 @pytest.mark.parametrize(
     ("settings_of", "told", "remedy"),
     [

@@ -70,6 +70,52 @@ def test_a_channel_that_fails_is_told_of_though_no_monitor_has_run(
     assert problems(look(runtime)) == ([problem] if is_told else [])
 
 
+@pytest.mark.parametrize(
+    ("failed", "waiting", "status"),
+    [
+        (6, Backlog(retrying=4), "FAILED"),
+        (0, Backlog(retrying=6), "RETRY_SCHEDULED"),
+        (0, Backlog(in_doubt=6), "IN_DOUBT"),
+        (0, Backlog(), "FAILED"),
+    ],
+)
+def test_which_messages_fail_is_looked_for_where_they_are(
+    runtime: Runtime, failed: int, waiting: Backlog, status: str
+) -> None:
+    """In the first minutes of an outage nothing is FAILED yet: such a list would be empty, or about another channel."""
+    some_failed(runtime, failed=failed, sent=0)
+    lately = {Channel.EMAIL: Attempts(6, 0), Channel.SMS: Attempts(0, 0)}
+    found = problems(look(runtime, lately=lately, backlog={Channel.EMAIL: waiting, Channel.SMS: Backlog()}))
+
+    assert f"`notifyctl messages list --status {status}` shows which" in found[0].remedy
+
+
+PAUSED_EMAIL = PAUSE | {"channel": "EMAIL", "client_id": None}
+
+
+@pytest.mark.parametrize(
+    ("waiting", "held", "is_run", "remedy"),
+    [
+        (3, [], True, "single messages probe it"),
+        (3, [PAUSE], True, "single messages probe it"),
+        (0, [], True, "the next message will probe it"),
+        (3, [PAUSED_EMAIL], True, "nobody probes it while the channel is paused"),
+        (3, [], False, "nobody probes it while no worker is running"),
+    ],
+)
+def test_that_a_provider_is_probed_is_said_only_where_somebody_does(
+    runtime: Runtime, waiting: int, held: list[Any], is_run: bool, remedy: str
+) -> None:
+    with runtime.database.transaction() as session:
+        breakers.open_(session, Channel.EMAIL, reason="503", now=NOW - timedelta(minutes=25), probe_at=NOW)
+    found = look(runtime, paused=held, backlog={Channel.EMAIL: Backlog(retrying=waiting), Channel.SMS: Backlog()})
+    if not is_run:
+        found = replace(found, workers=0, installation=replace(found.installation, workers=0))
+    [problem] = [one for one in problems(found) if one.code is Code.PROVIDER_DOWN]
+
+    assert problem.remedy.startswith(remedy)
+
+
 def test_of_what_the_monitor_has_raised_only_since_when_is_told(runtime: Runtime) -> None:
     some_failed(runtime, failed=12, sent=4)
     [problem] = problems(look(runtime, spikes=[SPIKE | {"level": "WARN"}]))
