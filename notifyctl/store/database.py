@@ -87,6 +87,9 @@ class Database:
         except (IntegrityError, DataError):
             raise
         except self._unusable as error:
+            if _is_read_only(error):
+                # A writer that became a standby and stays up: its sessions go on, and would never write again.
+                self.engine.dispose()
             raise DatabaseError(self._explain(error)) from error
 
     def _explain(self, error: Exception) -> str:
@@ -97,6 +100,10 @@ class Database:
             return f"Database {self} is not migrated ({cause}); run `notifyctl db upgrade`"
         if state in _BUSY or isinstance(error, PoolTimeout) or (self.is_sqlite and "locked" in cause):
             return f"Database {self} is busy: others hold what is needed here ({cause}); try again"
+        if state == _NOT_ALLOWED:
+            return f"Database {self} refuses that to its role: {cause}; name one that may in DATABASE_URL"
+        if _is_read_only(error):
+            return f"Database {self} is read-only: {cause}; make it writable, or check DATABASE_URL"
         return f"Database {self} cannot be used: {cause}; check DATABASE_URL and that the server is running"
 
     def close(self) -> None:
@@ -171,6 +178,15 @@ _NOT_MIGRATED = ("42P01", "42703")
 """undefined_table, undefined_column (PostgreSQL, appendix A)."""
 _BUSY = ("55P03", "40P01", "57014")
 """lock_not_available, deadlock_detected, query_canceled."""
+_NOT_ALLOWED = "42501"
+"""insufficient_privilege."""
+_READ_ONLY = "25006"
+"""read_only_sql_transaction: of a standby, too."""
+
+
+def _is_read_only(error: Exception) -> bool:
+    original = getattr(error, "orig", None) or error
+    return getattr(original, "sqlstate", None) == _READ_ONLY or "readonly database" in str(original)
 
 
 def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:

@@ -1,5 +1,6 @@
 import stat
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.settings import make_settings
 
 WRITE_AND_CLOSE = """
 import sys
+from contextlib import ExitStack
 from sqlalchemy import text
 from notifyctl.store.database import Database
 
@@ -141,3 +143,26 @@ def test_a_runtime_makes_no_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match=r"run `notifyctl db upgrade`"), runtime.database.transaction():
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_connections_that_may_only_read_are_not_kept(database_url: str) -> None:
+    """A writer that became a standby and stays up, or was set read-only for a while: new sessions can write again."""
+    database = Database(database_url, patience_seconds=1)
+    with ExitStack() as open_ones:
+        for session in [open_ones.enter_context(database.read()) for _ in range(3)]:
+            if database.is_sqlite:
+                session.connection().exec_driver_sql("PRAGMA query_only = ON")
+            else:
+                session.execute(text("SET default_transaction_read_only = on"))
+                session.commit()
+
+    with pytest.raises(DatabaseError, match=r"is read-only: .*make it writable"):
+        _write(database)
+    _write(database)
+    database.close()
+
+
+def _write(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(text("UPDATE notification_outbound_limits SET per_minute_limit = per_minute_limit"))
+        session.execute(text("DELETE FROM page_session"))
