@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from email.utils import parseaddr
 from pathlib import Path
 
+from sqlmodel import Session
+
 from notifyctl.cli import store_checks
 from notifyctl.cli.doctor import Finding, Installation, Status
 from notifyctl.cli.otp_checks import otp_conversion, otp_countries, otp_peppers
@@ -141,6 +143,7 @@ STORED = (
     store_checks.jobs,
     store_checks.alert_recipients,
     store_checks.stripe_events,
+    store_checks.audit_triggers,
     store_checks.audit_seals,
     store_checks.keys_about_to_end,
 )
@@ -151,7 +154,7 @@ def _private(files: Iterable[Path]) -> Finding:
     if not open_ones:
         return Finding()
 
-    def close() -> None:
+    def close(_session: Session) -> None:
         for file in open_ones:
             file.chmod(stat.S_IRUSR | stat.S_IWUSR)
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
+from sqlmodel import Session
+
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.audit import AuditAction
 from notifyctl.orchestrator import upkeep
@@ -58,7 +60,7 @@ class Finding:
     status: Status = Status.OK
     problem: str = ""
     remedy: str = ""
-    mend: Callable[[], None] | None = field(default=None, compare=False)
+    mend: Callable[[Session], None] | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, problems: Sequence[Problem]) -> "Finding":
@@ -102,9 +104,12 @@ def mend(installation: Installation, examined: Examined, *, actor: str, now: dat
     if finding.mend is None:
         return examined
     details = {"command": "doctor --fix", "check": examined.check, "done": finding.remedy}
-    with installation.database.transaction() as session:
-        audit.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=now, details=details)
-        finding.mend()
+    try:
+        with installation.database.transaction() as session:
+            audit.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=now, details=details)
+            finding.mend(session)
+    except NotifyctlError as error:
+        return replace(examined, finding=replace(finding, problem=f"{finding.problem}; not mended: {error}"))
     done = replace(finding, status=Status.OK, remedy=f"mended: {finding.remedy}", mend=None)
     return replace(examined, finding=done)
 

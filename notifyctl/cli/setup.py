@@ -72,7 +72,10 @@ def config(form: options.Format = options.OutputFormat.TABLE) -> None:
 
 
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend: the modes of files. Audited.")] = False,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Mend what is safe to mend: modes of files, triggers of the audit log. Audited."),
+    ] = False,
     form: options.Format = options.OutputFormat.TABLE,
 ) -> None:
     """Check this installation: what is wrong, and how to mend it. Exit 1 if anything fails."""

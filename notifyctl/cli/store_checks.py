@@ -10,7 +10,7 @@ from notifyctl.orchestrator.installation import jobs as standings_of
 from notifyctl.orchestrator.plans import load_plans
 from notifyctl.orchestrator.problem import Code
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.store import api_keys, breakers, clients, diagnosis, migrations, secret_keys, spikes
+from notifyctl.store import api_keys, append_only, breakers, clients, diagnosis, migrations, secret_keys, spikes
 from notifyctl.store import audit_seals as seals
 
 KEYS_END_WITHIN = timedelta(days=7)
@@ -182,6 +182,20 @@ def keys_about_to_end(installation: Installation) -> Finding:
             "make new ones with `notifyctl keys create` before callers are refused",
         )
     return Finding()
+
+
+def audit_triggers(installation: Installation) -> Finding:
+    with installation.database.read() as session:
+        gaps = append_only.gaps(session.connection())
+    if not gaps:
+        return Finding()
+    return Finding(
+        Status.FAIL,
+        f"the audit log can be changed: {', '.join(gaps)} missing, switched off or not as made",
+        "make the triggers again with `notifyctl doctor --fix`, as the database role that owns the tables;"
+        " `notifyctl audit verify` says what was changed meanwhile",
+        lambda session: append_only.protect(session.connection()),
+    )
 
 
 def audit_seals(installation: Installation) -> Finding:

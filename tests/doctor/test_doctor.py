@@ -1,13 +1,17 @@
 import json
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import col, select, update
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select, update
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import checks
@@ -18,6 +22,7 @@ from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.store import breakers
+from tests.support.audit_log import sql
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import RESET, WELCOME, a_worker, send
@@ -144,7 +149,7 @@ def test_a_sqlite_file_that_others_can_read_is_found_and_mended(tmp_path: Path) 
     finding = offline(database_url=f"sqlite:///{file}")["database file mode"]
     assert finding.problem == f"others can read {file}"
     assert finding.mend is not None
-    finding.mend()
+    finding.mend(Session())
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -311,3 +316,73 @@ def test_nothing_is_mended_that_cannot_be_audited(notifyctl: CommandLine, enviro
     ran = notifyctl("doctor", "--fix", "--format", "json", DATABASE_URL="postgresql://u@127.0.0.1:1/x")
     assert "Nothing was mended" in ran.err
     assert stat.S_IMODE(Path(".env").stat().st_mode) == 0o644
+
+
+LOWERED = {
+    "dropped": ("DROP TRIGGER audit_log_no_delete", "DROP TRIGGER audit_log_no_delete ON audit_log"),
+    "of a seal": ("DROP TRIGGER audit_seal_no_update", "DROP TRIGGER audit_seal_no_update ON audit_seal"),
+    "switched off": ("", "ALTER TABLE audit_log DISABLE TRIGGER audit_log_no_truncate"),
+    "by the name only": (
+        "DROP TRIGGER audit_log_no_update; CREATE TRIGGER audit_log_no_update BEFORE UPDATE ON audit_log"
+        " BEGIN SELECT 1; END",
+        "DROP TRIGGER audit_log_no_update ON audit_log; CREATE TRIGGER audit_log_no_update BEFORE UPDATE OF actor"
+        " ON audit_log FOR EACH STATEMENT EXECUTE FUNCTION audit_log_is_append_only()",
+    ),
+    "hollow": (
+        "",
+        "CREATE OR REPLACE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RETURN NULL; END $$",
+    ),
+    "for replicas": ("", "ALTER TABLE audit_seal ENABLE REPLICA TRIGGER audit_seal_no_delete"),
+}
+
+
+@pytest.mark.parametrize("statements", LOWERED.values(), ids=LOWERED.keys())
+def test_a_gap_in_what_protects_the_audit_log_is_found_and_mended(
+    installation: Installation, runtime: Runtime, statements: tuple[str, str]
+) -> None:
+    on_sqlite, on_postgresql = statements
+    lowering = on_sqlite if runtime.database.is_sqlite else on_postgresql
+    assert findings(installation)["audit triggers"] == Finding()
+    if not lowering:
+        return
+    with runtime.database.transaction() as session:
+        for statement in lowering.split("; ", 1) if runtime.database.is_sqlite else [lowering]:
+            session.connection().exec_driver_sql(statement)
+
+    (found,) = examine(installation, offline=(checks.store_checks.audit_triggers,), schema=(), stored=())
+    assert found.finding.status is Status.FAIL
+    assert re.findall(r"audit_\w+_no_\w+", f"{lowering} audit_log_no_update")[0] in found.finding.problem
+    assert "doctor --fix" in found.finding.remedy
+    mended = mend(installation, found, actor="test", now=runtime.clock())
+    assert mended.finding.status is Status.OK
+    assert findings(installation)["audit triggers"] == Finding()
+    with pytest.raises(IntegrityError, match="append-only"), runtime.database.transaction() as session:
+        session.execute(text("UPDATE audit_log SET actor = actor"))
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_who_may_not_make_the_triggers_again_is_told(installation: Installation, runtime: Runtime) -> None:
+    sql(
+        runtime,
+        "DROP TRIGGER audit_log_no_update ON audit_log",
+        "DROP ROLE IF EXISTS notifyctl_app",
+        "CREATE ROLE notifyctl_app LOGIN",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO notifyctl_app",
+        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO notifyctl_app",
+    )
+    url = runtime.database.url.set(username="notifyctl_app", drivername="postgresql")
+    other = replace(
+        installation,
+        settings=installation.settings.model_copy(update={"database_url": url.render_as_string(hide_password=False)}),
+    )
+    try:
+        (found,) = examine(other, offline=(checks.store_checks.audit_triggers,), schema=(), stored=())
+        finding = mend(other, found, actor="test", now=runtime.clock()).finding
+    finally:
+        other.close()
+        sql(runtime, "DROP OWNED BY notifyctl_app", "DROP ROLE notifyctl_app")
+
+    assert finding.status is Status.FAIL
+    assert "not mended: " in finding.problem
+    assert "refuses that to its role: must be owner" in finding.problem
