@@ -11,7 +11,6 @@ import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from pydantic import SecretStr
 
 from notifyctl.errors import ProviderError
 from notifyctl.models.template import Channel
