@@ -33,7 +33,13 @@ from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKER_OF_FIXTURE = {"postgres_server": "postgresql", "processes": "process", "chromium": "browser", "wheel": "wheel"}
+MARKER_OF_FIXTURE = {
+    "postgres_server": "postgresql",
+    "processes": "process",
+    "chromium": "browser",
+    "wheel": "wheel",
+    "exhaustive": "exhaustive",
+}
 
 for name in [name.upper() for name in Settings.model_fields] + ["NOTIFYCTL_ENV_FILE"]:
     os.environ.pop(name, None)
@@ -218,6 +224,11 @@ def environment(database_url: str, tmp_path: Path) -> Environment:
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exhaustive() -> None:
+    """For a test that tries a great many cases, in seconds: `make test-fast` leaves it out."""
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ def is_same(first: Any, second: Any) -> bool:
     return json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
 
 
+@pytest.mark.usefixtures("exhaustive")
 @given(ROWS, ROWS)
 def test_two_rows_have_one_hash_only_if_they_are_the_same(first: StoredRow, second: StoredRow) -> None:
     assert row_hash(first) == row_hash(first._replace())
@@ -59,6 +61,7 @@ def test_the_spelling_of_json_does_not_matter(value: Any) -> None:
     assert with_metadata(plain) == with_metadata(json.dumps(value, indent=3, ensure_ascii=False, sort_keys=True))
 
 
+@pytest.mark.usefixtures("exhaustive")
 @given(VALUES, VALUES)
 @settings(max_examples=300)
 def test_its_value_does(first: Any, second: Any) -> None:

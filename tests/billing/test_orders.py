@@ -377,6 +377,7 @@ LIVES: dict[Life, tuple[str | None, str, list[tuple[str, dict[str, Any]]]]] = {
 }
 
 
+@pytest.mark.usefixtures("exhaustive")
 @eras
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
 def test_a_life_comes_to_the_same_in_every_order(runtime: Runtime, backend: str, life: Life, era: Era) -> None:
@@ -389,6 +390,7 @@ def test_a_life_comes_to_the_same_in_every_order(runtime: Runtime, backend: str,
         assert outcome(runtime, who) == LIVES[life], order
 
 
+@pytest.mark.usefixtures("exhaustive")
 @eras
 def test_an_end_silences_what_comes_after_it_and_nothing_else(runtime: Runtime, backend: str, era: Era) -> None:
     orders = list(permutations(range(4)))
@@ -402,6 +404,7 @@ def test_an_end_silences_what_comes_after_it_and_nothing_else(runtime: Runtime, 
         assert outcome(runtime, who) == ("PRO", "canceled", mails), order
 
 
+@pytest.mark.usefixtures("exhaustive")
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_so_it_does_with_events_told_again_in_between(runtime: Runtime, data: st.DataObject) -> None:

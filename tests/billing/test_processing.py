@@ -446,6 +446,7 @@ ODD: list[Any] = [
 ]
 
 
+@pytest.mark.usefixtures("exhaustive")
 @pytest.mark.parametrize(
     "kind", ["invoice.paid", "invoice.payment_failed", "customer.subscription.updated", "checkout.session.completed"]
 )

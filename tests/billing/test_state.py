@@ -256,6 +256,7 @@ def a_life(sub: str, customer: str) -> list[bytes]:
     ]
 
 
+@pytest.mark.usefixtures("exhaustive")
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(9)), again=st.lists(st.integers(0, 8), max_size=6))
 def test_any_order_with_any_repetitions_ends_in_the_same_state(
@@ -273,6 +274,7 @@ def test_any_order_with_any_repetitions_ends_in_the_same_state(
     assert mails(runtime, client_id=client_id) == [CONFIRMED] * 2
 
 
+@pytest.mark.usefixtures("exhaustive")
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(6)))
 def test_two_subscriptions_that_end_leave_the_same_client_in_any_order(runtime: Runtime, order: list[int]) -> None:

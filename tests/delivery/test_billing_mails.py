@@ -32,6 +32,7 @@ def a_purchase(number: int, who: dict[str, Any]) -> list[bytes]:
     ]
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_one_purchase_is_one_text_in_every_order(
     runtime: Runtime, dispatcher: MakeDispatcher, sandbox: Sandbox
 ) -> None:

@@ -66,6 +66,7 @@ def deliveries(draw: st.DrawFn, of: Sequence[Receipt]) -> list[Receipt]:
     return draw(st.permutations([*of, *more]))
 
 
+@pytest.mark.usefixtures("exhaustive")
 @pytest.mark.parametrize(
     ("channel", "status"), [(Channel.EMAIL, "SENT"), (Channel.SMS, "IN_DOUBT"), (Channel.SMS, "SENDING")]
 )

@@ -197,6 +197,7 @@ def found(runtime: Runtime) -> Any:
         return suppressions.page(session, limit=10)
 
 
+@pytest.mark.usefixtures("exhaustive")
 @pytest.mark.parametrize("channel", list(Channel))
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

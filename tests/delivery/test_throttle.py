@@ -144,6 +144,7 @@ def test_a_clock_set_back_by_an_hour_stops_nothing_for_longer_than_a_minute() ->
     assert sum(budget.allot({Lane.TRANSACTIONAL: 50}, earlier + timedelta(seconds=62)).values()) > 0
 
 
+@pytest.mark.usefixtures("exhaustive")
 @settings(max_examples=60)
 @given(
     limit=st.integers(1, 200),

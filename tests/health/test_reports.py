@@ -17,6 +17,7 @@ from notifyctl.orchestrator.troubles import problems
 from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, write
 
 
+@pytest.mark.usefixtures("exhaustive")
 @hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(
     seed=st.integers(0, 2**32),

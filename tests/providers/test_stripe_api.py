@@ -44,6 +44,7 @@ def ids(events: Any) -> list[str]:
     return [event["id"] for event in events]
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_events_come_oldest_first_however_many_there_are_at_a_time(sandbox: Sandbox, api: StripeApi) -> None:
     moments = [NOON - timedelta(days=29) + timedelta(hours=number) for number in range(50)]
     moments += [NOON - timedelta(days=3) + timedelta(seconds=number) for number in range(2 * MOST_AT_ONCE)]
@@ -54,6 +55,7 @@ def test_events_come_oldest_first_however_many_there_are_at_a_time(sandbox: Sand
     assert found == oldest_first
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_more_events_in_one_second_than_are_held_otherwise(sandbox: Sandbox, api: StripeApi) -> None:
     made = {record(sandbox, NOON - timedelta(days=1)) for _ in range(MOST_AT_ONCE + 1)}
     assert set(ids(api.events(NOON - timedelta(days=2), NOON))) == made

@@ -57,6 +57,7 @@ def test_what_is_no_single_deliverable_email_address_is_refused_in_one_line(writ
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.usefixtures("exhaustive")
 @given(
     st.from_regex(r"[a-z0-9_+.-]{1,66}", fullmatch=True),
     st.sampled_from(["acme.example", "ACME.example", "a.b.test", "bücher.example", "acme", "acme..example", ""]),
@@ -161,6 +162,7 @@ WRITTEN_NUMBERS = (
 )
 
 
+@pytest.mark.usefixtures("exhaustive")
 @settings(max_examples=300)
 @given(WRITTEN_NUMBERS, st.sampled_from([None, "DE", "us", "PH", "XX", "001"]))
 def test_the_normal_form_of_a_number_is_its_own_normal_form(written: str, region: str | None) -> None:

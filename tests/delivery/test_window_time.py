@@ -166,6 +166,7 @@ def steps_of(hosts: Sequence[int | None]) -> st.SearchStrategy[list[Step]]:
     return st.lists(st.builds(Step, st.floats(0, 300), sizes, st.sampled_from(hosts)), max_size=6)
 
 
+@pytest.mark.usefixtures("exhaustive")
 @settings(max_examples=80, deadline=None)
 @given(steps=steps_of([None, 0, 1]), is_sqlite=st.booleans(), seed=st.integers(0, 10_000))
 def test_no_steps_of_any_clock_exceed_the_limit_or_shut_the_window(
@@ -177,6 +178,7 @@ def test_no_steps_of_any_clock_exceed_the_limit_or_shut_the_window(
         assert sum(start <= at < start + 63 for at in world.sent) >= 0.9 * LIMIT
 
 
+@pytest.mark.usefixtures("exhaustive")
 @settings(max_examples=40, deadline=None)
 @given(steps=steps_of([None]) | steps_of([1]), seed=st.integers(0, 10_000))
 def test_nor_do_workers_that_come_anew_as_long_as_not_all_clocks_are_set_at_once(steps: list[Step], seed: int) -> None:
