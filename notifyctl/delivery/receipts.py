@@ -116,6 +116,7 @@ def _suppress(
             actor=receipt.provider,
             now=now,
             acted_at=receipt.happened_at or _known_since(receipt, message) or heard_at,
+            attempted_at=_attempted_at(receipt, message),
             message_id=message.id if message is not None else None,
             keep_address=message is None or on_record is not None,  # a message without one: its client was erased
         )
@@ -124,6 +125,14 @@ def _suppress(
 
 def _known_since(receipt: Receipt, message: Any | None) -> datetime | None:
     return known_since(receipt.reason, message.last_attempt_at) if message is not None else None
+
+
+def _attempted_at(receipt: Receipt, message: Any | None) -> datetime | None:
+    """None where that may have been the attempt of another copy."""
+    if message is None or is_of_another_copy(message, receipt):
+        return None
+    attempted_at: datetime | None = message.last_attempt_at
+    return attempted_at
 
 
 def release(session: Session, keys: KeyRing, notice: Release, *, now: datetime) -> Result:

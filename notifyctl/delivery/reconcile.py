@@ -160,6 +160,7 @@ class Reconciler:
                     actor=message.provider,
                     now=now,
                     acted_at=finding.bounced_at or known_since(finding.bounce.reason, message.last_attempt_at),
+                    attempted_at=message.last_attempt_at,
                 )
         log.info("doubt settled", extra={"message_id": message.id, "status": status, "channel": message.channel})
 

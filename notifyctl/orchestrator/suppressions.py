@@ -38,6 +38,7 @@ def suppress(  # noqa: PLR0913  what, why, who and when are one act
     actor: str,
     now: datetime,
     acted_at: datetime | None = None,
+    attempted_at: datetime | None = None,
     note: str | None = None,
     message_id: str | None = None,
     keep_address: bool = True,
@@ -45,14 +46,17 @@ def suppress(  # noqa: PLR0913  what, why, who and when are one act
     """`address` in its normal form. False, without an audit row, when this holds already, or was lifted since.
 
     `actor` is kept as the source of the suppression. `acted_at` is when the recipient or the provider acted; without
-    it, that is now, and after all that was heard before. `message_id` is the message that brought it about. The hash
-    alone suppresses as well: `keep_address` is False for someone who was erased.
+    it, that is now, and after all that was heard before. `attempted_at` is when we called the provider for the message
+    that this is about, and `message_id` that message. The hash alone suppresses as well: `keep_address` is False for
+    someone who was erased.
     """
     hashes = keys.recipient_hashes(channel, address)
     store.lock(session, hashes)
     known = store.known(session, channel, hashes)
     cause = Cause(reason, actor, now)
     told_at = _believable(acted_at, now)
+    if told_at and attempted_at:
+        told_at = _after_ours(told_at, cause, attempted_at, known.lifts)
     undone = [lift.acted_at + NEXT_MOMENT for lift in known.lifts if lift.is_about(cause)]
     cause = replace(cause, acted_at=told_at or max([now, *undone]))
     left = holding([*known.causes, cause], known.lifts)
@@ -125,6 +129,15 @@ def lift(  # noqa: PLR0913  who, when, and from what
 def known_since(reason: FailureReason | None, attempted_at: datetime | None) -> datetime | None:
     """When the recipient had said it at the latest, if a provider refused to send for that: it knew when we called."""
     return attempted_at if reason is FailureReason.RECIPIENT_OPTED_OUT else None
+
+
+def _after_ours(told_at: datetime, cause: Cause, attempted_at: datetime, lifts: Collection[Lift]) -> datetime:
+    """What became of a message was after it, and so after whatever was noted here before it was sent.
+
+    Both are by our clock, while `told_at` is by the provider's: where ours is ahead, it would come before.
+    """
+    ours = [lift for lift in lifts if lift.source is None and lift.is_about(cause) and lift.acted_at < attempted_at]
+    return max([told_at, *(lift.acted_at + NEXT_MOMENT for lift in ours)])
 
 
 def _believable(told: datetime | None, now: datetime) -> datetime | None:

@@ -287,6 +287,24 @@ def test_an_operator_frees_whatever_is_known_and_suppresses_whatever_was_freed_w
     assert suppressed(runtime) == {ADDRESS: "MANUAL"}
 
 
+@pytest.mark.parametrize("is_sent_since", [True, False], ids=["sent since", "sent before"])
+def test_a_bounce_of_what_was_sent_after_an_operator_freed_the_address_counts_also_if_our_clock_is_ahead(
+    runtime: Runtime, *, is_sent_since: bool
+) -> None:
+    freed_at, hour = runtime.clock(), timedelta(hours=1)
+    hear(runtime, bounced(freed_at - 3 * hour))
+    assert remove(runtime)
+    attempted_at = freed_at + timedelta(minutes=1) if is_sent_since else freed_at - hour
+    message_id = an_email(runtime, last_attempt_at=stamp(attempted_at))
+
+    about = {"suppress": SuppressionReason.HARD_BOUNCE, "happened_at": attempted_at - hour}
+    hear(runtime, a_receipt(message_id, "BOUNCED", **about))
+
+    assert suppressed(runtime) == ({ADDRESS: "HARD_BOUNCE"} if is_sent_since else {})
+    hear(runtime, reactivated(freed_at + timedelta(minutes=2)))
+    assert suppressed(runtime) == {}
+
+
 def test_stop_and_start_count_in_the_order_in_which_they_come_also_if_our_clock_is_set_back(runtime: Runtime) -> None:
     stop, start = (
         lambda n: Receipt("twilio", SMS, ReceiptEvent.REFUSED, f"SM{n}", suppress=STOPPED, recipient=PHONE),
