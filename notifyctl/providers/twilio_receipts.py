@@ -116,6 +116,11 @@ def _error_code(fields: Mapping[str, str]) -> int | None:
 
 
 def _number(address: str) -> str | None:
-    """The number of an SMS or RCS user; None on another channel, where a wish does not concern SMS."""
-    prefix, _, number = address.rpartition(":")
-    return number if prefix.lower() in _SMS_PREFIXES else None
+    """The number of an SMS or RCS user; None on another channel, where a wish does not concern SMS.
+
+    A + that stood in a form unescaped has come as a blank, or not at all.
+    """
+    prefix, _, number = address.strip().rpartition(":")
+    if prefix.lower() not in _SMS_PREFIXES:
+        return None
+    return f"+{number}" if re.fullmatch(r"[0-9]{8,15}", number) else number

@@ -174,6 +174,20 @@ def test_a_word_of_twilios_that_is_new_leaves_it_to_the_persons_own(body: str, k
     assert isinstance(inbound(OptOutType="OPTOUT", Body=body), kind)
 
 
+@pytest.mark.parametrize("sender", [NUMBER[1:], f" {NUMBER[1:]}", f"{NUMBER} ", f"rcs:{NUMBER[1:]}"])
+def test_a_number_that_has_lost_its_plus_on_the_way_is_the_same(sender: str) -> None:
+    found = inbound(From=sender)
+    assert isinstance(found, Receipt)
+    assert found.recipient == NUMBER
+
+
+@pytest.mark.parametrize("sender", ["12345", "Acme", "2" * 16, "+"])
+def test_a_short_code_or_a_name_is_no_such_number(sender: str) -> None:
+    found = inbound(From=sender)
+    assert isinstance(found, Receipt)
+    assert found.recipient == sender
+
+
 @pytest.mark.parametrize(("sender", "kind"), [(f"rcs:{NUMBER}", Receipt), (f"whatsapp:{NUMBER}", Ignored)])
 def test_a_wish_on_another_channel_does_not_concern_sms(sender: str, kind: type) -> None:
     found = inbound(From=sender)
