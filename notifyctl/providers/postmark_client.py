@@ -53,8 +53,10 @@ class CurlPostmarkClient(PostmarkClient):
             value = read_json(outcome.body)
         except (ValueError, RecursionError):
             raise NotAccepted(outcome) from None
-        if method == "GET" or not isinstance(value, dict):
+        if method == "GET" or isinstance(value, list):
             return value
+        if not isinstance(value, dict):
+            raise NotAccepted(outcome)
         error = postmark_error(outcome)
         if error and error.code:
             raise NotAccepted(outcome)  # one refusal for all of the batch

@@ -11,7 +11,15 @@ from twilio.rest import Client
 
 from notifyctl.models.message import FailureReason
 from notifyctl.providers.answers import by_code, json_object, lost, own_error, provider_id, refusal
-from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult
+from notifyctl.providers.base import (
+    Accepted,
+    Answer,
+    OutboundMessage,
+    Rejected,
+    SendResult,
+    Unavailable,
+    Unknown,
+)
 from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure, Transfers
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT
@@ -120,11 +128,11 @@ def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -
         created = returned.value
         sid = provider_id(created.sid)
         if sid is None:
-            return refusal(outcome, TWILIO_ERRORS)
+            return _refused(outcome)
         return _result_of_created(sid, created.status, created.error_code, created.error_message)
     # Whatever the SDK stumbles over in an answer, the message may have been accepted.
     except Exception:  # noqa: BLE001
-        return _proof(outcome) or refusal(outcome, TWILIO_ERRORS)
+        return _proof(outcome) or _refused(outcome)
     raise AssertionError("the SDK asked for a second request")
 
 
@@ -135,6 +143,16 @@ def _proof(answer: HttpAnswer) -> SendResult | None:
     if sid is None or not (answer.is_success or _SID.fullmatch(sid)) or twilio_error(answer):
         return None
     return _result_of_created(sid, body.get("status"), body.get("error_code"), body.get("error_message"))
+
+
+def _refused(answer: HttpAnswer) -> SendResult:
+    result, error = refusal(answer, TWILIO_ERRORS), twilio_error(answer)
+    sid = provider_id(json_object(answer.body).get("sid"))
+    # A code that nobody knows may be a warning only.
+    is_open = isinstance(result, Unavailable) or (error is not None and error.code not in TWILIO_CODES)
+    if sid and _SID.fullmatch(sid) and is_open:
+        return Unknown(result.code, f"{result.detail} (but it has a SID)")
+    return result
 
 
 def _result_of_created(sid: str, status: object, code: object, words: object) -> SendResult:

@@ -115,7 +115,7 @@ def test_what_says_later_was_not_accepted_either(ask: Ask, channel: Channel, sta
 
 
 @pytest.mark.parametrize("channel", Channel)
-@pytest.mark.parametrize("body", [PAGE, "", "OK", "{", '"OK"', "[]", "{}", '{"status": "ok"}'])
+@pytest.mark.parametrize("body", [PAGE, "", "OK", "{", '"OK"', "null", "true", "5", "[]", "{}", '{"status": "ok"}'])
 @pytest.mark.parametrize("status", [200, 201, 202])
 def test_a_success_that_says_nothing_of_the_message_leaves_it_in_doubt(
     ask: Ask, channel: Channel, status: int, body: str
@@ -123,6 +123,7 @@ def test_a_success_that_says_nothing_of_the_message_leaves_it_in_doubt(
     result, _ = ask(channel, Reply(status, body), A_CALL[channel])
     assert isinstance(result, Unknown)
     assert (result.code, bool(result.detail)) == ("UNREADABLE_ANSWER", True)
+    assert "Error" not in result.detail.replace("ErrorCode", "")
 
 
 @pytest.mark.parametrize("channel", Channel)

@@ -249,6 +249,11 @@ class TestWhatASidProves:
         sid = "SM" + "0" * 32
         assert result_of(make, Reply(status, {**CREATED, "sid": sid})) == Accepted(sid)
 
+    @pytest.mark.parametrize(("status", "code"), [(500, 20500), (503, 20503), (429, 20429), (400, 30001), (400, 99999)])
+    def test_but_an_error_that_is_not_final_leaves_it_in_doubt(self, make: Make, status: int, code: int) -> None:
+        reply = Reply(status, {**CREATED, "sid": "SM" + "0" * 32, "code": code, "message": "Later"})
+        assert result_of(make, reply) == Unknown(str(code), "Later (but it has a SID)")
+
     def test_even_where_the_length_of_the_answer_is_wrong(self, make: Make) -> None:
         reply = Reply(201, CREATED, {"Content-Length": "5000"})
         assert result_of(make, Bytes(reply.encoded())) == Accepted("SM1")
