@@ -1,7 +1,8 @@
 """One event being worked on: whose it is, how its subscription stands, and what is written of it.
 
-Everything happens in the caller's transaction. The client's row is locked before anything is read of its
-subscriptions, invoices and messages, so that the events of a client take turns.
+Everything happens in the caller's transaction. Subscription and customer are locked before it is asked whose they are,
+and the client's row before anything is read of its subscriptions, invoices and messages, so that the events of each
+take turns.
 """
 
 import logging
@@ -83,6 +84,7 @@ class Case:
         It is the one that metadata or client_reference_id name, else the subscription's, else the customer's.
         """
         self.subscription_id = subscription_id
+        stripe_events.lock_subjects(self._session, [subscription_id, subject.customer])
         owner = subscriptions.owner(self._session, subscription_id) if subscription_id else None
         holder = self._holder(subject.customer)
         wanted = [name for name in (*subject.named_clients, owner, holder) if name]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from zlib import crc32
 
 from sqlalchemy import Row, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -27,6 +28,9 @@ _subscription = table(StripeSubscription)
 
 ALERT_LOCK = 0x7374
 """PostgreSQL advisory lock: those who count failures and alert take turns."""
+SUBJECT_LOCK_SPACE = 0x7375
+SUBJECT_LOCK_BUCKETS = 1_024
+"""Locks live in a table that the whole server shares, and a rehearsal may be about any number of subscriptions."""
 
 
 def insert(session: Session, values: Mapping[str, Any]) -> bool:
@@ -45,9 +49,23 @@ def lock(session: Session, event_id: str) -> Row[Any] | None:
     return session.execute(select(_event).where(_event.c.id == event_id).with_for_update()).one_or_none()
 
 
+def lock_subjects(session: Session, ids: Collection[str | None]) -> None:
+    """Events about the same subscription or customer take turns, also while nobody knows yet whose it is.
+
+    The locks of their clients do not see to that: those who name different clients hold different ones. They are taken
+    after the events' own and before the clients'. SQLite's transactions are alone already.
+    """
+    buckets = sorted({crc32(one.encode()) % SUBJECT_LOCK_BUCKETS for one in ids if one})
+    if not buckets or session.get_bind().dialect.name == "sqlite":
+        return
+    in_order = "SELECT bucket FROM unnest(CAST(:buckets AS integer[])) AS given(bucket) ORDER BY bucket"
+    locks = f"SELECT pg_advisory_xact_lock({SUBJECT_LOCK_SPACE}, bucket) FROM ({in_order}) AS ordered"  # noqa: S608
+    session.execute(text(locks), {"buckets": buckets})
+
+
 def lock_with_clients(session: Session, ids: Collection[str]) -> None:
     """Locks all that working on these events may touch, in the order in which everybody does: first the events, with
-    the UNMATCHED ones about the same customers and subscriptions, and then the clients of them all.
+    the UNMATCHED ones about the same customers and subscriptions, then these, and then the clients of them all.
 
     Found step by step: asked for at once, none of it would come from an index. SQLite's transactions are alone already.
     """
@@ -62,6 +80,7 @@ def lock_with_clients(session: Session, ids: Collection[str]) -> None:
     rows += session.execute(select(*subjects).where(about, UNMATCHED_INDEX))
     chosen = _event.c.id.in_({row.id for row in rows})
     session.execute(select(_event.c.id).where(chosen).order_by(_event.c.id).with_for_update())
+    lock_subjects(session, [subject for row in rows for subject in (row.customer_id, row.subscription_id)])
     owned = _subscription.c.id.in_({row.subscription_id for row in rows})
     names = {row.named_client for row in rows}.union(
         session.execute(select(_subscription.c.client_id).where(owned)).scalars()

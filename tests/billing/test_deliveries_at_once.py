@@ -115,6 +115,35 @@ def test_the_events_of_one_client_take_turns(runtime: Runtime) -> None:
         assert (client.plan, client.subscription_status) == ("PRO", "active")
 
 
+def test_a_subscription_told_of_two_clients_at_once_is_taken_from_the_first(runtime: Runtime) -> None:
+    for number in range(6):
+        sub, first, second = f"sub_{number}", f"a{number}", f"b{number}"
+        for name in (first, second):
+            a_client(runtime, name, plan=None, subscription_status="none")
+        events = [
+            created(a_subscription(sub, customer=None, metadata={"client_id": first})),
+            updated(a_subscription(sub, customer=None, metadata={"client_id": second}), at=NOW + 60),
+        ]
+        at_once(runtime, events * 3)
+        left, has = (the_client(runtime, name) for name in (first, second))
+        assert (left.plan, left.subscription_status) == (None, "none")
+        assert (has.plan, has.subscription_status) == ("PRO", "active")
+
+
+def test_a_customer_told_of_two_clients_at_once_becomes_one_of_them(runtime: Runtime) -> None:
+    for number in range(6):
+        customer, names = f"cus_x{number}", [f"{letter}{number}" for letter in "abcd"]
+        for name in names:
+            a_client(runtime, name, plan=None, subscription_status="none")
+        events = [
+            created(a_subscription(f"sub_{name}", customer=customer, metadata={"client_id": name})) for name in names
+        ]
+        outcomes = at_once(runtime, events)
+        assert [outcome.status for outcome in outcomes] == ["PROCESSED"] * len(names)
+        linked = [name for name in names if the_client(runtime, name).stripe_customer_id == customer]
+        assert len(linked) == 1
+
+
 def test_a_replay_beside_a_delivery_mails_once(runtime: Runtime) -> None:
     raw = paid(an_invoice())
     runtime.billing.record(raw, origin=Origin.WEBHOOK, is_verified=True)
