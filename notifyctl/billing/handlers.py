@@ -53,7 +53,7 @@ def invoice_failed(case: Case) -> Finding:
         return processed("the invoice has been paid")
     if standing is not None and standing.is_over:
         return processed("the subscription has ended", takes_back=standing.was_never_live)
-    if not was_live and (invoice.is_first or _waits_for_its_first_payment(invoice, standing)):
+    if not was_live and (invoice.is_first or _is_incomplete(standing)):
         return processed("a first payment, still at checkout", takes_back=True)
     return processed(mail=_declined(case, invoice))
 
@@ -148,10 +148,9 @@ def _declined(case: Case, invoice: Invoice) -> Mail:
     return case.letters.payment_failed(case.addressee, case.told().last_word_on(invoice))
 
 
-def _waits_for_its_first_payment(invoice: Invoice, standing: Standing | None) -> bool:
-    """What has no billing reason, as of before 2018, may be a renewal of a subscription that is not known yet."""
-    is_incomplete = standing is not None and standing.status == SubscriptionStatus.INCOMPLETE
-    return invoice.billing_reason is None and is_incomplete
+def _is_incomplete(standing: Standing | None) -> bool:
+    """Whatever the invoice is for. Without a report of that it may be a renewal of what is not known yet."""
+    return standing is not None and standing.status == SubscriptionStatus.INCOMPLETE
 
 
 def _ended(case: Case, before: Standing | None, after: Standing) -> Finding:

@@ -79,6 +79,24 @@ def test_a_report_that_it_waits_for_its_payment_brings_nothing(runtime: Runtime)
     assert (mails(runtime), the_client(runtime).subscription_status) == ([], "incomplete")
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["report first", "failure first"])
+@pytest.mark.parametrize(
+    "reason", ["subscription_create", "subscription_update", "subscription_threshold", "manual", None]
+)
+def test_whatever_an_invoice_is_for_what_was_never_live_is_at_checkout(
+    runtime: Runtime, reason: str | None, order: tuple[int, ...]
+) -> None:
+    events = [
+        created(a_subscription(status="incomplete")),
+        failed(a_failed_invoice(reason=reason), at=NOW + 60),
+    ]
+    receive(runtime, *(events[index] for index in order))
+    assert (mails(runtime), standing(runtime).status) == ([], "incomplete")
+
+    receive(runtime, updated(a_subscription(), at=NOW + 30))
+    assert (mails(runtime), standing(runtime).status) == ([FAILED], "past_due")
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_failure_at_checkout_that_the_customer_mends_is_never_written(
     runtime: Runtime, order: tuple[int, ...]
