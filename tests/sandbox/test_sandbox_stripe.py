@@ -130,6 +130,16 @@ def test_subscriptions_are_listed_by_status_and_read_one_by_one(sandbox: Sandbox
         client.v1.subscriptions.retrieve("sub_none")
 
 
+def test_subscriptions_are_listed_only_by_what_stripe_calls_a_status(client: stripe.StripeClient) -> None:
+    assert [ids(client.v1.subscriptions.list({"status": status})) for status in ("all", "ended", "past_due")] == [
+        []
+    ] * 3
+    for status in ("gone", "none", ""):
+        with pytest.raises(stripe.InvalidRequestError, match="Invalid status: must be one of active, ") as refused:
+            client.v1.subscriptions.list({"status": status})
+        assert (refused.value.http_status, refused.value.param) == (400, "status")
+
+
 def test_without_the_right_key_nothing_is_told(sandbox: Sandbox, client: stripe.StripeClient) -> None:
     sandbox.stripe.api_key = "sk_test_other"
     with pytest.raises(stripe.AuthenticationError):

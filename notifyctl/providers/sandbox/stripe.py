@@ -23,6 +23,7 @@ EVENT_FILTERS = ("created", "type", "types", "delivery_success")
 SUBSCRIPTION_FILTERS = ("created", "customer", "price", "status")
 CUSTOMER_FILTERS = ("created", "email")
 _ENDED = ("canceled", "incomplete_expired")
+_STATUSES = ("active", "past_due", "unpaid", "incomplete", "trialing", "paused", *_ENDED, "all", "ended")
 _NO_KEY = (
     "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth"
     " (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."
@@ -99,6 +100,8 @@ class StripeApi:
         query = Query.read(request.query_params, SUBSCRIPTION_FILTERS)
         in_time = query.created()
         status, customer, price = query.one("status"), query.one("customer"), query.one("price")
+        if status is not None and status not in _STATUSES:
+            raise Refused(f"Invalid status: must be one of {', '.join(_STATUSES)}", param="status")
         found = [
             value
             for value in self._ledger.objects("subscription")
