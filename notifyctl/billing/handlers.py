@@ -145,7 +145,10 @@ def _started(case: Case, about: str | None) -> Mail:
 
 
 def _declined(case: Case, invoice: Invoice) -> Mail:
-    return case.letters.payment_failed(case.addressee, case.told().last_word_on(invoice))
+    """Of a checkout that fails and is then paid, the report may come just before the payment, which withdraws this."""
+    told = case.told()
+    is_whole = not invoice.is_first or told.shows_live_at(case.event.created)
+    return case.letters.payment_failed(case.addressee, told.last_word_on(invoice), is_whole=is_whole)
 
 
 def _is_incomplete(standing: Standing | None) -> bool:

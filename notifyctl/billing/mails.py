@@ -67,7 +67,7 @@ class Letters:
         plan = self._name(terms.plan) or self._name(None if _has_price(standing) else to.plan)
         return self._confirmed(to, invoice.id or "", plan, terms)
 
-    def payment_failed(self, to: Addressee, invoice: Invoice) -> Mail:
+    def payment_failed(self, to: Addressee, invoice: Invoice, *, is_whole: bool) -> Mail:
         context = {
             "client_name": to.name,
             "amount": money(invoice.amount_due, invoice.currency),
@@ -75,7 +75,7 @@ class Letters:
             "next_attempt_on": to.day(invoice.next_attempt_at),
             "update_url": _usable_url(invoice.hosted_url),
         }
-        return Mail(PAYMENT_FAILED, f"{invoice.id}:{invoice.attempt_count}", _without_nothing(context))
+        return Mail(PAYMENT_FAILED, f"{invoice.id}:{invoice.attempt_count}", _without_nothing(context), is_whole)
 
     def canceled(self, to: Addressee, standing: Standing) -> Mail:
         plan = self._name(standing.plan) or self._name(None if _has_price(standing) else to.plan)

@@ -19,7 +19,8 @@ S = SubscriptionStatus
 TERMINAL = (S.CANCELED.value, S.INCOMPLETE_EXPIRED.value)
 """Stripe never brings such a subscription back."""
 _NEVER_PAID = (S.INCOMPLETE.value, S.INCOMPLETE_EXPIRED.value)
-_WERE_LIVE = (S.TRIALING.value, S.ACTIVE.value, S.PAST_DUE.value, S.UNPAID.value, S.PAUSED.value)
+OWING = (S.PAST_DUE.value, S.UNPAID.value)
+WERE_LIVE = (S.TRIALING.value, S.ACTIVE.value, S.PAST_DUE.value, S.UNPAID.value, S.PAUSED.value)
 _MADE_PAST_DUE_BY_FAILURE = (None, S.TRIALING.value, S.ACTIVE.value)
 _MADE_ACTIVE_BY_PAYMENT = (None, S.INCOMPLETE.value, S.PAST_DUE.value, S.UNPAID.value)
 _BEST_FIRST = (S.ACTIVE, S.TRIALING, S.PAST_DUE, S.UNPAID, S.PAUSED, S.INCOMPLETE, S.CANCELED, S.INCOMPLETE_EXPIRED)
@@ -92,7 +93,7 @@ def reported(standing: Standing, subscription: Subscription, event: Envelope, pl
     standing = replace(
         standing,
         customer_id=standing.customer_id or subscription.customer,
-        was_live=standing.was_live or status in _WERE_LIVE,
+        was_live=standing.was_live or status in WERE_LIVE,
         was_incomplete=standing.was_incomplete or status in _NEVER_PAID,
     )
     if status in _RANKS and order >= standing.known_order:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from notifyctl.billing.envelope import Envelope
-from notifyctl.billing.mirror import Standing, planned, report_order
+from notifyctl.billing.mirror import OWING, WERE_LIVE, Standing, planned, report_order
 from notifyctl.billing.money import money
 from notifyctl.billing.objects import (
     Checkout,
@@ -45,6 +45,13 @@ class Told:
     """Those that are paid, or need no payment."""
     paid: Sequence[Invoice] = ()
     failed: Sequence[Invoice] = ()
+    live_since: datetime | None = None
+    """The oldest report of it as in force."""
+    has_owed: bool = False
+    """It has been reported as past due or unpaid, which only comes of being in force."""
+
+    def shows_live_at(self, moment: datetime) -> bool:
+        return self.has_owed or (self.live_since is not None and self.live_since <= moment)
 
     def last_word_on(self, failure: Invoice) -> Invoice:
         """The newest event about the same attempt to pay the same invoice."""
@@ -70,11 +77,14 @@ def told_by(events: Iterable[Envelope]) -> Told:
     by_kind: dict[str, list[Envelope]] = defaultdict(list)
     for event in sorted(events, key=lambda event: (event.created, event.id)):
         by_kind[TELLING.get(event.type, "")].append(event)
+    reports = [(event, read_subscription(event.object)) for event in sorted(by_kind["report"], key=report_order)]
     return Told(
-        reports=tuple(read_subscription(event.object) for event in sorted(by_kind["report"], key=report_order)),
+        reports=tuple(report for _, report in reports),
         checkouts=tuple(_paid_checkouts(by_kind["checkout"])),
         paid=tuple(read_invoice(event.object) for event in by_kind["paid"]),
         failed=tuple(read_invoice(event.object) for event in by_kind["failed"]),
+        live_since=min((event.created for event, report in reports if report.status in WERE_LIVE), default=None),
+        has_owed=any(report.status in OWING for _, report in reports),
     )
 
 

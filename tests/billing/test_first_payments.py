@@ -10,6 +10,7 @@ from notifyctl.billing.outcome import MailFate
 from notifyctl.billing.processing import Order
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.stripe_event import Origin
+from notifyctl.store import messages
 from tests.support.clocks import StandingClock
 from tests.support.stripe_payloads import (
     DAY,
@@ -108,6 +109,25 @@ def test_a_failure_at_checkout_that_the_customer_mends_is_never_written(
     ]
     receive(runtime, *(events[index] for index in order))
     assert FAILED not in mails(runtime)
+
+
+@pytest.mark.parametrize(
+    ("status", "at", "waits"),
+    [("active", 3 * DAY + 60, True), ("active", 60, False), ("past_due", 3 * DAY + 60, False)],
+    ids=["live only since", "live before", "owing since"],
+)
+def test_a_failure_that_may_have_been_made_good_at_checkout_waits_for_the_payment(
+    runtime: Runtime, clock: StandingClock, status: str, at: int, waits: bool
+) -> None:
+    """The report that it is live and the payment that made it so come in the same second, in either order."""
+    receive(runtime, created(a_subscription(status="incomplete")), a_first_failure())
+    receive(runtime, updated(a_subscription(status=status), at=NOW + at))
+    with runtime.database.read() as session:
+        (message,) = messages.find(session, messages.Filter(template_key=FAILED), limit=2)
+    assert (message.next_attempt_at > clock.now) is waits
+
+    receive(runtime, paid(an_invoice(), at=NOW + 3 * DAY + 60))
+    assert withdrawn(runtime) == [FAILED]
 
 
 def test_a_renewal_shows_that_it_was_live(runtime: Runtime) -> None:
