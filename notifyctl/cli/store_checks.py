@@ -115,7 +115,7 @@ def due_messages(installation: Installation) -> Finding:
         count = diagnosis.count_due_before(session, since, moving, down)
     if down and not count:
         said = "; ".join(f"{channel}: its provider is taken for down ({reason})" for channel, reason in down.items())
-        return Finding(Status.WARN, said, "mostly wait: single messages probe it until one gets through")
+        return Finding(Status.WARN, said, "mostly wait; `notifyctl health` says whether anybody probes it")
     if count:
         return Finding(
             Status.FAIL,

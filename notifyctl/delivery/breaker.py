@@ -24,6 +24,8 @@ LAST_PROBE_AFTER = timedelta(minutes=1)
 PROBE_ANSWERED_WITHIN = timedelta(seconds=45)
 CLOCKS_DIFFER_BY = timedelta(seconds=5)
 
+LONGEST_REASON = 200
+
 TIMED_OUT = "OPERATION_TIMEDOUT"
 LATE = 2.0
 """Seconds. No call lasts longer than its limit, but for a process that is stopped or starved."""
@@ -49,6 +51,12 @@ def _is_ours(answer: Answer, channel: Channel) -> bool:
 def _is_of_account(result: Rejected) -> bool:
     """A revoked key or an empty balance would fail the whole queue, one message after the other."""
     return result.reason is FailureReason.ACCOUNT_PROBLEM
+
+
+def _in_words(code: str, detail: str) -> str:
+    """As operators read it: `HTTP_503` is not told twice where what was said begins with it."""
+    is_told = detail.startswith(code.replace("_", " "))
+    return (detail if is_told else f"{code} {detail}".strip())[:LONGEST_REASON]
 
 
 class Breaker:
@@ -86,7 +94,7 @@ class Breaker:
                 self._failures = 0
             else:
                 self._failures += 1
-                self._reason = f"{result.code} {result.detail}".strip()[:200]
+                self._reason = _in_words(result.code, result.detail)
         if self._failures == 0:
             self._heard_success(session)
         elif self._is_probing:

@@ -167,7 +167,8 @@ BAD_INPUT = {
     "the last of none": (["messages", "explain", "last"], 4, "There is no message yet"),
     "an unknown status": (["messages", "list", "--status", "LOST"], 2, "QUEUED"),
     "a bad time": (["messages", "list", "--since", "yesterday"], 2, "'yesterday' is not a time"),
-    "retry of nothing in particular": (["messages", "retry"], 2, "say which messages"),
+    "retry of nothing in particular": (["messages", "retry"], 2, "or --reason, --template, --client or --since"),
+    "cancel of nothing in particular": (["messages", "cancel"], 2, "their ids, or --template, --client or --since"),
     "cancel of nothing that waits": (["messages", "cancel", "--client", "acme"], 4, "No waiting message"),
 }  # fmt: skip
 
