@@ -61,7 +61,7 @@ format: .venv/dev  ## Formats the code, and mends what the linter can mend
 docs: .venv/runtime  ## Writes the generated pages under docs/
 	$(BIN)/python docs/generate.py
 
-pictures: .venv/runtime  ## Takes the pictures in docs/images anew (the inbox needs Chromium)
+pictures: .venv/dev  ## Takes the pictures in docs/images anew (the inbox needs Chromium)
 	$(BIN)/python docs/pictures.py
 
 wheel: .venv/runtime  ## Builds dist/notifyctl-*.whl

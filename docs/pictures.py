@@ -1,5 +1,6 @@
 """Takes the pictures in docs/images: `notifyctl demo` on a terminal, its inbox, the health page. `make pictures`."""
 
+import contextlib
 import io
 import os
 import pty
@@ -121,15 +122,15 @@ def _staying_demo() -> Iterator[str]:
 def pictures_of_health(images: Path, chromium: str) -> None:
     """A bad hour, as the terminal shows it, as the page shows it by day and by night, and one message."""
     # What the tests of the page know: how to drive a browser, and how traffic looks.
-    sys.path.insert(0, str(ROOT / "tests"))
-    from browser.chromium import Chromium
-    from browser.scenes import a_bad_hour, a_story
-    from browser.signing_in import HOME, sign_in
-
+    sys.path.insert(0, str(ROOT))
     from notifyctl.cli.health_view import overview
     from notifyctl.orchestrator import health
+    from tests.browser.chromium import Chromium
+    from tests.browser.scenes import a_bad_hour, a_story
+    from tests.browser.signing_in import HOME, sign_in
 
-    with tempfile.TemporaryDirectory() as folder, _served(Path(folder)) as (url, runtime, key):
+    # From inside of it, since the pictures show the path of the database.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), _served() as (url, runtime, key):
         a_bad_hour(runtime)
         message_id = a_story(runtime)
         with runtime.database.read() as session:
@@ -150,20 +151,23 @@ def pictures_of_health(images: Path, chromium: str) -> None:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[tuple[str, "Runtime", str]]:
-    """The pages over an empty database: their address, what is behind them, and an admin key."""
-    from serving import serving
-
+def _served() -> Iterator[tuple[str, "Runtime", str]]:
+    """The pages over a fresh database in the working directory: their address, what is behind them, an admin key."""
     from notifyctl.bootstrap import open_runtime
     from notifyctl.http.app import create_app
     from notifyctl.models.access import Scope
     from notifyctl.orchestrator import api_keys
     from notifyctl.settings import Settings
     from notifyctl.store import migrations
+    from notifyctl.store.database import Database
+    from tests.support.api import serving
+    from tests.support.templates import seed_templates
 
     own = {"notification_secret_key": secrets.token_hex(32), "otp_pepper": secrets.token_hex(32)}
-    runtime = open_runtime(Settings(_env_file=None, database_url=f"sqlite:///{folder / 'notifyctl.db'}", **own))
+    settings = Settings(_env_file=None, database_url="sqlite:///notifyctl.db", **own)
+    runtime = open_runtime(settings, database=Database(settings.database_url))
     migrations.upgrade(runtime.database)
+    seed_templates(runtime)
     with runtime.database.transaction() as session:
         now = runtime.clock()
         key = api_keys.create(session, "operations", [Scope.ADMIN], expires_at=None, actor="docs", now=now)
