@@ -446,6 +446,17 @@ def test_older_messages_are_on_further_pages_each_once(signed_in: Browser, api: 
     assert [found for page in seen for found in page] == made[::-1]
 
 
+def test_a_message_that_never_had_a_recipient_is_not_called_erased(signed_in: Browser, api: Api) -> None:
+    """That would look as if somebody's data had been removed."""
+    message_id = send(api.runtime, "WELCOME_EMAIL", WELCOME, client_id="nobody").message_id
+    listed, shown = signed_in.get(HOME).text, signed_in.get(f"{HOME}/messages/{message_id}").text
+
+    assert "CLIENT_UNKNOWN" in listed
+    assert "erased" not in listed
+    assert "CLIENT_UNKNOWN" in shown
+    assert "erased" not in re.sub("<[^>]*>", "", shown)
+
+
 def test_the_page_of_a_message_explains_it(signed_in: Browser, api: Api) -> None:
     a_client(api.runtime)
     page = signed_in.get(f"{HOME}/messages/{accepted(api)}").text

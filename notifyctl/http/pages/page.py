@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from notifyctl.http.pages import figures, files
+from notifyctl.models.message import BlockReason
 from notifyctl.orchestrator.words import iso
 
 HEADERS = {
@@ -31,6 +32,7 @@ def _pages() -> Environment:
         lstrip_blocks=True,
     )
     pages.globals["file"] = files.address
+    pages.globals["never_had_one"] = (BlockReason.CLIENT_UNKNOWN, BlockReason.RECIPIENT_MISSING)
     pages.filters |= {
         "count": figures.count,
         "share": figures.share,
