@@ -10,7 +10,7 @@ from sqlmodel import Session
 from notifyctl.delivery import changeable, outcomes
 from notifyctl.delivery.allowance import Allowance
 from notifyctl.delivery.breaker import Breaker, Passage
-from notifyctl.delivery.outcomes import Outcome
+from notifyctl.delivery.outcomes import Attempt, Outcome
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel, Lane, Template
@@ -45,6 +45,22 @@ class Claimed:
     message: Any
     template: Template
 
+    def attempt(self, at: datetime) -> Attempt:
+        """The one that the claim has counted already."""
+        return Attempt(
+            message_id=self.message.id,
+            channel=self.message.channel,
+            template_key=self.message.template_key,
+            client_id=self.message.client_id,
+            recipient=self.message.recipient,
+            attempts=self.message.attempts + 1,
+            lease_generation=self.message.lease_generation + 1,
+            sensitive=self.template.sensitive,
+            audit_sent=self.template.audit_sent,
+            metadata=self.message.metadata,
+            attempted_at=at,
+        )
+
 
 @dataclass(slots=True)
 class Look:
@@ -60,10 +76,11 @@ class Look:
 class Taken:
     claimed: list[Claimed] = field(default_factory=list)
     refused: list[Outcome] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    """Of those claimed, in their order."""
     deferred: int = 0
     put_off: int = 0
     """To the end of their clients' quiet hours."""
-    claimed_at: datetime | None = None
 
 
 class Claims:
@@ -109,12 +126,16 @@ class Claims:
         # Everything that is due was deferred before: a lock is worth it only if the budget has something now.
         return look if self.allowance.has_room_for(slots) else None
 
-    def try_one(self, session: Session, queue: Queue, message_id: str, now: datetime) -> None:
-        """All that is asked about a message before it is claimed; raises what that stumbles over. To be rolled back."""
+    def try_one(self, session: Session, queue: Queue, message_id: str, now: datetime) -> Sequence[Claimed]:
+        """All that is done about a message until it is claimed; raises what that stumbles over. To be rolled back."""
         found = outbox.lock_due(session, self.channel, queue, now=now, most=1, only=message_id)
         awake = self._put_off_quiet(session, found, now, Taken()) if queue.lane is Lane.BULK else found
-        _, refused = self._ask_again(session, awake, now)
+        claimed, refused = self._ask_again(session, awake, now)
         outbox.close_unclaimed(session, [outcome.row for outcome in refused])
+        self._claim(session, claimed, now)
+        for item in claimed:
+            item.attempt(now)
+        return claimed
 
     def take_ahead(self, database: Database, look: Look) -> None:
         if self.allowance.takes_ahead and self.allowance.is_short_of(look.slots):
@@ -123,7 +144,7 @@ class Claims:
 
     def take(self, session: Session, now: datetime, look: Look) -> Taken:
         """Locks, asks the gates again, and claims; what found no token is deferred."""
-        taken = Taken(claimed_at=now)
+        taken = Taken()
         if look.passage is Passage.PROBE and not self.breaker.start_probe(session, now):
             return taken
         if not self.allowance.takes_ahead or self.allowance.is_short_of(look.slots):
@@ -151,6 +172,7 @@ class Claims:
             self._claim(session, claimed, now)
             self.allowance.use(queue.lane, len(claimed))
             taken.claimed += claimed
+            taken.attempts += [item.attempt(now) for item in claimed]
             taken.refused += refused
             slots -= len(claimed)
             if len(found) < asked or ahead:
@@ -220,7 +242,7 @@ class Claims:
 
     def _defer(self, session: Session, lane: Lane, now: datetime, look: Look, taken: Taken) -> None:
         """Once for each deferral: what is deferred already is left as it is."""
-        last = outbox.last_forecast(session, self.channel, lane)
+        last = outbox.last_forecast(session, self.channel, lane, now)
         forecasts: dict[str, datetime] = {}
         entries: list[dict[str, Any]] = []
         for status in (MessageStatus.RETRY_SCHEDULED, MessageStatus.QUEUED):

@@ -90,6 +90,7 @@ class Dispatcher:
         for answer in self._answers:
             self._attempts.pop(answer.message_id, None)
         self._answers, self._unsent = [], []
+        self._attempts |= {attempt.message_id: attempt for attempt in taken.attempts}
         self._send(taken, started)
         return len(taken.claimed) + len(taken.refused) + taken.deferred + taken.put_off
 
@@ -138,10 +139,13 @@ class Dispatcher:
         with self._database.transaction() as session:
             outbox.give_back(session, self._owner, self._clock(), self._unsent)
         self._unsent = []
-        set_aside = quarantine.set_aside(self._database, self._clock, self._claims, look, self._owner) if look else 0
-        if not stubborn and not set_aside:
+        aside = 0
+        if look is not None:
+            load = self._load_sources
+            aside = quarantine.set_aside(self._database, self._clock, self._claims, look, self._owner, load=load)
+        if not stubborn and not aside:
             raise error
-        return stubborn + set_aside
+        return stubborn + aside
 
     def _record_apart(self, answer: Answer) -> bool:
         """Whether there was trouble with it. What cannot be recorded at all is left to its lease, and asked about."""
@@ -216,8 +220,7 @@ class Dispatcher:
     def _send(self, taken: Taken, started: float) -> None:
         outbound: list[OutboundMessage] = []
         for item in taken.claimed:
-            attempt = replace(_attempt(item), attempted_at=taken.claimed_at)
-            self._attempts[attempt.message_id] = attempt
+            attempt = self._attempts[item.message.id]
             try:
                 message = self._render(item)
             # Out of memory, too deep, no JSON: one message is no reason to give up those that were claimed with it.
@@ -272,19 +275,3 @@ def _unfit(error: Exception, message_id: str) -> Rejected:
         return Rejected(FailureReason.RENDER_ERROR, "", str(error))
     unexpected.report(log, "message cannot be rendered", error, message_id=message_id)
     return Rejected(FailureReason.RENDER_ERROR, "", f"It cannot be rendered: {unexpected.in_words(error)}")
-
-
-def _attempt(item: Claimed) -> Attempt:
-    message, template = item.message, item.template
-    return Attempt(
-        message_id=message.id,
-        channel=message.channel,
-        template_key=message.template_key,
-        client_id=message.client_id,
-        recipient=message.recipient,
-        attempts=message.attempts + 1,
-        lease_generation=message.lease_generation + 1,
-        sensitive=template.sensitive,
-        audit_sent=template.audit_sent,
-        metadata=message.metadata,
-    )

@@ -5,26 +5,34 @@ next worker would stumble over it as well, and the whole channel would stand sti
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime
+
+from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.delivery import unexpected
-from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claims, Look
+from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claimed, Claims, Look
 from notifyctl.errors import DatabaseError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FailureReason
-from notifyctl.store import audit, messages, outbox, unusable
+from notifyctl.store import audit, outbox, unusable
 from notifyctl.store.database import Database
 
 log = logging.getLogger("notifyctl.delivery")
+
+Load = Callable[[Session, Sequence[Claimed]], None]
 
 
 class _Sound(Exception):
     """Ends a trial, so that nothing of it is written."""
 
 
-def set_aside(database: Database, clock: Clock, claims: Claims, look: Look, owner: str) -> int:
-    """Tries what is due one by one and fails what cannot even be looked at. Returns how many. Raises DatabaseError."""
+def set_aside(database: Database, clock: Clock, claims: Claims, look: Look, owner: str, *, load: Load) -> int:
+    """Tries what is due one by one and fails what cannot be claimed. Returns how many. Raises DatabaseError.
+
+    `load` is what is done with claimed messages in the same transaction.
+    """
     now = clock()
     count = 0
     for queue in look.due:
@@ -34,7 +42,7 @@ def set_aside(database: Database, clock: Clock, claims: Claims, look: Look, owne
         for message_id in ids:
             try:
                 with database.transaction() as session:
-                    claims.try_one(session, queue, message_id, now)
+                    load(session, claims.try_one(session, queue, message_id, now))
                     raise _Sound
             except _Sound:
                 continue
@@ -62,18 +70,4 @@ def _fail(database: Database, message_id: str, why: str, owner: str, now: dateti
             message_id=message_id,
             details={"reason": reason, "error": error, "attempts": failed.attempts},
         )
-    _make_readable(database, message_id)
     return True
-
-
-def _make_readable(database: Database, message_id: str) -> None:
-    """A row that cannot be read would go on to break every list that it stands in."""
-    try:
-        with database.read() as session:
-            messages.get(session, message_id)
-    except DatabaseError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        unexpected.report(log, "metadata and send-by time removed, which nobody can read", error, message_id=message_id)
-        with database.transaction() as session:
-            unusable.blank(session, message_id)

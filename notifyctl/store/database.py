@@ -87,6 +87,8 @@ class Database:
         except (IntegrityError, DataError):
             raise
         except self._unusable as error:
+            if "Could not decode to UTF-8" in str(error):
+                raise  # SQLite keeps what is no text in a column of text: that is one row's fault, as a DataError is
             if _is_read_only(error):
                 # A writer that became a standby and stays up: its sessions go on, and would never write again.
                 self.engine.dispose()

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, case, delete, func, literal, not_, select, text, update
+from sqlalchemy import Row, and_, bindparam, case, delete, func, literal, not_, or_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
@@ -23,6 +23,8 @@ _client = table(Client)
 _WAITING = text("message_log.status IN ({})".format(", ".join(f"'{status}'" for status in WAITING)))
 SENDING = text(f"message_log.status IN ('SENDING', 'IN_DOUBT') AND message_log.status = '{MessageStatus.SENDING}'")
 """As the index over what is held has it."""
+FORESEEABLE = timedelta(days=366)
+"""A forecast is of so long ahead at most: the largest backlog at the smallest limit has half a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +161,11 @@ def _deferral_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
     return locked.with_for_update(of=_message, skip_locked=True)
 
 
-def last_forecast(session: Session, channel: Channel, lane: Lane) -> datetime | None:
-    """When the last deferred message of a lane expects its turn."""
+def last_forecast(session: Session, channel: Channel, lane: Lane, now: datetime) -> datetime | None:
+    """When the last deferred message of a lane expects its turn; what nobody forecast, as infinity, is passed over."""
     deferred = Queue(lane, MessageStatus.DEFERRED_THROTTLED)
-    statement = select(_message.c.next_attempt_at).where(*is_due(deferred, ()))
+    foreseeable = _message.c.next_attempt_at.between(now, now + FORESEEABLE)
+    statement = select(_message.c.next_attempt_at).where(*is_due(deferred, ()), foreseeable)
     newest = statement.order_by(_message.c.next_attempt_at.desc()).limit(1)
     found: datetime | None = session.execute(newest, {"channel": channel}).scalar_one_or_none()
     return found
@@ -350,7 +353,8 @@ def _renew_statement(dialect: str) -> Any:
 
 def expire_leases(session: Session, now: datetime) -> Sequence[Row[Any]]:
     """Messages whose worker has gone become IN_DOUBT: their call may have gone out."""
-    gone = select(_message.c.id).where(SENDING, _message.c.lease_until < now).with_for_update(skip_locked=True)
+    ended = or_(_message.c.lease_until < now, _message.c.lease_until.is_(None))
+    gone = select(_message.c.id).where(SENDING, ended).with_for_update(skip_locked=True)
     statement = (
         update(_message)
         .where(_message.c.id.in_(gone))

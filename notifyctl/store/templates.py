@@ -68,7 +68,7 @@ def sources(session: Session, wanted: Collection[tuple[str, int]]) -> dict[tuple
     """What these (template_key, version) say; one that is unknown is left out."""
     if not wanted:
         return {}
-    statement = _SOURCES.where(tuple_(_version.c.template_key, _version.c.version).in_(sorted(set(wanted))))
+    statement = _SOURCES.where(tuple_(_version.c.template_key, _version.c.version).in_(list(set(wanted))))
     return {(row.template_key, row.version): TemplateSource(*row) for row in session.execute(statement)}
 
 

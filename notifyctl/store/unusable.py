@@ -1,17 +1,21 @@
 """Waiting messages over which a claim stumbles: found without being read, failed, and made readable again."""
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Integer, Row, select, update
 from sqlmodel import Session
 
-from notifyctl.models.columns import table
+from notifyctl.errors import DatabaseError
+from notifyctl.models.columns import UtcDateTime, table
 from notifyctl.models.message import WAITING, MessageLog, MessageStatus
 from notifyctl.models.template import Channel
 from notifyctl.store.outbox import Queue, is_due
 from notifyctl.store.pauses import Scope
+
+log = logging.getLogger("notifyctl.delivery")
 
 _message = table(MessageLog)
 
@@ -25,14 +29,41 @@ def due_ids(
 
 
 def fail(session: Session, message_id: str, *, reason: str, error: str, now: datetime) -> Row[Any] | None:
-    """A waiting message that cannot be claimed for what stands in it. Its `client_id` and `attempts`; None if gone."""
+    """A waiting message that cannot be claimed for what stands in it. Its `client_id` and `attempts`; None if gone.
+
+    What nobody can read of it is emptied: it would go on to break every list that the row stands in.
+    """
     values = {"status": MessageStatus.FAILED, "reason": reason, "error": error, "finished_at": now}
     statement = update(_message).where(_message.c.id == message_id, _message.c.status.in_(WAITING))
     written = statement.values(**values, next_attempt_at=None, lease_until=None)
-    return session.execute(written.returning(_message.c.client_id, _message.c.attempts)).first()
+    if session.execute(written.returning(_message.c.id)).first() is None:
+        return None
+    _blank(session, message_id, now)
+    return session.execute(select(_message.c.client_id, _message.c.attempts).where(_message.c.id == message_id)).one()
 
 
-def blank(session: Session, message_id: str) -> None:
-    """Empties what of a message that is over may be of any shape."""
-    values: dict[str, Any] = {"metadata": None, "expires_at": None}
-    session.execute(update(_message).where(_message.c.id == message_id).values(values))
+def _blank(session: Session, message_id: str, now: datetime) -> None:
+    values = {
+        column.name: None if column.nullable else _nothing(column, now)
+        for column in _message.c
+        if not column.primary_key and not _can_be_read(session, column, message_id)
+    }
+    if values:
+        session.execute(update(_message).where(_message.c.id == message_id).values(values))
+        log.error("removed what nobody can read", extra={"message_id": message_id, "columns": list(values)})
+
+
+def _can_be_read(session: Session, column: Any, message_id: str) -> bool:
+    try:
+        session.execute(select(column).where(_message.c.id == message_id)).all()
+    except DatabaseError:
+        raise
+    except Exception:  # noqa: BLE001  whatever the reason
+        return False
+    return True
+
+
+def _nothing(column: Any, now: datetime) -> Any:
+    if isinstance(column.type, UtcDateTime):
+        return now
+    return 0 if isinstance(column.type, Integer) else ""

@@ -22,7 +22,7 @@ from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.base import Lookup
 from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import outbox
+from notifyctl.store import limits, outbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, drain
@@ -117,7 +117,29 @@ def test_a_value_that_a_template_cannot_bear_fails_its_message_alone(
     assert actions(runtime, bad) == ["NOTIFICATION_QUEUED", "NOTIFICATION_FAILED"]
 
 
+def with_text_that_is_none(column: str) -> Poison:
+    """Bytes that are no UTF-8; PostgreSQL lets nothing like it in, and there it is an address that is none."""
+
+    def poison(runtime: Runtime, message_id: str) -> None:
+        value = "CAST(x'ff41' AS TEXT)" if runtime.database.is_sqlite else "'GONE'"
+        execute(runtime, f"UPDATE message_log SET {column} = {value} WHERE id = :id", id=message_id)
+
+    return poison
+
+
+def with_a_count_that_is_none(column: str) -> Poison:
+    def poison(runtime: Runtime, message_id: str) -> None:
+        value = "'many'" if runtime.database.is_sqlite else str(2**31 - 1)
+        execute(runtime, f"UPDATE message_log SET {column} = {value} WHERE id = :id", id=message_id)
+
+    return poison
+
+
 POISONS = {
+    "attempts beyond counting": with_a_count_that_is_none("attempts"),
+    "a generation beyond counting": with_a_count_that_is_none("lease_generation"),
+    "a version beyond counting": with_a_count_that_is_none("template_version"),
+    "a template key that is no text": with_text_that_is_none("template_key"),
     "a context that is no JSON": on_payload("context = '{half'"),
     "a context that is no object": on_payload("context = '[1, 2]'"),
     "a context that is a number": on_payload("context = '7'"),
@@ -138,6 +160,43 @@ def test_what_cannot_be_used_fails_alone(
     assert (row.status, row.reason) == ("FAILED", "RENDER_ERROR")
     assert row.error
     assert {message(runtime, found).status for found in others} == {"SENT"}
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("column", ["recipient", "client_id", "template_key"])
+def test_text_that_is_none_fails_alone_and_is_taken_out_of_the_lists(
+    runtime: Runtime, clients: None, dispatcher: MakeDispatcher, column: str
+) -> None:
+    bad, *others = welcome_all(runtime)
+    with_text_that_is_none(column)(runtime, bad)
+    execute(runtime, "UPDATE message_log SET created_at = 'yesterday' WHERE id = :id", id=bad)
+    drain(dispatcher())
+    assert {message(runtime, found).status for found in others} == {"SENT"}
+    row = message(runtime, bad)
+    assert (row.status, row.reason) == ("FAILED", "RENDER_ERROR")
+    assert not getattr(row, column)
+
+
+def test_a_claim_that_would_never_end_becomes_a_doubt(runtime: Runtime, clients: None) -> None:
+    bad, *_ = welcome_all(runtime)
+    execute(runtime, "UPDATE message_log SET status = 'SENDING', attempts = 1 WHERE id = :id", id=bad)
+    with runtime.database.transaction() as session:
+        outbox.expire_leases(session, runtime.clock())
+    assert message(runtime, bad).status == "IN_DOUBT"
+
+
+def test_a_forecast_that_is_none_holds_up_no_deferral(
+    runtime: Runtime, clients: None, dispatcher: MakeDispatcher, clock: TurnableClock
+) -> None:
+    bad, *others = welcome_all(runtime)
+    moment = "zero" if runtime.database.is_sqlite else "infinity"
+    deferred = "UPDATE message_log SET status = 'DEFERRED_THROTTLED', next_attempt_at = :moment WHERE id = :id"
+    execute(runtime, deferred, moment=moment, id=bad)
+    with runtime.database.transaction() as session:
+        limits.set_per_minute(session, Channel.EMAIL, 3, actor="test", now=runtime.clock())
+    drain(dispatcher())
+    found = [message(runtime, one).status for one in others]
+    assert sorted(found) == ["DEFERRED_THROTTLED"] * 3 + ["SENT"]
 
 
 def test_metadata_that_is_unreadable_holds_nobody_up(
