@@ -25,7 +25,7 @@ from notifyctl.orchestrator.sealing import KeyRing, Sealed
 from notifyctl.orchestrator.suppressions import known_since, suppress
 from notifyctl.orchestrator.words import iso
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Rejected, Unavailable
-from notifyctl.store import audit, doubts, outbox, templates
+from notifyctl.store import audit, doubts, outbox, templates, unusable
 from notifyctl.store.database import Database
 
 ASKED_AT_ONCE = 50
@@ -76,6 +76,8 @@ class Reconciler:
                 raise
             except Exception as error:  # noqa: BLE001  it is about this one, and the others wait
                 unexpected.report(log, "doubt cannot be settled", error, message_id=message_id)
+                with self._database.transaction() as session:
+                    unusable.make_readable(session, message_id, self._clock())  # a person has to look at it
         for channel, answer in unanswered.items():
             log.warning("provider gives no answer about doubts", extra={"channel": channel, "answer": answer})
         return len(taken)

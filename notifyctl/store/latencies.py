@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from math import isfinite
 from typing import Any
 
 from sqlalchemy import Float, bindparam, func, literal_column, select, text
@@ -56,15 +57,16 @@ def sent(session: Session, since: datetime, until: datetime) -> dict[Channel, Se
 
 def _ranked(listed: str) -> dict[int, float]:
     """Of whole microseconds as a JSON list."""
-    waits = sorted(json.loads(listed))
+    # A time that is none, as SQLite keeps any, has no length.
+    waits = sorted(wait for wait in json.loads(listed) if wait is not None)
     ranks = {percent: -(-len(waits) * percent // 100) for percent in PERCENTS}
     return {percent: waits[rank - 1] / MICROSECONDS for percent, rank in ranks.items()} if waits else {}
 
 
 def _named(seconds: Sequence[float] | None) -> dict[int, float]:
     """A difference of more than a day is not quite exact in PostgreSQL's floating point; moments are to the µs."""
-    exact = (round(each * MICROSECONDS) / MICROSECONDS for each in seconds or ())
-    return dict(zip(PERCENTS, exact, strict=False))
+    found = zip(PERCENTS, seconds or (), strict=False)
+    return {percent: round(each * MICROSECONDS) / MICROSECONDS for percent, each in found if isfinite(each)}
 
 
 @cache

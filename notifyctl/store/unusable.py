@@ -38,11 +38,12 @@ def fail(session: Session, message_id: str, *, reason: str, error: str, now: dat
     written = statement.values(**values, next_attempt_at=None, lease_until=None)
     if session.execute(written.returning(_message.c.id)).first() is None:
         return None
-    _blank(session, message_id, now)
+    make_readable(session, message_id, now)
     return session.execute(select(_message.c.client_id, _message.c.attempts).where(_message.c.id == message_id)).one()
 
 
-def _blank(session: Session, message_id: str, now: datetime) -> None:
+def make_readable(session: Session, message_id: str, now: datetime) -> None:
+    """Empties what of a message nobody can read."""
     values = {
         column.name: None if column.nullable else _nothing(column, now)
         for column in _message.c

@@ -22,7 +22,7 @@ from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.base import Lookup
 from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import limits, outbox
+from notifyctl.store import latencies, limits, outbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, drain
@@ -177,6 +177,20 @@ def test_text_that_is_none_fails_alone_and_is_taken_out_of_the_lists(
     assert not getattr(row, column)
 
 
+def test_a_time_that_is_none_leaves_the_others_their_latencies(
+    runtime: Runtime, clients: None, dispatcher: MakeDispatcher
+) -> None:
+    bad, *_ = welcome_all(runtime)
+    drain(dispatcher())
+    moment = "yesterday" if runtime.database.is_sqlite else "-infinity"
+    execute(runtime, "UPDATE message_log SET created_at = :moment WHERE id = :id", moment=moment, id=bad)
+    now = runtime.clock()
+    with runtime.database.read() as session:
+        found = latencies.sent(session, now - timedelta(hours=1), now + timedelta(hours=1))[Channel.EMAIL]
+    assert found.messages == 5
+    assert found.seconds[50] < 60
+
+
 def test_a_claim_that_would_never_end_becomes_a_doubt(runtime: Runtime, clients: None) -> None:
     bad, *_ = welcome_all(runtime)
     execute(runtime, "UPDATE message_log SET status = 'SENDING', attempts = 1 WHERE id = :id", id=bad)
@@ -304,6 +318,7 @@ def test_a_doubt_that_cannot_be_read_stays_for_a_person_and_the_next_ones_are_se
     with runtime.database.read() as session:
         status = session.execute(text("SELECT status FROM message_log WHERE id = :id"), {"id": bad}).scalar_one()
     assert status in ("IN_DOUBT", "SENT")
+    assert message(runtime, bad).id == bad  # it can be looked at
     assert len(sandbox.messages()) == 3
 
 
