@@ -102,6 +102,8 @@ class Database:
             return f"Database {self} is not migrated ({cause}); run `notifyctl db upgrade`"
         if state in _BUSY or isinstance(error, PoolTimeout) or (self.is_sqlite and "locked" in cause):
             return f"Database {self} is busy: others hold what is needed here ({cause}); try again"
+        if "unsupported startup parameter" in cause:
+            return f"Database {self} is behind a pooler that refuses our limits for locks: {cause}; {POOLER_REMEDY}"
         if state == _NOT_ALLOWED:
             return f"Database {self} refuses that to its role: {cause}; name one that may in DATABASE_URL"
         if _is_read_only(error):
@@ -176,6 +178,7 @@ POSTGRES_CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+POOLER_REMEDY = "add `options` to ignore_startup_parameters of PgBouncer, or name the server itself in DATABASE_URL"
 _NOT_MIGRATED = ("42P01", "42703")
 """undefined_table, undefined_column (PostgreSQL, appendix A)."""
 _BUSY = ("55P03", "40P01", "57014")

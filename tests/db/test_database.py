@@ -1,5 +1,8 @@
+import socket
 import stat
+import struct
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -166,3 +169,25 @@ def _write(database: Database) -> None:
     with database.transaction() as session:
         session.execute(text("UPDATE notification_outbound_limits SET per_minute_limit = per_minute_limit"))
         session.execute(text("DELETE FROM page_session"))
+
+
+def test_a_pooler_that_refuses_our_options_is_told_from_a_server_that_is_away() -> None:
+    """PgBouncer in session mode, by its own defaults."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pooler = threading.Thread(target=_refuse_options, args=(listener,))
+        pooler.start()
+        database = Database(
+            f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/n?sslmode=disable&gssencmode=disable"
+        )
+        with pytest.raises(DatabaseError, match="add `options` to ignore_startup_parameters") as raised:
+            migrations.schema_status(database)
+        pooler.join()
+    assert "check DATABASE_URL and that" not in str(raised.value)
+
+
+def _refuse_options(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4_096)
+        fields = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
+        connection.sendall(b"E" + struct.pack("!i", len(fields) + 4) + fields)
