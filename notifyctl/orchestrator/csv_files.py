@@ -16,6 +16,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 """Computes nothing, so that a phone number or an amount stays as it is."""
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n])"?[,;\t ]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 """Excel writes and reads it as the first line of a file. It is no part of the data."""
+_AROUND_CELLS = ',;"\t \r\n'
+_SHOWN = 40
 
 
 def neutral(text: str) -> str:
@@ -69,7 +71,7 @@ class _Header:
         for number, (name, cell) in enumerate(zip(self.names, written, strict=False), 1):
             if not name and cell.strip():
                 raise ValueError(
-                    f"column {number} has no name in the first line, but {cell[:40]!r} here; name it or empty it"
+                    f"column {number} has no name in the first line, but {cell[:_SHOWN]!r} here; name it or empty it"
                 )
         return tuple(as_written(cell) for name, cell in zip(self.names, written, strict=False) if self._is_read(name))
 
@@ -88,7 +90,8 @@ def parse(
     announced = _SEPARATOR_LINE.match(text)
     above = 1 if announced else 0
     body = io.StringIO(text[announced.end() :] if announced else text, newline="")
-    lines = csv.reader(body, delimiter=announced[1] if announced else ",", strict=True)
+    delimiter = announced[1] if announced else _delimiter(text)
+    lines = csv.reader(body, delimiter=delimiter, strict=True)
     records: list[Record] = []
     faults: list[Fault] = []
     header: _Header | None = None
@@ -113,17 +116,33 @@ def parse(
     return CsvFile(name, header.columns, records, faults)
 
 
+def _delimiter(text: str) -> str:
+    """A spreadsheet writes semicolons where a comma stands in numbers, and `--format tsv` tabs. No column's name has
+    any of the three in it.
+    """
+    first = next((line for line in io.StringIO(text, newline=None) if line.strip(_AROUND_CELLS)), "")
+    return next((delimiter for delimiter in ",;\t" if delimiter in first), ",")
+
+
 def _header(
     cells: Sequence[str], name: str, known: Sequence[str], required: Sequence[str], passed_over: Collection[str]
 ) -> _Header:
     columns = tuple(cell.strip().lower() for cell in cells)
     for column in filter(None, columns):
         if column not in known and column not in passed_over:
-            hint = "; separate the columns by commas" if ";" in column or "\t" in column else ""
-            raise InvalidInput(f"{name} has an unknown column {column!r}{hint}; known: {','.join(known)}")
+            raise InvalidInput(f"{name} has an unknown column {_shown(column)}; {_remedy(column)}: {','.join(known)}")
         if columns.count(column) > 1:
             raise InvalidInput(f"{name} has column {column!r} twice; keep one")
     for column in required:
         if column not in columns:
             raise InvalidInput(f"{name} has no column {column!r}; add it to the first line")
     return _Header(columns, passed_over)
+
+
+def _shown(text: str) -> str:
+    return f"{text[:_SHOWN]!r}{'…' if len(text) > _SHOWN else ''}"
+
+
+def _remedy(column: str) -> str:
+    is_whole_line = any(mark in column for mark in ",;\t|")
+    return "separate the columns by commas; known" if is_whole_line else "take it out, or name it as one of"

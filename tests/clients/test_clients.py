@@ -315,8 +315,11 @@ def test_of_many_faults_the_first_fifty_are_shown_and_the_rest_counted(notifyctl
     [
         (b"", "is empty; its first line must be id,name"),
         (b"\n\n", "is empty"),
-        (b"id,colour\n", "unknown column 'colour'; known: id,name"),
-        (b"id;name\n", "unknown column 'id;name'; separate the columns by commas"),
+        (b"id,colour\n", "unknown column 'colour'; take it out, or name it as one of: id,name"),
+        (b"id|name\n", "unknown column 'id|name'; separate the columns by commas"),
+        (b"id;colour\n", "unknown column 'colour'; take it out, or name it as one of: id,name"),
+        (b"Table 1\nid,name\n", "unknown column 'table 1'; take it out"),
+        (b"<html>" + b"x" * 9_000, "unknown column '<html>xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'…; "),
         (b"id,name,id\n", "has column 'id' twice"),
         (b"name\nAnn\n", "has no column 'id'"),
         (b"id,name\nann,Ann\nbob,B\xf6b\n", "is not UTF-8 in line 3"),
