@@ -4,17 +4,22 @@ import os
 import sys
 from typing import NoReturn
 
+from notifyctl.errors import ExitCode
 from notifyctl.stopping import ignore_hangups, leave_as_first_process
 
 
 def main() -> NoReturn:
     leave_as_first_process()
-    _speak_utf8()
-    # Not before: it takes a tenth of a second, in which a container may be told to stop.
-    from notifyctl.cli.main import main as run
-
     try:
+        _speak_utf8()
+        # Not before: it takes a tenth of a second, in which a container may be told to stop.
+        from notifyctl.cli.main import main as run
+
         run()
+    except KeyboardInterrupt:  # while it is imported; later on `run` itself says so
+        if sys.stderr:
+            print("notifyctl: interrupted", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
     finally:
         ignore_hangups()
 

@@ -14,6 +14,7 @@ import typer
 
 from notifyctl.cli import demo_stripe, output
 from notifyctl.cli.demo_cases import CLIENTS, Case, CodeCase, accepted, backlog, refused, urgent, welcome
+from notifyctl.stopping import interrupt_when_told
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
@@ -57,6 +58,7 @@ def demo(
     """See the main job once: clients, templates, every gate, a retry, Stripe's webhooks, a backlog, an explanation."""
     from notifyctl.providers.sandbox import Sandbox
 
+    interrupt_when_told()  # its folder has keys in it, and is to be gone whatever ends it
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what the worker logs is told in the sections
     clock = _Clock()
     with (

@@ -59,6 +59,19 @@ def test_two_demos_at_once_both_show_every_gate_a_retry_and_a_hard_failure(
     assert [path.name for path in Path(environment["HOME"]).iterdir()] == [".env"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_half_way_leaves_nothing_behind(
+    start: Start, environment: dict[str, str], number: signal.Signals
+) -> None:
+    demo = start()
+    assert demo.stdout is not None
+    assert demo.stdout.readline()
+    demo.send_signal(number)
+    _, said = demo.communicate(timeout=60)
+    assert (demo.returncode, said.strip()) == (130, "notifyctl: interrupted")
+    assert [path.name for path in Path(environment["HOME"]).iterdir()] == [".env"]
+
+
 def test_the_staying_demo_takes_a_message_from_another_terminal_and_ends_on_sigterm(
     start: Start, processes: Processes, environment: dict[str, str]
 ) -> None:

@@ -83,6 +83,24 @@ def test_nothing_that_takes_time_is_imported_before_it_can_be_stopped(processes:
     assert (ran.returncode, ran.stdout) == (0, "set()\n")
 
 
+def test_a_ctrl_c_while_it_is_imported_is_one_line(processes: Processes) -> None:
+    ran = processes.run(sys.executable, "-c", CTRL_C)
+    assert (ran.returncode, ran.stderr) == (130, "notifyctl: interrupted\n")
+
+
+CTRL_C = """
+import builtins, runpy
+
+def interrupted(name, *rest, imported=builtins.__import__, **named):
+    if name == "notifyctl.cli.main":
+        raise KeyboardInterrupt
+    return imported(name, *rest, **named)
+
+builtins.__import__ = interrupted
+runpy.run_module("notifyctl", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize("name", DAEMONS)
 def test_a_terminal_that_is_gone_stops_it_in_good_order(start: Start, log: Path, name: str) -> None:
     arguments, ready = DAEMONS[name]
