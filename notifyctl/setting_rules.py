@@ -34,7 +34,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WORD = re.compile(r"[!-~]+")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[^\W_](?:[\w-]*[^\W_])?(?:\.[^\W_](?:[\w-]*[^\W_])?)+")
 _NAMED_ADDRESS = re.compile(r'(?:"[^"\\]*"|[^"(),:;<>@\[\]\\]*?)\s*<([^<>]*)>')
-_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)(?::\d*)?(?:[/?#].*)?", re.IGNORECASE)
+_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)(?::\d+)?(?:[/?#].*)?", re.IGNORECASE)
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _MAX_DOMAIN = 253
 _PHONE_SEPARATORS = re.compile(r"[ ()./\-\u00a0]")
@@ -179,8 +179,9 @@ def database_url(text: str) -> str:
     if not re.match(r"(sqlite:///.|postgresql(\+psycopg)?://)", url):
         raise ValueError("must be sqlite:///path or postgresql://user:password@host/name")
     if url.startswith(_SQLITE):
-        file, question, query = url.removeprefix(_SQLITE).partition("?")
-        return f"{_SQLITE}{path(file)}{question}{query}"
+        if "?" in url:
+            raise ValueError("has options behind a ?, and none of SQLite's has an effect here; write the path alone")
+        return f"{_SQLITE}{path(url.removeprefix(_SQLITE))}"
     url = _hosts_apart(url)
     if fault := _postgres_fault(url):
         raise ValueError(f"{fault}; write postgresql://user:password@host:5432/name")

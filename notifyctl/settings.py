@@ -306,9 +306,11 @@ def find_env_file(named: Path | None = None) -> Path | None:
     """The file to read, None when there is no .env. Raises ConfigurationError when one was named and is not there."""
     by = "--env-file" if named else "NOTIFYCTL_ENV_FILE" if os.environ.get("NOTIFYCTL_ENV_FILE") else None
     file = env_file_path(named)
+    is_there = False
     try:
         if file.is_file():
             return file
+        is_there = file.exists()
     except OSError as error:
         # A working directory that is not ours to look into has no .env for us.
         if by is not None:
@@ -317,6 +319,10 @@ def find_env_file(named: Path | None = None) -> Path | None:
             ) from error
     if by is None:
         return None
+    if is_there:
+        not_twice = "is no file that can be read twice; write it to a file of its own"
+        fault = "is a folder; name the file in it" if file.is_dir() else not_twice
+        raise ConfigurationError([f"{by} {file} {fault}"])
     raise ConfigurationError([f"{by} {file}: no such file; `notifyctl init --env-file {file}` writes one"])
 
 
@@ -344,19 +350,24 @@ def _fault(item: Any, written: Given) -> str:
         return written.absent(name)
     message = _words_of(item)
     value = written.known[name]
-    has_secret = is_secret(Settings.model_fields[name.lower()]) or ("://" in value and "@" in value)
-    if message.startswith("must") and not has_secret:
+    if message.startswith("must") and not _may_hold_secret(name, value):
         message = f"{value[:_SHOWN]!r}{'…' if len(value) > _SHOWN else ''} {message}"
     return f"{name} {message}{written.place(name)}"
+
+
+def _may_hold_secret(name: str, value: str) -> bool:
+    """A password may stand in a URL; and in whatever else has been taken for the address of a server."""
+    is_server = name == "DATABASE_URL" and not value.startswith("sqlite:") and "=" in value
+    return is_server or is_secret(Settings.model_fields[name.lower()]) or ("://" in value and "@" in value)
 
 
 def _words_of(item: Any) -> str:
     """Pydantic's own words speak of parsing."""
     match item["type"]:
         case "int_parsing" | "int_parsing_size" | "int_from_float" | "int_type":
-            return "must be a whole number"
+            return "must be a whole number, without a unit"
         case "float_parsing" | "float_type":
-            return "must be a number"
+            return "must be a number, without a unit"
         case "bool_parsing" | "bool_type":
             return "must be true or false"
         case "greater_than_equal":

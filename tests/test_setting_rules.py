@@ -85,15 +85,17 @@ def test_a_setting_is_used_as_it_was_checked(
         ("OTP_DOMAIN", "-x.example", "must be a domain"),
         ("HTTP_HOST", "127.0.0.1:8080", "'127.0.0.1:8080' must be an address such as 127.0.0.1 or 0.0.0.0"),
         ("HTTP_HOST", "https://x/y", "must be an address"),
-        ("HTTP_PORT", "1h", "'1h' must be a whole number"),
+        ("OTP_DOMAIN", "https:/app.cloud.example", "'https:/app.cloud.example' must be a domain such as app.example"),
+        ("DATABASE_URL", "sqlite:////srv/n.db?mode=ro", "has options behind a ?"),
+        ("HTTP_PORT", "1h", "'1h' must be a whole number, without a unit"),
         ("HTTP_PORT", "0", "'0' must be at least 1"),
         ("HTTP_PORT", "65536", "'65536' must be at most 65535"),
-        ("NOTIFICATION_EMAIL_PER_MINUTE_LIMIT", "sixty", "'sixty' must be a whole number"),
+        ("NOTIFICATION_EMAIL_PER_MINUTE_LIMIT", "sixty", "'sixty' must be a whole number, without a unit"),
         ("NOTIFICATION_EMAIL_PER_MINUTE_LIMIT", "9" * 30, "must be at most 1000000000"),
         ("OTP_LOCKOUT_SECONDS", "9" * 15, "must be at most"),
         ("IN_DOUBT_SEARCH_DELAY_SECONDS", "9" * 15, "must be at most"),
         ("NOTIFICATION_SPIKE_WARN_PERCENT", "nan", "must be"),
-        ("NOTIFICATION_SPIKE_WARN_PERCENT", "x", "'x' must be a number"),
+        ("NOTIFICATION_SPIKE_WARN_PERCENT", "x", "'x' must be a number, without a unit"),
         ("SMS_ENABLED", "maybe", "'maybe' must be true or false"),
         ("LOGIN_URL", "app.example", "'app.example' must be a URL such as https://app.example/page"),
         ("LOGIN_URL", "https:app.example", "must be a URL such as"),
@@ -142,6 +144,7 @@ def test_what_a_setting_must_be_is_said_with_its_name_and_value(
         ("STRIPE_WEBHOOK_SECRET", "whsec_1,s3cret x"),
         ("TWILIO_AUTH_TOKEN", "s3cret\x07x"),
         ("DATABASE_URL", "mysql://u:s3cret@host/n"),
+        ("DATABASE_URL", "host=db.example dbname=n user=u password=s3cret"),
         ("STRIPE_API_URL", "https://u:s3cret@proxy.example/?x"),
     ],
 )
@@ -155,7 +158,9 @@ def test_a_secret_is_not_in_what_is_said(name: str, text: str, monkeypatch: pyte
 
 def test_a_fault_of_the_file_says_where_it_stands() -> None:
     Path(".env").write_text("\nHTTP_PORT=no\n")
-    with pytest.raises(ConfigurationError, match=r"HTTP_PORT 'no' must be a whole number \(\.env line 2\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"HTTP_PORT 'no' must be a whole number, without a unit \(\.env line 2\)"
+    ):
         load_settings()
 
 

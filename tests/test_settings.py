@@ -143,6 +143,16 @@ def test_an_env_file_that_was_named_and_is_not_there_is_refused() -> None:
     ]
 
 
+def test_a_folder_in_the_place_of_an_env_file_is_called_one() -> None:
+    Path("settings").mkdir()
+    assert faults(Path("settings")) == ["--env-file settings is a folder; name the file in it"]
+
+
+def test_an_env_file_is_read_more_than_once_so_that_a_pipe_is_refused() -> None:
+    os.mkfifo("pipe")
+    assert faults(Path("pipe")) == ["--env-file pipe is no file that can be read twice; write it to a file of its own"]
+
+
 def test_an_env_file_that_the_environment_names_and_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text(ENV_FILE)
     monkeypatch.setenv("NOTIFYCTL_ENV_FILE", "other.env")
@@ -245,6 +255,8 @@ def test_the_effective_settings_show_no_secret_and_no_password(monkeypatch: pyte
             "postgresql://host/db?user=bob&password=***&x=1",
         ),
         ("mysql://bob:hunter2@host/db", "mysql://bob:***@host/db"),
+        ("host=db user=bob password=hunter2 dbname=n", "host=db user=bob password=*** dbname=n"),
+        ("password = 'hun ter2' host=db", "password = *** host=db"),
         ("postgresql://host:5432/db", "postgresql://host:5432/db"),
         ("sqlite:////var/lib/n.db", "sqlite:////var/lib/n.db"),
     ],

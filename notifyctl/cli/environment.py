@@ -28,7 +28,8 @@ GROUPS = (
 
 FRESH = ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")
 SECRET_BYTES = 32
-_PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|([?&]\w*password=)[^&]+")
+_PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|([?&]\w*password=)[^&]+|(\bpassword\s*=\s*)(?:'[^']*'|\S+)")
+"""In a URL, in its options, and in what libpq takes instead of a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,6 @@ def _env_text() -> str:
 
 def _masked(text: str, field: FieldInfo) -> str:
     if not is_secret(field):
-        return _PASSWORD.sub(lambda match: f"{match[1] or match[2]}***", text)
+        return _PASSWORD.sub(lambda match: f"{match[1] or match[2] or match[3]}***", text)
     count = sum(bool(part.strip()) for part in text.split(","))
     return "not set" if count == 0 else "set" if count == 1 else f"set ({count} keys)"

@@ -265,7 +265,8 @@ class _Lines:
 
 def _delimited(found: Iterable[Row], columns: Sequence[str], delimiter: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and not on_terminal():
-        sys.stdout.reconfigure(encoding="utf-8")  # as imports read it, whatever the locale
+        # As imports read it, whatever the locale. An encoding that is set anew forgets what to do about faults.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     writer = csv.writer(_Lines(), delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(columns)
     writer.writerows([neutral(_flat(row.get(column))) for column in columns] for row in found)

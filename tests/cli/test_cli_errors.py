@@ -88,6 +88,13 @@ def test_every_faulty_setting_has_its_own_line_and_config_shows_where_it_came_fr
     assert SECRET not in ran.stdout
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "tsv", "json"])
+def test_config_shows_a_setting_that_is_not_utf_8_as_a_fault_of_that_setting(run: Run, form: str) -> None:
+    ran = run("config", "--format", form, EMAIL_SENDER="Gr\udcf6sse <hello@acme.example>")
+    assert ran.returncode == 2
+    assert ran.stderr == "notifyctl: EMAIL_SENDER is not UTF-8; write it in UTF-8\n"
+
+
 def test_what_is_not_there_is_exit_4(run: Run, database_file: Path) -> None:
     ran = run("clients", "show", "nobody")
     assert (ran.returncode, ran.stdout) == (4, "")
