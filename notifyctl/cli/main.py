@@ -1,7 +1,6 @@
 """The command tree, and the one place where an error becomes a line on stderr and an exit code."""
 
 import io
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -36,7 +35,7 @@ from notifyctl.cli import (
     templates,
     worker,
 )
-from notifyctl.cli.options import Globals, given, is_utf8
+from notifyctl.cli.options import Globals, given, is_utf8, usage_words
 from notifyctl.cli.output import complain
 from notifyctl.errors import ConfigurationError, ExitCode, InvalidInput, NotifyctlError
 
@@ -149,15 +148,6 @@ def _whole(error: OSError | None) -> ExitCode:
     return _complain(f"stdout cannot be written: {error.strerror}; what was printed is not whole", ExitCode.FAILED)
 
 
-_PYDANTICS_WORDS = {
-    r"Input should be a valid integer.*": "it must be a whole number",
-    r"Input should be a valid number.*": "it must be a number",
-    r"Input should be (greater|less) than or equal to (\S+)": r"it must be \2 or \1",
-    r"Value error, ": "",
-}
-"""Typer reads values by pydantic, and hands its words on."""
-
-
 def _usage(error: TyperException) -> int:
     text = error.format_message()
     if text.startswith("Usage:"):  # a group without a command: its whole help
@@ -165,9 +155,7 @@ def _usage(error: TyperException) -> int:
         return error.exit_code
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "notifyctl"
-    for theirs, ours in _PYDANTICS_WORDS.items():
-        text = re.sub(theirs, ours, text)
-    return _complain(f"{text.rstrip('.')}; see `{command} --help`", ExitCode(error.exit_code))
+    return _complain(f"{usage_words(error)}; see `{command} --help`", ExitCode(error.exit_code))
 
 
 def _complain(text: str, code: ExitCode) -> ExitCode:

@@ -43,7 +43,7 @@ class _Plugin(TyperCommand):
         try:
             return super().make_context(*arguments, **more)
         except TyperException as error:
-            _print_unknown(f"{error.format_message().rstrip('.')}; see `notifyctl monitor --help`", Form.NAGIOS)
+            _print_unknown(f"{options.usage_words(error)}; see `notifyctl monitor --help`", Form.NAGIOS)
             raise typer.Exit(UNKNOWN) from error
 
 

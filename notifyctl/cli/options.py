@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar
 
 import typer
+from typer.exceptions import TyperException
 
 from notifyctl.errors import DatabaseError, InvalidInput, NotifyctlError, WrongSchema
 from notifyctl.text_files import decoded
@@ -266,3 +268,20 @@ def one_of(kind: type[_Word], option: str, text: str | None) -> _Word | None:
     if found is None:
         raise InvalidInput(f"{option} {text!r} is unknown; it is one of {', '.join(kind)}")
     return found
+
+
+_PYDANTICS_WORDS = {
+    r"Input should be a valid integer.*": "it must be a whole number",
+    r"Input should be a valid number.*": "it must be a number",
+    r"Input should be (greater|less) than or equal to (\S+)": r"it must be \2 or \1",
+    r"Value error, ": "",
+}
+"""Typer reads values by pydantic, and hands its words on."""
+
+
+def usage_words(error: TyperException) -> str:
+    """What is wrong with the command line, for a line that goes on with a semicolon."""
+    text = error.format_message()
+    for theirs, ours in _PYDANTICS_WORDS.items():
+        text = re.sub(theirs, ours, text)
+    return text.rstrip(".")

@@ -180,8 +180,11 @@ def test_ten_monitors_at_once_raise_one_alert(runtime: Runtime, processes: Proce
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (
+            ("--channel", "FAX"),
+            "Invalid value for '--channel': 'FAX' is not one of 'email', 'sms'; see `notifyctl monitor --help`",
+        ),
         (("--bogus",), "No such option: --bogus; see `notifyctl monitor --help`"),
-        (("--channel", "FAX"), "FAX"),
         (("--warn-percent", "101"), "--warn-percent"),
         (("--format", "xml"), "--format"),
     ],
