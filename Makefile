@@ -2,7 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20
-PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+# Bytecode is kept also where the environment says otherwise: rewriting all assertions anew takes seconds a process.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
