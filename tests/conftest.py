@@ -62,6 +62,11 @@ hypothesis.settings.load_profile("suite")
 SEED = int(os.environ.get("NOTIFYCTL_TEST_SEED", "0"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: some tests wait for a time-out."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     watch.is_on = "chromium" not in getattr(item, "fixturenames", ())  # which looks after its browser itself

@@ -145,6 +145,7 @@ def test_a_worker_that_was_frozen_comes_back_to_the_time_that_has_passed() -> No
     assert workers[1].take(URGENT) == LIMIT
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_measuring_the_clock_a_little_wrong_makes_the_time_run_neither_fast_nor_slow() -> None:
     rng = random.Random(7)
     world = World()

@@ -114,7 +114,11 @@ WORDS = ["appointment", "tomorrow", "we", "will", "meet", "brother", "tennis", "
 
 
 @at_leisure
-@given(st.sampled_from([*STOPS, *each(START)]), st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), st.booleans())
+@given(
+    st.sampled_from([text for text in (*STOPS, *each(START)) if "\n" not in text]),
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=4),
+    st.booleans(),
+)
 def test_within_a_sentence_about_something_else_it_counts_for_nothing(
     text: str, others: list[str], is_first: bool
 ) -> None:
