@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import leaks
+from tests.support import databases, leaks
 from tests.support.databases import KeptDatabase
 from tests.support.processes import Processes
 
@@ -79,14 +79,39 @@ def test_rows_tables_settings_and_connections_are_gone_once_the_database_was_emp
         stays.execute("INSERT INTO notification_outbound_limits VALUES ('EMAIL', 1, now(), 'x')")
         stays.execute("INSERT INTO audit_log (action, actor, metadata, created_at) VALUES ('PAUSED', 'x', '{}', now())")
         stays.execute(f"ALTER DATABASE {kept_database.NAME} SET work_mem = '64kB'")
-        stays.execute("ALTER TABLE api_key RENAME TO hidden")
         kept_database.empty()
         with pytest.raises(psycopg.OperationalError):
             stays.execute("SELECT 1")
     with psycopg.connect(kept_database.url, autocommit=True) as fresh:
         assert fresh.execute("SELECT count(*) FROM notification_outbound_limits").fetchone() == (0,)
-        assert fresh.execute("SELECT count(*) FROM api_key").fetchone() == (0,)
         assert fresh.execute("SHOW work_mem").fetchone() == ("4MB",)
         fresh.execute("INSERT INTO audit_log (action, actor, metadata, created_at) VALUES ('PAUSED', 'x', '{}', now())")
         assert fresh.execute("SELECT id FROM audit_log").fetchone() == (1,)
     kept_database.empty()
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        "ALTER TABLE api_key RENAME TO hidden",
+        "ALTER TABLE client DROP COLUMN locale",
+        "DROP INDEX ix_message_log_queue",
+        "DROP TRIGGER audit_log_no_truncate ON audit_log",
+        "ALTER TABLE audit_log DISABLE TRIGGER audit_log_no_delete",
+        "UPDATE alembic_version SET version_num = '9999'",
+        "DELETE FROM alembic_version",
+    ],
+)
+def test_a_database_that_was_altered_is_made_anew(kept_database: KeptDatabase, altered: str) -> None:
+    import psycopg
+
+    def shape() -> list[tuple[object, ...]]:
+        with psycopg.connect(kept_database.url) as connection:
+            return databases.shape(connection)
+
+    before = shape()
+    with psycopg.connect(kept_database.url, autocommit=True) as connection:
+        connection.execute(altered)
+    assert shape() != before
+    kept_database.empty()
+    assert shape() == before

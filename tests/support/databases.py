@@ -109,7 +109,7 @@ class KeptDatabase:
         migrations.upgrade(database)
         database.close()
         with psycopg.connect(self.url) as connection:
-            self._shape = _shape(connection)
+            self._shape = shape(connection)
 
     def _empty(self, connection: psycopg.Connection) -> None:
         connection.execute(
@@ -129,17 +129,20 @@ class KeptDatabase:
                 emptied = "TRUNCATE {} CASCADE" if size > BLOATED else "DELETE FROM {}"
                 connection.execute(sql.SQL(emptied).format(sql.Identifier(name)))
         connection.execute("SELECT setval(seqrelid, 1, false) FROM pg_sequence")
-        if _shape(connection) != self._shape:
+        if shape(connection) != self._shape:
             raise psycopg.DatabaseError("a test has altered the tables")
 
 
-def _shape(connection: psycopg.Connection) -> list[tuple[object, ...]]:
-    """Tables with their columns, and what guards them."""
+def shape(connection: psycopg.Connection) -> list[tuple[object, ...]]:
+    """Tables with their columns, what guards them, and the revision that they say they are of."""
     return connection.execute(
-        "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
+        "SELECT 'revision', version_num, '', '' FROM alembic_version UNION ALL"
+        " SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
         " WHERE table_schema = 'public' UNION ALL"
-        " SELECT event_object_table, trigger_name, event_manipulation, action_timing FROM information_schema.triggers"
-        " UNION ALL SELECT tablename, indexname, '', '' FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2, 3"
+        " SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid), tgenabled::text FROM pg_trigger"
+        " WHERE NOT tgisinternal UNION ALL"
+        " SELECT 'function', proname, prosrc, '' FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION ALL"
+        " SELECT tablename, indexname, '', '' FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2, 3"
     ).fetchall()
 
 

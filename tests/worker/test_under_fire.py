@@ -247,4 +247,4 @@ def test_processes_start_and_stop_together_and_the_first_sigterm_is_graceful(
 
 def _present(runtime: Runtime) -> int:
     with runtime.database.read() as session:
-        return int(session.execute(text("SELECT count(*) FROM worker_heartbeat")).scalar_one())
+        return int(session.execute(text("SELECT count(*) FROM worker_heartbeat WHERE left_at IS NULL")).scalar_one())
