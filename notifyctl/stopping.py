@@ -18,7 +18,9 @@ def stop_signals() -> list[signal.Signals]:
 
 
 def leave_when_told() -> None:
-    """For a daemon that is still starting: a signal ends it by SystemExit, with exit code 0 as one later does."""
+    """For a daemon that is still starting, and has nothing to finish: a signal ends it with exit code 0, as one later
+    does. At once, since an exception may come up in the middle of an import, where pydantic takes it for its own.
+    """
     for number in stop_signals():
         signal.signal(number, _leave)
 
@@ -71,7 +73,7 @@ def ignore_hangups() -> None:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
+    os._exit(0)
 
 
 def _leave_as_if_killed(number: int, _frame: FrameType | None) -> NoReturn:

@@ -44,8 +44,9 @@ MARKER_OF_FIXTURE = {
 for name in [name.upper() for name in Settings.model_fields] + ["NOTIFYCTL_ENV_FILE"]:
     os.environ.pop(name, None)
 
-# A suite in the background of a shell ignores interrupts, and so would every program that it starts.
+# A suite in the background of a shell, or under nohup, ignores signals, and so would every program that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Servers that serve all tests go on while a test's time stands still.
 freezegun.configure(extend_ignore_list=["asyncio", "uvicorn", "selectors"])

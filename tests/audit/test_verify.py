@@ -32,6 +32,8 @@ from tests.support.audit_log import (
     write_rows,
 )
 
+pytestmark = pytest.mark.usefixtures("exhaustive")
+
 STRANGER = SealKeys([SecretStr("9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468")])
 
 

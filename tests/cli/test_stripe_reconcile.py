@@ -14,6 +14,8 @@ from tests.support.command_line import CommandLine, Ran
 from tests.support.stripe_history import dump, happened, on_books, told, write_lines
 from tests.support.stripe_world import the_client
 
+pytestmark = pytest.mark.usefixtures("exhaustive")
+
 Json = dict[str, Any]
 
 

@@ -25,6 +25,8 @@ from tests.support.stripe_history import A_YEARS_MAILS, a_year, dump, happened, 
 from tests.support.stripe_world import audits, event, mails, statuses, the_client
 from tests.support.templates import seed_templates
 
+pytestmark = pytest.mark.usefixtures("exhaustive")
+
 SUMMARY = {
     "events": 0, "processed": 0, "ignored": 0, "unmatched": 0, "failed": 0, "not_read": 0, "already_done": 0,
     "matched_besides": 0, "changed_state": 0, "mails_queued": 0, "mails_duplicate": 0, "mails_blocked": 0,
