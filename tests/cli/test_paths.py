@@ -40,7 +40,7 @@ READING = [
 def place(tmp_path: Path) -> Path:
     """All that may be written to, apart from what is kept of the programs' output."""
     place = tmp_path / "place"
-    (place / "work").mkdir(parents=True)
+    (place / "site").mkdir(parents=True)
     return place
 
 
@@ -58,7 +58,7 @@ def run(processes: Processes, place: Path, variables: dict[str, str]) -> Run:
         if script:
             program = (sys.executable, processes.folder / "script.py")
             (processes.folder / "script.py").write_text(script)
-        return processes.run(*program, *arguments, env=variables | more, cwd=place / "work")
+        return processes.run(*program, *arguments, env=variables | more, cwd=place / "site")
 
     return run
 
@@ -72,7 +72,7 @@ def test_a_tilde_in_the_database_url_is_the_home_directory(run: Run, place: Path
     ran = run("db", "upgrade", DATABASE_URL=url, **home)
     assert ran.returncode == 0, ran.stderr
     assert (place / "notifyctl" / "n.db").is_file()
-    assert made(place / "work") == []
+    assert made(place / "site") == []
     assert run("clients", "list", DATABASE_URL=url, **home).returncode == 0
 
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_a_home_directory_is_refused(run: Run, place: Path) -> No
         ran = run("db", "upgrade", DATABASE_URL=url, HOME=str(place))
         assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
         assert ran.stderr.startswith("notifyctl: DATABASE_URL ")
-    assert made(place) == ["work"]
+    assert made(place) == ["site"]
 
 
 ALL_OF_THEM = """
@@ -99,22 +99,22 @@ print(json.dumps(told))
 
 
 def test_nothing_is_made_where_there_is_no_database(run: Run, place: Path) -> None:
-    mistyped = f"{place}/work/vra/n.db"
+    mistyped = f"{place}/site/vra/n.db"
     variables = {"DATABASE_URL": f"sqlite:///{mistyped}", "HOME": str(place), "COLUMNS": "400"}
     ran = run(json.dumps(READING), script=ALL_OF_THEM, **variables)
-    assert made(place) == ["work"]
+    assert made(place) == ["site"]
     for arguments, told in zip(READING, json.loads(ran.stdout), strict=True):
         assert mistyped in told, arguments
         assert "unexpected" not in told, arguments
 
 
 def test_an_upgrade_makes_no_path_that_may_be_mistyped(run: Run, place: Path) -> None:
-    ran = run("db", "upgrade", DATABASE_URL=f"sqlite:///{place}/work/vra/lib/n.db")
+    ran = run("db", "upgrade", DATABASE_URL=f"sqlite:///{place}/site/vra/lib/n.db")
     assert (ran.returncode, ran.stderr) == (
         5,
-        f"notifyctl: There is no folder {place}/work/vra for a database; make it, or check DATABASE_URL\n",
+        f"notifyctl: There is no folder {place}/site/vra for a database; make it, or check DATABASE_URL\n",
     )
-    assert made(place) == ["work"]
+    assert made(place) == ["site"]
 
 
 def test_an_upgrade_of_a_file_that_was_not_there_says_so(run: Run, place: Path) -> None:
@@ -148,7 +148,7 @@ def test_without_a_home_the_default_database_is_asked_for(run: Run, place: Path,
     ran = run(*arguments, script=NOBODY)
     assert "unexpected" not in ran.stderr
     if arguments == ["init"]:
-        assert (ran.returncode, "#DATABASE_URL=\n" in (place / "work" / ".env").read_text()) == (0, True)
+        assert (ran.returncode, "#DATABASE_URL=\n" in (place / "site" / ".env").read_text()) == (0, True)
     else:
         assert ran.returncode == 2
         assert "notifyctl: DATABASE_URL is not set, and there is no home directory to keep a database in" in ran.stderr
@@ -157,7 +157,7 @@ def test_without_a_home_the_default_database_is_asked_for(run: Run, place: Path,
 def test_a_tilde_in_the_name_of_the_env_file_is_the_home_directory(run: Run, place: Path) -> None:
     home = {"HOME": str(place), "DATABASE_URL": "sqlite:///n.db"}
     assert run("--env-file=~/env", "init", **home).returncode == 0
-    assert made(place) == ["env", "work"]
+    assert made(place) == ["env", "site"]
     assert run("config", NOTIFYCTL_ENV_FILE="~/env", **home).returncode == 0
     assert run("config", NOTIFYCTL_ENV_FILE="~nobody-of-that-name/env", **home).returncode == 2
 
@@ -168,7 +168,7 @@ def test_a_working_directory_that_is_not_ours_has_no_env_file(
 ) -> None:
     variables["DATABASE_URL"] = f"sqlite:///{place}/n.db"
     shut = ("bash", "-c", 'chmod 600 . && exec "$@"', "bash")
-    ran = processes.run(*shut, *NOTIFYCTL, "config", env=variables, cwd=place / "work")
+    ran = processes.run(*shut, *NOTIFYCTL, "config", env=variables, cwd=place / "site")
     assert ran.returncode == 0, ran.stderr
 
 
@@ -176,7 +176,7 @@ MISSPELT = "EMAIL_SENDR is no setting of notifyctl and has no effect; did you me
 
 
 def test_a_worker_tells_in_its_log_of_names_that_are_no_settings(run: Run, place: Path) -> None:
-    (place / "work" / ".env").write_text("EMAIL_SENDR=x\n")
+    (place / "site" / ".env").write_text("EMAIL_SENDR=x\n")
     ran = run("worker", "--once", DATABASE_URL=f"sqlite:///{place}/none.db")
     assert MISSPELT in ran.stderr
     assert ran.returncode == 5
@@ -185,11 +185,11 @@ def test_a_worker_tells_in_its_log_of_names_that_are_no_settings(run: Run, place
 def test_serve_tells_of_them_and_makes_no_database(
     processes: Processes, place: Path, variables: dict[str, str]
 ) -> None:
-    (place / "work" / ".env").write_text("EMAIL_SENDR=x\n")
-    variables["DATABASE_URL"] = f"sqlite:///{place}/work/vra/n.db"
-    server = processes.notifyctl("serve", "--port", "0", env=variables, cwd=place / "work")
+    (place / "site" / ".env").write_text("EMAIL_SENDR=x\n")
+    variables["DATABASE_URL"] = f"sqlite:///{place}/site/vra/n.db"
+    server = processes.notifyctl("serve", "--port", "0", env=variables, cwd=place / "site")
     assert server.wait(30) == ExitCode.DATABASE
     said = processes.said_by(server)
     assert MISSPELT in said
-    assert f"There is no database file {place}/work/vra/n.db; run `notifyctl db upgrade`" in said
-    assert made(place) == ["work", "work/.env"]
+    assert f"There is no database file {place}/site/vra/n.db; run `notifyctl db upgrade`" in said
+    assert made(place) == ["site", "site/.env"]
