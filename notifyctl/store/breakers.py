@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.operations import BreakerState, ProviderBreaker
 from notifyctl.models.template import Channel
+from notifyctl.store import bulk
 
 _breaker = table(ProviderBreaker)
 
@@ -27,9 +27,8 @@ def not_closed(session: Session) -> dict[Channel, str]:
 
 def open_(session: Session, channel: Channel, *, reason: str, now: datetime, probe_at: datetime) -> bool:
     """Opens a closed breaker. False when another worker has opened it first."""
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"state": BreakerState.OPEN, "reason": reason, "opened_at": now, "probe_at": probe_at, "failed_probes": 0}
-    statement = make(_breaker).values(channel=channel, **values)
+    statement = bulk.upsert(session, _breaker).values(channel=channel, **values)
     moved = statement.on_conflict_do_update(
         index_elements=["channel"], set_=values, where=_breaker.c.state == BreakerState.CLOSED
     ).returning(_breaker.c.channel)

@@ -1,5 +1,7 @@
 """Many rows in one statement and one parameter: a JSON array that the database itself unpacks.
 
+And what is spelled differently on the two databases: INSERT ... ON CONFLICT, and which of them it is.
+
 On SQLite this also keeps the statement out of Python's interpreter lock, where executemany would starve beside a
 busy thread.
 """
@@ -24,12 +26,27 @@ from sqlalchemy import (
     insert,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session
 
 DOCUMENT = "document"
 """The statement parameter that carries what `encode` made."""
+
+
+def dialect(session: Session) -> str:
+    """`sqlite` or `postgresql`: what the statements here are built for."""
+    return session.get_bind().dialect.name
+
+
+def upsert(target: Session | str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT with `on_conflict_do_nothing`, `on_conflict_do_update` and `excluded`.
+
+    `target` is the session that will execute it, or the dialect of a statement that is kept.
+    """
+    name = target if isinstance(target, str) else dialect(target)
+    return sqlite.insert(table) if name == "sqlite" else postgresql.insert(table)
 
 
 def unpack(dialect: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
@@ -56,8 +73,8 @@ def insert_rows(session: Session, table: Table, values: Sequence[Mapping[str, An
     """Inserts `values`, which all have the keys of the first one, into `table`."""
     if values:
         names, shared = tuple(values[0]), shared_names(values)
-        statement = _insert(session.get_bind().dialect.name, table, names, shared)
-        session.execute(statement, encode_shared(session.get_bind().dialect.name, values, shared))
+        name = dialect(session)
+        session.execute(_insert(name, table, names, shared), encode_shared(name, values, shared))
 
 
 @lru_cache(maxsize=128)

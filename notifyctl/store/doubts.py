@@ -53,7 +53,7 @@ def postpone(session: Session, message_id: str, *, again_at: datetime) -> None:
 
 def settle(session: Session, outcome: Mapping[str, Any]) -> bool:
     """Writes `id`, `lease_generation` and RECORDED. False when an answer, a receipt or another inquiry was first."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     return session.execute(_settle_statement(dialect), bulk.encode(dialect, [outcome])).first() is not None
 
 
@@ -82,7 +82,7 @@ def held_elsewhere(session: Session, provider_message_ids: Collection[str], *, m
 
 def lock_provider_message_id(session: Session, provider_message_id: str) -> None:
     """Two inquiries that found the same SMS take turns until this transaction ends."""
-    if session.get_bind().dialect.name != "sqlite":
+    if bulk.dialect(session) != "sqlite":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:sid, 1))"), {"sid": provider_message_id})
 
 

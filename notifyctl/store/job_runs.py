@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, delete, func, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.operations import JobOutcome, JobRun
+from notifyctl.store import bulk
 
 _run = table(JobRun)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,19 +45,17 @@ def add_done(session: Session, *, name: str, due_at: datetime, worker: str, summ
     attempt = last.attempt + 1 if last is not None and last.due_at == due_at else 1
     if attempt > 1 and last is not None and last.outcome is not JobOutcome.FAILED:
         return
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"name": name, "due_at": due_at, "attempt": attempt, "worker": worker, "started_at": now}
     done = {"outcome": JobOutcome.DONE, "summary": summary, "finished_at": now}
-    session.execute(make(_run).values(**values, **done).on_conflict_do_nothing())
+    session.execute(bulk.upsert(session, _run).values(**values, **done).on_conflict_do_nothing())
 
 
 def begin(
     session: Session, *, name: str, due_at: datetime, attempt: int, worker: str, now: datetime, lease_until: datetime
 ) -> int | None:
     """The id of the new run; None when another has taken this attempt, or is at the job."""
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"name": name, "due_at": due_at, "attempt": attempt, "worker": worker, "started_at": now}
-    statement = make(_run).values(**values, outcome=JobOutcome.RUNNING, lease_until=lease_until)
+    statement = bulk.upsert(session, _run).values(**values, outcome=JobOutcome.RUNNING, lease_until=lease_until)
     return session.execute(statement.on_conflict_do_nothing().returning(_run.c.id)).scalar_one_or_none()
 
 

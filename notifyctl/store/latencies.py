@@ -14,6 +14,7 @@ from sqlmodel import Session
 from notifyctl.models.columns import table
 from notifyctl.models.message import OTP_TEMPLATE, SQLITE_WAITED, MessageLog
 from notifyctl.models.template import Channel
+from notifyctl.store import bulk
 
 _message = table(MessageLog)
 
@@ -42,7 +43,7 @@ class Sent:
 
 
 def sent(session: Session, since: datetime, until: datetime) -> dict[Channel, Sent]:
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     [row] = session.execute(_sent_statement(dialect), {"since": since, "until": until})
     ranked = _ranked if dialect == "sqlite" else _named
     return {
@@ -101,7 +102,7 @@ def histogram(
     session: Session, since: datetime, until: datetime, bounds: Sequence[float]
 ) -> dict[Channel, tuple[list[int], float]]:
     """How many messages were sent within each bound in seconds, the last count being all, and the sum of seconds."""
-    statement = _histogram_statement(session.get_bind().dialect.name, tuple(bounds))
+    statement = _histogram_statement(bulk.dialect(session), tuple(bounds))
     found = {channel: ([0] * (len(bounds) + 1), 0.0) for channel in Channel}
     for channel, total, *counts in session.execute(statement, {"since": since, "until": until}):
         found[channel] = ([int(count) for count in counts], float(total))

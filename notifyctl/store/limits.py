@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.operations import OutboundBudget, OutboundLimit
 from notifyctl.models.template import Channel
+from notifyctl.store import bulk
 
 _limit = table(OutboundLimit)
 _budget = table(OutboundBudget)
@@ -23,9 +23,8 @@ def per_minute(session: Session, channel: Channel) -> int | None:
 
 
 def set_per_minute(session: Session, channel: Channel, limit: int, *, actor: str, now: datetime) -> None:
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"per_minute_limit": limit, "updated_at": now, "updated_by": actor}
-    statement = make(_limit).values(channel=channel, **values)
+    statement = bulk.upsert(session, _limit).values(channel=channel, **values)
     session.execute(statement.on_conflict_do_update(index_elements=["channel"], set_=values))
 
 
@@ -42,8 +41,7 @@ def lock_budget(session: Session, channel: Channel) -> dict[str, Any]:
     statement = select(_budget.c.state).where(_budget.c.channel == channel).with_for_update()
     state = session.execute(statement).scalar_one_or_none()
     if state is None:
-        make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-        session.execute(make(_budget).values(channel=channel, state={}).on_conflict_do_nothing())
+        session.execute(bulk.upsert(session, _budget).values(channel=channel, state={}).on_conflict_do_nothing())
         state = session.execute(statement).scalar_one()
     return _as_record(state)
 

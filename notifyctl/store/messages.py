@@ -7,7 +7,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, exists, func, or_, select, true, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
@@ -25,7 +24,7 @@ def by_idempotency_keys(session: Session, keys: Collection[str]) -> dict[str, Ro
     """Blocked messages do not hold their keys."""
     if not keys:
         return {}
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     if len(keys) == 1:
         asked = {"key": next(iter(keys))}
     else:
@@ -57,18 +56,17 @@ def insert(session: Session, messages: Sequence[Mapping[str, Any]]) -> set[str]:
     if not any(message["idempotency_key"] for message in messages):
         bulk.insert_rows(session, _message, messages)
         return {message["id"] for message in messages}
-    dialect, shared = session.get_bind().dialect.name, bulk.shared_names(messages)
+    dialect, shared = bulk.dialect(session), bulk.shared_names(messages)
     statement = _insert_unless_known(dialect, tuple(messages[0]), shared)
     return set(session.execute(statement, bulk.encode_shared(dialect, messages, shared)).scalars())
 
 
 @lru_cache(maxsize=128)
 def _insert_unless_known(dialect: str, names: tuple[str, ...], shared: frozenset[str]) -> Any:
-    make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
     # The condition keeps SQLite from taking ON CONFLICT for that of a join.
     rows = bulk.unpack_shared(dialect, _message, names, shared).where(true())
     return (
-        make(_message)
+        bulk.upsert(dialect, _message)
         .from_select(list(names), rows)
         .on_conflict_do_nothing(index_elements=["idempotency_key"], index_where=IDEMPOTENCY_INDEX)
         .returning(_message.c.id)

@@ -173,7 +173,7 @@ def last_forecast(session: Session, channel: Channel, lane: Lane, now: datetime)
 
 def defer(session: Session, forecasts: Mapping[str, datetime], *, now: datetime) -> None:
     """Locked messages wait for their channel's minute. Uses up no attempt."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     values = [{"id": message_id, "next_attempt_at": at} for message_id, at in forecasts.items()]
     session.execute(_defer_statement(dialect), {"now": now} | bulk.encode(dialect, values))
 
@@ -195,7 +195,7 @@ def put_off(session: Session, moments: Mapping[str, datetime]) -> None:
     One that waited for its channel's minute is queued again, as if it had been claimed and given back.
     """
     if moments:
-        dialect = session.get_bind().dialect.name
+        dialect = bulk.dialect(session)
         values = [{"id": message_id, "next_attempt_at": at} for message_id, at in moments.items()]
         session.execute(_put_off_statement(dialect), bulk.encode(dialect, values))
 
@@ -214,7 +214,7 @@ def claim(
     session: Session, ids: Sequence[str], *, owner: str, provider: str, now: datetime, lease_until: datetime
 ) -> None:
     """Marks locked messages as being sent by `owner`. Once committed, this is the journal of what may have gone out."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     values = {"owner": owner, "provider": provider, "now": now, "lease_until": lease_until}
     session.execute(_claim_statement(dialect), values | bulk.encode(dialect, [{"id": found} for found in ids]))
 
@@ -255,7 +255,7 @@ RECORDED = (
 def close_unclaimed(session: Session, outcomes: Sequence[Mapping[str, Any]]) -> None:
     """Writes what became of locked messages that are not to be sent: `id` and all of RECORDED."""
     if outcomes:
-        dialect = session.get_bind().dialect.name
+        dialect = bulk.dialect(session)
         session.execute(_record_statement(dialect, False), bulk.encode(dialect, outcomes))
 
 
@@ -265,7 +265,7 @@ def record(session: Session, owner: str, outcomes: Sequence[Mapping[str, Any]]) 
     The fence: a message that was claimed again since, or is another worker's, is left as it is. One that was only
     declared in doubt meanwhile is still ours to settle.
     """
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     values = {"owner": owner} | bulk.encode(dialect, outcomes)
     return set(session.execute(_record_statement(dialect, True), values).scalars())
 
@@ -290,7 +290,7 @@ def give_back(session: Session, owner: str, now: datetime, ids: Sequence[str]) -
     """Claimed but never handed to the provider: as if it had not been claimed."""
     if not ids:
         return
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     values = {"owner": owner, "now": now} | bulk.encode(dialect, [{"id": found} for found in ids])
     session.execute(_give_back_statement(dialect), values)
 
@@ -316,7 +316,7 @@ def _give_back_statement(dialect: str) -> Any:
 
 def erase_payloads(session: Session, ids: Sequence[str]) -> None:
     if ids:
-        dialect = session.get_bind().dialect.name
+        dialect = bulk.dialect(session)
         session.execute(_erase_statement(dialect), bulk.encode(dialect, [{"id": found} for found in ids]))
 
 
@@ -329,7 +329,7 @@ def _erase_statement(dialect: str) -> Any:
 def renew_leases(session: Session, owner: str, ids: Sequence[str], until: datetime) -> None:
     """Of the messages that `owner` knows to be on their way. One that it has lost track of runs out."""
     if ids:
-        dialect = session.get_bind().dialect.name
+        dialect = bulk.dialect(session)
         values = {"owner": owner, "until": until} | bulk.encode(dialect, [{"id": found} for found in ids])
         session.execute(_renew_statement(dialect), values)
 

@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Row, Select, and_, delete, insert, or_, select, text, true, union_all, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -78,14 +77,13 @@ def move(session: Session, message_id: str, values: Mapping[str, Any]) -> bool:
 
 def see(session: Session, event_id: str, now: datetime) -> bool:
     """Notes an event. False when it was known."""
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = make(_seen).values(event_id=event_id, seen_at=now).on_conflict_do_nothing()
+    statement = bulk.upsert(session, _seen).values(event_id=event_id, seen_at=now).on_conflict_do_nothing()
     return session.execute(statement.returning(_seen.c.event_id)).first() is not None
 
 
 def forget_seen(session: Session, before: datetime) -> int:
     """How many events were forgotten."""
-    return _rows(session.execute(delete(_seen).where(_seen.c.seen_at < before)))
+    return session.exec(delete(_seen).where(_seen.c.seen_at < before)).rowcount
 
 
 def keep(
@@ -133,7 +131,7 @@ def has_kept_since(session: Session, before: datetime) -> bool:
 
 
 def drop_kept(session: Session, before: datetime) -> int:
-    return _rows(session.execute(delete(_early).where(_early.c.received_at < before)))
+    return session.exec(delete(_early).where(_early.c.received_at < before)).rowcount
 
 
 def without_receipt(
@@ -164,7 +162,7 @@ def without_receipt(
 def ask_again_at(session: Session, when: Mapping[str, datetime]) -> None:
     """Nobody asks about these messages before then."""
     if when:
-        dialect = session.get_bind().dialect.name
+        dialect = bulk.dialect(session)
         rows = [{"message_id": message_id, "ask_again_at": moment} for message_id, moment in when.items()]
         session.execute(_ask_again_statement(dialect), bulk.encode(dialect, rows))
 
@@ -173,15 +171,10 @@ def ask_again_at(session: Session, when: Mapping[str, datetime]) -> None:
 def _ask_again_statement(dialect: str) -> Any:
     names = ["message_id", "ask_again_at"]
     rows = bulk.unpack(dialect, bulk.column_types(_inquiry, *names))
-    make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement = make(_inquiry).from_select(names, select(*rows.c).where(true()))
+    statement = bulk.upsert(dialect, _inquiry).from_select(names, select(*rows.c).where(true()))
     later = {"ask_again_at": statement.excluded.ask_again_at}
     return statement.on_conflict_do_update(index_elements=["message_id"], set_=later)
 
 
 def forget_inquiries(session: Session, before: datetime) -> None:
     session.execute(delete(_inquiry).where(_inquiry.c.ask_again_at < before))
-
-
-def _rows(result: Any) -> int:
-    return int(result.rowcount)

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessageLog
 from notifyctl.models.operations import WorkerHeartbeat
+from notifyctl.store import bulk
 from notifyctl.store.outbox import SENDING
 
 _heartbeat = table(WorkerHeartbeat)
@@ -19,8 +19,7 @@ _message = table(MessageLog)
 
 def beat(session: Session, *, worker: str, now: datetime, stopping: bool, **about: Any) -> None:
     """`about` is host, pid, version, started_at and `once`, written with the first beat."""
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = make(_heartbeat).values(worker=worker, seen_at=now, stopping=stopping, **about)
+    statement = bulk.upsert(session, _heartbeat).values(worker=worker, seen_at=now, stopping=stopping, **about)
     session.execute(
         statement.on_conflict_do_update(index_elements=["worker"], set_={"seen_at": now, "stopping": stopping})
     )
