@@ -244,7 +244,7 @@ class Claims:
         """Once for each deferral: what is deferred already is left as it is."""
         last = outbox.last_forecast(session, self.channel, lane, now)
         forecasts: dict[str, datetime] = {}
-        entries: list[dict[str, Any]] = []
+        entries: list[audit.NewAuditRow] = []
         for status in (MessageStatus.RETRY_SCHEDULED, MessageStatus.QUEUED):
             most = DEFERRED_AT_ONCE - len(forecasts)
             queue = Queue(lane, status)
@@ -260,7 +260,7 @@ class Claims:
             audit.write_many(session, entries)
             taken.deferred += len(forecasts)
 
-    def _deferral(self, message: Any, turn: datetime, now: datetime) -> dict[str, Any]:
+    def _deferral(self, message: Any, turn: datetime, now: datetime) -> audit.NewAuditRow:
         return audit.entry(
             AuditAction.NOTIFICATION_THROTTLED,
             actor=self._owner,

@@ -42,7 +42,7 @@ class Outcome:
     """`row` is for store.outbox.record; `entries` are audit rows."""
 
     row: dict[str, Any]
-    entries: list[dict[str, Any]]
+    entries: list[audit.NewAuditRow]
     erase: bool
     log_fields: dict[str, Any]
     """For one structured line; the recipient is masked."""
@@ -231,7 +231,7 @@ def _about(message_id: str, template_key: str, recipient: str, details: Mapping[
 
 def _entry(
     action: AuditAction, attempt: Attempt, details: Mapping[str, Any], actor: str, now: datetime
-) -> dict[str, Any]:
+) -> audit.NewAuditRow:
     return audit.entry(
         action,
         actor=actor,

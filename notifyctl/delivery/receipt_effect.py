@@ -29,7 +29,7 @@ class Effect:
     """`values` are for store.receipts.move; `entries` are audit rows."""
 
     values: dict[str, Any]
-    entries: list[dict[str, Any]]
+    entries: list[audit.NewAuditRow]
 
 
 def is_too_early(message: Any | None) -> bool:
@@ -55,7 +55,7 @@ def effect_of(message: Any, receipt: Receipt, *, is_id_free: bool, now: datetime
         return None
     details = _details(message, receipt)
     values = _values(status, receipt, details, now)
-    entries: list[dict[str, Any]] = []
+    entries: list[audit.NewAuditRow] = []
     if is_in_doubt(message):
         values["sent_at"] = message.last_attempt_at
         values["provider_message_id"] = receipt.provider_message_id if is_id_free else None
@@ -98,7 +98,7 @@ def _details(message: Any, receipt: Receipt) -> dict[str, Any]:
     return {"reason": receipt.reason, "error_code": receipt.code, "error": words or None, "happened_at": happened_at}
 
 
-def _sent_after_all(message: Any, receipt: Receipt, now: datetime) -> list[dict[str, Any]]:
+def _sent_after_all(message: Any, receipt: Receipt, now: datetime) -> list[audit.NewAuditRow]:
     """What was in doubt did go out: the rows that the answer to the call would have brought."""
     details = {
         "attempt": message.attempts,
@@ -113,6 +113,6 @@ def _sent_after_all(message: Any, receipt: Receipt, now: datetime) -> list[dict[
 
 def _entry(
     action: AuditAction, message: Any, receipt: Receipt, details: dict[str, Any], now: datetime
-) -> dict[str, Any]:
+) -> audit.NewAuditRow:
     about = {"client_id": message.client_id, "message_id": message.id}
     return audit.entry(action, actor=receipt.provider, now=now, details=details, **about)

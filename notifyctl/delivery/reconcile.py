@@ -172,7 +172,7 @@ class Reconciler:
         doubts.lock_provider_message_id(session, provider_message_id)
         return bool(doubts.held_elsewhere(session, [provider_message_id], message_id=message.id))
 
-    def _entry(self, message: Any, action: AuditAction, details: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    def _entry(self, message: Any, action: AuditAction, details: Mapping[str, Any], now: datetime) -> audit.NewAuditRow:
         return audit.entry(
             action,
             actor=self._owner,

@@ -108,7 +108,7 @@ def _row(change: ClientChange, now: datetime) -> dict[str, Any]:
     return {"id": change.id, **CLEARED, **change.values, "created_at": now, "updated_at": now}
 
 
-def _audit_entry(difference: _Difference, actor: str, now: datetime) -> dict[str, Any]:
+def _audit_entry(difference: _Difference, actor: str, now: datetime) -> audit.NewAuditRow:
     return audit.entry(
         AuditAction.CLIENT_UPDATED,
         actor=actor,

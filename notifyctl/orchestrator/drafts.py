@@ -120,7 +120,7 @@ _ACTIONS = {
 }
 
 
-def audit_row(draft: Draft, now: datetime) -> dict[str, Any]:
+def audit_row(draft: Draft, now: datetime) -> audit.NewAuditRow:
     details: dict[str, Any] = {"template_key": draft.template.template_key}
     match draft.decision:
         case Queued(verdicts=verdicts):

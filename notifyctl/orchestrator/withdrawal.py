@@ -17,14 +17,7 @@ def withdraw(session: Session, wanted: Filter, detail: str, *, actor: str, now: 
     moved = messages.cancel(session, wanted, now=now)
     outbox.erase_sealed(session, [message.id for message in moved])
     entries = [
-        audit.entry(
-            AuditAction.NOTIFICATION_CANCELED,
-            actor=actor,
-            now=now,
-            client_id=message.client_id,
-            message_id=message.id,
-            details={"detail": detail},
-        )
+        audit.for_message(AuditAction.NOTIFICATION_CANCELED, message, actor=actor, now=now, details={"detail": detail})
         for message in moved
     ]
     audit.write_many(session, entries)

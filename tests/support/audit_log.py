@@ -9,20 +9,21 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.columns import new_message_id
+from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.columns import new_message_id, table
 from notifyctl.orchestrator import audit_seal, audit_verify
 from notifyctl.orchestrator.audit_chain import Head, SealKeys
 from notifyctl.orchestrator.audit_seal import Sealed
 from notifyctl.orchestrator.audit_verify import Report
-from notifyctl.store import audit
+from notifyctl.store import audit, bulk
+from notifyctl.store.audit import NewAuditRow
 
 
 def keys_of(runtime: Runtime) -> SealKeys:
     return SealKeys(runtime.settings.notification_secret_key)
 
 
-def an_entry(runtime: Runtime, **fields: Any) -> dict[str, Any]:
+def an_entry(runtime: Runtime, **fields: Any) -> NewAuditRow:
     values: dict[str, Any] = {
         "actor": "worker",
         "now": runtime.clock(),
@@ -90,18 +91,18 @@ def insert_row(runtime: Runtime, row_id: int, age: timedelta = timedelta()) -> N
     """With an id of the intruder's choice."""
     entry = an_entry(runtime, actor="mallory", now=runtime.clock() - age)
     with runtime.database.transaction() as session:
-        audit.write_many(session, [{"id": row_id, **entry}])
+        bulk.insert_rows(session, table(AuditLog), [{"id": row_id, **entry._asdict()}])
 
 
 @contextmanager
 def undone(runtime: Runtime) -> Iterator[None]:
     """What is done to rows and seals meanwhile is undone at the end."""
-    tables = ("audit_log", "audit_seal")
-    sql(runtime, *(f"CREATE TABLE kept_{table} AS SELECT * FROM {table}" for table in tables))
+    names = ("audit_log", "audit_seal")
+    sql(runtime, *(f"CREATE TABLE kept_{name} AS SELECT * FROM {name}" for name in names))
     yield
-    for table in tables:
-        sql(runtime, f"DELETE FROM {table}", f"INSERT INTO {table} SELECT * FROM kept_{table}")
-        sql(runtime, f"DROP TABLE kept_{table}")
+    for name in names:
+        sql(runtime, f"DELETE FROM {name}", f"INSERT INTO {name} SELECT * FROM kept_{name}")
+        sql(runtime, f"DROP TABLE kept_{name}")
     assert verify(runtime).is_good
 
 
