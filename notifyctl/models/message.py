@@ -1,11 +1,13 @@
 """The message: one row from acceptance to receipt, which is also its place in the queue."""
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, String, and_, column, text
+from sqlalchemy import Column, ColumnElement, Index, TextClause, text
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column, table
@@ -105,6 +107,9 @@ class FailureReason(StrEnum):
     """The provider's code is not in our table."""
 
 
+OTP_TEMPLATE = "OTP_CODE_SMS"
+
+
 class MessageLog(SQLModel, table=True):
     __tablename__ = "message_log"
 
@@ -138,7 +143,7 @@ class MessageLog(SQLModel, table=True):
     sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    details: dict[str, Any] | None = Field(default=None, sa_column=json_column("metadata", nullable=True))
+    details: dict[str, object] | None = Field(default=None, sa_column=json_column("metadata", nullable=True))
     lease_owner: str | None = None
     lease_generation: int = 0
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -155,63 +160,52 @@ class MessagePayload(SQLModel, table=True):
     key_id: str | None = None
 
 
-_status = column("status", String)
-_queue = _status.in_([status.value for status in WAITING])
 _messages = table(MessageLog)
 
-# Spelled out, here and wherever an index with a condition is to be used: a bound value cannot be matched with it once
-# PostgreSQL has made a generic plan, and SQLite does not derive one condition from another.
-IDEMPOTENCY_INDEX = text(f"idempotency_key IS NOT NULL AND status != '{MessageStatus.BLOCKED}'")
-Index(
-    "ux_message_log_idempotency_key",
-    _messages.c.idempotency_key,
-    unique=True,
-    sqlite_where=IDEMPOTENCY_INDEX,
-    postgresql_where=IDEMPOTENCY_INDEX,
-)
-Index(
-    "ix_message_log_queue",
-    _messages.c.channel,
-    _messages.c.lane,
-    _messages.c.status,
-    _messages.c.next_attempt_at,
-    sqlite_where=_queue,
-    postgresql_where=_queue,
-)
-_held = _status.in_([MessageStatus.SENDING.value, MessageStatus.IN_DOUBT.value])
-Index(
-    "ix_message_log_lease",
-    _messages.c.lease_until,
-    sqlite_where=_held,
-    postgresql_where=_held,
-)
-Index("ix_message_log_client_rate", _messages.c.client_id, _messages.c.template_key, _messages.c.created_at)
-_anonymous = and_(column("client_id", String).is_(None), column("recipient_hash", String).is_not(None))
-Index(
-    "ix_message_log_recipient_rate",
-    _messages.c.recipient_hash,
-    _messages.c.template_key,
-    _messages.c.created_at,
-    sqlite_where=_anonymous,
-    postgresql_where=_anonymous,
-)
-OTP_TEMPLATE = "OTP_CODE_SMS"
-OTP_INDEX = text(f"template_key = '{OTP_TEMPLATE}' AND status != '{MessageStatus.BLOCKED}'")
+
+def _listed(statuses: Iterable[MessageStatus]) -> str:
+    return ", ".join(f"'{status}'" for status in statuses)
+
+
+PARTIAL_INDEXES = {
+    "ux_message_log_idempotency_key": f"idempotency_key IS NOT NULL AND status != '{MessageStatus.BLOCKED}'",
+    "ix_message_log_queue": f"status IN ({_listed(WAITING)})",
+    "ix_message_log_lease": f"status IN ({_listed([MessageStatus.SENDING, MessageStatus.IN_DOUBT])})",
+    "ix_message_log_recipient_rate": "client_id IS NULL AND recipient_hash IS NOT NULL",
+    "ix_message_log_otp_rate": f"template_key = '{OTP_TEMPLATE}' AND status != '{MessageStatus.BLOCKED}'",
+    "ix_message_log_provider_message_id": "provider_message_id IS NOT NULL",
+    "ix_message_log_sent": "sent_at IS NOT NULL",
+    "ix_message_log_delivered": "delivered_at IS NOT NULL",
+    "ix_message_log_throttled": "throttled_at IS NOT NULL",
+    "ix_message_log_ended": "status IN ('FAILED', 'BOUNCED', 'BLOCKED')",
+    "ix_message_log_unconfirmed": f"status = '{MessageStatus.SENT}'",
+}
+"""Which rows an index holds. A query that is to use it repeats the condition to the letter: a bound value cannot be
+matched with it once PostgreSQL has made a generic plan, and SQLite does not derive one condition from another."""
+
+_COLUMN = re.compile(rf"\b({'|'.join(_messages.c.keys())})\b")
+
+
+def _condition(index: str) -> TextClause:
+    """For a query, which may join a table with a column of the same name."""
+    return text(_COLUMN.sub(r"message_log.\1", PARTIAL_INDEXES[index]))
+
+
+IDEMPOTENCY_INDEX = text(PARTIAL_INDEXES["ux_message_log_idempotency_key"])
+IS_WAITING = _condition("ix_message_log_queue")
+IS_HELD = _condition("ix_message_log_lease")
+"""A worker holds it, or nobody knows whether it went out."""
+IS_SENDING = text(f"{IS_HELD} AND message_log.status = '{MessageStatus.SENDING}'")
+IS_IN_DOUBT = text(f"{IS_HELD} AND message_log.status = '{MessageStatus.IN_DOUBT}'")
+IS_ANONYMOUS = _condition("ix_message_log_recipient_rate")
+IS_COUNTED_CODE = _condition("ix_message_log_otp_rate")
 """Codes are counted by the phone they went to, whoever asked for them and whatever became of them."""
-Index(
-    "ix_message_log_otp_rate",
-    _messages.c.recipient_hash,
-    _messages.c.created_at,
-    sqlite_where=OTP_INDEX,
-    postgresql_where=OTP_INDEX,
-)
-_known_to_provider = column("provider_message_id", String).is_not(None)
-Index(
-    "ix_message_log_provider_message_id",
-    _messages.c.provider_message_id,
-    sqlite_where=_known_to_provider,
-    postgresql_where=_known_to_provider,
-)
+HAS_PROVIDER_ID = _condition("ix_message_log_provider_message_id")
+WAS_SENT = _condition("ix_message_log_sent")
+WAS_DELIVERED = _condition("ix_message_log_delivered")
+WAS_THROTTLED = _condition("ix_message_log_throttled")
+ENDED_BADLY = _condition("ix_message_log_ended")
+IS_UNCONFIRMED = _condition("ix_message_log_unconfirmed")
 
 SQLITE_WAITED = (
     "(strftime('%s', substr(sent_at, 1, 19)) - strftime('%s', substr(created_at, 1, 19))) * 1000000"
@@ -232,36 +226,36 @@ class _Waited(ColumnElement[int]):
 
 
 @compiles(_Waited, "sqlite")
-def _waited_on_sqlite(_element: _Waited, _compiler: Any, **_options: Any) -> str:
+def _waited_on_sqlite(_element: _Waited, _compiler: SQLCompiler, **_options: object) -> str:
     return f"({SQLITE_WAITED})"
 
 
 @compiles(_Waited)
-def _waited(_element: _Waited, _compiler: Any, **_options: Any) -> str:
+def _waited(_element: _Waited, _compiler: SQLCompiler, **_options: object) -> str:
     return "created_at"
 
 
-_sent = text("sent_at IS NOT NULL")
-Index(
-    "ix_message_log_sent",
-    _messages.c.sent_at,
-    _Waited(),
-    _messages.c.channel,
-    _messages.c.template_key,
-    _messages.c.status,
-    sqlite_where=_sent,
-    postgresql_where=_sent,
-)
-_REPORTED = {
-    "ix_message_log_delivered": (("delivered_at", "channel"), "delivered_at IS NOT NULL"),
-    "ix_message_log_throttled": (("throttled_at", "channel"), "throttled_at IS NOT NULL"),
-    "ix_message_log_ended": (
-        ("finished_at", "status", "channel", "template_key", "reason"),
-        "status IN ('FAILED', 'BOUNCED', 'BLOCKED')",
-    ),
-    "ix_message_log_unconfirmed": (("sent_at",), "status = 'SENT'"),
+_INDEXED: dict[str, tuple[str | _Waited, ...]] = {
+    "ux_message_log_idempotency_key": ("idempotency_key",),
+    "ix_message_log_queue": ("channel", "lane", "status", "next_attempt_at"),
+    "ix_message_log_lease": ("lease_until",),
+    "ix_message_log_client_rate": ("client_id", "template_key", "created_at"),
+    "ix_message_log_recipient_rate": ("recipient_hash", "template_key", "created_at"),
+    "ix_message_log_otp_rate": ("recipient_hash", "created_at"),
+    "ix_message_log_provider_message_id": ("provider_message_id",),
+    # One for each moment that store.reports counts by, with all that it asks of a row.
+    "ix_message_log_sent": ("sent_at", _Waited(), "channel", "template_key", "status"),
+    "ix_message_log_delivered": ("delivered_at", "channel"),
+    "ix_message_log_throttled": ("throttled_at", "channel"),
+    "ix_message_log_ended": ("finished_at", "status", "channel", "template_key", "reason"),
+    "ix_message_log_unconfirmed": ("sent_at",),
 }
-"""One for each moment that store.reports counts by, with all that it asks of a row."""
-for _name, (_columns, _condition) in _REPORTED.items():
-    _where = text(_condition)
-    Index(_name, *(_messages.c[column] for column in _columns), sqlite_where=_where, postgresql_where=_where)
+for _name, _columns in _INDEXED.items():
+    _where = text(PARTIAL_INDEXES[_name]) if _name in PARTIAL_INDEXES else None
+    Index(
+        _name,
+        *(_messages.c[item] if isinstance(item, str) else item for item in _columns),
+        unique=_name.startswith("ux_"),
+        sqlite_where=_where,
+        postgresql_where=_where,
+    )

@@ -5,11 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, exists, func, not_, select, text
+from sqlalchemy import Row, and_, exists, func, not_, select
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import WAITING, BlockReason, FailureReason, MessageLog, MessageStatus
+from notifyctl.models.message import (
+    ENDED_BADLY,
+    WAITING,
+    WAS_SENT,
+    BlockReason,
+    FailureReason,
+    MessageLog,
+    MessageStatus,
+)
 from notifyctl.models.stripe_event import DUE_INDEX, UNMATCHED_INDEX, StripeEvent, StripeEventStatus
 from notifyctl.models.template import Audience, Channel, NotificationTemplate
 from notifyctl.store import pauses
@@ -18,8 +26,6 @@ _message = table(MessageLog)
 _event = table(StripeEvent)
 _template = table(NotificationTemplate)
 
-_ENDED_BADLY = text("message_log.status IN ('FAILED', 'BOUNCED', 'BLOCKED')")
-_SENT = text("message_log.sent_at IS NOT NULL")
 ALERTS_TOGETHER = timedelta(minutes=1)
 """The alerts of one happening are made within so long."""
 SEND_BY = timedelta(hours=24)
@@ -129,7 +135,7 @@ def lost_alert(session: Session, since: datetime) -> LostAlert | None:
         select(_template.c.template_key).where(_template.c.audience == Audience.ADMIN)
     )
     told_otherwise = func.coalesce(_message.c.reason, "").in_(_TOLD_OTHERWISE)
-    ended = select(_message).where(_ENDED_BADLY, _message.c.finished_at >= since, to_admins, ~told_otherwise)
+    ended = select(_message).where(ENDED_BADLY, _message.c.finished_at >= since, to_admins, ~told_otherwise)
     # Two questions, since no index has both. An alert to admins has no client, and is too late within a day.
     expired = select(_message).where(
         _message.c.client_id.is_(None), to_admins, _message.c.created_at >= since - SEND_BY,
@@ -142,7 +148,7 @@ def lost_alert(session: Session, since: datetime) -> LostAlert | None:
     lost = max(found, key=lambda row: row.finished_at)
     beside = lost.created_at - ALERTS_TOGETHER
     arrived = _message.c.status.in_((MessageStatus.SENT, MessageStatus.DELIVERED))
-    sent = exists().where(_SENT, _message.c.sent_at >= beside, arrived, to_admins)
+    sent = exists().where(WAS_SENT, _message.c.sent_at >= beside, arrived, to_admins)
     if session.execute(select(sent)).scalar_one():
         return None
     return LostAlert(lost.id, lost.template_key, lost.channel, lost.status, lost.reason, lost.finished_at)

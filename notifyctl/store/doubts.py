@@ -9,14 +9,13 @@ from sqlalchemy import Row, bindparam, or_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import MessageLog, MessagePayload, MessageStatus
+from notifyctl.models.message import HAS_PROVIDER_ID, IS_IN_DOUBT, IS_SENDING, MessageLog, MessagePayload
 from notifyctl.models.template import Channel
 from notifyctl.store import bulk
-from notifyctl.store.outbox import RECORDED, SENDING
+from notifyctl.store.outbox import RECORDED
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
-_IN_DOUBT = text(f"message_log.status IN ('SENDING', 'IN_DOUBT') AND message_log.status = '{MessageStatus.IN_DOUBT}'")
 
 
 def take(
@@ -26,7 +25,7 @@ def take(
     found = (
         select(_message.c.id)
         .where(
-            _IN_DOUBT,
+            IS_IN_DOUBT,
             _message.c.channel.in_(list(channels)),
             or_(_message.c.next_attempt_at.is_(None), _message.c.next_attempt_at <= now),
         )
@@ -43,11 +42,11 @@ def get(session: Session, message_id: str) -> Row[Any] | None:
     """With its payload; None when it is not in doubt any more. One at a time: a row may be beyond reading."""
     payload = (_payload.c.context, _payload.c.sealed, _payload.c.key_id)
     joined = select(_message, *payload).outerjoin(_payload, _payload.c.message_id == _message.c.id)
-    return session.execute(joined.where(_message.c.id == message_id, _IN_DOUBT)).one_or_none()
+    return session.execute(joined.where(_message.c.id == message_id, IS_IN_DOUBT)).one_or_none()
 
 
 def postpone(session: Session, message_id: str, *, again_at: datetime) -> None:
-    statement = update(_message).where(_message.c.id == message_id, _IN_DOUBT)
+    statement = update(_message).where(_message.c.id == message_id, IS_IN_DOUBT)
     session.execute(statement.values(next_attempt_at=again_at))
 
 
@@ -63,7 +62,7 @@ def _settle_statement(dialect: str) -> Any:
     written = {name: rows.c[name] for name in RECORDED if name != "subject"}
     return (
         update(_message)
-        .where(_message.c.id == rows.c.id, _IN_DOUBT, _message.c.lease_generation == rows.c.lease_generation)
+        .where(_message.c.id == rows.c.id, IS_IN_DOUBT, _message.c.lease_generation == rows.c.lease_generation)
         .values(**written, lease_until=None)
         .returning(_message.c.id)
     )
@@ -73,7 +72,7 @@ def held_elsewhere(session: Session, provider_message_ids: Collection[str], *, m
     """Which of these SMS belong to other messages."""
     statement = select(_message.c.provider_message_id).where(
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
-        text("message_log.channel = 'SMS' AND message_log.provider_message_id IS NOT NULL"),
+        HAS_PROVIDER_ID,
         _message.c.provider_message_id.in_(list(provider_message_ids)),
         _message.c.id != message_id,
     )
@@ -89,7 +88,7 @@ def lock_provider_message_id(session: Session, provider_message_id: str) -> None
 def is_being_sent_to(session: Session, recipient_hash: str, *, but_not: str) -> bool:
     """Whether a worker is sending another message to the same recipient at this moment."""
     statement = select(_message.c.id).where(
-        SENDING,
+        IS_SENDING,
         _message.c.recipient_hash == recipient_hash,
         _message.c.id != but_not,
     )

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
-from notifyctl.models.message import NOT_COUNTED_BY_RATE, OTP_INDEX, OTP_TEMPLATE, MessageLog
+from notifyctl.models.message import IS_ANONYMOUS, IS_COUNTED_CODE, NOT_COUNTED_BY_RATE, OTP_TEMPLATE, MessageLog
 from notifyctl.models.stripe_event import StripeEvent
 from notifyctl.models.suppression import Suppression
 from notifyctl.models.template import Channel
@@ -169,7 +169,7 @@ def _count_statement(dialect: str, rule: _Rule) -> Any:
     owner = _message.c.client_id if rule is _Rule.CLIENT else _message.c.recipient_hash
     matches: list[Any] = [owner == windows.c.owner, _message.c.created_at > windows.c.since]
     if rule is _Rule.CODE:
-        matches.append(OTP_INDEX)
+        matches.append(IS_COUNTED_CODE)
     else:
         matches += [
             _message.c.template_key == windows.c.template_key,
@@ -177,6 +177,6 @@ def _count_statement(dialect: str, rule: _Rule) -> Any:
             _message.c.status.not_in(NOT_COUNTED_BY_RATE),
         ]
     if rule is _Rule.RECIPIENT:
-        matches.append(text("message_log.client_id IS NULL AND message_log.recipient_hash IS NOT NULL"))
+        matches.append(IS_ANONYMOUS)
     counted = select(func.count()).select_from(_message).where(*matches).scalar_subquery()
     return select(windows.c.number, counted.label("sends"))

@@ -8,18 +8,16 @@ from functools import cache
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import Float, bindparam, func, literal_column, select, text
+from sqlalchemy import Float, bindparam, func, literal_column, select
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import OTP_TEMPLATE, SQLITE_WAITED, MessageLog
+from notifyctl.models.message import OTP_TEMPLATE, SQLITE_WAITED, WAS_SENT, MessageLog
 from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 
 _message = table(MessageLog)
 
-SENT = text("message_log.sent_at IS NOT NULL")
-"""As the index has it."""
 PERCENTS = (50, 95)
 MICROSECONDS = 1_000_000
 
@@ -88,7 +86,7 @@ def _sent_statement(dialect: str) -> Any:
         for channel in Channel
         for name, (figure, *condition) in asked.items()
     )
-    return select(*columns).where(SENT, *within(_message.c.sent_at))
+    return select(*columns).where(WAS_SENT, *within(_message.c.sent_at))
 
 
 def _seconds(dialect: str) -> Any:
@@ -113,7 +111,7 @@ def histogram(
 def _histogram_statement(dialect: str, bounds: tuple[float, ...]) -> Any:
     seconds = select(_message.c.channel, _seconds(dialect).label("seconds"))
     # Materialized, or each of the counts would work the seconds out again.
-    waited = seconds.where(SENT, *within(_message.c.sent_at)).cte("waited").prefix_with("MATERIALIZED")
+    waited = seconds.where(WAS_SENT, *within(_message.c.sent_at)).cte("waited").prefix_with("MATERIALIZED")
     counts = [
         func.count().filter(waited.c.seconds <= bound).label(f"bound_{number}") for number, bound in enumerate(bounds)
     ]

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, case, delete, func, literal, not_, or_, select, text, update
+from sqlalchemy import Row, and_, bindparam, case, delete, func, literal, not_, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
-from notifyctl.models.message import WAITING, MessageLog, MessagePayload, MessageStatus
+from notifyctl.models.message import IS_SENDING, IS_WAITING, MessageLog, MessagePayload, MessageStatus
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk
 from notifyctl.store.pauses import Scope
@@ -20,9 +20,6 @@ _message = table(MessageLog)
 _payload = table(MessagePayload)
 _client = table(Client)
 
-_WAITING = text("message_log.status IN ({})".format(", ".join(f"'{status}'" for status in WAITING)))
-SENDING = text(f"message_log.status IN ('SENDING', 'IN_DOUBT') AND message_log.status = '{MessageStatus.SENDING}'")
-"""As the index over what is held has it."""
 FORESEEABLE = timedelta(days=366)
 """A forecast is of so long ahead at most: the largest backlog at the smallest limit has half a million."""
 
@@ -69,7 +66,7 @@ def is_due(queue: Queue, paused: Sequence[Scope]) -> list[Any]:
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
         _message.c.lane == queue.lane,
         _message.c.status == queue.status,
-        _WAITING,
+        IS_WAITING,
     ]
     if queue.status is not MessageStatus.DEFERRED_THROTTLED:
         conditions.append(_message.c.next_attempt_at <= bindparam("now", type_=_message.c.next_attempt_at.type))
@@ -354,7 +351,7 @@ def _renew_statement(dialect: str) -> Any:
 def expire_leases(session: Session, now: datetime) -> Sequence[Row[Any]]:
     """Messages whose worker has gone become IN_DOUBT: their call may have gone out."""
     ended = or_(_message.c.lease_until < now, _message.c.lease_until.is_(None))
-    gone = select(_message.c.id).where(SENDING, ended).with_for_update(skip_locked=True)
+    gone = select(_message.c.id).where(IS_SENDING, ended).with_for_update(skip_locked=True)
     statement = (
         update(_message)
         .where(_message.c.id.in_(gone))
@@ -382,5 +379,5 @@ def erase_sealed(session: Session, ids: Sequence[str]) -> None:
 
 def waiting(session: Session, channel: Channel) -> int:
     """How many messages wait for a worker, due or not."""
-    statement = select(func.count()).select_from(_message).where(_message.c.channel == channel, _WAITING)
+    statement = select(func.count()).select_from(_message).where(_message.c.channel == channel, IS_WAITING)
     return int(session.execute(statement).scalar_one())

@@ -5,11 +5,11 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, delete, insert, or_, select, text, true, union_all, update
+from sqlalchemy import Row, Select, and_, delete, insert, or_, select, true, union_all, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import FINAL, FailureReason, MessageLog, MessageStatus
+from notifyctl.models.message import FINAL, HAS_PROVIDER_ID, IS_UNCONFIRMED, FailureReason, MessageLog, MessageStatus
 from notifyctl.models.receipt import EarlyReceipt, ReceiptInquiry, SeenEvent
 from notifyctl.models.status import predecessors
 from notifyctl.models.template import Channel, NotificationTemplate
@@ -23,8 +23,6 @@ _inquiry = table(ReceiptInquiry)
 
 IN_TIME = (*FINAL, MessageStatus.IN_DOUBT)
 """What a receipt may find; anywhere else our own record of the sending is still to come."""
-_KNOWN_TO_PROVIDER = text("message_log.provider_message_id IS NOT NULL")
-_SENT = text(f"message_log.status = '{MessageStatus.SENT}'")
 _ABOUT = (
     "id",
     "channel",
@@ -50,7 +48,7 @@ def lock_message(
     if message_id is not None:
         is_it = _message.c.id == message_id
     elif provider_message_id is not None:
-        is_it = and_(_KNOWN_TO_PROVIDER, _message.c.provider_message_id == provider_message_id)
+        is_it = and_(HAS_PROVIDER_ID, _message.c.provider_message_id == provider_message_id)
     else:
         return None
     statement = (
@@ -102,7 +100,7 @@ def keep(
 def kept_in_time(session: Session, *, most: int) -> Sequence[Row[Any]]:
     """`id`, `receipt` and `received_at` of those kept whose message has come far enough by now, in their order."""
     by_our_id = _kept().join(_message, _message.c.id == _early.c.message_id)
-    same = and_(_KNOWN_TO_PROVIDER, _message.c.provider_message_id == _early.c.provider_message_id)
+    same = and_(HAS_PROVIDER_ID, _message.c.provider_message_id == _early.c.provider_message_id)
     by_its_id = _kept().join(_message, same).where(_early.c.message_id.is_(None))
     found = union_all(by_our_id.where(_is_in_time), by_its_id.where(_is_in_time)).subquery()
     return session.execute(select(found).order_by(found.c.id).limit(most)).all()
@@ -146,11 +144,11 @@ def without_receipt(
         select(_message.c.id, _message.c.provider, _message.c.provider_message_id, _message.c.sent_at)
         .outerjoin(_inquiry, asked)
         .where(
-            _SENT,
+            IS_UNCONFIRMED,
             _message.c.channel == channel,
             _message.c.sent_at >= sent_since,
             _message.c.sent_at < sent_before,
-            _KNOWN_TO_PROVIDER,
+            HAS_PROVIDER_ID,
             or_(_inquiry.c.ask_again_at.is_(None), _inquiry.c.ask_again_at <= now),
         )
         .order_by(_message.c.sent_at)

@@ -11,25 +11,28 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Integer, Row, and_, bindparam, func, literal, select, text, union_all
+from sqlalchemy import Integer, Row, and_, bindparam, func, literal, select, union_all
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import MessageLog, MessageStatus
+from notifyctl.models.message import (
+    ENDED_BADLY,
+    IS_HELD,
+    IS_UNCONFIRMED,
+    IS_WAITING,
+    WAS_DELIVERED,
+    WAS_SENT,
+    WAS_THROTTLED,
+    MessageLog,
+    MessageStatus,
+)
 from notifyctl.models.otp import USED_INDEX, OtpChallenge
 from notifyctl.models.template import Channel
 from notifyctl.store import latencies
-from notifyctl.store.latencies import SENT, within
+from notifyctl.store.latencies import within
 
 _message = table(MessageLog)
 _challenge = table(OtpChallenge)
-
-DELIVERED = text("message_log.delivered_at IS NOT NULL")
-THROTTLED = text("message_log.throttled_at IS NOT NULL")
-ENDED_BADLY = text("message_log.status IN ('FAILED', 'BOUNCED', 'BLOCKED')")
-UNCONFIRMED = text("message_log.status = 'SENT'")
-WAITING = text("message_log.status IN ('QUEUED', 'DEFERRED_THROTTLED', 'RETRY_SCHEDULED')")
-HELD = text("message_log.status IN ('SENDING', 'IN_DOUBT')")
 
 FIRST_RECEIPT, LAST_RECEIPT = timedelta(hours=1), timedelta(hours=24)
 """A message sent longer ago than the one, and not as long as the other, should have its receipt."""
@@ -100,8 +103,8 @@ _ENDED = {status.lower(): status for status in (MessageStatus.FAILED, MessageSta
 @cache
 def _traffic_statement() -> Any:
     return union_all(
-        _per_channel("delivered", _message.c.delivered_at, DELIVERED),
-        _per_channel("throttled", _message.c.throttled_at, THROTTLED),
+        _per_channel("delivered", _message.c.delivered_at, WAS_DELIVERED),
+        _per_channel("throttled", _message.c.throttled_at, WAS_THROTTLED),
         *(_per_channel(what, _message.c.finished_at, _ended(status)) for what, status in _ENDED.items()),
     )
 
@@ -121,14 +124,14 @@ def backlog(session: Session, now: datetime, paused: Sequence[Any] = ()) -> dict
     found: dict[Channel, dict[str, Any]] = {
         channel: {"pending": 0, "retrying": 0, "in_doubt": 0} for channel in Channel
     }
-    for condition in (WAITING, HELD):
+    for condition in (IS_WAITING, IS_HELD):
         statement = select(_message.c.channel, _message.c.status, func.count()).where(condition)
         for channel, status, count in session.execute(statement.group_by(_message.c.channel, _message.c.status)):
             found[channel][_COUNTED_AS[status]] += count
     due_at = _message.c.next_attempt_at
     unthrottled = func.min(due_at).filter(_message.c.status != MessageStatus.DEFERRED_THROTTLED)
     due = select(_message.c.channel, func.min(due_at), unthrottled).where(
-        WAITING, _message.c.next_attempt_at <= now, *(~scope.holds(_message) for scope in paused)
+        IS_WAITING, _message.c.next_attempt_at <= now, *(~scope.holds(_message) for scope in paused)
     )
     for channel, oldest, oldest_unthrottled in session.execute(due.group_by(_message.c.channel)):
         found[channel] |= {"oldest_due_at": oldest, "oldest_unthrottled_at": oldest_unthrottled}
@@ -154,7 +157,7 @@ def top_failures(session: Session, since: datetime, until: datetime, by: str) ->
 
 def unconfirmed(session: Session, now: datetime) -> int:
     """Sent long enough ago, and without a receipt."""
-    statement = select(func.count()).select_from(_message).where(UNCONFIRMED, *within(_message.c.sent_at))
+    statement = select(func.count()).select_from(_message).where(IS_UNCONFIRMED, *within(_message.c.sent_at))
     asked = {"since": now - LAST_RECEIPT, "until": now - FIRST_RECEIPT}
     return int(session.execute(statement, asked).scalar_one())
 
@@ -179,9 +182,9 @@ def _bucket(row: Any, start: datetime) -> Bucket:
 
 
 _COUNTED_OVER_TIME = {
-    "sent": (_message.c.sent_at, SENT),
+    "sent": (_message.c.sent_at, WAS_SENT),
     "failed": (_message.c.finished_at, _ended(MessageStatus.FAILED)),
-    "throttled": (_message.c.throttled_at, THROTTLED),
+    "throttled": (_message.c.throttled_at, WAS_THROTTLED),
 }
 
 
@@ -226,8 +229,8 @@ def outcomes(session: Session, since: datetime, until: datetime) -> Sequence[Row
 @cache
 def _outcomes_statement() -> Any:
     return union_all(
-        _per_template("sent", _message.c.sent_at, SENT),
-        _per_template("delivered", _message.c.delivered_at, DELIVERED),
+        _per_template("sent", _message.c.sent_at, WAS_SENT),
+        _per_template("delivered", _message.c.delivered_at, WAS_DELIVERED),
         *(
             _per_template(what, _message.c.finished_at, _ended(status), _message.c.reason)
             for what, status in _ENDED.items()
@@ -246,6 +249,7 @@ def queue_depths(session: Session) -> Sequence[Row[Any]]:
     """`channel`, `lane`, `status` and `messages` of what is not finished."""
     columns = (_message.c.channel, _message.c.lane, _message.c.status)
     found = [
-        select(*columns, func.count().label("messages")).where(kind).group_by(*columns) for kind in (WAITING, HELD)
+        select(*columns, func.count().label("messages")).where(kind).group_by(*columns)
+        for kind in (IS_WAITING, IS_HELD)
     ]
     return session.execute(union_all(*found)).all()

@@ -9,13 +9,13 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, bindparam, case, func, literal, not_, select, text, union, update
+from sqlalchemy import Row, bindparam, case, func, literal, not_, select, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.audit import FAILED_ATTEMPTS, AuditLog
 from notifyctl.models.columns import table
-from notifyctl.models.message import WAITING, MessageLog, MessageStatus
+from notifyctl.models.message import ENDED_BADLY, IS_HELD, IS_WAITING, WAS_SENT, MessageLog, MessageStatus
 from notifyctl.models.spike import SpikeLevel, SpikeState
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store.pauses import Scope
@@ -28,10 +28,6 @@ OWN_TEMPLATES = ("OPS_ALERT_NOTIFICATION_SPIKE", "NOTIFICATION_SPIKE_ALERT_ADMIN
 """The monitor's own alerts are not traffic."""
 TOP = 5
 
-_SENT = text("message_log.sent_at IS NOT NULL")
-_ENDED_BADLY = text("message_log.status IN ('FAILED', 'BOUNCED', 'BLOCKED')")
-_WAITING = text("message_log.status IN ({})".format(", ".join(f"'{status}'" for status in WAITING)))
-_HELD = text("message_log.status IN ('SENDING', 'IN_DOUBT')")
 _ARRIVED = (MessageStatus.SENT, MessageStatus.DELIVERED)
 _is_traffic = _message.c.template_key.not_in(OWN_TEMPLATES)
 
@@ -117,20 +113,20 @@ def _candidates() -> Any:
     since = bindparam("since", type_=_message.c.sent_at.type)
     attempted = select(_audit.c.message_id.label("id")).where(FAILED_ATTEMPTS, _audit.c.created_at >= since)
     ended = select(_message.c.id).where(
-        _ENDED_BADLY,
+        ENDED_BADLY,
         _message.c.status.in_([MessageStatus.FAILED, MessageStatus.BOUNCED]),
         _message.c.finished_at >= since,
     )
     # Lane and channel are named for the sake of the index, which begins with them.
     retrying = select(_message.c.id).where(
-        _WAITING,
+        IS_WAITING,
         _message.c.channel.in_(list(Channel)),
         _message.c.lane.in_(list(Lane)),
         _message.c.status == MessageStatus.RETRY_SCHEDULED,
         _message.c.last_attempt_at >= since,
     )
     in_doubt = select(_message.c.id).where(
-        _HELD, _message.c.status == MessageStatus.IN_DOUBT, _message.c.last_attempt_at >= since
+        IS_HELD, _message.c.status == MessageStatus.IN_DOUBT, _message.c.last_attempt_at >= since
     )
     return union(attempted, ended, retrying, in_doubt)
 
@@ -145,7 +141,7 @@ def sent(session: Session, since: datetime) -> dict[Channel, int]:
 def _sent_statement() -> Any:
     since = bindparam("since", type_=_message.c.sent_at.type)
     found = select(_message.c.channel, func.count().label("messages"))
-    return found.where(_SENT, _message.c.sent_at >= since, _message.c.status.in_(_ARRIVED), _is_traffic).group_by(
+    return found.where(WAS_SENT, _message.c.sent_at >= since, _message.c.status.in_(_ARRIVED), _is_traffic).group_by(
         _message.c.channel
     )
 
@@ -176,7 +172,7 @@ def _first_moment(lane: Lane, status: MessageStatus, paused: Sequence[Scope]) ->
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
         _message.c.lane == lane,
         _message.c.status == status,
-        _WAITING,
+        IS_WAITING,
         _is_traffic,
     ]
     if status is not MessageStatus.DEFERRED_THROTTLED:

@@ -8,10 +8,9 @@ from sqlalchemy import Row, delete, func, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import MessageLog
+from notifyctl.models.message import IS_SENDING, MessageLog
 from notifyctl.models.operations import WorkerHeartbeat
 from notifyctl.store import bulk
-from notifyctl.store.outbox import SENDING
 
 _heartbeat = table(WorkerHeartbeat)
 _message = table(MessageLog)
@@ -57,5 +56,5 @@ def known(session: Session) -> Sequence[Row[Any]]:
 
 def held_by(session: Session, worker: str) -> int:
     """How many messages it is sending."""
-    statement = select(func.count()).select_from(_message).where(SENDING, _message.c.lease_owner == worker)
+    statement = select(func.count()).select_from(_message).where(IS_SENDING, _message.c.lease_owner == worker)
     return int(session.execute(statement).scalar_one())

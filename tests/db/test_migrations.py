@@ -3,11 +3,12 @@ import re
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import TextClause, inspect, text
 from sqlalchemy.schema import CreateIndex
 
+from notifyctl.models import message
 from notifyctl.models.columns import table
-from notifyctl.models.message import MessageLog
+from notifyctl.models.message import PARTIAL_INDEXES, MessageLog
 from notifyctl.models.tables import metadata
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
@@ -35,6 +36,40 @@ def test_an_index_on_an_expression_is_in_the_models_as_it_was_migrated(database:
         found = session.execute(text("SELECT sql FROM sqlite_master WHERE name = 'ix_message_log_sent'")).scalar_one()
 
     assert found.split() == wanted.split()
+
+
+@pytest.mark.parametrize("name", PARTIAL_INDEXES)
+def test_a_condition_is_that_of_its_index_in_the_migrated_database(name: str, database: Database) -> None:
+    in_queries = condition_in_queries(name)
+    with database.read() as session:
+        if database.is_sqlite:
+            made = session.execute(
+                text("SELECT sql FROM sqlite_master WHERE name = :name"), {"name": name}
+            ).scalar_one()
+            assert made.endswith(f" WHERE {PARTIAL_INDEXES[name]}")
+            return
+        session.execute(text(f"CREATE INDEX as_queries_have_it ON message_log (id) WHERE {in_queries}"))
+        condition = text("SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indexrelid = to_regclass(:name)")
+        stored, asked = (
+            session.execute(condition, {"name": index}).scalar_one() for index in (name, "as_queries_have_it")
+        )
+        assert stored == asked
+
+
+def test_every_partial_index_of_the_messages_has_its_condition_in_the_one_table() -> None:
+    conditions = {
+        index.name: {str(index.dialect_options[backend]["where"]) for backend in ("sqlite", "postgresql")}
+        for index in table(MessageLog).indexes
+        if index.dialect_options["postgresql"]["where"] is not None
+    }
+    assert conditions == {name: {condition} for name, condition in PARTIAL_INDEXES.items()}
+
+
+def condition_in_queries(name: str) -> str:
+    """The constant that queries import, which begins with the index's condition, each column with its table."""
+    constants = [value for key, value in vars(message).items() if isinstance(value, TextClause) and key.isupper()]
+    [condition] = [str(each) for each in constants if str(each).replace("message_log.", "") == PARTIAL_INDEXES[name]]
+    return condition
 
 
 def test_up_down_and_up_again_leaves_nothing_behind_and_nothing_out(empty_database_url: str) -> None:
