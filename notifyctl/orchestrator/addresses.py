@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 
 from notifyctl.errors import InvalidInput
+from notifyctl.models.template import Channel
 
 CACHED = 65_536
 MAX_NAME, MAX_EMAIL = 64, 254
@@ -128,6 +129,12 @@ def region_of(phone: str) -> str | None:
 def normal_address(channel: str, text: str, default_region: str | None = None) -> str:
     """The email address or phone number that `channel` writes to. Raises AddressError."""
     return normal_email(text) if channel == "EMAIL" else normal_phone(text, default_region)
+
+
+def parse_address(text: str, default_region: str | None = None) -> tuple[Channel, str]:
+    """What an address that somebody looks for is of, and its normal form. Raises AddressError."""
+    channel = Channel.EMAIL if "@" in text else Channel.SMS
+    return channel, normal_address(channel, text, default_region)
 
 
 def _shown(text: str) -> str:

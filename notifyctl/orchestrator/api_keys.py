@@ -19,6 +19,7 @@ from sqlmodel import Session
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.access import Scope
 from notifyctl.models.audit import AuditAction
+from notifyctl.orchestrator.words import iso
 from notifyctl.store import api_keys as store
 from notifyctl.store import audit
 
@@ -69,7 +70,12 @@ def create(
         now=now,
         expires_at=expires_at,
     )
-    details = {"key_id": key_id, "name": name, "scopes": names, "expires_at": _iso(expires_at)}
+    details = {
+        "key_id": key_id,
+        "name": name,
+        "scopes": names,
+        "expires_at": iso(expires_at, "auto") if expires_at else None,
+    }
     audit.write(session, AuditAction.API_KEY_CREATED, actor=actor, now=now, details=details)
     return key
 
@@ -125,7 +131,3 @@ def _check_name(name: str) -> None:
 
 def _hash(key: bytes) -> str:
     return sha256(key).hexdigest()
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat().replace("+00:00", "Z") if moment else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from notifyctl.errors import NotifyctlError
 from notifyctl.orchestrator.audit_chain import Tip, plain_metadata, text, tip_after, tip_at
+from notifyctl.orchestrator.words import iso
 from notifyctl.store import audit_rows, audit_seals
 from notifyctl.store.audit_rows import StoredRow
 from notifyctl.store.audit_seals import StoredSeal
@@ -38,7 +39,7 @@ def lines(database: Database, exported: Span, now: datetime) -> Iterator[str]:
     removed what was still to come.
     """
     start = exported.start
-    yield _line("start", format=1, exported_at=f"{now:%Y-%m-%dT%H:%M:%SZ}", after=_told(start))
+    yield _line("start", format=1, exported_at=iso(now, "seconds"), after=_told(start))
     counts = {"rows": 0, "seals": 0, "unsealed": 0}
     rows = audit_rows.InPieces(_rows(database, start.last_id))
     for seal in _seals(database, exported):

@@ -6,12 +6,15 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def age(since: datetime, now: datetime) -> str:
-    """`3 min`, `5 h`, `2 d`: the largest unit that there is one of."""
-    seconds = max(0, int((now - since).total_seconds()))
-    for size, unit in _UNITS:
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    """`3 min`, `5 h`, `2 d`: in whole units."""
+    return whole_units((now - since).total_seconds())
+
+
+def whole_units(seconds: float) -> str:
+    """`3 min`, `5 h`, `2 d`: of the largest unit that there is one of, and what is over that is left off."""
+    whole = max(0, int(seconds))
+    size, unit = next(((size, unit) for size, unit in _UNITS if whole >= size), _UNITS[-1])
+    return f"{whole // size} {unit}"
 
 
 def window(seconds: int) -> str:
@@ -38,9 +41,9 @@ def moment(at: datetime | None, *, beside: datetime | None = None) -> str:
     return f"{at:%H:%M:%SZ}" if same_day else f"{at:%Y-%m-%d %H:%M:%SZ}"
 
 
-def iso(at: datetime) -> str:
-    """For programs: UTC, to the millisecond, with Z."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def iso(at: datetime, timespec: str = "milliseconds") -> str:
+    """For programs: UTC with Z. `timespec` is that of datetime.isoformat."""
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def place(name: str) -> str:

@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifyctl.errors import InvalidInput
-from notifyctl.orchestrator.addresses import AddressError, normal_address, normal_email, normal_phone, region_of
+from notifyctl.orchestrator.addresses import (
+    AddressError,
+    normal_address,
+    normal_email,
+    normal_phone,
+    parse_address,
+    region_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,13 @@ def test_the_channel_decides_what_an_address_is() -> None:
     assert normal_address("SMS", "0170 1234567", "DE") == "+491701234567"
     with pytest.raises(InvalidInput, match="phone number"):
         normal_address("SMS", "ann@acme.example")
+
+
+def test_an_address_that_is_looked_for_tells_its_channel() -> None:
+    assert parse_address("ann@ACME.example") == ("EMAIL", "ann@acme.example")
+    assert parse_address("0170 1234567", "DE") == ("SMS", "+491701234567")
+    with pytest.raises(AddressError):
+        parse_address("ann")
 
 
 def number_of_digits(text: str) -> str:

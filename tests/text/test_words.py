@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -22,6 +22,7 @@ NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 )
 def test_an_age_is_in_the_largest_unit_that_there_is_one_of(seconds: int, text: str) -> None:
     assert words.age(NOON - timedelta(seconds=seconds), NOON) == text
+    assert words.whole_units(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,10 @@ def test_a_moment_leaves_out_the_day_that_stands_beside_it() -> None:
     assert words.moment(NOON, beside=NOON + timedelta(hours=1)) == "12:00:00Z"
     assert words.moment(NOON, beside=NOON + timedelta(hours=12)) == "2026-03-02 12:00:00Z"
     assert words.moment(None) == "an unknown time"
+
+
+def test_a_time_for_programs_is_in_utc_with_z() -> None:
+    at = datetime(2026, 3, 2, 13, 0, 0, 123456, timezone(timedelta(hours=1)))
+    assert words.iso(at) == "2026-03-02T12:00:00.123Z"
+    assert words.iso(at, "seconds") == "2026-03-02T12:00:00Z"
+    assert words.iso(at, "auto") == "2026-03-02T12:00:00.123456Z"
