@@ -18,6 +18,7 @@ from notifyctl.orchestrator.requests import Blocked, SendRequest
 from notifyctl.settings import Settings
 from notifyctl.store import clients, messages
 from notifyctl.store import compliance as store
+from notifyctl.store.clients import ClientRow
 from notifyctl.store.database import Database
 
 CHUNK = 1_000
@@ -44,7 +45,7 @@ class Reminded:
 @dataclass(frozen=True, slots=True)
 class _Due:
     item: Row[Any]
-    client: Row[Any]
+    client: ClientRow
     window: int
     days_left: int
     keys: Mapping[Channel, str]
@@ -132,7 +133,7 @@ class Reminders:
             if self._wants_sms(one.client):
                 yield _request(one, SMS_TEMPLATE, Channel.SMS, _context(one))
 
-    def _wants_sms(self, client: Row[Any]) -> bool:
+    def _wants_sms(self, client: ClientRow) -> bool:
         """Nobody asked for an SMS that the plan lacks or the client does not want: it is no message to be refused."""
         entitled = self._plans.has_feature(client.plan, SMS_REMINDERS)
         return entitled and self._settings.sms_enabled and client.sms_enabled and bool(client.phone_e164)

@@ -27,6 +27,7 @@ from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.store import clients, stripe_events, subscriptions
+from notifyctl.store.clients import ClientRow
 from notifyctl.store.messages import Filter
 
 log = logging.getLogger("notifyctl.billing")
@@ -68,8 +69,8 @@ class Case:
         """Of what it has met the client for."""
         self.came_alive = False
         """The subscription is known only now to have been in force."""
-        self.client: Row[Any] | None = None
-        self._known: dict[str, Row[Any]] = {}
+        self.client: ClientRow | None = None
+        self._known: dict[str, ClientRow] = {}
         self._session = session
         self._now = now
 
@@ -188,7 +189,7 @@ class Case:
             return str(self.client.id)
         return standing.client_id
 
-    def _refresh(self, client: Row[Any], lost: Standing | None) -> None:
+    def _refresh(self, client: ClientRow, lost: Standing | None) -> None:
         """`lost`: a subscription that is another client's by now."""
         if client.erased_at is not None:
             return
@@ -205,8 +206,8 @@ class Case:
             values["plan"] = None
         self._change(client, values)
 
-    def _change(self, client: Row[Any], values: Mapping[str, Any]) -> None:
-        before = dict(client._mapping)
+    def _change(self, client: ClientRow, values: Mapping[str, Any]) -> None:
+        before = client._asdict()
         if all(before[name] == value for name, value in values.items()):
             return
         set_clients(self._session, [ClientChange(client.id, values)], actor=ACTOR, now=self._now)

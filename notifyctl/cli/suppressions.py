@@ -78,7 +78,7 @@ def list_suppressions(
         now = runtime.clock()
     rows = (
         {
-            **row._mapping,
+            **row._asdict(),
             "address": row.address if reveal else mask(row.address) or None,
             "acted_at": row.acted_at or row.created_at,
             "causes": [_words(cause) for cause in suppressions.causes_of(row)],

@@ -4,9 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput
@@ -15,6 +13,7 @@ from notifyctl.models.client import ProvisioningStatus
 from notifyctl.orchestrator.client_fields import CLEARED, ClientChange
 from notifyctl.store import audit
 from notifyctl.store import clients as store
+from notifyctl.store.clients import ClientRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Written:
 @dataclass(frozen=True, slots=True)
 class _Difference:
     change: ClientChange
-    before: Row[Any] | None
+    before: ClientRow | None
     fields: tuple[str, ...]
 
     @property
@@ -62,8 +61,8 @@ def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str
     for problem in conflicts(session, changes).values():
         raise InvalidInput(problem)
     before = store.get_many(session, [change.id for change in changes], lock=True)
-    found = [_difference(change, before.get(change.id)) for change in changes]
-    different = [difference for difference in found if difference.is_any]
+    differences = [_difference(change, before.get(change.id)) for change in changes]
+    different = [difference for difference in differences if difference.is_any]
     for columns, group in _by_columns(different).items():
         store.upsert(session, columns, [_row(difference.change, now) for difference in group])
     audit.write_many(session, [_audit_entry(difference, actor, now) for difference in different])
@@ -71,7 +70,7 @@ def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str
     return Written(
         created=created,
         changed=len(different) - created,
-        unchanged=len(found) - len(different),
+        unchanged=len(differences) - len(different),
         transitions=tuple(_transitions(different)),
     )
 
@@ -90,8 +89,8 @@ def conflicts(session: Session, changes: Sequence[ClientChange]) -> dict[str, st
     return problems
 
 
-def _difference(change: ClientChange, before: Row[Any] | None) -> _Difference:
-    old: Any = CLEARED if before is None else before._mapping
+def _difference(change: ClientChange, before: ClientRow | None) -> _Difference:
+    old = CLEARED if before is None else before._asdict()
     fields = tuple(name for name, value in change.values.items() if old[name] != value)
     return _Difference(change, before, fields)
 
@@ -104,7 +103,7 @@ def _by_columns(differences: Sequence[_Difference]) -> Mapping[frozenset[str], l
     return groups
 
 
-def _row(change: ClientChange, now: datetime) -> dict[str, Any]:
+def _row(change: ClientChange, now: datetime) -> dict[str, object]:
     return {"id": change.id, **CLEARED, **change.values, "created_at": now, "updated_at": now}
 
 

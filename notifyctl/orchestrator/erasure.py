@@ -7,10 +7,10 @@ from sqlmodel import Session
 
 from notifyctl.errors import NotFound
 from notifyctl.models.audit import AuditAction
-from notifyctl.models.client import Client
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import audit, clients, erasure, messages, stripe_events, subscriptions
+from notifyctl.store.clients import ClientRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,11 @@ def _cancel(session: Session, wanted: messages.Filter, client_id: str, actor: st
     return len(canceled)
 
 
-def _hashes(keys: KeyRing, client: Client) -> list[tuple[str, str]]:
+def _hashes(keys: KeyRing, client: ClientRow) -> list[tuple[str, str]]:
     addresses = ((Channel.EMAIL, client.email), (Channel.SMS, client.phone_e164))
     return [
-        (channel.value, found)
+        (channel.value, recipient_hash)
         for channel, address in addresses
         if address
-        for found in keys.recipient_hashes(channel.value, address)
+        for recipient_hash in keys.recipient_hashes(channel.value, address)
     ]

@@ -25,7 +25,7 @@ NEXT_MOMENT = timedelta(microseconds=1)
 
 def lock(session: Session, keys: KeyRing, channel: Channel, addresses: Collection[str]) -> None:
     """For whoever suppresses several in one transaction: all at once, so that two never wait in a circle."""
-    store.lock(session, [found for address in addresses for found in keys.recipient_hashes(channel, address)])
+    store.lock(session, [each for address in addresses for each in keys.recipient_hashes(channel, address)])
 
 
 def suppress(  # noqa: PLR0913  what, why, who and when are one act
@@ -52,20 +52,20 @@ def suppress(  # noqa: PLR0913  what, why, who and when are one act
     """
     hashes = keys.recipient_hashes(channel, address)
     store.lock(session, hashes)
-    known = store.known(session, channel, hashes)
+    record = store.on_record(session, channel, hashes)
     cause = Cause(reason, actor, now)
-    told_at = _believable(acted_at, now)
-    if told_at and attempted_at:
-        told_at = _after_ours(told_at, cause, attempted_at, known.lifts)
-    undone = [lift.acted_at + NEXT_MOMENT for lift in known.lifts if lift.is_about(cause)]
-    cause = replace(cause, acted_at=told_at or max([now, *undone]))
-    left = holding([*known.causes, cause], known.lifts)
+    stated_at = _believable(acted_at, now)
+    if stated_at and attempted_at:
+        stated_at = _after_ours(stated_at, cause, attempted_at, record.lifts)
+    undone = [lift.acted_at + NEXT_MOMENT for lift in record.lifts if lift.is_about(cause)]
+    cause = replace(cause, acted_at=stated_at or max([now, *undone]))
+    left = holding([*record.causes, cause], record.lifts)
     if cause.key not in {held.key for held in left}:
         return False
-    is_new = cause.key not in {held.key for held in known.causes}
+    is_new = cause.key not in {held.key for held in record.causes}
     store.put(
         session,
-        known,
+        record,
         left,
         channel=channel,
         recipient_hash=hashes[0],
@@ -101,18 +101,18 @@ def lift(  # noqa: PLR0913  who, when, and from what
     """
     hashes = keys.recipient_hashes(channel, address)
     store.lock(session, hashes)
-    known = store.known(session, channel, hashes)
+    record = store.on_record(session, channel, hashes)
     release = Lift(now, reason, source)
-    told_at = _believable(acted_at, now)
-    undone = [cause.acted_at for cause in known.causes if release.is_about(cause)]
-    release = replace(release, acted_at=told_at or max([now, *undone]))
+    stated_at = _believable(acted_at, now)
+    undone = [cause.acted_at for cause in record.causes if release.is_about(cause)]
+    release = replace(release, acted_at=stated_at or max([now, *undone]))
     store.remember(session, release, channel=channel, recipient_hash=hashes[0], key_id=keys.ids[0], now=now)
-    left = holding(known.causes, [release])
-    lifted = [cause for cause in known.causes if cause not in left]
+    left = holding(record.causes, [release])
+    lifted = [cause for cause in record.causes if cause not in left]
     if lifted:
         store.put(
             session,
-            known,
+            record,
             left,
             channel=channel,
             recipient_hash=hashes[0],
@@ -121,7 +121,7 @@ def lift(  # noqa: PLR0913  who, when, and from what
             now=now,
         )
     for cause in lifted:
-        details = {"channel": channel, "recipient_hash": known.rows[0].recipient_hash, "reason": cause.reason}
+        details = {"channel": channel, "recipient_hash": record.rows[0].recipient_hash, "reason": cause.reason}
         audit.write(session, AuditAction.SUPPRESSION_REMOVED, actor=actor, now=now, details=details)
     return lifted
 
@@ -131,14 +131,14 @@ def known_since(reason: FailureReason | None, attempted_at: datetime | None) -> 
     return attempted_at if reason is FailureReason.RECIPIENT_OPTED_OUT else None
 
 
-def _after_ours(told_at: datetime, cause: Cause, attempted_at: datetime, lifts: Collection[Lift]) -> datetime:
+def _after_ours(stated_at: datetime, cause: Cause, attempted_at: datetime, lifts: Collection[Lift]) -> datetime:
     """What became of a message was after it, and so after whatever was noted here before it was sent.
 
-    Both are by our clock, while `told_at` is by the provider's: where ours is ahead, it would come before.
+    Both are by our clock, while `stated_at` is by the provider's: where ours is ahead, it would come before.
     """
     ours = [lift for lift in lifts if lift.source is None and lift.is_about(cause) and lift.acted_at < attempted_at]
-    return max([told_at, *(lift.acted_at + NEXT_MOMENT for lift in ours)])
+    return max([stated_at, *(lift.acted_at + NEXT_MOMENT for lift in ours)])
 
 
-def _believable(told: datetime | None, now: datetime) -> datetime | None:
-    return told if told is not None and told <= now + MOST_AHEAD else None
+def _believable(stated: datetime | None, now: datetime) -> datetime | None:
+    return stated if stated is not None and stated <= now + MOST_AHEAD else None

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Executable, Select, func, select
 from sqlmodel import Session
 
 from notifyctl.models.audit import AuditAction, AuditLog
@@ -43,14 +43,14 @@ class Filter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         exact = {"action": self.action, "actor": self.actor, "client_id": self.client_id, "message_id": self.message_id}
-        found: list[ColumnElement[bool]] = [_audit.c[name] == value for name, value in exact.items() if value]
+        conditions: list[ColumnElement[bool]] = [_audit.c[name] == value for name, value in exact.items() if value]
         if self.since is not None:
-            found.append(_audit.c.created_at >= self.since)
+            conditions.append(_audit.c.created_at >= self.since)
         if self.until is not None:
-            found.append(_audit.c.created_at < self.until)
+            conditions.append(_audit.c.created_at < self.until)
         if self.after_id is not None:
-            found.append(_audit.c.id > self.after_id)
-        return found
+            conditions.append(_audit.c.id > self.after_id)
+        return conditions
 
 
 def find(session: Session, wanted: Filter, *, limit: int) -> list[StoredRow]:
@@ -108,16 +108,16 @@ def count_after(session: Session, row_id: int) -> Counted:
     return Counted(int(count), as_moment(moment_as_bytes(oldest, dialect)))
 
 
-def _rows(session: Session, statement: Select[Any]) -> list[StoredRow]:
+def _rows(session: Session, statement: Executable) -> list[StoredRow]:
     dialect = dialect_of(session)
-    found = []
+    rows = []
     for row_id, action, actor, client_id, message_id, metadata, created_at in session.execute(statement):
         texts = as_bytes(action), as_bytes(actor), as_bytes(client_id), as_bytes(message_id), as_bytes(metadata)
-        found.append(StoredRow(row_id, *texts, moment_as_bytes(created_at, dialect)))
-    return found
+        rows.append(StoredRow(row_id, *texts, moment_as_bytes(created_at, dialect)))
+    return rows
 
 
 @cache
-def _select(dialect: str) -> Select[Any]:
+def _select(dialect: str) -> Select[*tuple[object, ...]]:
     texts = [text_of(_audit.c[name], dialect).label(name) for name in _TEXTS]
     return select(_audit.c.id, *texts, moment_of(_audit.c.created_at, dialect).label("created_at"))

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    Executable,
     LargeBinary,
     Select,
     case,
@@ -25,6 +26,7 @@ from sqlmodel import Session
 
 from notifyctl.models.audit import AuditCheckpoint, AuditLog, AuditSeal
 from notifyctl.models.columns import table
+from notifyctl.store.bulk import rows_affected
 from notifyctl.store.exact import as_bytes, dialect_of, moment_as_bytes, moment_of, text_of
 
 PAGE_SEALS = 100
@@ -66,10 +68,10 @@ def newest(session: Session) -> StoredSeal | None:
 def newest_first(session: Session) -> Iterator[StoredSeal]:
     """Few are looked at: each is asked for when it is."""
     statement = _select_seals(dialect_of(session)).order_by(_seal.c.id.desc()).limit(1)
-    found = _seals(session, statement)
-    while found:
-        yield found[0]
-        found = _seals(session, statement.where(_seal.c.id < found[0].id))
+    seals = _seals(session, statement)
+    while seals:
+        yield seals[0]
+        seals = _seals(session, statement.where(_seal.c.id < seals[0].id))
 
 
 def page(session: Session, *, after: int | None = None) -> list[StoredSeal]:
@@ -80,19 +82,19 @@ def page(session: Session, *, after: int | None = None) -> list[StoredSeal]:
 
 def every(session: Session, *, after: int | None = None) -> Iterator[StoredSeal]:
     """The same, page after page."""
-    while found := page(session, after=after):
-        yield from found
-        after = found[-1].id
+    while seals := page(session, after=after):
+        yield from seals
+        after = seals[-1].id
 
 
 def count(session: Session) -> int:
     return int(session.execute(select(func.count()).select_from(_seal)).scalar_one())
 
 
-def add(session: Session, values: Mapping[str, Any]) -> bool:
+def add(session: Session, values: Mapping[str, object]) -> bool:
     """False when there is a seal with this number: another was faster."""
-    make: Any = sqlite.insert if dialect_of(session) == "sqlite" else postgresql.insert
-    statement = make(_seal).values(**values).on_conflict_do_nothing().returning(_seal.c.id)
+    insert_into = sqlite.insert if dialect_of(session) == "sqlite" else postgresql.insert
+    statement = insert_into(_seal).values(**values).on_conflict_do_nothing().returning(_seal.c.id)
     return session.execute(statement).first() is not None
 
 
@@ -124,9 +126,9 @@ def remove_up_to(session: Session, number: int, row_id: int) -> int:
 
     Rows first, and after the checkpoint: the database lets go of those only that a checkpoint and its seal stand for.
     """
-    result: Any = session.execute(delete(_audit).where(_audit.c.id <= row_id))
+    removed = rows_affected(session, delete(_audit).where(_audit.c.id <= row_id))
     session.execute(delete(_seal).where(_seal.c.id <= number))
-    return int(result.rowcount)
+    return removed
 
 
 def count_rows_up_to(session: Session, number: int) -> int:
@@ -145,7 +147,7 @@ def checkpoint(session: Session) -> StoredCheckpoint | None:
     return StoredCheckpoint(number, last_id, as_bytes(digest), removed, moment, as_bytes(key_id), as_bytes(mac))
 
 
-def write_checkpoint(session: Session, values: Mapping[str, Any]) -> None:
+def write_checkpoint(session: Session, values: Mapping[str, object]) -> None:
     """In the place of the one that was there."""
     session.execute(delete(_checkpoint))
     session.execute(insert(_checkpoint).values(**values))
@@ -190,18 +192,18 @@ def freeze(session: Session) -> None:
         session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
-def _seals(session: Session, statement: Select[Any]) -> list[StoredSeal]:
+def _seals(session: Session, statement: Executable) -> list[StoredSeal]:
     dialect = dialect_of(session)
-    found = []
+    seals = []
     for number, first_id, last_id, rows, hashes, previous, key_id, sealed_at, digest, mac in session.execute(statement):
         moment = moment_as_bytes(sealed_at, dialect)
         texts = as_bytes(previous), as_bytes(key_id), moment, as_bytes(digest), as_bytes(mac)
-        found.append(StoredSeal(number, first_id, last_id, rows, hashes, *texts))
-    return found
+        seals.append(StoredSeal(number, first_id, last_id, rows, hashes, *texts))
+    return seals
 
 
 @cache
-def _select_seals(dialect: str) -> Select[Any]:
+def _select_seals(dialect: str) -> Select[*tuple[object, ...]]:
     return select(
         _seal.c.id,
         _number(_seal.c.first_audit_id, dialect),
@@ -217,7 +219,7 @@ def _select_seals(dialect: str) -> Select[Any]:
 
 
 @cache
-def _select_checkpoints(dialect: str) -> Select[Any]:
+def _select_checkpoints(dialect: str) -> Select[*tuple[object, ...]]:
     return select(
         _checkpoint.c.seal_id,
         _number(_checkpoint.c.last_audit_id, dialect),
@@ -229,7 +231,7 @@ def _select_checkpoints(dialect: str) -> Select[Any]:
     )
 
 
-def _number(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+def _number(column: ColumnElement[int], dialect: str) -> ColumnElement[int]:
     if dialect != "sqlite":
         return column
     return case((func.typeof(column) == literal("integer"), column))

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, func, or_, select, true
+from sqlalchemy import Executable, func, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -18,21 +18,42 @@ from notifyctl.store import bulk
 _client = table(Client)
 
 
-def get(session: Session, client_id: str) -> Client | None:
-    return session.get(Client, client_id)
+class ClientRow(NamedTuple):
+    id: str
+    name: str
+    email: str | None
+    phone_e164: str | None
+    timezone: str
+    locale: str
+    plan: str | None
+    provisioning_status: ProvisioningStatus
+    subscription_status: SubscriptionStatus
+    sms_enabled: bool
+    stripe_customer_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    erased_at: datetime | None
 
 
-def get_many(session: Session, ids: Collection[str], *, lock: bool = False) -> dict[str, Row[Any]]:
+_SELECT = select(*(_client.c[name] for name in ClientRow._fields))
+
+
+def get(session: Session, client_id: str) -> ClientRow | None:
+    row = session.execute(_SELECT.where(_client.c.id == client_id)).first()
+    return ClientRow(*row) if row else None
+
+
+def get_many(session: Session, ids: Collection[str], *, lock: bool = False) -> dict[str, ClientRow]:
     """Their rows by id, without those that are unknown. `lock`: nobody else changes them until the commit."""
     dialect = session.get_bind().dialect.name
-    found = session.execute(_by_ids(dialect, lock), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
-    return {row.id: row for row in found}
+    rows = session.execute(_by_ids(dialect, lock), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
+    return {row[0]: ClientRow(*row) for row in rows}
 
 
 @cache
-def _by_ids(dialect: str, lock: bool) -> Any:
+def _by_ids(dialect: str, lock: bool) -> Executable:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
-    statement = select(_client).where(_client.c.id.in_(select(wanted.c.id)))
+    statement = _SELECT.where(_client.c.id.in_(select(wanted.c.id)))
     # In one order for everyone: two imports that lock the same clients never wait for each other in a circle.
     return statement.order_by(_client.c.id).with_for_update() if lock else statement
 
@@ -40,12 +61,12 @@ def _by_ids(dialect: str, lock: bool) -> Any:
 def erased(session: Session, ids: Collection[str]) -> list[str]:
     """Which of `ids` were erased, in the order of their ids."""
     dialect = session.get_bind().dialect.name
-    found = session.execute(_erased_by_ids(dialect), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
-    return list(found.scalars())
+    rows = session.execute(_erased_by_ids(dialect), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
+    return list(rows.scalars())
 
 
 @cache
-def _erased_by_ids(dialect: str) -> Any:
+def _erased_by_ids(dialect: str) -> Executable:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
     erased_ones = select(_client.c.id).where(_client.c.erased_at.is_not(None), _client.c.id.in_(select(wanted.c.id)))
     return erased_ones.order_by(_client.c.id)
@@ -60,9 +81,9 @@ def page(
     plan: str | None = None,
     provisioning: ProvisioningStatus | None = None,
     subscription: SubscriptionStatus | None = None,
-) -> Sequence[Row[Any]]:
+) -> list[ClientRow]:
     """Clients with an id beyond `after`, in the order of their ids. `search` is part of what names them."""
-    statement = select(_client).where(_client.c.id > after).order_by(_client.c.id).limit(limit)
+    statement = _SELECT.where(_client.c.id > after).order_by(_client.c.id).limit(limit)
     if search:
         texts = (
             _client.c.id,
@@ -76,7 +97,7 @@ def page(
     for name, value in wanted.items():
         if value is not None:
             statement = statement.where(_client.columns[name] == value)
-    return session.execute(statement).all()
+    return [ClientRow(*row) for row in session.execute(statement)]
 
 
 def count_by_plan(session: Session) -> dict[str, int]:
@@ -88,19 +109,19 @@ def holders_of_stripe_customers(session: Session, customer_ids: Collection[str])
     """stripe_customer_id -> id of the client that has it."""
     dialect = session.get_bind().dialect.name
     values = [{"stripe_customer_id": customer} for customer in customer_ids]
-    found = session.execute(_by_stripe_customers(dialect), bulk.encode(dialect, values))
-    return {row.stripe_customer_id: row.id for row in found}
+    rows = session.execute(_by_stripe_customers(dialect), bulk.encode(dialect, values))
+    return {customer: client_id for client_id, customer in rows}
 
 
 @cache
-def _by_stripe_customers(dialect: str) -> Any:
+def _by_stripe_customers(dialect: str) -> Executable:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "stripe_customer_id"))
     return select(_client.c.id, _client.c.stripe_customer_id).where(
         _client.c.stripe_customer_id.in_(select(wanted.c.stripe_customer_id))
     )
 
 
-def upsert(session: Session, fields: Collection[str], clients: Sequence[Mapping[str, Any]]) -> None:
+def upsert(session: Session, fields: Collection[str], clients: Sequence[Mapping[str, object]]) -> None:
     """Writes whole rows for clients that are new, and only `fields` and updated_at for those that exist.
 
     Raises InvalidInput when another client has got one of the stripe_customer_ids since they were looked up.
@@ -118,10 +139,10 @@ def upsert(session: Session, fields: Collection[str], clients: Sequence[Mapping[
 
 
 @cache
-def _upsert(dialect: str, columns: tuple[str, ...], fields: tuple[str, ...]) -> Any:
+def _upsert(dialect: str, columns: tuple[str, ...], fields: tuple[str, ...]) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_client, *columns))
-    make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement = make(_client).from_select(list(columns), select(*rows.c).where(true()))
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement = insert(_client).from_select(list(columns), select(*rows.c).where(true()))
     return statement.on_conflict_do_update(
         index_elements=["id"], set_={name: statement.excluded[name] for name in (*fields, "updated_at")}
     )

@@ -1,9 +1,8 @@
 """What the other tables know of a client who is being erased, and its removal."""
 
 from collections.abc import Collection
-from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, tuple_, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -11,6 +10,7 @@ from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload
 from notifyctl.models.suppression import Suppression
 from notifyctl.models.template import Audience
+from notifyctl.store.bulk import rows_affected
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
@@ -22,22 +22,22 @@ Addresses = Collection[tuple[str, str]]
 """(channel, hash) of a client's own."""
 
 
-def to_addresses_alone(session: Session, known: Addresses) -> list[str]:
+def to_addresses_alone(session: Session, own: Addresses) -> list[str]:
     """Messages to these addresses that name no client, as one-time codes, and are not final."""
-    statement = select(_message.c.id).where(_is_to_address_alone(known), _message.c.status.not_in(FINAL))
+    statement = select(_message.c.id).where(_is_to_address_alone(own), _message.c.status.not_in(FINAL))
     return list(session.execute(statement).scalars())
 
 
-def delete_payloads(session: Session, client_id: str, known: Addresses) -> int:
-    final = select(_message.c.id).where(*_is_final(client_id, known))
-    return _rows(session.execute(delete(_payload).where(_payload.c.message_id.in_(final))))
+def delete_payloads(session: Session, client_id: str, own: Addresses) -> int:
+    final = select(_message.c.id).where(*_is_final(client_id, own))
+    return rows_affected(session, delete(_payload).where(_payload.c.message_id.in_(final)))
 
 
-def clear_messages(session: Session, client_id: str, known: Addresses) -> int:
+def clear_messages(session: Session, client_id: str, own: Addresses) -> int:
     """The provider's words go too: they quote the address that it could not reach."""
-    told = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
-    statement = update(_message).where(*_is_final(client_id, known), told)
-    return _rows(session.execute(statement.values(recipient=None, subject=None, error=None)))
+    telling = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
+    statement = update(_message).where(*_is_final(client_id, own), telling)
+    return rows_affected(session, statement.values(recipient=None, subject=None, error=None))
 
 
 def count_in_flight(session: Session, client_id: str) -> int:
@@ -47,7 +47,7 @@ def count_in_flight(session: Session, client_id: str) -> int:
     return int(session.execute(unsettled).scalar_one())
 
 
-def clear_suppressions(session: Session, client_id: str, known: Addresses) -> int:
+def clear_suppressions(session: Session, client_id: str, own: Addresses) -> int:
     """Those that its messages went to are cleared as well.
 
     The rows stay, and with them the hash that blocks. Notes go, since they quote bounces.
@@ -55,23 +55,19 @@ def clear_suppressions(session: Session, client_id: str, known: Addresses) -> in
     key = tuple_(_suppression.c.channel, _suppression.c.recipient_hash)
     ever = select(_message.c.channel, _message.c.recipient_hash).where(_message.c.client_id == client_id)
     statement = update(_suppression).where(
-        or_(key.in_(ever), key.in_(sorted(known))), _suppression.c.address.is_not(None)
+        or_(key.in_(ever), key.in_(sorted(own))), _suppression.c.address.is_not(None)
     )
-    return _rows(session.execute(statement.values(address=None, note=None)))
+    return rows_affected(session, statement.values(address=None, note=None))
 
 
 def delete_compliance_items(session: Session, client_id: str) -> int:
-    return _rows(session.execute(delete(_compliance).where(_compliance.c.client_id == client_id)))
+    return rows_affected(session, delete(_compliance).where(_compliance.c.client_id == client_id))
 
 
-def _is_final(client_id: str, known: Addresses) -> tuple[Any, Any]:
-    return or_(_message.c.client_id == client_id, _is_to_address_alone(known)), _message.c.status.in_(FINAL)
+def _is_final(client_id: str, own: Addresses) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return or_(_message.c.client_id == client_id, _is_to_address_alone(own)), _message.c.status.in_(FINAL)
 
 
-def _is_to_address_alone(known: Addresses) -> Any:
+def _is_to_address_alone(own: Addresses) -> ColumnElement[bool]:
     address = tuple_(_message.c.channel, _message.c.recipient_hash)
-    return and_(_message.c.client_id.is_(None), _message.c.audience == Audience.CLIENT, address.in_(sorted(known)))
-
-
-def _rows(result: Any) -> int:
-    return int(result.rowcount)
+    return and_(_message.c.client_id.is_(None), _message.c.audience == Audience.CLIENT, address.in_(sorted(own)))

@@ -3,11 +3,9 @@
 Messages are locked before their status is read: one that an operator queues again meanwhile is not final any more.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, and_, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, tuple_, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import oldest_message_id, table
@@ -31,25 +29,25 @@ _template = table(NotificationTemplate)
 _ended_at = func.coalesce(_message.c.finished_at, _message.c.sent_at, _message.c.created_at)
 
 
-def _final(before: datetime) -> Any:
+def _final(before: datetime) -> ColumnElement[bool]:
     return and_(_message.c.status.in_(FINAL), _ended_at < before)
 
 
-def _contexts(before: datetime) -> Select[Any]:
+def _contexts(before: datetime) -> Select[str]:
     made_before = _payload.c.message_id < oldest_message_id(before + CLOCKS_DIFFER_BY)
     joined = select(_payload.c.message_id).join(_message, _message.c.id == _payload.c.message_id)
     return joined.where(made_before, _final(before))
 
 
-def _messages(before: datetime) -> Select[Any]:
+def _messages(before: datetime) -> Select[str]:
     return select(_message.c.id).where(_message.c.id < oldest_message_id(before + CLOCKS_DIFFER_BY), _final(before))
 
 
-def _codes(before: datetime) -> Select[Any]:
+def _codes(before: datetime) -> Select[str]:
     return select(_challenge.c.id).where(_challenge.c.created_at < before, _challenge.c.expires_at < before)
 
 
-def _phones(before: datetime) -> Select[Any]:
+def _phones(before: datetime) -> Select[str]:
     """Those with no wrong codes, no lock, and no code that is kept: without their row all is as with it."""
     kept = or_(_challenge.c.created_at >= before, _challenge.c.expires_at >= before)
     return select(_subject.c.phone_hash).where(
@@ -62,7 +60,7 @@ def _phones(before: datetime) -> Select[Any]:
     )
 
 
-def _stripe_bodies(before: datetime) -> Select[Any]:
+def _stripe_bodies(before: datetime) -> Select[datetime, str]:
     settled = _event.c.status.in_(SETTLED)
     return select(_event.c.created, _event.c.id).where(
         _event.c.created < before, settled, func.length(_event.c.body) > 0
@@ -132,9 +130,9 @@ def erase_stripe_bodies(
     statement = _stripe_bodies(before).order_by(*place).limit(most).with_for_update(skip_locked=True)
     if after is not None:
         statement = statement.where(tuple_(*place) > tuple_(*after))
-    found = [(row.created, row.id) for row in session.execute(statement)]
-    session.execute(update(_event).where(_event.c.id.in_([event_id for _, event_id in found])).values(body=b""))
-    return found
+    events = [(created, event_id) for created, event_id in session.execute(statement)]
+    session.execute(update(_event).where(_event.c.id.in_([event_id for _, event_id in events])).values(body=b""))
+    return events
 
 
 def count_seen_events(session: Session, before: datetime) -> int:
@@ -146,11 +144,10 @@ def longest_rate_window(session: Session) -> int:
     return int(session.execute(select(func.max(_template.c.rate_limit_window_seconds))).scalar_one() or 0)
 
 
-def _locked(session: Session, statement: Select[Any], most: int) -> list[str]:
+def _locked(session: Session, statement: Select[str], most: int) -> list[str]:
     locked = statement.limit(most).with_for_update(of=_message, skip_locked=True)
-    found: Sequence[str] = session.execute(locked).scalars().all()
-    return list(found)
+    return list(session.execute(locked).scalars())
 
 
-def _count(session: Session, statement: Select[Any]) -> int:
+def _count(session: Session, statement: Select[*tuple[object, ...]]) -> int:
     return int(session.execute(select(func.count()).select_from(statement.subquery())).scalar_one())

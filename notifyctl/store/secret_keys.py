@@ -1,8 +1,6 @@
 """Which secret keys the stored rows need, by the ids that they carry."""
 
-from typing import Any
-
-from sqlalchemy import func, select
+from sqlalchemy import Executable, func, select
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -27,5 +25,5 @@ def count_unfinished(session: Session) -> dict[str, int]:
     return _counts(session, sealed.where(key.is_not(None), _message.c.status.not_in(FINAL)).group_by(key))
 
 
-def _counts(session: Session, statement: Any) -> dict[str, int]:
+def _counts(session: Session, statement: Executable) -> dict[str, int]:
     return {key: count for key, count in session.execute(statement)}

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, String, cast, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, String, Table, cast, delete, func, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -13,6 +13,7 @@ from notifyctl.models.columns import table
 from notifyctl.models.suppression import Suppression, SuppressionReason, SuppressionRelease
 from notifyctl.models.suppression_causes import Cause, Lift
 from notifyctl.models.template import Channel
+from notifyctl.store import bulk
 
 _suppression = table(Suppression)
 _release = table(SuppressionRelease)
@@ -20,11 +21,27 @@ LOCK_SPACE = 0x7370
 """Not the one of store.facts: that is taken before any message is locked, this one after."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is on record of an address. `rows` are its suppression: one, or one a key for a moment while keys rotate."""
+class SuppressionRow(NamedTuple):
+    channel: Channel
+    recipient_hash: str
+    key_id: str
+    address: str | None
+    reason: SuppressionReason
+    source: str
+    note: str | None
+    created_at: datetime
+    acted_at: datetime | None
+    causes: list[dict[str, str]] | None
 
-    rows: Sequence[Row[Any]]
+
+_SELECT = select(*(_suppression.c[name] for name in SuppressionRow._fields))
+
+
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """Of an address. `rows` are its suppression: one, or one a key for a moment while keys rotate."""
+
+    rows: Sequence[SuppressionRow]
     causes: list[Cause]
     lifts: list[Lift]
 
@@ -37,19 +54,24 @@ def lock(session: Session, hashes: Collection[str]) -> None:
     if not hashes or session.get_bind().dialect.name == "sqlite":
         return
     # Signed, and in one order for everyone.
-    keys = sorted({int(found[:8], 16) - 2**31 for found in hashes})
+    keys = sorted({int(recipient_hash[:8], 16) - 2**31 for recipient_hash in hashes})
     in_order = "SELECT key FROM unnest(CAST(:keys AS integer[])) AS given(key) ORDER BY key"
     statement = text(f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, key) FROM ({in_order}) AS ordered")  # noqa: S608
     session.execute(statement, {"keys": keys})
 
 
-def known(session: Session, channel: Channel, hashes: Collection[str]) -> Known:
-    rows = session.execute(select(_suppression).where(*_is(_suppression, channel, hashes))).all()
-    releases = session.execute(select(_release).where(*_is(_release, channel, hashes))).all()
-    return Known(rows, [cause for row in rows for cause in causes_of(row)], [_lift(row) for row in releases])
+def on_record(session: Session, channel: Channel, hashes: Collection[str]) -> OnRecord:
+    found = session.execute(_SELECT.where(*_is(_suppression, channel, hashes)))
+    rows = [SuppressionRow(*row) for row in found]
+    releases = select(_release.c.acted_at, _release.c.reason, _release.c.source)
+    lifts = [
+        Lift(acted_at, SuppressionReason(reason) if reason else None, source or None)
+        for acted_at, reason, source in session.execute(releases.where(*_is(_release, channel, hashes)))
+    ]
+    return OnRecord(rows, [cause for row in rows for cause in causes_of(row)], lifts)
 
 
-def causes_of(row: Any) -> list[Cause]:
+def causes_of(row: SuppressionRow) -> list[Cause]:
     """All that holds. A row that an earlier version wrote has one cause."""
     if row.causes is None:
         return [Cause(row.reason, row.source, row.acted_at or row.created_at)]
@@ -61,7 +83,7 @@ def causes_of(row: Any) -> list[Cause]:
 
 def put(  # noqa: PLR0913  one argument a column
     session: Session,
-    before: Known,
+    before: OnRecord,
     holding: Sequence[Cause],
     *,
     channel: Channel,
@@ -87,7 +109,7 @@ def put(  # noqa: PLR0913  one argument a column
         "causes": [_json(cause) for cause in holding],
     } | ({"note": note} if note is not None else {})
     new = {"channel": channel, "recipient_hash": recipient_hash, "key_id": key_id, "address": address}
-    statement = _insert(session)(_suppression).values(**new, **changing, created_at=now)
+    statement = _insert(session, _suppression).values(**new, **changing, created_at=now)
     written = statement.on_conflict_do_update(index_elements=["channel", "recipient_hash"], set_=changing)
     session.execute(written)
 
@@ -103,7 +125,7 @@ def remember(
         "source": lift.source or "",
     }
     times = {"acted_at": lift.acted_at, "heard_at": now}
-    statement = _insert(session)(_release).values(**key, **times, key_id=key_id)
+    statement = _insert(session, _release).values(**key, **times, key_id=key_id)
     is_later = statement.excluded.acted_at > _release.c.acted_at
     session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=times, where=is_later))
 
@@ -116,13 +138,13 @@ def count_releases(session: Session, before: datetime) -> int:
 
 def forget_releases(session: Session, before: datetime) -> int:
     """How many were forgotten."""
-    result: Any = session.execute(delete(_release).where(_release.c.heard_at < before))
-    return int(result.rowcount)
+    return bulk.rows_affected(session, delete(_release).where(_release.c.heard_at < before))
 
 
-def find(session: Session, channel: Channel, hashes: Collection[str]) -> Row[Any] | None:
+def find(session: Session, channel: Channel, hashes: Collection[str]) -> SuppressionRow | None:
     """The first suppression under any of an address's hashes (one for each secret key)."""
-    return session.execute(select(_suppression).where(*_is(_suppression, channel, hashes))).first()
+    row = session.execute(_SELECT.where(*_is(_suppression, channel, hashes))).first()
+    return SuppressionRow(*row) if row else None
 
 
 def page(
@@ -131,28 +153,24 @@ def page(
     limit: int,
     channel: Channel | None = None,
     reason: SuppressionReason | None = None,
-) -> Sequence[Row[Any]]:
+) -> list[SuppressionRow]:
     """Newest first. For a `reason` also those for which it is one of several."""
-    statement = select(_suppression).order_by(_suppression.c.created_at.desc(), _suppression.c.recipient_hash)
+    statement = _SELECT.order_by(_suppression.c.created_at.desc(), _suppression.c.recipient_hash)
     if channel is not None:
         statement = statement.where(_suppression.c.channel == channel)
     if reason is not None:
         among = cast(_suppression.c.causes, String).contains(f'"{reason}"', autoescape=True)
         statement = statement.where(or_(_suppression.c.reason == reason, among))
-    return session.execute(statement.limit(limit)).all()
-
-
-def _lift(row: Any) -> Lift:
-    return Lift(row.acted_at, SuppressionReason(row.reason) if row.reason else None, row.source or None)
+    return [SuppressionRow(*row) for row in session.execute(statement.limit(limit))]
 
 
 def _json(cause: Cause) -> Mapping[str, str]:
     return {"reason": cause.reason, "source": cause.source, "acted_at": cause.acted_at.isoformat()}
 
 
-def _insert(session: Session) -> Any:
-    return sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+def _insert(session: Session, into: Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(into) if session.get_bind().dialect.name == "sqlite" else postgresql.insert(into)
 
 
-def _is(of: Any, channel: Channel, hashes: Iterable[str]) -> tuple[Any, Any]:
+def _is(of: Table, channel: Channel, hashes: Iterable[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return of.c.channel == channel, of.c.recipient_hash.in_(sorted(hashes))

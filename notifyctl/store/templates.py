@@ -3,9 +3,8 @@
 from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, func, select, text, tuple_, update
+from sqlalchemy import Executable, and_, bindparam, func, select, text, tuple_, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -16,6 +15,7 @@ from notifyctl.models.template import (
     TemplateSource,
     Variable,
 )
+from notifyctl.store import bulk
 
 _template = table(NotificationTemplate)
 _version = table(NotificationTemplateVersion)
@@ -46,8 +46,8 @@ def by_key(session: Session, keys: Collection[str]) -> dict[str, Template]:
     if not keys:
         return {}
     # There are few: to read them all costs less than a statement of its own for each number of keys.
-    found = session.execute(_BY_KEY, {"key": next(iter(keys))}) if len(keys) == 1 else session.execute(_CURRENT)
-    return {row.template_key: _to_template(row) for row in found if row.template_key in keys}
+    known = _templates(session, _BY_KEY, key=next(iter(keys))) if len(keys) == 1 else everything(session)
+    return {template.template_key: template for template in known if template.template_key in keys}
 
 
 def are_seeded(session: Session) -> bool:
@@ -56,12 +56,12 @@ def are_seeded(session: Session) -> bool:
 
 def first_seeded_at(session: Session) -> datetime | None:
     """Since when this installation could send."""
-    found: datetime | None = session.execute(select(func.min(_version.c.created_at))).scalar_one_or_none()
-    return found
+    earliest: datetime | None = session.execute(select(func.min(_version.c.created_at))).scalar_one_or_none()
+    return earliest
 
 
 def everything(session: Session) -> list[Template]:
-    return [_to_template(row) for row in session.execute(_CURRENT)]
+    return _templates(session, _CURRENT)
 
 
 def sources(session: Session, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], TemplateSource]:
@@ -113,13 +113,15 @@ def set_enabled(session: Session, template_key: str, enabled: bool, now: datetim
         .where(_template.c.template_key == template_key, _template.c.enabled.is_not(enabled))
         .values(enabled=enabled, updated_at=now)
     )
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+    return bulk.rows_affected(session, statement) > 0
 
 
-def _to_template(row: Row[Any]) -> Template:
-    *flags, rate_limit_by, variables = tuple(row)
-    return Template(
-        **dict(zip(_FLAGS, flags, strict=True)),
-        rate_limit_by=tuple(rate_limit_by),
-        variables={name: Variable.from_json(value) for name, value in variables.items()},
-    )
+def _templates(session: Session, statement: Executable, **parameters: str) -> list[Template]:
+    return [
+        Template(
+            **dict(zip(_FLAGS, flags, strict=True)),
+            rate_limit_by=tuple(rate_limit_by),
+            variables={name: Variable.from_json(value) for name, value in variables.items()},
+        )
+        for *flags, rate_limit_by, variables in session.execute(statement, parameters)
+    ]
