@@ -11,7 +11,8 @@ from sqlmodel import Session
 
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.columns import table
-from notifyctl.store.exact import as_bytes, as_moment, dialect_of, moment_as_bytes, moment_of, text_of
+from notifyctl.store import bulk
+from notifyctl.store.exact import as_bytes, as_moment, moment_as_bytes, moment_of, text_of
 
 PAGE_ROWS = 1_000
 
@@ -55,13 +56,13 @@ class Filter:
 
 def find(session: Session, wanted: Filter, *, limit: int) -> list[StoredRow]:
     """The rows that were written last come first."""
-    statement = _select(dialect_of(session)).where(*wanted.conditions())
+    statement = _select(bulk.dialect(session)).where(*wanted.conditions())
     return _rows(session, statement.order_by(_audit.c.id.desc()).limit(limit))
 
 
 def page(session: Session, *, after: int | None = None) -> list[StoredRow]:
     """Up to PAGE_ROWS of those with ids above `after`, in the order of their ids."""
-    statement = _select(dialect_of(session))
+    statement = _select(bulk.dialect(session))
     if after is not None:
         statement = statement.where(_audit.c.id > after)
     # No upper bound: between two bounds PostgreSQL may rather sort all rows there are.
@@ -102,14 +103,14 @@ class Counted:
 
 def count_after(session: Session, row_id: int) -> Counted:
     """Of the rows with ids above that one."""
-    dialect = dialect_of(session)
+    dialect = bulk.dialect(session)
     statement = select(func.count(), moment_of(func.min(_audit.c.created_at), dialect))
     count, oldest = session.execute(statement.where(_audit.c.id > row_id)).one()
     return Counted(int(count), as_moment(moment_as_bytes(oldest, dialect)))
 
 
 def _rows(session: Session, statement: Executable) -> list[StoredRow]:
-    dialect = dialect_of(session)
+    dialect = bulk.dialect(session)
     rows = []
     for row_id, action, actor, client_id, message_id, metadata, created_at in session.execute(statement):
         texts = as_bytes(action), as_bytes(actor), as_bytes(client_id), as_bytes(message_id), as_bytes(metadata)

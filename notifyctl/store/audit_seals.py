@@ -21,13 +21,12 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.audit import AuditCheckpoint, AuditLog, AuditSeal
 from notifyctl.models.columns import table
-from notifyctl.store.bulk import rows_affected
-from notifyctl.store.exact import as_bytes, dialect_of, moment_as_bytes, moment_of, text_of
+from notifyctl.store import bulk
+from notifyctl.store.exact import as_bytes, moment_as_bytes, moment_of, text_of
 
 PAGE_SEALS = 100
 
@@ -67,7 +66,7 @@ def newest(session: Session) -> StoredSeal | None:
 
 def newest_first(session: Session) -> Iterator[StoredSeal]:
     """Few are looked at: each is asked for when it is."""
-    statement = _select_seals(dialect_of(session)).order_by(_seal.c.id.desc()).limit(1)
+    statement = _select_seals(bulk.dialect(session)).order_by(_seal.c.id.desc()).limit(1)
     seals = _seals(session, statement)
     while seals:
         yield seals[0]
@@ -76,7 +75,7 @@ def newest_first(session: Session) -> Iterator[StoredSeal]:
 
 def page(session: Session, *, after: int | None = None) -> list[StoredSeal]:
     """Up to PAGE_SEALS of those with numbers above `after`, in their order."""
-    statement = _select_seals(dialect_of(session)).order_by(_seal.c.id).limit(PAGE_SEALS)
+    statement = _select_seals(bulk.dialect(session)).order_by(_seal.c.id).limit(PAGE_SEALS)
     return _seals(session, statement if after is None else statement.where(_seal.c.id > after))
 
 
@@ -93,14 +92,13 @@ def count(session: Session) -> int:
 
 def add(session: Session, values: Mapping[str, object]) -> bool:
     """False when there is a seal with this number: another was faster."""
-    insert_into = sqlite.insert if dialect_of(session) == "sqlite" else postgresql.insert
-    statement = insert_into(_seal).values(**values).on_conflict_do_nothing().returning(_seal.c.id)
+    statement = bulk.upsert(session, _seal).values(**values).on_conflict_do_nothing().returning(_seal.c.id)
     return session.execute(statement).first() is not None
 
 
 def newest_before(session: Session, moment: datetime) -> StoredSeal | None:
     """The newest of the seals that were made before: all the rows they hold were written before, too."""
-    statement = _select_seals(dialect_of(session)).where(_seal.c.sealed_at < moment)
+    statement = _select_seals(bulk.dialect(session)).where(_seal.c.sealed_at < moment)
     return next(iter(_seals(session, statement.order_by(_seal.c.id.desc()).limit(1))), None)
 
 
@@ -126,7 +124,7 @@ def remove_up_to(session: Session, number: int, row_id: int) -> int:
 
     Rows first, and after the checkpoint: the database lets go of those only that a checkpoint and its seal stand for.
     """
-    removed = rows_affected(session, delete(_audit).where(_audit.c.id <= row_id))
+    removed = session.exec(delete(_audit).where(_audit.c.id <= row_id)).rowcount
     session.execute(delete(_seal).where(_seal.c.id <= number))
     return removed
 
@@ -138,12 +136,12 @@ def count_rows_up_to(session: Session, number: int) -> int:
 
 
 def checkpoint(session: Session) -> StoredCheckpoint | None:
-    statement = _select_checkpoints(dialect_of(session)).order_by(_checkpoint.c.seal_id.desc()).limit(1)
+    statement = _select_checkpoints(bulk.dialect(session)).order_by(_checkpoint.c.seal_id.desc()).limit(1)
     row = session.execute(statement).first()
     if row is None:
         return None
     number, last_id, digest, removed, created_at, key_id, mac = row
-    moment = moment_as_bytes(created_at, dialect_of(session))
+    moment = moment_as_bytes(created_at, bulk.dialect(session))
     return StoredCheckpoint(number, last_id, as_bytes(digest), removed, moment, as_bytes(key_id), as_bytes(mac))
 
 
@@ -181,19 +179,19 @@ def writers(session: Session) -> dict[str, Writer]:
     Whoever inserts a row takes this lock before the row gets its id, and keeps it until he commits or rolls back.
     The oldest transaction's number would not do: a transaction has none before its first row is written.
     """
-    if dialect_of(session) == "sqlite":
+    if bulk.dialect(session) == "sqlite":
         return {}
     return {name: Writer(pid, since) for name, pid, since in session.execute(_WRITERS)}
 
 
 def freeze(session: Session) -> None:
     """All that is read from here on is of one moment. To be called first in a transaction; SQLite does it anyway."""
-    if dialect_of(session) != "sqlite":
+    if bulk.dialect(session) != "sqlite":
         session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
 def _seals(session: Session, statement: Executable) -> list[StoredSeal]:
-    dialect = dialect_of(session)
+    dialect = bulk.dialect(session)
     seals = []
     for number, first_id, last_id, rows, hashes, previous, key_id, sealed_at, digest, mac in session.execute(statement):
         moment = moment_as_bytes(sealed_at, dialect)

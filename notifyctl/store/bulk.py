@@ -14,13 +14,11 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    CursorResult,
     FromClause,
     Insert,
     Select,
     String,
     Table,
-    UpdateBase,
     bindparam,
     cast,
     column,
@@ -82,13 +80,6 @@ def insert_rows(session: Session, table: Table, values: Sequence[Mapping[str, An
 @lru_cache(maxsize=128)
 def _insert(dialect: str, table: Table, names: tuple[str, ...], shared: frozenset[str]) -> Insert:
     return insert(table).from_select(list(names), unpack_shared(dialect, table, names, shared))
-
-
-def rows_affected(session: Session, statement: UpdateBase) -> int:
-    """Executes an UPDATE or DELETE."""
-    result = session.execute(statement)
-    assert isinstance(result, CursorResult)
-    return result.rowcount
 
 
 MANY = 100

@@ -6,7 +6,6 @@ from functools import cache
 from typing import NamedTuple
 
 from sqlalchemy import Executable, func, or_, select, true
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
@@ -45,7 +44,7 @@ def get(session: Session, client_id: str) -> ClientRow | None:
 
 def get_many(session: Session, ids: Collection[str], *, lock: bool = False) -> dict[str, ClientRow]:
     """Their rows by id, without those that are unknown. `lock`: nobody else changes them until the commit."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     rows = session.execute(_by_ids(dialect, lock), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
     return {row[0]: ClientRow(*row) for row in rows}
 
@@ -60,7 +59,7 @@ def _by_ids(dialect: str, lock: bool) -> Executable:
 
 def erased(session: Session, ids: Collection[str]) -> list[str]:
     """Which of `ids` were erased, in the order of their ids."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     rows = session.execute(_erased_by_ids(dialect), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
     return list(rows.scalars())
 
@@ -107,7 +106,7 @@ def count_by_plan(session: Session) -> dict[str, int]:
 
 def holders_of_stripe_customers(session: Session, customer_ids: Collection[str]) -> dict[str, str]:
     """stripe_customer_id -> id of the client that has it."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     values = [{"stripe_customer_id": customer} for customer in customer_ids]
     rows = session.execute(_by_stripe_customers(dialect), bulk.encode(dialect, values))
     return {customer: client_id for client_id, customer in rows}
@@ -128,7 +127,7 @@ def upsert(session: Session, fields: Collection[str], clients: Sequence[Mapping[
     """
     if not clients:
         return
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     statement = _upsert(dialect, tuple(clients[0]), tuple(sorted(fields)))
     try:
         session.execute(statement, bulk.encode(dialect, clients))
@@ -141,8 +140,7 @@ def upsert(session: Session, fields: Collection[str], clients: Sequence[Mapping[
 @cache
 def _upsert(dialect: str, columns: tuple[str, ...], fields: tuple[str, ...]) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_client, *columns))
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement = insert(_client).from_select(list(columns), select(*rows.c).where(true()))
+    statement = bulk.upsert(dialect, _client).from_select(list(columns), select(*rows.c).where(true()))
     return statement.on_conflict_do_update(
         index_elements=["id"], set_={name: statement.excluded[name] for name in (*fields, "updated_at")}
     )

@@ -10,7 +10,6 @@ from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload
 from notifyctl.models.suppression import Suppression
 from notifyctl.models.template import Audience
-from notifyctl.store.bulk import rows_affected
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
@@ -30,14 +29,14 @@ def to_addresses_alone(session: Session, own: Addresses) -> list[str]:
 
 def delete_payloads(session: Session, client_id: str, own: Addresses) -> int:
     final = select(_message.c.id).where(*_is_final(client_id, own))
-    return rows_affected(session, delete(_payload).where(_payload.c.message_id.in_(final)))
+    return session.exec(delete(_payload).where(_payload.c.message_id.in_(final))).rowcount
 
 
 def clear_messages(session: Session, client_id: str, own: Addresses) -> int:
     """The provider's words go too: they quote the address that it could not reach."""
     telling = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
     statement = update(_message).where(*_is_final(client_id, own), telling)
-    return rows_affected(session, statement.values(recipient=None, subject=None, error=None))
+    return session.exec(statement.values(recipient=None, subject=None, error=None)).rowcount
 
 
 def count_in_flight(session: Session, client_id: str) -> int:
@@ -57,11 +56,11 @@ def clear_suppressions(session: Session, client_id: str, own: Addresses) -> int:
     statement = update(_suppression).where(
         or_(key.in_(ever), key.in_(sorted(own))), _suppression.c.address.is_not(None)
     )
-    return rows_affected(session, statement.values(address=None, note=None))
+    return session.exec(statement.values(address=None, note=None)).rowcount
 
 
 def delete_compliance_items(session: Session, client_id: str) -> int:
-    return rows_affected(session, delete(_compliance).where(_compliance.c.client_id == client_id))
+    return session.exec(delete(_compliance).where(_compliance.c.client_id == client_id)).rowcount
 
 
 def _is_final(client_id: str, own: Addresses) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

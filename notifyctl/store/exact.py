@@ -5,15 +5,13 @@ read as UTF-8; one that is of another kind begins with ODD instead, which no tex
 """
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, LargeBinary, Text, case, cast, func, literal_column
-from sqlmodel import Session
 
 ODD = b"\xff"
 
 
-def text_of(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+def text_of(column: ColumnElement[object], dialect: str) -> ColumnElement[object]:
     """For `as_bytes`."""
     if dialect != "sqlite":
         return cast(column, Text)
@@ -22,7 +20,7 @@ def text_of(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     return case((kind.in_(("text", "null")), cast(column, LargeBinary)), else_=cast(odd, LargeBinary))
 
 
-def moment_of(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+def moment_of(column: ColumnElement[object], dialect: str) -> ColumnElement[object]:
     """For `moment_as_bytes`."""
     if dialect == "sqlite":
         return text_of(column, dialect)
@@ -30,33 +28,29 @@ def moment_of(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     return func.to_char(in_utc, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"BC', type_=Text)
 
 
-def as_bytes(value: Any) -> bytes | None:
+def as_bytes(value: str | bytes | None) -> bytes | None:
     return value.encode(errors="surrogatepass") if isinstance(value, str) else value
 
 
-def moment_as_bytes(value: Any, dialect: str) -> bytes | None:
+def moment_as_bytes(value: str | bytes | None, dialect: str) -> bytes | None:
     """As 2026-03-02T12:00:00.123456Z."""
-    found = as_bytes(value)
-    if found is None:
+    stored = as_bytes(value)
+    if stored is None:
         return None
     if dialect == "sqlite":
-        return found[:10] + b"T" + found[11:] + b"Z" if found[10:11] == b" " else ODD + found
-    return found[:-2] if found.endswith(b"AD") else ODD + found
+        return stored[:10] + b"T" + stored[11:] + b"Z" if stored[10:11] == b" " else ODD + stored
+    return stored[:-2] if stored.endswith(b"AD") else ODD + stored
 
 
 def as_moment(stored: bytes | None) -> datetime | None:
     """None for what is no time."""
     try:
-        found = datetime.fromisoformat((stored or b"").decode())
+        moment = datetime.fromisoformat((stored or b"").decode())
     except ValueError:
         return None
-    return found.astimezone(UTC) if found.tzinfo else None
+    return moment.astimezone(UTC) if moment.tzinfo else None
 
 
 def stored_moment(moment: datetime) -> bytes:
     """What `moment_as_bytes` gives once it was written: microseconds are what both databases keep."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds").encode() + b"Z"
-
-
-def dialect_of(session: Session) -> str:
-    return session.get_bind().dialect.name

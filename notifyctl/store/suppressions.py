@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, String, Table, cast, delete, func, or_, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -51,7 +50,7 @@ def lock(session: Session, hashes: Collection[str]) -> None:
 
     SQLite's write lock is already held.
     """
-    if not hashes or session.get_bind().dialect.name == "sqlite":
+    if not hashes or bulk.dialect(session) == "sqlite":
         return
     # Signed, and in one order for everyone.
     keys = sorted({int(recipient_hash[:8], 16) - 2**31 for recipient_hash in hashes})
@@ -109,7 +108,7 @@ def put(  # noqa: PLR0913  one argument a column
         "causes": [_json(cause) for cause in holding],
     } | ({"note": note} if note is not None else {})
     new = {"channel": channel, "recipient_hash": recipient_hash, "key_id": key_id, "address": address}
-    statement = _insert(session, _suppression).values(**new, **changing, created_at=now)
+    statement = bulk.upsert(session, _suppression).values(**new, **changing, created_at=now)
     written = statement.on_conflict_do_update(index_elements=["channel", "recipient_hash"], set_=changing)
     session.execute(written)
 
@@ -125,7 +124,7 @@ def remember(
         "source": lift.source or "",
     }
     times = {"acted_at": lift.acted_at, "heard_at": now}
-    statement = _insert(session, _release).values(**key, **times, key_id=key_id)
+    statement = bulk.upsert(session, _release).values(**key, **times, key_id=key_id)
     is_later = statement.excluded.acted_at > _release.c.acted_at
     session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=times, where=is_later))
 
@@ -138,7 +137,7 @@ def count_releases(session: Session, before: datetime) -> int:
 
 def forget_releases(session: Session, before: datetime) -> int:
     """How many were forgotten."""
-    return bulk.rows_affected(session, delete(_release).where(_release.c.heard_at < before))
+    return session.exec(delete(_release).where(_release.c.heard_at < before)).rowcount
 
 
 def find(session: Session, channel: Channel, hashes: Collection[str]) -> SuppressionRow | None:
@@ -166,10 +165,6 @@ def page(
 
 def _json(cause: Cause) -> Mapping[str, str]:
     return {"reason": cause.reason, "source": cause.source, "acted_at": cause.acted_at.isoformat()}
-
-
-def _insert(session: Session, into: Table) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(into) if session.get_bind().dialect.name == "sqlite" else postgresql.insert(into)
 
 
 def _is(of: Table, channel: Channel, hashes: Iterable[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

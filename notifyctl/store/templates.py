@@ -94,7 +94,7 @@ def history(session: Session, template_key: str) -> list[NotificationTemplateVer
 
 def lock_for_seeding(session: Session) -> None:
     """Until the transaction ends nobody else seeds. On SQLite a writing transaction is alone already."""
-    if session.get_bind().dialect.name == "postgresql":
+    if bulk.dialect(session) == "postgresql":
         session.execute(text("LOCK TABLE notification_template IN SHARE ROW EXCLUSIVE MODE"))
 
 
@@ -113,7 +113,7 @@ def set_enabled(session: Session, template_key: str, enabled: bool, now: datetim
         .where(_template.c.template_key == template_key, _template.c.enabled.is_not(enabled))
         .values(enabled=enabled, updated_at=now)
     )
-    return bulk.rows_affected(session, statement) > 0
+    return session.exec(statement).rowcount > 0
 
 
 def _templates(session: Session, statement: Executable, **parameters: str) -> list[Template]:
