@@ -4,11 +4,12 @@ import os
 from collections.abc import Callable
 from datetime import time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifyctl import setting_rules
@@ -22,7 +23,7 @@ MAX_COUNT = 1_000_000_000
 _SHOWN = 60
 
 
-def _split(value: Any) -> Any:
+def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -44,7 +45,7 @@ def _words(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return tuple(SecretStr(setting_rules.word(secret.get_secret_value())) for secret in secrets)
 
 
-def _path(value: Any) -> Any:
+def _path(value: object) -> object:
     return setting_rules.path(value) if isinstance(value, str) else value
 
 
@@ -229,7 +230,7 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+    def _plain(cls, value: object, info: ValidationInfo) -> object:
         """Blanks alone count as not set."""
         if not isinstance(value, (str, SecretStr)):
             return value
@@ -276,10 +277,10 @@ class Settings(BaseSettings):
 
 
 class _Environment(PydanticBaseSettingsSource):
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
         return None, field_name, False
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, object]:
         return {name.lower(): text for name, text in given(None).known.items()}
 
 
@@ -291,7 +292,7 @@ def given(file: Path | None) -> Given:
 def is_secret(field: FieldInfo) -> bool:
     """Whether a value of it is never shown."""
 
-    def holds(annotation: Any) -> bool:
+    def holds(annotation: object) -> bool:
         return annotation is SecretStr or any(holds(part) for part in get_args(annotation))
 
     return holds(field.annotation)
@@ -336,15 +337,14 @@ def load_settings(env_file: Path | None = None) -> Settings:
 
 def checked(written: Given) -> Settings:
     """Raises ConfigurationError as load_settings does."""
-    values: dict[str, Any] = {name.lower(): text for name, text in written.known.items()}
     try:
-        return Settings(_env_file=None, **values)
+        return Settings.model_validate({name.lower(): text for name, text in written.known.items()})
     except ValidationError as error:
         faults = [_fault(item, written) for item in error.errors(include_input=False)]
         raise ConfigurationError([*faults, *written.misspelt()]) from error
 
 
-def _fault(item: Any, written: Given) -> str:
+def _fault(item: ErrorDetails, written: Given) -> str:
     name = str(item["loc"][0]).upper()
     if item["type"] == "missing":
         return written.absent(name)
@@ -361,7 +361,7 @@ def _may_hold_secret(name: str, value: str) -> bool:
     return is_server or is_secret(Settings.model_fields[name.lower()]) or ("://" in value and "@" in value)
 
 
-def _words_of(item: Any) -> str:
+def _words_of(item: ErrorDetails) -> str:
     """Pydantic's own words speak of parsing."""
     match item["type"]:
         case "int_parsing" | "int_parsing_size" | "int_from_float" | "int_type":

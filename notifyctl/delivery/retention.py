@@ -3,11 +3,11 @@
 A message that is not final is never touched, however old; nor is what is still counted by a limit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from time import sleep
-from typing import Any
+from typing import Protocol, TypeVar
 
 from sqlmodel import Session
 
@@ -43,8 +43,8 @@ class Removed:
     audit_rows: int = 0
 
     def __str__(self) -> str:
-        told = [f"{count} {name.replace('_', ' ')}" for name, count in asdict(self).items() if count]
-        return f"removed {', '.join(told)}" if told else "nothing is old enough to be removed"
+        parts = [f"{count} {name.replace('_', ' ')}" for name, count in asdict(self).items() if count]
+        return f"removed {', '.join(parts)}" if parts else "nothing is old enough to be removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,19 @@ def count(session: Session, settings: Settings, now: datetime) -> Removed:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RetentionResult:
     removed: Removed
     audit_problem: Problem | None
     """Why no audit row was removed, although some are old enough."""
+
+
+Key = TypeVar("Key")
+
+
+class Remove(Protocol[Key]):
+    """Removes the next few rows behind `after`, and returns their keys in order."""
+
+    def __call__(self, session: Session, before: datetime, *, after: Key, most: int) -> Sequence[Key]: ...
 
 
 class Retention:
@@ -132,7 +141,7 @@ class Retention:
         self._stopping = stopping
         self._pause_seconds = pause_seconds
 
-    def run(self) -> Outcome:
+    def run(self) -> RetentionResult:
         now = self._clock()
         with self._database.read() as session:
             age = ages(session, self._settings)
@@ -147,18 +156,18 @@ class Retention:
             "job_runs": self._at_once(job_runs.forget, now - age.job_runs),
         }
         removed_rows = self._cut(now - age.audit_rows)
-        outcome = Outcome(Removed(**counts, audit_rows=removed_rows.rows), removed_rows.problem)
-        self._record(outcome)
-        return outcome
+        result = RetentionResult(Removed(**counts, audit_rows=removed_rows.rows), removed_rows.problem)
+        self._record(result)
+        return result
 
-    def _pages(self, remove: Callable[..., list[Any]], before: datetime, start: Any) -> int:
+    def _pages(self, remove: Remove[Key], before: datetime, start: Key) -> int:
         total, after = 0, start
         while not self._stopping():
             with self._database.transaction() as session:
-                found = remove(session, before, after=after, most=ROWS_AT_ONCE)
-            if not found:
+                keys = remove(session, before, after=after, most=ROWS_AT_ONCE)
+            if not keys:
                 break
-            total, after = total + len(found), found[-1]
+            total, after = total + len(keys), keys[-1]
             sleep(self._pause_seconds)
         return total
 
@@ -189,10 +198,10 @@ class Retention:
             stopping=self._stopping,
         )
 
-    def _record(self, outcome: Outcome) -> None:
-        removed = {name: count for name, count in asdict(outcome.removed).items() if count}
-        details: dict[str, Any] = {"command": "retention", "removed": removed}
-        if outcome.audit_problem is not None:
-            details["audit_problem"] = outcome.audit_problem.text
+    def _record(self, result: RetentionResult) -> None:
+        removed = {name: count for name, count in asdict(result.removed).items() if count}
+        details: dict[str, object] = {"command": "retention", "removed": removed}
+        if result.audit_problem is not None:
+            details["audit_problem"] = result.audit_problem.text
         with self._database.transaction() as session:
             audit.write(session, AuditAction.OPERATOR_ACTION, actor=self._actor, now=self._clock(), details=details)

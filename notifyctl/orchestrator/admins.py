@@ -1,7 +1,6 @@
 """Who gets an admin mail: each of ADMIN_ALERT_EMAILS, else OPS_ALERT_EMAIL; one message a recipient."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlmodel import Session
 
@@ -14,7 +13,7 @@ def tell_admins(
     orchestrator: NotificationOrchestrator,
     recipients: Sequence[str],
     template_key: str,
-    context: Mapping[str, Any],
+    context: Mapping[str, object],
     *,
     source: str,
     source_ref: str | None = None,
@@ -30,7 +29,7 @@ def tell_admins(
 def for_admins(
     recipients: Sequence[str],
     template_key: str,
-    context: Mapping[str, Any],
+    context: Mapping[str, object],
     *,
     source: str,
     source_ref: str | None = None,
@@ -40,5 +39,5 @@ def for_admins(
         SendRequest(
             template_key=template_key, recipient=recipient, context=context, source=source, source_ref=source_ref
         )
-        for recipient in {found.lower(): found for found in recipients}.values()
+        for recipient in {address.lower(): address for address in recipients}.values()
     ]

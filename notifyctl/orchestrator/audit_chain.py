@@ -12,7 +12,6 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -67,9 +66,9 @@ class SealKeys:
     """The keys of NOTIFICATION_SECRET_KEY for this purpose. The first seals; all of them verify."""
 
     def __init__(self, secrets: Sequence[SecretStr]) -> None:
-        found = [Secret(secret) for secret in secrets]
-        self.present_id = found[0].id
-        self._keys = {secret.id: secret.derive("audit seal") for secret in found}
+        known = [Secret(secret) for secret in secrets]
+        self.present_id = known[0].id
+        self._keys = {secret.id: secret.derive("audit seal") for secret in known}
 
     def mac(self, document: bytes) -> str:
         """By the present key."""
@@ -161,7 +160,7 @@ def text(stored: bytes | None) -> str:
     return (stored or b"").decode(errors="replace")
 
 
-def plain_metadata(stored: bytes | None) -> Any:
+def plain_metadata(stored: bytes | None) -> object:
     """The JSON in a row. Raises ValueError or RecursionError for what is none."""
     return None if stored is None else _DECODER.decode(stored.decode())
 
@@ -171,7 +170,7 @@ def _document(checkpoint: StoredCheckpoint) -> bytes:
     return _CHECKPOINT + _packed(values)
 
 
-def _packed(values: Iterable[Any]) -> bytes:
+def _packed(values: Iterable[bytes | int | None]) -> bytes:
     """Each with its length in front, so that no two lists are the same bytes."""
     return b"".join(map(_pack, values))
 
@@ -194,12 +193,12 @@ def _canonical(metadata: bytes | None) -> bytes | None:
     return _ENCODER.encode(value).encode()
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
         # SQLite itself reads the first of two members with one name, and Python the last.
         raise ValueError("a member twice")
-    return found
+    return members
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)

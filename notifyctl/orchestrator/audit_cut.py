@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import sleep
-from typing import Any
 
 from sqlmodel import Session
 
@@ -94,6 +93,6 @@ def _sign_anew(database: Database, keys: SealKeys) -> None:
             audit_seals.sign_checkpoint(session, found.seal_id, key_id=text(anew.key_id), mac=text(anew.mac))
 
 
-def _columns(checkpoint: StoredCheckpoint) -> dict[str, Any]:
+def _columns(checkpoint: StoredCheckpoint) -> dict[str, object]:
     texts = {name: text(getattr(checkpoint, name)) for name in ("digest", "key_id", "mac")}
     return checkpoint._asdict() | texts | {"created_at": as_moment(checkpoint.created_at)}

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from notifyctl.errors import NotifyctlError
 from notifyctl.orchestrator.audit_chain import Tip, plain_metadata, text, tip_after, tip_at
@@ -39,7 +38,7 @@ def lines(database: Database, exported: Span, now: datetime) -> Iterator[str]:
     removed what was still to come.
     """
     start = exported.start
-    yield _line("start", format=1, exported_at=iso(now, "seconds"), after=_told(start))
+    yield _line("start", format=1, exported_at=iso(now, "seconds"), after=_tip_fields(start))
     counts = {"rows": 0, "seals": 0, "unsealed": 0}
     rows = audit_rows.InPieces(_rows(database, start.last_id))
     for seal in _seals(database, exported):
@@ -56,7 +55,7 @@ def lines(database: Database, exported: Span, now: datetime) -> Iterator[str]:
     yield _line("end", **counts, head=str(exported.end.head))
 
 
-def row_fields(row: StoredRow) -> dict[str, Any]:
+def row_fields(row: StoredRow) -> dict[str, object]:
     """As text and JSON. What an intruder has spoiled is told as far as it can be."""
     texts = {name: None if value is None else text(value) for name, value in row._asdict().items() if name != "id"}
     try:
@@ -66,7 +65,7 @@ def row_fields(row: StoredRow) -> dict[str, Any]:
     return {"id": row.id, **texts, "metadata": metadata}
 
 
-def _seal_fields(seal: StoredSeal) -> dict[str, Any]:
+def _seal_fields(seal: StoredSeal) -> dict[str, object]:
     """Without the hashes of the rows: they are to be computed from the rows."""
     return {
         "number": seal.id,
@@ -81,11 +80,11 @@ def _seal_fields(seal: StoredSeal) -> dict[str, Any]:
     }
 
 
-def _told(tip: Tip) -> dict[str, Any]:
+def _tip_fields(tip: Tip) -> dict[str, object]:
     return {"number": tip.head.number, "digest": tip.head.digest, "last_id": tip.last_id}
 
 
-def _line(kind: str, **fields: Any) -> str:
+def _line(kind: str, **fields: object) -> str:
     return json.dumps({"type": kind, **fields}, separators=(",", ":"))
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic, sleep
-from typing import Any
 
 from sqlmodel import Session
 
@@ -156,7 +155,7 @@ def is_old(moment: datetime, now: datetime) -> bool:
     return now - moment > LATE_AFTER
 
 
-def _columns(made: StoredSeal) -> dict[str, Any]:
+def _columns(made: StoredSeal) -> dict[str, object]:
     texts = {name: text(getattr(made, name)) for name in ("previous_digest", "key_id", "digest", "mac")}
     return made._asdict() | texts | {"sealed_at": as_moment(made.sealed_at)}
 

@@ -22,6 +22,8 @@ __all__ = ["SeedChange", "SeedStatus", "TemplateFile", "diff", "load", "seed", "
 
 _CONTENT = ("subject", "text_body", "html_body", "variables", "example")
 _Stored = tuple[NotificationTemplate, NotificationTemplateVersion]
+_Fields = dict[str, Any]
+"""Those of a template: its flags and its content, by name."""
 
 
 class SeedStatus(StrEnum):
@@ -41,7 +43,7 @@ class SeedChange:
     version: int
     fields: tuple[str, ...] = ()
 
-    def audit_details(self) -> dict[str, Any]:
+    def audit_details(self) -> dict[str, object]:
         return {"template_key": self.template_key, "version": self.version, "changed": list(self.fields)}
 
 
@@ -91,13 +93,13 @@ def _change(file: TemplateFile, stored: Mapping[str, _Stored], settings: Setting
     if file.template_key not in stored:
         return SeedChange(file.template_key, SeedStatus.NEW, 1)
     template, version = stored[file.template_key]
-    wanted, found = _wanted(file, settings), _found(template, version)
-    fields = tuple(name for name in wanted if wanted[name] != found.get(name))
+    wanted, seeded = _wanted(file, settings), _seeded(template, version)
+    fields = tuple(name for name in wanted if wanted[name] != seeded.get(name))
     status = SeedStatus.CHANGED if fields else SeedStatus.UNCHANGED
     return SeedChange(file.template_key, status, template.version + bool(fields), fields)
 
 
-def _wanted(file: TemplateFile, settings: Settings) -> dict[str, Any]:
+def _wanted(file: TemplateFile, settings: Settings) -> _Fields:
     """Every field as the store should have it."""
     flags = file.front.flags()
     if file.template_key == OTP_TEMPLATE:
@@ -118,7 +120,7 @@ def _wanted(file: TemplateFile, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _found(template: NotificationTemplate, version: NotificationTemplateVersion) -> dict[str, Any]:
+def _seeded(template: NotificationTemplate, version: NotificationTemplateVersion) -> _Fields:
     # `enabled` on the row is the operator's: the file is compared with what the file said last time.
     return (
         template.model_dump(mode="json", exclude={"version", "updated_at"})
@@ -127,7 +129,7 @@ def _found(template: NotificationTemplate, version: NotificationTemplateVersion)
     )
 
 
-def _save(session: Session, wanted: dict[str, Any], before: _Stored | None, change: SeedChange, now: datetime) -> None:
+def _save(session: Session, wanted: _Fields, before: _Stored | None, change: SeedChange, now: datetime) -> None:
     key = change.template_key
     content = {name: wanted[name] for name in _CONTENT}
     flags = {name: value for name, value in wanted.items() if name not in content and name != "template_key"}
@@ -154,5 +156,5 @@ def _enabled(in_file: bool, before: _Stored | None) -> bool:
     return in_file if template.enabled == version.flags.get("enabled") else template.enabled
 
 
-def _digest(wanted: dict[str, Any]) -> str:
+def _digest(wanted: _Fields) -> str:
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()

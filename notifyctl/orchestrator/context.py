@@ -2,11 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from hashlib import sha256
 from math import isfinite
-from typing import Any
 from urllib.parse import urlsplit
 
 from notifyctl.errors import InvalidInput
@@ -29,14 +28,14 @@ _LINE_BREAK = re.compile(r"[\r\n]")
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
 
 
-def context_faults(variables: Mapping[str, Variable], context: Mapping[str, Any]) -> list[str]:
+def context_faults(variables: Mapping[str, Variable], context: object) -> list[str]:
     """What is wrong with `context`, a sentence each; empty when it fits.
 
     An optional variable may be left out or None. The sentences name variables and types, never a value.
     Takes whatever a caller passes, and never raises.
     """
-    if fault := _object_fault("the context", context):
-        return [fault]
+    if not isinstance(context, Mapping):
+        return [f"the context must be an object, got {kind_of(context)}"]
     faults = [
         f"{name} is missing ({variable.type})"
         for name, variable in variables.items()
@@ -54,7 +53,7 @@ def context_faults(variables: Mapping[str, Variable], context: Mapping[str, Any]
     return faults
 
 
-def from_text(variables: Mapping[str, Variable], texts: Mapping[str, str]) -> dict[str, Any]:
+def from_text(variables: Mapping[str, Variable], texts: Mapping[str, str]) -> dict[str, object]:
     """What was typed on a command line, as its variables' types; text that does not fit stays text."""
     return {name: _typed(variables[name].type, text) if name in variables else text for name, text in texts.items()}
 
@@ -62,7 +61,7 @@ def from_text(variables: Mapping[str, Variable], texts: Mapping[str, str]) -> di
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def canonical_json(context: Mapping[str, Any]) -> str:
+def canonical_json(context: Mapping[str, object]) -> str:
     """The same text for the same values in any order. Raises InvalidInput for what is no JSON object."""
     if fault := name_fault("the context", context):
         raise InvalidInput(fault)
@@ -75,7 +74,7 @@ def canonical_json(context: Mapping[str, Any]) -> str:
     raise InvalidInput(f"the context is not JSON: {cause}")
 
 
-def rate_subject(template: Template, context: Mapping[str, Any]) -> str:
+def rate_subject(template: Template, context: Mapping[str, object]) -> str:
     """What a rate is counted by, as text that fits an index and tells any two values apart. Never raises.
 
     A value that is missing or not of its declared type counts as unknown: such a message is blocked anyway.
@@ -88,27 +87,23 @@ def rate_subject(template: Template, context: Mapping[str, Any]) -> str:
     return f"{subject[:RATE_SUBJECT_KEPT]}…{sha256(subject.encode()).hexdigest()[:32]}"
 
 
-def _rated(variable: Variable | None, value: Any) -> str:
+def _rated(variable: Variable | None, value: object) -> str:
     if variable is None or _TYPE_FAULT[variable.type](value):
         return UNKNOWN
     return str(value).replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
-def name_fault(what: str, value: Any) -> str | None:
+def name_fault(what: str, value: object) -> str | None:
     """Why `value` is no object with names, in a sentence about `what`."""
-    if fault := _object_fault(what, value):
-        return fault
+    if not isinstance(value, Mapping):
+        return f"{what} must be an object, got {kind_of(value)}"
     for name in value:
         if not isinstance(name, str):
             return f"{what} has a name that is {kind_of(name)}; every name must be a string"
     return None
 
 
-def _object_fault(what: str, value: Any) -> str | None:
-    return None if isinstance(value, Mapping) else f"{what} must be an object, got {kind_of(value)}"
-
-
-def _value_faults(variable: Variable, value: Any) -> list[str]:
+def _value_faults(variable: Variable, value: object) -> list[str]:
     if isinstance(value, str) and len(value) > MAX_VALUE_CHARACTERS:
         return [f"is longer than {MAX_VALUE_CHARACTERS} characters"]
     if fault := _TYPE_FAULT[variable.type](value):
@@ -125,24 +120,24 @@ def _value_faults(variable: Variable, value: Any) -> list[str]:
     return faults
 
 
-def _not_string(value: Any) -> str | None:
+def _not_string(value: object) -> str | None:
     return None if isinstance(value, str) else f"must be a string, got {kind_of(value)}"
 
 
-def _not_integer(value: Any) -> str | None:
+def _not_integer(value: object) -> str | None:
     if not isinstance(value, int) or isinstance(value, bool):
         return f"must be an integer, got {kind_of(value)}"
     return None if abs(value) <= MAX_INTEGER else "does not fit into 64 bits"
 
 
-def _not_number(value: Any) -> str | None:
+def _not_number(value: object) -> str | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return f"must be a number, got {kind_of(value)}"
     fits = abs(value) <= MAX_INTEGER if isinstance(value, int) else isfinite(value)
     return None if fits else "is not a finite number that fits into 64 bits"
 
 
-def _not_date(value: Any) -> str | None:
+def _not_date(value: object) -> str | None:
     if not isinstance(value, str):
         return f"must be a date as YYYY-MM-DD, got {kind_of(value)}"
     if not _DATE.fullmatch(value):
@@ -154,7 +149,7 @@ def _not_date(value: Any) -> str | None:
     return None
 
 
-def _not_url(value: Any) -> str | None:
+def _not_url(value: object) -> str | None:
     if not isinstance(value, str):
         return f"must be a url, got {kind_of(value)}"
     try:
@@ -167,7 +162,7 @@ def _not_url(value: Any) -> str | None:
     return "must be a url with blanks, quotes and brackets encoded" if _NOT_IN_URL.search(value) else None
 
 
-_TYPE_FAULT: dict[VariableType, Callable[[Any], str | None]] = {
+_TYPE_FAULT: dict[VariableType, Callable[[object], str | None]] = {
     VariableType.STRING: _not_string,
     VariableType.INTEGER: _not_integer,
     VariableType.NUMBER: _not_number,
@@ -186,18 +181,18 @@ _KINDS: dict[type, str] = {
 }
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     return _KINDS.get(type(value)) or f"a {type(value).__name__[:40]}"
 
 
-def _unknown(names: list[Any], variables: Mapping[str, Variable]) -> str:
+def _unknown(names: Sequence[object], variables: Mapping[str, Variable]) -> str:
     shown = ", ".join(_shown(name) for name in names[:MAX_NAMES_SHOWN])
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
     verb = "is" if len(names) == 1 else "are"
     return f"{shown}{more} {verb} unknown; the template takes {', '.join(variables) or 'no variables'}"
 
 
-def _shown(name: Any) -> str:
+def _shown(name: object) -> str:
     if not isinstance(name, str):
         return f"a name that is {kind_of(name)}"
     text = name[:64]
@@ -215,14 +210,14 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _bytes(context: Mapping[str, Any]) -> int:
+def _bytes(context: Mapping[str, object]) -> int:
     texts = [value for value in context.values() if isinstance(value, str)]
     if sum(map(len, texts)) <= MAX_CONTEXT_BYTES // MAX_BYTES_A_CHARACTER:
         return 0  # however it is written, it fits
     return sum(len(text.encode(errors="replace")) for text in texts)
 
 
-def _typed(kind: VariableType, text: str) -> Any:
+def _typed(kind: VariableType, text: str) -> object:
     if kind in (VariableType.INTEGER, VariableType.NUMBER) and _INTEGER.fullmatch(text):
         return int(text)
     if kind is VariableType.NUMBER:

@@ -1,13 +1,14 @@
 """The head of a template file: TOML between +++ lines, checked field by field."""
 
 import tomllib
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic import StrictBool as Bool
 from pydantic import StrictFloat as Float
 from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
+from pydantic_core import ErrorDetails
 
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.template import Audience, Channel, Lane, OnDoubt, VariableType
@@ -51,7 +52,7 @@ class FrontMatter(_Table):
     subject: Text | None = None
     variables: dict[_Name, DeclaredVariable] = Field(default_factory=dict)
 
-    def flags(self) -> dict[str, Any]:
+    def flags(self) -> dict[str, object]:
         """What goes to the template's row, as JSON values."""
         return self.model_dump(mode="json", exclude={"template_key", "subject", "variables"})
 
@@ -93,7 +94,7 @@ def _contradictions(front: FrontMatter) -> list[str]:
     return faults
 
 
-def _fault(item: Any) -> str:
+def _fault(item: ErrorDetails) -> str:
     # A union (example) is reported once a member, with the member's name at the end of the path.
     path = [str(part) for part in item["loc"] if part not in ("str", "int", "float", "[key]")]
     name = ".".join(path)

@@ -106,7 +106,7 @@ def look(session: Session, settings: Settings, now: datetime) -> Installation:
 
 
 def _names(session: Session) -> tuple[str, str]:
-    url: Any = session.get_bind().engine.url
+    url = session.get_bind().engine.url
     kind = url.get_backend_name()
     if kind == "sqlite":
         return Path(url.database or "").name, f"{kind} {url.database}"

@@ -3,7 +3,6 @@
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from notifyctl.errors import InvalidInput
 from notifyctl.text_files import read_text
@@ -66,7 +65,7 @@ def load_plans(path: Path | None) -> PlanRegistry:
     return PlanRegistry(plans, source=str(path))
 
 
-def _plan(path: Path, key: str, entry: Any) -> Plan:
+def _plan(path: Path, key: str, entry: object) -> Plan:
     where = f"NOTIFICATION_PLAN_REGISTRY {path} [plans.{key}]"
     if not isinstance(entry, dict):
         raise InvalidInput(f"{where} must be a table")

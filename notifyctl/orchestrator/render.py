@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, cast
+from typing import cast
 
 import jinja2
 from jinja2 import meta
@@ -71,7 +71,7 @@ def names_in(body: str) -> set[str]:
 PLAIN = jinja(autoescape=False)
 HTML = jinja(autoescape=True)
 
-_Part = Callable[[Mapping[str, Any]], str]
+_Part = Callable[[Mapping[str, object]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Renderer:
     def __init__(self) -> None:
         self._compiled: dict[tuple[str, int], _Compiled] = {}
 
-    def render(self, source: TemplateSource, context: Mapping[str, Any]) -> Content:
+    def render(self, source: TemplateSource, context: Mapping[str, object]) -> Content:
         """Raises RenderError, in one line: what failed, in which part of which version."""
         compiled = self._compiled.get((source.template_key, source.version)) or self._compile(source)
         part = "subject"
@@ -127,9 +127,9 @@ def _fast(template: jinja2.Template) -> _Part:
     root: Callable[[Context], Iterable[str]] = template.root_render_func
     new_context = template.new_context
 
-    def render(values: Mapping[str, Any]) -> str:
+    def render(values: Mapping[str, object]) -> str:
         # `shared`: the values are looked up where they are, not copied for each of the three parts.
-        return "".join(root(new_context(cast(dict[str, Any], values), shared=True)))
+        return "".join(root(new_context(cast(dict[str, object], values), shared=True)))
 
     return render
 

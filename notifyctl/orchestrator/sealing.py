@@ -6,10 +6,9 @@ Three keys are derived from each secret in NOTIFICATION_SECRET_KEY by HKDF (RFC 
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -45,15 +44,15 @@ class KeyRing:
         """The first is that of the key which seals and hashes."""
         return [key.id for key in self._keys]
 
-    def seal(self, context: dict[str, Any], *, message_id: str) -> Sealed:
+    def seal(self, context: Mapping[str, object], *, message_id: str) -> Sealed:
         """Encrypts with AES-256-GCM, bound to the message: moved to another row it does not open."""
         key = self._keys[0]
         nonce = os.urandom(NONCE_BYTES)
-        plain = json.dumps(context, separators=(",", ":")).encode()
+        plain = json.dumps(dict(context), separators=(",", ":")).encode()
         sealed = nonce + key.cipher.encrypt(nonce, plain, message_id.encode())
         return Sealed(key.id, base64.b64encode(sealed).decode())
 
-    def open(self, sealed: Sealed, *, message_id: str) -> dict[str, Any]:
+    def open(self, sealed: Sealed, *, message_id: str) -> dict[str, object]:
         """Raises SealError."""
         key = next((key for key in self._keys if key.id == sealed.key_id), None)
         if key is None:
@@ -81,7 +80,7 @@ class KeyRing:
         return [keyed_hash(key.fingerprint_key, *parts) for key in self._keys]
 
 
-def _json_object(plain: bytes, message_id: str) -> dict[str, Any]:
+def _json_object(plain: bytes, message_id: str) -> dict[str, object]:
     try:
         context = json.loads(plain)
     except (ValueError, RecursionError):

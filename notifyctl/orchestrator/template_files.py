@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -32,7 +31,7 @@ class TemplateFile:
         return self.front.template_key
 
     @property
-    def example(self) -> dict[str, Any]:
+    def example(self) -> dict[str, object]:
         return {name: variable.example for name, variable in self.front.variables.items()}
 
     @property
@@ -148,10 +147,10 @@ class _Reading:
 
 
 def _misplaced(front: FrontMatter, channel: Channel, name: str) -> list[str]:
-    found = {"template_key": (front.template_key, name), "channel": (front.channel.value, channel.value)}
+    placed = {"template_key": (front.template_key, name), "channel": (front.channel.value, channel.value)}
     return [
         f"{field} {value!r} does not fit the file's place; it must be {wanted!r}"
-        for field, (value, wanted) in found.items()
+        for field, (value, wanted) in placed.items()
         if value != wanted
     ]
 

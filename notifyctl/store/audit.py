@@ -36,7 +36,7 @@ class AuditRow(NamedTuple):
 
 
 class AboutMessage(Protocol):
-    """Any row of a message."""
+    """A row of a message, as whichever store gives it."""
 
     @property
     def id(self) -> str: ...
