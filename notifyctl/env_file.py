@@ -40,7 +40,7 @@ class EnvFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RawSettings:
     """What was written, before anything of it is checked, and which names there are."""
 
     environment: Mapping[str, str]
@@ -48,13 +48,13 @@ class Given:
     names: Sequence[str]
 
     @classmethod
-    def read(cls, file: Path | None, names: Sequence[str]) -> "Given":
+    def read(cls, file: Path | None, names: Sequence[str]) -> "RawSettings":
         """Raises ConfigurationError for a file with lines that are none, and for values that are still in quotes."""
-        found = cls(environment(), read(file) if file else EnvFile(Path(".env")), names)
-        quoted = [name for name in names if _is_quoted(found.environment.get(name, ""))]
+        raw = cls(environment(), read(file) if file else EnvFile(Path(".env")), names)
+        quoted = [name for name in names if _is_quoted(raw.environment.get(name, ""))]
         if quoted:
             raise ConfigurationError([f"{name} {_QUOTED}" for name in quoted])
-        return found
+        return raw
 
     @property
     def known(self) -> dict[str, str]:
@@ -85,8 +85,8 @@ class Given:
 
     def remarks(self) -> list[str]:
         """What is passed over in silence: names that are no settings, lines that others read differently."""
-        told = [f"{self.file.path} line {line}: {text}" for line, text in self.file.remarks.items()]
-        return [*self._unknown(), *told]
+        in_file = [f"{self.file.path} line {line}: {text}" for line, text in self.file.remarks.items()]
+        return [*self._unknown(), *in_file]
 
     def misspelt(self) -> list[str]:
         """Of the remarks, those on names that are almost the names of settings."""
@@ -109,8 +109,8 @@ class Given:
     def _meant(self, name: str, alike: float = 0.75) -> str:
         from difflib import get_close_matches  # only for those who misspell
 
-        found = get_close_matches(name, self.names, n=1, cutoff=alike)
-        return f"{_MEANT}{found[0]}?" if found else ""
+        close = get_close_matches(name, self.names, n=1, cutoff=alike)
+        return f"{_MEANT}{close[0]}?" if close else ""
 
 
 _QUOTED = "is in quotes, and they are part of the value: Docker's --env-file and -e keep them; write it without"
@@ -129,12 +129,12 @@ def environment() -> dict[str, str]:
 
     Their bytes are UTF-8, as in the file, whatever the locale. Bytes that are not come as halves of surrogate pairs.
     """
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for name, value in os.environb.items():
         text = value.decode(errors="surrogateescape").strip()
         if text and (name.isupper() or name.upper() not in os.environb):
-            found[name.decode(errors="surrogateescape").upper()] = text
-    return found
+            variables[name.decode(errors="surrogateescape").upper()] = text
+    return variables
 
 
 def read(path: Path) -> EnvFile:

@@ -100,9 +100,9 @@ def base_url(text: str) -> str:
 
 def domain(text: str) -> str:
     """The host of what may be a URL, in lower case and in its ASCII (IDNA) form: what a browser compares."""
-    found = _HOST.fullmatch(text.removeprefix("@"))
+    match = _HOST.fullmatch(text.removeprefix("@"))
     try:
-        host = _HTTP_URL.validate_python(f"https://{found[1]}").host if found else None
+        host = _HTTP_URL.validate_python(f"https://{match[1]}").host if match else None
     except ValidationError:
         host = None
     name = (host or "").lower().removesuffix(".")
@@ -190,13 +190,13 @@ def database_url(text: str) -> str:
 
 def _hosts_apart(url: str) -> str:
     """libpq's `host1:port1,host2:port2` as the options host and port, in which the driver takes several."""
-    found = _SEVERAL_HOSTS.fullmatch(url)
-    if found is None:
+    match = _SEVERAL_HOSTS.fullmatch(url)
+    if match is None:
         return url
-    scheme, user, places, name, options = found.groups(default="")
+    scheme, user, places, name, options = match.groups(default="")
     hosts, _, ports = zip(*(place.partition(":") for place in places.split(",")), strict=True)
-    given = f"host={','.join(hosts)}&port={','.join(port or '5432' for port in ports)}"
-    return f"{scheme}{user}{name or '/'}?{given}{'&' if options else ''}{options}"
+    query = f"host={','.join(hosts)}&port={','.join(port or '5432' for port in ports)}"
+    return f"{scheme}{user}{name or '/'}?{query}{'&' if options else ''}{options}"
 
 
 def _postgres_fault(url: str) -> str | None:

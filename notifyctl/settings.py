@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifyctl import setting_rules
-from notifyctl.env_file import Given
+from notifyctl.env_file import RawSettings
 from notifyctl.errors import ConfigurationError
 from notifyctl.setting_rules import parse_hours, parse_rate
 
@@ -281,12 +281,12 @@ class _Environment(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, object]:
-        return {name.lower(): text for name, text in given(None).known.items()}
+        return {name.lower(): text for name, text in raw_settings(None).known.items()}
 
 
-def given(file: Path | None) -> Given:
+def raw_settings(file: Path | None) -> RawSettings:
     """What is written in the environment and in a file that is there, before anything of it is checked."""
-    return Given.read(file, tuple(name.upper() for name in Settings.model_fields))
+    return RawSettings.read(file, tuple(name.upper() for name in Settings.model_fields))
 
 
 def is_secret(field: FieldInfo) -> bool:
@@ -332,10 +332,10 @@ def load_settings(env_file: Path | None = None) -> Settings:
 
     Raises ConfigurationError that lists every fault by variable name and never shows a secret.
     """
-    return checked(given(find_env_file(env_file)))
+    return checked(raw_settings(find_env_file(env_file)))
 
 
-def checked(written: Given) -> Settings:
+def checked(written: RawSettings) -> Settings:
     """Raises ConfigurationError as load_settings does."""
     try:
         return Settings.model_validate({name.lower(): text for name, text in written.known.items()})
@@ -344,7 +344,7 @@ def checked(written: Given) -> Settings:
         raise ConfigurationError([*faults, *written.misspelt()]) from error
 
 
-def _fault(item: ErrorDetails, written: Given) -> str:
+def _fault(item: ErrorDetails, written: RawSettings) -> str:
     name = str(item["loc"][0]).upper()
     if item["type"] == "missing":
         return written.absent(name)

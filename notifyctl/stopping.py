@@ -11,10 +11,10 @@ _BY_SIGNAL = 128
 
 def stop_signals() -> list[signal.Signals]:
     """SIGTERM and SIGINT; and SIGHUP (its terminal or session is gone), unless `nohup` has it ignored."""
-    found = [signal.SIGTERM, signal.SIGINT]
+    signals = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        found.append(signal.SIGHUP)
-    return found
+        signals.append(signal.SIGHUP)
+    return signals
 
 
 def leave_when_told() -> None:

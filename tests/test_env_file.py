@@ -176,7 +176,7 @@ def test_a_value_that_comes_in_quotes_is_refused(value: str, monkeypatch: pytest
 @pytest.mark.parametrize(("name", "meant"), [("POSTMARK_SERVER_TOKN", "POSTMARK_SERVER_TOKEN"), ("TZ", None)])
 def test_an_unknown_name_of_the_file_is_told(name: str, meant: str | None) -> None:
     Path(".env").write_text(f"{SECRETS}{name}=x\n")
-    given = env_file.Given.read(Path(".env"), [field.upper() for field in Settings.model_fields])
+    given = env_file.RawSettings.read(Path(".env"), [field.upper() for field in Settings.model_fields])
     told = f".env line 3: {name} is no setting of notifyctl and has no effect"
     assert given.remarks() == [f"{told}; did you mean {meant}?" if meant else told]
 
@@ -184,7 +184,7 @@ def test_an_unknown_name_of_the_file_is_told(name: str, meant: str | None) -> No
 def test_of_the_environment_only_what_is_misspelt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWILIO_AUTH_TOKN", "x")
     monkeypatch.setenv("STRIPE_PRICE", "x")
-    given = env_file.Given.read(None, [field.upper() for field in Settings.model_fields])
+    given = env_file.RawSettings.read(None, [field.upper() for field in Settings.model_fields])
     assert given.remarks() == [
         "TWILIO_AUTH_TOKN in the environment is no setting of notifyctl; did you mean TWILIO_AUTH_TOKEN?"
     ]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from notifyctl.orchestrator.sealing import NONCE_BYTES, KeyRing, Sealed, SealError, _Key
+from notifyctl.orchestrator.sealing import NONCE_BYTES, KeyRing, SealedContext, SealError, _Key
 
 OLD = SecretStr("old-0f8e7d6c5b4a39281706f5e4d3c2b1a0")
 NEW = SecretStr("new-1a2b3c4d5e6f708192a3b4c5d6e7f809")
@@ -60,14 +60,14 @@ def test_a_sealed_context_with_one_changed_byte_does_not_open(position: int) -> 
 def test_what_was_never_sealed_does_not_open(text: str) -> None:
     keys = KeyRing([NEW])
     with pytest.raises(SealError, match="m-1 was altered"):
-        keys.open(Sealed(keys.ids[0], text), message_id="m-1")
+        keys.open(SealedContext(keys.ids[0], text), message_id="m-1")
 
 
 @given(st.text() | st.binary(max_size=60).map(lambda data: base64.b64encode(data).decode()))
 def test_any_text_opens_or_is_refused_as_altered(text: str) -> None:
     keys = KeyRing([NEW])
     with pytest.raises(SealError):
-        keys.open(Sealed(keys.ids[0], text), message_id="m-1")
+        keys.open(SealedContext(keys.ids[0], text), message_id="m-1")
 
 
 def test_blanks_and_other_strange_characters_in_the_text_are_no_base64() -> None:
@@ -86,7 +86,7 @@ def test_a_sealed_text_that_is_no_json_object_does_not_open(plain: bytes) -> Non
     key, nonce = _Key(NEW), os.urandom(NONCE_BYTES)
     text = base64.b64encode(nonce + key.cipher.encrypt(nonce, plain, b"m-1")).decode()
     with pytest.raises(SealError, match="message m-1 is not a JSON object"):
-        KeyRing([NEW]).open(Sealed(key.id, text), message_id="m-1")
+        KeyRing([NEW]).open(SealedContext(key.id, text), message_id="m-1")
 
 
 def test_an_address_written_under_an_earlier_key_is_still_found() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from notifyctl.alerts import compliance_items
 from notifyctl.alerts.compliance_items import Item
 from notifyctl.orchestrator import csv_files
-from notifyctl.orchestrator.csv_files import CsvFile, Fault, Record
+from notifyctl.orchestrator.csv_files import CsvFault, CsvFile, CsvRecord
 from notifyctl.store.compliance import Key
 
 COLUMNS = ("client_id", "name", "reference", "expires_on")
@@ -19,16 +19,16 @@ class Checked:
     items: Sequence[Item]
     lines: Mapping[Key, int]
     """The line that names an item."""
-    faults: Sequence[Fault]
+    faults: Sequence[CsvFault]
 
     @property
     def client_ids(self) -> set[str]:
         return {item.client_id for item in self.items}
 
-    def unknown_clients(self, known: Collection[str]) -> list[Fault]:
+    def unknown_clients(self, known: Collection[str]) -> list[CsvFault]:
         """`known` are those of `client_ids` that there are."""
         return [
-            Fault(
+            CsvFault(
                 self.lines[item.key],
                 f"client_id: there is no client {item.client_id!r}; import it with `notifyctl clients import` first",
             )
@@ -42,19 +42,19 @@ def parse(data: bytes, name: str) -> CsvFile:
     return csv_files.parse(data, name, known=COLUMNS, required=COLUMNS, passed_over=LISTED)
 
 
-def check(file: CsvFile, records: Iterable[Record]) -> Checked:
+def check(file: CsvFile, records: Iterable[CsvRecord]) -> Checked:
     """`records` are those of `file`; they are passed so that the caller can watch them go by."""
     items: list[Item] = []
     lines: dict[Key, int] = {}
     faults = list(file.faults)
     for record in records:
         item, found = compliance_items.read(dict(zip(file.columns, record.cells, strict=True)))
-        faults += (Fault(record.line, fault) for fault in found)
+        faults += (CsvFault(record.line, fault) for fault in found)
         if item is None:
             continue
         first = lines.setdefault(item.key, record.line)
         if first != record.line:
             known = f"reference: {item.reference!r} of client {item.client_id!r}"
-            faults.append(Fault(record.line, f"{known} is in line {first} already; keep one of the two"))
+            faults.append(CsvFault(record.line, f"{known} is in line {first} already; keep one of the two"))
         items.append(item)
     return Checked(items, lines, faults)

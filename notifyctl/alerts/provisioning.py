@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from notifyctl.models.client import ProvisioningStatus
 from notifyctl.orchestrator.admins import for_admins
-from notifyctl.orchestrator.clients import Transition
+from notifyctl.orchestrator.clients import ProvisioningChange
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, SendRequest
 from notifyctl.settings import Settings
@@ -45,7 +45,7 @@ def announce(
     session: Session,
     orchestrator: NotificationOrchestrator,
     settings: Settings,
-    transitions: Sequence[Transition],
+    transitions: Sequence[ProvisioningChange],
     *,
     detail: str | None = None,
 ) -> Announced:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from notifyctl.bootstrap import Runtime
     from notifyctl.orchestrator.audit_chain import SealKeys
-    from notifyctl.store.audit_rows import Filter
+    from notifyctl.store.audit_rows import AuditFilter
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: list it, verify it, export it.")
 
@@ -172,14 +172,14 @@ def _filter(
     message: str | None,
     since: str | None,
     until: str | None,
-) -> "Filter":
+) -> "AuditFilter":
     from notifyctl.models.audit import AuditAction
     from notifyctl.store import audit_seals
-    from notifyctl.store.audit_rows import Filter
+    from notifyctl.store.audit_rows import AuditFilter
 
     first = options.parse_moment(since, now) if since else None
     before = audit_seals.newest_before(session, first) if first else None
-    return Filter(
+    return AuditFilter(
         action=options.one_of(AuditAction, "--action", action),
         actor=actor,
         client_id=client,

@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from notifyctl.cli import output
-from notifyctl.orchestrator.audit_chain import Head
+from notifyctl.orchestrator.audit_chain import ChainHead
 from notifyctl.orchestrator.audit_seal import is_late
-from notifyctl.orchestrator.audit_verify import Report
+from notifyctl.orchestrator.audit_verify import VerifyReport
 from notifyctl.orchestrator.words import age
 
 
-def print_report(report: Report, now: datetime, expected: Head | None) -> None:
+def print_report(report: VerifyReport, now: datetime, expected: ChainHead | None) -> None:
     lines = [
         ("verified", f"{_counted(report.rows, 'row')} in {_counted(report.seals, 'seal')}"),
         ("not sealed", _unsealed(report, now)),
@@ -34,7 +34,7 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count != 1 else ''}"
 
 
-def _unsealed(report: Report, now: datetime) -> str:
+def _unsealed(report: VerifyReport, now: datetime) -> str:
     if not report.unsealed.rows:
         return "0 rows"
     oldest = f", the oldest {age(report.unsealed.oldest_at, now)} old" if report.unsealed.oldest_at else ""
@@ -42,7 +42,7 @@ def _unsealed(report: Report, now: datetime) -> str:
     return f"WARN: {told}; is `notifyctl worker` running?" if is_late(report.unsealed, now) else told
 
 
-def report_fields(report: Report, now: datetime, expected: Head | None) -> dict[str, Any]:
+def report_fields(report: VerifyReport, now: datetime, expected: ChainHead | None) -> dict[str, Any]:
     oldest, checkpoint = report.unsealed.oldest_at, report.checkpoint
     return {
         "ok": report.is_good,

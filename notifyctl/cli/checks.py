@@ -13,7 +13,7 @@ from notifyctl.cli.otp_checks import otp_conversion, otp_countries, otp_peppers
 from notifyctl.errors import InvalidInput
 from notifyctl.orchestrator.addresses import normal_email, normal_phone
 from notifyctl.orchestrator.plans import load_plans
-from notifyctl.settings import given
+from notifyctl.settings import raw_settings
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -32,7 +32,7 @@ def secrets(installation: Installation) -> Finding:
 
 def names_of_settings(installation: Installation) -> Finding:
     file = installation.env_file
-    remarks = given(file if file.is_file() else None).remarks()
+    remarks = raw_settings(file if file.is_file() else None).remarks()
     if not remarks:
         return Finding()
     return Finding(Status.WARN, "; ".join(remarks), "correct or take out what has no effect")

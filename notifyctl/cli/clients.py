@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from notifyctl.alerts.provisioning import Announced
     from notifyctl.bootstrap import Runtime
     from notifyctl.orchestrator.client_fields import ClientChange, ClientFields
-    from notifyctl.orchestrator.clients import Written
-    from notifyctl.orchestrator.csv_files import Fault
+    from notifyctl.orchestrator.clients import WrittenClients
+    from notifyctl.orchestrator.csv_files import CsvFault
 
 app = typer.Typer(no_args_is_help=True, help="Clients: list, show, set, import from CSV, erase.")
 
@@ -247,17 +247,17 @@ def _fields(runtime: "Runtime") -> "ClientFields":
     return ClientFields(runtime.plans, runtime.settings.otp_default_region)
 
 
-def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> tuple["Written", "Announced"]:
+def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> tuple["WrittenClients", "Announced"]:
     """All of the file in one transaction: a file is never half imported, also when this process is killed.
 
     Failures of the whole file are announced together, since many are summed up in one mail.
     """
     from notifyctl.alerts.provisioning import Announced, announce
     from notifyctl.models.client import ProvisioningStatus
-    from notifyctl.orchestrator.clients import Written, set_clients
+    from notifyctl.orchestrator.clients import WrittenClients, set_clients
 
     chunks = [changes[start : start + CHUNK] for start in range(0, len(changes), CHUNK)]
-    written, announced = Written(), Announced()
+    written, announced = WrittenClients(), Announced()
     with runtime.database.transaction() as session:
         for chunk in output.track(chunks, "Writing", len(chunks)):
             found = set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
@@ -296,7 +296,7 @@ def _suppression(runtime: "Runtime", session: Any, channel: str, address: str | 
     return str(found.reason) if found else None
 
 
-def _refuse(faults: Sequence["Fault"], file: str) -> None:
+def _refuse(faults: Sequence["CsvFault"], file: str) -> None:
     if not faults:
         return
     for fault in sorted(faults)[:FAULTS_SHOWN]:

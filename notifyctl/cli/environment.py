@@ -10,7 +10,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from notifyctl.errors import ConfigurationError, NotifyctlError
-from notifyctl.settings import Settings, checked, given, is_secret
+from notifyctl.settings import Settings, checked, is_secret, raw_settings
 
 GROUPS = (
     ("Secrets", ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")),
@@ -58,7 +58,7 @@ def write_env_file(path: Path) -> None:
 
 def effective(env_file: Path) -> list[EffectiveSetting]:
     """Every setting as it is in force; as it is written where one is at fault. Secrets and passwords are masked."""
-    written = given(env_file if env_file.is_file() else None)
+    written = raw_settings(env_file if env_file.is_file() else None)
     try:
         settings = checked(written)
     except ConfigurationError:

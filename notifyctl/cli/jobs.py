@@ -11,7 +11,7 @@ from notifyctl.errors import NotifyctlError
 from notifyctl.stopping import interrupt_when_told
 
 if TYPE_CHECKING:
-    from notifyctl.orchestrator.job_standing import Standing
+    from notifyctl.orchestrator.job_standing import JobStatus
 
 app = typer.Typer(no_args_is_help=True, help="What is done at set times: see how it went, do it now.")
 
@@ -98,7 +98,7 @@ def run(name: JobName) -> None:
         raise NotifyctlError(f"{job.name} failed: {ended.summary}") from ended.error
 
 
-def _listed(one: "Standing", now: Any) -> dict[str, Any]:
+def _listed(one: "JobStatus", now: Any) -> dict[str, Any]:
     from notifyctl.orchestrator.words import age
 
     last = one.record.last if one.record else None

@@ -83,10 +83,9 @@ def log_remarks(name: str) -> None:
     """What of the settings is passed over in silence, as warnings of a daemon's log."""
     import logging
 
-    from notifyctl.settings import find_env_file
-    from notifyctl.settings import given as written
+    from notifyctl.settings import find_env_file, raw_settings
 
-    for remark in written(find_env_file(given.get().env_file)).remarks():
+    for remark in raw_settings(find_env_file(given.get().env_file)).remarks():
         logging.getLogger(name).warning("a setting has no effect", extra={"cause": remark})
 
 

@@ -86,9 +86,9 @@ def sandbox(
 
 def _webhook_token() -> str | None:
     """Where the product takes it from, so that both agree; the sandbox needs none of the other settings."""
-    from notifyctl.settings import find_env_file, given
+    from notifyctl.settings import find_env_file, raw_settings
 
-    return given(find_env_file(options.given.get().env_file)).known.get("POSTMARK_WEBHOOK_TOKEN")
+    return raw_settings(find_env_file(options.given.get().env_file)).known.get("POSTMARK_WEBHOOK_TOKEN")
 
 
 def _announce(url: str) -> None:

@@ -61,12 +61,12 @@ def init(
 def config(form: options.Format = options.OutputFormat.TABLE) -> None:
     """Show the settings in force and where each comes from; secrets are masked. Exit 2 if any is at fault."""
     from notifyctl.cli.environment import effective
-    from notifyctl.settings import find_env_file, given
+    from notifyctl.settings import find_env_file, raw_settings
 
     file = find_env_file(options.given.get().env_file)
     found = [asdict(setting) for setting in effective(options.env_file())]
     output.rows(found, form, columns=("name", "value", "source", "meaning"), shown=SETTINGS_SHOWN)
-    for remark in given(file).remarks():
+    for remark in raw_settings(file).remarks():
         output.say(f"Note: {remark}")
     options.settings()
 

@@ -23,7 +23,7 @@ from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.models.message import FailureReason, MessageStatus
 from notifyctl.models.template import TemplateSource
 from notifyctl.orchestrator.render import Renderer, RenderError
-from notifyctl.orchestrator.sealing import KeyRing, Sealed
+from notifyctl.orchestrator.sealing import KeyRing, SealedContext
 from notifyctl.orchestrator.suppressions import lock, suppress
 from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
 from notifyctl.store import audit, outbox, templates
@@ -253,7 +253,7 @@ class Dispatcher:
     def _render(self, item: Claimed) -> OutboundMessage:
         message = item.message
         if message.sealed is not None:
-            context = self._keys.open(Sealed(message.key_id, message.sealed), message_id=message.id)
+            context = self._keys.open(SealedContext(message.key_id, message.sealed), message_id=message.id)
         else:
             context = json.loads(message.context or "{}")
         source = self._sources.get((message.template_key, message.template_version))

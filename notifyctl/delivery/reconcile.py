@@ -21,7 +21,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FINAL, FailureReason, MessageStatus
 from notifyctl.models.template import Channel, OnDoubt, Template
 from notifyctl.orchestrator.render import Renderer, RenderError
-from notifyctl.orchestrator.sealing import KeyRing, Sealed
+from notifyctl.orchestrator.sealing import KeyRing, SealedContext
 from notifyctl.orchestrator.suppressions import known_since, suppress
 from notifyctl.orchestrator.words import iso
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Rejected, Unavailable
@@ -123,7 +123,7 @@ class Reconciler:
         if message.channel is Channel.EMAIL:
             return ""  # found by its id alone
         if message.sealed is not None:
-            context = self._keys.open(Sealed(message.key_id, message.sealed), message_id=message.id)
+            context = self._keys.open(SealedContext(message.key_id, message.sealed), message_id=message.id)
         else:
             context = json.loads(message.context or "{}")
         pinned = (message.template_key, message.template_version)

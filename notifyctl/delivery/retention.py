@@ -14,8 +14,8 @@ from sqlmodel import Session
 from notifyctl.clock import Clock
 from notifyctl.models.audit import AuditAction
 from notifyctl.orchestrator.audit_chain import SealKeys
-from notifyctl.orchestrator.audit_cut import Cut, count_removable, cut
-from notifyctl.orchestrator.audit_verify import Problem
+from notifyctl.orchestrator.audit_cut import PruneResult, count_removable, prune
+from notifyctl.orchestrator.audit_verify import ChainProblem
 from notifyctl.settings import MAX_DAYS, Settings
 from notifyctl.store import audit, job_runs, receipts, retention, suppressions
 from notifyctl.store.database import Database
@@ -108,7 +108,7 @@ def count(session: Session, settings: Settings, now: datetime) -> Removed:
 @dataclass(frozen=True, slots=True)
 class RetentionResult:
     removed: Removed
-    audit_problem: Problem | None
+    audit_problem: ChainProblem | None
     """Why no audit row was removed, although some are old enough."""
 
 
@@ -155,7 +155,7 @@ class Retention:
             "stripe_bodies": self._pages(retention.erase_stripe_bodies, now - age.stripe_bodies, None),
             "job_runs": self._at_once(job_runs.forget, now - age.job_runs),
         }
-        removed_rows = self._cut(now - age.audit_rows)
+        removed_rows = self._prune_audit(now - age.audit_rows)
         result = RetentionResult(Removed(**counts, audit_rows=removed_rows.rows), removed_rows.problem)
         self._record(result)
         return result
@@ -188,8 +188,8 @@ class Retention:
         with self._database.transaction() as session:
             return forget(session, before)
 
-    def _cut(self, before: datetime) -> Cut:
-        return cut(
+    def _prune_audit(self, before: datetime) -> PruneResult:
+        return prune(
             self._database,
             SealKeys(self._settings.notification_secret_key),
             self._clock,

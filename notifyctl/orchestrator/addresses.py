@@ -64,14 +64,14 @@ def _normal_domain(domain: str) -> str | None:
 def _validated(text: str) -> str:
     from email_validator import validate_email
 
-    found = validate_email(
+    validated = validate_email(
         text,
         allow_smtputf8=False,
         strict=True,
         check_deliverability=False,
         test_environment=True,
     )
-    return str(found.ascii_email)
+    return str(validated.ascii_email)
 
 
 @lru_cache(maxsize=CACHED)

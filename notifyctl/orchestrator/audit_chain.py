@@ -30,7 +30,7 @@ _AROUND = " \t\r\n\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChainHead:
     """Where a chain stands: the number of its last seal, and that seal's digest."""
 
     number: int
@@ -44,22 +44,22 @@ class Head:
 class Tip:
     """What the next seal goes on from."""
 
-    head: Head
+    head: ChainHead
     last_id: int
     """No seal so far holds a row with a higher id."""
 
 
-BEGINNING = Tip(Head(0, "0" * 64), 0)
+BEGINNING = Tip(ChainHead(0, "0" * 64), 0)
 
 
-def parse_head(text: str) -> Head:
+def parse_head(text: str) -> ChainHead:
     """Raises InvalidInput."""
     match = _HEAD.fullmatch(text.strip(_AROUND).lower())
     if match is None:
         raise InvalidInput(
             f"{text[:80]!r} is no head: it is NUMBER:DIGEST, as `notifyctl audit export --head` prints it"
         )
-    return Head(int(match[1]), match[2])
+    return ChainHead(int(match[1]), match[2])
 
 
 class SealKeys:
@@ -123,7 +123,7 @@ def is_ours(seal: StoredSeal, keys: SealKeys) -> bool | None:
 
 
 def tip_after(seal: StoredSeal) -> Tip:
-    return Tip(Head(seal.id, text(seal.digest)), seal.last_audit_id or 0)
+    return Tip(ChainHead(seal.id, text(seal.digest)), seal.last_audit_id or 0)
 
 
 def hashes_of(seal: StoredSeal) -> dict[int, bytes]:
@@ -153,7 +153,7 @@ def tip_at(checkpoint: StoredCheckpoint | None) -> Tip:
     """Where the chain begins."""
     if checkpoint is None:
         return BEGINNING
-    return Tip(Head(checkpoint.seal_id, text(checkpoint.digest)), checkpoint.last_audit_id or 0)
+    return Tip(ChainHead(checkpoint.seal_id, text(checkpoint.digest)), checkpoint.last_audit_id or 0)
 
 
 def text(stored: bytes | None) -> str:

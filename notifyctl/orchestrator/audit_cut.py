@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.orchestrator.audit_chain import SealKeys, checkpoint_after, is_our_checkpoint, signed_anew, text
-from notifyctl.orchestrator.audit_verify import Problem, verify_up_to
+from notifyctl.orchestrator.audit_verify import ChainProblem, verify_up_to
 from notifyctl.store import audit_seals
 from notifyctl.store.audit_seals import StoredCheckpoint, StoredSeal
 from notifyctl.store.database import Database
@@ -20,9 +20,9 @@ ROWS_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class PruneResult:
     rows: int
-    problem: Problem | None = None
+    problem: ChainProblem | None = None
     """Why nothing was removed: what does not verify is evidence."""
 
 
@@ -31,7 +31,7 @@ def count_removable(session: Session, before: datetime) -> int:
     return audit_seals.count_rows_up_to(session, audit_seals.last_removable(session, before))
 
 
-def cut(
+def prune(
     database: Database,
     keys: SealKeys,
     clock: Clock,
@@ -39,29 +39,29 @@ def cut(
     *,
     pause_seconds: float,
     stopping: Callable[[], bool] = lambda: False,
-) -> Cut:
+) -> PruneResult:
     """Commits a few seals at a time; the rest of the chain can be verified after each. Waits between them."""
-    _sign_anew(database, keys)
+    _resign_checkpoint(database, keys)
     with database.read() as session:
         last = audit_seals.last_removable(session, before)
     if not last:
-        return Cut(0)
+        return PruneResult(0)
     with database.read() as session:
         problem = verify_up_to(session, keys, last)
     if problem is not None:
-        return Cut(0, problem)
+        return PruneResult(0, problem)
     removed = 0
     while not stopping():
         with database.transaction() as session:
-            count = _cut_some(session, keys, last, clock())
+            count = _prune_some(session, keys, last, clock())
         if count is None:
             break
         removed += count
         sleep(pause_seconds)
-    return Cut(removed)
+    return PruneResult(removed)
 
 
-def _cut_some(session: Session, keys: SealKeys, last: int, now: datetime) -> int | None:
+def _prune_some(session: Session, keys: SealKeys, last: int, now: datetime) -> int | None:
     """None when nothing is left, or another is at it."""
     seals = _first_few([seal for seal in audit_seals.page(session) if seal.id <= last])
     if not seals or not audit_seals.lock(session, seals[-1].id):
@@ -84,13 +84,17 @@ def _first_few(seals: Sequence[StoredSeal]) -> list[StoredSeal]:
     return chosen
 
 
-def _sign_anew(database: Database, keys: SealKeys) -> None:
+def _resign_checkpoint(database: Database, keys: SealKeys) -> None:
     """A checkpoint can outlive its key: no seal vouches for it. So it gets the present one while both are there."""
     with database.transaction() as session:
-        found = audit_seals.checkpoint(session)
-        if found is not None and text(found.key_id) != keys.present_id and is_our_checkpoint(found, keys):
-            anew = signed_anew(found, keys)
-            audit_seals.sign_checkpoint(session, found.seal_id, key_id=text(anew.key_id), mac=text(anew.mac))
+        checkpoint = audit_seals.checkpoint(session)
+        if (
+            checkpoint is not None
+            and text(checkpoint.key_id) != keys.present_id
+            and is_our_checkpoint(checkpoint, keys)
+        ):
+            anew = signed_anew(checkpoint, keys)
+            audit_seals.sign_checkpoint(session, checkpoint.seal_id, key_id=text(anew.key_id), mac=text(anew.mac))
 
 
 def _columns(checkpoint: StoredCheckpoint) -> dict[str, object]:

@@ -19,7 +19,7 @@ from notifyctl.clock import Clock
 from notifyctl.errors import NotifyctlError
 from notifyctl.orchestrator.audit_chain import (
     BEGINNING,
-    Head,
+    ChainHead,
     SealKeys,
     Tip,
     is_ours,
@@ -47,10 +47,10 @@ log = logging.getLogger("notifyctl.audit")
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealResult:
     rows: int
     seals: int
-    head: Head
+    head: ChainHead
     waits_for: Writer | None
     """Who is still writing, so that his rows and those after them are not sealed yet."""
 
@@ -67,7 +67,7 @@ def seal(
     *,
     patience_seconds: float = PATIENCE_SECONDS,
     stopping: Callable[[], bool] = lambda: False,
-) -> Sealed:
+) -> SealResult:
     """Commits seal by seal. Of two who do it at once, one makes each seal, and the other leaves off."""
     with database.read() as session:
         last_id = audit_rows.highest_id(session)
@@ -79,11 +79,13 @@ def seal(
             still = audit_seals.writers(session)
         writing = {name: writer for name, writer in writing.items() if name in still}
     if writing:
-        return Sealed(0, 0, current_head(database), next(iter(writing.values())))
+        return SealResult(0, 0, current_head(database), next(iter(writing.values())))
     return seal_up_to(last_id, database, keys, clock, stopping)
 
 
-def seal_up_to(last_id: int, database: Database, keys: SealKeys, clock: Clock, stopping: Callable[[], bool]) -> Sealed:
+def seal_up_to(
+    last_id: int, database: Database, keys: SealKeys, clock: Clock, stopping: Callable[[], bool]
+) -> SealResult:
     """Nobody may have a row with such an id, or a lower one, still to commit."""
     rows = seals = 0
     while not stopping() and (made := _seal_next(last_id, database, keys, clock())) is not None:
@@ -92,17 +94,17 @@ def seal_up_to(last_id: int, database: Database, keys: SealKeys, clock: Clock, s
     head = current_head(database)
     if seals:
         log.info("audit rows sealed", extra={"rows": rows, "seals": seals, "head": str(head)})
-    return Sealed(rows, seals, head, None)
+    return SealResult(rows, seals, head, None)
 
 
 def _seal_next(last_id: int, database: Database, keys: SealKeys, now: datetime) -> StoredSeal | None:
     """None when no row is left, or another made this seal."""
     with database.read() as session:
         tip = _trusted_tip(session, keys)
-        found = [row for row in audit_rows.page(session, after=tip.last_id) if row.id <= last_id]
-    if not found:
+        rows = [row for row in audit_rows.page(session, after=tip.last_id) if row.id <= last_id]
+    if not rows:
         return None
-    made = seal_of(found, tip, keys, now)
+    made = seal_of(rows, tip, keys, now)
     with database.transaction() as session:
         return made if audit_seals.add(session, _columns(made)) else None
 
@@ -115,21 +117,21 @@ def _trusted_tip(session: Session, keys: SealKeys) -> Tip:
     """
     newest: StoredSeal | None = None
     trusted = tip_at(audit_seals.checkpoint(session))
-    for found in audit_seals.newest_first(session):
-        newest = newest or found
-        ours = is_whole(found) and is_ours(found, keys)
+    for seal in audit_seals.newest_first(session):
+        newest = newest or seal
+        ours = is_whole(seal) and is_ours(seal, keys)
         if ours is None:
             raise NotifyctlError(
-                f"audit seal {found.id} was made with a secret that NOTIFICATION_SECRET_KEY lacks (id"
-                f" {text(found.key_id)!r}), and cannot be gone on from; put it back, behind the present one"
+                f"audit seal {seal.id} was made with a secret that NOTIFICATION_SECRET_KEY lacks (id"
+                f" {text(seal.key_id)!r}), and cannot be gone on from; put it back, behind the present one"
             )
         if ours:
-            trusted = tip_after(found)
+            trusted = tip_after(seal)
             break
     if newest is None or newest.id == trusted.head.number:
         return trusted
     log.error("audit chain is broken, see `notifyctl audit verify`", extra={"seal": newest.id})
-    return Tip(Head(newest.id, BEGINNING.head.digest), trusted.last_id)
+    return Tip(ChainHead(newest.id, BEGINNING.head.digest), trusted.last_id)
 
 
 def tip_in(session: Session) -> Tip:
@@ -137,7 +139,7 @@ def tip_in(session: Session) -> Tip:
     return tip_after(newest) if newest is not None else tip_at(audit_seals.checkpoint(session))
 
 
-def current_head(database: Database) -> Head:
+def current_head(database: Database) -> ChainHead:
     with database.read() as session:
         return tip_in(session).head
 

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from notifyctl.orchestrator.audit_chain import (
     BEGINNING,
-    Head,
+    ChainHead,
     SealKeys,
     Tip,
     hashes_of,
@@ -32,7 +32,7 @@ DATED_BACK_BY = timedelta(hours=1)
 """No transaction is open for so long, and no clock is set back by so much, without somebody knowing of it."""
 
 
-class Kind(StrEnum):
+class ProblemKind(StrEnum):
     ROW_CHANGED = "row_changed"
     ROW_DELETED = "row_deleted"
     ROW_INSERTED = "row_inserted"
@@ -47,22 +47,22 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    kind: Kind
+class ChainProblem:
+    kind: ProblemKind
     text: str
     seal: int | None = None
     row: int | None = None
 
 
 @dataclass(slots=True)
-class Report:
+class VerifyReport:
     """`problems` come in the order of the chain; the first is where it went wrong."""
 
     seals: int = 0
     rows: int = 0
-    head: Head = BEGINNING.head
+    head: ChainHead = BEGINNING.head
     checkpoint: StoredCheckpoint | None = None
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[ChainProblem] = field(default_factory=list)
     problem_count: int = 0
     dated_back: list[int] = field(default_factory=list)
     """Rows with a time from long before the seal before theirs: written late, or with a clock that was wrong."""
@@ -77,15 +77,19 @@ Tracked = Callable[[Iterator[StoredSeal], int], Iterator[StoredSeal]]
 
 
 def verify(
-    session: Session, keys: SealKeys, *, expected: Head | None = None, tracked: Tracked = lambda seals, _count: seals
-) -> Report:
+    session: Session,
+    keys: SealKeys,
+    *,
+    expected: ChainHead | None = None,
+    tracked: Tracked = lambda seals, _count: seals,
+) -> VerifyReport:
     """To be called first in its transaction: it looks at one moment, whatever is written meanwhile.
 
     `expected` is a head from elsewhere that the chain must contain. `tracked` is handed the seals and their number,
     for a progress bar.
     """
     audit_seals.freeze(session)
-    report = Report(checkpoint=audit_seals.checkpoint(session))
+    report = VerifyReport(checkpoint=audit_seals.checkpoint(session))
     walk = Walk(keys, tip_at(report.checkpoint), audit_rows.every(session), expected)
     for problem in _all(walk, session, report, tracked):
         report.problem_count += 1
@@ -97,7 +101,7 @@ def verify(
     return report
 
 
-def verify_up_to(session: Session, keys: SealKeys, number: int) -> Problem | None:
+def verify_up_to(session: Session, keys: SealKeys, number: int) -> ChainProblem | None:
     """The first problem in the chain up to this seal, or up to the next one that vouches for it."""
     audit_seals.freeze(session)
     checkpoint = audit_seals.checkpoint(session)
@@ -112,7 +116,7 @@ def verify_up_to(session: Session, keys: SealKeys, number: int) -> Problem | Non
     return next(walk.end(), None)
 
 
-def _all(walk: "Walk", session: Session, report: Report, tracked: Tracked) -> Iterator[Problem]:
+def _all(walk: "Walk", session: Session, report: VerifyReport, tracked: Tracked) -> Iterator[ChainProblem]:
     yield from walk.begin(report.checkpoint)
     for seal in tracked(audit_seals.every(session), audit_seals.count(session)):
         yield from walk.step(seal)
@@ -122,7 +126,7 @@ def _all(walk: "Walk", session: Session, report: Report, tracked: Tracked) -> It
 class Walk:
     """Along the chain, one seal after the other, with the rows beside it."""
 
-    def __init__(self, keys: SealKeys, tip: Tip, rows: Iterator[StoredRow], expected: Head | None = None) -> None:
+    def __init__(self, keys: SealKeys, tip: Tip, rows: Iterator[StoredRow], expected: ChainHead | None = None) -> None:
         self.tip = tip
         self.seals = 0
         self.rows = 0
@@ -140,18 +144,20 @@ class Walk:
     def is_confirmed(self) -> bool:
         return self._unconfirmed is None
 
-    def begin(self, checkpoint: StoredCheckpoint | None) -> Iterator[Problem]:
+    def begin(self, checkpoint: StoredCheckpoint | None) -> Iterator[ChainProblem]:
         if checkpoint is not None:
             yield from self._confirm_checkpoint(checkpoint)
             yield from self._compare_head()
         for row in self._beside.up_to(self.tip.last_id):
-            yield Problem(Kind.ROW_INSERTED, f"row {row.id} was inserted before the rows that are sealed", row=row.id)
+            yield ChainProblem(
+                ProblemKind.ROW_INSERTED, f"row {row.id} was inserted before the rows that are sealed", row=row.id
+            )
 
-    def step(self, seal: StoredSeal) -> Iterator[Problem]:
+    def step(self, seal: StoredSeal) -> Iterator[ChainProblem]:
         before = self.tip.head.number
         if seal.id <= before:
             what = f"seal {seal.id} is there, though everything up to seal {before} was removed"
-            yield Problem(Kind.SEAL_MISPLACED, what, seal=seal.id)
+            yield ChainProblem(ProblemKind.SEAL_MISPLACED, what, seal=seal.id)
             return
         self.seals += 1
         unbelievable = self._disbelief(seal)
@@ -167,42 +173,44 @@ class Walk:
         self.tip = tip_after(seal)
         yield from self._compare_head()
 
-    def end(self) -> Iterator[Problem]:
+    def end(self) -> Iterator[ChainProblem]:
         yield from self._give_up_unconfirmed()
         expected, last = self._expected, self.tip.head.number
         if expected is not None:
             what = f"the chain ends with seal {last}, and the expected head is seal {expected.number}: its tail was cut"
-            yield Problem(Kind.TAIL_CUT, what, seal=expected.number)
+            yield ChainProblem(ProblemKind.TAIL_CUT, what, seal=expected.number)
 
-    def _confirm_checkpoint(self, checkpoint: StoredCheckpoint) -> Iterator[Problem]:
+    def _confirm_checkpoint(self, checkpoint: StoredCheckpoint) -> Iterator[ChainProblem]:
         number = checkpoint.seal_id
         match is_our_checkpoint(checkpoint, self._keys):
             case False:
                 what = (
                     f"the checkpoint at seal {number} was forged: rows up to there were removed, and not by retention"
                 )
-                yield Problem(Kind.CHECKPOINT_FORGED, what, seal=number)
+                yield ChainProblem(ProblemKind.CHECKPOINT_FORGED, what, seal=number)
             case None:
                 yield _without_key(f"the checkpoint at seal {number}", checkpoint.key_id, number)
 
-    def _disbelief(self, seal: StoredSeal) -> Problem | None:
+    def _disbelief(self, seal: StoredSeal) -> ChainProblem | None:
         if not is_whole(seal):
-            return Problem(Kind.SEAL_ALTERED, f"seal {seal.id} was altered", seal=seal.id)
+            return ChainProblem(ProblemKind.SEAL_ALTERED, f"seal {seal.id} was altered", seal=seal.id)
         if is_ours(seal, self._keys) is False:
-            return Problem(Kind.SEAL_FORGED, f"seal {seal.id} was forged: it was not made with our key", seal=seal.id)
+            return ChainProblem(
+                ProblemKind.SEAL_FORGED, f"seal {seal.id} was forged: it was not made with our key", seal=seal.id
+            )
         return None
 
-    def _break(self, seal: StoredSeal) -> Problem | None:
+    def _break(self, seal: StoredSeal) -> ChainProblem | None:
         """What is wrong between the seal and the one before it."""
         first_missing, last_missing = self.tip.head.number + 1, seal.id - 1
         if first_missing <= last_missing:
             one = first_missing == last_missing
             are = f"seal {first_missing} is" if one else f"seals {first_missing} to {last_missing} are"
-            return Problem(Kind.SEAL_MISSING, f"{are} missing", seal=first_missing)
+            return ChainProblem(ProblemKind.SEAL_MISSING, f"{are} missing", seal=first_missing)
         goes_on = (text(seal.previous_digest), seal.first_audit_id) == (self.tip.head.digest, self.tip.last_id + 1)
         if self._is_tip_known and not goes_on:
             what = f"seal {seal.id} does not go on from seal {last_missing}: one of them is not the one that was made"
-            return Problem(Kind.SEAL_MISPLACED, what, seal=seal.id)
+            return ChainProblem(ProblemKind.SEAL_MISPLACED, what, seal=seal.id)
         return None
 
     def _confirm(self, seal: StoredSeal) -> None:
@@ -212,22 +220,22 @@ class Walk:
         elif self._unconfirmed is None:
             self._unconfirmed = seal
 
-    def _compare_rows(self, seal: StoredSeal) -> Iterator[Problem]:
+    def _compare_rows(self, seal: StoredSeal) -> Iterator[ChainProblem]:
         for _row in self._beside.up_to((seal.first_audit_id or 0) - 1):
             pass  # of a seal that is missing or cannot be believed, as was said
         expected = hashes_of(seal)
-        found: list[Problem] = []
+        problems: list[ChainProblem] = []
         for row in self._beside.up_to(seal.last_audit_id or 0):
             self.rows += 1
             sealed = expected.pop(row.id, None)
             if sealed is None:
-                found.append(_of_row(Kind.ROW_INSERTED, row.id, seal, "was inserted"))
+                problems.append(_of_row(ProblemKind.ROW_INSERTED, row.id, seal, "was inserted"))
             elif sealed != row_hash(row):
-                found.append(_of_row(Kind.ROW_CHANGED, row.id, seal, "was changed"))
+                problems.append(_of_row(ProblemKind.ROW_CHANGED, row.id, seal, "was changed"))
             elif self._is_dated_back(row):
                 self.dated_back.append(row.id)
-        found += [_of_row(Kind.ROW_DELETED, row_id, seal, "was deleted") for row_id in expected]
-        yield from sorted(found, key=lambda problem: problem.row or 0)
+        problems += [_of_row(ProblemKind.ROW_DELETED, row_id, seal, "was deleted") for row_id in expected]
+        yield from sorted(problems, key=lambda problem: problem.row or 0)
 
     def _is_dated_back(self, row: StoredRow) -> bool:
         if self._sealed_at is None or len(self.dated_back) == LISTED:
@@ -235,28 +243,28 @@ class Walk:
         made_at = as_moment(row.created_at)
         return made_at is not None and made_at < self._sealed_at - DATED_BACK_BY
 
-    def _give_up_unconfirmed(self) -> Iterator[Problem]:
+    def _give_up_unconfirmed(self) -> Iterator[ChainProblem]:
         seal, self._unconfirmed = self._unconfirmed, None
         if seal is not None:
             yield _without_key(f"seal {seal.id}", seal.key_id, seal.id)
 
-    def _compare_head(self) -> Iterator[Problem]:
+    def _compare_head(self) -> Iterator[ChainProblem]:
         expected, head = self._expected, self.tip.head
         if expected is None or expected.number > head.number:
             return
         self._expected = None
         if expected.number < head.number:
             what = f"the expected head, seal {expected.number}, is not in the chain any more: export a newer one"
-            yield Problem(Kind.HEAD_DIFFERS, what, seal=expected.number)
+            yield ChainProblem(ProblemKind.HEAD_DIFFERS, what, seal=expected.number)
         elif expected != head:
             what = f"seal {head.number} is not the one of the expected head: the chain was made anew"
-            yield Problem(Kind.HEAD_DIFFERS, what, seal=head.number)
+            yield ChainProblem(ProblemKind.HEAD_DIFFERS, what, seal=head.number)
 
 
-def _of_row(kind: Kind, row_id: int, seal: StoredSeal, what: str) -> Problem:
-    return Problem(kind, f"row {row_id}, in seal {seal.id}, {what}", seal=seal.id, row=row_id)
+def _of_row(kind: ProblemKind, row_id: int, seal: StoredSeal, what: str) -> ChainProblem:
+    return ChainProblem(kind, f"row {row_id}, in seal {seal.id}, {what}", seal=seal.id, row=row_id)
 
 
-def _without_key(what: str, key_id: bytes | None, number: int) -> Problem:
-    told = f"{what} cannot be verified: NOTIFICATION_SECRET_KEY lacks the secret with the id {text(key_id)!r}"
-    return Problem(Kind.KEY_MISSING, f"{told}; put it back, behind the present one", seal=number)
+def _without_key(what: str, key_id: bytes | None, number: int) -> ChainProblem:
+    sentence = f"{what} cannot be verified: NOTIFICATION_SECRET_KEY lacks the secret with the id {text(key_id)!r}"
+    return ChainProblem(ProblemKind.KEY_MISSING, f"{sentence}; put it back, behind the present one", seal=number)

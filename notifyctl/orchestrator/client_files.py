@@ -7,17 +7,17 @@ from sqlmodel import Session
 
 from notifyctl.orchestrator import clients, csv_files
 from notifyctl.orchestrator.client_fields import COLUMN_OF, ClientChange, ClientFields
-from notifyctl.orchestrator.csv_files import CsvFile, Fault, Record
+from notifyctl.orchestrator.csv_files import CsvFault, CsvFile, CsvRecord
 
 COLUMNS = ("id", *COLUMN_OF)
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedClients:
     changes: Sequence[ClientChange]
     lines: Mapping[str, int]
     """Client id -> the line that names it."""
-    faults: Sequence[Fault]
+    faults: Sequence[CsvFault]
 
 
 def parse(data: bytes, name: str) -> CsvFile:
@@ -25,7 +25,7 @@ def parse(data: bytes, name: str) -> CsvFile:
     return csv_files.parse(data, name, known=COLUMNS, required=("id",))
 
 
-def check(file: CsvFile, records: Iterable[Record], fields: ClientFields) -> Checked:
+def check(file: CsvFile, records: Iterable[CsvRecord], fields: ClientFields) -> CheckedClients:
     """`records` are those of `file`; they are passed so that the caller can watch them go by."""
     changes: list[ClientChange] = []
     lines: dict[str, int] = {}
@@ -33,20 +33,20 @@ def check(file: CsvFile, records: Iterable[Record], fields: ClientFields) -> Che
     faults = list(file.faults)
     for record in records:
         texts = dict(zip(file.columns, record.cells, strict=True))
-        change, found = fields.read(texts.pop("id"), texts)
+        change, wrong = fields.read(texts.pop("id"), texts)
         customer = change.values.get("stripe_customer_id")
-        found += _repeated("id", change.id, lines, record.line)
-        found += _repeated("stripe_customer_id", customer, customers, record.line)
-        faults += (Fault(record.line, fault) for fault in found)
+        wrong += _repeated("id", change.id, lines, record.line)
+        wrong += _repeated("stripe_customer_id", customer, customers, record.line)
+        faults += (CsvFault(record.line, fault) for fault in wrong)
         if change.id:
             changes.append(change)
-    return Checked(changes, lines, faults)
+    return CheckedClients(changes, lines, faults)
 
 
-def conflicts(session: Session, checked: Checked) -> list[Fault]:
+def conflicts(session: Session, checked: CheckedClients) -> list[CsvFault]:
     """What only the store can tell."""
-    found = clients.conflicts(session, checked.changes)
-    return [Fault(checked.lines[client_id], problem) for client_id, problem in found.items()]
+    problems = clients.conflicts(session, checked.changes)
+    return [CsvFault(checked.lines[client_id], problem) for client_id, problem in problems.items()]
 
 
 def _repeated(column: str, value: object, seen: dict[str, int], line: int) -> Iterator[str]:

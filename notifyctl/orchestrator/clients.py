@@ -17,7 +17,7 @@ from notifyctl.store.clients import ClientRow
 
 
 @dataclass(frozen=True, slots=True)
-class Transition:
+class ProvisioningChange:
     """Provisioning became another. `old` is None for a client that was not known before."""
 
     client_id: str
@@ -26,14 +26,14 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenClients:
     created: int = 0
     changed: int = 0
     unchanged: int = 0
-    transitions: tuple[Transition, ...] = ()
+    transitions: tuple[ProvisioningChange, ...] = ()
 
-    def __add__(self, other: "Written") -> "Written":
-        return Written(
+    def __add__(self, other: "WrittenClients") -> "WrittenClients":
+        return WrittenClients(
             self.created + other.created,
             self.changed + other.changed,
             self.unchanged + other.unchanged,
@@ -52,7 +52,7 @@ class _Difference:
         return self.before is None or bool(self.fields)
 
 
-def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str, now: datetime) -> Written:
+def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str, now: datetime) -> WrittenClients:
     """Creates and changes clients in a fixed number of statements, and audits those that are not as before.
 
     No id may stand in `changes` twice. Raises InvalidInput for an erased client, and for a stripe_customer_id
@@ -67,7 +67,7 @@ def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str
         store.upsert(session, columns, [_row(difference.change, now) for difference in group])
     audit.write_many(session, [_audit_entry(difference, actor, now) for difference in different])
     created = sum(difference.before is None for difference in different)
-    return Written(
+    return WrittenClients(
         created=created,
         changed=len(different) - created,
         unchanged=len(differences) - len(different),
@@ -117,9 +117,9 @@ def _audit_entry(difference: _Difference, actor: str, now: datetime) -> audit.Ne
     )
 
 
-def _transitions(differences: Sequence[_Difference]) -> Iterator[Transition]:
+def _transitions(differences: Sequence[_Difference]) -> Iterator[ProvisioningChange]:
     for difference in differences:
         if "provisioning_status" in difference.fields:
             old = difference.before.provisioning_status if difference.before else None
             new = ProvisioningStatus(str(difference.change.values["provisioning_status"]))
-            yield Transition(difference.change.id, old, new)
+            yield ProvisioningChange(difference.change.id, old, new)

@@ -31,14 +31,14 @@ def as_written(cell: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CsvRecord:
     line: int
     """Where it begins in the file, counted from 1."""
     cells: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Fault:
+class CsvFault:
     line: int
     text: str
     """What is wrong and how to mend it, beginning with the column if it is one cell's."""
@@ -48,8 +48,8 @@ class Fault:
 class CsvFile:
     name: str
     columns: tuple[str, ...]
-    records: Sequence[Record]
-    faults: Sequence[Fault]
+    records: Sequence[CsvRecord]
+    faults: Sequence[CsvFault]
     """Records that cannot be read; they are not among `records`."""
 
 
@@ -92,8 +92,8 @@ def parse(
     body = io.StringIO(text[announced.end() :] if announced else text, newline="")
     delimiter = announced[1] if announced else _delimiter(text)
     lines = csv.reader(body, delimiter=delimiter, strict=True)
-    records: list[Record] = []
-    faults: list[Fault] = []
+    records: list[CsvRecord] = []
+    faults: list[CsvFault] = []
     header: _Header | None = None
     begins = above + 1
     try:
@@ -104,12 +104,12 @@ def parse(
                 header = _header(cells, name, known, required, passed_over)
             else:
                 try:
-                    records.append(Record(begins, header.cells(cells)))
+                    records.append(CsvRecord(begins, header.cells(cells)))
                 except ValueError as error:
-                    faults.append(Fault(begins, str(error)))
+                    faults.append(CsvFault(begins, str(error)))
             begins = above + lines.line_num + 1
     except csv.Error as error:
-        faults.append(Fault(begins, f"it is not CSV ({error}); mend its quotes"))
+        faults.append(CsvFault(begins, f"it is not CSV ({error}); mend its quotes"))
     if header is None:
         cause = f"line {faults[0].line}: {faults[0].text}" if faults else "is empty"
         raise InvalidInput(f"{name} {cause}; its first line must be {','.join(known)}")

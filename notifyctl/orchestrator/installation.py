@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.template import Channel
-from notifyctl.orchestrator.job_standing import Standing, State, standings
+from notifyctl.orchestrator.job_standing import JobState, JobStatus, job_statuses
 from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
 from notifyctl.orchestrator.words import place
 from notifyctl.settings import Settings
@@ -62,7 +62,7 @@ class Installation:
     """None where none has left a trace."""
     lives_by_cron: bool
     """Somebody sends, or runs the jobs, without a worker that stays."""
-    jobs: Sequence[Standing]
+    jobs: Sequence[JobStatus]
     """Those in trouble."""
     has_templates: bool
     suppressed: Sequence[Suppressed]
@@ -84,15 +84,15 @@ def look(session: Session, settings: Settings, now: datetime) -> Installation:
     name, database = _names(session)
     known = workers.known(session)
     at_work = [row for row in known if workers.is_working(row, now - SEEN)]
-    found = jobs(session, now)
+    statuses = jobs(session, now)
     return Installation(
         name=name,
         database=database,
         now=now,
         workers=len(at_work),
         last_worker=_last(known),
-        lives_by_cron=_sends_by_cron(known, now) or _runs_jobs_by_cron(known, found, now),
-        jobs=[one for one in found if one.problem],
+        lives_by_cron=_sends_by_cron(known, now) or _runs_jobs_by_cron(known, statuses, now),
+        jobs=[status for status in statuses if status.problem],
         has_templates=templates.are_seeded(session),
         suppressed=list(suppressed_addresses(session, settings)),
         lost_alert=diagnosis.lost_alert(session, now - ALERTS_FOR),
@@ -110,8 +110,8 @@ def _names(session: Session) -> tuple[str, str]:
     kind = url.get_backend_name()
     if kind == "sqlite":
         return Path(url.database or "").name, f"{kind} {url.database}"
-    asked = url.query.get("host", "")
-    host = url.host or (asked if isinstance(asked, str) else ",".join(asked)) or "localhost"
+    hosts = url.query.get("host", "")
+    host = url.host or (hosts if isinstance(hosts, str) else ",".join(hosts)) or "localhost"
     return url.database or kind, f"{kind} {host}/{url.database or ''}"
 
 
@@ -126,20 +126,20 @@ def _sends_by_cron(known: Sequence[Any], now: datetime) -> bool:
     return last is not None and last.once and now - last.seen_at < TRACE
 
 
-def _runs_jobs_by_cron(known: Sequence[Any], found: Sequence[Standing], now: datetime) -> bool:
+def _runs_jobs_by_cron(known: Sequence[Any], statuses: Sequence[JobStatus], now: datetime) -> bool:
     """Every job is on time, and the last run was no worker's. The monitor's own is Nagios' affair as well."""
-    if any(one.state in (State.OVERDUE, State.NEVER) for one in found):
+    if any(status.state in (JobState.OVERDUE, JobState.NEVER) for status in statuses):
         return False
-    runs = [one.record.last for one in found if one.record and one.job.name != MONITOR]
+    runs = [status.record.last for status in statuses if status.record and status.job.name != MONITOR]
     last = max(runs, key=lambda run: run.started_at, default=None)
     return last is not None and now - last.started_at < TRACE and last.worker not in {row.worker for row in known}
 
 
-def jobs(session: Session, now: datetime) -> list[Standing]:
+def jobs(session: Session, now: datetime) -> list[JobStatus]:
     """Of every job, those in trouble first."""
-    records = job_runs.records_of(session, [one.name for one in TIMETABLE])
+    records = job_runs.records_of(session, [job.name for job in TIMETABLE])
     all_done = len(records) == len(TIMETABLE) and all(record.done_at for record in records.values())
-    return standings(records, None if all_done else _since(session, now), now)
+    return job_statuses(records, None if all_done else _since(session, now), now)
 
 
 def _since(session: Session, now: datetime) -> datetime | None:

@@ -14,7 +14,7 @@ GRACE = timedelta(minutes=5)
 """On top of two periods without a run that is DONE."""
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """In the order of their urgency."""
 
     HUNG = "hung"
@@ -27,14 +27,14 @@ class State(StrEnum):
     """It has never run, and has not had the time to."""
 
 
-TROUBLED = frozenset({State.HUNG, State.LOST, State.OVERDUE, State.FAILED})
-_URGENCY = list(State)
+TROUBLED = frozenset({JobState.HUNG, JobState.LOST, JobState.OVERDUE, JobState.FAILED})
+_URGENCY = list(JobState)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class JobStatus:
     job: Timed
-    state: State
+    state: JobState
     record: Record | None
     next_due: datetime
     """In the past while its run is still to be had."""
@@ -42,44 +42,44 @@ class Standing:
     remedy: str = ""
 
 
-def standings(records: Mapping[str, Record], since: datetime | None, now: datetime) -> list[Standing]:
+def job_statuses(records: Mapping[str, Record], since: datetime | None, now: datetime) -> list[JobStatus]:
     """Of every job, those in trouble first. `since`: from when on they should have run; None where nobody knows."""
-    found = [standing(job, records.get(job.name), since, now) for job in TIMETABLE]
-    return sorted(found, key=lambda one: _URGENCY.index(one.state))
+    statuses = [job_status(job, records.get(job.name), since, now) for job in TIMETABLE]
+    return sorted(statuses, key=lambda status: _URGENCY.index(status.state))
 
 
-def standing(job: Timed, record: Record | None, since: datetime | None, now: datetime) -> Standing:
+def job_status(job: Timed, record: Record | None, since: datetime | None, now: datetime) -> JobStatus:
     state = _state(job, record, since, now)
     due = job.due_at(now)
     next_due = due if record is None or record.last.due_at < due else job.next_due(now)
-    return Standing(job, state, record, next_due, *_words(job, state, record, now))
+    return JobStatus(job, state, record, next_due, *_words(job, state, record, now))
 
 
-def _state(job: Timed, record: Record | None, since: datetime | None, now: datetime) -> State:
+def _state(job: Timed, record: Record | None, since: datetime | None, now: datetime) -> JobState:
     last = record.last if record else None
     if last is not None and last.outcome is JobOutcome.RUNNING:
         if last.lease_until < now:
-            return State.LOST
+            return JobState.LOST
         if now - last.started_at > job.longest:
-            return State.HUNG
+            return JobState.HUNG
     well_at = (record.done_at if record else None) or since
     if well_at is not None and now - well_at > 2 * job.period + GRACE:
-        return State.OVERDUE
-    return State(last.outcome.lower()) if last is not None else State.NEVER
+        return JobState.OVERDUE
+    return JobState(last.outcome.lower()) if last is not None else JobState.NEVER
 
 
-def _words(job: Timed, state: State, record: Record | None, now: datetime) -> tuple[str, str]:
+def _words(job: Timed, state: JobState, record: Record | None, now: datetime) -> tuple[str, str]:
     """What is wrong and what to do; both empty where nothing is."""
     if state not in TROUBLED:
         return "", ""
-    if state is State.OVERDUE:
+    if state is JobState.OVERDUE:
         return _overdue(job, record, now), f"start `notifyctl worker`, or run `notifyctl jobs run {job.name}`"
     assert record is not None
     last = record.last
-    if state is State.FAILED:
+    if state is JobState.FAILED:
         return f"{job.name} failed: {last.summary}", f"mend that, then run `notifyctl jobs run {job.name}`"
     begun = f"at {place(last.worker)} since {moment(last.started_at)}"
-    if state is State.LOST:
+    if state is JobState.LOST:
         return f"{job.name} was lost, having run {begun}", "start `notifyctl worker`: it takes the run up again"
     return f"{job.name} hangs {begun}", "look at the log of that worker, and restart it"
 

@@ -27,30 +27,30 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     template_key: str
     severity: Severity
     rule: str
     detail: str
 
 
-_Found = Iterator[tuple[Severity, str, str]]
+_Findings = Iterator[tuple[Severity, str, str]]
 
 
-def lint(file: TemplateFile) -> list[Finding]:
+def lint(file: TemplateFile) -> list[LintFinding]:
     """Renders with the example, without each optional variable, and without all of them."""
-    found = [*_variables(file), *_rendering(file)]
-    return [Finding(file.template_key, severity, rule, detail) for severity, rule, detail in dict.fromkeys(found)]
+    findings = dict.fromkeys([*_variables(file), *_rendering(file)])
+    return [LintFinding(file.template_key, *finding) for finding in findings]
 
 
 def refuse_errors(files: Iterable[TemplateFile]) -> None:
     """Raises TemplateError with every finding that is an error."""
-    errors = [found for file in files for found in lint(file) if found.severity is Severity.ERROR]
+    errors = [finding for file in files for finding in lint(file) if finding.severity is Severity.ERROR]
     if errors:
-        raise TemplateError("; ".join(f"{found.template_key}: {found.detail}" for found in errors))
+        raise TemplateError("; ".join(f"{finding.template_key}: {finding.detail}" for finding in errors))
 
 
-def _variables(file: TemplateFile) -> _Found:
+def _variables(file: TemplateFile) -> _Findings:
     parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
     used = {part: names_in(body) for part, body in parts.items() if body is not None}
     declared = set(file.front.variables)
@@ -64,7 +64,7 @@ def _variables(file: TemplateFile) -> _Found:
         yield Severity.WARNING, "text-part", f"{name} is in the HTML only; readers of the text miss it"
 
 
-def _rendering(file: TemplateFile) -> _Found:
+def _rendering(file: TemplateFile) -> _Findings:
     renderer = Renderer()
     check = _sms if file.front.channel is Channel.SMS else _email
     for names in _left_out(file):
@@ -83,7 +83,7 @@ def _left_out(file: TemplateFile) -> list[tuple[str, ...]]:
     return list(dict.fromkeys([(), *((name,) for name in optional), optional]))
 
 
-def _sms(content: Content) -> _Found:
+def _sms(content: Content) -> _Findings:
     size = measure(content.text)
     if size.encoding is not SmsEncoding.GSM_7:
         yield Severity.WARNING, "sms-encoding", f"needs {size.encoding}, which halves the room for text"
@@ -92,7 +92,7 @@ def _sms(content: Content) -> _Found:
         yield Severity.WARNING, "sms-segments", detail
 
 
-def _email(content: Content) -> _Found:
+def _email(content: Content) -> _Findings:
     subject, html = content.subject or "", content.html or ""
     if len(subject) > MAX_SUBJECT_CHARACTERS:
         detail = f"the subject has {len(subject)} characters; keep it under {MAX_SUBJECT_CHARACTERS + 1}"

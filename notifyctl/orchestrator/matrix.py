@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.orchestrator.front_matter import FrontMatter
 from notifyctl.orchestrator.template_files import TemplateFile
+from notifyctl.orchestrator.words import window
 
 _HEAD = """\
 # Notification templates
@@ -14,7 +15,6 @@ has not been sent by its send-by time is never sent. "On doubt" says what happen
 gone out when the provider cannot tell: RESEND, or HOLD for an operator. A variable with ? is optional.
 """
 _GATES = ("billing", "requires_provisioned", "requires_active_subscription")
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def matrix_markdown(files: Sequence[TemplateFile]) -> str:
@@ -79,11 +79,7 @@ def _variables(front: FrontMatter) -> str:
 
 
 def _span(seconds: int | None) -> str:
-    """The largest unit that leaves no rest, and two of it for days: a day is better said as 24 h."""
-    if seconds is None:
-        return "-"
-    size, unit = next((size, unit) for size, unit in _UNITS if seconds % size == 0 and (unit != "d" or seconds > size))
-    return f"{seconds // size} {unit}"
+    return "-" if seconds is None else window(seconds)
 
 
 def _code(text: str) -> str:

@@ -25,7 +25,7 @@ class SealError(NotifyctlError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedContext:
     key_id: str
     text: str
 
@@ -44,15 +44,15 @@ class KeyRing:
         """The first is that of the key which seals and hashes."""
         return [key.id for key in self._keys]
 
-    def seal(self, context: Mapping[str, object], *, message_id: str) -> Sealed:
+    def seal(self, context: Mapping[str, object], *, message_id: str) -> SealedContext:
         """Encrypts with AES-256-GCM, bound to the message: moved to another row it does not open."""
         key = self._keys[0]
         nonce = os.urandom(NONCE_BYTES)
         plain = json.dumps(dict(context), separators=(",", ":")).encode()
         sealed = nonce + key.cipher.encrypt(nonce, plain, message_id.encode())
-        return Sealed(key.id, base64.b64encode(sealed).decode())
+        return SealedContext(key.id, base64.b64encode(sealed).decode())
 
-    def open(self, sealed: Sealed, *, message_id: str) -> dict[str, object]:
+    def open(self, sealed: SealedContext, *, message_id: str) -> dict[str, object]:
         """Raises SealError."""
         key = next((key for key in self._keys if key.id == sealed.key_id), None)
         if key is None:

@@ -91,17 +91,17 @@ def gaps(connection: Connection) -> list[str]:
 
 def _on_sqlite(connection: Connection, table: str) -> dict[str, bool]:
     query = text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :table")
-    found = {row.name: _words(row.sql) for row in connection.execute(query, {"table": table})}
-    return {name: found.get(name) == _words(made) for name, made in _statements(connection, table).items()}
+    there = {row.name: _words(row.sql) for row in connection.execute(query, {"table": table})}
+    return {name: there.get(name) == _words(made) for name, made in _statements(connection, table).items()}
 
 
 def _on_postgresql(connection: Connection, table: str) -> dict[str, bool]:
-    found = {row.name: row for row in connection.execute(STANDING, {"table": table})}
+    there = {row.name: row for row in connection.execute(STANDING, {"table": table})}
     function, *triggers = _statements(connection, table)[""].replace("%%", "%").split("CREATE TRIGGER ")
     body = _words(function.split("$$")[1])
     wanted = {trigger.split()[0]: _words(trigger) for trigger in triggers}
     return {
-        name: name in found and _words(found[name].body) == body and _is_whole(found[name].definition, made)
+        name: name in there and _words(there[name].body) == body and _is_whole(there[name].definition, made)
         for name, made in wanted.items()
     }
 
@@ -122,8 +122,8 @@ def _statements(connection: Connection, table: str) -> dict[str, str]:
     removable = REMOVABLE[table]
     if connection.dialect.name == "sqlite":
         # A trigger has semicolons in it.
-        found = SQLITE.format(table=table, removable=removable, on_replace=ON_REPLACE[table])
-        made = [f"{trigger.strip()}\nEND" for trigger in found.split("\nEND;")[:-1]]
+        script = SQLITE.format(table=table, removable=removable, on_replace=ON_REPLACE[table])
+        made = [f"{trigger.strip()}\nEND" for trigger in script.split("\nEND;")[:-1]]
         return {trigger.split()[2]: trigger for trigger in made}
     schema = connection.execute(text("SELECT current_schema()")).scalar_one()
     quoted = connection.dialect.identifier_preparer.quote(schema)

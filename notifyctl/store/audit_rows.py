@@ -31,7 +31,7 @@ class StoredRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class AuditFilter:
     """Which rows; None means any."""
 
     action: AuditAction | None = None
@@ -54,7 +54,7 @@ class Filter:
         return conditions
 
 
-def find(session: Session, wanted: Filter, *, limit: int) -> list[StoredRow]:
+def find(session: Session, wanted: AuditFilter, *, limit: int) -> list[StoredRow]:
     """The rows that were written last come first."""
     statement = _select(bulk.dialect(session)).where(*wanted.conditions())
     return _rows(session, statement.order_by(_audit.c.id.desc()).limit(limit))

@@ -60,8 +60,8 @@ def lock(session: Session, hashes: Collection[str]) -> None:
 
 
 def on_record(session: Session, channel: Channel, hashes: Collection[str]) -> OnRecord:
-    found = session.execute(_SELECT.where(*_is(_suppression, channel, hashes)))
-    rows = [SuppressionRow(*row) for row in found]
+    selected = session.execute(_SELECT.where(*_is(_suppression, channel, hashes)))
+    rows = [SuppressionRow(*row) for row in selected]
     releases = select(_release.c.acted_at, _release.c.reason, _release.c.source)
     lifts = [
         Lift(acted_at, SuppressionReason(reason) if reason else None, source or None)

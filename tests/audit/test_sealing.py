@@ -12,8 +12,8 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime
 from notifyctl.orchestrator import audit_seal
 from notifyctl.orchestrator.audit_chain import SealKeys
-from notifyctl.orchestrator.audit_seal import Sealed
-from notifyctl.orchestrator.audit_verify import Kind
+from notifyctl.orchestrator.audit_seal import SealResult
+from notifyctl.orchestrator.audit_verify import ProblemKind
 from notifyctl.store import audit, audit_rows, audit_seals
 from tests.support.audit_log import an_entry, ask, keys_of, row_ids, seal, sealed_log, sql, verify, write_rows
 from tests.support.settings import SECRET, make_settings
@@ -30,7 +30,7 @@ def test_what_was_written_is_sealed_once_and_only_what_is_new(runtime: Runtime) 
     write_rows(runtime, 3)
     first = seal(runtime)
     assert (first.rows, first.seals, first.head.number) == (len(row_ids(runtime)), 1, 1)
-    assert seal(runtime) == Sealed(0, 0, first.head, None)
+    assert seal(runtime) == SealResult(0, 0, first.head, None)
     write_rows(runtime, 2)
     assert (seal(runtime).rows, len(ask(runtime, "SELECT id FROM audit_seal"))) == (2, 2)
 
@@ -79,7 +79,7 @@ def test_a_sealer_that_goes_by_the_highest_id_blames_who_commits_late(runtime: R
             highest = audit_rows.highest_id(session)
         audit_seal.seal_up_to(highest, runtime.database, keys_of(runtime), runtime.clock, lambda: False)
     problem = verify(runtime).problems[0]
-    assert (problem.kind, problem.row) == (Kind.ROW_INSERTED, row_ids(runtime)[-3])
+    assert (problem.kind, problem.row) == (ProblemKind.ROW_INSERTED, row_ids(runtime)[-3])
 
 
 @on_postgresql
@@ -134,7 +134,7 @@ def test_those_who_only_read_or_write_elsewhere_are_not_waited_for(runtime: Runt
 def test_no_writer_waits_for_a_sealer_that_waits(runtime: Runtime) -> None:
     with runtime.database.transaction() as slow:
         audit.write_many(slow, [an_entry(runtime)])
-        done: list[Sealed] = []
+        done: list[SealResult] = []
         sealer = threading.Thread(target=lambda: done.append(seal(runtime)))
         sealer.start()
         sleep(0.1)
@@ -186,9 +186,9 @@ def test_two_sealers_at_once_make_one_chain(runtime: Runtime) -> None:
     for _ in range(8):
         write_rows(runtime, 3)
         barrier = threading.Barrier(3)
-        made: list[Sealed] = []
+        made: list[SealResult] = []
 
-        def at_once(barrier: threading.Barrier = barrier, made: list[Sealed] = made) -> None:
+        def at_once(barrier: threading.Barrier = barrier, made: list[SealResult] = made) -> None:
             barrier.wait()
             made.append(seal(runtime))
 
@@ -217,7 +217,7 @@ def test_old_seals_verify_under_their_key_after_a_rotation(runtime: Runtime) -> 
 def test_a_seal_of_the_new_key_vouches_for_those_whose_key_is_gone(runtime: Runtime) -> None:
     sealed_log(runtime, seals=3)
     problem = verify(runtime, keys=keys(NEW_KEY)).problems[0]
-    assert (problem.kind, problem.seal) == (Kind.KEY_MISSING, 1)
+    assert (problem.kind, problem.seal) == (ProblemKind.KEY_MISSING, 1)
     assert keys(SECRET).present_id in problem.text
     write_rows(runtime)
     audit_seal.seal(runtime.database, keys(f"{NEW_KEY},{SECRET}"), runtime.clock)

@@ -11,9 +11,9 @@ from sqlmodel import col, update
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.audit import AuditLog, AuditSeal
-from notifyctl.orchestrator.audit_chain import BEGINNING, Head, SealKeys, digest_of, parse_head, seal_of, tip_after
+from notifyctl.orchestrator.audit_chain import BEGINNING, ChainHead, SealKeys, digest_of, parse_head, seal_of, tip_after
 from notifyctl.orchestrator.audit_seal import current_head
-from notifyctl.orchestrator.audit_verify import Kind, Problem
+from notifyctl.orchestrator.audit_verify import ChainProblem, ProblemKind
 from notifyctl.store import audit_rows, audit_seals
 from notifyctl.store.audit_seals import StoredSeal
 from notifyctl.store.exact import as_moment
@@ -37,13 +37,13 @@ pytestmark = pytest.mark.usefixtures("exhaustive")
 STRANGER = SealKeys([SecretStr("9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468")])
 
 
-def first_problem(runtime: Runtime, expected: Head | None = None) -> Problem:
+def first_problem(runtime: Runtime, expected: ChainHead | None = None) -> ChainProblem:
     report = verify(runtime, expected)
     assert not report.is_good
     return report.problems[0]
 
 
-def named(problem: Problem) -> tuple[Kind, int | None, int | None]:
+def named(problem: ChainProblem) -> tuple[ProblemKind, int | None, int | None]:
     return problem.kind, problem.seal, problem.row
 
 
@@ -97,7 +97,7 @@ def test_a_row_that_was_edited_is_named(runtime: Runtime) -> None:
         with undone(runtime):
             sql(runtime, f"UPDATE audit_log SET {change} WHERE id = :id", id=row_id)
             report = verify(runtime)
-            assert [named(problem) for problem in report.problems] == [(Kind.ROW_CHANGED, 3, row_id)], what
+            assert [named(problem) for problem in report.problems] == [(ProblemKind.ROW_CHANGED, 3, row_id)], what
             assert report.problems[0].text == f"row {row_id}, in seal 3, was changed"
 
 
@@ -107,7 +107,7 @@ def test_a_time_that_moved_by_a_microsecond_is_an_edit(runtime: Runtime) -> None
     moved = as_moment(audit_row(runtime, row_id).created_at) + timedelta(microseconds=1)
     with runtime.database.transaction() as session, unguarded(session):
         session.execute(update(AuditLog).where(col(AuditLog.id) == row_id).values(created_at=moved))
-    assert named(first_problem(runtime)) == (Kind.ROW_CHANGED, 3, row_id)
+    assert named(first_problem(runtime)) == (ProblemKind.ROW_CHANGED, 3, row_id)
 
 
 def audit_row(runtime: Runtime, row_id: int) -> Any:
@@ -136,7 +136,9 @@ def test_what_only_sqlite_stores_is_named_and_stops_nothing(runtime: Runtime) ->
         with undone(runtime):
             update_row = f"UPDATE audit_log SET {change} WHERE id = :id"
             sql(runtime, "PRAGMA ignore_check_constraints = ON", update_row, id=row_id)
-            assert [named(problem) for problem in verify(runtime).problems] == [(Kind.ROW_CHANGED, 3, row_id)], what
+            assert [named(problem) for problem in verify(runtime).problems] == [(ProblemKind.ROW_CHANGED, 3, row_id)], (
+                what
+            )
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -146,7 +148,7 @@ def test_a_time_beyond_the_calendar_is_named(runtime: Runtime) -> None:
     for moment in ("infinity", "-infinity", "2026-03-02 12:00:00+00 BC", "12026-03-02 12:00:00+00"):
         with undone(runtime):
             sql(runtime, f"UPDATE audit_log SET created_at = '{moment}' WHERE id = :id", id=row_id)
-            assert named(first_problem(runtime)) == (Kind.ROW_CHANGED, 3, row_id), moment
+            assert named(first_problem(runtime)) == (ProblemKind.ROW_CHANGED, 3, row_id), moment
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -155,7 +157,7 @@ def test_a_date_before_christ_is_not_taken_for_the_same_one_after(runtime: Runti
     seal(runtime)
     row_id = row_ids(runtime)[-1]
     sql(runtime, "UPDATE audit_log SET created_at = CAST(CAST(created_at AS text) || ' BC' AS timestamptz)")
-    assert Kind.ROW_CHANGED in {problem.kind for problem in verify(runtime).problems if problem.row == row_id}
+    assert ProblemKind.ROW_CHANGED in {problem.kind for problem in verify(runtime).problems if problem.row == row_id}
 
 
 def test_json_that_is_only_spelled_in_another_way_is_the_same(runtime: Runtime) -> None:
@@ -171,7 +173,7 @@ def test_a_row_deleted_from_the_middle_is_named(runtime: Runtime) -> None:
     sealed_log(runtime)
     row_id = row_ids(runtime)[-8]
     sql(runtime, "DELETE FROM audit_log WHERE id = :id", id=row_id)
-    assert named(first_problem(runtime)) == (Kind.ROW_DELETED, 3, row_id)
+    assert named(first_problem(runtime)) == (ProblemKind.ROW_DELETED, 3, row_id)
 
 
 def test_the_first_of_the_rows_is_named_where_the_tail_was_deleted(runtime: Runtime) -> None:
@@ -180,13 +182,13 @@ def test_the_first_of_the_rows_is_named_where_the_tail_was_deleted(runtime: Runt
     sql(runtime, "DELETE FROM audit_log WHERE id >= :id", id=last_three[0])
     report = verify(runtime)
     assert [problem.row for problem in report.problems] == last_three
-    assert {problem.kind for problem in report.problems} == {Kind.ROW_DELETED}
+    assert {problem.kind for problem in report.problems} == {ProblemKind.ROW_DELETED}
 
 
 def test_all_rows_of_several_seals_can_be_missed(runtime: Runtime) -> None:
     sealed_log(runtime)
     sql(runtime, "DELETE FROM audit_log")
-    assert named(first_problem(runtime))[:2] == (Kind.ROW_DELETED, 1)
+    assert named(first_problem(runtime))[:2] == (ProblemKind.ROW_DELETED, 1)
     assert verify(runtime).problem_count == sum(row.row_count for row in ask(runtime, "SELECT * FROM audit_seal"))
 
 
@@ -197,7 +199,7 @@ def test_of_two_rows_that_were_swapped_the_first_is_named(runtime: Runtime, apar
     swap(runtime, "audit_log", first, second)
     report = verify(runtime)
     assert [problem.row for problem in report.problems] == [first, second]
-    assert named(first_problem(runtime))[0] is Kind.ROW_CHANGED
+    assert named(first_problem(runtime))[0] is ProblemKind.ROW_CHANGED
 
 
 def log_with_a_gap(runtime: Runtime) -> int:
@@ -213,7 +215,7 @@ def log_with_a_gap(runtime: Runtime) -> int:
 def test_a_row_inserted_where_there_was_none_is_named(runtime: Runtime) -> None:
     gap = log_with_a_gap(runtime)
     insert_row(runtime, gap)
-    assert named(first_problem(runtime)) == (Kind.ROW_INSERTED, 3, gap)
+    assert named(first_problem(runtime)) == (ProblemKind.ROW_INSERTED, 3, gap)
 
 
 def test_an_inserted_row_is_never_sealed_afterwards(runtime: Runtime) -> None:
@@ -223,14 +225,14 @@ def test_an_inserted_row_is_never_sealed_afterwards(runtime: Runtime) -> None:
         sql(runtime, "SELECT setval('audit_log_id_seq', :last)", last=gap + 1)
     write_rows(runtime)
     assert seal(runtime).rows == 5
-    assert named(first_problem(runtime)) == (Kind.ROW_INSERTED, 3, gap)
+    assert named(first_problem(runtime)) == (ProblemKind.ROW_INSERTED, 3, gap)
 
 
 def test_a_row_inserted_before_the_first_is_named(runtime: Runtime) -> None:
     sealed_log(runtime)
     for row_id in (0, -7):
         insert_row(runtime, row_id)
-        assert named(first_problem(runtime)) == (Kind.ROW_INSERTED, None, row_id)
+        assert named(first_problem(runtime)) == (ProblemKind.ROW_INSERTED, None, row_id)
 
 
 def test_a_row_with_a_time_from_long_before_the_seal_before_it_is_pointed_out(runtime: Runtime) -> None:
@@ -262,7 +264,7 @@ def test_a_seal_that_was_edited_is_named(runtime: Runtime, number: int) -> None:
     for what, change in SEAL_EDITS.items():
         with undone(runtime):
             sql(runtime, f"UPDATE audit_seal SET {change} WHERE id = :id", id=number)
-            assert named(first_problem(runtime)) == (Kind.SEAL_ALTERED, number, None), what
+            assert named(first_problem(runtime)) == (ProblemKind.SEAL_ALTERED, number, None), what
 
 
 def test_a_seal_without_the_word_of_the_key_is_forged(runtime: Runtime) -> None:
@@ -270,7 +272,7 @@ def test_a_seal_without_the_word_of_the_key_is_forged(runtime: Runtime) -> None:
     for mac in ("", "0" * 64, "größer"):
         with undone(runtime):
             sql(runtime, "UPDATE audit_seal SET mac = :mac WHERE id = 3", mac=mac)
-            assert named(first_problem(runtime)) == (Kind.SEAL_FORGED, 3, None), mac
+            assert named(first_problem(runtime)) == (ProblemKind.SEAL_FORGED, 3, None), mac
 
 
 SEAL_NONSENSE = (
@@ -305,7 +307,7 @@ def test_a_seal_that_was_deleted_is_named_and_so_are_several(runtime: Runtime) -
 def test_seals_that_were_swapped_are_named(runtime: Runtime) -> None:
     sealed_log(runtime)
     swap(runtime, "audit_seal", 2, 3)
-    assert named(first_problem(runtime)) == (Kind.SEAL_ALTERED, 2, None)
+    assert named(first_problem(runtime)) == (ProblemKind.SEAL_ALTERED, 2, None)
 
 
 def test_seals_that_were_numbered_anew_to_hide_one_are_named(runtime: Runtime) -> None:
@@ -316,7 +318,7 @@ def test_seals_that_were_numbered_anew_to_hide_one_are_named(runtime: Runtime) -
         "UPDATE audit_seal SET id = 2 WHERE id = 3",
         "UPDATE audit_seal SET id = 3 WHERE id = 4",
     )
-    assert named(first_problem(runtime)) == (Kind.SEAL_ALTERED, 2, None)
+    assert named(first_problem(runtime)) == (ProblemKind.SEAL_ALTERED, 2, None)
 
 
 def forge(runtime: Runtime, number: int, keys: SealKeys, key_id: str | None = None) -> None:
@@ -347,14 +349,14 @@ def test_a_chain_made_anew_without_the_key_is_named_where_it_begins(runtime: Run
     sealed_log(runtime)
     sql(runtime, "UPDATE audit_log SET actor = 'mallory' WHERE id = :id", id=row_ids(runtime)[-8])
     forge(runtime, number, STRANGER, key_id=keys_of(runtime).present_id)
-    assert named(first_problem(runtime)) == (Kind.SEAL_FORGED, number, None)
+    assert named(first_problem(runtime)) == (ProblemKind.SEAL_FORGED, number, None)
 
 
 def test_a_key_that_nobody_has_does_not_hide_a_chain_made_anew(runtime: Runtime) -> None:
     sealed_log(runtime)
     sql(runtime, "UPDATE audit_log SET actor = 'mallory' WHERE id = :id", id=row_ids(runtime)[-8])
     forge(runtime, 3, STRANGER)
-    assert named(first_problem(runtime)) == (Kind.KEY_MISSING, 3, None)
+    assert named(first_problem(runtime)) == (ProblemKind.KEY_MISSING, 3, None)
 
 
 def test_no_seal_of_ours_vouches_for_such_a_chain(runtime: Runtime) -> None:
@@ -363,7 +365,7 @@ def test_no_seal_of_ours_vouches_for_such_a_chain(runtime: Runtime) -> None:
     write_rows(runtime)
     with pytest.raises(NotifyctlError, match=f"secret that NOTIFICATION_SECRET_KEY lacks .id '{STRANGER.present_id}'"):
         seal(runtime)
-    assert named(first_problem(runtime)) == (Kind.KEY_MISSING, 3, None)
+    assert named(first_problem(runtime)) == (ProblemKind.KEY_MISSING, 3, None)
 
 
 def test_a_seal_in_the_middle_made_anew_does_not_fit_the_next(runtime: Runtime) -> None:
@@ -373,7 +375,7 @@ def test_a_seal_in_the_middle_made_anew_does_not_fit_the_next(runtime: Runtime) 
     forge(runtime, 3, keys_of(runtime))
     assert last is not None
     rewrite(runtime, last)
-    assert named(first_problem(runtime)) == (Kind.SEAL_MISPLACED, 4, None)
+    assert named(first_problem(runtime)) == (ProblemKind.SEAL_MISPLACED, 4, None)
 
 
 @pytest.mark.parametrize("what", ["first row", "last row, far away", "no hashes", "digest"])
@@ -385,10 +387,10 @@ def test_sealing_goes_on_behind_a_newest_seal_that_was_altered(runtime: Runtime,
     write_rows(runtime, 3)
     seal(runtime)
     report = verify(runtime)
-    assert [named(problem) for problem in report.problems] == [(Kind.SEAL_ALTERED, 4, None)]
+    assert [named(problem) for problem in report.problems] == [(ProblemKind.SEAL_ALTERED, 4, None)]
     assert report.unsealed.rows == 0
     sql(runtime, "UPDATE audit_log SET actor = 'mallory' WHERE id = :id", id=row_ids(runtime)[-5])
-    assert named(verify(runtime).problems[1]) == (Kind.ROW_CHANGED, 5, row_ids(runtime)[-5])
+    assert named(verify(runtime).problems[1]) == (ProblemKind.ROW_CHANGED, 5, row_ids(runtime)[-5])
 
 
 def test_a_cut_tail_shows_against_a_head_that_was_kept(runtime: Runtime) -> None:
@@ -398,7 +400,7 @@ def test_a_cut_tail_shows_against_a_head_that_was_kept(runtime: Runtime) -> None
     sql(runtime, "DELETE FROM audit_seal WHERE id >= 3", "DELETE FROM audit_log WHERE id >= :id", id=first_gone)
     assert verify(runtime).is_good
     problem = first_problem(runtime, head)
-    assert named(problem) == (Kind.TAIL_CUT, 4, None)
+    assert named(problem) == (ProblemKind.TAIL_CUT, 4, None)
     assert "the chain ends with seal 2" in problem.text
 
 
@@ -411,7 +413,7 @@ def test_a_cut_tail_that_was_sealed_anew_shows_against_the_head(runtime: Runtime
         write_rows(runtime)
         seal(runtime)
     assert verify(runtime).is_good
-    assert named(first_problem(runtime, head)) == (Kind.HEAD_DIFFERS, 4, None)
+    assert named(first_problem(runtime, head)) == (ProblemKind.HEAD_DIFFERS, 4, None)
 
 
 def test_a_chain_that_goes_on_beyond_the_expected_head_is_fine(runtime: Runtime) -> None:
@@ -420,8 +422,8 @@ def test_a_chain_that_goes_on_beyond_the_expected_head_is_fine(runtime: Runtime)
         write_rows(runtime)
         heads.append(seal(runtime).head)
     assert [verify(runtime, head).is_good for head in heads] == [True] * 5
-    assert not verify(runtime, Head(2, heads[3].digest)).is_good
-    assert not verify(runtime, Head(5, heads[3].digest)).is_good
+    assert not verify(runtime, ChainHead(2, heads[3].digest)).is_good
+    assert not verify(runtime, ChainHead(5, heads[3].digest)).is_good
 
 
 @pytest.mark.parametrize("text", ["", "7", "7:", "x:" + "0" * 64, "7:" + "0" * 63, "-1:" + "0" * 64, "7:" + "g" * 64])
@@ -431,7 +433,7 @@ def test_a_head_that_is_none_is_refused_in_words(text: str) -> None:
 
 
 def test_a_head_is_read_as_it_is_printed() -> None:
-    head = Head(7, "0f" * 32)
+    head = ChainHead(7, "0f" * 32)
     assert parse_head(f" {head}\n".upper()) == head
 
 
@@ -446,53 +448,53 @@ ALWAYS_EDITS = [
 """Whatever the row has had."""
 
 
-def _edit(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
+def _edit(runtime: Runtime, rng: random.Random) -> tuple[ProblemKind, int]:
     row_id = rng.choice(row_ids(runtime))
     sql(runtime, f"UPDATE audit_log SET {rng.choice(ALWAYS_EDITS)} WHERE id = :id", id=row_id)
-    return Kind.ROW_CHANGED, row_id
+    return ProblemKind.ROW_CHANGED, row_id
 
 
-def _delete(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
+def _delete(runtime: Runtime, rng: random.Random) -> tuple[ProblemKind, int]:
     row_id = rng.choice(row_ids(runtime))
     sql(runtime, "DELETE FROM audit_log WHERE id = :id", id=row_id)
-    return Kind.ROW_DELETED, row_id
+    return ProblemKind.ROW_DELETED, row_id
 
 
-def _cut(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
+def _cut(runtime: Runtime, rng: random.Random) -> tuple[ProblemKind, int]:
     row_id = rng.choice(row_ids(runtime))
     sql(runtime, "DELETE FROM audit_log WHERE id >= :id", id=row_id)
-    return Kind.ROW_DELETED, row_id
+    return ProblemKind.ROW_DELETED, row_id
 
 
-def _swap(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
+def _swap(runtime: Runtime, rng: random.Random) -> tuple[ProblemKind, int]:
     first, second = sorted(rng.sample(row_ids(runtime), 2))
     swap(runtime, "audit_log", first, second)
-    return Kind.ROW_CHANGED, first
+    return ProblemKind.ROW_CHANGED, first
 
 
-def _insert(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
+def _insert(runtime: Runtime, rng: random.Random) -> tuple[ProblemKind, int]:
     there = set(row_ids(runtime))
     row_id = rng.choice([number for number in range(1, max(there)) if number not in there])
     insert_row(runtime, row_id, timedelta(seconds=rng.randrange(100)))
-    return Kind.ROW_INSERTED, row_id
+    return ProblemKind.ROW_INSERTED, row_id
 
 
-def _edit_seal(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
+def _edit_seal(runtime: Runtime, rng: random.Random) -> tuple[ProblemKind, int]:
     number = rng.randint(1, 6)
     sql(runtime, f"UPDATE audit_seal SET {rng.choice(list(SEAL_EDITS.values()))} WHERE id = :id", id=number)
-    return Kind.SEAL_ALTERED, number
+    return ProblemKind.SEAL_ALTERED, number
 
 
-def _delete_seal(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
+def _delete_seal(runtime: Runtime, rng: random.Random) -> tuple[ProblemKind, int]:
     number = rng.randint(1, 5)
     sql(runtime, "DELETE FROM audit_seal WHERE id = :id", id=number)
-    return Kind.SEAL_MISSING, number
+    return ProblemKind.SEAL_MISSING, number
 
 
-def _swap_seals(runtime: Runtime, rng: random.Random) -> tuple[Kind, int]:
+def _swap_seals(runtime: Runtime, rng: random.Random) -> tuple[ProblemKind, int]:
     first, second = sorted(rng.sample(range(1, 7), 2))
     swap(runtime, "audit_seal", first, second)
-    return Kind.SEAL_ALTERED, first
+    return ProblemKind.SEAL_ALTERED, first
 
 
 BLOWS = [_edit, _delete, _cut, _swap, _insert, _edit_seal, _delete_seal, _swap_seals]

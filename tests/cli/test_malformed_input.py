@@ -15,7 +15,7 @@ from notifyctl.models.message import MessagePayload
 from notifyctl.orchestrator import client_files
 from notifyctl.orchestrator.client_fields import ClientFields
 from notifyctl.orchestrator.requests import Blocked
-from notifyctl.orchestrator.sealing import Sealed
+from notifyctl.orchestrator.sealing import SealedContext
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import CODE, REMINDER, RESET, WELCOME, all_messages, message, send
@@ -122,7 +122,7 @@ def test_a_secret_is_sent_without_standing_on_the_command_line(
     message_id = ran.out.split()[1]
     with runtime.database.read() as session:
         sealed = session.execute(select(MessagePayload).where(MessagePayload.message_id == message_id)).scalar_one()
-    context = runtime.keys.open(Sealed(sealed.key_id, sealed.sealed), message_id=message_id)
+    context = runtime.keys.open(SealedContext(sealed.key_id, sealed.sealed), message_id=message_id)
     assert context == RESET
 
 

@@ -13,7 +13,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.client import Client, ProvisioningStatus
 from notifyctl.orchestrator.client_fields import ClientChange, ClientFields
-from notifyctl.orchestrator.clients import Transition, Written, set_clients
+from notifyctl.orchestrator.clients import ProvisioningChange, WrittenClients, set_clients
 from notifyctl.store import clients
 from notifyctl.store.database import Database
 from tests.support.clocks import NOON
@@ -24,7 +24,7 @@ ANN = "ann,Ann,ann@ACME.example,+49 170 1234567,PRO,completed,Active,yes,Europe/
 BOB = "bob,Bob,bob@acme.example,,SOLO,PENDING,none,no,,"
 
 
-def written(database: Database, *changes: ClientChange) -> Written:
+def written(database: Database, *changes: ClientChange) -> WrittenClients:
     with database.transaction() as session:
         return set_clients(session, changes, actor="test", now=NOON)
 
@@ -51,7 +51,7 @@ def csv(tmp_path: Path, *lines: str, header: str = HEADER, end: str = "\n") -> s
 
 
 def test_a_new_client_has_the_defaults_for_what_was_not_said(database: Database) -> None:
-    assert written(database, change("ann", email="ann@acme.example")) == Written(created=1)
+    assert written(database, change("ann", email="ann@acme.example")) == WrittenClients(created=1)
     found = client(database, "ann")
     assert found is not None
     assert (found.email, found.name, found.timezone, found.sms_enabled) == (
@@ -74,7 +74,9 @@ def test_a_change_leaves_what_it_does_not_name(database: Database) -> None:
 
 def test_changes_of_different_fields_are_written_together(database: Database) -> None:
     written(database, change("ann", name="Ann", plan="PRO"), change("bob", name="Bob", plan="PRO"))
-    assert written(database, change("ann", name="Anna"), change("bob", plan="SOLO"), change("eve")) == Written(1, 2)
+    assert written(database, change("ann", name="Anna"), change("bob", plan="SOLO"), change("eve")) == WrittenClients(
+        1, 2
+    )
     with database.read() as session:
         found = clients.get_many(session, ["ann", "bob", "eve", "nobody"])
     assert {key: (row.name, row.plan) for key, row in found.items()} == {
@@ -97,7 +99,7 @@ def test_what_changes_nothing_is_not_written_and_not_audited(database: Database)
     written(database, change("ann", name="Ann"))
     with database.transaction() as session:
         again = set_clients(session, [change("ann", name="Ann")], actor="test", now=NOON.replace(hour=13))
-    assert again == Written(unchanged=1)
+    assert again == WrittenClients(unchanged=1)
     found = client(database, "ann")
     assert found is not None
     assert found.updated_at == NOON
@@ -106,9 +108,11 @@ def test_what_changes_nothing_is_not_written_and_not_audited(database: Database)
 
 def test_provisioning_that_became_another_is_told_once(database: Database) -> None:
     first = written(database, change("ann", provisioning_status="IN_PROGRESS"), change("bob", name="Bob"))
-    assert first.transitions == (Transition("ann", None, ProvisioningStatus.IN_PROGRESS),)
+    assert first.transitions == (ProvisioningChange("ann", None, ProvisioningStatus.IN_PROGRESS),)
     second = written(database, change("ann", provisioning_status="COMPLETED"))
-    assert second.transitions == (Transition("ann", ProvisioningStatus.IN_PROGRESS, ProvisioningStatus.COMPLETED),)
+    assert second.transitions == (
+        ProvisioningChange("ann", ProvisioningStatus.IN_PROGRESS, ProvisioningStatus.COMPLETED),
+    )
     assert written(database, change("ann", provisioning_status="COMPLETED", name="Ann")).transitions == ()
 
 

@@ -21,7 +21,7 @@ from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import audit_seal
 from notifyctl.orchestrator.audit_chain import SealKeys, parse_head
-from notifyctl.orchestrator.audit_verify import Kind
+from notifyctl.orchestrator.audit_verify import ProblemKind
 from notifyctl.orchestrator.requests import Queued
 from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.otp.one_time_codes import OneTimeCodes
@@ -379,7 +379,7 @@ def test_what_does_not_verify_is_not_removed_and_the_rest_is(runtime: Runtime) -
     before = row_ids(runtime)
     outcome = run(runtime, 15 * DAY)
     assert outcome.audit_problem is not None
-    assert (outcome.audit_problem.kind, outcome.audit_problem.row) == (Kind.ROW_CHANGED, row_id)
+    assert (outcome.audit_problem.kind, outcome.audit_problem.row) == (ProblemKind.ROW_CHANGED, row_id)
     assert (outcome.removed.audit_rows, outcome.removed.contexts) == (0, len(FINAL))
     assert row_ids(runtime)[:-1] == before
     assert ask(runtime, "SELECT * FROM audit_checkpoint") == []
@@ -408,7 +408,7 @@ def test_a_beginning_that_somebody_else_has_removed_is_found(runtime: Runtime) -
             " (:seal_id, :last_audit_id, :digest, :rows_removed, '2026-03-02 12:00:00.000000', :key_id, :mac)",
             **columns, key_id=second.key_id, mac=mac,
         )  # fmt: skip
-        assert [problem.kind for problem in verify(runtime).problems] == [Kind.CHECKPOINT_FORGED]
+        assert [problem.kind for problem in verify(runtime).problems] == [ProblemKind.CHECKPOINT_FORGED]
 
 
 def test_removed_rows_that_come_back_are_found(runtime: Runtime) -> None:
@@ -417,7 +417,7 @@ def test_removed_rows_that_come_back_are_found(runtime: Runtime) -> None:
     run(runtime)
     insert_row(runtime, 2)
     problem = verify(runtime).problems[0]
-    assert (problem.kind, problem.row) == (Kind.ROW_INSERTED, 2)
+    assert (problem.kind, problem.row) == (ProblemKind.ROW_INSERTED, 2)
     sql(runtime, "DELETE FROM audit_log WHERE id = 2", "INSERT INTO audit_seal SELECT * FROM kept WHERE id = 2")
     assert verify(runtime).problems[0].text == "seal 2 is there, though everything up to seal 3 was removed"
 
@@ -429,7 +429,7 @@ def test_a_checkpoint_that_was_moved_is_found(runtime: Runtime) -> None:
     sql(runtime, "UPDATE audit_checkpoint SET seal_id = 4, last_audit_id = :last, digest = :digest",
         "DELETE FROM audit_seal WHERE id = 4", "DELETE FROM audit_log WHERE id <= :last",
         last=fourth.last_audit_id, digest=fourth.digest)  # fmt: skip
-    assert [problem.kind for problem in verify(runtime).problems] == [Kind.CHECKPOINT_FORGED]
+    assert [problem.kind for problem in verify(runtime).problems] == [ProblemKind.CHECKPOINT_FORGED]
 
 
 def test_a_head_from_before_the_checkpoint_cannot_be_compared_any_more(runtime: Runtime) -> None:
@@ -469,7 +469,7 @@ def test_rows_that_nobody_vouches_for_are_not_removed(runtime: Runtime) -> None:
     only_new = make_settings(database_url=runtime.settings.database_url, notification_secret_key=NEW_KEY)
     outcome = Retention(runtime.database, only_new, runtime.clock, actor="test", pause_seconds=0).run()
     assert outcome.audit_problem is not None
-    assert (outcome.audit_problem.kind, outcome.removed.audit_rows) == (Kind.KEY_MISSING, 0)
+    assert (outcome.audit_problem.kind, outcome.removed.audit_rows) == (ProblemKind.KEY_MISSING, 0)
 
 
 def test_two_who_remove_at_once_remove_everything_once(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

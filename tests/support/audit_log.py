@@ -12,9 +12,9 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.columns import new_message_id, table
 from notifyctl.orchestrator import audit_seal, audit_verify
-from notifyctl.orchestrator.audit_chain import Head, SealKeys
-from notifyctl.orchestrator.audit_seal import Sealed
-from notifyctl.orchestrator.audit_verify import Report
+from notifyctl.orchestrator.audit_chain import ChainHead, SealKeys
+from notifyctl.orchestrator.audit_seal import SealResult
+from notifyctl.orchestrator.audit_verify import VerifyReport
 from notifyctl.store import audit, bulk
 from notifyctl.store.audit import NewAuditRow
 
@@ -39,7 +39,7 @@ def write_rows(runtime: Runtime, count: int = 5, **fields: Any) -> None:
         audit.write_many(session, [an_entry(runtime, **fields) for _ in range(count)])
 
 
-def seal(runtime: Runtime, *, patience_seconds: float = 5) -> Sealed:
+def seal(runtime: Runtime, *, patience_seconds: float = 5) -> SealResult:
     return audit_seal.seal(runtime.database, keys_of(runtime), runtime.clock, patience_seconds=patience_seconds)
 
 
@@ -50,7 +50,7 @@ def sealed_log(runtime: Runtime, *, seals: int = 4, rows: int = 5) -> None:
         assert seal(runtime).seals == 1
 
 
-def verify(runtime: Runtime, expected: Head | None = None, keys: SealKeys | None = None) -> Report:
+def verify(runtime: Runtime, expected: ChainHead | None = None, keys: SealKeys | None = None) -> VerifyReport:
     with runtime.database.read() as session:
         return audit_verify.verify(session, keys or keys_of(runtime), expected=expected)
 

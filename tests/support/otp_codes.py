@@ -10,7 +10,7 @@ from notifyctl.models.columns import table
 from notifyctl.models.message import MessagePayload
 from notifyctl.models.otp import OtpAction
 from notifyctl.orchestrator.requests import Queued
-from notifyctl.orchestrator.sealing import Sealed
+from notifyctl.orchestrator.sealing import SealedContext
 from notifyctl.store import messages
 
 PHONE = "+4915112345678"
@@ -21,7 +21,7 @@ def code_in(runtime: Runtime, message_id: str) -> str:
     payload = table(MessagePayload)
     with runtime.database.read() as session:
         row = session.execute(select(payload).where(payload.c.message_id == message_id)).one()
-    return str(runtime.keys.open(Sealed(row.key_id, row.sealed), message_id=message_id)["code"])
+    return str(runtime.keys.open(SealedContext(row.key_id, row.sealed), message_id=message_id)["code"])
 
 
 def sent_code(runtime: Runtime, phone: str = PHONE, action: OtpAction = VERIFY) -> str:

@@ -84,7 +84,7 @@ class TestExcel:
 
     def test_a_column_without_a_name_but_with_content_is_named(self) -> None:
         (fault,) = parsed("sep=,\nid,name,\nann,Ann,\nbob,Bob,VIP\n").faults
-        assert fault == csv_files.Fault(
+        assert fault == csv_files.CsvFault(
             4, "column 3 has no name in the first line, but 'VIP' here; name it or empty it"
         )
 

@@ -9,7 +9,7 @@ import pytest
 
 from notifyctl.errors import NotFound
 from notifyctl.models.operations import JobOutcome
-from notifyctl.orchestrator.job_standing import State, standing
+from notifyctl.orchestrator.job_standing import JobState, job_status
 from notifyctl.orchestrator.words import place
 from notifyctl.store.job_runs import Record
 from notifyctl.worker.jobs import JOBS, Job, named
@@ -96,57 +96,57 @@ def minutes(number: float) -> timedelta:
 
 
 STANDINGS = {
-    "done": (record(JobOutcome.DONE, started=minutes(3), done=minutes(3)), State.DONE, ""),
-    "running": (record(JobOutcome.RUNNING, started=minutes(1), done=minutes(5)), State.RUNNING, ""),
+    "done": (record(JobOutcome.DONE, started=minutes(3), done=minutes(3)), JobState.DONE, ""),
+    "running": (record(JobOutcome.RUNNING, started=minutes(1), done=minutes(5)), JobState.RUNNING, ""),
     "failed": (
         record(JobOutcome.FAILED, started=minutes(3), done=minutes(8)),
-        State.FAILED,
+        JobState.FAILED,
         "probe failed: ValueError: no",
     ),
     "overdue": (
         record(JobOutcome.DONE, started=minutes(16), done=minutes(16)),
-        State.OVERDUE,
+        JobState.OVERDUE,
         "probe (every 5 min) was last done 16 min ago",
     ),
-    "within the grace": (record(JobOutcome.DONE, started=minutes(15), done=minutes(15)), State.DONE, ""),
+    "within the grace": (record(JobOutcome.DONE, started=minutes(15), done=minutes(15)), JobState.DONE, ""),
     "failing for long": (
         record(JobOutcome.FAILED, started=minutes(1), done=minutes(60)),
-        State.OVERDUE,
+        JobState.OVERDUE,
         "probe (every 5 min) was last done 1 h ago; the last run failed: ValueError: no",
     ),
     "never done": (
         record(JobOutcome.FAILED, started=minutes(1), done=None),
-        State.OVERDUE,
+        JobState.OVERDUE,
         "probe (every 5 min) was never done; the last run failed: ValueError: no",
     ),
     "hung": (
         record(JobOutcome.RUNNING, started=minutes(16), done=minutes(21)),
-        State.HUNG,
+        JobState.HUNG,
         "probe hangs at web1 (process 312) since 2026-03-02 11:44:00Z",
     ),
     "lost": (
         record(JobOutcome.RUNNING, started=minutes(2), done=minutes(6), lease_until=NOON - minutes(1)),
-        State.LOST,
+        JobState.LOST,
         "probe was lost, having run at web1 (process 312) since 2026-03-02 11:58:00Z",
     ),
-    "never run though others do": (None, State.OVERDUE, "probe has never run"),
+    "never run though others do": (None, JobState.OVERDUE, "probe has never run"),
 }
 
 
 @pytest.mark.parametrize(("known", "state", "problem"), STANDINGS.values(), ids=STANDINGS)
-def test_how_a_job_stands(known: Record | None, state: State, problem: str) -> None:
-    found = standing(job(), known, NOON - timedelta(days=1), NOON)
+def test_how_a_job_stands(known: Record | None, state: JobState, problem: str) -> None:
+    found = job_status(job(), known, NOON - timedelta(days=1), NOON)
     assert (found.state, found.problem) == (state, problem)
     assert bool(found.remedy) == bool(problem)
 
 
 def test_where_no_job_has_run_yet_none_is_overdue() -> None:
-    found = standing(job(), None, None, NOON)
-    assert (found.state, found.problem, found.next_due) == (State.NEVER, "", NOON)
+    found = job_status(job(), None, None, NOON)
+    assert (found.state, found.problem, found.next_due) == (JobState.NEVER, "", NOON)
 
 
 def test_a_run_that_is_still_to_be_had_is_due_in_the_past() -> None:
     late = record(JobOutcome.DONE, started=minutes(8), done=minutes(8))
-    assert standing(job(), late, None, NOON + minutes(1)).next_due == NOON
+    assert job_status(job(), late, None, NOON + minutes(1)).next_due == NOON
     on_time = record(JobOutcome.DONE, started=minutes(0), done=minutes(0))
-    assert standing(job(), on_time, None, NOON + minutes(1)).next_due == NOON + minutes(5)
+    assert job_status(job(), on_time, None, NOON + minutes(1)).next_due == NOON + minutes(5)
