@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlmodel import Session
 
-from notifyctl.billing.envelope import Envelope, read_envelope
+from notifyctl.billing.envelope import Event, read_event
 from notifyctl.billing.mails import PAYMENT_FAILED, Addressee, Letters, Mail, keys_of_failures
 from notifyctl.billing.mirror import Payments, Standing, best, best_in_force, settled
 from notifyctl.billing.objects import Invoice, Subject
@@ -58,7 +58,7 @@ def ignored(reason: str) -> Finding:
 
 
 class Case:
-    def __init__(self, session: Session, event: Envelope, plans: PlanRegistry, now: datetime) -> None:
+    def __init__(self, session: Session, event: Event, plans: PlanRegistry, now: datetime) -> None:
         self.event = event
         self.plans = plans
         self.letters = Letters(plans)
@@ -132,7 +132,7 @@ class Case:
         rows = stripe_events.told_of(
             self._session, self.subscription_id, livemode=self.event.livemode, types=TELLING, limit=MOST_TOLD
         )
-        return told_by([self.event, *(read_envelope(row.body, row.received_at) for row in rows)])
+        return told_by([self.event, *(read_event(row.body, row.received_at) for row in rows)])
 
     def keep_payment(self, invoice: Invoice, *, is_paid: bool, is_debt: bool = True) -> None:
         """`is_debt`: a failure of it makes its subscription past due."""

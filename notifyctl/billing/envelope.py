@@ -1,10 +1,10 @@
-"""An event as it came: its bytes made into JSON, and the fields that every event has."""
+"""An event as it came: its bytes made into JSON, the fields that every event has, and what it is about."""
 
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from notifyctl.billing.objects import read_checkout, read_invoice, read_subscription
 from notifyctl.billing.reading import NOTHING, Json, at, client_name, identifier, moment
 from notifyctl.errors import InvalidInput
 
@@ -13,7 +13,7 @@ CHANGES_BETWEEN_DELIVERIES = ("pending_webhooks", "request")
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class Event:
     id: str
     type: str
     created: datetime
@@ -33,7 +33,16 @@ class Envelope:
         return self.object_id if self.object.get("object") == "customer" else identifier(self.object.get("customer"))
 
 
-def read_envelope(raw: bytes, received_at: datetime) -> Envelope:
+@dataclass(frozen=True, slots=True)
+class EventSubject:
+    """What an event is about, read before anything is decided, so that it can be looked up by it later."""
+
+    customer_id: str | None
+    subscription_id: str | None
+    named_client: str | None
+
+
+def read_event(raw: bytes, received_at: datetime) -> Event:
     """Raises InvalidInput, which repeats nothing of the body, for what is no event.
 
     One without a time happened when it was received. Only a livemode that is `true` is live.
@@ -43,7 +52,7 @@ def read_envelope(raw: bytes, received_at: datetime) -> Envelope:
     if event_id is None or kind is None:
         missing = "id" if event_id is None else "type"
         raise InvalidInput(f"the body is no Stripe event: it has no {missing}, or one that is no plain text")
-    return Envelope(
+    return Event(
         id=event_id,
         type=kind,
         created=moment(event.get("created")) or received_at,
@@ -55,22 +64,45 @@ def read_envelope(raw: bytes, received_at: datetime) -> Envelope:
     )
 
 
-def _account(value: Any) -> str | None:
+def _account(value: object) -> str | None:
     """Whatever stands there, the event is not of our own account."""
     return client_name(value) or ("unreadable" if value else None)
 
 
-def say_the_same(one: bytes, other: bytes) -> bool:
+def event_subject(event: Event) -> EventSubject:
+    named: tuple[str, ...]
+    if event.type.startswith("invoice."):
+        invoice = read_invoice(event.object)
+        subscription_id, named = invoice.subscription, invoice.named_clients
+    elif event.type.startswith("customer.subscription."):
+        subscription = read_subscription(event.object)
+        subscription_id, named = subscription.id, subscription.named_clients
+    elif event.type.startswith("checkout.session."):
+        checkout = read_checkout(event.object)
+        subscription_id, named = checkout.subscription, checkout.named_clients
+    else:
+        subscription_id = identifier(event.object.get("subscription"))
+        name = client_name(at(event.object, "metadata").get("client_id"))
+        named = (name,) if name else ()
+    return EventSubject(event.customer, subscription_id, next(filter(_is_no_address, named), None))
+
+
+def _is_no_address(name: str) -> bool:
+    """client_reference_id can be written by whoever opens a payment link: addresses stay in the body."""
+    return "@" not in name and not name.startswith("+")
+
+
+def is_same_event(one: bytes, other: bytes) -> bool:
     """Whether two deliveries of an event differ at most in what differs between any two."""
     try:
-        return one == other or _compared(one) == _compared(other)
+        return one == other or _comparable(one) == _comparable(other)
     except RecursionError:  # nested almost too deep to be read
         return False
 
 
-def _compared(raw: bytes) -> Any:
+def _comparable(raw: bytes) -> Json | bytes:
     try:
-        event = dict(_json_object(raw))
+        event = _json_object(raw)
     except InvalidInput:
         return raw
     return {name: value for name, value in event.items() if name not in CHANGES_BETWEEN_DELIVERIES}

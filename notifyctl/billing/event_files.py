@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from json import JSONDecodeError
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from notifyctl.errors import InvalidInput
 
@@ -24,19 +24,19 @@ _decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FileEvent:
     line: int
     """Where the value begins that the event is in, counted from 1."""
     raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FileFault:
     line: int
     text: str
 
 
-def read_events(file: BinaryIO, name: str) -> Iterator[Found | Fault]:
+def read_events(file: BinaryIO, name: str) -> Iterator[FileEvent | FileFault]:
     """`file` can be sought in. Raises InvalidInput when it cannot be read at all."""
     start = file.read(len(_BOM))
     if start.startswith(_UTF16):
@@ -65,7 +65,7 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _by_line(file: BinaryIO) -> Iterator[Found | Fault]:
+def _by_line(file: BinaryIO) -> Iterator[FileEvent | FileFault]:
     for number, line in enumerate(file, start=1):
         raw = line.strip().removeprefix(_BOM)
         if not raw:
@@ -73,16 +73,16 @@ def _by_line(file: BinaryIO) -> Iterator[Found | Fault]:
         try:
             value = json.loads(raw.decode())
         except UnicodeDecodeError:
-            yield Fault(number, "is not UTF-8")
+            yield FileFault(number, "is not UTF-8")
         except JSONDecodeError as error:
-            yield Fault(number, f"is not JSON: {error.msg} (character {error.pos + 1})")
+            yield FileFault(number, f"is not JSON: {error.msg} (character {error.pos + 1})")
         except RecursionError:
-            yield Fault(number, "is nested too deeply")
+            yield FileFault(number, "is nested too deeply")
         else:
             yield from _events_in(value, raw, number)
 
 
-def _by_value(file: BinaryIO) -> Iterator[Found | Fault]:
+def _by_value(file: BinaryIO) -> Iterator[FileEvent | FileFault]:
     """After a value that cannot be read, nobody can tell where the next one begins."""
     window = _Window(file)
     try:
@@ -92,10 +92,10 @@ def _by_value(file: BinaryIO) -> Iterator[Found | Fault]:
             else:
                 yield from _events_in(*window.value())
     except _Unreadable as error:
-        yield Fault(error.line, f"{error}; what comes after it was not read")
+        yield FileFault(error.line, f"{error}; what comes after it was not read")
 
 
-def _elements(window: "_Window") -> Iterator[Found | Fault]:
+def _elements(window: "_Window") -> Iterator[FileEvent | FileFault]:
     window.skip_blanks()
     if window.take("]"):
         return
@@ -109,10 +109,10 @@ def _elements(window: "_Window") -> Iterator[Found | Fault]:
         window.skip_blanks()
 
 
-def _events_in(value: Any, raw: bytes, line: int) -> Iterator[Found | Fault]:
+def _events_in(value: object, raw: bytes, line: int) -> Iterator[FileEvent | FileFault]:
     match value:
         case {"object": kind} if kind in _EVENTS:
-            yield Found(line, raw)
+            yield FileEvent(line, raw)
         case {"object": "list", "data": list(items)}:
             # Stripe lists the newest first, and of one second nothing else tells which came first.
             yield from _each(items[::-1], line)
@@ -120,23 +120,23 @@ def _events_in(value: Any, raw: bytes, line: int) -> Iterator[Found | Fault]:
             yield from _each(items, line)
         # Amazon EventBridge and Azure Event Grid wrap it.
         case {"detail": {"object": kind} as event} | {"data": {"object": kind} as event} if kind in _EVENTS:
-            yield Found(line, _as_bytes(event))
-        case {"id": str(), "type": str()} if "object" not in value:
-            yield Found(line, raw)
+            yield FileEvent(line, _as_bytes(event))
+        case {"id": str(), "type": str(), **others} if "object" not in others:
+            yield FileEvent(line, raw)
         case {"data": list(items)}:
             yield from _each(items, line)
         case dict():
-            yield Fault(line, "is no Stripe event: it has no id, or no type")
+            yield FileFault(line, "is no Stripe event: it has no id, or no type")
         case _:
-            yield Fault(line, f"is no Stripe event, but {str(value)[:20]!r}")
+            yield FileFault(line, f"is no Stripe event, but {str(value)[:20]!r}")
 
 
-def _each(items: list[Any], line: int) -> Iterator[Found | Fault]:
+def _each(items: list[object], line: int) -> Iterator[FileEvent | FileFault]:
     for item in items:
         yield from _events_in(item, _as_bytes(item), line)
 
 
-def _as_bytes(value: Any) -> bytes:
+def _as_bytes(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
@@ -175,7 +175,7 @@ class _Window:
         self._at += is_there
         return is_there
 
-    def value(self) -> tuple[Any, bytes, int]:
+    def value(self) -> tuple[object, bytes, int]:
         """The value that begins here, its text, and its line. Raises _Unreadable."""
         more = _CHUNK
         while True:
@@ -190,7 +190,7 @@ class _Window:
             else:
                 return self._passed(value, end)
 
-    def _passed(self, value: Any, end: int) -> tuple[Any, bytes, int]:
+    def _passed(self, value: object, end: int) -> tuple[object, bytes, int]:
         text, line = self._text[self._at : end], self.line
         self.line += text.count("\n")
         self._at = end

@@ -8,7 +8,7 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Self
 
-from notifyctl.billing.envelope import Envelope
+from notifyctl.billing.envelope import Event
 from notifyctl.models.stripe_event import Origin
 
 
@@ -51,7 +51,7 @@ class EventSpool:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, event: Envelope, raw: bytes) -> None:
+    def add(self, event: Event, raw: bytes) -> None:
         self._file.seek(self._end)
         self._file.write(raw)
         self._places.append(_Place(event.created, len(self._places), event.id, self._end, len(raw)))

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from notifyctl.billing.envelope import Envelope
+from notifyctl.billing.envelope import Event
 from notifyctl.billing.objects import Price, Subscription, read_subscription
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION, SubscriptionStatus
 from notifyctl.orchestrator.plans import Plan, PlanRegistry
@@ -83,7 +83,7 @@ class Payments:
     failed_at: datetime | None
 
 
-def reported(standing: Standing, subscription: Subscription, event: Envelope, plans: PlanRegistry) -> Standing:
+def reported(standing: Standing, subscription: Subscription, event: Event, plans: PlanRegistry) -> Standing:
     status = _status_in(subscription, event)
     order = report_order(event)
     is_newest = order >= standing.report_order  # the newest itself, again, may find a plan that was added since
@@ -153,13 +153,13 @@ def is_live(standing: Standing) -> bool:
     return standing.counted_status in ACTIVE_SUBSCRIPTION
 
 
-def _status_in(subscription: Subscription, event: Envelope) -> str | None:
+def _status_in(subscription: Subscription, event: Event) -> str | None:
     if event.type == DELETED and subscription.status not in TERMINAL:
         return S.CANCELED.value
     return subscription.status
 
 
-def report_order(event: Envelope) -> str:
+def report_order(event: Event) -> str:
     """Text that sorts by what is final, by time, and within a second by what can only come after the other.
 
     The event's id decides what is left, so that everyone decides alike.

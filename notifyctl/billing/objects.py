@@ -5,13 +5,10 @@ before us is seen by its shape: an event keeps the version of its birth, and the
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from notifyctl.billing.reading import Json, at, client_name, each, identifier, integer, moment, text, word
-
-ENDED = "canceled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +143,8 @@ def read_checkout(raw: Json) -> Checkout:
 Subject = Subscription | Invoice | Checkout
 
 
-def _named(*values: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(found for value in values if (found := client_name(value))))
+def _named(*values: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for value in values if (name := client_name(value))))
 
 
 def _invoice_metadata(raw: Json, lines: list[Json]) -> Iterator[Json]:
@@ -159,9 +156,9 @@ def _invoice_metadata(raw: Json, lines: list[Json]) -> Iterator[Json]:
 
 
 def _invoice_subscription(raw: Json, lines: list[Json]) -> str | None:
-    found = identifier(at(raw, "parent", "subscription_details").get("subscription"))
-    found = found or identifier(raw.get("subscription"))
-    return found or next((named for line in lines if (named := _line_subscription(line))), None)
+    named = identifier(at(raw, "parent", "subscription_details").get("subscription"))
+    named = named or identifier(raw.get("subscription"))
+    return named or next((by_line for line in lines if (by_line := _line_subscription(line))), None)
 
 
 def _line_subscription(line: Json) -> str | None:
@@ -182,10 +179,10 @@ def _line(line: Json) -> Price:
     prorated = any(at(line, "parent", kind).get("proration") is True for kind in kinds)
     prorated = prorated or line.get("proration") is True
     if details:
-        found = _price({**details, "id": identifier(details.get("price"))}, ends)
+        price = _price({**details, "id": identifier(details.get("price"))}, ends)
     else:
-        found = _price(at(line, "price") or at(line, "plan"), ends)
-    return Price(found.id, found.references, found.period_end, prorated)
+        price = _price(at(line, "price") or at(line, "plan"), ends)
+    return replace(price, is_proration=prorated)
 
 
 def _price(raw: Json, period_end: datetime | None) -> Price:
@@ -198,5 +195,5 @@ def _earliest(prices: tuple[Price, ...]) -> datetime | None:
     return min((price.period_end for price in prices if price.period_end), default=None)
 
 
-def _currency(value: Any) -> str | None:
+def _currency(value: object) -> str | None:
     return word(value.lower()) if isinstance(value, str) else None

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from notifyctl.billing.case import Case, Finding, ignored
 from notifyctl.billing.desk import Desk
-from notifyctl.billing.envelope import Envelope, read_envelope
+from notifyctl.billing.envelope import Event, read_event
 from notifyctl.billing.events import EVENTS
 from notifyctl.billing.outcome import Change, MailFate, MailOutcome, Outcome
 from notifyctl.billing.posting import Sender, is_news
@@ -85,7 +85,7 @@ def repeated(row: Row[Any]) -> Outcome:
 def _found(desk: Desk, session: Session, row: Row[Any], now: datetime) -> tuple[Case | None, Finding]:
     if not row.body:
         return None, ignored("what it said is no longer kept")
-    event = read_envelope(row.body, row.received_at)
+    event = read_event(row.body, row.received_at)
     if why := _not_ours(event, is_live=desk.settings.stripe_livemode):
         return None, ignored(why)
     handler = EVENTS.get(event.type)
@@ -95,7 +95,7 @@ def _found(desk: Desk, session: Session, row: Row[Any], now: datetime) -> tuple[
     return case, handler(case)
 
 
-def _not_ours(event: Envelope, *, is_live: bool) -> str | None:
+def _not_ours(event: Event, *, is_live: bool) -> str | None:
     if event.is_thin:
         return "a thin event, which names an object without showing it"
     if event.account is not None:

@@ -10,8 +10,7 @@ from typing import Any, Literal, Protocol
 from sqlalchemy import Row
 from sqlmodel import Session
 
-from notifyctl.billing.about import about
-from notifyctl.billing.envelope import Envelope
+from notifyctl.billing.envelope import Event, event_subject
 from notifyctl.billing.mirror import TERMINAL, Standing, reported, reporter_of
 from notifyctl.billing.objects import read_subscription
 from notifyctl.billing.replay_sources import StripeEventsApi, Wanted, at_stripe
@@ -85,13 +84,13 @@ class Reconciliation:
             compared.differences += self._differences(subscription_id, self._api.subscription(subscription_id))
         return compared
 
-    def _missing(self, events: Sequence[Envelope]) -> Iterator[Difference]:
+    def _missing(self, events: Sequence[Event]) -> Iterator[Difference]:
         with self._database.read() as session:
             known = stripe_listing.statuses(session, [event.id for event in events])
         for event in events:
             if event.id in known:
                 continue
-            subject = about(event)
+            subject = event_subject(event)
             if subject.subscription_id:
                 self._lacking[subject.subscription_id].append(event.id)
             made = event.created.isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -150,7 +149,7 @@ class Reconciliation:
 
     def _standing(self, told: Mapping[str, Any]) -> Standing:
         """What a report of it would come to just now."""
-        event = Envelope(
+        event = Event(
             id="",
             type="customer.subscription.updated",
             created=self._now,

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from notifyctl.billing.envelope import say_the_same
+from notifyctl.billing.envelope import is_same_event
 from notifyctl.billing.event_spool import Item
 from notifyctl.billing.outcome import MailFate, Outcome
 from notifyctl.billing.processing import Order, repeated
@@ -91,7 +91,7 @@ class Replay:
         outcome = self._billing.process(item.event_id, self._order)
         if row is None:
             return Replayed(outcome, was_settled=False)
-        has_other_body = raw is not None and bool(row.body) and not say_the_same(row.body, raw)
+        has_other_body = raw is not None and bool(row.body) and not is_same_event(row.body, raw)
         return Replayed(outcome, row.status in SETTLED, has_other_body)
 
     def _known(self, item: Item, raw: bytes | None) -> Row[Any] | None:

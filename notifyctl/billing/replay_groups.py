@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlmodel import Session
 
-from notifyctl.billing.about import About, about
-from notifyctl.billing.envelope import read_envelope
+from notifyctl.billing.envelope import EventSubject, event_subject, read_event
 from notifyctl.billing.event_spool import Item
 from notifyctl.store import clients, stripe_listing
 from notifyctl.store.database import Database
@@ -56,10 +55,10 @@ def _names(session: Session, page: Sequence[Item]) -> dict[str, list[str]]:
     }
 
 
-def _subjects(session: Session, page: Sequence[Item]) -> Mapping[str, About]:
-    told = {item.event_id: about(read_envelope(item.load(), item.created)) for item in page if item.load}
+def _subjects(session: Session, page: Sequence[Item]) -> Mapping[str, EventSubject]:
+    told = {item.event_id: event_subject(read_event(item.load(), item.created)) for item in page if item.load}
     rows = stripe_listing.subjects(session, [item.event_id for item in page if not item.load])
-    return told | {row.id: About(row.customer_id, row.subscription_id, row.named_client) for row in rows}
+    return told | {row.id: EventSubject(row.customer_id, row.subscription_id, row.named_client) for row in rows}
 
 
 class _Joined:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Protocol
 
-from notifyctl.billing.envelope import Envelope, read_envelope
-from notifyctl.billing.event_files import Fault, read_events
+from notifyctl.billing.envelope import Event, read_event
+from notifyctl.billing.event_files import FileFault, read_events
 from notifyctl.billing.event_spool import EventSpool, Item
 from notifyctl.billing.events import EVENTS
 from notifyctl.errors import InvalidInput
@@ -30,7 +30,7 @@ class Wanted:
     since: datetime | None = None
     until: datetime | None = None
 
-    def takes(self, event: Envelope) -> bool:
+    def takes(self, event: Event) -> bool:
         return (
             (self.ids is None or event.id in self.ids)
             and (not self.types or any(_fits(event.type, pattern) for pattern in self.types))
@@ -55,19 +55,19 @@ def stored(database: Database, wanted: Filter) -> Iterator[Item]:
         after = (rows[-1].created, rows[-1].id)
 
 
-def lay_out(file: BinaryIO, name: str, wanted: Wanted, spool: EventSpool, now: datetime) -> Iterator[Fault]:
+def lay_out(file: BinaryIO, name: str, wanted: Wanted, spool: EventSpool, now: datetime) -> Iterator[FileFault]:
     """Reads the whole file into `spool`, and tells what in it is no event. Raises InvalidInput if none of it is text.
 
     An event without a time happened `now`.
     """
     for found in read_events(file, name):
-        if isinstance(found, Fault):
+        if isinstance(found, FileFault):
             yield found
             continue
         try:
-            event = read_envelope(found.raw, now)
+            event = read_event(found.raw, now)
         except InvalidInput as error:
-            yield Fault(found.line, str(error))
+            yield FileFault(found.line, str(error))
             continue
         if wanted.takes(event):
             spool.add(event, found.raw)
@@ -86,14 +86,14 @@ class Lost:
     event_id: str
 
 
-def at_stripe(api: StripeEventsApi, wanted: Wanted, now: datetime) -> Iterator[tuple[Envelope, bytes] | Lost]:
+def at_stripe(api: StripeEventsApi, wanted: Wanted, now: datetime) -> Iterator[tuple[Event, bytes] | Lost]:
     """Oldest first; those named by id in the order of their names. Without types, only those that do something here."""
     for told in _told(api, wanted, now):
         if isinstance(told, Lost):
             yield told
             continue
         raw = json.dumps(told, separators=(",", ":")).encode()
-        event = read_envelope(raw, now)
+        event = read_event(raw, now)
         if wanted.takes(event):
             yield event, raw
 

@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from notifyctl.billing.case import ACTOR, Case, Finding
 from notifyctl.billing.desk import Desk
-from notifyctl.billing.envelope import read_envelope
+from notifyctl.billing.envelope import read_event
 from notifyctl.billing.events import EVENTS
 from notifyctl.billing.handlers import restated
 from notifyctl.billing.mails import TEMPLATES
@@ -51,7 +51,7 @@ def amend_mails(desk: Desk, session: Session, case: Case, now: datetime) -> list
 def _amended(
     desk: Desk, session: Session, event: Row[Any], message: Row[Any], told_by: str, now: datetime
 ) -> list[Change]:
-    case = Case(session, read_envelope(event.body, event.received_at), desk.plans, now)
+    case = Case(session, read_event(event.body, event.received_at), desk.plans, now)
     finding = EVENTS[event.type](case)
     if finding.takes_back:
         return case.changes + take_back(session, event, finding, [message], now)

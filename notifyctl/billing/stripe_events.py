@@ -9,10 +9,9 @@ from typing import Any
 from sqlalchemy import Row
 from sqlmodel import Session
 
-from notifyctl.billing.about import about
 from notifyctl.billing.case import ACTOR
 from notifyctl.billing.desk import Desk
-from notifyctl.billing.envelope import Envelope, read_envelope, say_the_same
+from notifyctl.billing.envelope import Event, event_subject, is_same_event, read_event
 from notifyctl.billing.failing import mark_failed, told
 from notifyctl.billing.outcome import Outcome
 from notifyctl.billing.posting import is_news
@@ -71,7 +70,7 @@ class StripeEvents:
         Raises InvalidInput for what is no event.
         """
         now = self._desk.clock()
-        event = read_envelope(raw, now)
+        event = read_event(raw, now)
         with self._desk.database.transaction() as session:
             is_new = _store(session, event, _row(event, raw, origin, is_verified, now), actor, now)
         return Recorded(event.id, is_new)
@@ -184,7 +183,7 @@ class StripeEvents:
         return replace(done.outcome, matched=tuple(others))
 
     def _lay_out(self, session: Session, raw: bytes, is_verified: bool, now: datetime) -> str:
-        event = read_envelope(raw, now)
+        event = read_event(raw, now)
         store.insert(session, _row(event, raw, Origin.FILE, is_verified, now))
         return event.id
 
@@ -197,10 +196,10 @@ def _unknown(event_id: str) -> NotFound:
     return NotFound(f"there is no Stripe event {event_id!r}; `notifyctl stripe events` shows those there are")
 
 
-def _store(session: Session, event: Envelope, row: dict[str, Any], actor: str, now: datetime) -> bool:
+def _store(session: Session, event: Event, row: dict[str, Any], actor: str, now: datetime) -> bool:
     if not store.insert(session, row) and not (row["verified"] and store.trust(session, event.id, row)):
         known: Any = store.get(session, event.id)
-        if known.body and not say_the_same(known.body, row["body"]):
+        if known.body and not is_same_event(known.body, row["body"]):
             log.warning("stripe event came again with another body; the first is kept", extra={"event_id": event.id})
         return False
     details = {"event_id": event.id, "type": event.type}
@@ -208,7 +207,7 @@ def _store(session: Session, event: Envelope, row: dict[str, Any], actor: str, n
     return True
 
 
-def _row(event: Envelope, raw: bytes, origin: Origin, is_verified: bool, now: datetime) -> dict[str, Any]:
+def _row(event: Event, raw: bytes, origin: Origin, is_verified: bool, now: datetime) -> dict[str, Any]:
     return {
         "id": event.id,
         "type": event.type,
@@ -224,5 +223,5 @@ def _row(event: Envelope, raw: bytes, origin: Origin, is_verified: bool, now: da
         "account": event.account,
         "object_id": event.object_id,
         "next_attempt_at": now + LEFT_ALONE,
-        **asdict(about(event)),
+        **asdict(event_subject(event)),
     }

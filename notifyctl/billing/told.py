@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from notifyctl.billing.envelope import Envelope
+from notifyctl.billing.envelope import Event
 from notifyctl.billing.mirror import OWING, WERE_LIVE, Standing, planned, report_order
 from notifyctl.billing.money import money
 from notifyctl.billing.objects import (
@@ -72,9 +72,9 @@ class Terms:
     is_whole: bool
 
 
-def told_by(events: Iterable[Envelope]) -> Told:
+def told_by(events: Iterable[Event]) -> Told:
     """Events of other types tell nothing."""
-    by_kind: dict[str, list[Envelope]] = defaultdict(list)
+    by_kind: dict[str, list[Event]] = defaultdict(list)
     for event in sorted(events, key=lambda event: (event.created, event.id)):
         by_kind[TELLING.get(event.type, "")].append(event)
     reports = [(event, read_subscription(event.object)) for event in sorted(by_kind["report"], key=report_order)]
@@ -88,7 +88,7 @@ def told_by(events: Iterable[Envelope]) -> Told:
     )
 
 
-def _paid_checkouts(events: Iterable[Envelope]) -> Iterator[Checkout]:
+def _paid_checkouts(events: Iterable[Event]) -> Iterator[Checkout]:
     for event in events:
         checkout = read_checkout(event.object)
         if event.type == "checkout.session.async_payment_succeeded" or not checkout.is_unpaid:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.billing.envelope import read_envelope, say_the_same
+from notifyctl.billing.envelope import is_same_event, read_event
 from notifyctl.billing.events import EVENTS
 from notifyctl.billing.failing import RETRY_AFTER, next_attempt, told
 from notifyctl.billing.mails import Addressee
@@ -56,7 +56,7 @@ def test_an_amount_is_written_in_the_units_of_its_currency(amount: int | None, c
 def told_of(*raws: bytes) -> Standing:
     standing = Standing("sub_1")
     for raw in raws:
-        event = read_envelope(raw, NOON)
+        event = read_event(raw, NOON)
         standing = reported(standing, read_subscription(event.object), event, SHIPPED)
     return settled(standing, Payments(None, None))
 
@@ -157,7 +157,7 @@ def test_an_error_of_ours_is_told_in_its_words_and_any_other_by_its_place() -> N
     assert told(NotFound("there is no template 'X'")) == "there is no template 'X'"
     assert told(KeyError("ann@private.example")) == "KeyError"
     try:
-        read_envelope(b"ann@private.example", NOON)
+        read_event(b"ann@private.example", NOON)
     except InvalidInput as error:
         text = told(error)
     assert text.startswith("InvalidInput in notifyctl/billing/envelope.py, line ")
@@ -181,12 +181,12 @@ def test_a_day_is_that_of_the_clients_zone_and_of_utc_where_that_is_unknown() ->
 )
 def test_deliveries_of_an_event_differ_in_what_does_not_matter(changed: dict[str, Any], same: bool) -> None:
     raw = paid({"id": "in_1"})
-    assert say_the_same(raw, json.dumps(json.loads(raw) | changed, indent=2).encode()) is same
+    assert is_same_event(raw, json.dumps(json.loads(raw) | changed, indent=2).encode()) is same
 
 
 def test_a_body_that_is_nested_almost_too_deep_is_compared_without_an_error() -> None:
     deep = b'{"id": "evt_1", "type": "x", "data": ' + b"[" * 900 + b"]" * 900 + b"}"
-    assert isinstance(say_the_same(deep, deep.replace(b": ", b":")), bool)
+    assert isinstance(is_same_event(deep, deep.replace(b": ", b":")), bool)
 
 
 def test_the_events_that_do_something_are_these() -> None:

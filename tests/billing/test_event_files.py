@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.billing.event_files import Fault, Found, read_events
+from notifyctl.billing.event_files import FileEvent, FileFault, read_events
 from notifyctl.errors import InvalidInput
 
 Json = dict[str, Any]
@@ -17,12 +17,12 @@ def an_event(number: int, **more: Any) -> Json:
     return {"id": f"evt_{number}", "object": "event", "type": "invoice.paid", "data": {"object": {"name": "Ü"}}} | more
 
 
-def read(text: str | bytes) -> tuple[list[str], list[Fault]]:
+def read(text: str | bytes) -> tuple[list[str], list[FileFault]]:
     """The ids that were found, and the faults."""
     raw = text.encode() if isinstance(text, str) else text
     told = list(read_events(io.BytesIO(raw), "f.json"))
-    ids = [str(json.loads(one.raw)["id"]) for one in told if isinstance(one, Found)]
-    return ids, [one for one in told if isinstance(one, Fault)]
+    ids = [str(json.loads(one.raw)["id"]) for one in told if isinstance(one, FileEvent)]
+    return ids, [one for one in told if isinstance(one, FileFault)]
 
 
 def lines(*values: Any) -> str:
@@ -68,7 +68,7 @@ def test_a_page_of_stripes_list_is_turned_round() -> None:
 def test_one_event_alone_is_kept_byte_for_byte() -> None:
     raw = json.dumps(an_event(1, amount=1.10), indent=2).encode()
     (found,) = read_events(io.BytesIO(raw + b"\n"), "f.json")
-    assert found == Found(1, raw)
+    assert found == FileEvent(1, raw)
 
 
 def test_an_event_without_object_is_one_and_a_price_is_none() -> None:

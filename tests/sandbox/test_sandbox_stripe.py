@@ -9,7 +9,7 @@ import pytest
 import requests
 import stripe
 
-from notifyctl.billing.envelope import read_envelope
+from notifyctl.billing.envelope import read_event
 from notifyctl.billing.objects import read_checkout, read_invoice, read_subscription
 from notifyctl.errors import InvalidInput
 from notifyctl.providers.sandbox import TRIGGERS, Order, Sandbox, StripeFault, happen
@@ -217,7 +217,7 @@ def test_every_event_names_one_client_customer_and_subscription(trigger: str, is
     for happening in happen(trigger, order):
         event = stripe.Event.construct_from(happening.event, "sk_test_x").to_dict(for_json=True)
         assert event == happening.event
-        envelope = read_envelope(json.dumps(happening.event).encode(), NOON)
+        envelope = read_event(json.dumps(happening.event).encode(), NOON)
         told: Any = readers[envelope.object["object"]](envelope.object)
         assert (envelope.created, envelope.livemode) == (NOON, True)
         assert (told.customer, set(told.named_clients)) == (order.customer, {"acme"})

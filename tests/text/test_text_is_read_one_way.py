@@ -230,11 +230,11 @@ class TestLocale:
 
 
 def test_events_in_files_that_were_put_together_are_read() -> None:
-    from notifyctl.billing.event_files import Found, read_events
+    from notifyctl.billing.event_files import FileEvent, read_events
 
     events = [json.dumps({"id": f"evt_{n}", "object": "event", "type": "x", "data": {}}).encode() for n in range(3)]
     for between in (b"\n", b"\r\n", b"\n\n"):
         joined = between.join(codecs.BOM_UTF8 + event for event in events)
-        assert [one.raw for one in read_events(io.BytesIO(joined), "f") if isinstance(one, Found)] == events
+        assert [one.raw for one in read_events(io.BytesIO(joined), "f") if isinstance(one, FileEvent)] == events
         indented = between.join(codecs.BOM_UTF8 + event.replace(b", ", b",\n ") for event in events)
-        assert len([one for one in read_events(io.BytesIO(indented), "f") if isinstance(one, Found)]) == 3
+        assert len([one for one in read_events(io.BytesIO(indented), "f") if isinstance(one, FileEvent)]) == 3
