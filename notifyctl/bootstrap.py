@@ -43,10 +43,10 @@ class Runtime:
 
     @cached_property
     def billing(self) -> "StripeEvents":
-        from notifyctl.billing.desk import Desk
+        from notifyctl.billing.processing import BillingServices
         from notifyctl.billing.stripe_events import StripeEvents
 
-        return StripeEvents(Desk(self.settings, self.database, self.clock, self.orchestrator, self.plans))
+        return StripeEvents(BillingServices(self.settings, self.database, self.clock, self.orchestrator, self.plans))
 
     def close(self) -> None:
         self.database.close()

@@ -1,23 +1,21 @@
-"""Events that could not be processed: marked, tried again later, and told to the admins once."""
+"""Events that could not be processed: marked, tried again later, and reported to the admins once."""
 
 import logging
 from datetime import datetime, timedelta
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.billing.case import ACTOR
-from notifyctl.billing.desk import Desk
-from notifyctl.billing.processing import Order
+from notifyctl.billing.processing import BillingServices, ProcessingOptions
 from notifyctl.errors import IdempotencyConflict, NotFound
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.stripe_event import Alert
 from notifyctl.orchestrator.admins import tell_admins
 from notifyctl.store import audit
 from notifyctl.store import stripe_events as store
+from notifyctl.store.stripe_events import StoredEvent
 
 log = logging.getLogger("notifyctl.billing")
 
@@ -26,7 +24,7 @@ RETRY_AFTER = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180
 ALERT_TEMPLATE = "STRIPE_WEBHOOK_FAILURE_ADMIN"
 STORM = "many events"
 OWN_ALERTS, OWN_ALERTS_WITHIN = 3, timedelta(hours=1)
-"""So many events are told of one by one; when more fail within this time, it is a storm."""
+"""So many events get a mail each; when more fail within this time, it is a storm."""
 STORM_LASTS = timedelta(hours=24)
 """One mail speaks for all that fail in this time: it is the window of the template's rate, too."""
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -37,7 +35,7 @@ def next_attempt(attempts: int, now: datetime) -> datetime | None:
     return now + RETRY_AFTER[attempts - 1] if 0 < attempts <= len(RETRY_AFTER) else None
 
 
-def told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An error without any value in it that may come from the event: those may be somebody's name or address."""
     if isinstance(error, (NotFound, IdempotencyConflict)):
         return str(error)
@@ -48,53 +46,54 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__} in {place}, line {ours[-1].lineno} ({ours[-1].name})"
 
 
-def mark_failed(desk: Desk, event_id: str, error: str, order: Order) -> None:
+def mark_failed(services: BillingServices, event_id: str, error: str, options: ProcessingOptions) -> None:
     """In a transaction of its own: the one that failed is rolled back. Tells the admins, if they can be told."""
-    now = desk.clock()
-    with desk.database.transaction() as session:
-        row = store.fail(session, event_id, error)
-        attempts = row.attempts if row else None
-        if row is not None:
-            store.schedule(session, event_id, next_attempt(row.attempts, now))
-        details = {"event_id": event_id, "error": error, "attempt": attempts, "is_replay": order.is_replay}
-        audit.write(session, AuditAction.STRIPE_EVENT_FAILED, actor=order.actor, now=now, details=details)
+    now = services.clock()
+    with services.database.transaction() as session:
+        failed = store.fail(session, event_id, error)
+        attempts = failed.attempts if failed else None
+        if failed is not None:
+            store.schedule(session, event_id, next_attempt(failed.attempts, now))
+        details = {"event_id": event_id, "error": error, "attempt": attempts, "is_replay": options.is_replay}
+        audit.write(session, AuditAction.STRIPE_EVENT_FAILED, actor=options.actor, now=now, details=details)
     log.error("stripe event failed", extra={"event_id": event_id, "error": error, "attempt": attempts})
-    if row is not None and row.alerted_at is None:
-        _alert(desk, row, now)
+    if failed is not None and failed.alerted_at is None:
+        _alert(services, failed, now)
 
 
-def _alert(desk: Desk, row: Row[Any], now: datetime) -> None:
+def _alert(services: BillingServices, event: StoredEvent, now: datetime) -> None:
     """Never raises: the event is stored and marked, and nobody who delivers one is to suffer for our mail."""
     try:
-        with desk.database.transaction() as session:
+        with services.database.transaction() as session:
             store.lock_alerts(session)
-            alert = _kind_of_alert(session, now)
-            if alert is Alert.COVERED or _tell(desk, session, row, alert):
-                store.mark_alerted(session, row.id, alert, now)
+            alert = _choose_alert(session, now)
+            if alert is Alert.COVERED or _send_alert(services, session, event, alert):
+                store.mark_alerted(session, event.id, alert, now)
     except Exception as error:  # noqa: BLE001  see above
         log.error(
-            "admins were not told of a stripe event that failed", extra={"event_id": row.id, "error": told(error)}
+            "admins were not told of a stripe event that failed",
+            extra={"event_id": event.id, "error": describe_error(error)},
         )
 
 
-def _kind_of_alert(session: Session, now: datetime) -> Alert:
+def _choose_alert(session: Session, now: datetime) -> Alert:
     if Alert.STORM in store.alerts_since(session, now - STORM_LASTS):
         return Alert.COVERED
     lately = store.alerts_since(session, now - OWN_ALERTS_WITHIN)
     return Alert.OWN if lately.get(Alert.OWN, 0) < OWN_ALERTS else Alert.STORM
 
 
-def _tell(desk: Desk, session: Session, row: Row[Any], alert: Alert) -> bool:
+def _send_alert(services: BillingServices, session: Session, event: StoredEvent, alert: Alert) -> bool:
     is_storm = alert is Alert.STORM
     context = {
-        "subject": STORM if is_storm else row.id,
-        "event_type": row.type,
-        "error": f"{row.error} ({row.id}, the latest)" if is_storm else row.error,
+        "subject": STORM if is_storm else event.id,
+        "event_type": event.type,
+        "error": f"{event.error} ({event.id}, the latest)" if is_storm else event.error,
         "count": store.count_failed(session) if is_storm else 1,
     }
-    recipients = desk.settings.admin_recipients
+    recipients = services.settings.admin_recipients
     if not recipients:
         log.warning("nobody to tell of a stripe event that failed: set ADMIN_ALERT_EMAILS or OPS_ALERT_EMAIL")
         return False
-    tell_admins(session, desk.orchestrator, recipients, ALERT_TEMPLATE, context, source=ACTOR, source_ref=row.id)
+    tell_admins(session, services.orchestrator, recipients, ALERT_TEMPLATE, context, source=ACTOR, source_ref=event.id)
     return True

@@ -1,167 +1,198 @@
-"""What each kind of event does: whose is it, what has changed by it, what is there to say."""
+"""What each type of event does: whose is it, what has changed by it, what is there to say. EVENTS is the table."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from notifyctl.billing.case import Case, Finding, ignored, processed
-from notifyctl.billing.mails import Mail
-from notifyctl.billing.mirror import DELETED, Standing, planned, reported
+from notifyctl.billing.case import EventContext, HandlerResult, ignored, processed
+from notifyctl.billing.mails import BillingMail, HistoryPart, SubscriptionHistory, terms_of_purchase, terms_of_recovery
+from notifyctl.billing.mirror import DELETED, SubscriptionState, find_plan, with_report
 from notifyctl.billing.objects import Checkout, Invoice, read_checkout, read_invoice, read_subscription
-from notifyctl.billing.told import purchase, recovery
 from notifyctl.models.client import SubscriptionStatus
 
 
-def subscription_told(case: Case) -> Finding:
-    subscription = read_subscription(case.event.object)
+@dataclass(frozen=True, slots=True)
+class EventType:
+    handle: Callable[[EventContext], HandlerResult]
+    history: HistoryPart
+    """What it adds to the history of its subscription, which mails are written from."""
+    mail: Callable[[EventContext], BillingMail] | None = None
+    """What the mail that it brings says by now, whatever has silenced the event since. Its client is matched."""
+
+
+def _subscription_reported(context: EventContext) -> HandlerResult:
+    subscription = read_subscription(context.event.object)
     if subscription.id is None:
         return ignored("it names no subscription")
-    if obstacle := case.meet(subscription, subscription.id):
+    if obstacle := context.match_client(subscription, subscription.id):
         return obstacle
-    before = case.standing(subscription.id)
-    after = case.keep(before, reported(before, subscription, case.event, case.plans), is_report=True)
+    before = context.subscription_state(subscription.id)
+    reported = with_report(before, subscription, context.event, context.plans)
+    after = context.save_state(before, reported, is_report=True)
     if after.ended_at is None:
-        plan, _ = planned(subscription.prices, case.plans)
+        plan, _ = find_plan(subscription.prices, context.plans)
         return processed(None if plan or after.is_over else "the plan registry knows none of its prices")
     if not after.end_is_news:
-        return processed("it ended before it was ever paid", takes_back=True)
-    return _ended(case, before, after) if case.event.type != DELETED else _canceled(case, after)
+        return processed("it ended before it was ever paid", withdraws_mail=True)
+    return _ended(context, before, after) if context.event.type != DELETED else _canceled(context, after)
 
 
-def invoice_paid(case: Case) -> Finding:
-    invoice = read_invoice(case.event.object)
-    if obstacle := _obstacle(case, invoice):
+def _invoice_paid(context: EventContext) -> HandlerResult:
+    invoice = read_invoice(context.event.object)
+    if obstacle := _obstacle(context, invoice):
         return obstacle
-    case.keep_payment(invoice, is_paid=True)
-    before, standing = _settled(case, invoice.subscription, invoice.customer, was_live=True)
-    if standing is not None and standing.is_over:
-        return _ended(case, before, standing)
+    context.save_payment(invoice, is_paid=True)
+    before, state = _update_state(context, invoice.subscription, invoice.customer, was_live=True)
+    if state is not None and state.is_over:
+        return _ended(context, before, state)
     if not invoice.is_first and invoice.attempt_count <= 1:
         return processed("a renewal, or another payment at the first attempt")
-    return processed(mail=_paid(case, invoice))
+    return processed(mail=_payment_mail(context))
 
 
-def invoice_failed(case: Case) -> Finding:
-    invoice = read_invoice(case.event.object)
-    if obstacle := _obstacle(case, invoice):
+def _invoice_failed(context: EventContext) -> HandlerResult:
+    invoice = read_invoice(context.event.object)
+    if obstacle := _obstacle(context, invoice):
         return obstacle
-    is_paid = case.is_paid(invoice)
-    before = case.standing(invoice.subscription) if invoice.subscription else None
+    is_paid = context.is_paid(invoice)
+    before = context.subscription_state(invoice.subscription) if invoice.subscription else None
     was_live = invoice.is_renewal or (before is not None and before.was_live)
-    case.keep_payment(invoice, is_paid=False, is_debt=was_live or not invoice.is_first)
-    _, standing = _settled(case, invoice.subscription, invoice.customer, was_live=was_live)
+    context.save_payment(invoice, is_paid=False, is_debt=was_live or not invoice.is_first)
+    _, state = _update_state(context, invoice.subscription, invoice.customer, was_live=was_live)
     if is_paid:
         return processed("the invoice has been paid")
-    if standing is not None and standing.is_over:
-        return processed("the subscription has ended", takes_back=standing.was_never_live)
-    if not was_live and (invoice.is_first or _is_incomplete(standing)):
-        return processed("a first payment, still at checkout", takes_back=True)
-    return processed(mail=_declined(case, invoice))
+    if state is not None and state.is_over:
+        return processed("the subscription has ended", withdraws_mail=state.was_never_live)
+    if not was_live and (invoice.is_first or _is_incomplete(state)):
+        return processed("a first payment, still at checkout", withdraws_mail=True)
+    return processed(mail=_failure_mail(context))
 
 
-def checkout_completed(case: Case) -> Finding:
-    return _checkout(case, is_unpaid=read_checkout(case.event.object).is_unpaid)
+def _checkout_completed(context: EventContext) -> HandlerResult:
+    return _checkout(context, is_unpaid=read_checkout(context.event.object).is_unpaid)
 
 
-def checkout_paid_later(case: Case) -> Finding:
-    return _checkout(case, is_unpaid=False)
+def _checkout_paid_later(context: EventContext) -> HandlerResult:
+    return _checkout(context, is_unpaid=False)
 
 
-def _checkout(case: Case, *, is_unpaid: bool) -> Finding:
-    checkout = read_checkout(case.event.object)
+def _checkout(context: EventContext, *, is_unpaid: bool) -> HandlerResult:
+    checkout = read_checkout(context.event.object)
     if not checkout.is_of_subscription:
-        return _other_checkout(case, checkout)
-    if obstacle := case.meet(checkout, checkout.subscription):
+        return _other_checkout(context, checkout)
+    if obstacle := context.match_client(checkout, checkout.subscription):
         return obstacle
-    before, standing = _settled(case, checkout.subscription, checkout.customer, was_live=not is_unpaid)
-    if standing is not None and standing.is_over:
-        return _ended(case, before, standing)
+    before, state = _update_state(context, checkout.subscription, checkout.customer, was_live=not is_unpaid)
+    if state is not None and state.is_over:
+        return _ended(context, before, state)
     if is_unpaid:
         return processed("not paid yet: it waits for checkout.session.async_payment_succeeded")
-    return processed(mail=_started(case, checkout.subscription or checkout.id))
+    return processed(mail=_purchase_mail(context))
 
 
-def _other_checkout(case: Case, checkout: Checkout) -> Finding:
+def _other_checkout(context: EventContext, checkout: Checkout) -> HandlerResult:
     """It confirms nothing, but it may tell which of Stripe's customers a client is."""
-    about = f"a checkout of mode {checkout.mode or 'unknown'}"
-    obstacle = case.meet(checkout, None) if checkout.named_clients else None
+    reason = f"a checkout of mode {checkout.mode or 'unknown'}"
+    obstacle = context.match_client(checkout, None) if checkout.named_clients else None
     if obstacle is not None and obstacle.is_of_erased:
         return obstacle
-    return processed(about) if case.has_linked else ignored(about)
+    return processed(reason) if context.has_linked else ignored(reason)
 
 
-def _obstacle(case: Case, invoice: Invoice) -> Finding | None:
+def _obstacle(context: EventContext, invoice: Invoice) -> HandlerResult | None:
     if invoice.id is None:
         return ignored("it names no invoice")
     if invoice.is_one_off:
         return ignored("a one-off invoice, of no subscription")
-    return case.meet(invoice, invoice.subscription)
+    return context.match_client(invoice, invoice.subscription)
 
 
-def _settled(
-    case: Case, subscription_id: str | None, customer: str | None, *, was_live: bool
-) -> tuple[Standing | None, Standing | None]:
+def _update_state(
+    context: EventContext, subscription_id: str | None, customer: str | None, *, was_live: bool
+) -> tuple[SubscriptionState | None, SubscriptionState | None]:
     """How the subscription stood before this payment or checkout, and how it stands after it."""
     if subscription_id is None:
         return None, None
-    before = case.standing(subscription_id)
-    told = replace(before, customer_id=before.customer_id or customer, was_live=before.was_live or was_live)
-    return before, case.keep(before, told)
+    before = context.subscription_state(subscription_id)
+    after = replace(before, customer_id=before.customer_id or customer, was_live=before.was_live or was_live)
+    return before, context.save_state(before, after)
 
 
-def restated(case: Case, key: str) -> Mail | None:
-    """What the mail of that key, which this event brought, says by now, whatever has silenced the event since.
-
-    The event has met its client.
-    """
-    return next((mail for mail in _mails(case) if mail.key == key), None)
-
-
-def _mails(case: Case) -> Iterator[Mail]:
-    kind, told = case.event.type, case.event.object
-    if kind == "invoice.paid":
-        yield _paid(case, read_invoice(told))
-    elif kind == "invoice.payment_failed":
-        yield _declined(case, read_invoice(told))
-    elif kind.startswith("checkout.session."):
-        yield _started(case, case.subscription_id or read_checkout(told).id)
-    standing = case.standing(case.subscription_id) if case.subscription_id else None
-    if standing is not None and standing.end_is_news:
-        yield case.letters.canceled(case.addressee, standing)
-
-
-def _paid(case: Case, invoice: Invoice) -> Mail:
-    if invoice.is_first:
-        return _started(case, invoice.subscription or invoice.id)
-    standing = case.standing(invoice.subscription) if invoice.subscription else None
-    terms = recovery(invoice, standing, case.told(), case.plans)
-    return case.letters.recovered(case.addressee, invoice, standing, terms)
-
-
-def _started(case: Case, about: str | None) -> Mail:
-    terms = purchase(case.told(), case.plans)
-    if case.subscription_id is None:  # nothing shows which other events are about the same purchase
-        terms = replace(terms, is_whole=True)
-    return case.letters.started(case.addressee, about or "", terms)
-
-
-def _declined(case: Case, invoice: Invoice) -> Mail:
-    """Of a checkout that fails and is then paid, the report may come just before the payment, which withdraws this."""
-    told = case.told()
-    is_whole = not invoice.is_first or told.shows_live_at(case.event.created)
-    return case.letters.payment_failed(case.addressee, told.last_word_on(invoice), is_whole=is_whole)
-
-
-def _is_incomplete(standing: Standing | None) -> bool:
+def _is_incomplete(state: SubscriptionState | None) -> bool:
     """Whatever the invoice is for. Without a report of that it may be a renewal of what is not known yet."""
-    return standing is not None and standing.status == SubscriptionStatus.INCOMPLETE
+    return state is not None and state.status == SubscriptionStatus.INCOMPLETE
 
 
-def _ended(case: Case, before: Standing | None, after: Standing) -> Finding:
+def _ended(context: EventContext, before: SubscriptionState | None, after: SubscriptionState) -> HandlerResult:
     """Something older than the end has come after it. It may be what makes the end worth a mail."""
     if after.end_is_news and not (before is not None and before.end_is_news):
-        return _canceled(case, after)
+        return _canceled(context, after)
     return processed("the subscription has ended")
 
 
-def _canceled(case: Case, standing: Standing) -> Finding:
-    return processed(mail=case.letters.canceled(case.addressee, standing))
+def _canceled(context: EventContext, state: SubscriptionState) -> HandlerResult:
+    return processed(mail=context.mails.canceled(context.addressee, state))
+
+
+def current_mail(context: EventContext, key: str) -> BillingMail | None:
+    """What the mail of that key, which this event brought, says by now. The event's client is matched."""
+    return next((mail for mail in _current_mails(context) if mail.key == key), None)
+
+
+def _current_mails(context: EventContext) -> Iterator[BillingMail]:
+    if write := EVENTS[context.event.type].mail:
+        yield write(context)
+    state = context.subscription_state(context.subscription_id) if context.subscription_id else None
+    if state is not None and state.end_is_news:
+        yield context.mails.canceled(context.addressee, state)
+
+
+def _payment_mail(context: EventContext) -> BillingMail:
+    invoice = read_invoice(context.event.object)
+    if invoice.is_first:
+        return _started(context, invoice.subscription or invoice.id)
+    state = context.subscription_state(invoice.subscription) if invoice.subscription else None
+    terms = terms_of_recovery(invoice, state, _history(context), context.plans)
+    return context.mails.recovered(context.addressee, invoice, state, terms)
+
+
+def _failure_mail(context: EventContext) -> BillingMail:
+    """Of a checkout that fails and is then paid, the report may come just before the payment, which withdraws this."""
+    invoice, history = read_invoice(context.event.object), _history(context)
+    is_whole = not invoice.is_first or history.shows_live_at(context.event.created)
+    return context.mails.payment_failed(context.addressee, history.newest_of_attempt(invoice), is_whole=is_whole)
+
+
+def _purchase_mail(context: EventContext) -> BillingMail:
+    return _started(context, context.subscription_id or read_checkout(context.event.object).id)
+
+
+def _started(context: EventContext, about: str | None) -> BillingMail:
+    terms = terms_of_purchase(_history(context), context.plans)
+    if context.subscription_id is None:  # nothing shows which other events are about the same purchase
+        terms = replace(terms, is_whole=True)
+    return context.mails.started(context.addressee, about or "", terms)
+
+
+def _history(context: EventContext) -> SubscriptionHistory:
+    return context.history({name: kind.history for name, kind in EVENTS.items()})
+
+
+EVENTS: Mapping[str, EventType] = {
+    # Somebody finished a checkout: the first time that Stripe's customer and our client are named together.
+    "checkout.session.completed": EventType(_checkout_completed, HistoryPart.CHECKOUT, _purchase_mail),
+    # The bank has confirmed a payment that was still open when the checkout was completed.
+    "checkout.session.async_payment_succeeded": EventType(
+        _checkout_paid_later, HistoryPart.PAID_CHECKOUT, _purchase_mail
+    ),
+    # An invoice is paid: a subscription has begun, has been renewed, or has recovered from failed payments.
+    "invoice.paid": EventType(_invoice_paid, HistoryPart.PAYMENT, _payment_mail),
+    # A payment was declined. Stripe goes on trying; each attempt is an event of its own.
+    "invoice.payment_failed": EventType(_invoice_failed, HistoryPart.FAILURE, _failure_mail),
+    # A subscription is there, perhaps waiting for its first payment.
+    "customer.subscription.created": EventType(_subscription_reported, HistoryPart.REPORT),
+    # Anything about a subscription has changed: its price, status, period, or that it will be canceled.
+    "customer.subscription.updated": EventType(_subscription_reported, HistoryPart.REPORT),
+    # A subscription has ended for good.
+    "customer.subscription.deleted": EventType(_subscription_reported, HistoryPart.REPORT),
+}
+"""Every other event is stored and ignored. To add one: its handler above, and its line here."""

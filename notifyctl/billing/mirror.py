@@ -1,19 +1,20 @@
-"""What a subscription comes to, from events in any order. Pure.
+"""The state of a subscription, from events in any order. Pure.
 
-Each of its own events is a report of how it stood; the newest report counts, and for its plan the newest of those with
+Each of its own events is a report of its state; the newest report counts, and for its plan the newest of those with
 a price that the plan registry knows. Its invoices tell of payments, and the newest payment counts where it is not older
 than the report. All are kept apart, so that the same events end in the same state whatever order they come in, and
 however often.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from notifyctl.billing.envelope import Event
 from notifyctl.billing.objects import Price, Subscription, read_subscription
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION, SubscriptionStatus
 from notifyctl.orchestrator.plans import Plan, PlanRegistry
+from notifyctl.store.subscriptions import SubscriptionRow
 
 S = SubscriptionStatus
 TERMINAL = (S.CANCELED.value, S.INCOMPLETE_EXPIRED.value)
@@ -31,33 +32,12 @@ DELETED = "customer.subscription.deleted"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A row of stripe_subscription, as models/stripe_event.py explains it."""
-
-    id: str
-    client_id: str | None = None
-    customer_id: str | None = None
-    status: str | None = None
-    reported_status: str | None = None
-    known_status: str | None = None
-    known_order: str = ""
-    reported_at: datetime | None = None
-    report_order: str = ""
-    price_id: str | None = None
-    plan: str | None = None
-    plan_order: str = ""
-    current_period_end: datetime | None = None
-    started_at: datetime | None = None
-    cancel_at: datetime | None = None
-    ended_at: datetime | None = None
-    end_cause: str | None = None
-    was_live: bool = False
-    was_incomplete: bool = False
-    last_event_at: datetime | None = None
+class SubscriptionState(SubscriptionRow):
+    """How a subscription stands, as far as events have told."""
 
     @property
     def counted_status(self) -> str | None:
-        """What it counts as for its client: the last word that we knew, where Stripe's newest is none of those."""
+        """What counts for its client: the last status that we knew, where Stripe's newest is none of those."""
         return self.status if self.status in _RANKS else self.known_status
 
     @property
@@ -75,6 +55,10 @@ class Standing:
         return self.ended_at is not None and not self.was_never_live
 
 
+def state_of(row: SubscriptionRow) -> SubscriptionState:
+    return SubscriptionState(**asdict(row))
+
+
 @dataclass(frozen=True, slots=True)
 class Payments:
     """Of a subscription's invoices: the latest that was paid, and the latest failure of one that is not paid."""
@@ -83,28 +67,30 @@ class Payments:
     failed_at: datetime | None
 
 
-def reported(standing: Standing, subscription: Subscription, event: Event, plans: PlanRegistry) -> Standing:
+def with_report(
+    state: SubscriptionState, subscription: Subscription, event: Event, plans: PlanRegistry
+) -> SubscriptionState:
     status = _status_in(subscription, event)
     order = report_order(event)
-    is_newest = order >= standing.report_order  # the newest itself, again, may find a plan that was added since
-    if event.type == DELETED and (is_newest or standing.ended_at is None):
+    is_newest = order >= state.report_order  # the newest itself, again, may find a plan that was added since
+    if event.type == DELETED and (is_newest or state.ended_at is None):
         ended_at = subscription.ended_at or event.created
-        standing = replace(standing, ended_at=ended_at, end_cause=subscription.end_cause)
-    standing = replace(
-        standing,
-        customer_id=standing.customer_id or subscription.customer,
-        was_live=standing.was_live or status in WERE_LIVE,
-        was_incomplete=standing.was_incomplete or status in _NEVER_PAID,
+        state = replace(state, ended_at=ended_at, end_cause=subscription.end_cause)
+    state = replace(
+        state,
+        customer_id=state.customer_id or subscription.customer,
+        was_live=state.was_live or status in WERE_LIVE,
+        was_incomplete=state.was_incomplete or status in _NEVER_PAID,
     )
-    if status in _RANKS and order >= standing.known_order:
-        standing = replace(standing, known_status=status, known_order=order)
-    plan, price = planned(subscription.prices, plans)
-    if plan is not None and order >= standing.plan_order:
-        standing = replace(standing, plan=plan.key, plan_order=order)
+    if status in _RANKS and order >= state.known_order:
+        state = replace(state, known_status=status, known_order=order)
+    plan, price = find_plan(subscription.prices, plans)
+    if plan is not None and order >= state.plan_order:
+        state = replace(state, plan=plan.key, plan_order=order)
     if not is_newest:
-        return standing
+        return state
     return replace(
-        standing,
+        state,
         reported_status=status,
         reported_at=event.created,
         report_order=order,
@@ -115,11 +101,11 @@ def reported(standing: Standing, subscription: Subscription, event: Event, plans
     )
 
 
-def settled(standing: Standing, payments: Payments) -> Standing:
-    return replace(standing, status=_status(standing.reported_status, standing.reported_at, payments))
+def with_payments(state: SubscriptionState, payments: Payments) -> SubscriptionState:
+    return replace(state, status=_status(state.reported_status, state.reported_at, payments))
 
 
-def planned(prices: Collection[Price], plans: PlanRegistry) -> tuple[Plan | None, Price | None]:
+def find_plan(prices: Collection[Price], plans: PlanRegistry) -> tuple[Plan | None, Price | None]:
     """The first price that the plan registry knows, with its plan; else the first price that is no proration."""
     usual = [price for price in prices if not price.is_proration] or list(prices)
     for price in usual:
@@ -128,29 +114,29 @@ def planned(prices: Collection[Price], plans: PlanRegistry) -> tuple[Plan | None
     return None, usual[0] if usual else None
 
 
-def best(standings: Iterable[Standing], plans: PlanRegistry) -> Standing | None:
+def best(states: Iterable[SubscriptionState], plans: PlanRegistry) -> SubscriptionState | None:
     """By status, then of those in force the one with more features, then the newest, or the one that ended last."""
-    known = [standing for standing in standings if standing.counted_status in _RANKS]
+    known = [state for state in states if state.counted_status in _RANKS]
 
-    def merit(standing: Standing) -> tuple[int, int, float, str]:
-        plan = plans.plans.get(standing.plan or "") if is_live(standing) else None
-        since = standing.ended_at or standing.started_at
+    def merit(state: SubscriptionState) -> tuple[int, int, float, str]:
+        plan = plans.plans.get(state.plan or "") if is_live(state) else None
+        since = state.ended_at or state.started_at
         features = len(plan.features) if plan else -1
-        return -_RANKS[standing.counted_status or ""], features, since.timestamp() if since else 0, standing.id
+        return -_RANKS[state.counted_status or ""], features, since.timestamp() if since else 0, state.id
 
     return max(known, key=merit, default=None)
 
 
-def best_in_force(standings: Iterable[Standing], plans: PlanRegistry) -> Standing | None:
+def best_in_force(states: Iterable[SubscriptionState], plans: PlanRegistry) -> SubscriptionState | None:
     """The one that a client's plan comes from, of those that have ever been in force, with a plan that we know.
 
     With none in force it is the last that was: its client keeps the plan, also where the news of the end comes first.
     """
-    return best((standing for standing in standings if standing.was_live and standing.plan), plans)
+    return best((state for state in states if state.was_live and state.plan), plans)
 
 
-def is_live(standing: Standing) -> bool:
-    return standing.counted_status in ACTIVE_SUBSCRIPTION
+def is_live(state: SubscriptionState) -> bool:
+    return state.counted_status in ACTIVE_SUBSCRIPTION
 
 
 def _status_in(subscription: Subscription, event: Event) -> str | None:
@@ -177,9 +163,9 @@ def reporter_of(order: str) -> str:
 
 def _status(reported_status: str | None, reported_at: datetime | None, payments: Payments) -> str | None:
     """At the same second the payment counts: the report may have been made before it."""
-    told = [moment for moment in (payments.paid_at, payments.failed_at) if moment is not None]
-    if not told or reported_status in TERMINAL or (reported_at is not None and reported_at > max(told)):
+    latest = max(filter(None, (payments.paid_at, payments.failed_at)), default=None)
+    if latest is None or reported_status in TERMINAL or (reported_at is not None and reported_at > latest):
         return reported_status
-    if payments.paid_at == max(told):
+    if payments.paid_at == latest:
         return S.ACTIVE.value if reported_status in _MADE_ACTIVE_BY_PAYMENT else reported_status
     return S.PAST_DUE.value if reported_status in _MADE_PAST_DUE_BY_FAILURE else reported_status

@@ -1,27 +1,66 @@
-"""Working on one stored event, in one transaction: its state, its mail, its own row and the audit commit together."""
+"""Working on one stored event, in one transaction: its state, its mail, its own row and the audit commit together.
 
+Earlier events about the same subscription are looked at again once a later one has told more of it. Whatever a mail
+says and whether it is written at all is thereby the same in every order of the events, as long as the mail has not gone
+out. It happens in the transaction of the later event, with the client's row locked. Of the earlier events those that
+somebody else works on are passed over: whoever does sees what is stored as soon as he may go on.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
 from sqlmodel import Session
 
-from notifyctl.billing.case import Case, Finding, ignored
-from notifyctl.billing.desk import Desk
+from notifyctl.billing.case import (
+    ACTOR,
+    Change,
+    EventContext,
+    EventOutcome,
+    HandlerResult,
+    MailFate,
+    MailOutcome,
+    ignored,
+    withdrawals,
+)
 from notifyctl.billing.envelope import Event, read_event
-from notifyctl.billing.events import EVENTS
-from notifyctl.billing.outcome import Change, MailFate, MailOutcome, Outcome
-from notifyctl.billing.posting import Sender, is_news
-from notifyctl.billing.second_look import amend_mails, own_mail, silent_failures, take_back
+from notifyctl.billing.handlers import EVENTS, current_mail
+from notifyctl.billing.mails import TEMPLATES, BillingMail
+from notifyctl.clock import Clock
 from notifyctl.models.audit import AuditAction
-from notifyctl.models.stripe_event import SETTLED
-from notifyctl.store import audit
+from notifyctl.models.stripe_event import SETTLED, Origin
+from notifyctl.orchestrator.orchestrator import STRIPE, NotificationOrchestrator
+from notifyctl.orchestrator.plans import PlanRegistry
+from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
+from notifyctl.orchestrator.withdrawal import withdraw
+from notifyctl.settings import Settings
+from notifyctl.store import audit, messages
 from notifyctl.store import stripe_events as store
+from notifyctl.store.database import Database
+from notifyctl.store.stripe_events import EventSummary, StoredEvent
+
+NEWS_FOR = timedelta(hours=72)
+"""An event that happened longer ago is no news to anybody any more."""
+MAIL_WAITS = timedelta(seconds=20)
+"""So long a mail waits for the event that completes it. Stripe sends what belongs together within a few seconds."""
+FAILURE = "invoice.payment_failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BillingServices:
+    """What everybody who works on events needs."""
+
+    settings: Settings
+    database: Database
+    clock: Clock
+    orchestrator: NotificationOrchestrator
+    plans: PlanRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingOptions:
     """By whom and how an event is to be worked on."""
 
     actor: str
@@ -32,67 +71,65 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    outcome: Outcome
+    outcome: EventOutcome
     has_linked: bool
     """Others that matched nobody can be matched now."""
 
 
-def process(desk: Desk, session: Session, row: Row[Any], order: Order) -> Processed:
-    """`row` is locked. Whatever it raises, the caller must roll back."""
-    now = desk.clock()
-    case, finding = _found(desk, session, row, now)
-    client_id = case.client.id if case and case.client is not None else None
+def process(services: BillingServices, session: Session, stored: StoredEvent, options: ProcessingOptions) -> Processed:
+    """`stored` is locked. Whatever it raises, the caller must roll back."""
+    now = services.clock()
+    context, result = _handle(services, session, stored, now)
+    client_id = context.client.id if context and context.client is not None else None
     mail = None
-    if finding.mail is not None and client_id is not None:
-        sender = Sender(session, desk.orchestrator, row, client_id, now)
-        mail = sender.post(finding.mail, mail_old=order.mail_old)
-    outcome = Outcome(
-        event_id=row.id,
-        type=row.type,
-        created=row.created,
-        status=finding.status,
-        reason=finding.reason,
+    if result.mail is not None and client_id is not None:
+        mailer = EventMailer(session, services.orchestrator, stored, client_id, now)
+        mail = mailer.enqueue_mail(result.mail, mail_old=options.mail_old)
+    outcome = EventOutcome(
+        event_id=stored.id,
+        type=stored.type,
+        created=stored.created,
+        status=result.status,
+        reason=result.reason,
         client_id=client_id,
-        changes=tuple(case.changes) if case else (),
+        changes=tuple(context.changes) if context else (),
         mail=mail,
     )
-    _settle(session, row, outcome, now)
-    if finding.is_of_erased:
-        store.blank(session, row.id)
-    _record(session, row, outcome, order, now)
-    if case is None or client_id is None or finding.is_of_erased:
-        return Processed(outcome, has_linked=case is not None and case.has_linked)
-    woken = [_woken(desk, session, other, order, now) for other in silent_failures(session, case)]
-    changes = [*outcome.changes, *_taken_back(session, row, case, finding, now)]
-    changes += amend_mails(desk, session, case, now)
-    return Processed(replace(outcome, changes=tuple(changes), woken=tuple(woken)), has_linked=case.has_linked)
+    _settle(session, stored, outcome, now)
+    if result.is_of_erased:
+        store.blank(session, stored.id)
+    _record(session, stored, outcome, options, now)
+    if context is None or client_id is None or result.is_of_erased:
+        return Processed(outcome, has_linked=context is not None and context.has_linked)
+    reopened = [_reopen(services, session, other, options, now) for other in _failures_without_mail(session, context)]
+    changes = [*outcome.changes, *_withdraw_own_mail(session, stored, context, result, now)]
+    changes += _update_waiting_mails(services, session, context, now)
+    return Processed(replace(outcome, changes=tuple(changes), reopened=tuple(reopened)), context.has_linked)
 
 
-def _woken(desk: Desk, session: Session, row: Row[Any], order: Order, now: datetime) -> Outcome:
-    mail_old = order.mail_old or is_news(row, now)
-    return process(desk, session, row, Order(order.actor, mail_old, is_replay=True)).outcome
+def was_just_delivered(event: EventSummary, now: datetime) -> bool:
+    """Whether a mail may come of it however long ago it happened."""
+    return event.origin == Origin.WEBHOOK and now - event.received_at <= NEWS_FOR
 
 
-def _taken_back(session: Session, row: Row[Any], case: Case, finding: Finding, now: datetime) -> list[Change]:
-    own = own_mail(session, row, case) if finding.takes_back else []
-    return take_back(session, row, finding, own, now) if own else []
+def repeated(event: EventSummary) -> EventOutcome:
+    return EventOutcome(
+        event.id, event.type, event.created, event.status, event.reason, event.client_id, is_repeated=True
+    )
 
 
-def repeated(row: Row[Any]) -> Outcome:
-    return Outcome(row.id, row.type, row.created, row.status, row.reason, row.client_id, is_repeated=True)
-
-
-def _found(desk: Desk, session: Session, row: Row[Any], now: datetime) -> tuple[Case | None, Finding]:
-    if not row.body:
+def _handle(
+    services: BillingServices, session: Session, stored: StoredEvent, now: datetime
+) -> tuple[EventContext | None, HandlerResult]:
+    if not stored.body:
         return None, ignored("what it said is no longer kept")
-    event = read_event(row.body, row.received_at)
-    if why := _not_ours(event, is_live=desk.settings.stripe_livemode):
+    event = read_event(stored.body, stored.received_at)
+    if why := _not_ours(event, is_live=services.settings.stripe_livemode):
         return None, ignored(why)
-    handler = EVENTS.get(event.type)
-    if handler is None:
+    if event.type not in EVENTS:
         return None, ignored("events of this type do nothing here")
-    case = Case(session, event, desk.plans, now)
-    return case, handler(case)
+    context = EventContext(session, event, services.plans, now)
+    return context, EVENTS[event.type].handle(context)
 
 
 def _not_ours(event: Event, *, is_live: bool) -> str | None:
@@ -106,19 +143,24 @@ def _not_ours(event: Event, *, is_live: bool) -> str | None:
     return None
 
 
-def _settle(session: Session, row: Row[Any], outcome: Outcome, now: datetime) -> None:
-    values: dict[str, Any] = {"status": outcome.status, "reason": _reason(row, outcome)}
-    if outcome.client_id is not None:
-        values["client_id"] = outcome.client_id
-    if outcome.mail is not None and outcome.mail.fate in (MailFate.QUEUED, MailFate.DUPLICATE):
-        values["message_id"] = outcome.mail.message_id
-    store.settle(session, row.id, values, now=now)
+def _settle(session: Session, stored: StoredEvent, outcome: EventOutcome, now: datetime) -> None:
+    mail = outcome.mail
+    is_told = mail is not None and mail.fate in (MailFate.QUEUED, MailFate.DUPLICATE)
+    store.settle(
+        session,
+        stored.id,
+        status=outcome.status,
+        reason=_reason(stored, outcome),
+        client_id=outcome.client_id,
+        message_id=mail.message_id if mail is not None and is_told else None,
+        now=now,
+    )
 
 
-def _reason(row: Row[Any], outcome: Outcome) -> str | None:
+def _reason(stored: StoredEvent, outcome: EventOutcome) -> str | None:
     """Where a mail has come of it, a replay that brings no other leaves standing what was said then."""
-    if row.message_id is not None and row.status is outcome.status:
-        return str(row.reason) if row.reason else None
+    if stored.message_id is not None and stored.status is outcome.status:
+        return stored.reason or None
     return outcome.reason or _why_no_mail(outcome.mail)
 
 
@@ -128,20 +170,167 @@ def _why_no_mail(mail: MailOutcome | None) -> str | None:
     return f"{mail.template_key} {mail.fate}" + (f" ({mail.detail})" if mail.detail else "")
 
 
-def _record(session: Session, row: Row[Any], outcome: Outcome, order: Order, now: datetime) -> None:
-    details: dict[str, Any] = {"event_id": row.id, "type": row.type, "status": outcome.status}
+def _record(
+    session: Session, stored: StoredEvent, outcome: EventOutcome, options: ProcessingOptions, now: datetime
+) -> None:
+    details: dict[str, object] = {"event_id": stored.id, "type": stored.type, "status": outcome.status}
     if outcome.reason:
         details["reason"] = outcome.reason
     if outcome.mail:
         details |= {"template_key": outcome.mail.template_key, "mail": outcome.mail.fate}
-    actions = [AuditAction.STRIPE_EVENT_REPLAYED] if order.is_replay else []
-    if row.status not in SETTLED:
+    actions = [AuditAction.STRIPE_EVENT_REPLAYED] if options.is_replay else []
+    if stored.status not in SETTLED:
         actions.append(AuditAction.STRIPE_EVENT_PROCESSED)
     message_id = outcome.mail.message_id if outcome.mail else None
     entries = [
         audit.entry(
-            action, actor=order.actor, now=now, client_id=outcome.client_id, message_id=message_id, details=details
+            action, actor=options.actor, now=now, client_id=outcome.client_id, message_id=message_id, details=details
         )
         for action in actions
     ]
     audit.write_many(session, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class EventMailer:
+    """Hands the mails of one event to the orchestrator, once for each piece of news."""
+
+    session: Session
+    orchestrator: NotificationOrchestrator
+    event: StoredEvent
+    client_id: str
+    now: datetime
+
+    def enqueue_mail(self, mail: BillingMail, *, mail_old: bool) -> MailOutcome:
+        """The key is looked up first: where the same is written already, the mail that waits is written anew.
+
+        Nobody can take the key in between, since the client's row is locked.
+        """
+        if self.event.message_id is not None:
+            self._rewrite_if_waiting(mail, self.event.message_id)
+            return MailOutcome(MailFate.DUPLICATE, mail.template_key, self.event.message_id)
+        if not mail_old and self.now - self.event.created > NEWS_FOR:
+            hours = NEWS_FOR // timedelta(hours=1)
+            return MailOutcome(MailFate.WITHHELD, mail.template_key, None, f"the event is older than {hours} h")
+        if earlier := messages.by_idempotency_keys(self.session, [mail.key]).get(mail.key):
+            self._record_duplicate(mail, earlier.id)
+            self._rewrite_if_waiting(mail, earlier.id)
+            return MailOutcome(MailFate.DUPLICATE, mail.template_key, earlier.id)
+        return self._send(mail)
+
+    def rewrite(self, message: Row[Any], mail: BillingMail, *, source: str) -> None:
+        """Gives `message`, which waits for its first attempt, the words of `mail`; what is whole may go at once.
+
+        `source` is the event whose news that is. The log keeps it.
+        """
+        if self.orchestrator.rewrite(self.session, message.id, message.fingerprint, self._request(mail)):
+            self._record_duplicate(mail, message.id, detail=f"written anew, with what {source} tells")
+        if mail.is_whole and message.next_attempt_at > self.now:
+            messages.set_due(self.session, message.id, self.now)
+
+    def _rewrite_if_waiting(self, mail: BillingMail, message_id: str) -> None:
+        for message in messages.untried(self.session, self.client_id, [mail.template_key], ids=[message_id]):
+            self.rewrite(message, mail, source=self.event.id)
+
+    def _send(self, mail: BillingMail) -> MailOutcome:
+        match self.orchestrator.send(self.session, self._request(mail)):
+            case Queued(message_id=message_id) if mail.is_whole:
+                return MailOutcome(MailFate.QUEUED, mail.template_key, message_id)
+            case Queued(message_id=message_id):
+                messages.set_due(self.session, message_id, self.now + MAIL_WAITS)
+                detail = f"waits {MAIL_WAITS.seconds} s at most for the event that completes it"
+                return MailOutcome(MailFate.QUEUED, mail.template_key, message_id, detail)
+            case Blocked(message_id=message_id, reason=reason, detail=detail):
+                return MailOutcome(MailFate.BLOCKED, mail.template_key, message_id, f"{reason}: {detail}")
+            case decision:
+                return MailOutcome(MailFate.DUPLICATE, mail.template_key, decision.message_id)
+
+    def _request(self, mail: BillingMail) -> SendRequest:
+        return SendRequest(
+            template_key=mail.template_key,
+            client_id=self.client_id,
+            context=mail.context,
+            idempotency_key=mail.key,
+            source=STRIPE,
+            source_ref=self.event.id,
+        )
+
+    def _record_duplicate(self, mail: BillingMail, message_id: str, **more: str) -> None:
+        audit.write(
+            self.session,
+            AuditAction.NOTIFICATION_DUPLICATE,
+            actor=ACTOR,
+            now=self.now,
+            client_id=self.client_id,
+            message_id=message_id,
+            details={"template_key": mail.template_key, "idempotency_key": mail.key, **more},
+        )
+
+
+def _failures_without_mail(session: Session, context: EventContext) -> list[StoredEvent]:
+    """Failed payments that were taken for a checkout's, of a subscription that is known only now to have been live."""
+    if not context.came_alive or context.subscription_id is None or context.client is None:
+        return []
+    failures = store.lock_without_mail(session, context.subscription_id, FAILURE, context.client.id)
+    return [failure for failure in failures if failure.id != context.event.id]
+
+
+def _reopen(
+    services: BillingServices, session: Session, failure: StoredEvent, options: ProcessingOptions, now: datetime
+) -> EventOutcome:
+    mail_old = options.mail_old or was_just_delivered(failure, now)
+    return process(services, session, failure, ProcessingOptions(options.actor, mail_old, is_replay=True)).outcome
+
+
+def _withdraw_own_mail(
+    session: Session, stored: StoredEvent, context: EventContext, result: HandlerResult, now: datetime
+) -> list[Change]:
+    """Of what this event brought when it was worked on before."""
+    if not result.withdraws_mail or stored.message_id is None or context.client is None:
+        return []
+    waiting = messages.untried(session, context.client.id, TEMPLATES, ids=[stored.message_id])
+    return _withdraw_mail(session, stored, result, waiting, now) if waiting else []
+
+
+def _update_waiting_mails(
+    services: BillingServices, session: Session, context: EventContext, now: datetime
+) -> list[Change]:
+    """Writes the mails anew that wait and that other events about the same subscription brought."""
+    if context.client is None or context.subscription_id is None:
+        return []
+    waiting = messages.untried(session, context.client.id, TEMPLATES)
+    others = {message.source_ref: message for message in waiting if message.source_ref != context.event.id}
+    if not others:
+        return []
+    changes: list[Change] = []
+    for event_id, stored in store.lock_free(session, others).items():
+        if stored.subscription_id == context.subscription_id:
+            changes += _update_mail(services, session, stored, others[event_id], context.event.id, now)
+    return changes
+
+
+def _update_mail(
+    services: BillingServices, session: Session, stored: StoredEvent, message: Row[Any], source: str, now: datetime
+) -> list[Change]:
+    context = EventContext(session, read_event(stored.body, stored.received_at), services.plans, now)
+    result = EVENTS[stored.type].handle(context)
+    if result.withdraws_mail:
+        return context.changes + _withdraw_mail(session, stored, result, [message], now)
+    if context.client is not None and context.client.erased_at is None:
+        mail = current_mail(context, message.idempotency_key)
+        if mail is not None:
+            mailer = EventMailer(session, services.orchestrator, stored, context.client.id, now)
+            mailer.rewrite(message, mail, source=source)
+    return context.changes
+
+
+def _withdraw_mail(
+    session: Session, stored: StoredEvent, result: HandlerResult, waiting: Sequence[Row[Any]], now: datetime
+) -> list[Change]:
+    """Withdraws what is about nothing, if it waits. It may yet be written: a third event can tell otherwise."""
+    wanted = messages.Filter(ids=[message.id for message in waiting], client_id=waiting[0].client_id)
+    withdrawn = [message.id for message in withdraw(session, wanted, result.reason or "", actor=ACTOR, now=now)]
+    messages.give_key_back(session, withdrawn)
+    if withdrawn:
+        store.take_mail_back(session, stored.id, result.reason)
+    return withdrawals(withdrawn)

@@ -1,29 +1,32 @@
 """What Stripe has and we have not: events that never came, and subscriptions that stand otherwise."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
+from notifyctl.billing.case import as_text
 from notifyctl.billing.envelope import Event, event_subject
-from notifyctl.billing.mirror import TERMINAL, Standing, reported, reporter_of
+from notifyctl.billing.mirror import TERMINAL, SubscriptionState, reporter_of, with_report
 from notifyctl.billing.objects import read_subscription
-from notifyctl.billing.replay_sources import StripeEventsApi, Wanted, at_stripe
+from notifyctl.billing.reading import Json
+from notifyctl.billing.replay_sources import SourceFilter, StripeEventsApi, fetch_events
 from notifyctl.models.stripe_event import StripeEventStatus
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.upkeep import how_to_match
 from notifyctl.store import stripe_events, stripe_listing
 from notifyctl.store.database import Database
+from notifyctl.store.subscriptions import SubscriptionRow
 
 PAGE = 100
 OLD_ENDS_AFTER = timedelta(days=30)
 """A subscription that ended longer ago, and that we never heard of, is no difference: it is history."""
 IDS_SHOWN = 5
+T = TypeVar("T")
 COMPARED = ("status", "plan", "price_id", "current_period_end", "cancel_at")
 
 
@@ -41,8 +44,8 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Compared:
-    """What was looked at, and what was found."""
+class Comparison:
+    """How much was compared, and what differs."""
 
     events: int = 0
     subscriptions: int = 0
@@ -50,9 +53,9 @@ class Compared:
 
 
 class StripeAccount(StripeEventsApi, Protocol):
-    def subscriptions(self) -> Iterator[Mapping[str, Any]]: ...
+    def subscriptions(self) -> Iterator[Json]: ...
 
-    def subscription(self, subscription_id: str) -> Mapping[str, Any] | None: ...
+    def subscription(self, subscription_id: str) -> Json | None: ...
 
 
 class Reconciliation:
@@ -66,23 +69,23 @@ class Reconciliation:
         self._lacking: dict[str, list[str]] = defaultdict(list)
         """Subscription id -> the events about it that never came."""
 
-    def compare(self, wanted: Wanted) -> Compared:
+    def compare(self, wanted: SourceFilter) -> Comparison:
         """`wanted`: which events. Subscriptions are compared whatever it says. Raises ProviderError."""
-        compared = Compared()
-        for page in _pages(at_stripe(self._api, wanted, self._now)):
-            events = [found[0] for found in page if isinstance(found, tuple)]
-            compared.events += len(events)
-            compared.differences += self._missing(events)
+        comparison = Comparison()
+        for page in _pages(fetch_events(self._api, wanted, self._now)):
+            events = [answer[0] for answer in page if isinstance(answer, tuple)]
+            comparison.events += len(events)
+            comparison.differences += self._missing(events)
         suspects: list[str] = []
         seen: set[str] = set()
         for subscriptions in _pages(self._api.subscriptions()):
-            compared.subscriptions += len(subscriptions)
-            seen.update(str(told["id"]) for told in subscriptions)
+            comparison.subscriptions += len(subscriptions)
+            seen.update(str(remote["id"]) for remote in subscriptions)
             suspects += self._differing(subscriptions)
         suspects += self._unknown_to_stripe(seen)
         for subscription_id in suspects:
-            compared.differences += self._differences(subscription_id, self._api.subscription(subscription_id))
-        return compared
+            comparison.differences += self._differences(subscription_id, self._api.subscription(subscription_id))
+        return comparison
 
     def _missing(self, events: Sequence[Event]) -> Iterator[Difference]:
         with self._database.read() as session:
@@ -93,16 +96,14 @@ class Reconciliation:
             subject = event_subject(event)
             if subject.subscription_id:
                 self._lacking[subject.subscription_id].append(event.id)
-            made = event.created.isoformat(timespec="seconds").replace("+00:00", "Z")
-            mend = f"notifyctl stripe replay --from-api {event.id}"
-            yield Difference("event", event.id, event.type, subject.named_client, None, f"made {made}", mend)
+            made, mend = f"made {as_text(event.created)}", f"notifyctl stripe replay --from-api {event.id}"
+            yield Difference("event", event.id, event.type, subject.named_client, None, made, mend)
 
-    def _differing(self, told: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    def _differing(self, subscriptions: Sequence[Json]) -> Iterator[str]:
+        remote = {str(subscription["id"]): subscription for subscription in subscriptions}
         with self._database.read() as session:
-            rows = stripe_listing.subscriptions(session, [str(one["id"]) for one in told])
-        for one in told:
-            if any(True for _ in self._unlike(rows.get(str(one["id"])), one)):
-                yield str(one["id"])
+            rows = stripe_listing.subscriptions(session, remote)
+        yield from (key for key, value in remote.items() if any(self._unlike(rows.get(key), value)))
 
     def _unknown_to_stripe(self, seen: set[str]) -> Iterator[str]:
         after = ""
@@ -114,55 +115,52 @@ class Reconciliation:
                 return
             after = rows[-1].id
 
-    def _differences(self, subscription_id: str, told: Mapping[str, Any] | None) -> Iterator[Difference]:
+    def _differences(self, subscription_id: str, remote: Json | None) -> Iterator[Difference]:
         with self._database.read() as session:
             row = stripe_listing.subscriptions(session, [subscription_id]).get(subscription_id)
-            unlike = list(self._unlike(row, told))
+            unlike = list(self._unlike(row, remote))
             is_by_registry = {"plan"} == {name for name, _, _ in unlike}
             mend = self._mend(
-                session, subscription_id, row, is_at_stripe=told is not None, is_by_registry=is_by_registry
+                session, subscription_id, row, is_at_stripe=remote is not None, is_by_registry=is_by_registry
             )
-        client_id = row.client_id if row else next(iter(read_subscription(told or {}).named_clients), None)
+        client_id = row.client_id if row else next(iter(read_subscription(remote or {}).named_clients), None)
         for name, here, there in unlike:
             yield Difference("subscription", subscription_id, name, client_id, here, there, mend)
 
-    def _unlike(
-        self, row: Row[Any] | None, told: Mapping[str, Any] | None
-    ) -> Iterator[tuple[str, str | None, str | None]]:
+    def _unlike(self, row: SubscriptionRow | None, remote: Json | None) -> Iterator[tuple[str, str | None, str | None]]:
         """Field, ours, Stripe's."""
-        if told is None:
+        if remote is None:
             if row is not None and row.status not in TERMINAL:
                 yield "missing", row.status, None
             return
-        theirs = self._standing(told)
+        theirs = self._remote_state(remote)
         if row is None:
-            if not self._is_history(theirs, told):
+            if not self._is_history(theirs, remote):
                 yield "missing", None, theirs.reported_status
             return
-        ours = row._mapping
-        pairs = [(name, ours[name], getattr(theirs, _NAMES.get(name, name))) for name in COMPARED]
+        pairs = [(name, getattr(row, name), getattr(theirs, _NAMES.get(name, name))) for name in COMPARED]
         if theirs.plan is None:  # the registry names no plan for its price: then the one known before stays
             pairs = [pair for pair in pairs if pair[0] != "plan"]
         if theirs.reported_status in TERMINAL:
             pairs = pairs[:1]
-        yield from ((name, _text(here), _text(there)) for name, here, there in pairs if here != there)
+        yield from ((name, as_text(here), as_text(there)) for name, here, there in pairs if here != there)
 
-    def _standing(self, told: Mapping[str, Any]) -> Standing:
+    def _remote_state(self, remote: Json) -> SubscriptionState:
         """What a report of it would come to just now."""
         event = Event(
             id="",
             type="customer.subscription.updated",
             created=self._now,
-            livemode=told.get("livemode") is True,
+            livemode=remote.get("livemode") is True,
             account=None,
             api_version=None,
             is_thin=False,
-            object=told,
+            object=remote,
         )
-        return reported(Standing(str(told["id"])), read_subscription(told), event, self._plans)
+        return with_report(SubscriptionState(str(remote["id"])), read_subscription(remote), event, self._plans)
 
-    def _is_history(self, theirs: Standing, told: Mapping[str, Any]) -> bool:
-        ended_at = read_subscription(told).ended_at
+    def _is_history(self, theirs: SubscriptionState, remote: Json) -> bool:
+        ended_at = read_subscription(remote).ended_at
         has_ended = theirs.reported_status in TERMINAL
         return has_ended and (ended_at is None or ended_at < self._now - OLD_ENDS_AFTER)
 
@@ -170,12 +168,12 @@ class Reconciliation:
         self,
         session: Session,
         subscription_id: str,
-        row: Row[Any] | None,
+        row: SubscriptionRow | None,
         *,
         is_at_stripe: bool,
         is_by_registry: bool,
     ) -> str:
-        """`is_by_registry`: all is as Stripe told it, and the plan registry has another plan for it now."""
+        """`is_by_registry`: all is as Stripe has it, and the plan registry has another plan for it now."""
         if not is_at_stripe:
             return "see whether STRIPE_API_KEY is of the account that the events came from"
         lacking = self._lacking.get(subscription_id, [])
@@ -198,13 +196,7 @@ class Reconciliation:
 _NAMES = {"status": "reported_status"}
 
 
-def _text(value: Any) -> str | None:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return None if value is None else str(value)
-
-
-def _pages(items: Iterable[Any]) -> Iterator[list[Any]]:
+def _pages(items: Iterable[T]) -> Iterator[list[T]]:
     iterator = iter(items)
     while page := list(islice(iterator, PAGE)):
         yield page

@@ -1,25 +1,24 @@
-"""Working on events once more: for what failed, was missed, or could not be matched with a client at the time.
+"""Processing events once more: for what failed, was missed, or could not be matched with a client at the time.
 
 It goes the way of every event, so that doing it twice, beside a worker or beside Stripe's own deliveries does no harm:
 state comes to the same whatever the order, and no news is written twice.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import Row
+from sqlmodel import Session
 
-from notifyctl.billing.envelope import is_same_event
-from notifyctl.billing.event_spool import Item
-from notifyctl.billing.outcome import MailFate, Outcome
-from notifyctl.billing.processing import Order, repeated
-from notifyctl.billing.replay_groups import apart
+from notifyctl.billing.case import EventOutcome, MailFate
+from notifyctl.billing.envelope import EventSubject, event_subject, is_same_event, read_event
+from notifyctl.billing.processing import ProcessingOptions, repeated
+from notifyctl.billing.replay_sources import PAGE, ReplayItem
 from notifyctl.billing.stripe_events import StripeEvents
 from notifyctl.models.stripe_event import SETTLED, StripeEventStatus
-from notifyctl.store import stripe_events, stripe_listing
+from notifyctl.store import clients, stripe_events, stripe_listing
 from notifyctl.store.database import Database
+from notifyctl.store.stripe_events import EventSummary, StoredEvent
 
 MOST_IN_A_REHEARSAL = 25
 """Events in one transaction, which nobody else writes beside on SQLite, and for whose clients deliveries wait. More
@@ -29,7 +28,7 @@ only where they are of one client.
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    outcome: Outcome
+    outcome: EventOutcome
     was_settled: bool
     has_other_body: bool = False
     """It is stored with another body, which is the one that was worked on."""
@@ -71,59 +70,62 @@ class Tally:
                 self.mails[one.mail.fate] += 1
 
 
+Watch = Callable[[Iterable[tuple[int, Replayed]]], Iterable[tuple[int, Replayed]]]
+
+
 class Replay:
     """`actor` is whose word an event from a file is taken on, since it comes without a signature."""
 
     def __init__(self, billing: StripeEvents, database: Database, *, actor: str, mail_old: bool) -> None:
         self._billing = billing
         self._database = database
-        self._order = Order(actor, mail_old, is_replay=True)
+        self._options = ProcessingOptions(actor, mail_old, is_replay=True)
 
-    def run(self, items: Iterable[Item]) -> Iterator[Replayed]:
+    def run(self, items: Iterable[ReplayItem]) -> Iterator[Replayed]:
         """Each event is committed before the next one begins. Raises DatabaseError and, for an unknown id, NotFound."""
         return map(self._run, items)
 
-    def _run(self, item: Item) -> Replayed:
+    def _run(self, item: ReplayItem) -> Replayed:
         raw = item.load() if item.load else None
-        row = self._known(item, raw)
-        if row is not None and not row.body and row.status in SETTLED:
-            return _left_alone(row)
-        outcome = self._billing.process(item.event_id, self._order)
-        if row is None:
+        before = self._stored(item, raw)
+        if before is not None and not before.body and before.status in SETTLED:
+            return _left_alone(before)
+        outcome = self._billing.process(item.event_id, self._options)
+        if before is None:
             return Replayed(outcome, was_settled=False)
-        has_other_body = raw is not None and bool(row.body) and not is_same_event(row.body, raw)
-        return Replayed(outcome, row.status in SETTLED, has_other_body)
+        has_other_body = raw is not None and bool(before.body) and not is_same_event(before.body, raw)
+        return Replayed(outcome, before.status in SETTLED, has_other_body)
 
-    def _known(self, item: Item, raw: bytes | None) -> Row[Any] | None:
+    def _stored(self, item: ReplayItem, raw: bytes | None) -> StoredEvent | None:
         """Its row as it was before. Stores an event that is new."""
         if raw is not None and item.origin is not None:
-            recorded = self._billing.record(raw, origin=item.origin, is_verified=True, actor=self._order.actor)
+            recorded = self._billing.record(raw, origin=item.origin, is_verified=True, actor=self._options.actor)
             if recorded.is_new:
                 return None
         with self._database.read() as session:
             return stripe_events.get(session, item.event_id)
 
-    def rehearse(self, items: Iterable[Item], watch: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> list[Replayed]:
+    def rehearse(self, items: Iterable[ReplayItem], watch: Watch = iter) -> list[Replayed]:
         """What `run` would do, in the same order. Changes nothing.
 
         Events that have to do with each other are worked on together, and as few others as possible at a time.
         `watch` is handed the results as they come, and hands them on.
         """
         everything = list(items)
-        found: dict[int, Replayed] = dict(watch(self._in_batches(everything)))
-        return [found[number] for number in range(len(everything))]
+        replayed = dict(watch(self._in_batches(everything)))
+        return [replayed[number] for number in range(len(everything))]
 
-    def _in_batches(self, everything: Sequence[Item]) -> Iterator[tuple[int, Replayed]]:
-        for numbers in _batches(apart(self._database, everything)):
+    def _in_batches(self, everything: Sequence[ReplayItem]) -> Iterator[tuple[int, Replayed]]:
+        for numbers in _batches(group_items(self._database, everything)):
             batch = [everything[number] for number in numbers]
             yield from zip(numbers, self._rehearsed(batch), strict=True)
 
-    def _rehearsed(self, batch: Sequence[Item]) -> Iterator[Replayed]:
+    def _rehearsed(self, batch: Sequence[ReplayItem]) -> Iterator[Replayed]:
         ids = [item.event_id for item in batch]
         with self._database.read() as session:
             before, bare = stripe_listing.statuses(session, ids), stripe_listing.bare(session, ids)
         events = [item.load() if item.load else item.event_id for item in batch if item.event_id not in bare]
-        outcomes = iter(self._billing.rehearse(events, mail_old=self._order.mail_old, is_verified=True))
+        outcomes = iter(self._billing.rehearse(events, mail_old=self._options.mail_old, is_verified=True))
         for event_id in ids:
             if event_id in bare:
                 yield _left_alone(bare[event_id])
@@ -131,9 +133,9 @@ class Replay:
                 yield Replayed(next(outcomes), before.get(event_id) in SETTLED)
 
 
-def _left_alone(row: Row[Any]) -> Replayed:
+def _left_alone(event: EventSummary) -> Replayed:
     """Without its body there is nothing to work on, and what came of it is on its row."""
-    return Replayed(repeated(row), was_settled=True, is_bare=True)
+    return Replayed(repeated(event), was_settled=True, is_bare=True)
 
 
 def _batches(groups: Iterable[Sequence[int]]) -> Iterator[list[int]]:
@@ -146,3 +148,74 @@ def _batches(groups: Iterable[Sequence[int]]) -> Iterator[list[int]]:
         batch += group
     if batch:
         yield sorted(batch)
+
+
+def group_items(database: Database, items: Sequence[ReplayItem]) -> list[list[int]]:
+    """Which events have to do with each other: those of one client, by any of the names that it has at Stripe.
+
+    The numbers of `items`, group by group; the group with the first event first.
+    """
+    groups = _Groups()
+    for start in range(0, len(items), PAGE):
+        page = items[start : start + PAGE]
+        with database.read() as session:
+            names = _names(session, page)
+        for number, item in enumerate(page, start=start):
+            groups.join([_number(number), *names[item.event_id]])
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number in range(len(items)):
+        numbers[groups.root(_number(number))].append(number)
+    return list(numbers.values())
+
+
+def _number(number: int) -> str:
+    return f"number {number}"
+
+
+def _names(session: Session, page: Sequence[ReplayItem]) -> dict[str, list[str]]:
+    """Event id -> the names of all that it is about, with the clients that those belong to by now."""
+    subjects = _subjects(session, page)
+    customers = {subject.customer_id for subject in subjects.values() if subject.customer_id}
+    subscriptions = {subject.subscription_id for subject in subjects.values() if subject.subscription_id}
+    holders = clients.holders_of_stripe_customers(session, customers)
+    owners = {key: row.client_id for key, row in stripe_listing.subscriptions(session, subscriptions).items()}
+    return {
+        event_id: [
+            f"{kind} {name}"
+            for kind, name in (
+                ("customer", subject.customer_id),
+                ("subscription", subject.subscription_id),
+                ("client", subject.named_client),
+                ("client", holders.get(subject.customer_id or "")),
+                ("client", owners.get(subject.subscription_id or "")),
+            )
+            if name
+        ]
+        for event_id, subject in subjects.items()
+    }
+
+
+def _subjects(session: Session, page: Sequence[ReplayItem]) -> Mapping[str, EventSubject]:
+    rows = stripe_listing.subjects(session, [item.event_id for item in page if not item.load])
+    stored = {row.id: EventSubject(row.customer_id, row.subscription_id, row.named_client) for row in rows}
+    return stored | {item.event_id: event_subject(read_event(item.load(), item.created)) for item in page if item.load}
+
+
+class _Groups:
+    """Sets of names, which become one as soon as they share a name."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def root(self, name: str) -> str:
+        top = name
+        while (above := self._parent.get(top, top)) != top:
+            top = above
+        while (above := self._parent.get(name, name)) != top:
+            self._parent[name], name = top, above
+        return top
+
+    def join(self, names: Iterable[str]) -> None:
+        first, *others = names
+        for other in others:
+            self._parent[self.root(other)] = self.root(first)

@@ -1,19 +1,26 @@
-"""Where the events of a replay come from: our store, a file, or Stripe itself."""
+"""Where the events of a replay come from: our store, a file, or Stripe itself.
+
+Stored ones are named by their ids, others are spooled to disk, so that memory holds few.
+"""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, BinaryIO, Protocol
+from functools import partial
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
 
 from notifyctl.billing.envelope import Event, read_event
 from notifyctl.billing.event_files import FileFault, read_events
-from notifyctl.billing.event_spool import EventSpool, Item
-from notifyctl.billing.events import EVENTS
+from notifyctl.billing.handlers import EVENTS
+from notifyctl.billing.reading import Json
 from notifyctl.errors import InvalidInput
+from notifyctl.models.stripe_event import Origin
 from notifyctl.store import stripe_listing
 from notifyctl.store.database import Database
-from notifyctl.store.stripe_listing import Filter
+from notifyctl.store.stripe_listing import EventFilter
 
 PAGE = 500
 KEPT_AT_STRIPE = timedelta(days=30)
@@ -21,8 +28,63 @@ CLOCKS_DIFFER_BY = timedelta(minutes=10)
 """Stripe's and ours, at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReplayItem:
+    event_id: str
+    created: datetime
+    origin: Origin | None = None
+    """None: it is stored already."""
+    load: Callable[[], bytes] | None = None
+    """Its body, unless it is stored."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    created: datetime
+    number: int
+    event_id: str
+    offset: int
+    length: int
+
+
+class EventSpool:
+    """Takes events in any order and hands them out, as often as asked, oldest first. The file has no name."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._file = TemporaryFile(prefix="notifyctl-")  # noqa: SIM115  closed by __exit__
+        self._places: list[_Place] = []
+        self._end = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, event: Event, raw: bytes) -> None:
+        self._file.seek(self._end)
+        self._file.write(raw)
+        self._places.append(_Place(event.created, len(self._places), event.id, self._end, len(raw)))
+        self._end += len(raw)
+
+    def __iter__(self) -> Iterator[ReplayItem]:
+        self._places.sort()
+        for place in self._places:
+            yield ReplayItem(place.event_id, place.created, self._origin, partial(self._read, place))
+
+    def _read(self, place: _Place) -> bytes:
+        self._file.seek(place.offset)
+        return self._file.read(place.length)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class SourceFilter:
     """Which events of a file or of Stripe's; None, or no types, means any. A type may end in `*`."""
 
     ids: frozenset[str] | None = None
@@ -33,75 +95,81 @@ class Wanted:
     def takes(self, event: Event) -> bool:
         return (
             (self.ids is None or event.id in self.ids)
-            and (not self.types or any(_fits(event.type, pattern) for pattern in self.types))
+            and (not self.types or any(_is_of_type(event.type, pattern) for pattern in self.types))
             and (self.since is None or event.created >= self.since)
             and (self.until is None or event.created < self.until)
         )
 
 
-def _fits(kind: str, pattern: str) -> bool:
+def _is_of_type(kind: str, pattern: str) -> bool:
     return kind.startswith(pattern[:-1]) if pattern.endswith("*") else kind == pattern
 
 
-def stored(database: Database, wanted: Filter) -> Iterator[Item]:
+def stored_items(database: Database, wanted: EventFilter) -> Iterator[ReplayItem]:
     """Oldest first, page by page: what is changed meanwhile is met once at most."""
     after: tuple[datetime, str] | None = None
     while True:
         with database.read() as session:
-            rows = stripe_listing.oldest(session, wanted, after=after, limit=PAGE)
-        yield from (Item(row.id, row.created) for row in rows)
-        if len(rows) < PAGE:
+            events = stripe_listing.oldest(session, wanted, after=after, limit=PAGE)
+        yield from (ReplayItem(event.id, event.created) for event in events)
+        if len(events) < PAGE:
             return
-        after = (rows[-1].created, rows[-1].id)
+        after = (events[-1].created, events[-1].id)
 
 
-def lay_out(file: BinaryIO, name: str, wanted: Wanted, spool: EventSpool, now: datetime) -> Iterator[FileFault]:
-    """Reads the whole file into `spool`, and tells what in it is no event. Raises InvalidInput if none of it is text.
+def spool_file(
+    file: BinaryIO, name: str, wanted: SourceFilter, spool: EventSpool, now: datetime
+) -> Iterator[FileFault]:
+    """Reads the whole file into `spool`, and yields what in it is no event. Raises InvalidInput if none of it is text.
 
     An event without a time happened `now`.
     """
-    for found in read_events(file, name):
-        if isinstance(found, FileFault):
-            yield found
+    for entry in read_events(file, name):
+        if isinstance(entry, FileFault):
+            yield entry
             continue
         try:
-            event = read_event(found.raw, now)
+            event = read_event(entry.raw, now)
         except InvalidInput as error:
-            yield FileFault(found.line, str(error))
+            yield FileFault(entry.line, str(error))
             continue
         if wanted.takes(event):
-            spool.add(event, found.raw)
+            spool.add(event, entry.raw)
 
 
 class StripeEventsApi(Protocol):
     """What is asked of providers.stripe_api, which is imported only where it is needed."""
 
-    def event(self, event_id: str) -> Mapping[str, Any] | None: ...
+    def event(self, event_id: str) -> Json | None: ...
 
-    def events(self, since: datetime, until: datetime, types: Sequence[str] = ()) -> Iterator[Mapping[str, Any]]: ...
+    def events(self, since: datetime, until: datetime, types: Sequence[str] = ()) -> Iterator[Json]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class MissingEvent:
+    """Stripe has none by that id, or no longer."""
+
     event_id: str
 
 
-def at_stripe(api: StripeEventsApi, wanted: Wanted, now: datetime) -> Iterator[tuple[Event, bytes] | Lost]:
+def fetch_events(
+    api: StripeEventsApi, wanted: SourceFilter, now: datetime
+) -> Iterator[tuple[Event, bytes] | MissingEvent]:
     """Oldest first; those named by id in the order of their names. Without types, only those that do something here."""
-    for told in _told(api, wanted, now):
-        if isinstance(told, Lost):
-            yield told
+    for answer in _fetch(api, wanted, now):
+        if isinstance(answer, MissingEvent):
+            yield answer
             continue
-        raw = json.dumps(told, separators=(",", ":")).encode()
+        raw = json.dumps(answer, separators=(",", ":")).encode()
         event = read_event(raw, now)
         if wanted.takes(event):
             yield event, raw
 
 
-def _told(api: StripeEventsApi, wanted: Wanted, now: datetime) -> Iterator[Mapping[str, Any] | Lost]:
+def _fetch(api: StripeEventsApi, wanted: SourceFilter, now: datetime) -> Iterator[Json | MissingEvent]:
     if wanted.ids is not None:
         for event_id in sorted(wanted.ids):
-            yield api.event(event_id) or Lost(event_id)
+            yield api.event(event_id) or MissingEvent(event_id)
         return
     types = wanted.types or tuple(EVENTS)
     has_pattern = any(kind.endswith("*") for kind in types)

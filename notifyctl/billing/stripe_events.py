@@ -1,26 +1,30 @@
 """Stripe's events: stored as they come, before they are understood, and then worked on until they are settled."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
-from notifyctl.billing.case import ACTOR
-from notifyctl.billing.desk import Desk
-from notifyctl.billing.envelope import Event, event_subject, is_same_event, read_event
-from notifyctl.billing.failing import mark_failed, told
-from notifyctl.billing.outcome import Outcome
-from notifyctl.billing.posting import is_news
-from notifyctl.billing.processing import Order, Processed, process, repeated
+from notifyctl.billing.case import ACTOR, EventOutcome
+from notifyctl.billing.envelope import event_subject, is_same_event, read_event
+from notifyctl.billing.failing import describe_error, mark_failed
+from notifyctl.billing.processing import (
+    BillingServices,
+    Processed,
+    ProcessingOptions,
+    process,
+    repeated,
+    was_just_delivered,
+)
 from notifyctl.errors import DatabaseError, NotFound
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.stripe_event import SETTLED, Origin, StripeEventStatus
 from notifyctl.store import audit
 from notifyctl.store import stripe_events as store
+from notifyctl.store.stripe_events import NewEvent, StoredEvent
 
 log = logging.getLogger("notifyctl.billing")
 
@@ -29,6 +33,7 @@ LEFT_ALONE = timedelta(minutes=1)
 MATCHED_WITHIN = timedelta(days=30)
 """So long an event that matched nobody is looked at again when its client becomes known."""
 BATCH = 500
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,61 +57,60 @@ class Retried:
 class StripeEvents:
     """Each call is one or more transactions of its own. Raises DatabaseError; nothing is half done then."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, services: BillingServices) -> None:
+        self._services = services
 
-    def receive(self, raw: bytes) -> Outcome:
+    def receive(self, raw: bytes) -> EventOutcome:
         """Of a verified delivery: stores the event and works on it, unless an earlier delivery has been settled.
 
         Raises InvalidInput for what is no event.
         """
         recorded = self.record(raw, origin=Origin.WEBHOOK, is_verified=True)
         # Stripe delivers for three days: what it delivers is news.
-        return self.process(recorded.event_id, Order(ACTOR, mail_old=True))
+        return self.process(recorded.event_id, ProcessingOptions(ACTOR, mail_old=True))
 
     def record(self, raw: bytes, *, origin: Origin, is_verified: bool, actor: str = ACTOR) -> Recorded:
         """Stores an event as it came. What was stored first stays, unless that was not verified and this is.
 
         Raises InvalidInput for what is no event.
         """
-        now = self._desk.clock()
-        event = read_event(raw, now)
-        with self._desk.database.transaction() as session:
-            is_new = _store(session, event, _row(event, raw, origin, is_verified, now), actor, now)
+        now = self._services.clock()
+        event = _read_new(raw, origin, is_verified, now)
+        with self._services.database.transaction() as session:
+            is_new = _store(session, event, actor, now)
         return Recorded(event.id, is_new)
 
-    def process(self, event_id: str, order: Order) -> Outcome:
+    def process(self, event_id: str, options: ProcessingOptions) -> EventOutcome:
         """Works on a stored event. One that is settled is left as it is, unless this is a replay.
 
         Several at once take turns. Whatever goes wrong leaves it FAILED, to be tried again. Raises NotFound.
         """
         try:
-            done = self._worked_on(event_id, order)
+            done = self._process_stored(event_id, options)
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001  a bug in a handler must not lose the event
-            return self._failed(event_id, error, order)
-        if done is None:
-            raise _unknown(event_id)
+            return self._failed(event_id, error, options)
+        done = _known(done, event_id)
         if not done.has_linked:
             return done.outcome
-        return replace(done.outcome, matched=tuple(self._match_others(event_id, order)))
+        return replace(done.outcome, matched=tuple(self._match_others(event_id, options)))
 
     def rehearse(
         self, events: Iterable[str | bytes], *, mail_old: bool = False, is_verified: bool = False
-    ) -> list[Outcome]:
+    ) -> list[EventOutcome]:
         """What a replay of these, one after the other, would do: ids of stored events, or bodies. Changes nothing.
 
         `is_verified` is what the bodies would be recorded with.
         All are worked on in one transaction, which is rolled back; nobody else writes to SQLite meanwhile. Raises
         NotFound for an id, and InvalidInput for a body that is no event.
         """
-        outcomes: list[Outcome] = []
+        outcomes: list[EventOutcome] = []
         try:
-            with self._desk.database.transaction() as session:
-                now = self._desk.clock()
+            with self._services.database.transaction() as session:
+                now = self._services.clock()
                 ids = [
-                    event if isinstance(event, str) else self._lay_out(session, event, is_verified, now)
+                    event if isinstance(event, str) else self._insert(session, event, is_verified, now)
                     for event in events
                 ]
                 store.lock_with_clients(session, ids)
@@ -120,71 +124,71 @@ class StripeEvents:
 
         `stopping` is asked before each event.
         """
-        now = self._desk.clock()
-        with self._desk.database.read() as session:
-            rows = [*store.due(session, now=now, limit=limit)]
-            rows += store.matchable(session, since=now - MATCHED_WITHIN, limit=limit)
-        outcomes = []
-        for row in rows:
+        now = self._services.clock()
+        with self._services.database.read() as session:
+            events = store.due(session, now=now, limit=limit)
+            events += store.matchable(session, since=now - MATCHED_WITHIN, limit=limit)
+        statuses = []
+        for event in events:
             if stopping():
                 break
-            outcomes.append(self.process(row.id, Order("job", mail_old=is_news(row, now))).status)
+            options = ProcessingOptions("job", mail_old=was_just_delivered(event, now))
+            statuses.append(self.process(event.id, options).status)
         return Retried(
-            settled=sum(status in SETTLED for status in outcomes),
-            unmatched=outcomes.count(StripeEventStatus.UNMATCHED),
-            failed=outcomes.count(StripeEventStatus.FAILED),
+            settled=sum(status in SETTLED for status in statuses),
+            unmatched=statuses.count(StripeEventStatus.UNMATCHED),
+            failed=statuses.count(StripeEventStatus.FAILED),
         )
 
-    def _worked_on(self, event_id: str, order: Order) -> Processed | None:
-        with self._desk.database.transaction() as session:
-            row = store.lock(session, event_id)
-            if row is None:
+    def _process_stored(self, event_id: str, options: ProcessingOptions) -> Processed | None:
+        with self._services.database.transaction() as session:
+            event = store.lock(session, event_id)
+            if event is None:
                 return None
-            if row.status in SETTLED and not order.is_replay:
-                return Processed(repeated(row), has_linked=False)
-            return process(self._desk, session, row, order)
+            if event.status in SETTLED and not options.is_replay:
+                return Processed(repeated(event), has_linked=False)
+            return process(self._services, session, event, options)
 
-    def _failed(self, event_id: str, error: Exception, order: Order) -> Outcome:
-        why = told(error)
-        mark_failed(self._desk, event_id, why, order)
-        with self._desk.database.read() as session:
-            row: Any = store.get(session, event_id)
-        return Outcome(row.id, row.type, row.created, StripeEventStatus.FAILED, why, row.client_id)
+    def _failed(self, event_id: str, error: Exception, options: ProcessingOptions) -> EventOutcome:
+        why = describe_error(error)
+        mark_failed(self._services, event_id, why, options)
+        with self._services.database.read() as session:
+            event = _known(store.get(session, event_id), event_id)
+        return _failed_outcome(event, why)
 
-    def _match_others(self, event_id: str, order: Order) -> Iterator[Outcome]:
+    def _match_others(self, event_id: str, options: ProcessingOptions) -> Iterator[EventOutcome]:
         """Stripe tells of a subscription and its invoice before it tells of the checkout that names the client."""
-        with self._desk.database.read() as session:
+        with self._services.database.read() as session:
             others = self._others(session, event_id)
-        now = self._desk.clock()
+        now = self._services.clock()
         for other in others:
-            yield self.process(other.id, Order(order.actor, mail_old=is_news(other, now)))
+            yield self.process(other.id, ProcessingOptions(options.actor, mail_old=was_just_delivered(other, now)))
 
-    def _others(self, session: Session, event_id: str) -> Sequence[Row[Any]]:
-        row: Any = store.get(session, event_id)
+    def _others(self, session: Session, event_id: str) -> list[StoredEvent]:
+        event = _known(store.get(session, event_id), event_id)
         return store.unmatched_of(
-            session, customer_id=row.customer_id, subscription_id=row.subscription_id, limit=BATCH
+            session, customer_id=event.customer_id, subscription_id=event.subscription_id, limit=BATCH
         )
 
-    def _rehearsed(self, session: Session, event_id: str, mail_old: bool) -> Outcome:
-        row = store.lock(session, event_id)
-        if row is None:
-            raise _unknown(event_id)
+    def _rehearsed(self, session: Session, event_id: str, mail_old: bool) -> EventOutcome:
+        event = _known(store.lock(session, event_id), event_id)
         try:
             with session.begin_nested():
-                done = process(self._desk, session, row, Order("rehearsal", mail_old, is_replay=True))
+                done = process(self._services, session, event, ProcessingOptions("rehearsal", mail_old, is_replay=True))
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001  as in a real run
-            return Outcome(row.id, row.type, row.created, StripeEventStatus.FAILED, told(error), row.client_id)
+            return _failed_outcome(event, describe_error(error))
         if not done.has_linked:
             return done.outcome
-        now = self._desk.clock()
-        others = [self._rehearsed(session, other.id, is_news(other, now)) for other in self._others(session, row.id)]
-        return replace(done.outcome, matched=tuple(others))
+        now = self._services.clock()
+        others = self._others(session, event_id)
+        matched = [self._rehearsed(session, other.id, was_just_delivered(other, now)) for other in others]
+        return replace(done.outcome, matched=tuple(matched))
 
-    def _lay_out(self, session: Session, raw: bytes, is_verified: bool, now: datetime) -> str:
-        event = read_event(raw, now)
-        store.insert(session, _row(event, raw, Origin.FILE, is_verified, now))
+    def _insert(self, session: Session, raw: bytes, is_verified: bool, now: datetime) -> str:
+        event = _read_new(raw, Origin.FILE, is_verified, now)
+        store.insert(session, event)
         return event.id
 
 
@@ -192,14 +196,20 @@ class _Undo(Exception):
     """Ends a rehearsal."""
 
 
-def _unknown(event_id: str) -> NotFound:
-    return NotFound(f"there is no Stripe event {event_id!r}; `notifyctl stripe events` shows those there are")
+def _known(value: T | None, event_id: str) -> T:
+    if value is None:
+        raise NotFound(f"there is no Stripe event {event_id!r}; `notifyctl stripe events` shows those there are")
+    return value
 
 
-def _store(session: Session, event: Event, row: dict[str, Any], actor: str, now: datetime) -> bool:
-    if not store.insert(session, row) and not (row["verified"] and store.trust(session, event.id, row)):
-        known: Any = store.get(session, event.id)
-        if known.body and not is_same_event(known.body, row["body"]):
+def _failed_outcome(event: StoredEvent, error: str) -> EventOutcome:
+    return EventOutcome(event.id, event.type, event.created, StripeEventStatus.FAILED, error, event.client_id)
+
+
+def _store(session: Session, event: NewEvent, actor: str, now: datetime) -> bool:
+    if not store.insert(session, event) and not (event.verified and store.trust(session, event)):
+        known = store.get(session, event.id)
+        if known and known.body and not is_same_event(known.body, event.body):
             log.warning("stripe event came again with another body; the first is kept", extra={"event_id": event.id})
         return False
     details = {"event_id": event.id, "type": event.type}
@@ -207,21 +217,21 @@ def _store(session: Session, event: Event, row: dict[str, Any], actor: str, now:
     return True
 
 
-def _row(event: Event, raw: bytes, origin: Origin, is_verified: bool, now: datetime) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "type": event.type,
-        "created": event.created,
-        "livemode": event.livemode,
-        "verified": is_verified,
-        "body": raw,
-        "status": StripeEventStatus.RECEIVED,
-        "attempts": 0,
-        "received_at": now,
-        "origin": origin.value,
-        "api_version": event.api_version,
-        "account": event.account,
-        "object_id": event.object_id,
-        "next_attempt_at": now + LEFT_ALONE,
+def _read_new(raw: bytes, origin: Origin, is_verified: bool, now: datetime) -> NewEvent:
+    """Raises InvalidInput for what is no event."""
+    event = read_event(raw, now)
+    return NewEvent(
+        id=event.id,
+        type=event.type,
+        created=event.created,
+        livemode=event.livemode,
+        verified=is_verified,
+        body=raw,
+        received_at=now,
+        origin=origin.value,
+        api_version=event.api_version,
+        account=event.account,
+        object_id=event.object_id,
+        next_attempt_at=now + LEFT_ALONE,
         **asdict(event_subject(event)),
-    }
+    )

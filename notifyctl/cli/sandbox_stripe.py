@@ -151,7 +151,7 @@ def _named(client: str) -> str:
 
 
 def _minor_units(amount: str, currency: str) -> int:
-    from notifyctl.billing.money import THREE_DECIMALS, WHOLE
+    from notifyctl.billing.mails import THREE_DECIMALS, WHOLE
 
     code = currency.lower()
     if len(code) != 3 or not (code.isascii() and code.isalpha()):

@@ -69,7 +69,7 @@ def events(
     named_status = _one_status(status, unmatched, failed)
     with options.runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
-        wanted = stripe_listing.Filter(
+        wanted = stripe_listing.EventFilter(
             status=options.one_of(StripeEventStatus, "--status", named_status),
             types=types or (),
             client_id=client,
@@ -127,7 +127,7 @@ def _one_status(status: str | None, unmatched: bool, failed: bool) -> str | None
 
 
 def _row(event: Any) -> dict[str, Any]:
-    row = {name: event._mapping[name] for name in COLUMNS}
+    row = {name: getattr(event, name) for name in COLUMNS}
     return row | {"status": event.status.value, "reason": event.error or event.reason}
 
 
@@ -135,7 +135,7 @@ def _require(session: "Session", event_id: str) -> Any:
     from notifyctl.store import stripe_events, stripe_listing
 
     if event_id == LAST:
-        event_id = next((row.id for row in stripe_listing.newest(session, stripe_listing.Filter(), limit=1)), LAST)
+        event_id = next((row.id for row in stripe_listing.newest(session, stripe_listing.EventFilter(), limit=1)), LAST)
     event = stripe_events.get(session, event_id)
     if event is None:
         raise NotFound(f"there is no Stripe event {event_id!r}; `notifyctl stripe events` shows those there are")
@@ -143,7 +143,7 @@ def _require(session: "Session", event_id: str) -> Any:
 
 
 def _print_body(event: Any, reveal: bool) -> None:
-    from notifyctl.billing.masked_body import masked_body
+    from notifyctl.orchestrator.masking import masked_body
 
     if not event.body:
         raise NotFound(f"the body of {event.id} is no longer kept")
@@ -156,26 +156,27 @@ def _print_body(event: Any, reveal: bool) -> None:
 
 def _about(runtime: "Runtime", session: "Session", event: Any, reveal: bool) -> dict[str, Any]:
     from notifyctl.orchestrator.masking import mask
-    from notifyctl.store import clients, stripe_listing
+    from notifyctl.store import clients, stripe_listing, subscriptions
 
-    mails = [_picked(message, MESSAGE_FIELDS) for message in stripe_listing.messages_of(session, event)]
+    mails = [_picked(message, MESSAGE_FIELDS) for message in stripe_listing.mails_of(session, event)]
     for mail in mails:
         mail["recipient"] = mail["recipient"] if reveal else mask(mail["recipient"])
     client = clients.get_many(session, [event.client_id]).get(event.client_id) if event.client_id else None
+    subscription = subscriptions.get(session, event.subscription_id) if event.subscription_id else None
     return {
         "mails": mails,
         "client": _picked(client, CLIENT_FIELDS),
-        "subscription": _picked(stripe_listing.subscription_of(session, event), SUBSCRIPTION_FIELDS),
-        "invoice": _picked(stripe_listing.invoice_of(session, event), INVOICE_FIELDS),
+        "subscription": _picked(subscription, SUBSCRIPTION_FIELDS),
+        "invoice": _picked(subscriptions.invoice(session, event.object_id), INVOICE_FIELDS),
         "history": [
-            {"at": row.created_at, "action": row.action.value, "actor": row.actor, "details": row.metadata}
-            for row in stripe_listing.audit_of(session, event)
+            {"at": step.at, "action": step.action.value, "actor": step.actor, "details": step.details}
+            for step in stripe_listing.steps_of(session, event)
         ],
     }
 
 
 def _picked(row: Any, names: "Sequence[str]") -> dict[str, Any]:
-    return {name: row._mapping[name] for name in names} if row is not None else {}
+    return {name: getattr(row, name) for name in names} if row is not None else {}
 
 
 def _print_about(about: dict[str, Any]) -> None:

@@ -15,8 +15,7 @@ from notifyctl.errors import InvalidInput, NotFound, NotifyctlError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from notifyctl.billing.event_spool import Item
-    from notifyctl.billing.replay_sources import Wanted
+    from notifyctl.billing.replay_sources import ReplayItem, SourceFilter
     from notifyctl.bootstrap import Runtime
 
 MOST_TOLD = 50
@@ -58,16 +57,16 @@ class Asked:
     def is_everything(self) -> bool:
         return not (self.ids or self.file or self.from_api or self.status or self.types or self.since or self.until)
 
-    def wanted(self) -> "Wanted":
-        from notifyctl.billing.replay_sources import Wanted
+    def wanted(self) -> "SourceFilter":
+        from notifyctl.billing.replay_sources import SourceFilter
 
         ids = frozenset(self.ids) if self.ids else None
-        return Wanted(ids=ids, types=tuple(self.types), since=self.since, until=self.until)
+        return SourceFilter(ids=ids, types=tuple(self.types), since=self.since, until=self.until)
 
 
 @dataclass(slots=True)
 class Chosen:
-    items: "Iterable[Item]"
+    items: "Iterable[ReplayItem]"
     total: int | None
     """None: nobody knows before the end."""
     faults: Told = field(default_factory=Told)
@@ -83,12 +82,12 @@ def choose(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_rehea
 
 
 def _from_store(runtime: "Runtime", asked: Asked) -> Chosen:
-    from notifyctl.billing.replay_sources import stored
+    from notifyctl.billing.replay_sources import stored_items
     from notifyctl.models.stripe_event import StripeEventStatus
     from notifyctl.store import stripe_listing
-    from notifyctl.store.stripe_listing import Filter
+    from notifyctl.store.stripe_listing import EventFilter
 
-    wanted = Filter(
+    wanted = EventFilter(
         ids=set(asked.ids) if asked.ids else None,
         status=options.one_of(StripeEventStatus, "--status", asked.status),
         types=asked.types,
@@ -96,7 +95,7 @@ def _from_store(runtime: "Runtime", asked: Asked) -> Chosen:
         until=asked.until,
     )
     with runtime.database.read() as session:
-        chosen = Chosen(stored(runtime.database, wanted), stripe_listing.count(session, wanted))
+        chosen = Chosen(stored_items(runtime.database, wanted), stripe_listing.count(session, wanted))
         known = stripe_listing.statuses(session, asked.ids)
     for event_id in asked.ids:
         if event_id not in known:
@@ -105,19 +104,18 @@ def _from_store(runtime: "Runtime", asked: Asked) -> Chosen:
 
 
 def _from_file(runtime: "Runtime", asked: Asked, name: str, open_things: ExitStack) -> Chosen:
-    from notifyctl.billing.event_spool import EventSpool
-    from notifyctl.billing.replay_sources import lay_out
+    from notifyctl.billing.replay_sources import EventSpool, spool_file
     from notifyctl.models.stripe_event import Origin
 
     spool = open_things.enter_context(EventSpool(Origin.FILE))
     chosen = Chosen(spool, None)
-    for fault in lay_out(_opened(name, open_things), name, asked.wanted(), spool, runtime.clock()):
+    for fault in spool_file(_opened(name, open_things), name, asked.wanted(), spool, runtime.clock()):
         chosen.faults.add(f"{name} line {fault.line}: {fault.text}")
     chosen.total = len(spool)
     return chosen
 
 
-def _peeked(items: "Iterator[Item]") -> "tuple[int | None, Iterable[Item]]":
+def _peeked(items: "Iterator[ReplayItem]") -> "tuple[int | None, Iterable[ReplayItem]]":
     """0 if there is none, else None; and the same items."""
     first = next(items, None)
     return (0, ()) if first is None else (None, chain([first], items))
@@ -144,8 +142,7 @@ def _copy(pipe: BinaryIO) -> Iterator[BinaryIO]:
 
 def _from_api(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_rehearsal: bool) -> Chosen:
     """A rehearsal looks at all of them before it begins: they are laid out on disk."""
-    from notifyctl.billing.event_spool import EventSpool, Item
-    from notifyctl.billing.replay_sources import KEPT_AT_STRIPE, Lost, at_stripe
+    from notifyctl.billing.replay_sources import KEPT_AT_STRIPE, EventSpool, MissingEvent, ReplayItem, fetch_events
     from notifyctl.models.stripe_event import Origin
     from notifyctl.providers.stripe_api import build_stripe_api, other_mode
 
@@ -158,8 +155,8 @@ def _from_api(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_re
     chosen = Chosen((), None)
 
     def told() -> "Iterator[tuple[Any, bytes]]":
-        for found in at_stripe(api, asked.wanted(), now):
-            if isinstance(found, Lost):
+        for found in fetch_events(api, asked.wanted(), now):
+            if isinstance(found, MissingEvent):
                 chosen.faults.add(
                     f"{found.event_id}: Stripe no longer has it, or never had: it keeps events for 30 days"
                 )
@@ -167,7 +164,7 @@ def _from_api(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_re
                 yield found
 
     if not is_rehearsal and not asked.ids:
-        items = (Item(event.id, event.created, Origin.API, partial(bytes, raw)) for event, raw in told())
+        items = (ReplayItem(event.id, event.created, Origin.API, partial(bytes, raw)) for event, raw in told())
         chosen.total, chosen.items = _peeked(items)
         return chosen
     spool = open_things.enter_context(EventSpool(Origin.API))

@@ -36,14 +36,14 @@ def reconcile(
     from dataclasses import asdict
 
     from notifyctl.billing.reconcile import Reconciliation
-    from notifyctl.billing.replay_sources import Wanted
+    from notifyctl.billing.replay_sources import SourceFilter
     from notifyctl.providers.stripe_api import build_stripe_api, other_mode
 
     with options.runtime() as runtime, build_stripe_api(runtime.settings) as api:
         if warning := other_mode(runtime.settings):
             output.say(warning)
         now = runtime.clock()
-        wanted = Wanted(types=tuple(types or ()), since=options.parse_moment(since, now) if since else None)
+        wanted = SourceFilter(types=tuple(types or ()), since=options.parse_moment(since, now) if since else None)
         compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(wanted)
     found = compared.differences
     output.rows(map(asdict, found), form, columns=COLUMNS, shown=SHOWN)

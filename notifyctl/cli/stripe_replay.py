@@ -15,7 +15,7 @@ from notifyctl.errors import NotifyctlError
 from notifyctl.stopping import interrupt_when_told
 
 if TYPE_CHECKING:
-    from notifyctl.billing.outcome import Change, MailOutcome, Outcome
+    from notifyctl.billing.case import Change, EventOutcome, MailOutcome
     from notifyctl.billing.replay import Replay, Replayed, Tally
     from notifyctl.bootstrap import Runtime
 
@@ -177,11 +177,11 @@ def _rows(replayed: "Replayed") -> Iterator[dict[str, Any]]:
     for other in outcome.matched:
         yield _row(other, other.reason or f"had matched nobody before {outcome.event_id}")
     for one in outcome.everything():
-        for other in one.woken:
+        for other in one.reopened:
             yield _row(other, other.reason or f"nothing showed before {one.event_id} that it had ever been live")
 
 
-def _row(outcome: "Outcome", reason: str | None) -> dict[str, Any]:
+def _row(outcome: "EventOutcome", reason: str | None) -> dict[str, Any]:
     return {
         "id": outcome.event_id,
         "created": outcome.created,
@@ -209,7 +209,7 @@ def _change_texts(changes: "Sequence[Change]") -> list[str]:
 
 
 def _mail_text(mail: "MailOutcome | None") -> str:
-    from notifyctl.billing.outcome import MailFate
+    from notifyctl.billing.case import MailFate
 
     if mail is None:
         return ""
@@ -223,7 +223,7 @@ def _mail_text(mail: "MailOutcome | None") -> str:
 
 
 def _summary(tally: "Tally", faults: Told) -> dict[str, int]:
-    from notifyctl.billing.outcome import MailFate
+    from notifyctl.billing.case import MailFate
     from notifyctl.models.stripe_event import StripeEventStatus
 
     return {
@@ -241,7 +241,7 @@ def _summary(tally: "Tally", faults: Told) -> dict[str, int]:
 
 
 def _conclude(tally: "Tally", faults: Told) -> None:
-    from notifyctl.billing.outcome import MailFate
+    from notifyctl.billing.case import MailFate
     from notifyctl.models.stripe_event import StripeEventStatus
 
     if tally.statuses[StripeEventStatus.UNMATCHED]:

@@ -1,11 +1,12 @@
 """Stripe's events: stored as they came, worked on by one at a time, and tried again."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 from zlib import crc32
 
-from sqlalchemy import Row, func, or_, select, text, update
+from sqlalchemy import Executable, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -33,20 +34,112 @@ SUBJECT_LOCK_BUCKETS = 1_024
 """Locks live in a table that the whole server shares, and a rehearsal may be about any number of subscriptions."""
 
 
-def insert(session: Session, values: Mapping[str, Any]) -> bool:
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """models/stripe_event.py explains the columns."""
+
+    id: str
+    type: str
+    created: datetime
+    livemode: bool
+    verified: bool
+    body: bytes
+    received_at: datetime
+    origin: str
+    api_version: str | None
+    account: str | None
+    object_id: str | None
+    customer_id: str | None
+    subscription_id: str | None
+    named_client: str | None
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventSummary:
+    """All of an event that is asked for, but its body."""
+
+    id: str
+    type: str
+    created: datetime
+    livemode: bool
+    verified: bool
+    status: StripeEventStatus
+    error: str | None
+    reason: str | None
+    attempts: int
+    client_id: str | None
+    received_at: datetime
+    processed_at: datetime | None
+    origin: str
+    api_version: str | None
+    account: str | None
+    object_id: str | None
+    customer_id: str | None
+    subscription_id: str | None
+    named_client: str | None
+    message_id: str | None
+    next_attempt_at: datetime | None
+    alerted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent(EventSummary):
+    body: bytes
+
+
+class EventBody(NamedTuple):
+    body: bytes
+    received_at: datetime
+
+
+class SubjectRow(NamedTuple):
+    id: str
+    customer_id: str | None
+    subscription_id: str | None
+    named_client: str | None
+
+
+SUBJECT = [_event.c[name] for name in SubjectRow._fields]
+SUMMARY = [_event.c[field.name] for field in fields(EventSummary)]
+"""The columns of an EventSummary, in its order; so of the others."""
+_STORED = [_event.c[field.name] for field in fields(StoredEvent)]
+_OLDEST_FIRST = (_event.c.created, _event.c.id)
+
+
+def insert(session: Session, event: NewEvent) -> bool:
     """False when the id is known already. On PostgreSQL this waits for a transaction that is about to store it."""
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = make(_event).values(**values).on_conflict_do_nothing(index_elements=["id"])
+    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = make(_event).values(**_received(event)).on_conflict_do_nothing(index_elements=["id"])
     return session.execute(statement.returning(_event.c.id)).one_or_none() is not None
 
 
-def get(session: Session, event_id: str) -> Row[Any] | None:
-    return session.execute(select(_event).where(_event.c.id == event_id)).one_or_none()
+def trust(session: Session, event: NewEvent) -> bool:
+    """A verified body takes the place of one that was not. False when the known one was verified, too."""
+    statement = update(_event).where(_event.c.id == event.id, ~_event.c.verified).values(**_received(event))
+    return session.execute(statement.returning(_event.c.id)).one_or_none() is not None
 
 
-def lock(session: Session, event_id: str) -> Row[Any] | None:
+def _received(event: NewEvent) -> dict[str, object]:
+    return asdict(event) | {"status": StripeEventStatus.RECEIVED, "attempts": 0}
+
+
+def get(session: Session, event_id: str) -> StoredEvent | None:
+    return _one_event(session, select(*_STORED).where(_event.c.id == event_id))
+
+
+def lock(session: Session, event_id: str) -> StoredEvent | None:
     """The row as it is once everybody else who worked on it has finished."""
-    return session.execute(select(_event).where(_event.c.id == event_id).with_for_update()).one_or_none()
+    return _one_event(session, select(*_STORED).where(_event.c.id == event_id).with_for_update())
+
+
+def _one_event(session: Session, statement: Executable) -> StoredEvent | None:
+    row = session.execute(statement).one_or_none()
+    return StoredEvent(*row) if row is not None else None
+
+
+def _events(session: Session, statement: Executable) -> list[StoredEvent]:
+    return [StoredEvent(*row) for row in session.execute(statement)]
 
 
 def lock_subjects(session: Session, ids: Collection[str | None]) -> None:
@@ -71,13 +164,12 @@ def lock_with_clients(session: Session, ids: Collection[str]) -> None:
     """
     if session.get_bind().dialect.name == "sqlite":
         return
-    subjects = (_event.c.id, _event.c.customer_id, _event.c.subscription_id, _event.c.named_client)
-    rows = [*session.execute(select(*subjects).where(_event.c.id.in_(ids)))]
+    rows = _subjects(session, select(*SUBJECT).where(_event.c.id.in_(ids)))
     about = or_(
         _event.c.customer_id.in_({row.customer_id for row in rows}),
         _event.c.subscription_id.in_({row.subscription_id for row in rows}),
     )
-    rows += session.execute(select(*subjects).where(about, UNMATCHED_INDEX))
+    rows += _subjects(session, select(*SUBJECT).where(about, UNMATCHED_INDEX))
     chosen = _event.c.id.in_({row.id for row in rows})
     session.execute(select(_event.c.id).where(chosen).order_by(_event.c.id).with_for_update())
     lock_subjects(session, [subject for row in rows for subject in (row.customer_id, row.subscription_id)])
@@ -89,64 +181,74 @@ def lock_with_clients(session: Session, ids: Collection[str]) -> None:
     session.execute(select(_client.c.id).where(theirs).order_by(_client.c.id).with_for_update())
 
 
-def trust(session: Session, event_id: str, values: Mapping[str, Any]) -> bool:
-    """A verified body takes the place of one that was not. False when the known one was verified, too."""
-    statement = update(_event).where(_event.c.id == event_id, ~_event.c.verified).values(**values)
-    return session.execute(statement.returning(_event.c.id)).one_or_none() is not None
+def _subjects(session: Session, statement: Executable) -> list[SubjectRow]:
+    return [SubjectRow(*row) for row in session.execute(statement)]
 
 
-def settle(session: Session, event_id: str, values: Mapping[str, Any], *, now: datetime) -> None:
-    """It has been worked on, with this result; `attempts` counts it."""
-    done = {"attempts": _event.c.attempts + 1, "processed_at": now, "error": None, "next_attempt_at": None}
-    session.execute(update(_event).where(_event.c.id == event_id).values(**(done | dict(values))))
+def settle(
+    session: Session,
+    event_id: str,
+    *,
+    status: StripeEventStatus,
+    reason: str | None,
+    client_id: str | None,
+    message_id: str | None,
+    now: datetime,
+) -> None:
+    """It has been worked on, with this result; `attempts` counts it. A client or mail that is None stays as it was."""
+    values = {"status": status, "reason": reason, "error": None, "processed_at": now, "next_attempt_at": None}
+    values |= {"client_id": client_id} if client_id is not None else {}
+    values |= {"message_id": message_id} if message_id is not None else {}
+    statement = update(_event).where(_event.c.id == event_id)
+    session.execute(statement.values(attempts=_event.c.attempts + 1, **values))
 
 
-def fail(session: Session, event_id: str, error: str) -> Row[Any] | None:
+def fail(session: Session, event_id: str, error: str) -> StoredEvent | None:
     """Marks it FAILED and counts the attempt; None when somebody else has settled it in the meantime."""
     statement = update(_event).where(_event.c.id == event_id, _event.c.status.not_in(SETTLED))
-    failed = {"status": StripeEventStatus.FAILED, "error": error, "attempts": _event.c.attempts + 1}
-    return session.execute(statement.values(**failed).returning(_event)).one_or_none()
+    statement = statement.values(status=StripeEventStatus.FAILED, error=error, attempts=_event.c.attempts + 1)
+    return _one_event(session, statement.returning(*_STORED))
 
 
 def schedule(session: Session, event_id: str, at: datetime | None) -> None:
     session.execute(update(_event).where(_event.c.id == event_id).values(next_attempt_at=at))
 
 
-def due(session: Session, *, now: datetime, limit: int) -> Sequence[Row[Any]]:
+def due(session: Session, *, now: datetime, limit: int) -> list[StoredEvent]:
     """RECEIVED and FAILED events whose time has come, the oldest first."""
-    statement = select(_event).where(DUE_INDEX, _event.c.next_attempt_at <= now)
-    return session.execute(statement.order_by(_event.c.created, _event.c.id).limit(limit)).all()
+    statement = select(*_STORED).where(DUE_INDEX, _event.c.next_attempt_at <= now)
+    return _events(session, statement.order_by(*_OLDEST_FIRST).limit(limit))
 
 
-def matchable(session: Session, *, since: datetime, limit: int) -> Sequence[Row[Any]]:
+def matchable(session: Session, *, since: datetime, limit: int) -> list[StoredEvent]:
     """UNMATCHED events received since then whose client is known by now, the oldest first."""
-    found = or_(
+    is_known = or_(
         select(_client.c.id).where(_client.c.stripe_customer_id == _event.c.customer_id).exists(),
         select(_client.c.id).where(_client.c.id == _event.c.named_client).exists(),
         select(_subscription.c.id)
         .where(_subscription.c.id == _event.c.subscription_id, _subscription.c.client_id.is_not(None))
         .exists(),
     )
-    statement = select(_event).where(UNMATCHED_INDEX, _event.c.received_at >= since, found)
-    return session.execute(statement.order_by(_event.c.created, _event.c.id).limit(limit)).all()
+    statement = select(*_STORED).where(UNMATCHED_INDEX, _event.c.received_at >= since, is_known)
+    return _events(session, statement.order_by(*_OLDEST_FIRST).limit(limit))
 
 
 def unmatched_of(
     session: Session, *, customer_id: str | None, subscription_id: str | None, limit: int
-) -> Sequence[Row[Any]]:
+) -> list[StoredEvent]:
     """UNMATCHED events about this customer or subscription, the oldest first."""
     about = [_event.c.customer_id == customer_id] if customer_id else []
     about += [_event.c.subscription_id == subscription_id] if subscription_id else []
     if not about:
         return []
-    statement = select(_event).where(or_(*about), UNMATCHED_INDEX)
-    return session.execute(statement.order_by(_event.c.created, _event.c.id).limit(limit)).all()
+    statement = select(*_STORED).where(or_(*about), UNMATCHED_INDEX)
+    return _events(session, statement.order_by(*_OLDEST_FIRST).limit(limit))
 
 
-def told_of(
+def bodies_of_subscription(
     session: Session, subscription_id: str, *, livemode: bool, types: Collection[str], limit: int
-) -> Sequence[Row[Any]]:
-    """`body` and `received_at` of the newest events of our own account about it, whatever became of them."""
+) -> list[EventBody]:
+    """The newest events of our own account about it, whatever became of them."""
     statement = select(_event.c.body, _event.c.received_at).where(
         _event.c.subscription_id == subscription_id,
         _event.c.type.in_(types),
@@ -155,18 +257,19 @@ def told_of(
         _event.c.account.is_(None),
         func.length(_event.c.body) > 0,
     )
-    return session.execute(statement.order_by(_event.c.created.desc(), _event.c.id.desc()).limit(limit)).all()
+    statement = statement.order_by(_event.c.created.desc(), _event.c.id.desc()).limit(limit)
+    return [EventBody(*row) for row in session.execute(statement)]
 
 
-def lock_free(session: Session, ids: Collection[str]) -> dict[str, Row[Any]]:
+def lock_free(session: Session, ids: Collection[str]) -> dict[str, StoredEvent]:
     """Those of `ids` that nobody else works on, locked, and that still have their bodies."""
-    chosen = _event.c.id.in_(ids), func.length(_event.c.body) > 0
-    return {row.id: row for row in session.execute(select(_event).where(*chosen).with_for_update(skip_locked=True))}
+    statement = select(*_STORED).where(_event.c.id.in_(ids), func.length(_event.c.body) > 0)
+    return {event.id: event for event in _events(session, statement.with_for_update(skip_locked=True))}
 
 
-def lock_without_mail(session: Session, subscription_id: str, kind: str, client_id: str) -> Sequence[Row[Any]]:
+def lock_without_mail(session: Session, subscription_id: str, kind: str, client_id: str) -> list[StoredEvent]:
     """PROCESSED events of that type that brought no mail, and that nobody else works on; the oldest first."""
-    statement = select(_event).where(
+    statement = select(*_STORED).where(
         _event.c.subscription_id == subscription_id,
         _event.c.type == kind,
         _event.c.status == StripeEventStatus.PROCESSED,
@@ -174,8 +277,7 @@ def lock_without_mail(session: Session, subscription_id: str, kind: str, client_
         _event.c.message_id.is_(None),
         func.length(_event.c.body) > 0,
     )
-    statement = statement.order_by(_event.c.created, _event.c.id).with_for_update(skip_locked=True)
-    return session.execute(statement).all()
+    return _events(session, statement.order_by(*_OLDEST_FIRST).with_for_update(skip_locked=True))
 
 
 def take_mail_back(session: Session, event_id: str, reason: str | None) -> None:
@@ -229,4 +331,4 @@ def blank_of_client(session: Session, client_id: str, customer_id: str | None) -
     return len(session.execute(statement.returning(_event.c.id)).all())
 
 
-_BLANK: Mapping[str, Any] = {"body": b"", "customer_id": None, "named_client": None}
+_BLANK: Mapping[str, object] = {"body": b"", "customer_id": None, "named_client": None}

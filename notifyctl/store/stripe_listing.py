@@ -1,37 +1,61 @@
 """Stripe's events and subscriptions as an operator asks for them: filtered, in order, compared with others."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, or_, select, tuple_
+from sqlalchemy import Column, ColumnElement, Executable, and_, func, or_, select, tuple_
 from sqlmodel import Session
 
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.columns import table
-from notifyctl.models.message import MessageLog
-from notifyctl.models.stripe_event import SETTLED, StripeEvent, StripeEventStatus, StripeInvoice, StripeSubscription
+from notifyctl.models.message import MessageLog, MessageStatus
+from notifyctl.models.stripe_event import SETTLED, StripeEvent, StripeEventStatus, StripeSubscription
 from notifyctl.store import bulk
+from notifyctl.store.stripe_events import SUBJECT, SUMMARY, EventSummary, SubjectRow
+from notifyctl.store.subscriptions import COLUMNS, SubscriptionRow
 
 _event = table(StripeEvent)
 _subscription = table(StripeSubscription)
-_invoice = table(StripeInvoice)
 _message = table(MessageLog)
 _audit = table(AuditLog)
 
-_HEADS = [column for column in _event.c if column.name != "body"]
 _ABOUT_EVENTS = (
     AuditAction.STRIPE_EVENT_RECEIVED,
     AuditAction.STRIPE_EVENT_PROCESSED,
     AuditAction.STRIPE_EVENT_FAILED,
     AuditAction.STRIPE_EVENT_REPLAYED,
 )
+_IS_BARE = and_(_event.c.status.in_(SETTLED), func.length(_event.c.body) == 0)
+_NEWEST_FIRST = (_event.c.created.desc(), _event.c.id.desc())
+
+
+class EventMail(NamedTuple):
+    """A row of message_log, as far as it is shown beside its event."""
+
+    id: str
+    template_key: str
+    status: MessageStatus
+    reason: str | None
+    recipient: str | None
+    created_at: datetime
+    sent_at: datetime | None
+    delivered_at: datetime | None
+
+
+class EventStep(NamedTuple):
+    """A row of audit_log about an event."""
+
+    at: datetime
+    action: AuditAction
+    actor: str
+    details: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class EventFilter:
     """Which events; None, or no types, means any. A type may end in `*`. The times are when it happened at Stripe."""
 
     ids: Collection[str] | None = None
@@ -42,20 +66,20 @@ class Filter:
     until: datetime | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = []
+        conditions: list[ColumnElement[bool]] = []
         if self.ids is not None:
-            found.append(_event.c.id.in_(sorted(self.ids)))
+            conditions.append(_event.c.id.in_(sorted(self.ids)))
         if self.status is not None:
-            found.append(_event.c.status == self.status)
+            conditions.append(_event.c.status == self.status)
         if self.types:
-            found.append(or_(*map(_of_type, self.types)))
+            conditions.append(or_(*map(_of_type, self.types)))
         if self.client_id is not None:
-            found.append(or_(_event.c.client_id == self.client_id, _event.c.named_client == self.client_id))
+            conditions.append(or_(_event.c.client_id == self.client_id, _event.c.named_client == self.client_id))
         if self.since is not None:
-            found.append(_event.c.created >= self.since)
+            conditions.append(_event.c.created >= self.since)
         if self.until is not None:
-            found.append(_event.c.created < self.until)
-        return found
+            conditions.append(_event.c.created < self.until)
+        return conditions
 
 
 def _of_type(pattern: str) -> ColumnElement[bool]:
@@ -64,110 +88,88 @@ def _of_type(pattern: str) -> ColumnElement[bool]:
     return _event.c.type == pattern
 
 
-def newest(session: Session, wanted: Filter, *, limit: int) -> Sequence[Row[Any]]:
-    """Without their bodies."""
-    statement = select(*_HEADS).where(*wanted.conditions())
-    return session.execute(statement.order_by(_event.c.created.desc(), _event.c.id.desc()).limit(limit)).all()
+def newest(session: Session, wanted: EventFilter, *, limit: int) -> list[EventSummary]:
+    statement = select(*SUMMARY).where(*wanted.conditions())
+    return _summaries(session, statement.order_by(*_NEWEST_FIRST).limit(limit))
 
 
-def count(session: Session, wanted: Filter) -> int:
+def count(session: Session, wanted: EventFilter) -> int:
     return int(session.execute(select(func.count()).select_from(_event).where(*wanted.conditions())).scalar_one())
 
 
-def oldest(session: Session, wanted: Filter, *, after: tuple[datetime, str] | None, limit: int) -> Sequence[Row[Any]]:
-    """Without their bodies; only those beyond the one of that time and id."""
-    statement = select(*_HEADS).where(*wanted.conditions())
+def oldest(
+    session: Session, wanted: EventFilter, *, after: tuple[datetime, str] | None, limit: int
+) -> list[EventSummary]:
+    """Only those beyond the one of that time and id."""
+    statement = select(*SUMMARY).where(*wanted.conditions())
     if after is not None:
         statement = statement.where(tuple_(_event.c.created, _event.c.id) > after)
-    return session.execute(statement.order_by(_event.c.created, _event.c.id).limit(limit)).all()
+    return _summaries(session, statement.order_by(_event.c.created, _event.c.id).limit(limit))
+
+
+def newest_of_subscription(session: Session, subscription_id: str) -> EventSummary | None:
+    """The newest event about it, whatever became of that."""
+    statement = select(*SUMMARY).where(_event.c.subscription_id == subscription_id)
+    return next(iter(_summaries(session, statement.order_by(*_NEWEST_FIRST).limit(1))), None)
+
+
+def _summaries(session: Session, statement: Executable) -> list[EventSummary]:
+    return [EventSummary(*row) for row in session.execute(statement)]
 
 
 def statuses(session: Session, ids: Collection[str]) -> dict[str, StripeEventStatus]:
     """Of those events that are stored."""
-    return {row.id: row.status for row in session.execute(_statuses(_dialect(session)), _asked(session, ids))}
+    return {row.id: row.status for row in session.execute(*_by_ids(session, ids, (_event.c.id, _event.c.status)))}
 
 
-@cache
-def _statuses(dialect: str) -> Any:
-    asked = bulk.unpack(dialect, bulk.column_types(_event, "id"))
-    return select(_event.c.id, _event.c.status).where(_event.c.id.in_(select(asked.c.id)))
-
-
-def bare(session: Session, ids: Collection[str]) -> dict[str, Row[Any]]:
+def bare(session: Session, ids: Collection[str]) -> dict[str, EventSummary]:
     """Those of `ids` that have been settled, and whose body is no longer kept."""
-    return {row.id: row for row in session.execute(_bare(_dialect(session)), _asked(session, ids))}
+    return {row.id: EventSummary(*row) for row in session.execute(*_by_ids(session, ids, SUMMARY, _IS_BARE))}
+
+
+def subjects(session: Session, ids: Collection[str]) -> list[SubjectRow]:
+    return [SubjectRow(*row) for row in session.execute(*_by_ids(session, ids, SUBJECT))]
+
+
+def subscriptions(session: Session, ids: Collection[str]) -> dict[str, SubscriptionRow]:
+    return {row.id: SubscriptionRow(*row) for row in session.execute(*_by_ids(session, ids, COLUMNS))}
+
+
+def _by_ids(
+    session: Session, ids: Collection[str], columns: Sequence[Column[object]], *conditions: ColumnElement[bool]
+) -> tuple[Executable, dict[str, str]]:
+    """What to execute for the rows of these ids; the first of `columns` is the id."""
+    dialect = session.get_bind().dialect.name
+    parameters = bulk.encode(dialect, [{"id": wanted} for wanted in ids])
+    return _select_by_ids(dialect, tuple(columns), *conditions), parameters
 
 
 @cache
-def _bare(dialect: str) -> Any:
-    asked = bulk.unpack(dialect, bulk.column_types(_event, "id"))
-    known = (_event.c.id.in_(select(asked.c.id)), _event.c.status.in_(SETTLED), func.length(_event.c.body) == 0)
-    return select(*_HEADS).where(*known)
+def _select_by_ids(dialect: str, columns: tuple[Column[object], ...], *conditions: ColumnElement[bool]) -> Executable:
+    wanted = bulk.unpack(dialect, {"id": columns[0].type})
+    return select(*columns).where(columns[0].in_(select(wanted.c.id)), *conditions)
 
 
-def subjects(session: Session, ids: Collection[str]) -> Sequence[Row[Any]]:
-    """id, customer_id, subscription_id and named_client of stored events."""
-    return session.execute(_subjects(_dialect(session)), _asked(session, ids)).all()
-
-
-@cache
-def _subjects(dialect: str) -> Any:
-    asked = bulk.unpack(dialect, bulk.column_types(_event, "id"))
-    columns = (_event.c.id, _event.c.customer_id, _event.c.subscription_id, _event.c.named_client)
-    return select(*columns).where(_event.c.id.in_(select(asked.c.id)))
-
-
-def subscriptions(session: Session, ids: Collection[str]) -> dict[str, Row[Any]]:
-    return {row.id: row for row in session.execute(_subscriptions(_dialect(session)), _asked(session, ids))}
-
-
-@cache
-def _subscriptions(dialect: str) -> Any:
-    asked = bulk.unpack(dialect, bulk.column_types(_subscription, "id"))
-    return select(_subscription).where(_subscription.c.id.in_(select(asked.c.id)))
-
-
-def subscriptions_after(session: Session, subscription_id: str, *, limit: int) -> Sequence[Row[Any]]:
+def subscriptions_after(session: Session, subscription_id: str, *, limit: int) -> list[SubscriptionRow]:
     """In the order of their ids."""
-    statement = select(_subscription).where(_subscription.c.id > subscription_id)
-    return session.execute(statement.order_by(_subscription.c.id).limit(limit)).all()
+    statement = select(*COLUMNS).where(_subscription.c.id > subscription_id).order_by(_subscription.c.id)
+    return [SubscriptionRow(*row) for row in session.execute(statement.limit(limit))]
 
 
-def subscription_of(session: Session, event: Row[Any]) -> Row[Any] | None:
-    return session.execute(select(_subscription).where(_subscription.c.id == event.subscription_id)).one_or_none()
-
-
-def invoice_of(session: Session, event: Row[Any]) -> Row[Any] | None:
-    return session.execute(select(_invoice).where(_invoice.c.id == event.object_id)).one_or_none()
-
-
-def newest_of_subscription(session: Session, subscription_id: str) -> Row[Any] | None:
-    """The newest event about it, whatever became of that."""
-    about = select(*_HEADS).where(_event.c.subscription_id == subscription_id)
-    return session.execute(about.order_by(_event.c.created.desc(), _event.c.id.desc()).limit(1)).one_or_none()
-
-
-def messages_of(session: Session, event: Row[Any]) -> Sequence[Row[Any]]:
+def mails_of(session: Session, event: EventSummary) -> list[EventMail]:
     """The mails that name the event as their source, and the one that it would have repeated; oldest first."""
     # By client, for the sake of the index; admins' mails about the event have none.
     own = (_message.c.client_id == event.client_id) & (_message.c.source_ref == event.id)
-    statement = select(_message).where(or_(own, _message.c.id == event.message_id))
-    return session.execute(statement.order_by(_message.c.id)).all()
+    statement = select(*(_message.c[name] for name in EventMail._fields))
+    statement = statement.where(or_(own, _message.c.id == event.message_id)).order_by(_message.c.id)
+    return [EventMail(*row) for row in session.execute(statement)]
 
 
-def audit_of(session: Session, event: Row[Any]) -> Sequence[Row[Any]]:
+def steps_of(session: Session, event: EventSummary) -> list[EventStep]:
     """In the order in which they were written. Looks through all that was written about events since it came."""
-    statement = select(_audit).where(
+    statement = select(_audit.c.created_at, _audit.c.action, _audit.c.actor, _audit.c.metadata).where(
         _audit.c.action.in_(_ABOUT_EVENTS),
         _audit.c.created_at >= event.received_at,
         _audit.c.metadata["event_id"].as_string() == event.id,
     )
-    return session.execute(statement.order_by(_audit.c.id)).all()
-
-
-def _dialect(session: Session) -> str:
-    return session.get_bind().dialect.name
-
-
-def _asked(session: Session, ids: Collection[str]) -> dict[str, str]:
-    return bulk.encode(_dialect(session), [{"id": wanted} for wanted in ids])
+    return [EventStep(*row) for row in session.execute(statement.order_by(_audit.c.id))]

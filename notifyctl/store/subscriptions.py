@@ -1,11 +1,11 @@
 """Stripe's subscriptions and invoices. Whoever writes one holds the lock on its client's row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any
 
-from sqlalchemy import Row, Table, func, select, update
+from sqlalchemy import Insert, Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -16,33 +16,77 @@ _subscription = table(StripeSubscription)
 _invoice = table(StripeInvoice)
 
 
-def get(session: Session, subscription_id: str) -> Row[Any] | None:
-    return session.execute(select(_subscription).where(_subscription.c.id == subscription_id)).one_or_none()
+@dataclass(frozen=True, slots=True)
+class SubscriptionRow:
+    """As models/stripe_event.py explains it. What no event has told of yet is as the defaults say."""
+
+    id: str
+    client_id: str | None = None
+    customer_id: str | None = None
+    status: str | None = None
+    reported_status: str | None = None
+    known_status: str | None = None
+    known_order: str = ""
+    reported_at: datetime | None = None
+    report_order: str = ""
+    price_id: str | None = None
+    plan: str | None = None
+    plan_order: str = ""
+    current_period_end: datetime | None = None
+    started_at: datetime | None = None
+    cancel_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_cause: str | None = None
+    was_live: bool = False
+    was_incomplete: bool = False
+    last_event_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceRow:
+    id: str
+    client_id: str
+    subscription_id: str | None
+    total: int
+    paid_at: datetime | None
+    failed_at: datetime | None
+    failed_attempts: int
+
+
+COLUMNS = [_subscription.c[field.name] for field in fields(SubscriptionRow)]
+"""Those of a SubscriptionRow, in its order."""
+_INVOICE = [_invoice.c[field.name] for field in fields(InvoiceRow)]
+
+
+def get(session: Session, subscription_id: str) -> SubscriptionRow | None:
+    row = session.execute(select(*COLUMNS).where(_subscription.c.id == subscription_id)).one_or_none()
+    return SubscriptionRow(*row) if row is not None else None
 
 
 def owner(session: Session, subscription_id: str) -> str | None:
     """The id of the client that it belongs to."""
     statement = select(_subscription.c.client_id).where(_subscription.c.id == subscription_id)
-    found: str | None = session.execute(statement).scalar_one_or_none()
-    return found
+    client_id: str | None = session.execute(statement).scalar_one_or_none()
+    return client_id
 
 
-def of_client(session: Session, client_id: str) -> Sequence[Row[Any]]:
-    statement = select(_subscription).where(_subscription.c.client_id == client_id)
-    return session.execute(statement.order_by(_subscription.c.id)).all()
+def of_client(session: Session, client_id: str) -> list[SubscriptionRow]:
+    statement = select(*COLUMNS).where(_subscription.c.client_id == client_id).order_by(_subscription.c.id)
+    return [SubscriptionRow(*row) for row in session.execute(statement)]
 
 
-def save(session: Session, values: Mapping[str, Any]) -> None:
+def save(session: Session, row: SubscriptionRow, *, now: datetime) -> None:
     """Writes a whole row, over the one of that id if there is one."""
-    _save(session, _subscription, values)
+    _save(session, _subscription, asdict(row) | {"updated_at": now})
 
 
-def invoice(session: Session, invoice_id: str) -> Row[Any] | None:
-    return session.execute(select(_invoice).where(_invoice.c.id == invoice_id)).one_or_none()
+def invoice(session: Session, invoice_id: str | None) -> InvoiceRow | None:
+    row = session.execute(select(*_INVOICE).where(_invoice.c.id == invoice_id)).one_or_none()
+    return InvoiceRow(*row) if row is not None else None
 
 
-def save_invoice(session: Session, values: Mapping[str, Any]) -> None:
-    _save(session, _invoice, values)
+def save_invoice(session: Session, row: InvoiceRow, *, now: datetime) -> None:
+    _save(session, _invoice, asdict(row) | {"updated_at": now})
 
 
 def payments(session: Session, subscription_id: str) -> tuple[datetime | None, datetime | None]:
@@ -53,20 +97,18 @@ def payments(session: Session, subscription_id: str) -> tuple[datetime | None, d
     return row[0], row[1]
 
 
-def forget_customer(session: Session, client_id: str) -> int:
+def forget_customer(session: Session, client_id: str) -> None:
     """What Stripe calls an erased client is gone from its subscriptions; that they are its own stays."""
     known = (_subscription.c.client_id == client_id, _subscription.c.customer_id.is_not(None))
-    result: Any = session.execute(update(_subscription).where(*known).values(customer_id=None))
-    return int(result.rowcount)
+    session.execute(update(_subscription).where(*known).values(customer_id=None))
 
 
-def _save(session: Session, target: Table, values: Mapping[str, Any]) -> None:
+def _save(session: Session, target: Table, values: Mapping[str, object]) -> None:
     session.execute(_upsert(session.get_bind().dialect.name, target, tuple(values)), values)
 
 
 @cache
-def _upsert(dialect: str, target: Table, names: tuple[str, ...]) -> Any:
-    make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement = make(target)
+def _upsert(dialect: str, target: Table, names: tuple[str, ...]) -> Insert:
+    statement = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(target)
     others = {name: statement.excluded[name] for name in names if name != "id"}
     return statement.on_conflict_do_update(index_elements=["id"], set_=others)

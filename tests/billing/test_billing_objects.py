@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyctl.billing import reading
-from notifyctl.billing.mirror import planned
+from notifyctl.billing.mirror import find_plan
 from notifyctl.billing.objects import read_checkout, read_invoice, read_subscription
 from notifyctl.orchestrator.plans import SHIPPED
 from tests.support.stripe_payloads import (
@@ -29,7 +29,7 @@ eras = pytest.mark.parametrize("era", ERAS, ids=["before 2025-03-31", "since 202
 @eras
 def test_a_subscription_reads_the_same_in_either_generation(era: Era) -> None:
     found = read_subscription(an_ended_subscription(era=era))
-    plan, price = planned(found.prices, SHIPPED)
+    plan, price = find_plan(found.prices, SHIPPED)
     assert plan is SHIPPED.plans["PRO"]
     assert price is not None
     ends = found.period_end or price.period_end
@@ -47,7 +47,7 @@ def test_a_subscription_reads_the_same_in_either_generation(era: Era) -> None:
 @eras
 def test_an_invoice_reads_the_same_in_either_generation(era: Era) -> None:
     found = read_invoice(an_invoice(era=era))
-    plan, price = planned(found.prices, SHIPPED)
+    plan, price = find_plan(found.prices, SHIPPED)
     assert (found.subscription, plan, found.amount_paid, found.currency) == ("sub_1", SHIPPED.plans["PRO"], 4900, "usd")
     assert price is not None
     assert price.period_end is not None
@@ -83,7 +83,7 @@ PRICES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("line", PRICES.values(), ids=PRICES)
 def test_the_price_of_a_line_stands_in_one_of_three_places(line: dict[str, Any]) -> None:
-    plan, _ = planned(read_invoice({"id": "in_1", "lines": {"data": [line]}}).prices, SHIPPED)
+    plan, _ = find_plan(read_invoice({"id": "in_1", "lines": {"data": [line]}}).prices, SHIPPED)
     assert plan is SHIPPED.plans["PRO"]
 
 
@@ -95,7 +95,7 @@ def test_a_proration_does_not_tell_the_period(proration: dict[str, Any]) -> None
         LINE | {"price": a_price("solo_monthly")} | proration,
         {"period": {"end": NOW + MONTH}, "price": a_price()},
     ]
-    plan, price = planned(read_invoice({"lines": {"data": lines}}).prices, SHIPPED)
+    plan, price = find_plan(read_invoice({"lines": {"data": lines}}).prices, SHIPPED)
     assert plan is SHIPPED.plans["PRO"]
     assert price is not None
     assert price.period_end is not None
@@ -103,7 +103,7 @@ def test_a_proration_does_not_tell_the_period(proration: dict[str, Any]) -> None
 
 
 def test_a_subscription_without_items_has_its_plan_at_the_top_and_null_there_is_none() -> None:
-    assert planned(read_subscription({"plan": {"id": "solo"}}).prices, SHIPPED)[0] is SHIPPED.plans["SOLO"]
+    assert find_plan(read_subscription({"plan": {"id": "solo"}}).prices, SHIPPED)[0] is SHIPPED.plans["SOLO"]
     assert read_subscription({"plan": None}).prices == ()
 
 

@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 
-from notifyctl.billing.outcome import Outcome
-from notifyctl.billing.processing import Order
+from notifyctl.billing.case import EventOutcome
+from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.stripe_event import Origin
 from tests.support.clients import a_client
@@ -43,10 +43,10 @@ from tests.support.stripe_world import CONFIRMED, FAILED, audits, event, mails, 
 THREADS = 12
 
 
-def at_once(runtime: Runtime, raws: Sequence[bytes]) -> list[Outcome]:
+def at_once(runtime: Runtime, raws: Sequence[bytes]) -> list[EventOutcome]:
     barrier = Barrier(len(raws))
 
-    def one(raw: bytes) -> Outcome:
+    def one(raw: bytes) -> EventOutcome:
         barrier.wait(30)
         return runtime.billing.receive(raw)
 
@@ -147,7 +147,7 @@ def test_a_customer_told_of_two_clients_at_once_becomes_one_of_them(runtime: Run
 def test_a_replay_beside_a_delivery_mails_once(runtime: Runtime) -> None:
     raw = paid(an_invoice())
     runtime.billing.record(raw, origin=Origin.WEBHOOK, is_verified=True)
-    replay = Order("cli", mail_old=True, is_replay=True)
+    replay = ProcessingOptions("cli", mail_old=True, is_replay=True)
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(runtime.billing.receive, raw) for _ in range(4)]
         jobs += [pool.submit(runtime.billing.process, event_id(raw), replay) for _ in range(4)]
@@ -287,7 +287,7 @@ def test_a_rehearsal_and_a_delivery_of_what_it_comes_to_later_never_wait_for_eac
     with ThreadPoolExecutor(2) as pool:
         rehearsal = pool.submit(runtime.billing.rehearse, ids)
         assert holds_client.wait(30)
-        delivery = pool.submit(runtime.billing.process, ids[1], Order("stripe", mail_old=True))
+        delivery = pool.submit(runtime.billing.process, ids[1], ProcessingOptions("stripe", mail_old=True))
         _wait_until_it_waits(runtime)
         goes_on.set()
         assert [outcome.status for outcome in rehearsal.result(30)] == ["PROCESSED"] * 2

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from notifyctl.billing.outcome import MailFate
-from notifyctl.billing.processing import Order
+from notifyctl.billing.case import MailFate
+from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.stripe_event import Origin
 from notifyctl.store import messages
@@ -53,12 +53,12 @@ def test_a_report_that_it_was_live_brings_what_failed_before_once(runtime: Runti
     report = updated(a_subscription(status=status), at=NOW + 60)
     outcome = receive(runtime, report)
 
-    (woken,) = outcome.woken
-    assert (woken.event_id, woken.mail and woken.mail.fate) == (event_id(failure), MailFate.QUEUED)
+    (reopened,) = outcome.reopened
+    assert (reopened.event_id, reopened.mail and reopened.mail.fate) == (event_id(failure), MailFate.QUEUED)
     assert mail(runtime, FAILED)["attempt"] == 1
     row = event(runtime, event_id(failure))
-    assert (row.message_id, row.reason) == (woken.mail and woken.mail.message_id, None)
-    replay = Order("cli", mail_old=True, is_replay=True)
+    assert (row.message_id, row.reason) == (reopened.mail and reopened.mail.message_id, None)
+    replay = ProcessingOptions("cli", mail_old=True, is_replay=True)
     for raw in (report, failure):
         receive(runtime, raw)
         runtime.billing.process(event_id(raw), replay)
@@ -161,7 +161,7 @@ def test_what_a_replay_brings_is_as_old_as_the_failure(
     events = [a_first_failure(), created(a_subscription())]
     for raw in (events[first], events[1 - first]):
         recorded = runtime.billing.record(raw, origin=Origin.FILE, is_verified=True)
-        runtime.billing.process(recorded.event_id, Order("cli", mail_old=mail_old, is_replay=True))
+        runtime.billing.process(recorded.event_id, ProcessingOptions("cli", mail_old=mail_old, is_replay=True))
     assert mails(runtime) == ([FAILED] if mail_old else [])
 
 

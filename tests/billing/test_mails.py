@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from notifyctl.billing.outcome import MailFate
+from notifyctl.billing.case import MailFate
 from notifyctl.bootstrap import Runtime
 from notifyctl.store import messages
 from tests.support.clients import a_client

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from notifyctl.billing.processing import Order
+from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessagePayload
@@ -415,7 +415,7 @@ def test_so_it_does_with_events_told_again_in_between(runtime: Runtime, data: st
     order = data.draw(st.permutations(range(len(events))))
     again = data.draw(st.lists(st.integers(0, len(events) - 1), max_size=4))
     receive(runtime, *(events[index] for index in order))
-    replay = Order("cli", mail_old=False, is_replay=True)
+    replay = ProcessingOptions("cli", mail_old=False, is_replay=True)
     for index in again:
         runtime.billing.process(event_id(events[index]), replay)
     assert outcome(runtime, who) == LIVES[life]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from notifyctl.billing.case import MailFate
 from notifyctl.billing.failing import RETRY_AFTER
-from notifyctl.billing.outcome import MailFate
-from notifyctl.billing.processing import Order
+from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.stripe_event import Origin
@@ -47,7 +47,7 @@ from tests.support.stripe_world import (
 )
 from tests.support.templates import seed_templates
 
-REPLAY = Order("cli", mail_old=False, is_replay=True)
+REPLAY = ProcessingOptions("cli", mail_old=False, is_replay=True)
 
 
 @contextmanager
@@ -318,7 +318,7 @@ def test_a_replay_mails_nothing_twice_even_when_the_first_mail_is_gone(runtime: 
     event_id = receive(runtime, paid(an_invoice())).event_id
     _execute(runtime, "DELETE FROM message_payload")
     _execute(runtime, "DELETE FROM message_log")
-    runtime.billing.process(event_id, Order("cli", mail_old=True, is_replay=True))
+    runtime.billing.process(event_id, ProcessingOptions("cli", mail_old=True, is_replay=True))
     assert mails(runtime) == []
 
 
@@ -329,7 +329,10 @@ def test_a_replay_of_old_events_changes_state_and_mails_only_when_told(
     events = [created(a_subscription()), paid(an_invoice())]
     recorded = [runtime.billing.record(raw, origin=Origin.API, is_verified=True) for raw in events]
     clock.now += timedelta(hours=72)
-    outcomes = [runtime.billing.process(found.event_id, Order("cli", mail_old, is_replay=True)) for found in recorded]
+    outcomes = [
+        runtime.billing.process(found.event_id, ProcessingOptions("cli", mail_old, is_replay=True))
+        for found in recorded
+    ]
     assert (the_client(runtime).plan, mails(runtime)) == ("PRO", sent)
     assert outcomes[1].mail is not None
     assert outcomes[1].mail.fate is (MailFate.QUEUED if mail_old else MailFate.WITHHELD)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from notifyctl.billing.processing import Order
+from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.store import clients
 from tests.support.clients import a_client
@@ -194,7 +194,7 @@ def test_a_plan_that_is_added_later_is_taken_up_by_a_replay(
 
     plans.write_text(solo + '[plans.TEAM]\nname = "Team"\nfeatures = []\nstripe = ["pro_monthly"]\n')
     after = make_runtime(notification_plan_registry=str(plans))
-    replay = Order("cli", mail_old=False, is_replay=True)
+    replay = ProcessingOptions("cli", mail_old=False, is_replay=True)
     after.billing.process(event_id(events[replayed]), replay)
     assert state(after) == ("TEAM", "active")
 

@@ -10,7 +10,7 @@ import requests
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from notifyctl.billing.processing import Order
+from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.http.app import create_app
 from tests.support.api import serving
@@ -156,7 +156,7 @@ def test_a_stored_event_is_replayed_without_asking_for_the_time_again(
     raw = paid(an_invoice())
     door.post(raw)
     clock.now += timedelta(days=2)
-    outcome = runtime.billing.process(event_id(raw), Order("cli", mail_old=False, is_replay=True))
+    outcome = runtime.billing.process(event_id(raw), ProcessingOptions("cli", mail_old=False, is_replay=True))
     assert outcome.status == "PROCESSED"
 
 

@@ -440,8 +440,8 @@ def test_an_interrupted_replay_says_how_far_it_came(
 
 def test_replays_beside_deliveries_of_the_same_events_mail_once(runtime: Runtime) -> None:
     from notifyctl.billing.replay import Replay
-    from notifyctl.billing.replay_sources import stored
-    from notifyctl.store.stripe_listing import Filter
+    from notifyctl.billing.replay_sources import stored_items
+    from notifyctl.store.stripe_listing import EventFilter
 
     names = [f"client-{number}" for number in range(5)]
     for name in names:
@@ -456,7 +456,7 @@ def test_replays_beside_deliveries_of_the_same_events_mail_once(runtime: Runtime
     failures: list[BaseException] = []
 
     def replay_all() -> None:
-        items = stored(runtime.database, Filter())
+        items = stored_items(runtime.database, EventFilter())
         list(Replay(runtime.billing, runtime.database, actor="test", mail_old=False).run(items))
 
     def deliver_all() -> None:

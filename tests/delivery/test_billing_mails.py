@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.billing.posting import WAITS
+from notifyctl.billing.processing import MAIL_WAITS
 from notifyctl.bootstrap import Runtime
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.clients import a_client
@@ -61,7 +61,7 @@ def test_it_waits_no_longer_than_a_moment_for_the_rest(
     drain(worker)
     assert arrivals(sandbox, "c1@client.example") == []
 
-    clock.ahead += WAITS + timedelta(seconds=1)
+    clock.ahead += MAIL_WAITS + timedelta(seconds=1)
     drain(worker)
     for raw in rest if complete else []:
         runtime.billing.receive(raw)

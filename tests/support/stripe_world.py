@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import select, text
 
-from notifyctl.billing.outcome import Outcome
+from notifyctl.billing.case import EventOutcome
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessagePayload
@@ -16,7 +16,7 @@ CONFIRMED, FAILED, CANCELED = "SUBSCRIPTION_CONFIRMED", "PAYMENT_FAILED", "SUBSC
 ALERT = "STRIPE_WEBHOOK_FAILURE_ADMIN"
 
 
-def receive(runtime: Runtime, *raws: bytes) -> Outcome:
+def receive(runtime: Runtime, *raws: bytes) -> EventOutcome:
     """Verified deliveries, one after the other. What came of the last."""
     return [runtime.billing.receive(raw) for raw in raws][-1]
 
