@@ -25,13 +25,14 @@ from notifyctl.billing.mails import (
     read_history,
 )
 from notifyctl.billing.mirror import Payments, SubscriptionState, best, best_in_force, state_of, with_payments
-from notifyctl.billing.objects import Invoice, Subject
+from notifyctl.billing.objects import Invoice, StripeObject
 from notifyctl.models.client import SubscriptionStatus
 from notifyctl.models.stripe_event import StripeEventStatus
 from notifyctl.orchestrator.client_fields import ClientChange, ClientValue
 from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.withdrawal import withdraw
+from notifyctl.orchestrator.words import iso
 from notifyctl.store import clients, stripe_events, subscriptions
 from notifyctl.store.clients import ClientRow
 from notifyctl.store.messages import Filter
@@ -146,7 +147,7 @@ class EventContext:
         assert self.client is not None
         return Addressee(self.client.name, self.client.timezone, self.client.plan)
 
-    def match_client(self, subject: Subject, subscription_id: str | None) -> HandlerResult | None:
+    def match_client(self, subject: StripeObject, subscription_id: str | None) -> HandlerResult | None:
         """Finds, locks and links the client; else says why there is none to work with.
 
         It is the one that metadata or client_reference_id name, else the subscription's, else the customer's.
@@ -289,11 +290,11 @@ def withdrawals(message_ids: Iterable[str]) -> list[Change]:
 
 def as_text(value: object) -> str | None:
     if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return iso(value, "seconds")
     return None if value is None else str(value)
 
 
-def _unmatched(subject: Subject, subscription_id: str | None) -> HandlerResult:
+def _unmatched(subject: StripeObject, subscription_id: str | None) -> HandlerResult:
     if subject.customer is None and subscription_id is None and not subject.named_clients:
         return ignored("it names neither a client nor a customer")
     return HandlerResult(StripeEventStatus.UNMATCHED, "no client is known by what it names")

@@ -47,7 +47,7 @@ def describe_error(error: Exception) -> str:
 
 
 def mark_failed(services: BillingServices, event_id: str, error: str, options: ProcessingOptions) -> None:
-    """In a transaction of its own: the one that failed is rolled back. Tells the admins, if they can be told."""
+    """In a transaction of its own: the one that failed is rolled back. Alerts the admins, if it can."""
     now = services.clock()
     with services.database.transaction() as session:
         failed = store.fail(session, event_id, error)

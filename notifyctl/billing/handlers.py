@@ -166,11 +166,11 @@ def _purchase_mail(context: EventContext) -> BillingMail:
     return _started(context, context.subscription_id or read_checkout(context.event.object).id)
 
 
-def _started(context: EventContext, about: str | None) -> BillingMail:
+def _started(context: EventContext, topic: str | None) -> BillingMail:
     terms = terms_of_purchase(_history(context), context.plans)
     if context.subscription_id is None:  # nothing shows which other events are about the same purchase
         terms = replace(terms, is_whole=True)
-    return context.mails.started(context.addressee, about or "", terms)
+    return context.mails.started(context.addressee, topic or "", terms)
 
 
 def _history(context: EventContext) -> SubscriptionHistory:

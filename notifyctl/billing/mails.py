@@ -50,7 +50,7 @@ def keys_of_failures(invoice_id: str | None) -> str:
 @dataclass(frozen=True, slots=True)
 class BillingMail:
     template_key: str
-    about: str
+    topic: str
     """What it is news of: the same template is written once about the same thing, whichever events bring the news."""
     context: Mapping[str, object]
     is_whole: bool = True
@@ -58,7 +58,7 @@ class BillingMail:
 
     @property
     def key(self) -> str:
-        return _KEY.format(self.template_key, self.about)
+        return _KEY.format(self.template_key, self.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class HistoryPart(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionHistory:
-    """All that events have told of a subscription; of each part the oldest first."""
+    """All that the events of a subscription say; of each part the oldest first."""
 
     reports: Sequence[Subscription] = ()
     checkouts: Sequence[Checkout] = ()
@@ -211,8 +211,8 @@ class MailBuilder:
     def __init__(self, plans: PlanRegistry) -> None:
         self._plans = plans
 
-    def started(self, to: Addressee, about: str, terms: PurchaseTerms) -> BillingMail:
-        return self._confirmed(to, about, self._name(terms.plan), terms)
+    def started(self, to: Addressee, topic: str, terms: PurchaseTerms) -> BillingMail:
+        return self._confirmed(to, topic, self._name(terms.plan), terms)
 
     def recovered(
         self, to: Addressee, invoice: Invoice, state: SubscriptionState | None, terms: PurchaseTerms
@@ -239,14 +239,14 @@ class MailBuilder:
         is_whole = state.plan is not None or state.price_id is not None
         return BillingMail(SUBSCRIPTION_CANCELED, state.id, _drop_none(context), is_whole)
 
-    def _confirmed(self, to: Addressee, about: str, plan: str | None, terms: PurchaseTerms) -> BillingMail:
+    def _confirmed(self, to: Addressee, topic: str, plan: str | None, terms: PurchaseTerms) -> BillingMail:
         context = {
             "client_name": to.name,
             "plan_name": plan,
             "amount": terms.amount,
             "period_end": to.day(terms.ends),
         }
-        return BillingMail(SUBSCRIPTION_CONFIRMED, about, _drop_none(context), terms.is_whole)
+        return BillingMail(SUBSCRIPTION_CONFIRMED, topic, _drop_none(context), terms.is_whole)
 
     def _name_or_own(self, plan: str | None, state: SubscriptionState | None, to: Addressee) -> str | None:
         """Of a price that no plan names, the client's plan says nothing: it is that of another subscription."""

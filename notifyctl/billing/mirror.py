@@ -1,9 +1,9 @@
 """The state of a subscription, from events in any order. Pure.
 
 Each of its own events is a report of its state; the newest report counts, and for its plan the newest of those with
-a price that the plan registry knows. Its invoices tell of payments, and the newest payment counts where it is not older
-than the report. All are kept apart, so that the same events end in the same state whatever order they come in, and
-however often.
+a price that the plan registry knows. Payments come from its invoices, and the newest payment counts where it is not
+older than the report. All are kept apart, so that the same events end in the same state, in whatever order they come
+and however often.
 """
 
 from collections.abc import Collection, Iterable
@@ -33,7 +33,7 @@ DELETED = "customer.subscription.deleted"
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionState(SubscriptionRow):
-    """How a subscription stands, as far as events have told."""
+    """The row, and what follows from it."""
 
     @property
     def counted_status(self) -> str | None:

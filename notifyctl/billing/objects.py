@@ -21,10 +21,14 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class StripeObject:
     id: str | None
     customer: str | None
     named_clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription(StripeObject):
     status: str | None
     prices: tuple[Price, ...]
     period_end: datetime | None
@@ -55,10 +59,7 @@ def read_subscription(raw: Json) -> Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class Invoice:
-    id: str | None
-    customer: str | None
-    named_clients: tuple[str, ...]
+class Invoice(StripeObject):
     subscription: str | None
     billing_reason: str | None
     attempt_count: int
@@ -112,10 +113,7 @@ def read_invoice(raw: Json) -> Invoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkout:
-    id: str | None
-    customer: str | None
-    named_clients: tuple[str, ...]
+class Checkout(StripeObject):
     subscription: str | None
     is_of_subscription: bool
     mode: str | None
@@ -138,9 +136,6 @@ def read_checkout(raw: Json) -> Checkout:
         amount=integer(raw.get("amount_total")),
         currency=_currency(raw.get("currency")),
     )
-
-
-Subject = Subscription | Invoice | Checkout
 
 
 def _named(*values: object) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """Working on one stored event, in one transaction: its state, its mail, its own row and the audit commit together.
 
-Earlier events about the same subscription are looked at again once a later one has told more of it. Whatever a mail
-says and whether it is written at all is thereby the same in every order of the events, as long as the mail has not gone
-out. It happens in the transaction of the later event, with the client's row locked. Of the earlier events those that
-somebody else works on are passed over: whoever does sees what is stored as soon as he may go on.
+A later event may show that an earlier one of the same subscription should have brought a mail, another mail or none.
+The mails that still wait are therefore updated in its transaction, with the client's row locked, so that what is sent
+is the same in every order of the events. Events that another process works on are skipped: it sees this one when it
+goes on.
 """
 
 from collections.abc import Sequence
@@ -158,7 +158,7 @@ def _settle(session: Session, stored: StoredEvent, outcome: EventOutcome, now: d
 
 
 def _reason(stored: StoredEvent, outcome: EventOutcome) -> str | None:
-    """Where a mail has come of it, a replay that brings no other leaves standing what was said then."""
+    """Where a mail has come of it, a replay that brings no other keeps the reason of then."""
     if stored.message_id is not None and stored.status is outcome.status:
         return stored.reason or None
     return outcome.reason or _why_no_mail(outcome.mail)
@@ -327,7 +327,7 @@ def _update_mail(
 def _withdraw_mail(
     session: Session, stored: StoredEvent, result: HandlerResult, waiting: Sequence[Row[Any]], now: datetime
 ) -> list[Change]:
-    """Withdraws what is about nothing, if it waits. It may yet be written: a third event can tell otherwise."""
+    """Withdraws what is about nothing, if it waits. Its key is free again: a third event may show otherwise."""
     wanted = messages.Filter(ids=[message.id for message in waiting], client_id=waiting[0].client_id)
     withdrawn = [message.id for message in withdraw(session, wanted, result.reason or "", actor=ACTOR, now=now)]
     messages.give_key_back(session, withdrawn)

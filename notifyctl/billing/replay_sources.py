@@ -48,7 +48,7 @@ class _Place:
 
 
 class EventSpool:
-    """Takes events in any order and hands them out, as often as asked, oldest first. The file has no name."""
+    """Takes events in any order and hands them out, any number of times, oldest first. The file has no name."""
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
@@ -138,7 +138,7 @@ def spool_file(
 
 
 class StripeEventsApi(Protocol):
-    """What is asked of providers.stripe_api, which is imported only where it is needed."""
+    """What is used of providers.stripe_api, which is imported only where it is needed."""
 
     def event(self, event_id: str) -> Json | None: ...
 

@@ -169,8 +169,8 @@ def _about(runtime: "Runtime", session: "Session", event: Any, reveal: bool) -> 
         "subscription": _picked(subscription, SUBSCRIPTION_FIELDS),
         "invoice": _picked(subscriptions.invoice(session, event.object_id), INVOICE_FIELDS),
         "history": [
-            {"at": step.at, "action": step.action.value, "actor": step.actor, "details": step.details}
-            for step in stripe_listing.steps_of(session, event)
+            {"at": row.created_at, "action": row.action.value, "actor": row.actor, "details": row.metadata}
+            for row in stripe_listing.audit_of(session, event)
         ],
     }
 

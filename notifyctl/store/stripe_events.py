@@ -7,7 +7,6 @@ from typing import NamedTuple
 from zlib import crc32
 
 from sqlalchemy import Executable, func, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
@@ -22,6 +21,7 @@ from notifyctl.models.stripe_event import (
     StripeEventStatus,
     StripeSubscription,
 )
+from notifyctl.store import bulk
 
 _event = table(StripeEvent)
 _client = table(Client)
@@ -35,7 +35,7 @@ SUBJECT_LOCK_BUCKETS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class NewEvent:
+class _Received:
     """models/stripe_event.py explains the columns."""
 
     id: str
@@ -43,7 +43,6 @@ class NewEvent:
     created: datetime
     livemode: bool
     verified: bool
-    body: bytes
     received_at: datetime
     origin: str
     api_version: str | None
@@ -56,30 +55,21 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class EventSummary:
-    """All of an event that is asked for, but its body."""
+class NewEvent(_Received):
+    body: bytes
 
-    id: str
-    type: str
-    created: datetime
-    livemode: bool
-    verified: bool
+
+@dataclass(frozen=True, slots=True)
+class EventSummary(_Received):
+    """All of a stored event but its body."""
+
     status: StripeEventStatus
     error: str | None
     reason: str | None
     attempts: int
     client_id: str | None
-    received_at: datetime
     processed_at: datetime | None
-    origin: str
-    api_version: str | None
-    account: str | None
-    object_id: str | None
-    customer_id: str | None
-    subscription_id: str | None
-    named_client: str | None
     message_id: str | None
-    next_attempt_at: datetime | None
     alerted_at: datetime | None
 
 
@@ -109,8 +99,7 @@ _OLDEST_FIRST = (_event.c.created, _event.c.id)
 
 def insert(session: Session, event: NewEvent) -> bool:
     """False when the id is known already. On PostgreSQL this waits for a transaction that is about to store it."""
-    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = make(_event).values(**_received(event)).on_conflict_do_nothing(index_elements=["id"])
+    statement = bulk.upsert(session, _event).values(**_received(event)).on_conflict_do_nothing(index_elements=["id"])
     return session.execute(statement.returning(_event.c.id)).one_or_none() is not None
 
 
@@ -149,7 +138,7 @@ def lock_subjects(session: Session, ids: Collection[str | None]) -> None:
     after the events' own and before the clients'. SQLite's transactions are alone already.
     """
     buckets = sorted({crc32(one.encode()) % SUBJECT_LOCK_BUCKETS for one in ids if one})
-    if not buckets or session.get_bind().dialect.name == "sqlite":
+    if not buckets or bulk.dialect(session) == "sqlite":
         return
     in_order = "SELECT bucket FROM unnest(CAST(:buckets AS integer[])) AS given(bucket) ORDER BY bucket"
     locks = f"SELECT pg_advisory_xact_lock({SUBJECT_LOCK_SPACE}, bucket) FROM ({in_order}) AS ordered"  # noqa: S608
@@ -160,16 +149,16 @@ def lock_with_clients(session: Session, ids: Collection[str]) -> None:
     """Locks all that working on these events may touch, in the order in which everybody does: first the events, with
     the UNMATCHED ones about the same customers and subscriptions, then these, and then the clients of them all.
 
-    Found step by step: asked for at once, none of it would come from an index. SQLite's transactions are alone already.
+    In steps: in one query, none of it would come from an index. SQLite's transactions are alone already.
     """
-    if session.get_bind().dialect.name == "sqlite":
+    if bulk.dialect(session) == "sqlite":
         return
     rows = _subjects(session, select(*SUBJECT).where(_event.c.id.in_(ids)))
-    about = or_(
+    is_related = or_(
         _event.c.customer_id.in_({row.customer_id for row in rows}),
         _event.c.subscription_id.in_({row.subscription_id for row in rows}),
     )
-    rows += _subjects(session, select(*SUBJECT).where(about, UNMATCHED_INDEX))
+    rows += _subjects(session, select(*SUBJECT).where(is_related, UNMATCHED_INDEX))
     chosen = _event.c.id.in_({row.id for row in rows})
     session.execute(select(_event.c.id).where(chosen).order_by(_event.c.id).with_for_update())
     lock_subjects(session, [subject for row in rows for subject in (row.customer_id, row.subscription_id)])
@@ -237,11 +226,11 @@ def unmatched_of(
     session: Session, *, customer_id: str | None, subscription_id: str | None, limit: int
 ) -> list[StoredEvent]:
     """UNMATCHED events about this customer or subscription, the oldest first."""
-    about = [_event.c.customer_id == customer_id] if customer_id else []
-    about += [_event.c.subscription_id == subscription_id] if subscription_id else []
-    if not about:
+    subjects = [_event.c.customer_id == customer_id] if customer_id else []
+    subjects += [_event.c.subscription_id == subscription_id] if subscription_id else []
+    if not subjects:
         return []
-    statement = select(*_STORED).where(or_(*about), UNMATCHED_INDEX)
+    statement = select(*_STORED).where(or_(*subjects), UNMATCHED_INDEX)
     return _events(session, statement.order_by(*_OLDEST_FIRST).limit(limit))
 
 
@@ -287,12 +276,12 @@ def take_mail_back(session: Session, event_id: str, reason: str | None) -> None:
 
 def lock_alerts(session: Session) -> None:
     """Until the transaction ends nobody else alerts. On SQLite a writing transaction is alone already."""
-    if session.get_bind().dialect.name == "postgresql":
+    if bulk.dialect(session) == "postgresql":
         session.execute(text(f"SELECT pg_advisory_xact_lock({ALERT_LOCK})"))
 
 
 def alerts_since(session: Session, since: datetime) -> dict[Alert, int]:
-    """How many events the admins were told of since then, by how."""
+    """How many events the admins were alerted of since then, by how."""
     statement = select(_event.c.alert, func.count()).where(ALERTED_INDEX, _event.c.alerted_at > since)
     return {Alert(kind): count for kind, count in session.execute(statement.group_by(_event.c.alert))}
 
@@ -317,15 +306,15 @@ def blank_of_client(session: Session, client_id: str, customer_id: str | None) -
     One that somebody works on is left out: that one waits for the client's row, or is done by the next erasure.
     """
     own = _subscription.c.client_id == client_id
-    about = [
+    subjects = [
         _event.c.client_id == client_id,
         _event.c.named_client == client_id,
         _event.c.customer_id.in_(select(_subscription.c.customer_id).where(own)),
         _event.c.subscription_id.in_(select(_subscription.c.id).where(own)),
     ]
     # Without a customer there is nothing to compare: events of others, and of nobody, have none either.
-    about += [_event.c.customer_id == customer_id] if customer_id else []
-    chosen = select(_event.c.id).where(or_(*about), func.length(_event.c.body) > 0)
+    subjects += [_event.c.customer_id == customer_id] if customer_id else []
+    chosen = select(_event.c.id).where(or_(*subjects), func.length(_event.c.body) > 0)
     chosen = chosen.with_for_update(of=_event, skip_locked=True)
     statement = update(_event).where(_event.c.id.in_(chosen)).values(**_BLANK)
     return len(session.execute(statement.returning(_event.c.id)).all())

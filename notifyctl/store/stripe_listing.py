@@ -1,6 +1,6 @@
 """Stripe's events and subscriptions as an operator asks for them: filtered, in order, compared with others."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -14,6 +14,7 @@ from notifyctl.models.columns import table
 from notifyctl.models.message import MessageLog, MessageStatus
 from notifyctl.models.stripe_event import SETTLED, StripeEvent, StripeEventStatus, StripeSubscription
 from notifyctl.store import bulk
+from notifyctl.store.audit import AuditRow
 from notifyctl.store.stripe_events import SUBJECT, SUMMARY, EventSummary, SubjectRow
 from notifyctl.store.subscriptions import COLUMNS, SubscriptionRow
 
@@ -43,15 +44,6 @@ class EventMail(NamedTuple):
     created_at: datetime
     sent_at: datetime | None
     delivered_at: datetime | None
-
-
-class EventStep(NamedTuple):
-    """A row of audit_log about an event."""
-
-    at: datetime
-    action: AuditAction
-    actor: str
-    details: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +131,7 @@ def _by_ids(
     session: Session, ids: Collection[str], columns: Sequence[Column[object]], *conditions: ColumnElement[bool]
 ) -> tuple[Executable, dict[str, str]]:
     """What to execute for the rows of these ids; the first of `columns` is the id."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     parameters = bulk.encode(dialect, [{"id": wanted} for wanted in ids])
     return _select_by_ids(dialect, tuple(columns), *conditions), parameters
 
@@ -165,11 +157,11 @@ def mails_of(session: Session, event: EventSummary) -> list[EventMail]:
     return [EventMail(*row) for row in session.execute(statement)]
 
 
-def steps_of(session: Session, event: EventSummary) -> list[EventStep]:
+def audit_of(session: Session, event: EventSummary) -> list[AuditRow]:
     """In the order in which they were written. Looks through all that was written about events since it came."""
-    statement = select(_audit.c.created_at, _audit.c.action, _audit.c.actor, _audit.c.metadata).where(
+    statement = select(_audit).where(
         _audit.c.action.in_(_ABOUT_EVENTS),
         _audit.c.created_at >= event.received_at,
         _audit.c.metadata["event_id"].as_string() == event.id,
     )
-    return [EventStep(*row) for row in session.execute(statement.order_by(_audit.c.id))]
+    return [AuditRow(*row) for row in session.execute(statement.order_by(_audit.c.id))]

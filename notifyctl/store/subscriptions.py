@@ -6,11 +6,11 @@ from datetime import datetime
 from functools import cache
 
 from sqlalchemy import Insert, Table, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.stripe_event import StripeInvoice, StripeSubscription
+from notifyctl.store import bulk
 
 _subscription = table(StripeSubscription)
 _invoice = table(StripeInvoice)
@@ -18,7 +18,7 @@ _invoice = table(StripeInvoice)
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRow:
-    """As models/stripe_event.py explains it. What no event has told of yet is as the defaults say."""
+    """models/stripe_event.py explains the columns. The defaults are those of a subscription that is not known yet."""
 
     id: str
     client_id: str | None = None
@@ -104,11 +104,11 @@ def forget_customer(session: Session, client_id: str) -> None:
 
 
 def _save(session: Session, target: Table, values: Mapping[str, object]) -> None:
-    session.execute(_upsert(session.get_bind().dialect.name, target, tuple(values)), values)
+    session.execute(_upsert(bulk.dialect(session), target, tuple(values)), values)
 
 
 @cache
 def _upsert(dialect: str, target: Table, names: tuple[str, ...]) -> Insert:
-    statement = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(target)
+    statement = bulk.upsert(dialect, target)
     others = {name: statement.excluded[name] for name in names if name != "id"}
     return statement.on_conflict_do_update(index_elements=["id"], set_=others)

@@ -28,27 +28,32 @@ eras = pytest.mark.parametrize("era", ERAS, ids=["before 2025-03-31", "since 202
 
 @eras
 def test_a_subscription_reads_the_same_in_either_generation(era: Era) -> None:
-    found = read_subscription(an_ended_subscription(era=era))
-    plan, price = find_plan(found.prices, SHIPPED)
+    subscription = read_subscription(an_ended_subscription(era=era))
+    plan, price = find_plan(subscription.prices, SHIPPED)
     assert plan is SHIPPED.plans["PRO"]
     assert price is not None
-    ends = found.period_end or price.period_end
-    assert (found.id, found.customer, found.status, found.end_cause) == (
+    ends = subscription.period_end or price.period_end
+    assert (subscription.id, subscription.customer, subscription.status, subscription.end_cause) == (
         "sub_1",
         "cus_1",
         "canceled",
         "cancellation_requested",
     )
     assert ends is not None
-    assert found.ended_at is not None
-    assert (ends.timestamp(), found.ended_at.timestamp()) == (NOW + MONTH, NOW + DAY)
+    assert subscription.ended_at is not None
+    assert (ends.timestamp(), subscription.ended_at.timestamp()) == (NOW + MONTH, NOW + DAY)
 
 
 @eras
 def test_an_invoice_reads_the_same_in_either_generation(era: Era) -> None:
-    found = read_invoice(an_invoice(era=era))
-    plan, price = find_plan(found.prices, SHIPPED)
-    assert (found.subscription, plan, found.amount_paid, found.currency) == ("sub_1", SHIPPED.plans["PRO"], 4900, "usd")
+    invoice = read_invoice(an_invoice(era=era))
+    plan, price = find_plan(invoice.prices, SHIPPED)
+    assert (invoice.subscription, plan, invoice.amount_paid, invoice.currency) == (
+        "sub_1",
+        SHIPPED.plans["PRO"],
+        4900,
+        "usd",
+    )
     assert price is not None
     assert price.period_end is not None
     assert price.period_end.timestamp() == NOW + MONTH
@@ -118,13 +123,13 @@ def test_a_subscription_without_items_has_its_plan_at_the_top_and_null_there_is_
 )
 @eras
 def test_the_day_of_an_announced_end(era: Era, more: dict[str, Any], day: int | None) -> None:
-    found = read_subscription(a_subscription(era=era, **more)).cancel_at
-    assert (found.timestamp() if found else None) == day
+    cancel_at = read_subscription(a_subscription(era=era, **more)).cancel_at
+    assert (cancel_at.timestamp() if cancel_at else None) == day
 
 
 def test_a_checkout_names_clients_by_metadata_first() -> None:
-    found = read_checkout(a_checkout(client="b", metadata={"client_id": "a"}))
-    assert found.named_clients == ("a", "b")
+    checkout = read_checkout(a_checkout(client="b", metadata={"client_id": "a"}))
+    assert checkout.named_clients == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -138,8 +143,8 @@ def test_a_checkout_names_clients_by_metadata_first() -> None:
     ],
 )
 def test_what_a_checkout_is_for(raw: dict[str, Any], is_of_subscription: bool, is_unpaid: bool) -> None:
-    found = read_checkout(raw)
-    assert (found.is_of_subscription, found.is_unpaid) == (is_of_subscription, is_unpaid)
+    checkout = read_checkout(raw)
+    assert (checkout.is_of_subscription, checkout.is_unpaid) == (is_of_subscription, is_unpaid)
 
 
 ANYTHING = st.recursive(

@@ -38,7 +38,17 @@ from tests.support.stripe_payloads import (
     paid,
     updated,
 )
-from tests.support.stripe_world import CONFIRMED, FAILED, audits, event, mails, receive, standing, statuses, the_client
+from tests.support.stripe_world import (
+    CONFIRMED,
+    FAILED,
+    audits,
+    event,
+    mails,
+    receive,
+    statuses,
+    subscription_state,
+    the_client,
+)
 
 THREADS = 12
 
@@ -82,7 +92,11 @@ def test_the_events_of_a_purchase_at_once_confirm_it_once(runtime: Runtime) -> N
         assert "FAILED" not in [outcome.status for outcome in outcomes]
         runtime.billing.retry()  # what was marked unmatched just as the checkout linked the client
         client = the_client(runtime, f"c{number}")
-        assert (client.plan, client.subscription_status, standing(runtime, sub).status) == ("PRO", "active", "active")
+        assert (client.plan, client.subscription_status, subscription_state(runtime, sub).status) == (
+            "PRO",
+            "active",
+            "active",
+        )
         assert mails(runtime, client_id=f"c{number}") == [CONFIRMED]
     assert statuses(runtime) == {"PROCESSED": 24}
 
@@ -238,7 +252,7 @@ def test_a_process_that_is_killed_at_any_step_leaves_nothing_half_done(
         is_done = left[-1] == "PROCESSED"
         assert mails(runtime) == ([CONFIRMED] if is_done else [])
         client = the_client(runtime, "new")
-        assert (client.stripe_customer_id, standing(runtime, "sub_9") is not None) == (
+        assert (client.stripe_customer_id, subscription_state(runtime, "sub_9") is not None) == (
             ("cus_9", True) if is_done else (None, False)
         )
         if not is_done:

@@ -20,9 +20,9 @@ def an_event(number: int, **more: Any) -> Json:
 def read(text: str | bytes) -> tuple[list[str], list[FileFault]]:
     """The ids that were found, and the faults."""
     raw = text.encode() if isinstance(text, str) else text
-    told = list(read_events(io.BytesIO(raw), "f.json"))
-    ids = [str(json.loads(one.raw)["id"]) for one in told if isinstance(one, FileEvent)]
-    return ids, [one for one in told if isinstance(one, FileFault)]
+    entries = list(read_events(io.BytesIO(raw), "f.json"))
+    ids = [str(json.loads(one.raw)["id"]) for one in entries if isinstance(one, FileEvent)]
+    return ids, [one for one in entries if isinstance(one, FileFault)]
 
 
 def lines(*values: Any) -> str:
@@ -67,8 +67,8 @@ def test_a_page_of_stripes_list_is_turned_round() -> None:
 
 def test_one_event_alone_is_kept_byte_for_byte() -> None:
     raw = json.dumps(an_event(1, amount=1.10), indent=2).encode()
-    (found,) = read_events(io.BytesIO(raw + b"\n"), "f.json")
-    assert found == FileEvent(1, raw)
+    (entry,) = read_events(io.BytesIO(raw + b"\n"), "f.json")
+    assert entry == FileEvent(1, raw)
 
 
 def test_an_event_without_object_is_one_and_a_price_is_none() -> None:

@@ -26,7 +26,17 @@ from tests.support.stripe_payloads import (
     paid,
     updated,
 )
-from tests.support.stripe_world import FAILED, audits, event, mail, mails, receive, standing, the_client, withdrawn
+from tests.support.stripe_world import (
+    FAILED,
+    audits,
+    event,
+    mail,
+    mails,
+    receive,
+    subscription_state,
+    the_client,
+    withdrawn,
+)
 
 AT_CHECKOUT = "a first payment, still at checkout"
 
@@ -72,7 +82,7 @@ def test_each_attempt_is_written_whenever_the_report_comes(runtime: Runtime, fir
     report = created(a_subscription())
     receive(runtime, *([report, *failures] if first else [*failures, report]))
     assert mails(runtime) == [FAILED] * 3
-    assert (standing(runtime).status, the_client(runtime).subscription_status) == ("past_due", "past_due")
+    assert (subscription_state(runtime).status, the_client(runtime).subscription_status) == ("past_due", "past_due")
 
 
 def test_a_report_that_it_waits_for_its_payment_brings_nothing(runtime: Runtime) -> None:
@@ -92,10 +102,10 @@ def test_whatever_an_invoice_is_for_what_was_never_live_is_at_checkout(
         failed(a_failed_invoice(reason=reason), at=NOW + 60),
     ]
     receive(runtime, *(events[index] for index in order))
-    assert (mails(runtime), standing(runtime).status) == ([], "incomplete")
+    assert (mails(runtime), subscription_state(runtime).status) == ([], "incomplete")
 
     receive(runtime, updated(a_subscription(), at=NOW + 30))
-    assert (mails(runtime), standing(runtime).status) == ([FAILED], "past_due")
+    assert (mails(runtime), subscription_state(runtime).status) == ([FAILED], "past_due")
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -168,8 +178,8 @@ def test_what_a_replay_brings_is_as_old_as_the_failure(
 def test_a_rehearsal_shows_what_the_report_would_bring(runtime: Runtime) -> None:
     failure, report = a_first_failure(), created(a_subscription())
     receive(runtime, failure)
-    (told,) = runtime.billing.rehearse([report], is_verified=True, mail_old=True)
-    assert [(one.event_id, one.mail and one.mail.fate) for one in told.everything()] == [
+    (outcome,) = runtime.billing.rehearse([report], is_verified=True, mail_old=True)
+    assert [(one.event_id, one.mail and one.mail.fate) for one in outcome.everything()] == [
         (event_id(report), None),
         (event_id(failure), MailFate.QUEUED),
     ]

@@ -39,7 +39,7 @@ from tests.support.stripe_world import (
     mail,
     mails,
     receive,
-    standing,
+    subscription_state,
     the_client,
     withdrawn,
 )
@@ -95,8 +95,8 @@ def test_what_completes_a_mail_that_waits_is_in_the_log(runtime: Runtime, clock:
     assert due_at(runtime) == clock.now + timedelta(seconds=18)
     receive(runtime, invoice)
     assert due_at(runtime) == clock.now
-    told = [str(row.metadata) for row in audits(runtime, "NOTIFICATION_DUPLICATE")]
-    assert [("what evt_report tells" in one, "what evt_invoice tells" in one) for one in told] == [
+    details = [str(row.metadata) for row in audits(runtime, "NOTIFICATION_DUPLICATE")]
+    assert [("what evt_report tells" in one, "what evt_invoice tells" in one) for one in details] == [
         (True, False),
         (False, False),
     ]
@@ -300,7 +300,7 @@ def test_an_end_told_twice_is_written_once(runtime: Runtime) -> None:
 def test_an_announced_end_is_kept_and_not_written_yet(runtime: Runtime) -> None:
     receive(runtime, updated(a_subscription(cancel_at_period_end=True)))
     assert (mails(runtime), the_client(runtime).subscription_status) == ([], "active")
-    assert standing(runtime).cancel_at.isoformat() == "2026-04-01T12:00:00+00:00"
+    assert subscription_state(runtime).cancel_at.isoformat() == "2026-04-01T12:00:00+00:00"
 
 
 @pytest.mark.parametrize("end", ["canceled", "incomplete_expired"])
@@ -380,4 +380,8 @@ def test_a_price_that_becomes_unknown_is_told_and_leaves_the_plan(runtime: Runti
     receive(runtime, created(a_subscription()))
     outcome = receive(runtime, updated(a_subscription(price=a_price("gold")), at=NOW + 60))
     assert outcome.reason == "the plan registry knows none of its prices"
-    assert (standing(runtime).plan, standing(runtime).price_id, the_client(runtime).plan) == ("PRO", "gold", "PRO")
+    assert (subscription_state(runtime).plan, subscription_state(runtime).price_id, the_client(runtime).plan) == (
+        "PRO",
+        "gold",
+        "PRO",
+    )

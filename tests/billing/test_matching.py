@@ -28,7 +28,17 @@ from tests.support.stripe_payloads import (
     paid,
     updated,
 )
-from tests.support.stripe_world import CONFIRMED, FAILED, audits, event, mails, receive, standing, statuses, the_client
+from tests.support.stripe_world import (
+    CONFIRMED,
+    FAILED,
+    audits,
+    event,
+    mails,
+    receive,
+    statuses,
+    subscription_state,
+    the_client,
+)
 
 
 @pytest.fixture
@@ -113,7 +123,7 @@ def test_a_subscription_bought_as_another_customer_stays_with_the_client_of_its_
 def test_a_subscription_whose_metadata_are_corrected_moves_to_the_other_client(fresh: Runtime) -> None:
     receive(fresh, created(a_subscription(metadata={"client_id": "acme"})))
     receive(fresh, updated(a_subscription(metadata={"client_id": "new"}), at=NOW + 60))
-    assert (standing(fresh).client_id, the_client(fresh, "new").subscription_status) == ("new", "active")
+    assert (subscription_state(fresh).client_id, the_client(fresh, "new").subscription_status) == ("new", "active")
 
 
 def test_what_names_nobody_is_ignored(runtime: Runtime) -> None:
@@ -196,7 +206,7 @@ def test_erasing_a_client_blanks_its_events_and_ends_their_replay(runtime: Runti
         row = event(runtime, event_id)
         assert (row.body, row.customer_id, row.named_client) == (b"", None, None)
     assert event(runtime, kept).body != b""
-    assert standing(runtime).customer_id is None
+    assert subscription_state(runtime).customer_id is None
     (outcome,) = runtime.billing.rehearse([first])
     assert (outcome.status, outcome.reason) == ("IGNORED", "what it said is no longer kept")
 
@@ -215,4 +225,4 @@ def test_what_stripe_tells_of_an_erased_client_later_is_blanked_at_once(runtime:
     outcome = receive(runtime, deleted(an_ended_subscription(), at=NOW + DAY))
     assert (outcome.status, outcome.reason, mails(runtime)) == ("IGNORED", "client acme was erased", [])
     assert event(runtime, outcome.event_id).body == b""
-    assert standing(runtime).status == "active"
+    assert subscription_state(runtime).status == "active"

@@ -442,7 +442,7 @@ def written(runtime: Runtime, client_id: str) -> list[tuple[str, dict[str, Any]]
     with runtime.database.read() as session:
         rows = messages.find(session, messages.Filter(client_id=client_id), limit=100)
         texts = {row.message_id: row.context for row in session.execute(select(payload))}
-    found = [(row.template_key, json.loads(texts[row.id])) for row in rows if row.status == "QUEUED"]
-    for _, words in found:
+    mails = [(row.template_key, json.loads(texts[row.id])) for row in rows if row.status == "QUEUED"]
+    for _, words in mails:
         words |= {"update_url": "…"} if "update_url" in words else {}
-    return sorted(found, key=lambda mail: (mail[0], json.dumps(mail[1])))
+    return sorted(mails, key=lambda mail: (mail[0], json.dumps(mail[1])))

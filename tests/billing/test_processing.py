@@ -41,8 +41,8 @@ from tests.support.stripe_world import (
     event,
     mails,
     receive,
-    standing,
     statuses,
+    subscription_state,
     the_client,
 )
 from tests.support.templates import seed_templates
@@ -169,7 +169,7 @@ def test_everything_of_an_event_commits_together_or_not_at_all(runtime: Runtime)
     row = event(runtime, outcome.event_id)
     assert (outcome.status, row.status, row.attempts) == ("FAILED", "FAILED", 1)
     assert "SUBSCRIPTION_CONFIRMED" in row.error
-    assert (standing(runtime), mails(runtime), the_client(runtime).subscription_status) == (None, [], "none")
+    assert (subscription_state(runtime), mails(runtime), the_client(runtime).subscription_status) == (None, [], "none")
     assert [row.action for row in audits(runtime)] == ["STRIPE_EVENT_RECEIVED", "STRIPE_EVENT_FAILED"]
 
 
@@ -245,9 +245,9 @@ def test_a_failed_event_is_told_once_to_each_admin(runtime: Runtime, clock: Stan
         for _ in range(10):
             receive(runtime, raw)
             clock.now += timedelta(hours=30)
-    told = alerts(runtime)
-    assert sorted(row.recipient for row in told) == ["dev@acme.example", "ops@acme.example"]
-    assert {row.rate_subject for row in told} == {f"subject={json.loads(raw)['id']}"}
+    messages = alerts(runtime)
+    assert sorted(row.recipient for row in messages) == ["dev@acme.example", "ops@acme.example"]
+    assert {row.rate_subject for row in messages} == {f"subject={json.loads(raw)['id']}"}
 
 
 def test_a_storm_is_summed_up_in_one_mail(runtime: Runtime, clock: StandingClock) -> None:
@@ -330,8 +330,7 @@ def test_a_replay_of_old_events_changes_state_and_mails_only_when_told(
     recorded = [runtime.billing.record(raw, origin=Origin.API, is_verified=True) for raw in events]
     clock.now += timedelta(hours=72)
     outcomes = [
-        runtime.billing.process(found.event_id, ProcessingOptions("cli", mail_old, is_replay=True))
-        for found in recorded
+        runtime.billing.process(one.event_id, ProcessingOptions("cli", mail_old, is_replay=True)) for one in recorded
     ]
     assert (the_client(runtime).plan, mails(runtime)) == ("PRO", sent)
     assert outcomes[1].mail is not None
@@ -358,21 +357,26 @@ def test_what_stripe_signs_takes_the_place_of_what_a_file_said(runtime: Runtime)
 
 def test_a_rehearsal_tells_what_would_change_and_changes_nothing(runtime: Runtime) -> None:
     raws = [created(a_subscription()), paid(an_invoice()), completed(a_checkout()), an_event("charge.succeeded", {})]
-    told = runtime.billing.rehearse(raws, mail_old=True)
-    assert [outcome.status for outcome in told] == ["PROCESSED"] * 3 + ["IGNORED"]
-    changes = {(change.what, change.field): (change.before, change.after) for change in told[0].changes}
+    outcomes = runtime.billing.rehearse(raws, mail_old=True)
+    assert [outcome.status for outcome in outcomes] == ["PROCESSED"] * 3 + ["IGNORED"]
+    changes = {(change.what, change.field): (change.before, change.after) for change in outcomes[0].changes}
     assert changes["client acme", "plan"] == (None, "PRO")
     assert changes["client acme", "subscription_status"] == ("none", "active")
     assert changes["subscription sub_1", "current_period_end"] == (None, "2026-04-01T12:00:00Z")
-    assert [outcome.mail and outcome.mail.fate for outcome in told] == [None, MailFate.BLOCKED, MailFate.BLOCKED, None]
-    assert (statuses(runtime), standing(runtime), the_client(runtime).plan) == ({}, None, None)
+    assert [outcome.mail and outcome.mail.fate for outcome in outcomes] == [
+        None,
+        MailFate.BLOCKED,
+        MailFate.BLOCKED,
+        None,
+    ]
+    assert (statuses(runtime), subscription_state(runtime), the_client(runtime).plan) == ({}, None, None)
 
 
 def test_a_rehearsal_of_one_purchase_would_mail_once(runtime: Runtime, clock: StandingClock) -> None:
     events = [paid(an_invoice()), completed(a_checkout())]
     ids = [runtime.billing.record(raw, origin=Origin.WEBHOOK, is_verified=True).event_id for raw in events]
-    told = runtime.billing.rehearse(ids)
-    assert [outcome.mail and outcome.mail.fate for outcome in told] == [MailFate.QUEUED, MailFate.DUPLICATE]
+    outcomes = runtime.billing.rehearse(ids)
+    assert [outcome.mail and outcome.mail.fate for outcome in outcomes] == [MailFate.QUEUED, MailFate.DUPLICATE]
     assert (mails(runtime), statuses(runtime)) == ([], {"RECEIVED": 2})
     assert len(audits(runtime)) == 2
 
@@ -384,16 +388,16 @@ def test_a_rehearsal_of_what_links_a_client_tells_of_what_had_matched_nobody(run
     link = completed(a_checkout(**unknown, client="new"), at=NOW + 60)
     recorded = runtime.billing.record(link, origin=Origin.WEBHOOK, is_verified=True)
 
-    (told,) = runtime.billing.rehearse([recorded.event_id])
+    (rehearsed,) = runtime.billing.rehearse([recorded.event_id])
 
-    assert sorted((other.type, other.mail and other.mail.fate) for other in told.matched) == [
+    assert sorted((other.type, other.mail and other.mail.fate) for other in rehearsed.matched) == [
         ("customer.subscription.created", None),
         ("invoice.payment_failed", MailFate.QUEUED),
     ]
     assert (mails(runtime), statuses(runtime)) == ([], {"UNMATCHED": 2, "RECEIVED": 1})
     done = runtime.billing.process(recorded.event_id, REPLAY)
     assert [(other.type, other.status, other.client_id) for other in done.matched] == [
-        (other.type, "PROCESSED", "new") for other in told.matched
+        (other.type, "PROCESSED", "new") for other in rehearsed.matched
     ]
     assert mails(runtime) == [FAILED, CONFIRMED]
 
@@ -402,8 +406,8 @@ def test_a_rehearsal_shows_what_would_fail_and_goes_on(runtime: Runtime) -> None
     events = [paid(an_invoice()), failed(a_failed_invoice("in_2"))]
     ids = [runtime.billing.record(raw, origin=Origin.WEBHOOK, is_verified=True).event_id for raw in events]
     with without_template(runtime):
-        told = runtime.billing.rehearse(ids)
-    assert [outcome.status for outcome in told] == ["FAILED", "PROCESSED"]
+        outcomes = runtime.billing.rehearse(ids)
+    assert [outcome.status for outcome in outcomes] == ["FAILED", "PROCESSED"]
     assert (statuses(runtime), alerts(runtime)) == ({"RECEIVED": 2}, [])
 
 

@@ -33,7 +33,7 @@ from tests.support.stripe_payloads import (
     paid,
     updated,
 )
-from tests.support.stripe_world import CANCELED, CONFIRMED, audits, mails, receive, standing, the_client
+from tests.support.stripe_world import CANCELED, CONFIRMED, audits, mails, receive, subscription_state, the_client
 
 eras = pytest.mark.parametrize("era", ERAS, ids=["before 2025-03-31", "since 2025-03-31"])
 
@@ -47,7 +47,7 @@ def state(runtime: Runtime, client_id: str = "acme") -> tuple[str | None, str]:
 def test_a_subscription_gives_its_client_plan_and_status(runtime: Runtime, era: Era) -> None:
     receive(runtime, created(a_subscription(era=era)))
     assert state(runtime) == ("PRO", "active")
-    row = standing(runtime)
+    row = subscription_state(runtime)
     assert (row.client_id, row.customer_id, row.status, row.plan, row.price_id) == (
         "acme", "cus_1", "active", "PRO", "pro_monthly",
     )  # fmt: skip
@@ -67,7 +67,7 @@ def test_created_updated_and_deleted_end_the_same_in_all_orders(runtime: Runtime
             deleted(an_ended_subscription(sub, customer=customer), at=NOW + 2 * step),
         ]
         receive(runtime, *(events[index] for index in order))
-        row = standing(runtime, sub)
+        row = subscription_state(runtime, sub)
         ends.add((row.status, row.plan, row.ended_at, row.end_cause, row.was_live, *state(runtime, client_id)))
         assert mails(runtime, client_id=client_id) == [CANCELED]
     assert len(ends) == 1
@@ -112,7 +112,7 @@ def test_every_status_of_stripes_is_the_clients(runtime: Runtime, status: str) -
 
 def test_an_unknown_status_is_stored_and_leaves_the_client_as_it_was(runtime: Runtime) -> None:
     receive(runtime, created(a_subscription()), updated(a_subscription(status="resting"), at=NOW + 1))
-    assert (standing(runtime).status, state(runtime)) == ("resting", ("PRO", "active"))
+    assert (subscription_state(runtime).status, state(runtime)) == ("resting", ("PRO", "active"))
 
 
 def test_a_failed_payment_makes_it_past_due_and_the_payment_active_again(runtime: Runtime) -> None:
@@ -220,7 +220,7 @@ def test_of_several_items_the_one_that_is_a_plan_counts(runtime: Runtime) -> Non
     items = {"object": "list", "data": [add_on, pro], "has_more": False}
     receive(runtime, created(a_subscription(items=items, plan=None)))
     assert state(runtime) == ("PRO", "active")
-    assert standing(runtime).current_period_end.timestamp() == NOW + MONTH
+    assert subscription_state(runtime).current_period_end.timestamp() == NOW + MONTH
 
 
 def test_a_subscription_of_2014_has_its_plan_at_the_top(runtime: Runtime) -> None:
@@ -267,7 +267,7 @@ def test_any_order_with_any_repetitions_ends_in_the_same_state(
     a_client(runtime, client_id, plan=None, subscription_status="none", stripe_customer_id=customer)
     events = a_life(sub, customer)
     receive(runtime, *(events[index] for index in [*order, *again]))
-    row = standing(runtime, sub)
+    row = subscription_state(runtime, sub)
     assert (row.status, row.plan, row.was_live, row.last_event_at.timestamp()) == ("active", "PRO", True, NOW + 8)
     assert state(runtime, client_id) == ("PRO", "active")
     # A failure is no news once its invoice is paid, and withdrawn if it was written before.

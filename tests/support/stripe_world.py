@@ -23,8 +23,8 @@ def receive(runtime: Runtime, *raws: bytes) -> EventOutcome:
 
 def mails(runtime: Runtime, **wanted: Any) -> list[str]:
     """The billing mails that have gone out or are to, by template, in alphabetical order."""
-    found = _messages(runtime, **wanted)
-    return sorted(row.template_key for row in found if row.reason is None and row.status != "CANCELED")
+    rows = _messages(runtime, **wanted)
+    return sorted(row.template_key for row in rows if row.reason is None and row.status != "CANCELED")
 
 
 def withdrawn(runtime: Runtime) -> list[str]:
@@ -36,8 +36,8 @@ def mail(runtime: Runtime, template_key: str) -> dict[str, Any]:
     (row,) = _messages(runtime, template_key=template_key)
     payload = table(MessagePayload)
     with runtime.database.read() as session:
-        found = session.execute(select(payload.c.context).where(payload.c.message_id == row.id)).scalar_one()
-    return dict(json.loads(found))
+        context = session.execute(select(payload.c.context).where(payload.c.message_id == row.id)).scalar_one()
+    return dict(json.loads(context))
 
 
 def blocked(runtime: Runtime) -> list[tuple[str, str]]:
@@ -46,8 +46,8 @@ def blocked(runtime: Runtime) -> list[tuple[str, str]]:
 
 def _messages(runtime: Runtime, **wanted: Any) -> list[Any]:
     with runtime.database.read() as session:
-        found = messages.find(session, messages.Filter(**wanted), limit=10_000)
-    return [row for row in found if row.audience == "CLIENT"]
+        rows = messages.find(session, messages.Filter(**wanted), limit=10_000)
+    return [row for row in rows if row.audience == "CLIENT"]
 
 
 def alerts(runtime: Runtime) -> list[Any]:
@@ -60,7 +60,7 @@ def the_client(runtime: Runtime, client_id: str = "acme") -> Any:
         return clients.get_many(session, [client_id])[client_id]
 
 
-def standing(runtime: Runtime, subscription_id: str = "sub_1") -> Any:
+def subscription_state(runtime: Runtime, subscription_id: str = "sub_1") -> Any:
     with runtime.database.read() as session:
         return subscriptions.get(session, subscription_id)
 
