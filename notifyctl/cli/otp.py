@@ -37,8 +37,8 @@ def status(
     lines = [
         ("phone", mask(found.phone)),
         ("locked", _lock(found, now)),
-        ("wrong codes", f"{found.standing.failed_count} of {attempts} before the next lock"),
-        ("in a row", f"{found.standing.consecutive_failures} of 100 over all locks"),
+        ("wrong codes", f"{found.state.failed_count} of {attempts} before the next lock"),
+        ("in a row", f"{found.state.consecutive_failures} of 100 over all locks"),
         ("sent", f"{found.sent_in_window} of {most} in the last {in_words(int(window.total_seconds()))}"),
         ("live codes", _codes(found, now)),
     ]
@@ -63,10 +63,10 @@ def _fields(found: "PhoneStatus") -> dict[str, Any]:
     return {
         "phone": mask(found.phone),
         "locked": found.is_locked,
-        "locked_until": found.standing.locked_until,
-        "hard_locked_at": found.standing.hard_locked_at,
-        "failed_count": found.standing.failed_count,
-        "consecutive_failures": found.standing.consecutive_failures,
+        "locked_until": found.state.locked_until,
+        "hard_locked_at": found.state.hard_locked_at,
+        "failed_count": found.state.failed_count,
+        "consecutive_failures": found.state.consecutive_failures,
         "sent_in_window": found.sent_in_window,
         "live_codes": [
             {"action": code.action, "created_at": code.created_at, "expires_at": code.expires_at} for code in found.live
@@ -75,11 +75,11 @@ def _fields(found: "PhoneStatus") -> dict[str, Any]:
 
 
 def _lock(found: "PhoneStatus", now: "datetime") -> str:
-    if found.standing.hard_locked_at is not None:
+    if found.state.hard_locked_at is not None:
         return "yes, until `notifyctl otp unlock`: too many wrong codes in a row"
-    if not found.is_locked or found.standing.locked_until is None:
+    if not found.is_locked or found.state.locked_until is None:
         return "no"
-    left = int((found.standing.locked_until - now).total_seconds())
+    left = int((found.state.locked_until - now).total_seconds())
     return f"yes, for {left // 60} min {left % 60} s more"
 
 

@@ -10,7 +10,7 @@ from notifyctl.store import otp as store
 HOUR = timedelta(hours=1)
 
 
-def spent(session: Session, settings: Settings, prefix_hashes: list[str], now: datetime) -> str | None:
+def spent_budget(session: Session, settings: Settings, prefix_hashes: list[str], now: datetime) -> str | None:
     """Which budget has nothing left, in words. Whoever asks holds it until the transaction ends.
 
     Always in one order, and after the phone's own rows: nobody waits in a circle.

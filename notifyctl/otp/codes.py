@@ -8,18 +8,18 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import phonenumbers
 from pydantic import SecretStr
 
 from notifyctl.models.otp import OtpAction
 from notifyctl.orchestrator.secret import Secret, keyed_hash
+from notifyctl.store.otp import CodeRow
 
 DIGITS = 6
 NETWORK_DIGITS = 3
 """Digits behind the country code that tell a network or an area."""
-_QUIETLY_REFUSED = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
+_PREMIUM_RATE = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
 
 
 def new_code() -> str:
@@ -31,9 +31,9 @@ def new_challenge_id() -> str:
     return secrets.token_hex(16)
 
 
-def earns_its_owner_money(phone: str) -> bool:
+def is_premium_rate(phone: str) -> bool:
     """Whether somebody gets paid for each SMS to this E.164 number."""
-    return phonenumbers.number_type(phonenumbers.parse(phone)) in _QUIETLY_REFUSED
+    return phonenumbers.number_type(phonenumbers.parse(phone)) in _PREMIUM_RATE
 
 
 def prefix_of(phone: str) -> str:
@@ -67,7 +67,7 @@ class PepperRing:
         """Bound to all three: moved to another row, phone or action, it fits no code."""
         return self._peppers[0].code_hash(challenge_id, phone, action, code)
 
-    def fits(self, challenge: Any, phone: str, code: str) -> bool:
+    def fits(self, challenge: CodeRow, phone: str, code: str) -> bool:
         """Compares in constant time, on bytes. False when the challenge's pepper is gone."""
         pepper = next((pepper for pepper in self._peppers if pepper.id == challenge.key_id), None)
         if pepper is None:

@@ -1,12 +1,11 @@
 """One-time codes by SMS, for everyone who offers them: the HTTP shim, a host application, an operator.
 
 Everything about a phone happens in one critical section of its own: its rows are locked, then counts are read, then
-the decision is written, and committed also when it is a refusal. What the caller is told comes after the commit.
+the decision is written, and committed also when it is a refusal. The caller gets its answer after the commit.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from notifyctl.clock import Clock
 from notifyctl.models.audit import AuditAction
@@ -17,10 +16,10 @@ from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.requests import Decision
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.otp.codes import PepperRing
-from notifyctl.otp.guessing import Guess
-from notifyctl.otp.sending import Sending
-from notifyctl.otp.standing import CLEAN, Standing, is_open, merged
-from notifyctl.otp.visit import SOURCE, Desk
+from notifyctl.otp.guessing import VerifyCode
+from notifyctl.otp.sending import SendCode
+from notifyctl.otp.standing import CLEAN, PhoneState, is_open, merged
+from notifyctl.otp.visit import SOURCE, OtpServices
 from notifyctl.settings import Settings
 from notifyctl.store import audit
 from notifyctl.store import otp as store
@@ -37,7 +36,7 @@ class LiveCode:
 @dataclass(frozen=True, slots=True)
 class PhoneStatus:
     phone: str
-    standing: Standing
+    state: PhoneState
     is_locked: bool
     sent_in_window: int
     live: tuple[LiveCode, ...]
@@ -51,7 +50,7 @@ class OneTimeCodes:
     ) -> None:
         self._database = database
         pipe = CodePipe(settings=settings, keys=keys, plans=plans, clock=clock)
-        self._desk = Desk(settings, clock, pipe, PepperRing(settings.otp_pepper))
+        self._services = OtpServices(settings, clock, pipe, PepperRing(settings.otp_pepper))
 
     def send(self, phone: str, action: OtpAction, *, actor: str = SOURCE) -> Decision:
         """Makes a code and queues its SMS, unless the phone is locked or something limits it.
@@ -62,7 +61,7 @@ class OneTimeCodes:
         """
         phone = self._normal(phone)
         with self._database.transaction() as session:
-            return Sending(self._desk, session, phone, action, actor).run()
+            return SendCode(self._services, session, phone, action, actor).run()
 
     def verify(self, phone: str, action: OtpAction, code: str, *, actor: str = SOURCE) -> bool:
         """Whether `code` is the live code of this phone and action. It works once.
@@ -72,37 +71,40 @@ class OneTimeCodes:
         """
         phone = self._normal(phone)
         with self._database.transaction() as session:
-            return Guess(self._desk, session, phone, action, actor).run(code)
+            return VerifyCode(self._services, session, phone, action, actor).run(code)
 
     def status(self, phone: str) -> PhoneStatus:
         phone = self._normal(phone)
-        hashes = self._desk.peppers.phone_hashes(phone)
-        now = self._desk.clock()
-        count, window = self._desk.settings.otp_rate
+        hashes = self._services.peppers.phone_hashes(phone)
+        now = self._services.clock()
+        count, window = self._services.settings.otp_rate
         with self._database.read() as session:
-            standing = merged(store.phone(session, hashes)).at(now)
-            live = [row for row in store.live(session, hashes) if is_open(row, now)]
+            state = merged(store.phone(session, hashes)).at(now)
+            live = [code for code in store.live(session, hashes) if is_open(code, now)]
             sent = store.made_since(session, now - window, most=count, where={"phone_hash": hashes})
-        codes = tuple(LiveCode(row.action, row.created_at, row.expires_at) for row in live)
-        return PhoneStatus(phone, standing, standing.is_locked(now), sent, codes)
+        codes = tuple(LiveCode(code.action, code.created_at, code.expires_at) for code in live)
+        return PhoneStatus(phone, state, state.is_locked(now), sent, codes)
 
-    def unlock(self, phone: str, *, actor: str) -> Standing | None:
+    def unlock(self, phone: str, *, actor: str) -> PhoneState | None:
         """Forgets the phone's failures and ends its lock. Returns what was forgotten, None if there was nothing.
 
         Codes that the lock ended stay dead, and the sends of its window stay counted.
         """
         phone = self._normal(phone)
-        hashes = self._desk.peppers.phone_hashes(phone)
+        hashes = self._services.peppers.phone_hashes(phone)
         with self._database.transaction() as session:
-            standing = merged(store.lock_known_phone(session, hashes))
-            if standing == CLEAN:
+            state = merged(store.lock_known_phone(session, hashes).values())
+            if state == CLEAN:
                 return None
-            now = self._desk.clock()
-            store.write_standing(session, hashes, asdict(CLEAN), now=now)
-            details: dict[str, Any] = {"phone_hash": next(iter(hashes)), "was_locked": standing.is_locked(now)}
-            details |= {"consecutive_failures": standing.consecutive_failures}
+            now = self._services.clock()
+            store.write_phone(session, hashes, CLEAN, now=now)
+            details = {
+                "phone_hash": next(iter(hashes)),
+                "was_locked": state.is_locked(now),
+                "consecutive_failures": state.consecutive_failures,
+            }
             audit.write(session, AuditAction.OTP_UNLOCKED, actor=actor, now=now, details=details)
-        return standing
+        return state
 
     def _normal(self, phone: str) -> str:
-        return normal_phone(phone, self._desk.settings.otp_default_region)
+        return normal_phone(phone, self._services.settings.otp_default_region)

@@ -2,34 +2,34 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import OTP_TEMPLATE, BlockReason
 from notifyctl.models.otp import OtpState
 from notifyctl.orchestrator.requests import Blocked, Decision, Queued, SendRequest
-from notifyctl.otp import budgets
-from notifyctl.otp.codes import earns_its_owner_money, new_challenge_id, new_code, prefix_of
-from notifyctl.otp.standing import Standing
-from notifyctl.otp.visit import SOURCE, Visit, told
+from notifyctl.otp.budgets import spent_budget
+from notifyctl.otp.codes import is_premium_rate, new_challenge_id, new_code, prefix_of
+from notifyctl.otp.standing import PhoneState
+from notifyctl.otp.visit import SOURCE, PhoneSession, lock_details
 from notifyctl.store import otp as store
+from notifyctl.store.otp import CodeRow
 
 
-class Sending(Visit):
+class SendCode(PhoneSession):
     def run(self) -> Decision:
-        standing = self._enter(store.lock_phone(self._session, self._hashes, now=self._now))
+        state = self._enter(store.lock_phone(self._session, self._hashes, now=self._now).values())
         self._record(AuditAction.OTP_SEND_REQUESTED)
         code, challenge_id = new_code(), new_challenge_id()
-        decision = self._desk.pipe.send(self._session, self._request(code, standing))
+        decision = self._services.pipe.send(self._session, self._request(code, state))
         if isinstance(decision, Queued):
             self._replace(code, challenge_id, decision.message_id)
         elif isinstance(decision, Blocked):
-            self._record_refusal(decision, standing)
+            self._record_refusal(decision, state)
         return decision
 
-    def _request(self, code: str, standing: Standing) -> SendRequest:
-        settings = self._desk.settings
-        context: dict[str, Any] = {"code": code, "valid_minutes": max(1, settings.otp_ttl_seconds // 60)}
+    def _request(self, code: str, state: PhoneState) -> SendRequest:
+        settings = self._services.settings
+        context: dict[str, object] = {"code": code, "valid_minutes": max(1, settings.otp_ttl_seconds // 60)}
         if settings.otp_domain:
             context["domain"] = settings.otp_domain
         return SendRequest(
@@ -41,23 +41,26 @@ class Sending(Visit):
             metadata={
                 "action": self._action,
                 "phone_hash": self._phone_hash,
-                "attempt_count": standing.failed_count,
+                "attempt_count": state.failed_count,
             },
-            objections=self._objections(standing),
+            objections=self._objections(state),
         )
 
-    def _objections(self, standing: Standing) -> Mapping[BlockReason, str]:
-        if earns_its_owner_money(self._phone):
+    def _objections(self, state: PhoneState) -> Mapping[BlockReason, str]:
+        if is_premium_rate(self._phone):
             return {BlockReason.RECIPIENT_INVALID: "premium-rate and shared-cost numbers get no codes"}
-        if standing.is_locked(self._now):
+        if state.is_locked(self._now):
             return {BlockReason.RATE_LIMITED: "the phone is locked after too many wrong codes"}
-        limited = self._cooldown() or budgets.spent(
-            self._session, self._desk.settings, self._desk.peppers.prefix_hashes(prefix_of(self._phone)), self._now
+        limited = self._cooldown() or spent_budget(
+            self._session,
+            self._services.settings,
+            self._services.peppers.prefix_hashes(prefix_of(self._phone)),
+            self._now,
         )
         return {BlockReason.RATE_LIMITED: limited} if limited else {}
 
     def _cooldown(self) -> str | None:
-        seconds = self._desk.settings.otp_resend_cooldown_seconds
+        seconds = self._services.settings.otp_resend_cooldown_seconds
         last = store.last_made_at(self._session, self._hashes) if seconds else None
         if last is None or self._now >= last + timedelta(seconds=seconds):
             return None
@@ -65,23 +68,21 @@ class Sending(Visit):
 
     def _replace(self, code: str, challenge_id: str, message_id: str) -> None:
         self._end_live_codes(OtpState.SUPERSEDED, "a newer code took its place", self._action)
-        store.add(
-            self._session,
-            {
-                "id": challenge_id,
-                "phone_hash": self._phone_hash,
-                "prefix_hash": self._desk.peppers.prefix_hashes(prefix_of(self._phone))[0],
-                "action": self._action,
-                "code_hash": self._desk.peppers.code_hash(challenge_id, self._phone, self._action, code),
-                "key_id": self._desk.peppers.ids[0],
-                "message_id": message_id,
-                "created_at": self._now,
-                "expires_at": self._now + timedelta(seconds=self._desk.settings.otp_ttl_seconds),
-            },
+        peppers = self._services.peppers
+        challenge = CodeRow(
+            id=challenge_id,
+            action=self._action,
+            code_hash=peppers.code_hash(challenge_id, self._phone, self._action, code),
+            key_id=peppers.ids[0],
+            message_id=message_id,
+            created_at=self._now,
+            expires_at=self._now + timedelta(seconds=self._services.settings.otp_ttl_seconds),
         )
+        prefix_hash = peppers.prefix_hashes(prefix_of(self._phone))[0]
+        store.add(self._session, challenge, phone_hash=self._phone_hash, prefix_hash=prefix_hash)
 
-    def _record_refusal(self, decision: Blocked, standing: Standing) -> None:
-        if standing.is_locked(self._now):
-            self._record(AuditAction.OTP_LOCKED_OUT, decision.message_id, event="refused", **told(standing))
+    def _record_refusal(self, decision: Blocked, state: PhoneState) -> None:
+        if state.is_locked(self._now):
+            self._record(AuditAction.OTP_LOCKED_OUT, decision.message_id, event="refused", **lock_details(state))
         elif decision.reason is BlockReason.RATE_LIMITED:
             self._record(AuditAction.OTP_RATE_LIMITED, decision.message_id, detail=decision.detail)

@@ -1,12 +1,15 @@
 """Phones and their codes. A phone's rows are locked first: whoever counts, compares or sends waits for his turn."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any
+from itertools import starmap
+from typing import NamedTuple
 
-from sqlalchemy import Row, bindparam, func, insert, select, text, update
+from sqlalchemy import BindParameter, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -15,24 +18,47 @@ from notifyctl.models.otp import LIVE_INDEX, OtpAction, OtpChallenge, OtpState, 
 _subject = table(OtpSubject)
 _challenge = table(OtpChallenge)
 
-STANDING = ("failed_count", "consecutive_failures", "locked_until", "hard_locked_at", "updated_at")
-"""What is written of a phone."""
 BUDGET_LOCK_SPACE = 0x6F74
 """PostgreSQL advisory locks of the budgets: senders to one prefix take turns while they count."""
 
 
+@dataclass(frozen=True, slots=True)
+class PhoneFailures:
+    """What is kept of a phone under one of its hashes; otp_subject says what each is."""
+
+    failed_count: int = 0
+    consecutive_failures: int = 0
+    locked_until: datetime | None = None
+    hard_locked_at: datetime | None = None
+
+
+class CodeRow(NamedTuple):
+    id: str
+    action: OtpAction
+    code_hash: str
+    key_id: str
+    message_id: str | None
+    created_at: datetime
+    expires_at: datetime
+
+
 # Made once: building a statement takes longer than running it.
-_HASHES: Any = bindparam("hashes", expanding=True)
-_PHONE = select(_subject).where(_subject.c.phone_hash.in_(_HASHES))
+_HASHES: BindParameter[list[str]] = bindparam("hashes", expanding=True)
+_FAILURES = [field.name for field in fields(PhoneFailures)]
+_PHONE = select(_subject.c.phone_hash, *(_subject.c[name] for name in _FAILURES)).where(
+    _subject.c.phone_hash.in_(_HASHES)
+)
 # In one order for everyone: nobody waits in a circle.
 _LOCKED_PHONE = _PHONE.order_by(_subject.c.phone_hash).with_for_update()
-_STANDING = (
+_WRITE_PHONE = (
     update(_subject)
     .where(_subject.c.phone_hash.in_(_HASHES))
-    .values({name: bindparam(name, type_=_subject.c[name].type) for name in STANDING})
+    .values({name: bindparam(name, type_=_subject.c[name].type) for name in (*_FAILURES, "updated_at")})
 )
 _LIVE = (
-    select(_challenge).where(_challenge.c.phone_hash.in_(_HASHES), LIVE_INDEX).order_by(_challenge.c.created_at.desc())
+    select(*(_challenge.c[name] for name in CodeRow._fields))
+    .where(_challenge.c.phone_hash.in_(_HASHES), LIVE_INDEX)
+    .order_by(_challenge.c.created_at.desc())
 )
 _LAST = (
     select(_challenge.c.created_at)
@@ -42,44 +68,43 @@ _LAST = (
 )
 
 
-def lock_phone(session: Session, phone_hashes: Mapping[str, str], *, now: datetime) -> Sequence[Row[Any]]:
-    """The phone's rows, made where they are missing, and locked until the transaction ends.
+def lock_phone(session: Session, phone_hashes: Mapping[str, str], *, now: datetime) -> dict[str, PhoneFailures]:
+    """The phone's rows by their hash, made where they are missing, and locked until the transaction ends.
 
     `phone_hashes`: hash -> the id of its pepper. The clock is to be read after this: it may have waited.
     """
-    rows = lock_known_phone(session, phone_hashes)
-    if len(rows) == len(phone_hashes):
-        return rows
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    known = lock_known_phone(session, phone_hashes)
+    if len(known) == len(phone_hashes):
+        return known
+    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     blank = {"failed_count": 0, "consecutive_failures": 0, "updated_at": now}
-    missing = sorted(phone_hashes.keys() - {row.phone_hash for row in rows})
-    values = [{"phone_hash": found, "key_id": phone_hashes[found], **blank} for found in missing]
+    missing = sorted(phone_hashes.keys() - known.keys())
+    values = [{"phone_hash": phone_hash, "key_id": phone_hashes[phone_hash], **blank} for phone_hash in missing]
     session.execute(make(_subject).values(values).on_conflict_do_nothing())
     return lock_known_phone(session, phone_hashes)
 
 
-def lock_known_phone(session: Session, phone_hashes: Collection[str]) -> Sequence[Row[Any]]:
-    return session.execute(_LOCKED_PHONE, _hashes(phone_hashes)).all()
+def lock_known_phone(session: Session, phone_hashes: Collection[str]) -> dict[str, PhoneFailures]:
+    rows = session.execute(_LOCKED_PHONE, _hashes(phone_hashes))
+    return {phone_hash: PhoneFailures(*failures) for phone_hash, *failures in rows}
 
 
-def phone(session: Session, phone_hashes: Collection[str]) -> Sequence[Row[Any]]:
-    return session.execute(_PHONE, _hashes(phone_hashes)).all()
+def phone(session: Session, phone_hashes: Collection[str]) -> Sequence[PhoneFailures]:
+    return [PhoneFailures(*failures) for _, *failures in session.execute(_PHONE, _hashes(phone_hashes))]
 
 
-def write_standing(
-    session: Session, phone_hashes: Collection[str], values: Mapping[str, Any], *, now: datetime
-) -> None:
-    """`values`: all of STANDING but updated_at."""
-    session.execute(_STANDING, _hashes(phone_hashes) | dict(values) | {"updated_at": now})
+def write_phone(session: Session, phone_hashes: Collection[str], failures: PhoneFailures, *, now: datetime) -> None:
+    session.execute(_WRITE_PHONE, _hashes(phone_hashes) | asdict(failures) | {"updated_at": now})
 
 
-def live(session: Session, phone_hashes: Collection[str]) -> Sequence[Row[Any]]:
+def live(session: Session, phone_hashes: Collection[str]) -> Sequence[CodeRow]:
     """The phone's live codes of all actions, the newest first."""
-    return session.execute(_LIVE, _hashes(phone_hashes)).all()
+    return list(starmap(CodeRow, session.execute(_LIVE, _hashes(phone_hashes))))
 
 
-def add(session: Session, values: Mapping[str, Any]) -> None:
-    session.execute(insert(_challenge), {"state": OtpState.LIVE, **values})
+def add(session: Session, code: CodeRow, *, phone_hash: str, prefix_hash: str) -> None:
+    hashes = {"phone_hash": phone_hash, "prefix_hash": prefix_hash}
+    session.execute(insert(_challenge), code._asdict() | hashes | {"state": OtpState.LIVE})
 
 
 def end(
@@ -87,12 +112,12 @@ def end(
 ) -> list[str]:
     """The phone's live codes, or those of one action, live no more. Returns their messages' ids."""
     statement = _ended(of_one_action=action is not None)
-    asked = _hashes(phone_hashes) | {"state": state, "finished_at": now, "of_action": action}
-    return [found for found in session.execute(statement, asked).scalars() if found]
+    values = _hashes(phone_hashes) | {"state": state, "finished_at": now, "of_action": action}
+    return [message_id for message_id in session.execute(statement, values).scalars() if message_id]
 
 
 @cache
-def _ended(*, of_one_action: bool) -> Any:
+def _ended(*, of_one_action: bool) -> ReturningUpdate[tuple[str | None]]:
     statement = update(_challenge).where(_challenge.c.phone_hash.in_(_HASHES), LIVE_INDEX)
     if of_one_action:
         statement = statement.where(_challenge.c.action == bindparam("of_action", type_=_challenge.c.action.type))
@@ -100,13 +125,13 @@ def _ended(*, of_one_action: bool) -> Any:
     return statement.values(new).returning(_challenge.c.message_id)
 
 
-def _hashes(phone_hashes: Collection[str]) -> dict[str, Any]:
+def _hashes(phone_hashes: Collection[str]) -> dict[str, object]:
     return {"hashes": sorted(phone_hashes)}
 
 
 def last_made_at(session: Session, phone_hashes: Collection[str]) -> datetime | None:
-    found: datetime | None = session.execute(_LAST, _hashes(phone_hashes)).scalar_one_or_none()
-    return found
+    last: datetime | None = session.execute(_LAST, _hashes(phone_hashes)).scalar_one_or_none()
+    return last
 
 
 def made_since(session: Session, moment: datetime, *, most: int, where: Mapping[str, Collection[str]]) -> int:

@@ -53,7 +53,7 @@ def test_the_right_code_at_once_is_one_success(runtime: Runtime) -> None:
     answers = _at_once(lambda _: runtime.otp.verify(PHONE, VERIFY, code))
 
     assert answers.count(True) == 1
-    assert runtime.otp.status(PHONE).standing.failed_count == 0
+    assert runtime.otp.status(PHONE).state.failed_count == 0
 
 
 def test_guesses_and_new_codes_at_once_are_still_five_attempts(runtime: Runtime) -> None:
@@ -86,7 +86,7 @@ def test_a_guess_that_the_first_code_of_a_phone_overtakes_compares_nothing(runti
     assert [details["cause"] for action, details in audits(runtime) if action == "OTP_VERIFY_FAILED"] == [
         "no_live_code"
     ]
-    assert runtime.otp.status(PHONE).standing.failed_count == 0
+    assert runtime.otp.status(PHONE).state.failed_count == 0
     assert runtime.otp.status(PHONE).live
 
 

@@ -63,7 +63,7 @@ def test_a_guess_that_is_no_code_is_an_attempt_like_any_other(runtime: Runtime, 
     code = sent_code(runtime)
 
     assert not runtime.otp.verify(PHONE, VERIFY, guess)
-    assert runtime.otp.status(PHONE).standing.failed_count == 1
+    assert runtime.otp.status(PHONE).state.failed_count == 1
     assert runtime.otp.verify(PHONE, VERIFY, code)
 
 
@@ -74,7 +74,7 @@ def test_a_code_fits_neither_another_action_nor_another_phone(runtime: Runtime) 
 
     for phone, action in ((PHONE, SENSITIVE), (OTHER, VERIFY)):
         assert not runtime.otp.verify(phone, action, code)
-    assert runtime.otp.status(PHONE).standing.failed_count == 1
+    assert runtime.otp.status(PHONE).state.failed_count == 1
     assert runtime.otp.verify(PHONE, VERIFY, code)
 
 
@@ -95,7 +95,7 @@ def test_a_code_lives_for_its_ttl_and_not_a_second_longer(runtime: Runtime, cloc
     second = sent_code(runtime)
     clock.ahead += timedelta(minutes=10, seconds=1)
     assert not runtime.otp.verify(PHONE, VERIFY, second)
-    assert runtime.otp.status(PHONE).standing.failed_count == 0
+    assert runtime.otp.status(PHONE).state.failed_count == 0
     assert audits(runtime)[-1][1]["cause"] == "expired"
 
 
@@ -172,7 +172,7 @@ def test_the_lock_follows_the_fifth_wrong_code(runtime: Runtime, clock: Turnable
     code, other_action = sent_code(runtime), sent_code(runtime, action=SENSITIVE)
     for number in range(4):
         _fail(runtime, code, 1)
-        assert runtime.otp.status(PHONE).standing.failed_count == number + 1
+        assert runtime.otp.status(PHONE).state.failed_count == number + 1
         assert not runtime.otp.status(PHONE).is_locked
     _fail(runtime, code, 1)
 
@@ -190,12 +190,12 @@ def test_the_lock_follows_the_fifth_wrong_code(runtime: Runtime, clock: Turnable
 
 def test_tries_while_locked_do_not_extend_the_lock(runtime: Runtime, clock: TurnableClock) -> None:
     _fail(runtime, sent_code(runtime), 5)
-    until = runtime.otp.status(PHONE).standing.locked_until
+    until = runtime.otp.status(PHONE).state.locked_until
     for minutes in range(1, 15):
         clock.ahead = timedelta(minutes=minutes)
         runtime.otp.verify(PHONE, VERIFY, "000000")
         runtime.otp.send(PHONE, VERIFY)
-    assert runtime.otp.status(PHONE).standing.locked_until == until
+    assert runtime.otp.status(PHONE).state.locked_until == until
 
     clock.ahead = timedelta(minutes=15, seconds=1)
     code = sent_code(runtime)
