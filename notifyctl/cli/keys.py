@@ -1,6 +1,7 @@
 """`notifyctl keys`: who may call the HTTP API."""
 
 import sys
+from dataclasses import asdict
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -92,7 +93,7 @@ def list_keys(form: options.Format = options.OutputFormat.TABLE) -> None:
         now = runtime.clock()
     rows = [
         {
-            **key._mapping,
+            **asdict(key),
             "state": state_of(key, now).value,
             "age": age(key.created_at, now),
             "expires": f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never",

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer as BearerModel
@@ -19,6 +19,7 @@ from notifyctl.http.request_log import method_of, route_of
 from notifyctl.models.access import Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.orchestrator.api_keys import Refused
+from notifyctl.store.api_keys import ApiKeyInfo
 
 SCHEME = b"bearer"
 
@@ -32,6 +33,10 @@ class Caller:
     id: str
     name: str
     scopes: frozenset[Scope]
+
+    @classmethod
+    def of(cls, key: ApiKeyInfo) -> "Caller":
+        return cls(key.id, key.name, frozenset(Scope(scope) for scope in key.scopes))
 
     @property
     def actor(self) -> str:
@@ -55,10 +60,10 @@ class _Bearer(SecurityBase):
         self.scheme_name = "apiKey"
 
     async def __call__(self, request: Request) -> bytes | None:
-        found = [value for name, value in request.scope["headers"] if name == b"authorization"]
-        if len(found) != 1:
+        values = [value for name, value in request.scope["headers"] if name == b"authorization"]
+        if len(values) != 1:
             return None
-        scheme, _, key = found[0].strip().partition(b" ")
+        scheme, _, key = values[0].strip().partition(b" ")
         return key.strip() or None if scheme.lower() == SCHEME else None
 
 
@@ -73,10 +78,10 @@ def require(*scopes: Scope) -> Callable[..., Caller]:
         if presented is None:
             raise _unauthorized(request, Refused("none presented"))
         with runtime.database.read() as session:
-            found = api_keys.recognise(session, presented, runtime.clock())
-        if isinstance(found, Refused):
-            raise _unauthorized(request, found)
-        caller = Caller(found.id, found.name, frozenset(Scope(scope) for scope in found.scopes))
+            key = api_keys.recognise(session, presented, runtime.clock())
+        if isinstance(key, Refused):
+            raise _unauthorized(request, key)
+        caller = Caller.of(key)
         request.state.caller = caller
         if not caller.may(*scopes):
             raise forbidden(request, caller, *scopes)
@@ -98,6 +103,6 @@ def _unauthorized(request: Request, refused: Refused) -> ApiError:
     return ApiError(401, "unauthorized", "A valid API key is needed.", {"WWW-Authenticate": 'Bearer realm="notifyctl"'})
 
 
-def _event(request: Request) -> dict[str, Any]:
+def _event(request: Request) -> dict[str, object]:
     peer = request.client.host if request.client else None
     return {"method": method_of(request.scope), "route": route_of(request.scope), "peer": peer}

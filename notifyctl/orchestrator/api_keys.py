@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput, NotFound
@@ -22,6 +20,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.orchestrator.words import iso
 from notifyctl.store import api_keys as store
 from notifyctl.store import audit
+from notifyctl.store.api_keys import ApiKeyInfo, StoredApiKey
 
 PREFIX = "nfy"
 ID_BYTES = 5
@@ -80,7 +79,7 @@ def create(
     return key
 
 
-def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> Row[Any]:
+def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> ApiKeyInfo:
     """The key, which opens nothing any more. Raises NotFound, and InvalidInput for a name that several keys have."""
     found = store.usable(session, name_or_id, now)
     if not found:
@@ -95,8 +94,8 @@ def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> R
     return key
 
 
-def recognise(session: Session, presented: bytes, now: datetime) -> Row[Any] | Refused:
-    """The row of a key that is in force. Compares in constant time, on bytes, and never raises for any bytes."""
+def recognise(session: Session, presented: bytes, now: datetime) -> StoredApiKey | Refused:
+    """The key, where it is in force. Compares in constant time, on bytes, and never raises for any bytes."""
     row = _row_of(session, presented)
     expected = row.key_hash if row else _hash(b"")
     if not hmac.compare_digest(_hash(presented).encode(), expected.encode()) or row is None:
@@ -105,14 +104,14 @@ def recognise(session: Session, presented: bytes, now: datetime) -> Row[Any] | R
     return row if state is KeyState.ACTIVE else Refused(state.value, row.name)
 
 
-def state_of(key: Row[Any], now: datetime) -> KeyState:
+def state_of(key: ApiKeyInfo, now: datetime) -> KeyState:
     if key.revoked_at is not None:
         return KeyState.REVOKED
     is_over = key.expires_at is not None and key.expires_at <= now
     return KeyState.EXPIRED if is_over else KeyState.ACTIVE
 
 
-def _row_of(session: Session, presented: bytes) -> Row[Any] | None:
+def _row_of(session: Session, presented: bytes) -> StoredApiKey | None:
     if len(presented) > _LONGEST_KEY or not presented.isascii():
         return None
     prefix, _, rest = presented.decode("ascii").partition("_")

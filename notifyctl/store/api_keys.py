@@ -1,16 +1,36 @@
 """API keys by their id, and all of them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from itertools import starmap
 
-from sqlalchemy import Row, insert, or_, select, update
+from sqlalchemy import insert, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.models.access import ApiKey
 from notifyctl.models.columns import table
 
 _key = table(ApiKey)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyInfo:
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredApiKey(ApiKeyInfo):
+    key_hash: str
+
+
+_INFO = [_key.c[field.name] for field in fields(ApiKeyInfo)]
+_STORED = select(*_INFO, _key.c.key_hash)
 
 
 def add(
@@ -27,27 +47,28 @@ def add(
     session.execute(insert(_key).values(**values, created_at=now, expires_at=expires_at))
 
 
-def get(session: Session, key_id: str) -> Row[Any] | None:
-    return session.execute(select(_key).where(_key.c.id == key_id)).one_or_none()
+def get(session: Session, key_id: str) -> StoredApiKey | None:
+    row = session.execute(_STORED.where(_key.c.id == key_id)).one_or_none()
+    return StoredApiKey(*row) if row else None
 
 
-def every(session: Session) -> Sequence[Row[Any]]:
-    """Newest first, without their hashes."""
-    shown = [column for column in _key.c if column.name != "key_hash"]
-    return session.execute(select(*shown).order_by(_key.c.created_at.desc(), _key.c.id)).all()
+def every(session: Session) -> Sequence[ApiKeyInfo]:
+    """Newest first."""
+    return list(starmap(ApiKeyInfo, session.execute(select(*_INFO).order_by(_key.c.created_at.desc(), _key.c.id))))
 
 
-def usable(session: Session, name_or_id: str, now: datetime) -> Sequence[Row[Any]]:
+def usable(session: Session, name_or_id: str, now: datetime) -> Sequence[ApiKeyInfo]:
     """Those by this name or id that are neither revoked nor expired."""
     is_it = or_(_key.c.id == name_or_id, _key.c.name == name_or_id)
     is_live = or_(_key.c.expires_at.is_(None), _key.c.expires_at > now)
-    return session.execute(select(_key).where(is_it, _key.c.revoked_at.is_(None), is_live)).all()
+    statement = select(*_INFO).where(is_it, _key.c.revoked_at.is_(None), is_live)
+    return list(starmap(ApiKeyInfo, session.execute(statement)))
 
 
-def ending(session: Session, now: datetime, until: datetime) -> Sequence[Row[Any]]:
+def ending(session: Session, now: datetime, until: datetime) -> Sequence[ApiKeyInfo]:
     """Those that open something now, and will not any more by `until`; the next to end comes first."""
-    statement = select(_key).where(_key.c.revoked_at.is_(None), _key.c.expires_at > now, _key.c.expires_at <= until)
-    return session.execute(statement.order_by(_key.c.expires_at)).all()
+    statement = select(*_INFO).where(_key.c.revoked_at.is_(None), _key.c.expires_at > now, _key.c.expires_at <= until)
+    return list(starmap(ApiKeyInfo, session.execute(statement.order_by(_key.c.expires_at))))
 
 
 def revoke(session: Session, key_id: str, now: datetime) -> bool:

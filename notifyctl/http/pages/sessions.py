@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Depends, Request, Response
@@ -19,11 +19,11 @@ from sqlmodel import Session
 from notifyctl.http.auth import Caller
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError
-from notifyctl.models.access import Scope
 from notifyctl.orchestrator.api_keys import KeyState, state_of
 from notifyctl.orchestrator.secret import Secret, keyed_hash
 from notifyctl.settings import Settings
 from notifyctl.store import api_keys, page_sessions
+from notifyctl.store.api_keys import StoredApiKey
 
 HOME = "/admin/notification-health"
 SIGN_IN = "/admin/login"
@@ -36,8 +36,7 @@ _COOKIE = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{1,64})\.([0-9]{1,11})\.([0-9a-f
 _OUR_PAGE = re.compile(r"/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*)?", re.ASCII)
 
 
-def start(session: Session, response: Response, settings: Settings, key: Any, now: datetime) -> None:
-    """`key`: a row of api_key."""
+def start(session: Session, response: Response, settings: Settings, key: StoredApiKey, now: datetime) -> None:
     expires, session_id = int((now + LIFE).timestamp()), secrets.token_hex(ID_BYTES)
     page_sessions.add(session, session_id, key_id=key.id, now=now, expires_at=now + LIFE)
     mac = _macs(settings.notification_secret_key, session_id, key, expires)[0]
@@ -65,7 +64,7 @@ def _is_https(settings: Settings) -> bool:
     return (settings.public_base_url or "").startswith("https://")
 
 
-def _macs(keys: Sequence[SecretStr], session_id: str, key: Any, expires: int) -> list[str]:
+def _macs(keys: Sequence[SecretStr], session_id: str, key: StoredApiKey, expires: int) -> list[str]:
     """The first signs, any of them verifies."""
     signing = [Secret(secret).derive("page session") for secret in keys]
     return [keyed_hash(signer, session_id, key.id, key.key_hash, str(expires)) for signer in signing]
@@ -73,18 +72,18 @@ def _macs(keys: Sequence[SecretStr], session_id: str, key: Any, expires: int) ->
 
 def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> Caller | None:
     """Whose session it is; None when it is over, or none of ours. Never raises for any text."""
-    found = _COOKIE.fullmatch(cookie)
-    key = api_keys.get(session, found[2]) if found else None
-    if found is None or key is None:
+    parts = _COOKIE.fullmatch(cookie)
+    key = api_keys.get(session, parts[2]) if parts else None
+    if parts is None or key is None:
         return None
-    session_id, expires = found[1], int(found[3])
+    session_id, expires = parts[1], int(parts[3])
     macs = _macs(settings.notification_secret_key, session_id, key, expires)
-    is_ours = any(hmac.compare_digest(mac, found[4]) for mac in macs)
+    is_ours = any(hmac.compare_digest(mac, parts[4]) for mac in macs)
     if not is_ours or now >= datetime.fromtimestamp(expires, UTC) or state_of(key, now) is not KeyState.ACTIVE:
         return None
     if not page_sessions.is_open(session, session_id, key.id):
         return None
-    caller = Caller(key.id, key.name, frozenset(Scope(scope) for scope in key.scopes))
+    caller = Caller.of(key)
     return caller if caller.is_admin else None
 
 
@@ -102,8 +101,8 @@ SignedIn = Annotated[Caller, Depends(_signed_in)]
 
 
 def sign_in_address(request: Request) -> str:
-    asked = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
-    wanted = safe_next(asked if request.method == "GET" else "")
+    page = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    wanted = safe_next(page if request.method == "GET" else "")
     return SIGN_IN if wanted == HOME else f"{SIGN_IN}?next={quote(wanted, safe='')}"
 
 

@@ -73,19 +73,19 @@ def sign_in(request: Request, runtime: RuntimeDep, fields: Fields) -> Response:
     peer = request.client.host if request.client else None
     presented = fields.get("key", "").strip().encode("utf-8", "surrogatepass")
     with runtime.database.read() as session:
-        found = api_keys.recognise(session, presented, now)
-    if not isinstance(found, Refused) and Scope.ADMIN not in found.scopes:
-        found = Refused("lacks the scope admin", found.name)
-    if isinstance(found, Refused):
+        key = api_keys.recognise(session, presented, now)
+    if not isinstance(key, Refused) and Scope.ADMIN not in key.scopes:
+        key = Refused("lacks the scope admin", key.name)
+    if isinstance(key, Refused):
         if wait := failed.wait_seconds(now):
             return _try_later(wanted, wait)
         failed.add(now)
-        log.warning("sign-in refused", extra={"peer": peer, "cause": found.cause, "key": found.name})
+        log.warning("sign-in refused", extra={"peer": peer, "cause": key.cause, "key": key.name})
         return _form(wanted, WRONG, 401)
-    log.info("signed in", extra={"peer": peer, "key": found.name})
+    log.info("signed in", extra={"peer": peer, "key": key.name})
     answer = RedirectResponse(safe_next(wanted), 303)
     with runtime.database.transaction() as session:
-        sessions.start(session, answer, runtime.settings, found, now)
+        sessions.start(session, answer, runtime.settings, key, now)
     return answer
 
 
