@@ -3,10 +3,8 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.alerts.compliance_items import days_left, reminder_keys
@@ -18,7 +16,7 @@ from notifyctl.orchestrator.requests import Blocked, SendRequest
 from notifyctl.settings import Settings
 from notifyctl.store import clients, messages
 from notifyctl.store import compliance as store
-from notifyctl.store.clients import ClientRow
+from notifyctl.store.compliance import ExpiringItem, ItemRow, ReminderMark
 from notifyctl.store.database import Database
 
 CHUNK = 1_000
@@ -29,13 +27,13 @@ SOURCE = "job"
 
 
 @dataclass(frozen=True, slots=True)
-class Reminded:
+class ReminderCounts:
     emails: int = 0
     sms: int = 0
     refused: int = 0
 
-    def __add__(self, other: "Reminded") -> "Reminded":
-        return Reminded(self.emails + other.emails, self.sms + other.sms, self.refused + other.refused)
+    def __add__(self, other: "ReminderCounts") -> "ReminderCounts":
+        return ReminderCounts(self.emails + other.emails, self.sms + other.sms, self.refused + other.refused)
 
     def __str__(self) -> str:
         refused = f", {self.refused} refused by a gate" if self.refused else ""
@@ -44,8 +42,9 @@ class Reminded:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    item: Row[Any]
-    client: ClientRow
+    item: ItemRow
+    client_name: str
+    wants_sms: bool
     window: int
     days_left: int
     keys: Mapping[Channel, str]
@@ -68,77 +67,81 @@ class Reminders:
         self._clock = clock
         self._windows = settings.expiry_windows
 
-    def run(self, stopping: Callable[[], bool] = lambda: False) -> Reminded:
+    def run(self, stopping: Callable[[], bool] = lambda: False) -> ReminderCounts:
         """In a transaction for each thousand items. What it leaves off when `stopping`, the next run takes up."""
-        now, after, reminded = self._clock(), 0, Reminded()
+        now, after, counts = self._clock(), 0, ReminderCounts()
         # A day more on both sides: somewhere it is tomorrow already, or still yesterday.
         first, last = now.date() - DAY, now.date() + DAY * (self._windows[0] + 1)
         while not stopping():
             with self._database.read() as session:
-                seen = store.expiring(session, first, last, after=after, most=CHUNK)
-            if not seen:
+                items = store.expiring(session, first, last, after=after, most=CHUNK)
+            if not items:
                 break
-            after = seen[-1].id
-            due = [row for row in seen if self._window(row, row.timezone, row.client_updated_at, now) is not None]
+            after = items[-1].id
+            due = [item for item in items if self._window(item, item.timezone, item.client_updated_at, now) is not None]
             if due:
                 with self._database.transaction() as session:
-                    reminded += self._remind(session, due, now)
-        return reminded
+                    counts += self._remind(session, due, now)
+        return counts
 
-    def _window(self, item: Any, zone: str, client_updated_at: datetime, now: datetime) -> int | None:
+    def _window(
+        self, item: ItemRow | ExpiringItem, zone: str, client_updated_at: datetime, now: datetime
+    ) -> int | None:
         """The window that an item is to be reminded for now; None when it is not."""
         left = days_left(item.expires_on, zone, now)
         if not 0 <= left <= self._windows[0]:
             return None
         window = min([days for days in self._windows if left <= days])
-        if item.asked_for != item.expires_on or item.asked_window > window:
+        if item.asked_for != item.expires_on or item.asked_window is None or item.asked_window > window:
             return window
+        if item.reminded or item.asked_at is None:
+            return None
         # Refused then, because of something that may be otherwise now.
-        return window if not item.reminded and client_updated_at > item.asked_at else None
+        return window if client_updated_at > item.asked_at else None
 
-    def _remind(self, session: Session, seen: Sequence[Row[Any]], now: datetime) -> Reminded:
-        due = self._lock_due(session, seen, now)
+    def _remind(self, session: Session, items: Sequence[ExpiringItem], now: datetime) -> ReminderCounts:
+        due = self._lock_due(session, items, now)
         requests = {request.idempotency_key: request for request in self._requests(due)}
         # A key that is known has its message. Its context may be of another day, so it is not asked for again.
         known = messages.by_idempotency_keys(session, [key for key in requests if key])
-        asked = [request for key, request in requests.items() if key not in known]
-        decisions = self._orchestrator.send_many(session, asked)
-        accepted = [request for request, one in zip(asked, decisions, strict=True) if not isinstance(one, Blocked)]
+        new = [request for key, request in requests.items() if key not in known]
+        decisions = self._orchestrator.send_many(session, new)
+        accepted = [request for request, one in zip(new, decisions, strict=True) if not isinstance(one, Blocked)]
         held = known.keys() | {request.idempotency_key for request in accepted}
-        store.mark(session, [_mark(one, held, now) for one in due])
+        store.mark_reminded(session, [_mark(one, held, now) for one in due])
         emails = sum(request.template_key == EMAIL_TEMPLATE for request in accepted)
-        return Reminded(emails, len(accepted) - emails, len(asked) - len(accepted))
+        return ReminderCounts(emails, len(accepted) - emails, len(new) - len(accepted))
 
-    def _lock_due(self, session: Session, seen: Sequence[Row[Any]], now: datetime) -> list[_Due]:
+    def _lock_due(self, session: Session, items: Sequence[ExpiringItem], now: datetime) -> list[_Due]:
         """Asked again under the lock: another run may have been first."""
-        known = clients.get_many(session, {row.client_id for row in seen}, lock=True)
-        found = []
-        for item in store.lock(session, [row.id for row in seen]):
+        known = clients.get_many(session, {item.client_id for item in items}, lock=True)
+        due = []
+        for item in store.lock(session, [item.id for item in items]):
             client = known[item.client_id]
             window = self._window(item, client.timezone, client.updated_at, now)
             if window is not None:
                 left = days_left(item.expires_on, client.timezone, now)
                 keys = reminder_keys(item, item.expires_on, window)
-                found.append(_Due(item, client, window, left, keys))
-        return found
+                # Nobody asked for an SMS that the plan lacks or the client does not want: it is none to be refused.
+                wants_sms = self._has_sms(client.plan) and client.sms_enabled and bool(client.phone_e164)
+                due.append(_Due(item, client.name, wants_sms, window, left, keys))
+        return due
 
     def _requests(self, due: Sequence[_Due]) -> Iterator[SendRequest]:
         """One template after the other: rows that are alike are written faster."""
         for one in due:
-            context = _context(one) | {"client_name": one.client.name}
+            context = _context(one) | {"client_name": one.client_name}
             if url := self._renew_url(one.item):
                 context["renew_url"] = url
             yield _request(one, EMAIL_TEMPLATE, Channel.EMAIL, context)
         for one in due:
-            if self._wants_sms(one.client):
+            if one.wants_sms:
                 yield _request(one, SMS_TEMPLATE, Channel.SMS, _context(one))
 
-    def _wants_sms(self, client: ClientRow) -> bool:
-        """Nobody asked for an SMS that the plan lacks or the client does not want: it is no message to be refused."""
-        entitled = self._plans.has_feature(client.plan, SMS_REMINDERS)
-        return entitled and self._settings.sms_enabled and client.sms_enabled and bool(client.phone_e164)
+    def _has_sms(self, plan: str | None) -> bool:
+        return self._settings.sms_enabled and self._plans.has_feature(plan, SMS_REMINDERS)
 
-    def _renew_url(self, item: Row[Any]) -> str | None:
+    def _renew_url(self, item: ItemRow) -> str | None:
         url = self._settings.compliance_renew_url
         if url is None:
             return None
@@ -147,7 +150,7 @@ class Reminders:
         )
 
 
-def _context(due: _Due) -> dict[str, Any]:
+def _context(due: _Due) -> dict[str, object]:
     item = due.item
     return {
         "item_name": item.name,
@@ -157,7 +160,7 @@ def _context(due: _Due) -> dict[str, Any]:
     }
 
 
-def _request(due: _Due, template_key: str, channel: Channel, context: dict[str, Any]) -> SendRequest:
+def _request(due: _Due, template_key: str, channel: Channel, context: dict[str, object]) -> SendRequest:
     return SendRequest(
         template_key=template_key,
         client_id=due.item.client_id,
@@ -168,11 +171,5 @@ def _request(due: _Due, template_key: str, channel: Channel, context: dict[str, 
     )
 
 
-def _mark(due: _Due, held: Collection[str | None], now: datetime) -> dict[str, Any]:
-    return {
-        "id": due.item.id,
-        "asked_for": due.item.expires_on.isoformat(),
-        "asked_window": due.window,
-        "asked_at": now,
-        "reminded": due.keys[Channel.EMAIL] in held,
-    }
+def _mark(due: _Due, held: Collection[str | None], now: datetime) -> ReminderMark:
+    return ReminderMark(due.item.id, due.item.expires_on, due.window, now, due.keys[Channel.EMAIL] in held)

@@ -3,11 +3,10 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from notifyctl.alerts import compliance_items
-from notifyctl.alerts.compliance_items import Item
+from notifyctl.alerts.compliance_items import read
 from notifyctl.orchestrator import csv_files
 from notifyctl.orchestrator.csv_files import CsvFault, CsvFile, CsvRecord
-from notifyctl.store.compliance import Key
+from notifyctl.store.compliance import ItemValues, Key
 
 COLUMNS = ("client_id", "name", "reference", "expires_on")
 LISTED = ("client_name", "days_left", "reminded_at", "timezone")
@@ -15,8 +14,8 @@ LISTED = ("client_name", "days_left", "reminded_at", "timezone")
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    items: Sequence[Item]
+class CheckedItems:
+    items: Sequence[ItemValues]
     lines: Mapping[Key, int]
     """The line that names an item."""
     faults: Sequence[CsvFault]
@@ -42,14 +41,14 @@ def parse(data: bytes, name: str) -> CsvFile:
     return csv_files.parse(data, name, known=COLUMNS, required=COLUMNS, passed_over=LISTED)
 
 
-def check(file: CsvFile, records: Iterable[CsvRecord]) -> Checked:
+def check(file: CsvFile, records: Iterable[CsvRecord]) -> CheckedItems:
     """`records` are those of `file`; they are passed so that the caller can watch them go by."""
-    items: list[Item] = []
+    items: list[ItemValues] = []
     lines: dict[Key, int] = {}
     faults = list(file.faults)
     for record in records:
-        item, found = compliance_items.read(dict(zip(file.columns, record.cells, strict=True)))
-        faults += (CsvFault(record.line, fault) for fault in found)
+        item, wrong = read(dict(zip(file.columns, record.cells, strict=True)))
+        faults += (CsvFault(record.line, fault) for fault in wrong)
         if item is None:
             continue
         first = lines.setdefault(item.key, record.line)
@@ -57,4 +56,4 @@ def check(file: CsvFile, records: Iterable[CsvRecord]) -> Checked:
             known = f"reference: {item.reference!r} of client {item.client_id!r}"
             faults.append(CsvFault(record.line, f"{known} is in line {first} already; keep one of the two"))
         items.append(item)
-    return Checked(items, lines, faults)
+    return CheckedItems(items, lines, faults)

@@ -1,14 +1,13 @@
 """What expires: read from text, written, renewed, and taken off. Reminders that still wait go with their date."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput, NotFound
@@ -19,35 +18,26 @@ from notifyctl.orchestrator.client_fields import identifier, plain_text
 from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.store import audit, messages
 from notifyctl.store import compliance as store
+from notifyctl.store.compliance import ItemRow, ItemValues
 from notifyctl.store.messages import Filter
 from notifyctl.zones import zone_of
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
 
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    client_id: str
-    reference: str
-    name: str
-    expires_on: date
-
-    @property
-    def key(self) -> store.Key:
-        return self.client_id, self.reference
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ItemsWritten:
     created: int = 0
     changed: int = 0
     unchanged: int = 0
     withdrawn: int = 0
     """Waiting reminders of dates that are no longer so."""
 
-    def __add__(self, other: "Written") -> "Written":
-        return Written(
+    def __add__(self, other: "ItemsWritten") -> "ItemsWritten":
+        return ItemsWritten(
             self.created + other.created,
             self.changed + other.changed,
             self.unchanged + other.unchanged,
@@ -55,17 +45,22 @@ class Written:
         )
 
 
-def read(texts: Mapping[str, str]) -> tuple[Item | None, list[str]]:
+def read(texts: Mapping[str, str]) -> tuple[ItemValues | None, list[str]]:
     """The item, and a line (`column: what is wrong`) for each bad text."""
-    readers = {"client_id": identifier, "name": _named, "reference": _named, "expires_on": read_date}
-    values: dict[str, Any] = {}
-    faults = []
-    for column, reader in readers.items():
+    faults: list[str] = []
+
+    def cell(column: str, reader: Callable[[str], T]) -> T | None:
         try:
-            values[column] = reader(texts[column].strip(" \t"))
+            return reader(texts[column].strip(" \t"))
         except InvalidInput as error:
             faults.append(f"{column}: {error}")
-    return (None if faults else Item(**values)), faults
+        return None
+
+    client_id, name = cell("client_id", identifier), cell("name", _named)
+    reference, expires_on = cell("reference", _named), cell("expires_on", read_date)
+    if client_id is None or name is None or reference is None or expires_on is None:
+        return None, faults
+    return ItemValues(client_id, reference, name, expires_on), faults
 
 
 def _named(text: str) -> str:
@@ -85,19 +80,14 @@ def read_date(text: str) -> date:
     return day
 
 
-def write(session: Session, items: Sequence[Item], *, actor: str, now: datetime) -> Written:
+def write(session: Session, items: Sequence[ItemValues], *, actor: str, now: datetime) -> ItemsWritten:
     """Creates items and changes those that are not as given. Their clients must be there, and be locked."""
     before = store.by_keys(session, [item.key for item in items])
     different = [item for item in items if _differs(item, before.get(item.key))]
-    rows = [
-        {"client_id": item.client_id, "reference": item.reference, "name": item.name}
-        | {"expires_on": item.expires_on.isoformat(), "created_at": now, "updated_at": now}
-        for item in different
-    ]
-    store.upsert(session, rows)
+    store.upsert(session, different, now=now)
     redated = [row for item in different if (row := before.get(item.key)) and row.expires_on != item.expires_on]
     created = sum(item.key not in before for item in different)
-    return Written(
+    return ItemsWritten(
         created=created,
         changed=len(different) - created,
         unchanged=len(items) - len(different),
@@ -105,16 +95,16 @@ def write(session: Session, items: Sequence[Item], *, actor: str, now: datetime)
     )
 
 
-def _differs(item: Item, row: Row[Any] | None) -> bool:
+def _differs(item: ItemValues, row: ItemRow | None) -> bool:
     return row is None or (row.name, row.expires_on) != (item.name, item.expires_on)
 
 
-def renew(session: Session, client_id: str, reference: str, day: date, *, actor: str, now: datetime) -> Written:
+def renew(session: Session, client_id: str, reference: str, day: date, *, actor: str, now: datetime) -> ItemsWritten:
     """Raises NotFound."""
     row = locked(session, client_id, reference)
-    written = write(session, [Item(client_id, reference, row.name, day)], actor=actor, now=now)
-    about = {"reference": reference, "expires_on": day.isoformat(), "before": row.expires_on.isoformat()}
-    _audit(session, client_id, {"command": "compliance renew", **about}, actor, now)
+    written = write(session, [ItemValues(client_id, reference, row.name, day)], actor=actor, now=now)
+    details = {"reference": reference, "expires_on": day.isoformat(), "before": row.expires_on.isoformat()}
+    _audit(session, client_id, {"command": "compliance renew", **details}, actor, now)
     return written
 
 
@@ -123,43 +113,43 @@ def remove(session: Session, client_id: str, reference: str, *, actor: str, now:
     row = locked(session, client_id, reference)
     withdrawn = withdraw_reminders(session, [row], "its item was removed", actor=actor, now=now)
     store.remove(session, row.id)
-    about = {"reference": reference, "expires_on": row.expires_on.isoformat()}
-    _audit(session, client_id, {"command": "compliance remove", **about}, actor, now)
+    details = {"reference": reference, "expires_on": row.expires_on.isoformat()}
+    _audit(session, client_id, {"command": "compliance remove", **details}, actor, now)
     return withdrawn
 
 
-def locked(session: Session, client_id: str, reference: str) -> Row[Any]:
+def locked(session: Session, client_id: str, reference: str) -> ItemRow:
     """Raises NotFound."""
     store.lock_clients(session, [client_id])
-    found = store.by_keys(session, [(client_id, reference)]).get((client_id, reference))
-    if found is None:
+    item = store.by_keys(session, [(client_id, reference)]).get((client_id, reference))
+    if item is None:
         raise NotFound(
             f"client {client_id!r} has no item {reference!r}; `notifyctl compliance list --client {client_id}` shows"
             " those it has"
         )
-    return found
+    return item
 
 
-def _audit(session: Session, client_id: str, details: Mapping[str, Any], actor: str, now: datetime) -> None:
+def _audit(session: Session, client_id: str, details: Mapping[str, object], actor: str, now: datetime) -> None:
     audit.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=now, client_id=client_id, details=details)
 
 
-def withdraw_reminders(session: Session, rows: Iterable[Row[Any]], why: str, *, actor: str, now: datetime) -> int:
+def withdraw_reminders(session: Session, items: Iterable[ItemRow], why: str, *, actor: str, now: datetime) -> int:
     """Of items as they were: the last reminder of each, if it still waits. Returns how many."""
     keys = [
         key
-        for row in rows
-        if row.asked_for is not None
-        for key in reminder_keys(row, row.asked_for, row.asked_window).values()
+        for item in items
+        if item.asked_for is not None and item.asked_window is not None
+        for key in reminder_keys(item, item.asked_for, item.asked_window).values()
     ]
-    found = messages.by_idempotency_keys(session, keys).values()
-    waiting = [message.id for message in found if message.status in WAITING]
+    reminders = messages.by_idempotency_keys(session, keys).values()
+    waiting = [message.id for message in reminders if message.status in WAITING]
     if not waiting:
         return 0
     return len(withdraw(session, Filter(ids=waiting), why, actor=actor, now=now))
 
 
-def reminder_keys(item: Any, expires_on: date, window: int) -> dict[Channel, str]:
+def reminder_keys(item: ItemRow, expires_on: date, window: int) -> dict[Channel, str]:
     """Under which one item is reminded of once. Hashed, since none may be longer than 255 characters."""
     identity = sha256(f"{item.client_id}\0{item.reference}".encode()).hexdigest()[:32]
     return {channel: f"compliance:{identity}:{expires_on}:{window}:{channel}" for channel in Channel}

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.alerts.compliance_items import days_left
@@ -17,6 +15,7 @@ from notifyctl.orchestrator.words import moment
 from notifyctl.settings import Settings
 from notifyctl.store import compliance as store
 from notifyctl.store import job_runs
+from notifyctl.store.compliance import ListedItem
 from notifyctl.store.database import Database
 
 TEMPLATE = "COMPLIANCE_SLA_ALERT"
@@ -50,21 +49,22 @@ class SlaMonitor:
         days = self.settings.compliance_sla_days
         # A day more: somewhere it is tomorrow already.
         last = now.date() - timedelta(days=days - 1)
-        found = [
-            row for row in store.lock_overdue(session, last) if days_left(row.expires_on, row.timezone, now) <= -days
+        overdue = [
+            item
+            for item in store.lock_overdue(session, last)
+            if days_left(item.expires_on, item.timezone, now) <= -days
         ]
-        if not found:
+        if not overdue:
             return ""
         last_at = store.last_overdue_at(session)
         if last_at is not None and now < last_at + ONE_MAIL_IN:
-            return f"{len(found)} more expired items are for the mail after {moment(last_at + ONE_MAIL_IN)}"
-        decision = self._alert(session, f"Items expired for over {days} days", _listed(found), len(found))
+            return f"{len(overdue)} more expired items are for the mail after {moment(last_at + ONE_MAIL_IN)}"
+        decision = self._alert(session, f"Items expired for over {days} days", _listed(overdue), len(overdue))
         if isinstance(decision, Blocked) and decision.reason is not BlockReason.TEMPLATE_DISABLED:
             why = f"{decision.reason}: {decision.detail}"
-            return f"{len(found)} expired items could not be told of ({why}); they are tried again"
-        marks = [{"id": row.id, "overdue_for": row.expires_on.isoformat(), "overdue_at": now} for row in found]
-        store.mark(session, marks)
-        return f"{len(found)} expired items: {_told(decision)}"
+            return f"{len(overdue)} expired items could not be told of ({why}); they are tried again"
+        store.mark_overdue(session, overdue, now=now)
+        return f"{len(overdue)} expired items: {_describe(decision)}"
 
     def _unfinished(self, session: Session, now: datetime) -> str:
         record = job_runs.records(session).get(REMINDER_JOB)
@@ -80,7 +80,7 @@ class SlaMonitor:
             1,
             key=f"compliance-job:{since.isoformat()}:{number}",
         )
-        return f"{REMINDER_JOB} does not finish: {_told(decision)}"
+        return f"{REMINDER_JOB} does not finish: {_describe(decision)}"
 
     def _alert(self, session: Session, subject: str, details: str, count: int, key: str | None = None) -> Decision:
         assert self.settings.ops_alert_email is not None
@@ -95,15 +95,15 @@ class SlaMonitor:
         return self.orchestrator.send(session, request)
 
 
-def _listed(found: Sequence[Row[Any]]) -> str:
-    names = (f"{row.client_id} {row.reference} {row.name}"[:LINE] for row in found[:NAMED])
-    lines = [f"{name}, expired {row.expires_on}" for name, row in zip(names, found, strict=False)]
-    if len(found) > NAMED:
-        lines.append(f"… and {len(found) - NAMED} more")
+def _listed(items: Sequence[ListedItem]) -> str:
+    names = (f"{item.client_id} {item.reference} {item.name}"[:LINE] for item in items[:NAMED])
+    lines = [f"{name}, expired {item.expires_on}" for name, item in zip(names, items, strict=False)]
+    if len(items) > NAMED:
+        lines.append(f"… and {len(items) - NAMED} more")
     return "\n".join(lines)
 
 
-def _told(decision: Decision) -> str:
+def _describe(decision: Decision) -> str:
     match decision:
         case Blocked(reason=reason, detail=detail):
             return f"the alert was refused by {reason} ({detail})"

@@ -13,8 +13,8 @@ from notifyctl.errors import InvalidInput
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from notifyctl.alerts.compliance_files import Checked
-    from notifyctl.alerts.compliance_items import Written
+    from notifyctl.alerts.compliance_files import CheckedItems
+    from notifyctl.alerts.compliance_items import ItemsWritten
     from notifyctl.bootstrap import Runtime
 
 app = typer.Typer(no_args_is_help=True, help="What expires of a client's: import from CSV, list, renew, remove.")
@@ -126,14 +126,14 @@ def remove(client_id: ClientId, reference: Reference, yes: options.Yes = False) 
     output.say(f"{reference} of {client_id} is removed.{_withdrawn(withdrawn)}")
 
 
-def _write(runtime: "Runtime", checked: "Checked", file: str, *, dry_run: bool) -> "Written":
+def _write(runtime: "Runtime", checked: "CheckedItems", file: str, *, dry_run: bool) -> "ItemsWritten":
     """All of the file in one transaction: a file is never half imported, also when this process is killed."""
     from notifyctl.alerts import compliance_items
-    from notifyctl.alerts.compliance_items import Written
+    from notifyctl.alerts.compliance_items import ItemsWritten
     from notifyctl.models.audit import AuditAction
     from notifyctl.store import audit, compliance
 
-    written, actor = Written(), options.actor()
+    written, actor = ItemsWritten(), options.actor()
     with runtime.database.transaction() as session:
         known = compliance.lock_clients(session, checked.client_ids)
         _refuse([*checked.faults, *checked.unknown_clients(known)], file)

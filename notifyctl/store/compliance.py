@@ -1,11 +1,13 @@
 """Compliance items: written many at a time, listed, and looked up for reminders and alerts."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 from functools import cache
-from typing import Any
+from itertools import starmap
+from typing import NamedTuple
 
-from sqlalchemy import Row, and_, bindparam, delete, func, or_, select, true, update
+from sqlalchemy import Executable, Select, and_, bindparam, delete, func, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -21,52 +23,124 @@ Key = tuple[str, str]
 """Client id and reference."""
 
 
+@dataclass(frozen=True, slots=True)
+class ItemValues:
+    """What people say of an item."""
+
+    client_id: str
+    reference: str
+    name: str
+    expires_on: date
+
+    @property
+    def key(self) -> Key:
+        return self.client_id, self.reference
+
+
+class ItemRow(NamedTuple):
+    id: int
+    client_id: str
+    name: str
+    reference: str
+    expires_on: date
+    asked_for: date | None
+    asked_window: int | None
+    asked_at: datetime | None
+    reminded: bool
+
+
+class ExpiringItem(NamedTuple):
+    """What tells whether an item is to be reminded of."""
+
+    id: int
+    client_id: str
+    expires_on: date
+    asked_for: date | None
+    asked_window: int | None
+    asked_at: datetime | None
+    reminded: bool
+    timezone: str
+    client_updated_at: datetime
+
+
+class ListedItem(NamedTuple):
+    """With its client's name and time zone."""
+
+    id: int
+    client_id: str
+    name: str
+    reference: str
+    expires_on: date
+    asked_for: date | None
+    asked_at: datetime | None
+    reminded: bool
+    client_name: str
+    timezone: str
+
+
+class ReminderMark(NamedTuple):
+    """What the last reminder of an item was about."""
+
+    id: int
+    asked_for: date
+    asked_window: int
+    asked_at: datetime
+    reminded: bool
+
+
+_ROW = [_item.c[name] for name in ItemRow._fields]
+
+
 def lock_clients(session: Session, ids: Collection[str]) -> set[str]:
     """Which of these are known and not erased. Locked first by all who lock items, so that nobody waits in a circle."""
     dialect = session.get_bind().dialect.name
-    return set(session.execute(_clients(dialect), bulk.encode(dialect, [{"id": found} for found in ids])).scalars())
+    return set(session.execute(_clients(dialect), _encoded_ids(dialect, ids)).scalars())
 
 
 @cache
-def _clients(dialect: str) -> Any:
+def _clients(dialect: str) -> Executable:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
     known = select(_client.c.id).where(_client.c.id.in_(select(wanted.c.id)), _client.c.erased_at.is_(None))
     return known.order_by(_client.c.id).with_for_update(key_share=True)
 
 
-def by_keys(session: Session, keys: Collection[Key]) -> dict[Key, Row[Any]]:
+def _encoded_ids(dialect: str, ids: Collection[str] | Collection[int]) -> dict[str, str]:
+    return bulk.encode(dialect, [{"id": each} for each in ids])
+
+
+def by_keys(session: Session, keys: Collection[Key]) -> dict[Key, ItemRow]:
     """Locked until the transaction ends."""
     dialect = session.get_bind().dialect.name
     values = [{"client_id": client_id, "reference": reference} for client_id, reference in keys]
-    found = session.execute(_by_keys(dialect), bulk.encode(dialect, values))
-    return {(row.client_id, row.reference): row for row in found}
+    items = starmap(ItemRow, session.execute(_by_keys(dialect), bulk.encode(dialect, values)))
+    return {(item.client_id, item.reference): item for item in items}
 
 
 @cache
-def _by_keys(dialect: str) -> Any:
+def _by_keys(dialect: str) -> Executable:
     wanted = bulk.unpack(dialect, bulk.column_types(_item, "client_id", "reference"))
     same = and_(_item.c.client_id == wanted.c.client_id, _item.c.reference == wanted.c.reference)
-    return select(_item).join(wanted, same).order_by(_item.c.id).with_for_update(of=_item)
-
-
-def upsert(session: Session, items: Sequence[Mapping[str, Any]]) -> None:
-    """`client_id`, `reference`, `name`, `expires_on` as ISO text, `created_at` and `updated_at` of each."""
-    if items:
-        dialect = session.get_bind().dialect.name
-        session.execute(_upsert(dialect), bulk.encode(dialect, items))
+    return select(*_ROW).join(wanted, same).order_by(_item.c.id).with_for_update(of=_item)
 
 
 _WRITTEN = ("client_id", "reference", "name", "expires_on", "created_at", "updated_at")
 
 
+def upsert(session: Session, items: Sequence[ItemValues], *, now: datetime) -> None:
+    if items:
+        dialect = session.get_bind().dialect.name
+        rows = [(item.client_id, item.reference, item.name, item.expires_on.isoformat(), now, now) for item in items]
+        session.execute(_upsert(dialect), bulk.encode(dialect, [dict(zip(_WRITTEN, row, strict=True)) for row in rows]))
+
+
 @cache
-def _upsert(dialect: str) -> Any:
+def _upsert(dialect: str) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_item, *_WRITTEN))
-    make: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
     names = [*_WRITTEN, "reminded"]
     # The condition keeps SQLite from taking ON CONFLICT for that of a join.
-    found = select(*(rows.c[name] for name in _WRITTEN), bindparam("reminded", False)).where(true())
-    statement = make(_item).from_select(names, found)
+    values = select(*(rows.c[name] for name in _WRITTEN), bindparam("reminded", False)).where(true())
+    statement = make(_item).from_select(names, values)
     changed = {name: statement.excluded[name] for name in ("name", "expires_on", "updated_at")}
     return statement.on_conflict_do_update(index_elements=["client_id", "reference"], set_=changed)
 
@@ -78,8 +152,8 @@ def page(
     client_id: str | None = None,
     search: str | None = None,
     until: date | None = None,
-) -> Sequence[Row[Any]]:
-    """With their clients' names and time zones, the first to expire first. `until` is the last expiry date wanted."""
+) -> Sequence[ListedItem]:
+    """The first to expire first. `until` is the last expiry date wanted."""
     statement = _with_client().order_by(_item.c.expires_on, _item.c.id).limit(limit)
     if client_id is not None:
         statement = statement.where(_item.c.client_id == client_id)
@@ -88,63 +162,81 @@ def page(
         statement = statement.where(or_(*(column.icontains(search, autoescape=True) for column in texts)))
     if until is not None:
         statement = statement.where(_item.c.expires_on <= until)
-    return session.execute(statement).all()
+    return list(starmap(ListedItem, session.execute(statement)))
 
 
-def _with_client() -> Any:
-    columns = (_client.c.name.label("client_name"), _client.c.timezone)
-    return select(_item, *columns).join(_client, _client.c.id == _item.c.client_id)
+def _with_client() -> Select[tuple[object, ...]]:
+    columns = (_item.c[name] for name in ListedItem._fields[:-2])
+    return select(*columns, _client.c.name.label("client_name"), _client.c.timezone).join(
+        _client, _client.c.id == _item.c.client_id
+    )
 
 
-def expiring(session: Session, first: date, last: date, *, after: int, most: int) -> Sequence[Row[Any]]:
-    """`id`, `client_id` and what was asked for of items that expire within these days, by id, beyond `after`."""
-    columns = (_item.c.id, _item.c.client_id, _item.c.expires_on, _item.c.asked_for, _item.c.asked_window)
-    more = (_item.c.asked_at, _item.c.reminded, _client.c.timezone, _client.c.updated_at.label("client_updated_at"))
-    statement = select(*columns, *more).join(_client, _client.c.id == _item.c.client_id)
-    found = statement.where(_item.c.expires_on.between(first, last), _item.c.id > after)
-    return session.execute(found.order_by(_item.c.id).limit(most)).all()
+def expiring(session: Session, first: date, last: date, *, after: int, most: int) -> Sequence[ExpiringItem]:
+    """Items that expire within these days, by id, beyond `after`."""
+    columns = (_item.c[name] for name in ExpiringItem._fields[:-2])
+    statement = (
+        select(*columns, _client.c.timezone, _client.c.updated_at.label("client_updated_at"))
+        .join(_client, _client.c.id == _item.c.client_id)
+        .where(_item.c.expires_on.between(first, last), _item.c.id > after)
+        .order_by(_item.c.id)
+        .limit(most)
+    )
+    return list(starmap(ExpiringItem, session.execute(statement)))
 
 
 def remove(session: Session, item_id: int) -> None:
     session.execute(delete(_item).where(_item.c.id == item_id))
 
 
-def lock(session: Session, ids: Collection[int]) -> Sequence[Row[Any]]:
+def lock(session: Session, ids: Collection[int]) -> Sequence[ItemRow]:
     """In the order of their ids."""
     dialect = session.get_bind().dialect.name
-    return session.execute(_by_ids(dialect), bulk.encode(dialect, [{"id": found} for found in ids])).all()
+    return list(starmap(ItemRow, session.execute(_by_ids(dialect), _encoded_ids(dialect, ids))))
 
 
 @cache
-def _by_ids(dialect: str) -> Any:
+def _by_ids(dialect: str) -> Executable:
     wanted = bulk.unpack(dialect, bulk.column_types(_item, "id"))
-    about = (_item.c.id, _item.c.client_id, _item.c.name, _item.c.reference, _item.c.expires_on)
-    asked = (_item.c.asked_for, _item.c.asked_window, _item.c.asked_at, _item.c.reminded)
-    statement = select(*about, *asked).where(_item.c.id.in_(select(wanted.c.id)))
+    statement = select(*_ROW).where(_item.c.id.in_(select(wanted.c.id)))
     return statement.order_by(_item.c.id).with_for_update()
 
 
-def mark(session: Session, marks: Sequence[Mapping[str, Any]]) -> None:
-    """`id` and the columns to write, the same ones of each. Days are ISO texts."""
-    if marks:
+def mark_reminded(session: Session, marks: Sequence[ReminderMark]) -> None:
+    _write(session, [mark._asdict() | {"asked_for": mark.asked_for.isoformat()} for mark in marks])
+
+
+def mark_overdue(session: Session, items: Sequence[ListedItem], *, now: datetime) -> None:
+    """An alert has named them."""
+    _write(
+        session,
+        [{"id": item.id, "overdue_for": item.expires_on.isoformat(), "overdue_at": now} for item in items],
+    )
+
+
+def _write(session: Session, rows: Sequence[Mapping[str, object]]) -> None:
+    """`id` and the columns to write, the same ones of each."""
+    if rows:
         dialect = session.get_bind().dialect.name
-        session.execute(_mark(dialect, tuple(marks[0])), bulk.encode(dialect, marks))
+        session.execute(_update(dialect, tuple(rows[0])), bulk.encode(dialect, rows))
 
 
 @cache
-def _mark(dialect: str, names: tuple[str, ...]) -> Any:
+def _update(dialect: str, names: tuple[str, ...]) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_item, *names))
     values = {name: rows.c[name] for name in names if name != "id"}
     return update(_item).where(_item.c.id == rows.c.id).values(**values)
 
 
-def lock_overdue(session: Session, last: date) -> Sequence[Row[Any]]:
-    """Items that expired by then and that no alert has named yet, with their clients' time zones, the longest first."""
+def lock_overdue(session: Session, last: date) -> Sequence[ListedItem]:
+    """Items that expired by then and that no alert has named yet, the longest first."""
     unnamed = or_(_item.c.overdue_for.is_(None), _item.c.overdue_for != _item.c.expires_on)
     statement = _with_client().where(_item.c.expires_on <= last, unnamed, _client.c.erased_at.is_(None))
-    return session.execute(statement.order_by(_item.c.expires_on, _item.c.id).with_for_update(of=_item)).all()
+    ordered = statement.order_by(_item.c.expires_on, _item.c.id).with_for_update(of=_item)
+    return list(starmap(ListedItem, session.execute(ordered)))
 
 
-def last_overdue_at(session: Session) -> Any:
+def last_overdue_at(session: Session) -> datetime | None:
     """When an alert last named an item; None when none has."""
-    return session.execute(select(func.max(_item.c.overdue_at))).scalar_one_or_none()
+    last: datetime | None = session.execute(select(func.max(_item.c.overdue_at))).scalar_one_or_none()
+    return last

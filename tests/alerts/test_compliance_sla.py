@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.alerts import compliance_items
-from notifyctl.alerts.compliance_items import Item
 from notifyctl.alerts.compliance_sla import REMINDER_JOB, SlaMonitor
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.operations import JobOutcome
 from notifyctl.store import job_runs
+from notifyctl.store.compliance import ItemValues
 from tests.support.alerts import OPS, alerts
 from tests.support.clients import a_client
 from tests.support.clocks import NOON, StandingClock
@@ -30,7 +30,7 @@ def run(runtime: Runtime, **settings: Any) -> str:
 
 
 def an_item(runtime: Runtime, days: int, reference: str = "TL-20") -> None:
-    item = Item("acme", reference, "Trade licence", NOON.date() + timedelta(days=days))
+    item = ItemValues("acme", reference, "Trade licence", NOON.date() + timedelta(days=days))
     with runtime.database.transaction() as session:
         compliance_items.write(session, [item], actor="test", now=runtime.clock())
 
@@ -66,7 +66,9 @@ def test_items_expired_for_long_enough_are_summed_up_in_one_mail(runtime: Runtim
 
 def test_the_longest_names_there_can_be_hold_up_no_alert(runtime: Runtime) -> None:
     a_client(runtime, "c" * 200, timezone="UTC")
-    items = [Item("c" * 200, f"{number:0200}", "n" * 200, NOON.date() - timedelta(days=9)) for number in range(25)]
+    items = [
+        ItemValues("c" * 200, f"{number:0200}", "n" * 200, NOON.date() - timedelta(days=9)) for number in range(25)
+    ]
     with runtime.database.transaction() as session:
         compliance_items.write(session, items, actor="test", now=runtime.clock())
     assert run(runtime) == "25 expired items: the operators are told"
@@ -118,7 +120,7 @@ def test_a_storm_is_one_mail_that_names_the_longest_expired(runtime: Runtime) ->
 
 def test_days_are_counted_where_the_client_is(runtime: Runtime, clock: StandingClock) -> None:
     a_client(runtime, "kiribati", timezone="Pacific/Kiritimati")
-    item = Item("kiribati", "TL-1", "Licence", NOON.date() - timedelta(days=6))
+    item = ItemValues("kiribati", "TL-1", "Licence", NOON.date() - timedelta(days=6))
     with runtime.database.transaction() as session:
         compliance_items.write(session, [item], actor="test", now=clock())
     assert run(runtime) == "1 expired items: the operators are told"

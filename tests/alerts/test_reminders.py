@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.alerts import compliance_items
-from notifyctl.alerts.compliance import Reminded, Reminders
-from notifyctl.alerts.compliance_items import Item
+from notifyctl.alerts.compliance import ReminderCounts, Reminders
 from notifyctl.bootstrap import Runtime
 from notifyctl.store import messages
+from notifyctl.store.compliance import ItemValues
 from tests.support.clients import a_client
 from tests.support.clocks import NOON, StandingClock
 from tests.support.command_line import CommandLine
@@ -22,12 +22,12 @@ TODAY = NOON.date()
 
 
 def an_item(runtime: Runtime, days: int, reference: str = "TL-20", client_id: str = "acme") -> None:
-    item = Item(client_id, reference, "Trade licence", TODAY + timedelta(days=days))
+    item = ItemValues(client_id, reference, "Trade licence", TODAY + timedelta(days=days))
     with runtime.database.transaction() as session:
         compliance_items.write(session, [item], actor="test", now=runtime.clock())
 
 
-def run(runtime: Runtime, **settings: Any) -> Reminded:
+def run(runtime: Runtime, **settings: Any) -> ReminderCounts:
     return Reminders(
         database=runtime.database,
         orchestrator=runtime.orchestrator,
@@ -63,7 +63,7 @@ def test_pro_gets_an_sms_as_well_and_solo_the_email_alone(runtime: Runtime) -> N
     a_client(runtime, "numberless", plan="PRO", phone_e164=None)
     for client_id in ("pro", "solo", "silent", "numberless"):
         an_item(runtime, 30, client_id=client_id)
-    assert run(runtime) == Reminded(emails=4, sms=1)
+    assert run(runtime) == ReminderCounts(emails=4, sms=1)
     assert sorted(asked(runtime)) == [
         (EMAIL, "numberless", "QUEUED"),
         (EMAIL, "pro", "QUEUED"),
@@ -76,7 +76,7 @@ def test_pro_gets_an_sms_as_well_and_solo_the_email_alone(runtime: Runtime) -> N
 def test_with_sms_switched_off_there_is_the_email(runtime: Runtime) -> None:
     a_client(runtime)
     an_item(runtime, 30)
-    assert run(runtime, sms_enabled=False) == Reminded(emails=1)
+    assert run(runtime, sms_enabled=False) == ReminderCounts(emails=1)
 
 
 def test_a_reminder_says_what_expires_and_where_to_renew_it(runtime: Runtime) -> None:
@@ -127,13 +127,13 @@ def test_each_window_reminds_once_however_often_it_runs(runtime: Runtime, clock:
 def test_after_missed_days_the_nearest_window_alone_reminds(runtime: Runtime, clock: StandingClock) -> None:
     a_client(runtime, plan="SOLO")
     an_item(runtime, 32)
-    assert run(runtime) == Reminded()
+    assert run(runtime) == ReminderCounts()
     clock.turn(days=19)
-    assert run(runtime) == Reminded(emails=1)
+    assert run(runtime) == ReminderCounts(emails=1)
     assert contexts(runtime)[0]["days_left"] == 13
-    assert run(runtime) == Reminded()
+    assert run(runtime) == ReminderCounts()
     clock.turn(days=6)
-    assert run(runtime) == Reminded(emails=1)
+    assert run(runtime) == ReminderCounts(emails=1)
     assert contexts(runtime)[1]["days_left"] == 7
 
 
@@ -143,9 +143,9 @@ def test_a_renewed_item_is_reminded_of_anew(runtime: Runtime, clock: StandingClo
     run(runtime)
     clock.turn(days=2)
     an_item(runtime, 2 + 14)
-    assert run(runtime) == Reminded(emails=1)
+    assert run(runtime) == ReminderCounts(emails=1)
     an_item(runtime, 7)
-    assert run(runtime) == Reminded(), "its first day has been reminded of in this window"
+    assert run(runtime) == ReminderCounts(), "its first day has been reminded of in this window"
 
 
 @pytest.mark.parametrize(
@@ -164,9 +164,9 @@ def test_days_are_counted_where_the_client_is(
 def test_a_client_that_moves_west_is_not_reminded_for_the_window_before(runtime: Runtime, clock: StandingClock) -> None:
     a_client(runtime, plan="SOLO", timezone="Pacific/Kiritimati")
     an_item(runtime, 8)
-    assert run(runtime) == Reminded(emails=1)
+    assert run(runtime) == ReminderCounts(emails=1)
     _change_client(runtime, "timezone = 'UTC'")
-    assert run(runtime) == Reminded()
+    assert run(runtime) == ReminderCounts()
 
 
 def test_a_reminder_whose_message_is_no_longer_kept_is_not_sent_again(runtime: Runtime, clock: StandingClock) -> None:
@@ -177,7 +177,7 @@ def test_a_reminder_whose_message_is_no_longer_kept_is_not_sent_again(runtime: R
         session.execute(text("DELETE FROM message_log"))
     clock.turn(days=1)
     _change_client(runtime, "name = 'Acme Ltd'")
-    assert run(runtime) == Reminded()
+    assert run(runtime) == ReminderCounts()
 
 
 def test_a_refusal_is_on_record_once_and_asked_again_when_the_client_has_changed(
@@ -185,24 +185,24 @@ def test_a_refusal_is_on_record_once_and_asked_again_when_the_client_has_changed
 ) -> None:
     a_client(runtime, plan="SOLO", subscription_status="canceled")
     an_item(runtime, 30)
-    assert run(runtime) == Reminded(refused=1)
+    assert run(runtime) == ReminderCounts(refused=1)
     clock.turn(days=1)
-    assert run(runtime) == Reminded()
+    assert run(runtime) == ReminderCounts()
     assert asked(runtime) == [(EMAIL, "acme", "SUBSCRIPTION_INACTIVE")]
     _change_client(runtime, "subscription_status = 'active'")
-    assert run(runtime) == Reminded(emails=1)
+    assert run(runtime) == ReminderCounts(emails=1)
     clock.turn(days=1)
     _change_client(runtime, "name = 'Acme Ltd'")
-    assert run(runtime) == Reminded()
+    assert run(runtime) == ReminderCounts()
 
 
 def test_an_sms_that_went_is_not_asked_for_again_with_the_email(runtime: Runtime, clock: StandingClock) -> None:
     a_client(runtime, email=None)
     an_item(runtime, 30)
-    assert run(runtime) == Reminded(sms=1, refused=1)
+    assert run(runtime) == ReminderCounts(sms=1, refused=1)
     clock.turn(days=1)
     _change_client(runtime, "email = 'new@client.example'")
-    assert run(runtime) == Reminded(emails=1)
+    assert run(runtime) == ReminderCounts(emails=1)
     assert asked(runtime) == [
         (EMAIL, "acme", "RECIPIENT_MISSING"),
         (SMS, "acme", "QUEUED"),
@@ -221,7 +221,7 @@ def test_two_items_of_a_client_are_two_reminders(runtime: Runtime) -> None:
     a_client(runtime, plan="SOLO")
     an_item(runtime, 30, "TL-20")
     an_item(runtime, 30, "TL-21")
-    assert run(runtime) == Reminded(emails=2)
+    assert run(runtime) == ReminderCounts(emails=2)
 
 
 @pytest.mark.parametrize("more_settings", [{"compliance_expiry_windows": "60, 3,21"}])
@@ -253,7 +253,7 @@ def test_runs_at_the_same_time_remind_once(runtime: Runtime) -> None:
         an_item(runtime, 30, f"TL-{number}")
     together = threading.Barrier(4)
 
-    def remind(_: int) -> Reminded:
+    def remind(_: int) -> ReminderCounts:
         together.wait()
         return run(runtime)
 
@@ -273,8 +273,8 @@ def test_a_run_that_stops_early_leaves_the_rest_to_the_next(runtime: Runtime) ->
         settings=runtime.settings,
         clock=runtime.clock,
     )
-    assert reminders.run(stopping=lambda: True) == Reminded()
-    assert reminders.run() == Reminded(emails=1, sms=1)
+    assert reminders.run(stopping=lambda: True) == ReminderCounts()
+    assert reminders.run() == ReminderCounts(emails=1, sms=1)
 
 
 def test_the_items_of_an_erased_client_are_not_reminded_of(runtime: Runtime) -> None:
@@ -284,7 +284,7 @@ def test_the_items_of_an_erased_client_are_not_reminded_of(runtime: Runtime) -> 
     an_item(runtime, 30)
     with runtime.database.transaction() as session:
         erase_client(session, runtime.keys, "acme", actor="test", now=runtime.clock())
-    assert run(runtime) == Reminded()
+    assert run(runtime) == ReminderCounts()
 
 
 def test_the_job_says_what_it_did(runtime: Runtime, clock: StandingClock, notifyctl: CommandLine) -> None:
@@ -292,6 +292,6 @@ def test_the_job_says_what_it_did(runtime: Runtime, clock: StandingClock, notify
     a_client(runtime, timezone="UTC")
     day: date = clock.now.date() + timedelta(days=10)
     with runtime.database.transaction() as session:
-        compliance_items.write(session, [Item("acme", "TL-1", "Licence", day)], actor="test", now=clock())
+        compliance_items.write(session, [ItemValues("acme", "TL-1", "Licence", day)], actor="test", now=clock())
     ran = notifyctl("jobs", "run", "compliance_expiry_reminders")
     assert (ran.code, ran.out, ran.err) == (0, "1 reminders queued by email, 1 by SMS\n", "")

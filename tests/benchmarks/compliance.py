@@ -19,11 +19,11 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 from worker_rate import fresh_database
 
 from notifyctl.alerts import compliance_items
-from notifyctl.alerts.compliance import Reminded, Reminders
-from notifyctl.alerts.compliance_items import Item
+from notifyctl.alerts.compliance import ReminderCounts, Reminders
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.client import Client
 from notifyctl.store import bulk, migrations
+from notifyctl.store.compliance import ItemValues
 from notifyctl.store.database import Database
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
@@ -44,14 +44,14 @@ def fill(runtime: Runtime, items: int) -> None:
         for n in range(items // ITEMS_A_CLIENT)
     ]
     day = now.date() + timedelta(days=25)
-    rows = [Item(f"c{n // ITEMS_A_CLIENT}", f"TL-{n}", "Trade licence", day) for n in range(items)]
+    rows = [ItemValues(f"c{n // ITEMS_A_CLIENT}", f"TL-{n}", "Trade licence", day) for n in range(items)]
     with runtime.database.transaction() as session:
         bulk.insert_rows(session, Client.__table__, clients)  # type: ignore[attr-defined]
         for start in range(0, items, CHUNK):
             compliance_items.write(session, rows[start : start + CHUNK], actor="benchmark", now=now)
 
 
-def timed(runtime: Runtime) -> tuple[Reminded, float]:
+def timed(runtime: Runtime) -> tuple[ReminderCounts, float]:
     reminders = Reminders(
         database=runtime.database,
         orchestrator=runtime.orchestrator,
@@ -81,7 +81,7 @@ def measure(kind: str, items: int) -> None:
         queued = reminded.emails + reminded.sms
         print(f"{kind:<11} {queued:,} reminders queued in {seconds:.1f} s, {queued / seconds:,.0f}/s")
         again, seconds = timed(runtime)
-        assert again == Reminded()
+        assert again == ReminderCounts()
         print(f"{kind:<11} nothing to do, seen in {seconds:.2f} s")
         runtime.close()
 
