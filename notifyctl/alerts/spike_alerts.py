@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlmodel import Session
 
-from notifyctl.alerts import spike_words
-from notifyctl.alerts.spike_levels import Thresholds, Transition
-from notifyctl.alerts.spike_report import Report
+from notifyctl.alerts.spike_levels import SpikeTransition, Thresholds
+from notifyctl.alerts.spike_report import SpikeReport
+from notifyctl.alerts.spike_words import affected, reasons
 from notifyctl.models.message import BlockReason
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
@@ -24,19 +23,19 @@ SOURCE = "monitor"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AlertResult:
     decisions: Sequence[Decision]
 
     @property
     def is_to_be_repeated(self) -> bool:
-        """Nobody was told, so that it is still news. Who disables the templates does not want to hear of it."""
+        """Nobody was alerted, so that it is still news. Who disables the templates does not want to hear of it."""
         refusals = [one for one in self.decisions if isinstance(one, Blocked)]
         if len(refusals) < len(self.decisions):
             return False
         return not refusals or any(one.reason is not BlockReason.TEMPLATE_DISABLED for one in refusals)
 
     @property
-    def words(self) -> str:
+    def problem(self) -> str:
         """What went wrong; empty when nothing did."""
         if not self.decisions:
             return "nobody is told: set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"
@@ -44,22 +43,22 @@ class Told:
         return f"an alert was refused: {', '.join(sorted(refusals))}" if refusals else ""
 
 
-def tell(
+def send_alerts(
     session: Session,
     orchestrator: NotificationOrchestrator,
     settings: Settings,
-    report: Report,
-    transition: Transition,
+    report: SpikeReport,
+    transition: SpikeTransition,
     thresholds: Thresholds,
-) -> Told:
+) -> AlertResult:
     context = context_of(report, transition, thresholds)
     requests = [*_emails(settings, context)]
-    if report.channel is Channel.EMAIL and transition is not Transition.CLEARED:
+    if report.channel is Channel.EMAIL and transition is not SpikeTransition.CLEARED:
         requests += _sms(session, settings, context)
-    return Told(orchestrator.send_many(session, requests))
+    return AlertResult(orchestrator.send_many(session, requests))
 
 
-def _emails(settings: Settings, context: dict[str, Any]) -> Iterator[SendRequest]:
+def _emails(settings: Settings, context: dict[str, object]) -> Iterator[SendRequest]:
     """An address that is on both lists gets the operators' one."""
     recipients = {address.lower(): (ADMIN_TEMPLATE, address) for address in settings.admin_recipients}
     if settings.ops_alert_email:
@@ -68,7 +67,7 @@ def _emails(settings: Settings, context: dict[str, Any]) -> Iterator[SendRequest
         yield SendRequest(template_key=template_key, recipient=address, context=context, source=SOURCE)
 
 
-def _sms(session: Session, settings: Settings, context: dict[str, Any]) -> Iterator[SendRequest]:
+def _sms(session: Session, settings: Settings, context: dict[str, object]) -> Iterator[SendRequest]:
     """Email is what fails, so that word of it may not arrive by email. Off until somebody enables the template."""
     template = templates.by_key(session, [SMS_TEMPLATE]).get(SMS_TEMPLATE)
     number = settings.ops_alert_sms_number
@@ -81,17 +80,17 @@ def _sms(session: Session, settings: Settings, context: dict[str, Any]) -> Itera
     yield SendRequest(template_key=SMS_TEMPLATE, recipient=number, context={"summary": summary}, source=SOURCE)
 
 
-def context_of(report: Report, transition: Transition, thresholds: Thresholds) -> dict[str, Any]:
-    measured = report.measured
+def context_of(report: SpikeReport, transition: SpikeTransition, thresholds: Thresholds) -> dict[str, object]:
+    measurement = report.measurement
     context = {
-        "channel": measured.channel.value,
-        "level": SpikeLevel.OK.value if transition is Transition.CLEARED else report.memory.level.value,
+        "channel": measurement.channel.value,
+        "level": SpikeLevel.OK.value if transition is SpikeTransition.CLEARED else report.memory.level.value,
         "transition": transition.value,
-        "failed": measured.failed,
-        "sent": measured.sent,
-        "rate_percent": round(measured.percent, 1),
+        "failed": measurement.failed,
+        "sent": measurement.sent,
+        "rate_percent": round(measurement.percent, 1),
         "window_minutes": thresholds.window_minutes,
-        "top_reasons": spike_words.reasons(report),
-        "top_templates": spike_words.affected(measured),
+        "top_reasons": reasons(report),
+        "top_templates": affected(measurement),
     }
     return {name: value for name, value in context.items() if value != ""}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
@@ -12,16 +11,16 @@ from notifyctl.orchestrator.thresholds import MAX_DUE as MAX_DUE
 from notifyctl.orchestrator.thresholds import Thresholds as Thresholds
 from notifyctl.orchestrator.thresholds import percent_of as percent_of
 from notifyctl.orchestrator.words import age
-from notifyctl.store.spikes import Failures, LaneQueue
+from notifyctl.store.spikes import ChannelFailures, LaneQueue, SpikeMemory
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """One channel in the window that ends `at`, and what waits in it."""
 
     channel: Channel
     at: datetime
-    failures: Failures
+    failures: ChannelFailures
     sent: int
     sent_lately: bool
     """Within MAX_DUE."""
@@ -44,7 +43,7 @@ class Measured:
         return max(self.at - min(moments, default=self.at), timedelta())
 
     @property
-    def left_lying(self) -> timedelta:
+    def unattended(self) -> timedelta:
         """The same of what no worker takes, though it could.
 
         Where messages wait for room in the minute and others go out, it is the limit that holds them: forecasts are
@@ -59,92 +58,78 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SpikeVerdict:
     level: SpikeLevel
-    standing: tuple[str, ...] = ()
+    other_problems: tuple[str, ...] = ()
     """What is wrong whatever the share of failures, in words."""
     share: str = ""
     """The share of failures, in words, where it is too high."""
 
     @property
     def problems(self) -> tuple[str, ...]:
-        return (*self.standing, self.share) if self.share else self.standing
+        return (*self.other_problems, self.share) if self.share else self.other_problems
 
 
-def weigh(measured: Measured, thresholds: Thresholds) -> Verdict:
-    level = thresholds.level(measured.failed, measured.sent)
-    standing = []
-    if measured.breaker is not None:
-        standing.append(f"the circuit breaker is open ({measured.breaker})")
-    elif measured.left_lying > MAX_DUE:  # while the provider is down they wait for it, and no worker is to blame
-        since = age(measured.at - measured.left_lying, measured.at)
-        standing.append(f"messages have been due for {since}, and nobody sends them")
-    worst = SpikeLevel.CRITICAL if standing else level
-    return Verdict(worst, tuple(standing), share_in_words(measured) if level is not SpikeLevel.OK else "")
+def assess(measurement: Measurement, thresholds: Thresholds) -> SpikeVerdict:
+    level = thresholds.level(measurement.failed, measurement.sent)
+    others = []
+    if measurement.breaker is not None:
+        others.append(f"the circuit breaker is open ({measurement.breaker})")
+    elif measurement.unattended > MAX_DUE:  # while the provider is down they wait for it, and no worker is to blame
+        since = age(measurement.at - measurement.unattended, measurement.at)
+        others.append(f"messages have been due for {since}, and nobody sends them")
+    worst = SpikeLevel.CRITICAL if others else level
+    return SpikeVerdict(worst, tuple(others), share_in_words(measurement) if level is not SpikeLevel.OK else "")
 
 
-def share_in_words(measured: Measured) -> str:
-    if not measured.failed:
-        return f"{measured.sent} sent, none failed" if measured.sent else "nothing sent"
-    return f"{measured.failed} of {measured.failed + measured.sent} failed ({measured.percent:.1f} %)"
+def share_in_words(measurement: Measurement) -> str:
+    if not measurement.failed:
+        return f"{measurement.sent} sent, none failed" if measurement.sent else "nothing sent"
+    return f"{measurement.failed} of {measurement.failed + measurement.sent} failed ({measurement.percent:.1f} %)"
 
 
-class Transition(StrEnum):
+class SpikeTransition(StrEnum):
     RAISED = "raised"
     ESCALATED = "escalated"
     CLEARED = "cleared"
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """A row of spike_state, without its channel."""
-
-    level: SpikeLevel = SpikeLevel.OK
-    told: SpikeLevel = SpikeLevel.OK
-    problem: str = ""
-    raised_at: datetime | None = None
-    told_at: datetime | None = None
-    measured_at: datetime | None = None
-
-    @classmethod
-    def of(cls, row: Any) -> "Memory":
-        return cls(row.level, row.told, row.problem, row.raised_at, row.told_at, row.measured_at)
-
-
-def move(memory: Memory, verdict: Verdict, measured: Measured) -> tuple[Memory, Transition | None]:
+def move(
+    memory: SpikeMemory, verdict: SpikeVerdict, measurement: Measurement
+) -> tuple[SpikeMemory, SpikeTransition | None]:
     """What is so now, whoever hears of it. A measurement older than the last one changes nothing.
 
     A spike keeps its worst level until it is over: after a window that had successes and is below WARN. Silence is
     no success.
     """
-    if memory.measured_at is not None and measured.at < memory.measured_at:
+    if memory.measured_at is not None and measurement.at < memory.measured_at:
         return memory, None
-    memory = replace(memory, measured_at=measured.at)
+    memory = replace(memory, measured_at=measurement.at)
     if verdict.level is not SpikeLevel.OK:
         memory = replace(memory, problem="; ".join(verdict.problems))
     if verdict.level.gravity > memory.level.gravity:
         if memory.level is SpikeLevel.OK:
-            return replace(memory, level=verdict.level, raised_at=measured.at), Transition.RAISED
-        return replace(memory, level=verdict.level), Transition.ESCALATED
-    if memory.level is not SpikeLevel.OK and verdict.level is SpikeLevel.OK and measured.sent:
-        return replace(memory, level=SpikeLevel.OK, problem="", raised_at=None), Transition.CLEARED
+            return replace(memory, level=verdict.level, raised_at=measurement.at), SpikeTransition.RAISED
+        return replace(memory, level=verdict.level), SpikeTransition.ESCALATED
+    if memory.level is not SpikeLevel.OK and verdict.level is SpikeLevel.OK and measurement.sent:
+        return replace(memory, level=SpikeLevel.OK, problem="", raised_at=None), SpikeTransition.CLEARED
     return memory, None
 
 
-def due_to_tell(memory: Memory, cooldown: timedelta, now: datetime) -> Transition | None:
+def due_alert(memory: SpikeMemory, cooldown: timedelta, now: datetime) -> SpikeTransition | None:
     """What those who are alerted do not know yet, and should by now.
 
     Bad news is told at once. That it is over is told when the cool-down is, so that a channel that goes up and down
     does not write each time.
     """
     if memory.level.gravity > memory.told.gravity:
-        return Transition.RAISED if memory.told is SpikeLevel.OK else Transition.ESCALATED
+        return SpikeTransition.RAISED if memory.told is SpikeLevel.OK else SpikeTransition.ESCALATED
     if memory.level is SpikeLevel.OK and memory.told is not SpikeLevel.OK:
-        return Transition.CLEARED if memory.told_at is None or now >= memory.told_at + cooldown else None
+        return SpikeTransition.CLEARED if memory.told_at is None or now >= memory.told_at + cooldown else None
     return None
 
 
-def after_telling(memory: Memory, transition: Transition, now: datetime) -> Memory:
-    if transition is Transition.CLEARED:
+def after_alert(memory: SpikeMemory, transition: SpikeTransition, now: datetime) -> SpikeMemory:
+    if transition is SpikeTransition.CLEARED:
         return replace(memory, told=SpikeLevel.OK, told_at=None)
     return replace(memory, told=memory.level, told_at=now)

@@ -3,27 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from notifyctl.alerts.spike_levels import Measured, Memory, Transition, Verdict, share_in_words
+from notifyctl.alerts.spike_levels import Measurement, SpikeTransition, SpikeVerdict, share_in_words
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
+from notifyctl.store.spikes import SpikeMemory
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SpikeReport:
     """Of one channel."""
 
-    measured: Measured
-    verdict: Verdict
-    memory: Memory
-    moved: Transition | None = None
-    told: Transition | None = None
-    """Which alert was queued."""
-    trouble: str = ""
+    measurement: Measurement
+    verdict: SpikeVerdict
+    memory: SpikeMemory
+    moved: SpikeTransition | None = None
+    alert_queued: SpikeTransition | None = None
+    alert_problem: str = ""
     """Why none could be."""
 
     @property
     def channel(self) -> Channel:
-        return self.measured.channel
+        return self.measurement.channel
 
     @property
     def level(self) -> SpikeLevel:
@@ -31,8 +31,8 @@ class Report:
         return self.memory.level if self.verdict.level is SpikeLevel.OK else self.verdict.level
 
 
-def summary(reports: Sequence[Report]) -> str:
+def summary(reports: Sequence[SpikeReport]) -> str:
     """Of a run, in one line."""
-    words = [f"{report.channel} {report.level}: {share_in_words(report.measured)}" for report in reports]
-    words += [f"{report.channel} alert queued: {report.told}" for report in reports if report.told]
-    return "; ".join(words + [report.trouble for report in reports if report.trouble])
+    words = [f"{report.channel} {report.level}: {share_in_words(report.measurement)}" for report in reports]
+    words += [f"{report.channel} alert queued: {report.alert_queued}" for report in reports if report.alert_queued]
+    return "; ".join(words + [report.alert_problem for report in reports if report.alert_problem])

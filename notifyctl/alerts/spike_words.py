@@ -2,22 +2,24 @@
 
 from collections.abc import Iterable
 
-from notifyctl.alerts.spike_levels import Measured
-from notifyctl.alerts.spike_report import Report
+from notifyctl.alerts.spike_levels import Measurement
+from notifyctl.alerts.spike_report import SpikeReport
 
 MAX_WORDS = 500
 
 
-def reasons(report: Report) -> str:
+def reasons(report: SpikeReport) -> str:
     """What else is wrong comes first: with the breaker open or no worker, little fails."""
-    return "; ".join(filter(None, (*report.verdict.standing, counts(report.measured.failures.reasons))))[:MAX_WORDS]
+    return "; ".join(filter(None, (*report.verdict.other_problems, counts(report.measurement.failures.reasons))))[
+        :MAX_WORDS
+    ]
 
 
-def affected(measured: Measured) -> str:
+def affected(measurement: Measurement) -> str:
     """`WELCOME_EMAIL 11, PASSWORD_RESET 7; 12 clients are affected`."""
-    clients = measured.failures.clients
+    clients = measurement.failures.clients
     known = f"{clients} client{'s are' if clients != 1 else ' is'} affected" if clients else ""
-    return "; ".join(filter(None, (counts(measured.failures.templates), known)))
+    return "; ".join(filter(None, (counts(measurement.failures.templates), known)))
 
 
 def counts(items: Iterable[tuple[str, int]]) -> str:

@@ -5,15 +5,23 @@ the alert is written in the same transaction.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlmodel import Session
 
-from notifyctl.alerts import spike_levels as levels
-from notifyctl.alerts.spike_levels import MAX_DUE, Measured, Memory, Thresholds, Transition
-from notifyctl.alerts.spike_report import Report
+from notifyctl.alerts.spike_levels import (
+    MAX_DUE,
+    Measurement,
+    SpikeTransition,
+    Thresholds,
+    after_alert,
+    assess,
+    due_alert,
+    move,
+)
+from notifyctl.alerts.spike_report import SpikeReport
 from notifyctl.clock import Clock
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.audit import AuditAction
@@ -30,15 +38,15 @@ if TYPE_CHECKING:
 JOB, EVERY = timetable.MONITOR, timetable.MONITOR_EVERY
 
 _ACTIONS = {
-    Transition.RAISED: AuditAction.SPIKE_RAISED,
-    Transition.ESCALATED: AuditAction.SPIKE_ESCALATED,
-    Transition.CLEARED: AuditAction.SPIKE_CLEARED,
+    SpikeTransition.RAISED: AuditAction.SPIKE_RAISED,
+    SpikeTransition.ESCALATED: AuditAction.SPIKE_ESCALATED,
+    SpikeTransition.CLEARED: AuditAction.SPIKE_CLEARED,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SpikeMonitor:
-    """`orchestrator` is asked for only when there is something to tell: it takes long to load."""
+    """`orchestrator` is asked for only when there is something to alert about: it takes long to load."""
 
     database: Database
     settings: Settings
@@ -46,13 +54,13 @@ class SpikeMonitor:
     orchestrator: "Callable[[], NotificationOrchestrator]"
     actor: str
 
-    def run(self, thresholds: Thresholds, channels: Sequence[Channel] = tuple(Channel)) -> list[Report]:
+    def run(self, thresholds: Thresholds, channels: Sequence[Channel] = tuple(Channel)) -> list[SpikeReport]:
         """Raises DatabaseError; whatever else stands in an alert's way is in the report."""
-        measured = self._measure(thresholds.window, channels)
+        measurements = self._measure(thresholds.window, channels)
         with self.database.transaction() as session:
-            return [self._conclude(session, found, thresholds) for found in measured]
+            return [self._conclude(session, measurement, thresholds) for measurement in measurements]
 
-    def _measure(self, window: timedelta, channels: Sequence[Channel]) -> list[Measured]:
+    def _measure(self, window: timedelta, channels: Sequence[Channel]) -> list[Measurement]:
         """Without a lock, since it may take a moment."""
         now = self.clock()
         with self.database.read() as session:
@@ -60,7 +68,7 @@ class SpikeMonitor:
             sent, sent_lately = spikes.sent(session, now - window), spikes.sent(session, now - MAX_DUE)
             paused = [pauses.scope_of(row) for row in pauses.everything(session)]
             return [
-                Measured(
+                Measurement(
                     channel=channel,
                     at=now,
                     failures=failures[channel],
@@ -72,45 +80,46 @@ class SpikeMonitor:
                 for channel in channels
             ]
 
-    def _conclude(self, session: Session, measured: Measured, thresholds: Thresholds) -> Report:
-        verdict = levels.weigh(measured, thresholds)
-        memory = Memory.of(spikes.lock(session, measured.channel))
-        memory, moved = levels.move(memory, verdict, measured)
-        report = Report(measured, verdict, memory, moved)
+    def _conclude(self, session: Session, measurement: Measurement, thresholds: Thresholds) -> SpikeReport:
+        verdict = assess(measurement, thresholds)
+        memory, moved = move(spikes.lock(session, measurement.channel), verdict, measurement)
+        report = SpikeReport(measurement, verdict, memory, moved)
         if moved is not None:
             self._audit(session, report, moved, thresholds)
-        if due := levels.due_to_tell(memory, thresholds.cooldown, measured.at):
-            report = self._tell(session, report, due, thresholds)
-        spikes.save(session, measured.channel, asdict(report.memory))
+        if due := due_alert(memory, thresholds.cooldown, measurement.at):
+            report = self._alert(session, report, due, thresholds)
+        spikes.save(session, measurement.channel, report.memory)
         return report
 
-    def _tell(self, session: Session, report: Report, due: Transition, thresholds: Thresholds) -> Report:
+    def _alert(
+        self, session: Session, report: SpikeReport, due: SpikeTransition, thresholds: Thresholds
+    ) -> SpikeReport:
         """An alert that cannot be written is tried again by the next run, and hides nothing of this one."""
-        from notifyctl.alerts import spike_alerts
+        from notifyctl.alerts.spike_alerts import send_alerts
 
         try:
             with session.begin_nested():
-                told = spike_alerts.tell(session, self.orchestrator(), self.settings, report, due, thresholds)
+                result = send_alerts(session, self.orchestrator(), self.settings, report, due, thresholds)
         except NotifyctlError as error:
-            return replace(report, trouble=str(error))
+            return replace(report, alert_problem=str(error))
         except Exception as error:  # noqa: BLE001  whatever it stumbles over, the verdict comes first
-            return replace(report, trouble=f"unexpected {type(error).__name__}")
-        if told.is_to_be_repeated:
-            return replace(report, trouble=told.words)
-        memory = levels.after_telling(report.memory, due, report.measured.at)
-        return replace(report, memory=memory, told=due, trouble=told.words)
+            return replace(report, alert_problem=f"unexpected {type(error).__name__}")
+        if result.is_to_be_repeated:
+            return replace(report, alert_problem=result.problem)
+        memory = after_alert(report.memory, due, report.measurement.at)
+        return replace(report, memory=memory, alert_queued=due, alert_problem=result.problem)
 
-    def _audit(self, session: Session, report: Report, moved: Transition, thresholds: Thresholds) -> None:
+    def _audit(self, session: Session, report: SpikeReport, moved: SpikeTransition, thresholds: Thresholds) -> None:
         details = {
             "channel": report.channel,
             "level": report.memory.level,
-            "failed": report.measured.failed,
-            "sent": report.measured.sent,
-            "rate_percent": round(report.measured.percent, 1),
+            "failed": report.measurement.failed,
+            "sent": report.measurement.sent,
+            "rate_percent": round(report.measurement.percent, 1),
             "window_minutes": thresholds.window_minutes,
             "problem": report.memory.problem,
         }
-        audit.write(session, _ACTIONS[moved], actor=self.actor, now=report.measured.at, details=details)
+        audit.write(session, _ACTIONS[moved], actor=self.actor, now=report.measurement.at, details=details)
 
 
 def _open_breaker(session: Session, channel: Channel) -> str | None:

@@ -16,7 +16,7 @@ from notifyctl.errors import NotifyctlError
 
 if TYPE_CHECKING:
     from notifyctl.alerts.spike_levels import Thresholds
-    from notifyctl.alerts.spike_report import Report
+    from notifyctl.alerts.spike_report import SpikeReport
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
     from notifyctl.orchestrator.problem import Problem
     from notifyctl.settings import Settings
@@ -57,9 +57,9 @@ def monitor(
     ] = None,
     window_minutes: Annotated[int | None, typer.Option(min=1, max=MAX_MINUTES, help="How far to look back.")] = None,
     warn_percent: Annotated[float | None, typer.Option(min=0, max=100, help="Failure rate that warns.")] = None,
-    warn_min: Annotated[int | None, typer.Option(min=1, help="Failures needed to warn.")] = None,
+    warn_min: Annotated[int | None, typer.Option(min=1, help="ChannelFailures needed to warn.")] = None,
     crit_percent: Annotated[float | None, typer.Option(min=0, max=100, help="Failure rate that is critical.")] = None,
-    crit_min: Annotated[int | None, typer.Option(min=1, help="Failures needed to be critical.")] = None,
+    crit_min: Annotated[int | None, typer.Option(min=1, help="ChannelFailures needed to be critical.")] = None,
     cooldown_minutes: Annotated[
         int | None, typer.Option(min=0, max=MAX_MINUTES, help="How long after an alert nothing but worse news is told.")
     ] = None,
@@ -103,7 +103,7 @@ def monitor(
     raise typer.Exit(EXIT_CODES[worst])
 
 
-def _worst(reports: "Sequence[Report]", problems: "Sequence[Problem]") -> str:
+def _worst(reports: "Sequence[SpikeReport]", problems: "Sequence[Problem]") -> str:
     levels = [report.level.value for report in reports] + [_LEVELS[problem.gravity] for problem in problems]
     return max(levels, key=list(EXIT_CODES).index)
 
@@ -123,7 +123,7 @@ def _thresholds(settings: "Settings", given: dict[str, Any], minutes: dict[str, 
 
 def _run(
     settings: "Settings", thresholds: "Thresholds", channel: options.ChannelName | None
-) -> "tuple[list[Report], list[Problem]]":
+) -> "tuple[list[SpikeReport], list[Problem]]":
     """What was found of the channels, and what else is wrong, without notes.
 
     It never makes a database file, does not wait long for others, and loads the orchestrator for an alert only.
@@ -168,7 +168,7 @@ def _beside_the_traffic(database: "Database", settings: "Settings") -> "list[Pro
     return ordered([problem for problem in upkeep.problems(found) if problem.gravity is not Gravity.NOTE])
 
 
-def _leave_a_run(database: "Database", reports: "Sequence[Report]") -> None:
+def _leave_a_run(database: "Database", reports: "Sequence[SpikeReport]") -> None:
     """Of what has been done there is no doubt, whether or not this can be written."""
     from notifyctl.alerts.spike_report import summary
     from notifyctl.alerts.spikes import EVERY, JOB
@@ -176,7 +176,7 @@ def _leave_a_run(database: "Database", reports: "Sequence[Report]") -> None:
     from notifyctl.store import job_runs
     from notifyctl.worker.names import new_name
 
-    now = reports[0].measured.at
+    now = reports[0].measurement.at
     with suppress(DatabaseError), database.transaction() as session:
         job_runs.add_done(
             session,
@@ -188,7 +188,7 @@ def _leave_a_run(database: "Database", reports: "Sequence[Report]") -> None:
         )
 
 
-def nagios_line(reports: "Sequence[Report]", thresholds: "Thresholds", problems: "Sequence[Problem]" = ()) -> str:
+def nagios_line(reports: "Sequence[SpikeReport]", thresholds: "Thresholds", problems: "Sequence[Problem]" = ()) -> str:
     """`CRITICAL - EMAIL CRITICAL: 18 of 60 failed …; SMS OK: 12 sent | email_failed=18;;;0 …`, the worst first."""
     told = [(report.level.value, f"{report.channel} {NAMES[report.level]}: {in_words(report)}") for report in reports]
     told += [(_LEVELS[problem.gravity], problem.sentence) for problem in problems]
@@ -197,12 +197,12 @@ def nagios_line(reports: "Sequence[Report]", thresholds: "Thresholds", problems:
     return f"{NAMES[ordered[0][0]]} - {_line('; '.join(text for _, text in ordered))} | {figures}"
 
 
-def in_words(report: "Report") -> str:
+def in_words(report: "SpikeReport") -> str:
     from notifyctl.alerts.spike_levels import share_in_words
     from notifyctl.alerts.spike_words import affected, counts
     from notifyctl.orchestrator.words import moment
 
-    measured = report.measured
+    measured = report.measurement
     parts = list(report.verdict.problems)
     if report.verdict.share:
         parts += [counts(measured.failures.reasons), affected(measured)]
@@ -210,24 +210,24 @@ def in_words(report: "Report") -> str:
         parts.append(f"was failing since {moment(report.memory.raised_at)}, and nothing has been sent lately")
     elif not parts:
         parts.append(share_in_words(measured))
-    if report.told:
-        parts.append(f"alert queued: {report.told}")
-    if report.trouble:
-        parts.append(report.trouble)
+    if report.alert_queued:
+        parts.append(f"alert queued: {report.alert_queued}")
+    if report.alert_problem:
+        parts.append(report.alert_problem)
     return ", ".join(parts)
 
 
-def _figures(report: "Report", thresholds: "Thresholds") -> str:
+def _figures(report: "SpikeReport", thresholds: "Thresholds") -> str:
     from notifyctl.alerts.spike_levels import MAX_DUE
 
-    name, measured = report.channel.lower(), report.measured
+    name, measured = report.channel.lower(), report.measurement
     due, most = measured.oldest_due.total_seconds(), MAX_DUE.total_seconds()
     rate = f"{measured.percent:.1f}%;{thresholds.warn_percent:g};{thresholds.crit_percent:g};0;100"
     counts = f"{name}_failed={measured.failed};;;0 {name}_sent={measured.sent};;;0"
     return f"{counts} {name}_rate={rate} {name}_oldest_due={due:.0f}s;;{most:.0f};0"
 
 
-def _document(reports: "Sequence[Report]", problems: "Sequence[Problem]") -> dict[str, Any]:
+def _document(reports: "Sequence[SpikeReport]", problems: "Sequence[Problem]") -> dict[str, Any]:
     worst = _worst(reports, problems)
     return {
         "status": NAMES[worst],
@@ -237,8 +237,8 @@ def _document(reports: "Sequence[Report]", problems: "Sequence[Problem]") -> dic
     }
 
 
-def _fields(report: "Report") -> dict[str, Any]:
-    measured, memory = report.measured, report.memory
+def _fields(report: "SpikeReport") -> dict[str, Any]:
+    measured, memory = report.measurement, report.memory
     return {
         "status": NAMES[report.level],
         "failed": measured.failed,
@@ -251,8 +251,8 @@ def _fields(report: "Report") -> dict[str, Any]:
         "top_templates": [{"template_key": name, "failed": count} for name, count in measured.failures.templates],
         "spike": None if memory.level == "OK" else {"level": NAMES[memory.level], "since": memory.raised_at},
         "moved": report.moved,
-        "alert_queued": report.told,
-        "alert_trouble": report.trouble or None,
+        "alert_queued": report.alert_queued,
+        "alert_trouble": report.alert_problem or None,
     }
 
 

@@ -3,13 +3,30 @@
 The cost follows the window and not the history: each condition is spelled out as an index has it.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any
+from itertools import starmap
+from typing import NamedTuple
 
-from sqlalchemy import Row, bindparam, case, func, literal, not_, select, union, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Executable,
+    ScalarSelect,
+    Select,
+    TextClause,
+    bindparam,
+    case,
+    func,
+    literal,
+    not_,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -33,7 +50,7 @@ _is_traffic = _message.c.template_key.not_in(OWN_TEMPLATES)
 
 
 @dataclass(frozen=True, slots=True)
-class Failures:
+class ChannelFailures:
     """Of one channel: messages, each once, that a window's last attempt at did not bring to their recipients."""
 
     failed: int = 0
@@ -55,21 +72,45 @@ class LaneQueue:
     """The earliest forecast of those that were; it may be in the future."""
 
 
-def failures(session: Session, since: datetime) -> dict[Channel, Failures]:
-    counts: dict[Channel, dict[str, dict[str, int]]] = {channel: {"reason": {}, "template": {}} for channel in Channel}
-    for row in session.execute(_failures_statement(), {"since": since}):
-        for by in ("reason", "template"):
-            counted, name = counts[row.channel][by], getattr(row, by)
-            counted[name] = counted.get(name, 0) + row.messages
+@dataclass(frozen=True, slots=True)
+class SpikeMemory:
+    """What is remembered of a channel; spike_state says what each is."""
+
+    level: SpikeLevel = SpikeLevel.OK
+    told: SpikeLevel = SpikeLevel.OK
+    problem: str = ""
+    raised_at: datetime | None = None
+    told_at: datetime | None = None
+    measured_at: datetime | None = None
+
+
+class RaisedSpike(NamedTuple):
+    channel: Channel
+    level: SpikeLevel
+    told: SpikeLevel
+    problem: str
+    raised_at: datetime | None
+    measured_at: datetime | None
+
+
+_MEMORY = [_state.c[field.name] for field in fields(SpikeMemory)]
+
+
+def failures(session: Session, since: datetime) -> dict[Channel, ChannelFailures]:
+    reasons: dict[Channel, Counter[str]] = {channel: Counter() for channel in Channel}
+    templates: dict[Channel, Counter[str]] = {channel: Counter() for channel in Channel}
+    for channel, reason, template, messages in session.execute(_failures_statement(), {"since": since}):
+        reasons[channel][reason] += messages
+        templates[channel][template] += messages
     clients = {row.channel: row.clients for row in session.execute(_clients_statement(), {"since": since})}
     return {
-        channel: Failures(
-            failed=sum(found["template"].values()),
+        channel: ChannelFailures(
+            failed=templates[channel].total(),
             clients=clients.get(channel, 0),
-            reasons=_top(found["reason"]),
-            templates=_top(found["template"]),
+            reasons=_top(reasons[channel]),
+            templates=_top(templates[channel]),
         )
-        for channel, found in counts.items()
+        for channel in Channel
     }
 
 
@@ -78,20 +119,20 @@ def _top(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
 
 
 @cache
-def _failures_statement() -> Any:
-    found = _failed().subquery("failed")
-    columns = (found.c.channel, found.c.reason, found.c.template)
+def _failures_statement() -> Executable:
+    failed = _failed().subquery("failed")
+    columns = (failed.c.channel, failed.c.reason, failed.c.template)
     return select(*columns, func.count().label("messages")).group_by(*columns)
 
 
 @cache
-def _clients_statement() -> Any:
-    found = _failed().subquery("failed")
-    clients = func.count(found.c.client_id.distinct()).label("clients")
-    return select(found.c.channel, clients).group_by(found.c.channel)
+def _clients_statement() -> Executable:
+    failed = _failed().subquery("failed")
+    clients = func.count(failed.c.client_id.distinct()).label("clients")
+    return select(failed.c.channel, clients).group_by(failed.c.channel)
 
 
-def _failed() -> Any:
+def _failed() -> Select[tuple[Channel, str | None, str, str]]:
     reason = func.coalesce(
         _message.c.reason,
         case((_message.c.status == MessageStatus.IN_DOUBT, literal("IN_DOUBT"))),
@@ -105,7 +146,7 @@ def _failed() -> Any:
     )
 
 
-def _candidates() -> Any:
+def _candidates() -> CompoundSelect[tuple[str]]:
     """The audit log has the attempts of messages that have moved on since, as by an operator or to EXPIRED.
 
     Those that stand as failed now are looked for as well, so that no figure rests on audit rows alone.
@@ -133,16 +174,17 @@ def _candidates() -> Any:
 
 def sent(session: Session, since: datetime) -> dict[Channel, int]:
     """Messages that were sent in a window, and have not bounced."""
-    counted = session.execute(_sent_statement(), {"since": since})
-    return dict.fromkeys(Channel, 0) | {row.channel: row.messages for row in counted}
+    counts = {row.channel: row.messages for row in session.execute(_sent_statement(), {"since": since})}
+    return dict.fromkeys(Channel, 0) | counts
 
 
 @cache
-def _sent_statement() -> Any:
+def _sent_statement() -> Executable:
     since = bindparam("since", type_=_message.c.sent_at.type)
-    found = select(_message.c.channel, func.count().label("messages"))
-    return found.where(WAS_SENT, _message.c.sent_at >= since, _message.c.status.in_(_ARRIVED), _is_traffic).group_by(
-        _message.c.channel
+    return (
+        select(_message.c.channel, func.count().label("messages"))
+        .where(WAS_SENT, _message.c.sent_at >= since, _message.c.status.in_(_ARRIVED), _is_traffic)
+        .group_by(_message.c.channel)
     )
 
 
@@ -163,12 +205,12 @@ _STATUSES = (MessageStatus.QUEUED, MessageStatus.RETRY_SCHEDULED, MessageStatus.
 
 
 @cache
-def _queues_statement(paused: tuple[Scope, ...]) -> Any:
+def _queues_statement(paused: tuple[Scope, ...]) -> Executable:
     return select(*(_first_moment(lane, status, paused) for lane in Lane for status in _STATUSES))
 
 
-def _first_moment(lane: Lane, status: MessageStatus, paused: Sequence[Scope]) -> Any:
-    conditions: list[Any] = [
+def _first_moment(lane: Lane, status: MessageStatus, paused: Sequence[Scope]) -> ScalarSelect[datetime]:
+    conditions: list[ColumnElement[bool] | TextClause] = [
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
         _message.c.lane == lane,
         _message.c.status == status,
@@ -177,23 +219,29 @@ def _first_moment(lane: Lane, status: MessageStatus, paused: Sequence[Scope]) ->
     ]
     if status is not MessageStatus.DEFERRED_THROTTLED:
         conditions.append(_message.c.next_attempt_at <= bindparam("now", type_=_message.c.next_attempt_at.type))
-    found = select(_message.c.next_attempt_at).where(*conditions, *(not_(scope.holds(_message)) for scope in paused))
-    return found.order_by(_message.c.next_attempt_at).limit(1).scalar_subquery()
+    not_held = (not_(scope.holds(_message)) for scope in paused)
+    moments = select(_message.c.next_attempt_at).where(*conditions, *not_held)
+    return moments.order_by(_message.c.next_attempt_at).limit(1).scalar_subquery()
 
 
-def lock(session: Session, channel: Channel) -> Row[Any]:
-    """What is remembered of a channel, locked until the transaction ends. Made when it is not there yet."""
-    make: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+def lock(session: Session, channel: Channel) -> SpikeMemory:
+    """Until the transaction ends. Made when it is not there yet."""
+    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     fresh = {"channel": channel, "level": SpikeLevel.OK, "told": SpikeLevel.OK, "problem": ""}
     session.execute(make(_state).values(fresh).on_conflict_do_nothing(index_elements=["channel"]))
-    return session.execute(select(_state).where(_state.c.channel == channel).with_for_update()).one()
+    row = session.execute(select(*_MEMORY).where(_state.c.channel == channel).with_for_update()).one()
+    return SpikeMemory(*row)
 
 
-def save(session: Session, channel: Channel, values: Mapping[str, Any]) -> None:
-    session.execute(update(_state).where(_state.c.channel == channel).values(**values))
+def save(session: Session, channel: Channel, memory: SpikeMemory) -> None:
+    session.execute(update(_state).where(_state.c.channel == channel).values(asdict(memory)))
 
 
-def raised(session: Session, channels: Collection[Channel] = tuple(Channel)) -> Sequence[Row[Any]]:
+def raised(session: Session, channels: Collection[Channel] = tuple(Channel)) -> Sequence[RaisedSpike]:
     """The spikes that are not over."""
-    statement = select(_state).where(_state.c.level != SpikeLevel.OK, _state.c.channel.in_(list(channels)))
-    return session.execute(statement.order_by(_state.c.channel)).all()
+    statement = (
+        select(*(_state.c[name] for name in RaisedSpike._fields))
+        .where(_state.c.level != SpikeLevel.OK, _state.c.channel.in_(list(channels)))
+        .order_by(_state.c.channel)
+    )
+    return list(starmap(RaisedSpike, session.execute(statement)))

@@ -5,19 +5,19 @@ from typing import Any
 import pytest
 
 from notifyctl.alerts.spike_levels import (
-    Measured,
-    Memory,
+    Measurement,
+    SpikeMemory,
+    SpikeTransition,
+    SpikeVerdict,
     Thresholds,
-    Transition,
-    Verdict,
-    after_telling,
-    due_to_tell,
+    after_alert,
+    assess,
+    due_alert,
     move,
-    weigh,
 )
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel, Lane
-from notifyctl.store.spikes import Failures, LaneQueue
+from notifyctl.store.spikes import ChannelFailures, LaneQueue
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -27,9 +27,9 @@ THRESHOLDS = Thresholds(
 )
 
 
-def measured(failed: int = 0, sent: int = 0, at: datetime = NOON, **more: Any) -> Measured:
+def measured(failed: int = 0, sent: int = 0, at: datetime = NOON, **more: Any) -> Measurement:
     values: dict[str, Any] = {"sent_lately": False, "queues": (), "breaker": None} | more
-    return Measured(channel=Channel.EMAIL, at=at, failures=Failures(failed=failed), sent=sent, **values)
+    return Measurement(channel=Channel.EMAIL, at=at, failures=ChannelFailures(failed=failed), sent=sent, **values)
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def measured(failed: int = 0, sent: int = 0, at: datetime = NOON, **more: Any) -
     ],
 )
 def test_a_level_is_reached_by_share_and_number_alike(failed: int, sent: int, level: SpikeLevel) -> None:
-    assert weigh(measured(failed, sent), THRESHOLDS).level is level
+    assert assess(measured(failed, sent), THRESHOLDS).level is level
 
 
 def test_an_open_breaker_is_critical_though_nothing_fails() -> None:
-    verdict = weigh(measured(breaker="100 down for maintenance"), THRESHOLDS)
-    assert verdict == Verdict(CRITICAL, ("the circuit breaker is open (100 down for maintenance)",))
+    verdict = assess(measured(breaker="100 down for maintenance"), THRESHOLDS)
+    assert verdict == SpikeVerdict(CRITICAL, ("the circuit breaker is open (100 down for maintenance)",))
 
 
 @pytest.mark.parametrize(("seconds", "level"), [(299, OK), (300, OK), (301, CRITICAL)])
 def test_work_that_is_left_lying_for_over_five_minutes_is_critical(seconds: int, level: SpikeLevel) -> None:
     queue = LaneQueue(Lane.BULK, NOON - timedelta(seconds=seconds), None)
-    verdict = weigh(measured(queues=[queue]), THRESHOLDS)
+    verdict = assess(measured(queues=[queue]), THRESHOLDS)
     assert verdict.level is level
     assert all("nobody sends them" in problem for problem in verdict.problems)
 
@@ -73,35 +73,37 @@ def test_a_backlog_behind_the_limit_is_no_dead_worker_while_messages_go_out(
     """A forecast is no promise: BULK gets a tenth of the minute beside TRANSACTIONAL."""
     backlog = LaneQueue(Lane.BULK, NOON - 20 * MINUTE, NOON - 10 * MINUTE)
     found = measured(sent=300, sent_lately=sent_lately, queues=[backlog])
-    assert weigh(found, THRESHOLDS).level is level
+    assert assess(found, THRESHOLDS).level is level
     assert found.oldest_due == 20 * MINUTE
 
 
 def test_an_urgent_message_that_lies_is_seen_beside_a_backlog_of_another_lane() -> None:
     backlog = LaneQueue(Lane.BULK, None, NOON - 10 * MINUTE)
     urgent = LaneQueue(Lane.URGENT, NOON - 6 * MINUTE, None)
-    assert weigh(measured(sent_lately=True, queues=[backlog, urgent]), THRESHOLDS).level is CRITICAL
+    assert assess(measured(sent_lately=True, queues=[backlog, urgent]), THRESHOLDS).level is CRITICAL
 
 
-BAD, WORSE, GOOD = Verdict(WARN, (), "bad"), Verdict(CRITICAL, ("worse",)), Verdict(OK)
+BAD, WORSE, GOOD = SpikeVerdict(WARN, (), "bad"), SpikeVerdict(CRITICAL, ("worse",)), SpikeVerdict(OK)
 
 
 class Incident:
     """The monitor's memory through a series of runs, and what was moved and told by each."""
 
     def __init__(self) -> None:
-        self.memory = Memory()
+        self.memory = SpikeMemory()
 
-    def run(self, minute: float, verdict: Verdict, sent: int = 10) -> tuple[Transition | None, Transition | None]:
+    def run(
+        self, minute: float, verdict: SpikeVerdict, sent: int = 10
+    ) -> tuple[SpikeTransition | None, SpikeTransition | None]:
         now = NOON + minute * MINUTE
         self.memory, moved = move(self.memory, verdict, measured(sent=sent, at=now))
-        told = due_to_tell(self.memory, THRESHOLDS.cooldown, now)
+        told = due_alert(self.memory, THRESHOLDS.cooldown, now)
         if told is not None:
-            self.memory = after_telling(self.memory, told, now)
+            self.memory = after_alert(self.memory, told, now)
         return moved, told
 
 
-RAISED, ESCALATED, CLEARED = Transition
+RAISED, ESCALATED, CLEARED = SpikeTransition
 
 
 def test_a_spike_is_raised_once_and_told_once() -> None:
@@ -127,7 +129,7 @@ def test_it_is_over_after_a_window_with_successes_and_told_when_the_cool_down_is
     assert incident.run(29, GOOD) == (None, None)
     assert incident.run(30, GOOD) == (None, CLEARED)
     assert incident.run(35, GOOD) == (None, None)
-    assert incident.memory == Memory(measured_at=NOON + 35 * MINUTE)
+    assert incident.memory == SpikeMemory(measured_at=NOON + 35 * MINUTE)
 
 
 def test_the_cool_down_begins_anew_when_it_becomes_worse() -> None:
@@ -164,22 +166,22 @@ def test_a_spike_that_comes_back_worse_in_the_cool_down_is_told() -> None:
 
 
 def test_what_could_not_be_told_is_told_by_the_next_run() -> None:
-    memory, moved = move(Memory(), BAD, measured(at=NOON))
+    memory, moved = move(SpikeMemory(), BAD, measured(at=NOON))
     assert moved is RAISED
     memory, moved = move(memory, BAD, measured(at=NOON + 5 * MINUTE))
     assert moved is None
-    assert due_to_tell(memory, THRESHOLDS.cooldown, NOON + 5 * MINUTE) is RAISED
+    assert due_alert(memory, THRESHOLDS.cooldown, NOON + 5 * MINUTE) is RAISED
 
 
 def test_a_spike_that_was_over_before_it_could_be_told_is_not_told() -> None:
-    memory, _ = move(Memory(), BAD, measured(at=NOON))
+    memory, _ = move(SpikeMemory(), BAD, measured(at=NOON))
     memory, moved = move(memory, GOOD, measured(sent=1, at=NOON + 20 * MINUTE))
     assert moved is CLEARED
-    assert due_to_tell(memory, THRESHOLDS.cooldown, NOON + 20 * MINUTE) is None
+    assert due_alert(memory, THRESHOLDS.cooldown, NOON + 20 * MINUTE) is None
 
 
 def test_a_measurement_that_another_run_has_overtaken_changes_nothing() -> None:
-    memory, _ = move(Memory(), BAD, measured(at=NOON))
+    memory, _ = move(SpikeMemory(), BAD, measured(at=NOON))
     late = measured(sent=5, at=NOON - timedelta(seconds=1))
     assert move(memory, GOOD, late) == (memory, None)
     assert move(memory, GOOD, replace(late, at=NOON))[1] is CLEARED

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, text
 
 from notifyctl.alerts.spike_levels import Thresholds
-from notifyctl.alerts.spike_report import Report
+from notifyctl.alerts.spike_report import SpikeReport
 from notifyctl.alerts.spikes import SpikeMonitor
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.spike import SpikeLevel
@@ -33,7 +33,7 @@ OPS_TEMPLATE, ADMIN_TEMPLATE, SMS_TEMPLATE = (
 OK, WARN, CRITICAL = SpikeLevel
 
 
-def watch(runtime: Runtime, channel: Channel = Channel.EMAIL, **settings: Any) -> Report:
+def watch(runtime: Runtime, channel: Channel = Channel.EMAIL, **settings: Any) -> SpikeReport:
     """One run, of which the report on one channel is shown."""
     chosen = runtime.settings.model_copy(update=settings)
     monitor = SpikeMonitor(
@@ -46,8 +46,8 @@ def watch(runtime: Runtime, channel: Channel = Channel.EMAIL, **settings: Any) -
     return next(found for found in monitor.run(Thresholds.of(chosen)) if found.channel is channel)
 
 
-def figures(report: Report) -> tuple[int, int]:
-    return report.measured.failed, report.measured.sent
+def figures(report: SpikeReport) -> tuple[int, int]:
+    return report.measurement.failed, report.measurement.sent
 
 
 def test_over_the_threshold_the_operators_are_alerted(runtime: Runtime) -> None:
@@ -58,7 +58,7 @@ def test_over_the_threshold_the_operators_are_alerted(runtime: Runtime) -> None:
     assert alerts(runtime) == []
     failed(runtime, 1, prefix="worse")
     report = watch(runtime)
-    assert (report.level, report.moved, report.told) == (WARN, "raised", "raised")
+    assert (report.level, report.moved, report.alert_queued) == (WARN, "raised", "raised")
     context = {
         "channel": "EMAIL",
         "level": "WARN",
@@ -151,8 +151,8 @@ def test_its_own_alerts_are_not_traffic(runtime: Runtime, clock: StandingClock) 
     clock.turn(minutes=10)
     report = watch(runtime)
     assert figures(report) == (12, 0)
-    assert not report.measured.queues or all(
-        queue.lane != "URGENT" or not queue.due_at for queue in report.measured.queues
+    assert not report.measurement.queues or all(
+        queue.lane != "URGENT" or not queue.due_at for queue in report.measurement.queues
     )
 
 
@@ -162,14 +162,14 @@ def test_worse_is_told_at_once_and_the_end_after_the_cool_down(runtime: Runtime,
     watch(runtime)
     clock.turn(minutes=5)
     failed(runtime, 9, "FAILED", prefix="more")
-    assert watch(runtime).told == "escalated"
+    assert watch(runtime).alert_queued == "escalated"
     clock.turn(minutes=5)
-    assert watch(runtime).told is None
+    assert watch(runtime).alert_queued is None
     clock.turn(minutes=11)
     sent(runtime, 1, prefix="well")
-    assert (watch(runtime).level, watch(runtime).told) == (OK, None)
+    assert (watch(runtime).level, watch(runtime).alert_queued) == (OK, None)
     clock.turn(minutes=14)
-    assert watch(runtime).told == "cleared"
+    assert watch(runtime).alert_queued == "cleared"
     told = [(context["transition"], context["level"]) for template, _, context in alerts(runtime, OPS_TEMPLATE)]
     assert told == [("raised", "WARN"), ("escalated", "CRITICAL"), ("cleared", "OK")]
     moved = [action for action, _ in audited(runtime, "SPIKE%")]
@@ -214,13 +214,13 @@ def test_due_work_that_nobody_takes_is_critical(runtime: Runtime, clock: Standin
 @pytest.mark.parametrize(
     "scope", [Scope(channel="EMAIL"), Scope(template_key="WELCOME_EMAIL"), Scope(client_id="client0")], ids=str
 )
-def test_what_is_paused_is_not_left_lying(runtime: Runtime, clock: StandingClock, scope: Scope) -> None:
+def test_what_is_paused_is_not_unattended(runtime: Runtime, clock: StandingClock, scope: Scope) -> None:
     queue(runtime, 1)
     with runtime.database.transaction() as session:
         pauses.add(session, scope, reason="incident", actor="test", now=clock())
     clock.turn(hours=1)
     assert watch(runtime).level is OK
-    assert watch(runtime).measured.oldest_due == timedelta()
+    assert watch(runtime).measurement.oldest_due == timedelta()
 
 
 def test_a_backlog_behind_the_limit_is_no_dead_worker(runtime: Runtime, clock: StandingClock) -> None:
@@ -249,7 +249,7 @@ def test_each_address_gets_one_mail(
     report = watch(runtime, ops_alert_email=ops, admin_alert_emails=admins)
     assert sorted((template, address) for template, address, _ in alerts(runtime)) == sorted(told)
     assert report.level is CRITICAL
-    assert report.trouble == ("" if told else "nobody is told: set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS")
+    assert report.alert_problem == ("" if told else "nobody is told: set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS")
 
 
 def _enable_sms(runtime: Runtime) -> None:
@@ -290,11 +290,11 @@ def test_an_alert_that_cannot_be_written_hides_nothing_and_is_written_by_the_nex
         catalogue.seed(session, files, settings=settings, now=clock(), actor="test")
     failed(runtime, 12)
     report = watch(runtime)
-    assert (report.level, report.moved, report.told) == (CRITICAL, "raised", None)
-    assert report.trouble.startswith("There is no template 'OPS_ALERT_NOTIFICATION_SPIKE'")
+    assert (report.level, report.moved, report.alert_queued) == (CRITICAL, "raised", None)
+    assert report.alert_problem.startswith("There is no template 'OPS_ALERT_NOTIFICATION_SPIKE'")
     seed_templates(runtime)
     clock.turn(minutes=5)
-    assert (watch(runtime).told, len(alerts(runtime))) == ("raised", 1)
+    assert (watch(runtime).alert_queued, len(alerts(runtime))) == ("raised", 1)
     assert [action for action, _ in audited(runtime, "SPIKE%")] == ["SPIKE_RAISED"]
     runtime.close()
 
@@ -303,19 +303,19 @@ def test_an_alert_that_fails_halfway_leaves_the_verdict_and_nothing_of_itself(ru
     failed(runtime, 12)
     _set(runtime, "ALTER TABLE message_payload RENAME TO gone")
     report = watch(runtime)
-    assert (report.level, report.moved, report.told) == (CRITICAL, "raised", None)
-    assert report.trouble.startswith("unexpected ")
+    assert (report.level, report.moved, report.alert_queued) == (CRITICAL, "raised", None)
+    assert report.alert_problem.startswith("unexpected ")
     _set(runtime, "ALTER TABLE gone RENAME TO message_payload")
     assert [action for action, _ in audited(runtime, "SPIKE%")] == ["SPIKE_RAISED"]
     assert alerts(runtime) == []
-    assert watch(runtime).told == "raised"
+    assert watch(runtime).alert_queued == "raised"
 
 
 def test_an_alert_that_a_gate_refuses_is_said_so(runtime: Runtime) -> None:
     failed(runtime, 12)
     report = watch(runtime, ops_alert_email="ops..x@acme.example", admin_alert_emails=())
     assert report.level is CRITICAL
-    assert report.trouble.startswith("an alert was refused: RECIPIENT_INVALID")
+    assert report.alert_problem.startswith("an alert was refused: RECIPIENT_INVALID")
 
 
 @pytest.mark.parametrize(
@@ -328,16 +328,16 @@ def test_an_alert_that_a_gate_refuses_is_said_so(runtime: Runtime) -> None:
 )
 def test_what_nobody_was_told_of_is_told_as_soon_as_somebody_can_be(runtime: Runtime, settings: dict[str, Any]) -> None:
     failed(runtime, 12)
-    assert (watch(runtime, **settings).told, watch(runtime, **settings).told) == (None, None)
-    assert watch(runtime).told == "raised"
-    assert watch(runtime).told is None
+    assert (watch(runtime, **settings).alert_queued, watch(runtime, **settings).alert_queued) == (None, None)
+    assert watch(runtime).alert_queued == "raised"
+    assert watch(runtime).alert_queued is None
 
 
 def test_who_disables_the_templates_is_not_asked_again(runtime: Runtime) -> None:
     failed(runtime, 12)
     _set(runtime, "UPDATE notification_template SET enabled = FALSE")
-    assert watch(runtime).trouble.startswith("an alert was refused: TEMPLATE_DISABLED")
-    assert watch(runtime).trouble == ""
+    assert watch(runtime).alert_problem.startswith("an alert was refused: TEMPLATE_DISABLED")
+    assert watch(runtime).alert_problem == ""
 
 
 def test_news_that_the_templates_rate_holds_back_is_told_when_it_may(runtime: Runtime, clock: StandingClock) -> None:
@@ -348,13 +348,13 @@ def test_news_that_the_templates_rate_holds_back_is_told_when_it_may(runtime: Ru
     sql(runtime, "DELETE FROM audit_log WHERE action = 'NOTIFICATION_RETRY_SCHEDULED'")
     _set(runtime, "DELETE FROM message_log WHERE template_key = 'WELCOME_EMAIL'")
     sent(runtime, 1)
-    assert watch(runtime, notification_spike_cooldown_minutes=0).told == "cleared"
+    assert watch(runtime, notification_spike_cooldown_minutes=0).alert_queued == "cleared"
     failed(runtime, 12, prefix="again")
     report = watch(runtime, notification_spike_cooldown_minutes=0)
-    assert (report.moved, report.told) == ("raised", None)
-    assert "RATE_LIMITED" in report.trouble
+    assert (report.moved, report.alert_queued) == ("raised", None)
+    assert "RATE_LIMITED" in report.alert_problem
     clock.turn(minutes=13, seconds=1)
-    assert watch(runtime, notification_spike_cooldown_minutes=0).told == "raised"
+    assert watch(runtime, notification_spike_cooldown_minutes=0).alert_queued == "raised"
 
 
 def test_one_channel_is_watched_alone(runtime: Runtime) -> None:

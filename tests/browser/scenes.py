@@ -16,6 +16,7 @@ from notifyctl.models.template import Channel, Lane
 from notifyctl.orchestrator.timetable import TIMETABLE
 from notifyctl.store import audit, breakers, bulk, job_runs, pauses, spikes, workers
 from notifyctl.store.pauses import Scope
+from notifyctl.store.spikes import SpikeMemory
 
 S = MessageStatus
 EMAIL = {
@@ -172,11 +173,13 @@ def a_bad_hour(runtime: Runtime) -> None:
 def trouble(runtime: Runtime, now: datetime) -> None:
     with runtime.database.transaction() as session:
         spikes.lock(session, Channel.EMAIL)
-        values = {
-            "level": SpikeLevel.CRITICAL, "told": SpikeLevel.CRITICAL, "raised_at": now - timedelta(minutes=17),
-            "problem": "85 of 214 failed (39.7 %)",
-        }  # fmt: skip
-        spikes.save(session, Channel.EMAIL, values)
+        memory = SpikeMemory(
+            level=SpikeLevel.CRITICAL,
+            told=SpikeLevel.CRITICAL,
+            problem="85 of 214 failed (39.7 %)",
+            raised_at=now - timedelta(minutes=17),
+        )
+        spikes.save(session, Channel.EMAIL, memory)
         breakers.open_(
             session, Channel.EMAIL, reason="503: The service is down for maintenance", now=now - timedelta(minutes=4),
             probe_at=now + timedelta(seconds=20),

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from notifyctl.alerts.spike_levels import Thresholds
-from notifyctl.alerts.spike_report import Report
+from notifyctl.alerts.spike_report import SpikeReport
 from notifyctl.alerts.spikes import SpikeMonitor
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.spike import SpikeLevel
@@ -20,7 +20,7 @@ from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain
 from tests.support.messages import RESET, WELCOME, all_messages, send
 
-Watch = Callable[[], Report]
+Watch = Callable[[], SpikeReport]
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_half_of_all_emails_failing_is_a_spike_long_before_the_first_has_failed_
     with runtime.database.read() as session:
         statuses = {row.status.value for row in all_messages(session)}
     assert "FAILED" not in statuses
-    assert (report.level, report.told) == (SpikeLevel.CRITICAL, "raised")
-    assert report.measured.failed + report.measured.sent == 60
-    assert 20 <= report.measured.failed <= 40
+    assert (report.level, report.alert_queued) == (SpikeLevel.CRITICAL, "raised")
+    assert report.measurement.failed + report.measurement.sent == 60
+    assert 20 <= report.measurement.failed <= 40
     drain(dispatcher())
-    assert watch().told is None
+    assert watch().alert_queued is None
 
 
 def test_with_no_email_at_all_word_of_it_reaches_a_phone(
@@ -75,7 +75,7 @@ def test_with_no_email_at_all_word_of_it_reaches_a_phone(
     drain(dispatcher())
     report = watch()
     assert report.level is SpikeLevel.CRITICAL
-    assert report.verdict.standing[0].startswith("the circuit breaker is open (")
+    assert report.verdict.other_problems[0].startswith("the circuit breaker is open (")
     drain(dispatcher(Channel.SMS))
     (sms,) = arrivals(sandbox, PHONE)
     assert sms.text.startswith("Ops alert: EMAIL CRITICAL raised: 12 failed, 0 sent in 15 min.")
@@ -91,6 +91,6 @@ def test_with_no_email_at_all_word_of_it_reaches_a_phone(
     clock.ahead += timedelta(minutes=27)
     send(runtime, "PASSWORD_RESET", RESET, client_id="c0")
     drain(dispatcher())
-    assert watch().told == "cleared"
+    assert watch().alert_queued == "cleared"
     told = [context["transition"] for _, _, context in alerts(runtime, "OPS_ALERT_NOTIFICATION_SPIKE")]
     assert told == ["raised", "cleared"]

@@ -23,6 +23,7 @@ from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
 from notifyctl.orchestrator.troubles import problems
 from notifyctl.settings import Settings
 from notifyctl.store import job_runs, spikes, workers
+from notifyctl.store.spikes import SpikeMemory
 from notifyctl.worker.names import new_name
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
@@ -264,8 +265,8 @@ def test_a_failing_channel_of_which_nobody_was_told(
     a_worker(runtime)
     with runtime.database.transaction() as session:
         spikes.lock(session, Channel.SMS)
-        values = {"level": SpikeLevel.CRITICAL, "told": told, "raised_at": runtime.clock()}
-        spikes.save(session, Channel.SMS, values)
+        memory = SpikeMemory(level=SpikeLevel.CRITICAL, told=told, raised_at=runtime.clock())
+        spikes.save(session, Channel.SMS, memory)
     found = said(runtime, settings=make_settings(database_url=runtime.settings.database_url, **settings_of))
     untold = [problem for problem in found if problem.code is Code.ALERT_NOT_DELIVERED]
     assert [problem.remedy for problem in untold] == ([remedy] if remedy else [])
