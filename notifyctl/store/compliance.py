@@ -8,7 +8,6 @@ from itertools import starmap
 from typing import NamedTuple
 
 from sqlalchemy import Executable, Select, and_, bindparam, delete, func, or_, select, true, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
@@ -93,7 +92,7 @@ _ROW = [_item.c[name] for name in ItemRow._fields]
 
 def lock_clients(session: Session, ids: Collection[str]) -> set[str]:
     """Which of these are known and not erased. Locked first by all who lock items, so that nobody waits in a circle."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     return set(session.execute(_clients(dialect), _encoded_ids(dialect, ids)).scalars())
 
 
@@ -110,7 +109,7 @@ def _encoded_ids(dialect: str, ids: Collection[str] | Collection[int]) -> dict[s
 
 def by_keys(session: Session, keys: Collection[Key]) -> dict[Key, ItemRow]:
     """Locked until the transaction ends."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     values = [{"client_id": client_id, "reference": reference} for client_id, reference in keys]
     items = starmap(ItemRow, session.execute(_by_keys(dialect), bulk.encode(dialect, values)))
     return {(item.client_id, item.reference): item for item in items}
@@ -128,7 +127,7 @@ _WRITTEN = ("client_id", "reference", "name", "expires_on", "created_at", "updat
 
 def upsert(session: Session, items: Sequence[ItemValues], *, now: datetime) -> None:
     if items:
-        dialect = session.get_bind().dialect.name
+        dialect = bulk.dialect(session)
         rows = [(item.client_id, item.reference, item.name, item.expires_on.isoformat(), now, now) for item in items]
         session.execute(_upsert(dialect), bulk.encode(dialect, [dict(zip(_WRITTEN, row, strict=True)) for row in rows]))
 
@@ -136,11 +135,10 @@ def upsert(session: Session, items: Sequence[ItemValues], *, now: datetime) -> N
 @cache
 def _upsert(dialect: str) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_item, *_WRITTEN))
-    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
     names = [*_WRITTEN, "reminded"]
     # The condition keeps SQLite from taking ON CONFLICT for that of a join.
     values = select(*(rows.c[name] for name in _WRITTEN), bindparam("reminded", False)).where(true())
-    statement = make(_item).from_select(names, values)
+    statement = bulk.upsert(dialect, _item).from_select(names, values)
     changed = {name: statement.excluded[name] for name in ("name", "expires_on", "updated_at")}
     return statement.on_conflict_do_update(index_elements=["client_id", "reference"], set_=changed)
 
@@ -191,7 +189,7 @@ def remove(session: Session, item_id: int) -> None:
 
 def lock(session: Session, ids: Collection[int]) -> Sequence[ItemRow]:
     """In the order of their ids."""
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     return list(starmap(ItemRow, session.execute(_by_ids(dialect), _encoded_ids(dialect, ids))))
 
 
@@ -217,7 +215,7 @@ def mark_overdue(session: Session, items: Sequence[ListedItem], *, now: datetime
 def _write(session: Session, rows: Sequence[Mapping[str, object]]) -> None:
     """`id` and the columns to write, the same ones of each."""
     if rows:
-        dialect = session.get_bind().dialect.name
+        dialect = bulk.dialect(session)
         session.execute(_update(dialect, tuple(rows[0])), bulk.encode(dialect, rows))
 
 

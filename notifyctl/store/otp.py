@@ -8,12 +8,12 @@ from itertools import starmap
 from typing import NamedTuple
 
 from sqlalchemy import BindParameter, bindparam, func, insert, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.otp import LIVE_INDEX, OtpAction, OtpChallenge, OtpState, OtpSubject
+from notifyctl.store import bulk
 
 _subject = table(OtpSubject)
 _challenge = table(OtpChallenge)
@@ -76,11 +76,10 @@ def lock_phone(session: Session, phone_hashes: Mapping[str, str], *, now: dateti
     known = lock_known_phone(session, phone_hashes)
     if len(known) == len(phone_hashes):
         return known
-    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     blank = {"failed_count": 0, "consecutive_failures": 0, "updated_at": now}
     missing = sorted(phone_hashes.keys() - known.keys())
     values = [{"phone_hash": phone_hash, "key_id": phone_hashes[phone_hash], **blank} for phone_hash in missing]
-    session.execute(make(_subject).values(values).on_conflict_do_nothing())
+    session.execute(bulk.upsert(session, _subject).values(values).on_conflict_do_nothing())
     return lock_known_phone(session, phone_hashes)
 
 
@@ -143,7 +142,7 @@ def made_since(session: Session, moment: datetime, *, most: int, where: Mapping[
 
 def lock_budget(session: Session, name: str) -> None:
     """Until the transaction ends. SQLite's write lock is already held."""
-    if session.get_bind().dialect.name != "sqlite":
+    if bulk.dialect(session) != "sqlite":
         statement = text(f"SELECT pg_advisory_xact_lock({BUDGET_LOCK_SPACE}, hashtext(:name))")
         session.execute(statement, {"name": name})
 

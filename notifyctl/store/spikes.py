@@ -27,7 +27,6 @@ from sqlalchemy import (
     union,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from notifyctl.models.audit import FAILED_ATTEMPTS, AuditLog
@@ -35,6 +34,7 @@ from notifyctl.models.columns import table
 from notifyctl.models.message import ENDED_BADLY, IS_HELD, IS_WAITING, WAS_SENT, MessageLog, MessageStatus
 from notifyctl.models.spike import SpikeLevel, SpikeState
 from notifyctl.models.template import Channel, Lane
+from notifyctl.store import bulk
 from notifyctl.store.pauses import Scope
 
 _message = table(MessageLog)
@@ -226,9 +226,8 @@ def _first_moment(lane: Lane, status: MessageStatus, paused: Sequence[Scope]) ->
 
 def lock(session: Session, channel: Channel) -> SpikeMemory:
     """Until the transaction ends. Made when it is not there yet."""
-    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     fresh = {"channel": channel, "level": SpikeLevel.OK, "told": SpikeLevel.OK, "problem": ""}
-    session.execute(make(_state).values(fresh).on_conflict_do_nothing(index_elements=["channel"]))
+    session.execute(bulk.upsert(session, _state).values(fresh).on_conflict_do_nothing(index_elements=["channel"]))
     row = session.execute(select(*_MEMORY).where(_state.c.channel == channel).with_for_update()).one()
     return SpikeMemory(*row)
 
