@@ -7,7 +7,6 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.http import (
     body_limit,
     clients,
-    errors,
     health,
     message_logs,
     metrics,
@@ -18,10 +17,10 @@ from notifyctl.http import (
     stripe_webhook,
 )
 from notifyctl.http.body_limit import BodyLimit
-from notifyctl.http.errors import Failures
-from notifyctl.http.head import Head
-from notifyctl.http.pages import site
-from notifyctl.http.pages.faults import PageFaults
+from notifyctl.http.errors import UnexpectedErrors, add_error_handlers
+from notifyctl.http.head import HeadRequests
+from notifyctl.http.pages.faults import PageErrors
+from notifyctl.http.pages.site import add_pages
 from notifyctl.http.reference import reference_router
 from notifyctl.http.request_log import RequestLog
 from notifyctl.http.security_headers import SecurityHeaders, security_headers
@@ -41,13 +40,13 @@ def create_app(runtime: Runtime, *, body_seconds: float = body_limit.SECONDS) ->
     for module in (otp, notifications, clients, message_logs, health, metrics, receipts, stripe_webhook, probes):
         app.include_router(module.router)
     app.include_router(reference_router(open_to_all=runtime.settings.http_docs))
-    site.add_to(app)
-    errors.add_to(app)
+    add_pages(app)
+    add_error_handlers(app)
     # The one added last is the outermost.
     app.add_middleware(BodyLimit, seconds=body_seconds)
-    app.add_middleware(Failures)
-    app.add_middleware(PageFaults)
+    app.add_middleware(UnexpectedErrors)
+    app.add_middleware(PageErrors)
     app.add_middleware(SecurityHeaders, headers=security_headers(runtime.settings.public_base_url))
     app.add_middleware(RequestLog)
-    app.add_middleware(Head)
+    app.add_middleware(HeadRequests)
     return app

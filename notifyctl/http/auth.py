@@ -15,7 +15,7 @@ from fastapi.security.base import SecurityBase
 
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError
-from notifyctl.http.request_log import method_of, route_of
+from notifyctl.http.request_log import method_of, origin_of
 from notifyctl.models.access import Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.orchestrator.api_keys import Refused
@@ -104,5 +104,4 @@ def _unauthorized(request: Request, refused: Refused) -> ApiError:
 
 
 def _event(request: Request) -> dict[str, object]:
-    peer = request.client.host if request.client else None
-    return {"method": method_of(request.scope), "route": route_of(request.scope), "peer": peer}
+    return {"method": method_of(request.scope), **origin_of(request.scope)}

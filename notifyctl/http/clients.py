@@ -1,7 +1,7 @@
 """Clients, as the company's own backend keeps them up to date."""
 
 import logging
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -73,12 +73,12 @@ class ClientView(BaseModel):
 @router.put("/{client_id:path}", responses=documented(401, 403, 409, 413, 422))
 def put(
     client_id: Annotated[str, Path(min_length=1, max_length=MAX_LENGTH, pattern=IDENTIFIER)],
-    asked: PutClient,
+    body: PutClient,
     caller: Annotated[Caller, Depends(require(Scope.CLIENTS))],
     runtime: RuntimeDep,
 ) -> ClientView:
     """Create a client, or change what is given. Needs the scope clients."""
-    change = _change(runtime, client_id, asked)
+    change = _change(runtime, client_id, body)
     with runtime.database.transaction() as session:
         _refuse_conflict(session, change)
         written = clients.set_clients(session, [change], actor=caller.actor, now=runtime.clock())
@@ -88,9 +88,9 @@ def put(
         return ClientView.model_validate(store.get_many(session, [change.id])[change.id])
 
 
-def _change(runtime: Runtime, client_id: str, asked: PutClient) -> ClientChange:
-    given = asked.model_dump(exclude_unset=True)
-    texts = {("phone" if name == "phone_e164" else name): _text(value) for name, value in given.items()}
+def _change(runtime: Runtime, client_id: str, body: PutClient) -> ClientChange:
+    values = body.model_dump(exclude_unset=True)
+    texts = {("phone" if name == "phone_e164" else name): _text(value) for name, value in values.items()}
     locale = texts.pop("locale", None)
     fields = ClientFields(runtime.plans, runtime.settings.otp_default_region)
     change, faults = fields.read(client_id, texts)
@@ -102,7 +102,7 @@ def _change(runtime: Runtime, client_id: str, asked: PutClient) -> ClientChange:
     return ClientChange(change.id, {**change.values, "locale": locale or CLEARED["locale"]})
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 

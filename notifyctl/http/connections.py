@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from http import HTTPStatus
 from time import monotonic
-from typing import Any, cast
+from typing import cast
 
 import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -128,7 +128,7 @@ class Connection(H11Protocol):
         self,
         config: Config,
         server_state: Crowd,
-        app_state: dict[str, Any],
+        app_state: dict[str, object],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)

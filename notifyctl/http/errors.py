@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -68,13 +68,13 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
     return JSONResponse({"error": code, "message": message}, status, headers=dict(headers or {}))
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     """`responses=` of a route: these, and those that every route may answer. With 413, it takes a body."""
     every = (*statuses, *([408] if 413 in statuses else []), 500, 503)
     return {status: {"model": Error, "description": HTTPStatus(status).phrase} for status in every}
 
 
-def add_to(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI) -> None:
     app.exception_handler(ApiError)(_of_api_error)
     app.exception_handler(HTTPException)(_of_http_exception)
     app.exception_handler(RequestValidationError)(_of_validation)
@@ -114,7 +114,7 @@ async def _of_invalid_input(_request: Request, _error: InvalidInput) -> JSONResp
     return error_response(422, CODES[422], MESSAGES[422])
 
 
-def _fault(item: Mapping[str, Any]) -> str:
+def _fault(item: ErrorDetails) -> str:
     """`context: must be an object`."""
     where, *names = item["loc"]
     return f"{'.'.join(map(_name, names)) or where}: {_words(item)}"
@@ -125,7 +125,7 @@ def _name(part: str | int) -> str:
     return str(part) if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "(a strange name)"
 
 
-def _words(item: Mapping[str, Any]) -> str:
+def _words(item: ErrorDetails) -> str:
     context = item.get("ctx") or {}
     if item["type"] == "value_error":
         return str(context.get("error"))
@@ -158,7 +158,7 @@ _WORDS = {
 """pydantic's kinds of error, in words that repeat no value; its own sometimes do."""
 
 
-class Failures:
+class UnexpectedErrors:
     """Whatever nobody expected: one line in the log without anything of the request, and a 500 in our shape.
 
     Inside the middlewares that log and add headers, so that those see an ordinary response.

@@ -27,8 +27,8 @@ Moment = Annotated[
     datetime, PlainSerializer(iso, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 """In an answer: 2026-03-01T12:00:00.000Z."""
-MomentAsked = Annotated[datetime, BeforeValidator(_read), WithJsonSchema({"type": "string", "format": "date-time"})]
-"""In a question: UTC where it names no zone."""
+QueryMoment = Annotated[datetime, BeforeValidator(_read), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""In a query: UTC where it names no zone."""
 
 Text64 = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=STORABLE)]
 Text128 = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=STORABLE)]

@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Head:
+class HeadRequests:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -26,7 +26,7 @@ class Malformed:
 class JsonRoute(APIRoute):
     """For `APIRouter(route_class=JsonRoute)`, wherever a body is JSON."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
         handler = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
@@ -36,21 +36,21 @@ class JsonRoute(APIRoute):
 
 
 class _JsonRequest(Request):
-    async def json(self) -> Any:
+    async def json(self) -> object:
         value = parse(await self.body())
         # In a tuple, which no model takes: of an object of ours, pydantic would read the attributes.
         return (value,) if isinstance(value, Malformed) else value
 
 
-def fault_of(body: Any) -> str | None:
-    """What was wrong with a body that a route was given; None when it was JSON."""
+def fault_of(body: object) -> str | None:
+    """What was wrong with the body that a route got; None when it was JSON."""
     match body:
-        case (Malformed(fault),):
+        case (Malformed(fault=fault),):
             return fault
     return None
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes) -> object:
     """The value, or Malformed. Never raises."""
     try:
         value = json.loads(
@@ -74,14 +74,14 @@ class _Unfit(ValueError):
 _TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels"
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) < len(pairs):
         raise _Unfit("has the same name twice in one object")
     return made
 
 
-def _no_constant(_text: str) -> Any:
+def _no_constant(_text: str) -> NoReturn:
     raise _Unfit("has NaN or Infinity, which JSON does not know")
 
 
@@ -102,7 +102,7 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _is_deep(value: Any) -> bool:
+def _is_deep(value: object) -> bool:
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _children(outer)]
@@ -111,7 +111,7 @@ def _is_deep(value: Any) -> bool:
     return True
 
 
-def _children(value: Any) -> list[Any]:
+def _children(value: object) -> list[object]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

@@ -1,14 +1,19 @@
 """A message as the API shows it: its row without lease and fingerprint, and never what its template was filled with."""
 
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Row
+from sqlmodel import Session
 
 from notifyctl.http.auth import Caller
+from notifyctl.http.errors import ApiError
 from notifyctl.http.fields import Moment
 from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Audience, Channel, Lane
 from notifyctl.orchestrator.masking import mask
+from notifyctl.store import messages
 
 
 class MessageView(BaseModel):
@@ -41,10 +46,17 @@ class MessageView(BaseModel):
     sent_at: Moment | None
     delivered_at: Moment | None
     finished_at: Moment | None
-    metadata: dict[str, Any] | None
+    metadata: dict[str, object] | None
 
 
-def view(message: Any, caller: Caller) -> MessageView:
+def require_message(session: Session, message_id: UUID) -> Row[Any]:
+    message = messages.get(session, str(message_id))
+    if message is None:
+        raise ApiError(404, "not_found", "There is no such message.")
+    return message
+
+
+def view(message: object, caller: Caller) -> MessageView:
     """Of a row of message_log."""
     seen = MessageView.model_validate(message)
     if not caller.is_admin:

@@ -1,20 +1,19 @@
 """Sending a message, and what has become of it."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from sqlmodel import Session
 
-from notifyctl.bootstrap import Runtime
 from notifyctl.errors import IdempotencyConflict, InvalidInput
 from notifyctl.http.auth import Caller, forbidden, require
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.fields import Text128, Text255, Text1000
 from notifyctl.http.json_body import JsonRoute
-from notifyctl.http.message_view import MessageView, view
+from notifyctl.http.message_view import MessageView, require_message, view
 from notifyctl.models.access import Scope
 from notifyctl.models.message import OTP_TEMPLATE, MessageStatus
 from notifyctl.models.template import Audience
@@ -36,7 +35,7 @@ class SendNotification(BaseModel):
     template_key: Text128 = Field(examples=["WELCOME_EMAIL"])
     client_id: Text255 | None = Field(None, description="Whom it goes to, by your own id; or give `recipient`.")
     recipient: Text1000 | None = Field(None, description="An email address or phone number that is no client's.")
-    context: dict[str, Any] = Field({}, description="The variables that the template declares.")
+    context: dict[str, object] = Field({}, description="The variables that the template declares.")
     idempotency_key: Text255 | None = Field(None, description="The same key never makes a second message.")
 
     @model_validator(mode="after")
@@ -46,7 +45,7 @@ class SendNotification(BaseModel):
         return self
 
 
-class Taken(BaseModel):
+class NotificationAccepted(BaseModel):
     id: str = Field(description="Of the message; of the earlier one, where this is a duplicate.")
     status: MessageStatus
     reason: str | None = Field(description="Why it is BLOCKED.")
@@ -55,20 +54,20 @@ class Taken(BaseModel):
 
 @router.post("", status_code=202, responses=documented(401, 403, 404, 409, 413, 422))
 def send(
-    asked: SendNotification,
+    body: SendNotification,
     request: Request,
     caller: Annotated[Caller, Depends(require(Scope.SEND))],
     runtime: RuntimeDep,
-) -> Taken:
+) -> NotificationAccepted:
     """Accept a message for sending, or refuse it: a gate that says no makes it BLOCKED, and that is a 202 as well.
 
     Needs the scope send; admin for a template whose audience is ADMIN. OTP_CODE_SMS is sent by /api/otp/send alone.
     """
     try:
         with runtime.database.transaction() as session:
-            _check_template(session, asked.template_key, request, caller)
-            decision = runtime.orchestrator.send(session, _send_request(asked, caller))
-            return _taken(session, decision)
+            _check_template(session, body.template_key, request, caller)
+            decision = runtime.orchestrator.send(session, _send_request(body, caller))
+            return _answer(session, decision)
     except IdempotencyConflict as error:
         raise ApiError(409, "idempotency_conflict", str(error)) from error
 
@@ -78,15 +77,8 @@ def show(
     message_id: UUID, caller: Annotated[Caller, Depends(require(Scope.SEND, Scope.READ))], runtime: RuntimeDep
 ) -> MessageView:
     """What has become of a message. Needs the scope send or read."""
-    return view(_require(runtime, message_id), caller)
-
-
-def _require(runtime: Runtime, message_id: UUID) -> Any:
     with runtime.database.read() as session:
-        message = messages.get(session, str(message_id))
-    if message is None:
-        raise ApiError(404, "not_found", "There is no such message.")
-    return message
+        return view(require_message(session, message_id), caller)
 
 
 def _check_template(session: Session, template_key: str, request: Request, caller: Caller) -> None:
@@ -100,14 +92,14 @@ def _check_template(session: Session, template_key: str, request: Request, calle
         raise forbidden(request, caller, Scope.ADMIN)
 
 
-def _send_request(asked: SendNotification, caller: Caller) -> SendRequest:
+def _send_request(body: SendNotification, caller: Caller) -> SendRequest:
     try:
         return SendRequest(
-            template_key=asked.template_key,
-            client_id=asked.client_id,
-            recipient=asked.recipient,
-            context=asked.context,
-            idempotency_key=asked.idempotency_key,
+            template_key=body.template_key,
+            client_id=body.client_id,
+            recipient=body.recipient,
+            context=body.context,
+            idempotency_key=body.idempotency_key,
             source=SOURCE,
             actor=caller.actor,
         )
@@ -115,12 +107,14 @@ def _send_request(asked: SendNotification, caller: Caller) -> SendRequest:
         raise ApiError(422, "invalid_request", str(error)) from error
 
 
-def _taken(session: Session, decision: Decision) -> Taken:
+def _answer(session: Session, decision: Decision) -> NotificationAccepted:
     match decision:
         case Blocked(message_id=message_id, reason=reason):
-            return Taken(id=message_id, status=decision.status, reason=reason, duplicate_of=None)
+            return NotificationAccepted(id=message_id, status=decision.status, reason=reason, duplicate_of=None)
         case Duplicate(message_id=message_id):
             first = messages.get(session, message_id)
             reason_of_first = first.reason if first else None
-            return Taken(id=message_id, status=decision.status, reason=reason_of_first, duplicate_of=message_id)
-    return Taken(id=decision.message_id, status=decision.status, reason=None, duplicate_of=None)
+            return NotificationAccepted(
+                id=message_id, status=decision.status, reason=reason_of_first, duplicate_of=message_id
+            )
+    return NotificationAccepted(id=decision.message_id, status=decision.status, reason=None, duplicate_of=None)

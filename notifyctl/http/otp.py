@@ -27,7 +27,7 @@ router = APIRouter(
     tags=["one-time codes"],
     route_class=JsonRoute,
 )
-Asker = Annotated[Caller, Depends(require(Scope.OTP))]
+OtpCaller = Annotated[Caller, Depends(require(Scope.OTP))]
 
 PhoneNumber = Annotated[
     str,
@@ -39,18 +39,18 @@ PhoneNumber = Annotated[
 ]
 
 
-class SendCode(BaseModel):
+class SendCodeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     phone_number: PhoneNumber
     action: OtpAction
 
 
-class GuessCode(SendCode):
+class VerifyCodeRequest(SendCodeRequest):
     code: str = Field(description="What the person typed.", examples=["493027"])
 
 
-class Taken(BaseModel):
+class CodeAccepted(BaseModel):
     status: Literal["accepted"] = "accepted"
 
 
@@ -65,18 +65,18 @@ class NotVerified(BaseModel):
 
 
 @router.post("/send", status_code=202, responses=documented(401, 403, 413, 422))
-async def send(asked: SendCode, caller: Asker, runtime: RuntimeDep) -> Taken:
+async def send(body: SendCodeRequest, caller: OtpCaller, runtime: RuntimeDep) -> CodeAccepted:
     """Send a code, if nothing stands against it. The answer is the same, and as late, whether one is sent or not."""
     earliest = asyncio.get_running_loop().time() + ANSWER_AFTER_SECONDS
     try:
-        await run_in_threadpool(runtime.otp.send, asked.phone_number, asked.action, actor=caller.actor)
+        await run_in_threadpool(runtime.otp.send, body.phone_number, body.action, actor=caller.actor)
     except AddressError as error:
         raise _not_a_phone(error) from error
     except NotFound as error:
         log.error("code not sent", extra={"error": str(error)})
         raise ApiError(503, "not_ready", "No template is seeded.") from error
     await asyncio.sleep(earliest - asyncio.get_running_loop().time())
-    return Taken()
+    return CodeAccepted()
 
 
 @router.post(
@@ -85,11 +85,11 @@ async def send(asked: SendCode, caller: Asker, runtime: RuntimeDep) -> Taken:
     responses=documented(401, 403, 413, 422)
     | {400: {"model": NotVerified, "description": "Wrong, expired, used, replaced, locked, or never sent."}},
 )
-async def verify(asked: GuessCode, caller: Asker, runtime: RuntimeDep) -> Verified | JSONResponse:
+async def verify(body: VerifyCodeRequest, caller: OtpCaller, runtime: RuntimeDep) -> Verified | JSONResponse:
     """Whether this is the live code of the phone for this action. It works once."""
     try:
         is_right = await run_in_threadpool(
-            runtime.otp.verify, asked.phone_number, asked.action, asked.code, actor=caller.actor
+            runtime.otp.verify, body.phone_number, body.action, body.code, actor=caller.actor
         )
     except AddressError as error:
         raise _not_a_phone(error) from error

@@ -4,16 +4,15 @@ import hmac
 import logging
 from base64 import b64decode
 from collections.abc import Iterator
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, SecretStr
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import Result, receive
-from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.dependencies import RawBody, RuntimeDep
 from notifyctl.http.errors import ApiError, documented
-from notifyctl.http.request_log import route_of
+from notifyctl.http.request_log import origin_of
 from notifyctl.providers import postmark_receipts, twilio_receipts
 from notifyctl.providers.receipts import MalformedReceipt, Notice
 from notifyctl.providers.senders import TWILIO_INBOUND_PATH, TWILIO_STATUS_PATH
@@ -28,30 +27,23 @@ log = logging.getLogger("notifyctl.http")
 router = APIRouter(tags=["webhooks"])
 
 
-async def _body_of(request: Request) -> bytes:
-    return await request.body()
-
-
-Body = Annotated[bytes, Depends(_body_of)]
-
-
-class Received(BaseModel):
+class ReceiptAnswer(BaseModel):
     result: Result
 
 
 @router.post(POSTMARK_PATH, responses=documented(401, 413, 422))
-def postmark(request: Request, runtime: RuntimeDep, body: Body) -> Received:
+def postmark(request: Request, runtime: RuntimeDep, body: RawBody) -> ReceiptAnswer:
     """Deliveries, bounces, spam complaints and changes of subscription."""
     _admit_postmark(request, _plain(runtime.settings.postmark_webhook_token))
     try:
         notice = postmark_receipts.read(body, stream=runtime.settings.postmark_message_stream)
     except MalformedReceipt as error:
         raise _malformed(error) from error
-    return Received(result=_receive(runtime, notice))
+    return ReceiptAnswer(result=_receive(runtime, notice))
 
 
 @router.post(TWILIO_STATUS_PATH, status_code=204, responses=documented(403, 413, 422))
-def twilio_status(request: Request, runtime: RuntimeDep, body: Body) -> None:
+def twilio_status(request: Request, runtime: RuntimeDep, body: RawBody) -> None:
     """What became of an SMS. `message_id` in the query is our own id, which the URL was given when it was sent."""
     fields = _read_twilio(request, runtime, body, TWILIO_STATUS_PATH)
     try:
@@ -62,7 +54,7 @@ def twilio_status(request: Request, runtime: RuntimeDep, body: Body) -> None:
 
 
 @router.post(TWILIO_INBOUND_PATH, response_class=Response, responses=documented(403, 413, 422))
-def twilio_inbound(request: Request, runtime: RuntimeDep, body: Body) -> Response:
+def twilio_inbound(request: Request, runtime: RuntimeDep, body: RawBody) -> Response:
     """What people write back: STOP and START. Answers that nothing is to be replied."""
     fields = _read_twilio(request, runtime, body, TWILIO_INBOUND_PATH)
     try:
@@ -81,7 +73,7 @@ def _admit_postmark(request: Request, token: str) -> None:
     if not token:
         raise _refused(request, 401, "POSTMARK_WEBHOOK_TOKEN is not set, so that every webhook of Postmark is refused")
     # All of them, whichever is right: the time that it takes tells nothing.
-    if not any([hmac.compare_digest(given, token.encode()) for given in _credentials(request)]):
+    if not any([hmac.compare_digest(credential, token.encode()) for credential in _credentials(request)]):
         raise _refused(request, 401, "the credentials are not POSTMARK_WEBHOOK_TOKEN")
 
 
@@ -129,8 +121,7 @@ def _read_twilio(request: Request, runtime: Runtime, body: bytes, path: str) -> 
 
 def _refused(request: Request, status: int, cause: str) -> ApiError:
     """The caller is not told the cause, which is in the log."""
-    peer = request.client.host if request.client else None
-    log.warning("webhook refused", extra={"route": route_of(request.scope), "peer": peer, "cause": cause})
+    log.warning("webhook refused", extra=origin_of(request.scope) | {"cause": cause})
     if status == 401:
         headers = {"WWW-Authenticate": 'Basic realm="notifyctl webhooks"'}
         return ApiError(401, "unauthorized", "Valid credentials are needed.", headers)

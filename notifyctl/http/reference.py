@@ -5,10 +5,11 @@ Both are for admins only, unless HTTP_DOCS is set.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -18,6 +19,63 @@ from notifyctl.http.auth import require
 from notifyctl.models.access import Scope
 
 PAGES = Path(__file__).parent / "pages"
+
+# The parts of an OpenAPI document that are shown.
+Schema = TypedDict(
+    "Schema",
+    {
+        "$ref": str,
+        "anyOf": list["Schema"],
+        "const": str,
+        "description": str,
+        "format": str,
+        "items": "Schema",
+        "properties": dict[str, "Schema"],
+        "required": list[str],
+        "type": str,
+    },
+    total=False,
+)
+
+
+class MediaType(TypedDict):
+    schema: NotRequired[Schema]
+
+
+class Content(TypedDict):
+    content: NotRequired[dict[str, MediaType]]
+
+
+class Parameter(TypedDict):
+    name: str
+    schema: Schema
+    description: NotRequired[str]
+    required: NotRequired[bool]
+
+
+class Operation(TypedDict):
+    description: NotRequired[str]
+    tags: NotRequired[list[str]]
+    parameters: NotRequired[list[Parameter]]
+    requestBody: NotRequired[Content]
+    responses: dict[str, Content]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownField:
+    name: str
+    type: str
+    required: bool
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownOperation:
+    method: str
+    path: str
+    about: str
+    tables: list[tuple[str, list[ShownField]]]
+    refusals: str
 
 
 def reference_router(*, open_to_all: bool) -> APIRouter:
@@ -34,8 +92,9 @@ def _document(request: Request) -> JSONResponse:
 
 def _page(request: Request) -> HTMLResponse:
     document = request.app.openapi()
+    groups = _groups(document["paths"], document["components"]["schemas"])
     pages = Environment(loader=FileSystemLoader(PAGES / "templates"), autoescape=True, undefined=StrictUndefined)
-    page = pages.get_template("reference.html").render(info=document["info"], style=_style(), groups=_groups(document))
+    page = pages.get_template("reference.html").render(info=document["info"], style=_style(), groups=groups)
     return HTMLResponse(page, headers={"Content-Security-Policy": _policy()})
 
 
@@ -52,59 +111,57 @@ def _policy() -> str:
     )
 
 
-def _groups(document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _groups(paths: dict[str, dict[str, Operation]], schemas: dict[str, Schema]) -> dict[str, list[ShownOperation]]:
     """Operations by their tag, each with its tables of fields."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for path, operations in document["paths"].items():
+    groups: dict[str, list[ShownOperation]] = {}
+    for path, operations in paths.items():
         for method, operation in operations.items():
-            shown = {
-                "method": method.upper(),
-                "path": path,
-                "about": operation.get("description", ""),
-                "tables": list(_tables(document, operation)),
-                "refusals": _refusals(operation),
-            }
+            shown = ShownOperation(
+                method=method.upper(),
+                path=path,
+                about=operation.get("description", ""),
+                tables=list(_tables(operation, schemas)),
+                refusals=", ".join(status for status in operation["responses"] if not status.startswith("2")),
+            )
             groups.setdefault(operation.get("tags", [""])[0], []).append(shown)
     return groups
 
 
-def _tables(document: Mapping[str, Any], operation: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _tables(operation: Operation, schemas: dict[str, Schema]) -> Iterator[tuple[str, list[ShownField]]]:
     parameters = [
-        _field(one["name"], one["schema"] | {"description": one.get("description", "")}, one.get("required", False))
-        for one in operation.get("parameters", [])
+        ShownField(each["name"], _type(each["schema"]), each.get("required", False), each.get("description", ""))
+        for each in operation.get("parameters", [])
     ]
     if parameters:
         yield "Parameters", parameters
-    if body := _fields(document, operation.get("requestBody", {})):
+    if body := _fields(operation.get("requestBody", {}), schemas):
         yield "Body", body
     for status, answer in operation["responses"].items():
-        if status.startswith("2") and (fields := _fields(document, answer)):
+        if status.startswith("2") and (fields := _fields(answer, schemas)):
             yield f"Answer {status}", fields
 
 
-def _fields(document: Mapping[str, Any], content: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _fields(content: Content, schemas: dict[str, Schema]) -> list[ShownField]:
     schema = content.get("content", {}).get("application/json", {}).get("schema", {})
-    named = schema.get("$ref", "").rpartition("/")[2]
-    model = document["components"]["schemas"][named] if named else schema
+    model = schemas[_name(schema)] if "$ref" in schema else schema
     required = model.get("required", [])
-    return [_field(name, field, name in required) for name, field in model.get("properties", {}).items()]
+    return [
+        ShownField(name, _type(field), name in required, field.get("description", ""))
+        for name, field in model.get("properties", {}).items()
+    ]
 
 
-def _field(name: str, schema: Mapping[str, Any], required: bool) -> dict[str, Any]:
-    return {"name": name, "type": _type(schema), "required": required, "about": schema.get("description", "")}
-
-
-def _type(schema: Mapping[str, Any]) -> str:
+def _type(schema: Schema) -> str:
     if "anyOf" in schema:
-        return " or ".join(_type(one) for one in schema["anyOf"])
+        return " or ".join(_type(each) for each in schema["anyOf"])
     if "$ref" in schema:
-        return str(schema["$ref"]).rpartition("/")[2]
+        return _name(schema)
     if "const" in schema:
         return f'"{schema["const"]}"'
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
-    return str(schema.get("format") or schema.get("type") or "any")
+    return schema.get("format") or schema.get("type") or "any"
 
 
-def _refusals(operation: Mapping[str, Any]) -> str:
-    return ", ".join(status for status in operation["responses"] if not status.startswith("2"))
+def _name(schema: Schema) -> str:
+    return schema["$ref"].rpartition("/")[2]

@@ -54,3 +54,14 @@ def method_of(scope: Scope) -> str:
 def route_of(scope: Scope) -> str:
     """As /api/notifications/{message_id}."""
     return getattr(scope.get("route"), "path_format", NO_ROUTE)
+
+
+def peer_of(scope: Scope) -> str | None:
+    """The address that the request came from."""
+    client: tuple[str, int] | None = scope.get("client")
+    return client[0] if client else None
+
+
+def origin_of(scope: Scope) -> dict[str, object]:
+    """For the log."""
+    return {"route": route_of(scope), "peer": peer_of(scope)}

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from fastapi import FastAPI
 from uvicorn import Config, Server
@@ -111,7 +110,7 @@ class ApiServer(Server):
             await asyncio.sleep(min(LOOK_EVERY_SECONDS, self.crowd.bounds.head / 4))
             self.crowd.look_through()
 
-    def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """What asyncio would log with a traceback. Accepting is tried again in a second."""
         error = context.get("exception")
         log.error("event loop", extra={"error": context["message"], "cause": str(error)})

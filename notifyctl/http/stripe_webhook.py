@@ -1,15 +1,15 @@
 """What Stripe calls. Checked over the bytes before anything is read of them; answered as soon as it is committed."""
 
 import logging
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from notifyctl.errors import InvalidInput
-from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http.dependencies import RawBody, RuntimeDep
 from notifyctl.http.errors import ApiError, documented
-from notifyctl.http.request_log import route_of
+from notifyctl.http.request_log import origin_of
 from notifyctl.providers.stripe_signature import signature_fault
 
 PATH = "/api/webhooks/stripe"
@@ -18,18 +18,14 @@ log = logging.getLogger("notifyctl.http")
 router = APIRouter(tags=["webhooks"])
 
 
-class Received(BaseModel):
+class EventAnswer(BaseModel):
     """The same for whatever came of the event: Stripe needs to know no more, and we try again ourselves."""
 
     received: Literal[True] = True
 
 
-async def _body_of(request: Request) -> bytes:
-    return await request.body()
-
-
 @router.post(PATH, responses=documented(400, 413))
-def stripe(request: Request, runtime: RuntimeDep, body: Annotated[bytes, Depends(_body_of)]) -> Received:
+def stripe(request: Request, runtime: RuntimeDep, body: RawBody) -> EventAnswer:
     """An event, signed by Stripe. Any other answer than 200 makes Stripe deliver it again, for three days."""
     secrets = runtime.settings.stripe_webhook_secret
     if not secrets:
@@ -43,10 +39,9 @@ def stripe(request: Request, runtime: RuntimeDep, body: Annotated[bytes, Depends
     except InvalidInput as error:
         text = f"{str(error)[0].upper()}{str(error)[1:]}."
         raise _refused(request, f"rightly signed, but {error}", 400, "invalid_request", text) from error
-    return Received()
+    return EventAnswer()
 
 
 def _refused(request: Request, cause: str, status: int, code: str, message: str) -> ApiError:
-    peer = request.client.host if request.client else None
-    log.warning("webhook refused", extra={"route": route_of(request.scope), "peer": peer, "cause": cause})
+    log.warning("webhook refused", extra=origin_of(request.scope) | {"cause": cause})
     return ApiError(status, code, message)

@@ -220,7 +220,7 @@ def test_all_of_it_works_without_scripts(chromium: Chromium, api: Api, key: str)
     with chromium.tab() as tab:
         tab.without_scripts()
         sign_in(tab, f"{api.url}{HOME}", key)
-        assert "1 problem" in tab.text(".standing")
+        assert "1 problem" in tab.text(".summary")
         assert tab.js("getComputedStyle(document.querySelector('[data-pause]')).display") == "none"
         tab.click(".windows li:nth-child(2) a")
         tab.loaded()

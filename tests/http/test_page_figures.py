@@ -1,5 +1,4 @@
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -7,17 +6,19 @@ from notifyctl.http.pages.charts import LEAST, PLOT, STRIP, Chart, round_up, tra
 from notifyctl.http.pages.figures import count, share, span
 from notifyctl.http.pages.page import sentence
 from notifyctl.http.pages.sessions import HOME, safe_next
+from notifyctl.models.template import Channel
+from notifyctl.store.reports import Bucket
 
 FIVE_MINUTES = timedelta(minutes=5)
 
 
 def chart(*counts: tuple[int, int, int]) -> Chart:
     first = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-    buckets: list[dict[str, Any]] = [
-        {"start": first + number * FIVE_MINUTES, "SMS": dict(zip(("sent", "failed", "throttled"), one, strict=True))}
-        for number, one in enumerate(counts)
+    buckets = [
+        Bucket(first + number * FIVE_MINUTES, *({Channel.SMS: count} for count in each))
+        for number, each in enumerate(counts)
     ]
-    return traffic_chart(buckets, "SMS", FIVE_MINUTES)
+    return traffic_chart(buckets, Channel.SMS, FIVE_MINUTES)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ hundred times of what a minute takes.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
 from notifyctl.http.pages.figures import count
+from notifyctl.models.template import Channel
+from notifyctl.store.reports import Bucket
 
 PLOT, STRIP = 112.0, 26.0
 """Heights, in pixels. What lies across is in per cent, so that a chart fits any width and its text keeps its size."""
@@ -18,6 +20,12 @@ LEAST = 2.0
 GAP = 0.18
 STEPS = (1, 2, 4, 6, 8, 10)
 TICKS = 4
+
+
+class Counts(NamedTuple):
+    sent: int
+    failed: int
+    throttled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +40,7 @@ class Column:
 
     start: datetime
     end: datetime
-    sent: int
-    failed: int
-    throttled: int
+    counts: Counts
     x: float
     width: float
     """Of the bars; the column itself is `Chart.pitch` wide."""
@@ -56,52 +62,50 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        return not any(column.sent or column.failed or column.throttled for column in self.columns)
+        return not any(any(column.counts) for column in self.columns)
 
     @property
     def alternative(self) -> str:
         """What is to be seen in it, in words."""
         if self.is_empty:
             return "Nothing was sent, failed or throttled."
-        busiest = max(self.columns, key=lambda column: column.sent)
-        totals = {name: sum(getattr(column, name) for column in self.columns) for name in _PARTS}
-        words = ", ".join(f"{count(total)} {name}" for name, total in totals.items())
-        return f"{words}. Most were sent from {busiest.start:%H:%M} on {busiest.start:%A}: {count(busiest.sent)}."
+        busiest = max(self.columns, key=lambda column: column.counts.sent)
+        totals = map(sum, zip(*(column.counts for column in self.columns), strict=True))
+        words = ", ".join(f"{count(total)} {name}" for name, total in zip(Counts._fields, totals, strict=True))
+        return (
+            f"{words}. Most were sent from {busiest.start:%H:%M} on {busiest.start:%A}: {count(busiest.counts.sent)}."
+        )
 
 
-_PARTS = ("sent", "failed", "throttled")
-
-
-def traffic_chart(buckets: Sequence[dict[str, Any]], channel: str, bucket: timedelta) -> Chart:
-    """`buckets` as orchestrator.health.timeseries has them."""
-    counts = [found[channel] for found in buckets]
-    top = round_up(max((found["sent"] + found["failed"] for found in counts), default=0))
-    most_throttled = max((found["throttled"] for found in counts), default=0)
+def traffic_chart(buckets: Sequence[Bucket], channel: Channel, length: timedelta) -> Chart:
+    counts = [Counts(bucket.sent[channel], bucket.failed[channel], bucket.throttled[channel]) for bucket in buckets]
+    top = round_up(max((each.sent + each.failed for each in counts), default=0))
+    most_throttled = max((each.throttled for each in counts), default=0)
     pitch = 100 / len(buckets)
     columns = tuple(
         Column(
-            start=found["start"],
-            end=found["start"] + bucket,
-            **found[channel],
+            start=bucket.start,
+            end=bucket.start + length,
+            counts=each,
             x=number * pitch + pitch * GAP / 2,
             width=pitch * (1 - GAP),
-            bars=dict(_bars(found[channel], top, most_throttled)),
+            bars=dict(_bars(each, top, most_throttled)),
         )
-        for number, found in enumerate(buckets)
+        for number, (bucket, each) in enumerate(zip(buckets, counts, strict=True))
     )
-    return Chart(columns, pitch, top, most_throttled, tuple(_ticks(columns, bucket)))
+    return Chart(columns, pitch, top, most_throttled, tuple(_ticks(columns, length)))
 
 
-def _bars(found: dict[str, int], top: int, most_throttled: int) -> Iterator[tuple[str, Bar]]:
-    sent = _height(found["sent"], top, PLOT)
-    failed = _height(found["failed"], top, PLOT)
+def _bars(counts: Counts, top: int, most_throttled: int) -> Iterator[tuple[str, Bar]]:
+    sent = _height(counts.sent, top, PLOT)
+    failed = _height(counts.failed, top, PLOT)
     # The least height of the one may push the other over the edge.
     sent = min(sent, PLOT - failed)
     if sent:
         yield "sent", Bar(PLOT - sent, sent)
     if failed:
         yield "failed", Bar(PLOT - sent - failed, failed)
-    if throttled := _height(found["throttled"], most_throttled, STRIP):
+    if throttled := _height(counts.throttled, most_throttled, STRIP):
         yield "throttled", Bar(STRIP - throttled, throttled)
 
 
@@ -109,9 +113,9 @@ def _height(number: int, most: int, pixels: float) -> float:
     return max(LEAST, pixels * number / most) if number else 0.0
 
 
-def _ticks(columns: Sequence[Column], bucket: timedelta) -> Iterator[str]:
+def _ticks(columns: Sequence[Column], length: timedelta) -> Iterator[str]:
     """The time at each quarter of the chart."""
-    form = "%H:%M" if len(columns) * bucket <= timedelta(days=1) else "%a %H:%M"
+    form = "%H:%M" if len(columns) * length <= timedelta(days=1) else "%a %H:%M"
     for quarter in range(TICKS):
         yield columns[quarter * len(columns) // TICKS].start.strftime(form)
     yield "now"

@@ -6,8 +6,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifyctl.http.errors import RETRY_AFTER_SECONDS
-from notifyctl.http.pages import page
 from notifyctl.http.pages.files import PREFIX
+from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, safe_next
 
 ADMIN = "/admin"
@@ -22,7 +22,7 @@ TITLES = {
 }
 
 
-class PageFaults:
+class PageErrors:
     """Keeps the status and the headers of what errors.py has answered, and says the same for a person."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -61,23 +61,23 @@ def _is_error(message: Message) -> bool:
     return message["status"] >= 400 and Headers(raw=message["headers"]).get("content-type") == "application/json"
 
 
-def _asked(scope: Scope) -> str:
-    """The page of ours that was asked for."""
+def _requested_page(scope: Scope) -> str:
+    """Of ours; where it is none, the first one."""
     return safe_next(scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""))
 
 
 async def _answer(scope: Scope, receive: Receive, send: Send, begun: Message, body: bytes) -> None:
     status = begun["status"]
-    fault = page.render(
+    answer = render(
         "fault.html",
         status,
         status=status,
         title=TITLES.get(status, "Error"),
         message=json.loads(body)["message"],
-        address=_asked(scope) if status >= 500 and scope["method"] == "GET" else HOME,
+        address=_requested_page(scope) if status >= 500 and scope["method"] == "GET" else HOME,
         retry_seconds=RETRY_AFTER_SECONDS if status == 503 and scope["method"] == "GET" else 0,
     )
     for name, value in Headers(raw=begun["headers"]).items():
         if name not in ("content-type", "content-length"):
-            fault.headers.setdefault(name, value)
-    await fault(scope, receive, send)
+            answer.headers.setdefault(name, value)
+    await answer(scope, receive, send)

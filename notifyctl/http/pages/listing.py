@@ -1,8 +1,10 @@
 """The list of messages as the page asks for it: what was filled in, what it means, and what is wrong with it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -10,10 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.http.fields import MomentAsked
+from notifyctl.http.fields import QueryMoment
 from notifyctl.models.message import BlockReason, FailureReason, MessageStatus
 from notifyctl.models.template import Channel
-from notifyctl.orchestrator.addresses import AddressError, normal_address
+from notifyctl.orchestrator.addresses import AddressError, parse_address
 from notifyctl.orchestrator.masking import mask
 from notifyctl.store import messages
 from notifyctl.store.messages import Filter
@@ -25,71 +27,90 @@ BEFORE = "before"
 PAGE = 25
 MAX_LENGTH = 255
 REASONS = {"Blocked": tuple(BlockReason), "Failed or bounced": tuple(FailureReason)}
-_MOMENT = TypeAdapter(MomentAsked)
+
+E = TypeVar("E", bound=StrEnum)
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(QueryMoment)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    given: Mapping[str, str]
-    """Of FILTERS, those that were filled in."""
+class ListingQuery:
+    filters: Mapping[str, str]
+    """Of FILTERS, those that were filled in, as they were."""
     before: str | None
-    wanted: Filter
+    filter: Filter
     faults: Mapping[str, str]
     """What is wrong with a filter, in words that follow its name."""
 
     def value(self, name: str) -> str:
-        return self.given.get(name, "")
+        return self.filters.get(name, "")
 
-    def query(self, window_minutes: int, **changed: str) -> str:
-        """For a link to the same list, with something changed."""
-        return urlencode({"window_minutes": window_minutes, **self.given, **changed})
+    def link(self, window_minutes: int, **changed: str) -> str:
+        """The query of the same list, with something changed."""
+        return urlencode({"window_minutes": window_minutes, **self.filters, **changed})
+
+
+@dataclass(frozen=True, slots=True)
+class ListedMessage:
+    id: str
+    created_at: datetime
+    template_key: str
+    recipient: str
+    """Masked."""
+    client_id: str | None
+    status: MessageStatus
+    attempts: int
+    reason: str | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    items: tuple[Mapping[str, Any], ...]
-    """Columns of message_log, with the recipient masked."""
+    messages: tuple[ListedMessage, ...]
     last_id: str | None
     """None when there is nothing older."""
 
 
-def read(runtime: Runtime, query: Mapping[str, str]) -> Asked:
-    given = {name: value for name in FILTERS if (value := query.get(name, "").strip())}
-    values: dict[str, Any] = {}
+def read_query(runtime: Runtime, query: Mapping[str, str]) -> ListingQuery:
+    filters = {name: value for name in FILTERS if (value := query.get(name, "").strip())}
+    wanted = Filter()
     faults: dict[str, str] = {}
-    for name, text in given.items():
+    for name, text in filters.items():
         try:
-            values |= _meaning(runtime, name, text)
+            wanted = _narrowed(wanted, runtime, name, text)
         except ValueError as error:
             faults[name] = str(error)
-    return Asked(given, _id(query.get(BEFORE, "")), Filter(**values), faults)
+    return ListingQuery(filters, _id(query.get(BEFORE, "")), wanted, faults)
 
 
-def _meaning(runtime: Runtime, name: str, text: str) -> dict[str, Any]:
-    """Raises ValueError with what is wrong, without what was given."""
+def _narrowed(wanted: Filter, runtime: Runtime, name: str, text: str) -> Filter:
+    """Raises ValueError with what is wrong, without what was filled in."""
     if len(text) > MAX_LENGTH or "\x00" in text:
         raise ValueError(f"has more than {MAX_LENGTH} characters, or one that it may not have")
     match name:
         case "status":
-            return {name: _one_of(MessageStatus, text)}
+            return replace(wanted, status=_one_of(MessageStatus, text))
         case "channel":
-            return {name: _one_of(Channel, text)}
+            return replace(wanted, channel=_one_of(Channel, text))
         case "recipient":
-            return {"recipient_hashes": _hashes(runtime, text)}
+            return replace(wanted, recipient_hashes=_hashes(runtime, text))
         case "since":
-            return {name: _moment(text)}
+            return replace(wanted, since=_moment(text))
+        case "reason":
+            return replace(wanted, reason=text)
+        case "template_key":
+            return replace(wanted, template_key=text)
         case _:
-            return {name: text}
+            return replace(wanted, client_id=text)
 
 
-def _one_of(kind: type[MessageStatus] | type[Channel], text: str) -> MessageStatus | Channel:
+def _one_of(kind: type[E], text: str) -> E:
     try:
         return kind(text.upper())
     except ValueError:
         raise ValueError("is none that there is") from None
 
 
-def _moment(text: str) -> Any:
+def _moment(text: str) -> datetime:
     try:
         return _MOMENT.validate_python(text)
     except ValidationError:
@@ -97,12 +118,10 @@ def _moment(text: str) -> Any:
 
 
 def _hashes(runtime: Runtime, text: str) -> list[str]:
-    channel = Channel.EMAIL if "@" in text else Channel.SMS
     try:
-        normal = normal_address(channel, text, runtime.settings.otp_default_region)
+        return runtime.keys.recipient_hashes(*parse_address(text, runtime.settings.otp_default_region))
     except AddressError as error:
         raise ValueError(f"cannot be looked for: the {error.fault}") from None
-    return runtime.keys.recipient_hashes(channel, normal)
 
 
 def _id(text: str) -> str | None:
@@ -112,15 +131,23 @@ def _id(text: str) -> str | None:
         return None
 
 
-def find(session: Session, asked: Asked) -> Listing:
+def find_messages(session: Session, query: ListingQuery) -> Listing:
     """Nothing is looked for while a filter is not understood: to leave it out would show too much."""
-    if asked.faults:
+    if query.faults:
         return Listing((), None)
-    found = messages.find(session, asked.wanted, limit=PAGE + 1, before=asked.before)
-    shown = tuple(_masked(found[:PAGE]))
-    return Listing(shown, shown[-1]["id"] if len(found) > PAGE else None)
-
-
-def _masked(rows: Any) -> Iterator[Mapping[str, Any]]:
-    for row in rows:
-        yield {**row._mapping, "recipient": mask(row.recipient)}
+    rows = messages.find(session, query.filter, limit=PAGE + 1, before=query.before)
+    shown = tuple(
+        ListedMessage(
+            id=row.id,
+            created_at=row.created_at,
+            template_key=row.template_key,
+            recipient=mask(row.recipient),
+            client_id=row.client_id,
+            status=row.status,
+            attempts=row.attempts,
+            reason=row.reason,
+            error=row.error,
+        )
+        for row in rows[:PAGE]
+    )
+    return Listing(shown, shown[-1].id if len(rows) > PAGE else None)

@@ -6,15 +6,16 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
+from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.holds import held_by
 from notifyctl.http.dependencies import RuntimeDep
-from notifyctl.http.errors import ApiError
-from notifyctl.http.pages import page
+from notifyctl.http.message_view import require_message
 from notifyctl.http.pages.dashboard import NAMES, REFRESH_SECONDS
 from notifyctl.http.pages.own_forms import OwnForm
+from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SignedIn
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FINAL, MessageStatus
@@ -23,7 +24,7 @@ from notifyctl.orchestrator.gates import PASSED_WHEN
 from notifyctl.orchestrator.health import MINUTE
 from notifyctl.orchestrator.masking import mask
 from notifyctl.orchestrator.quiet_hours import QuietHours
-from notifyctl.store import audit, messages, workers
+from notifyctl.store import audit, workers
 
 ADDRESS = HOME + "/messages/{message_id}"
 MAY_CHANGE = {status for status in MessageStatus if status not in FINAL} | {MessageStatus.SENT}
@@ -36,8 +37,9 @@ router = APIRouter(include_in_schema=False)
 def show(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLResponse:
     """The recipient masked, and the subject, which may have a name in it, left out."""
     with runtime.database.read() as session:
-        values = _about(session, runtime, message_id)
-    return page.render("message.html", caller=caller, is_revealed=False, **values)
+        message = require_message(session, message_id)
+        values = _template_values(session, runtime, message)
+    return render("message.html", caller=caller, is_revealed=False, **values)
 
 
 @router.post(ADDRESS + "/reveal", dependencies=[OwnForm])
@@ -45,8 +47,8 @@ def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLRespo
     """The same with both, once: not at an address that could be opened again. Leaves an audit row."""
     now = runtime.clock()
     with runtime.database.transaction() as session:
-        values = _about(session, runtime, message_id)
-        message = values["message"]
+        message = require_message(session, message_id)
+        values = _template_values(session, runtime, message)
         audit.write(
             session,
             AuditAction.OPERATOR_ACTION,
@@ -57,15 +59,12 @@ def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLRespo
             details={"detail": "recipient and subject were shown on the page"},
         )
     log.info("recipient shown", extra={"key": caller.name, "message_id": message.id})
-    return page.render("message.html", caller=caller, is_revealed=True, **values)
+    return render("message.html", caller=caller, is_revealed=True, **values)
 
 
-def _about(session: Session, runtime: Runtime, message_id: UUID) -> dict[str, Any]:
-    message = messages.get(session, str(message_id))
-    if message is None:
-        raise ApiError(404, "not_found", "There is no such message.")
+def _template_values(session: Session, runtime: Runtime, message: Row[Any]) -> dict[str, object]:
     now = runtime.clock()
-    found = explain(
+    explanation = explain(
         message,
         audit.of_message(session, message.id),
         now=now,
@@ -75,7 +74,7 @@ def _about(session: Session, runtime: Runtime, message_id: UUID) -> dict[str, An
     return {
         "message": message,
         "masked": mask(message.recipient),
-        "found": found,
+        "explanation": explanation,
         "now": now,
         "home": HOME,
         "names": NAMES,

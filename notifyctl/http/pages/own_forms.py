@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError
-from notifyctl.http.request_log import route_of
+from notifyctl.http.request_log import origin_of
 
 log = logging.getLogger("notifyctl.http")
 
@@ -21,8 +21,7 @@ def _own_origin(request: Request, runtime: RuntimeDep) -> None:
     origin = request.headers.get("origin", "")
     ours = {request.headers.get("host", "").lower(), _host(runtime.settings.public_base_url or "")}
     if _host(origin) not in ours - {""}:
-        peer = request.client.host if request.client else None
-        log.warning("foreign form refused", extra={"route": route_of(request.scope), "peer": peer})
+        log.warning("foreign form refused", extra=origin_of(request.scope))
         text = "This form was not sent from a page of this site. Open the page again and repeat what you did."
         raise ApiError(403, "forbidden", text)
 

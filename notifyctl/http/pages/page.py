@@ -3,13 +3,13 @@
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from notifyctl.http.pages import figures, files
+from notifyctl.http.pages.figures import count, day_and_time, share, span
+from notifyctl.http.pages.files import address
 from notifyctl.models.message import BlockReason
 from notifyctl.orchestrator.words import iso
 
@@ -31,20 +31,20 @@ def _pages() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.globals["file"] = files.address
+    pages.globals["file"] = address
     pages.globals["never_had_one"] = (BlockReason.CLIENT_UNKNOWN, BlockReason.RECIPIENT_MISSING)
     pages.filters |= {
-        "count": figures.count,
-        "share": figures.share,
-        "span": figures.span,
-        "day_and_time": figures.day_and_time,
+        "count": count,
+        "share": share,
+        "span": span,
+        "day_and_time": day_and_time,
         "iso": iso,
         "sentence": sentence,
     }
     return pages
 
 
-def render(template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
+def render(template: str, status: int = 200, /, **values: object) -> HTMLResponse:
     html = _pages().get_template(template).render(**values)
     # What a provider said may hold halves of surrogate pairs.
     return HTMLResponse(html.encode("utf-8", "replace"), status, HEADERS)

@@ -11,9 +11,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from notifyctl.http.dependencies import RuntimeDep
-from notifyctl.http.pages import page, sessions
+from notifyctl.http.pages import sessions
 from notifyctl.http.pages.own_forms import Fields, OwnForm
+from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SIGN_IN, safe_next
+from notifyctl.http.request_log import peer_of
 from notifyctl.models.access import Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.orchestrator.api_keys import Refused
@@ -56,7 +58,7 @@ def form(request: Request) -> HTMLResponse:
 
 
 def _form(wanted: str, fault: str = "", status: int = 200) -> HTMLResponse:
-    return page.render("sign_in.html", status, next=safe_next(wanted), fault=fault)
+    return render("sign_in.html", status, next=safe_next(wanted), fault=fault)
 
 
 def _try_later(wanted: str, wait_seconds: int) -> HTMLResponse:
@@ -70,7 +72,7 @@ def _try_later(wanted: str, wait_seconds: int) -> HTMLResponse:
 def sign_in(request: Request, runtime: RuntimeDep, fields: Fields) -> Response:
     now, wanted = runtime.clock(), fields.get("next", "")
     failed = cast(FailedSignIns, request.app.state.failed_sign_ins)
-    peer = request.client.host if request.client else None
+    peer = peer_of(request.scope)
     presented = fields.get("key", "").strip().encode("utf-8", "surrogatepass")
     with runtime.database.read() as session:
         key = api_keys.recognise(session, presented, now)

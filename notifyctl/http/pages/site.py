@@ -2,10 +2,11 @@
 
 from fastapi import FastAPI
 
-from notifyctl.http.pages import dashboard, files, message, sign_in
+from notifyctl.http.pages import dashboard, files, message
+from notifyctl.http.pages.sign_in import FailedSignIns, router
 
 
-def add_to(app: FastAPI) -> None:
-    app.state.failed_sign_ins = sign_in.FailedSignIns()
-    for module in (sign_in, dashboard, message, files):
-        app.include_router(module.router)
+def add_pages(app: FastAPI) -> None:
+    app.state.failed_sign_ins = FailedSignIns()
+    for pages in (router, dashboard.router, message.router, files.router):
+        app.include_router(pages)
