@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlmodel import Session
 
@@ -57,8 +56,8 @@ def announce(
     known = [one for one in transitions if one.old is not None]
     completed = [one.client_id for one in known if one.new is ProvisioningStatus.COMPLETED]
     failed = [one.client_id for one in known if one.new is ProvisioningStatus.FAILED]
-    asked = completed + failed[:NAMED]
-    names = {row.id: row.name for row in clients.get_many(session, asked).values()} if asked else {}
+    named = completed + failed[:NAMED]
+    names = {row.id: row.name for row in clients.get_many(session, named).values()} if named else {}
     requests: list[SendRequest] = []
     warnings = []
     if completed and settings.login_url is None:
@@ -74,7 +73,7 @@ def announce(
 
 def _failures(
     failed: Sequence[str], names: Mapping[str, str], detail: str | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, dict[str, str]]]:
     """The mails, each as its first client and its context: one a client while there are few, else one for all."""
     if len(failed) <= FEW:
         for client_id in failed:

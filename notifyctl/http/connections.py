@@ -32,7 +32,7 @@ OTHER_HANDLES = 96
 """Of files that a process has open besides: database connections (up to 25), their files on SQLite, logs, threads."""
 SPARE_HANDLES = 8
 """That are given back when there are none any more."""
-TELL_EVERY_SECONDS = 60
+WARN_EVERY_SECONDS = 60
 
 log = logging.getLogger("notifyctl.http")
 
@@ -69,57 +69,57 @@ class Phase(Enum):
     IDLE = auto()
 
 
-class Crowd(ServerState):
+class OpenConnections(ServerState):
     """All connections of a process."""
 
     def __init__(self, bounds: Bounds) -> None:
         super().__init__()
         self.bounds = bounds
-        self.waited_for: dict[Connection, None] = {}
+        self.waiting_on: dict[HttpConnection, None] = {}
         """Those that keep us waiting, the longest first."""
         self._most = bounds.connections
         """Fewer for a while, when handles ran out before."""
-        self._told_at = float("-inf")
+        self._warned_at = float("-inf")
 
-    def let_in(self, newcomer: "Connection") -> None:
+    def admit(self, newcomer: "HttpConnection") -> None:
         if len(self.connections) <= self._most:
             return
-        self._tell()
-        if self._send_away():
+        self._warn()
+        if self._drop_slowest():
             return
         if len(self.connections) > self._most + self.bounds.for_probes:
-            newcomer.leave()
+            newcomer.drop()
         else:
             newcomer.app = _ProbesOnly(newcomer.app)
 
     def out_of_handles(self) -> None:
         """Somebody else has them: gives some back, and keeps to fewer connections than that."""
         self._most = max(1, len(self.connections) - SPARE_HANDLES)
-        self._tell()
-        while len(self.connections) > self._most and self._send_away():
+        self._warn()
+        while len(self.connections) > self._most and self._drop_slowest():
             pass
 
-    def _send_away(self) -> bool:
+    def _drop_slowest(self) -> bool:
         """The one that keeps us waiting longest. False when none does."""
-        longest = next(iter(self.waited_for), None)
+        longest = next(iter(self.waiting_on), None)
         if longest is not None:
-            longest.leave()
+            longest.drop()
         return longest is not None
 
-    def look_through(self) -> None:
+    def check_all(self) -> None:
         self._most = min(self.bounds.connections, self._most + 1)
         now = monotonic()
         for connection in list(self.connections):
-            cast(Connection, connection).look(now)
+            cast(HttpConnection, connection).check(now)
 
-    def _tell(self) -> None:
+    def _warn(self) -> None:
         now = monotonic()
-        if now - self._told_at >= TELL_EVERY_SECONDS:
-            self._told_at = now
+        if now - self._warned_at >= WARN_EVERY_SECONDS:
+            self._warned_at = now
             log.warning("too many connections", extra={"connections": len(self.connections)})
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """Not uvicorn's faster one: that keeps any length of headers in memory, and drops the body of a request that
     offers HTTP/2 (`Upgrade: h2c`, as Java's client does by itself).
     """
@@ -127,24 +127,24 @@ class Connection(H11Protocol):
     def __init__(
         self,
         config: Config,
-        server_state: Crowd,
+        server_state: OpenConnections,
         app_state: dict[str, object],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._crowd = server_state
+        self._open = server_state
         self._phase = Phase.HEAD
         self._since = monotonic()
         self._unread_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._crowd.let_in(self)
+        self._open.admit(self)
         if not transport.is_closing():
-            self._crowd.waited_for[self] = None
+            self._open.waiting_on[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._crowd.waited_for.pop(self, None)
+        self._open.waiting_on.pop(self, None)
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -167,21 +167,21 @@ class Connection(H11Protocol):
         # A body goes on from its head: whoever is slow with both has kept us waiting since the beginning.
         if (self._phase, phase) != (Phase.HEAD, Phase.BODY):
             self._since = monotonic()
-            self._crowd.waited_for.pop(self, None)
+            self._open.waiting_on.pop(self, None)
         if phase is not Phase.WORK:
-            self._crowd.waited_for[self] = None
+            self._open.waiting_on[self] = None
         self._phase = phase
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Ends it where it has taken too long. A slow body is ended by BodyLimit."""
         if not self.transport.get_write_buffer_size():
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
-        elif now - self._unread_since > self._crowd.bounds.answer:
-            self.leave()
+        elif now - self._unread_since > self._open.bounds.answer:
+            self.drop()
             return
-        bounds = self._crowd.bounds
+        bounds = self._open.bounds
         seconds = {Phase.HEAD: bounds.head, Phase.IDLE: bounds.idle}.get(self._phase)
         if seconds is not None and now - self._since > seconds and not self.transport.is_closing():
             self._refuse_late()
@@ -193,10 +193,10 @@ class Connection(H11Protocol):
         else:
             self.transport.close()
 
-    def leave(self) -> None:
+    def drop(self) -> None:
         """Now, whatever was not written yet."""
-        self._crowd.waited_for.pop(self, None)
-        self._crowd.connections.discard(self)
+        self._open.waiting_on.pop(self, None)
+        self._open.connections.discard(self)
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:

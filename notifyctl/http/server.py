@@ -15,11 +15,11 @@ from fastapi import FastAPI
 from uvicorn import Config, Server
 
 from notifyctl.errors import NotifyctlError
-from notifyctl.http.connections import Bounds, Connection, Crowd
+from notifyctl.http.connections import Bounds, HttpConnection, OpenConnections
 from notifyctl.stopping import Patience, stop_signals
 
 BACKLOG = 2048
-LOOK_EVERY_SECONDS = 1.0
+CHECK_EVERY_SECONDS = 1.0
 OUT_OF_HANDLES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FINISH_SECONDS = 30
 """Longest wait for requests that are under way when it is told to stop."""
@@ -71,7 +71,7 @@ class ApiServer(Server):
         super().__init__(
             Config(
                 app,
-                http=Connection,
+                http=HttpConnection,
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
@@ -89,8 +89,8 @@ class ApiServer(Server):
                 callback_notify=self._still_alive if alive_every else None,
             )
         )
-        self.crowd = Crowd(bounds)
-        self.server_state = self.crowd
+        self.open_connections = OpenConnections(bounds)
+        self.server_state = self.open_connections
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         super().run(sockets or [self._listener])
@@ -102,20 +102,20 @@ class ApiServer(Server):
         await super().startup(sockets)
         for listener in sockets or []:
             listener.listen(BACKLOG)
-        self._looking = loop.create_task(self._look_through())
+        self._checking = loop.create_task(self._check_connections())
         self._tell("READY=1")
 
-    async def _look_through(self) -> None:
+    async def _check_connections(self) -> None:
         while True:
-            await asyncio.sleep(min(LOOK_EVERY_SECONDS, self.crowd.bounds.head / 4))
-            self.crowd.look_through()
+            await asyncio.sleep(min(CHECK_EVERY_SECONDS, self.open_connections.bounds.head / 4))
+            self.open_connections.check_all()
 
     def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """What asyncio would log with a traceback. Accepting is tried again in a second."""
         error = context.get("exception")
         log.error("event loop", extra={"error": context["message"], "cause": str(error)})
         if isinstance(error, OSError) and error.errno in OUT_OF_HANDLES:
-            self.crowd.out_of_handles()
+            self.open_connections.out_of_handles()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._tell("STOPPING=1")

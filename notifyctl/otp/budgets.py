@@ -19,10 +19,10 @@ def spent_budget(session: Session, settings: Settings, prefix_hashes: list[str],
     if (most := settings.otp_prefix_hourly_limit) is not None:
         for prefix_hash in sorted(prefix_hashes):
             store.lock_budget(session, prefix_hash)
-        if store.made_since(session, since, most=most, where={"prefix_hash": prefix_hashes}) >= most:
+        if store.made_since(session, since, most=most, prefix_hashes=prefix_hashes) >= most:
             return f"its prefix has had {most} codes within an hour (OTP_PREFIX_HOURLY_LIMIT)"
     if (most := settings.otp_global_hourly_limit) is not None:
         store.lock_budget(session, "all")
-        if store.made_since(session, since, most=most, where={}) >= most:
+        if store.made_since(session, since, most=most) >= most:
             return f"{most} codes were sent within an hour (OTP_GLOBAL_HOURLY_LIMIT)"
     return None

@@ -81,7 +81,7 @@ class OneTimeCodes:
         with self._database.read() as session:
             state = merged(store.phone(session, hashes)).at(now)
             live = [code for code in store.live(session, hashes) if is_open(code, now)]
-            sent = store.made_since(session, now - window, most=count, where={"phone_hash": hashes})
+            sent = store.made_since(session, now - window, most=count, phone_hashes=hashes)
         codes = tuple(LiveCode(code.action, code.created_at, code.expires_at) for code in live)
         return PhoneStatus(phone, state, state.is_locked(now), sent, codes)
 

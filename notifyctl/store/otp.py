@@ -133,9 +133,17 @@ def last_made_at(session: Session, phone_hashes: Collection[str]) -> datetime | 
     return last
 
 
-def made_since(session: Session, moment: datetime, *, most: int, where: Mapping[str, Collection[str]]) -> int:
-    """How many codes were made after `moment`, counted up to `most`. `where`: column -> any of these hashes."""
-    chosen = [_challenge.c[name].in_(sorted(values)) for name, values in where.items()]
+def made_since(
+    session: Session,
+    moment: datetime,
+    *,
+    most: int,
+    phone_hashes: Collection[str] | None = None,
+    prefix_hashes: Collection[str] | None = None,
+) -> int:
+    """How many codes were made after `moment`, for any of these hashes, counted up to `most`."""
+    wanted = {"phone_hash": phone_hashes, "prefix_hash": prefix_hashes}
+    chosen = [_challenge.c[name].in_(sorted(hashes)) for name, hashes in wanted.items() if hashes is not None]
     first = select(_challenge.c.id).where(_challenge.c.created_at > moment, *chosen).limit(most).subquery()
     return int(session.execute(select(func.count()).select_from(first)).scalar_one())
 

@@ -8,15 +8,13 @@ import pytest
 import requests
 from fastapi import FastAPI
 
-from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.http.app import create_app
+from notifyctl.bootstrap import Runtime
 from notifyctl.http.pages.sign_in import FailedSignIns
 from notifyctl.models.access import Scope
 from tests.browser.chromium import Chromium, Tab, find
 from tests.browser.signing_in import HOME, sign_in
-from tests.support.api import Api, serving
+from tests.support.api import Api, serving, shared_app
 from tests.support.processes import watch
-from tests.support.settings import make_settings
 
 AXE = "axe-playwright-python"
 
@@ -51,15 +49,14 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    first = open_runtime(make_settings(database_url=f"sqlite:///{tmp_path_factory.mktemp('app') / 'unused.db'}"))
-    yield create_app(first)
-    first.close()
+    with shared_app(tmp_path_factory.mktemp("app")) as app:
+        yield app
 
 
 @pytest.fixture(scope="session")
 def url(app: FastAPI) -> Iterator[str]:
-    with serving(app) as found:
-        yield found
+    with serving(app) as url:
+        yield url
 
 
 @pytest.fixture

@@ -4,26 +4,22 @@ import pytest
 import requests
 from fastapi import FastAPI
 
-from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.http.app import create_app
+from notifyctl.bootstrap import Runtime
 from notifyctl.models.access import Scope
-from tests.support.api import Api, serving
-from tests.support.settings import make_settings
+from tests.support.api import Api, serving, shared_app
 
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    """One for all tests: each puts its own runtime into it."""
-    first = open_runtime(make_settings(database_url=f"sqlite:///{tmp_path_factory.mktemp('app') / 'unused.db'}"))
-    yield create_app(first)
-    first.close()
+    with shared_app(tmp_path_factory.mktemp("app")) as app:
+        yield app
 
 
 @pytest.fixture(scope="module")
 def url(app: FastAPI) -> Iterator[str]:
     """Ended before other modules run: a test that freezes time would stop its event loop for good."""
-    with serving(app) as found:
-        yield found
+    with serving(app) as url:
+        yield url
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from time import sleep
 from typing import Any
@@ -10,11 +11,21 @@ from typing import Any
 import requests
 from fastapi import FastAPI
 
-from notifyctl.bootstrap import Runtime
+from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.http.app import create_app
 from notifyctl.http.connections import Bounds
 from notifyctl.http.server import ApiServer, listen, url_of
 from notifyctl.models.access import Scope
 from notifyctl.orchestrator import api_keys
+from tests.support.settings import make_settings
+
+
+@contextmanager
+def shared_app(folder: Path) -> Iterator[FastAPI]:
+    """One for many tests: each puts its own runtime into it."""
+    first = open_runtime(make_settings(database_url=f"sqlite:///{folder / 'unused.db'}"))
+    yield create_app(first)
+    first.close()
 
 
 @contextmanager
