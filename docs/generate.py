@@ -28,7 +28,7 @@ from notifyctl.errors import ExitCode
 from notifyctl.models.message import FINAL, BlockReason, FailureReason, MessageStatus
 from notifyctl.models.status import FOLLOWERS
 from notifyctl.orchestrator import template_files
-from notifyctl.orchestrator.gates import ASKED_AGAIN
+from notifyctl.orchestrator.gates import ASKED_AGAIN, PASSED_WHEN
 from notifyctl.orchestrator.matrix import matrix_markdown
 from notifyctl.providers.codes import codes_markdown
 from notifyctl.settings import Settings
@@ -47,22 +47,6 @@ EXIT_CODES = {
     ExitCode.DATABASE: "The database cannot be reached, is locked, or has another schema.",
     ExitCode.PROVIDER: "A provider is not set up, or refuses the account.",
     ExitCode.INTERRUPTED: "Ctrl-C.",
-}
-
-GATES = {
-    BlockReason.TEMPLATE_DISABLED: "Is the template switched on?",
-    BlockReason.BILLING_ONLY_FROM_STRIPE: "A billing template: is its source a verified Stripe event?",
-    BlockReason.CLIENT_UNKNOWN: "Is there such a client? A template with client rules takes no bare address.",
-    BlockReason.CONTEXT_INVALID: "Do the values fit the template: none missing, unknown or of a wrong type?",
-    BlockReason.RECIPIENT_MISSING: "Does the client have an address for this channel?",
-    BlockReason.RECIPIENT_INVALID: "Is it a possible address or number?",
-    BlockReason.COUNTRY_NOT_ALLOWED: "A one-time code: is the number's country in OTP_ALLOWED_COUNTRIES?",
-    BlockReason.SMS_DISABLED: "An SMS: is SMS_ENABLED true, and has the client consented?",
-    BlockReason.PROVISIONING_INCOMPLETE: "An access mail: is the client's provisioning COMPLETED?",
-    BlockReason.SUBSCRIPTION_INACTIVE: "If asked for: is the subscription active, trialing or past_due?",
-    BlockReason.PLAN_FEATURE_MISSING: "Does the plan have the feature that the template asks for?",
-    BlockReason.SUPPRESSED: "Is the address free of a suppression?",
-    BlockReason.RATE_LIMITED: "Has this client (or address) had fewer of these than the rate allows?",
 }
 
 
@@ -97,9 +81,10 @@ means what is in [provider-codes.md](provider-codes.md).
 
 
 def gates_table() -> str:
+    questions = _member_docstrings("models/message.py", BlockReason)
     rows = [
-        (str(number), gate, GATES[gate], "yes" if gate in ASKED_AGAIN else "")
-        for number, gate in enumerate(BlockReason, 1)
+        (str(number), gate, questions[gate], "yes" if gate in ASKED_AGAIN else "")
+        for number, gate in enumerate(PASSED_WHEN, 1)
     ]
     return _table(("", "Reason when refused", "The question", "Asked again before sending"), rows)
 

@@ -65,21 +65,34 @@ NOT_COUNTED_BY_RATE = (
 
 
 class BlockReason(StrEnum):
-    """Why a gate refused. The order of the members is the order of the gates."""
+    """Why a gate refused, in the order of the gates; with each, the question that the gate asks."""
 
     TEMPLATE_DISABLED = "TEMPLATE_DISABLED"
+    """Is the template switched on?"""
     BILLING_ONLY_FROM_STRIPE = "BILLING_ONLY_FROM_STRIPE"
+    """A billing template: is its source a verified Stripe event?"""
     CLIENT_UNKNOWN = "CLIENT_UNKNOWN"
+    """Is there such a client? A template with client rules takes no bare address."""
     CONTEXT_INVALID = "CONTEXT_INVALID"
+    """Do the values fit the template: none missing, unknown or of a wrong type?"""
     RECIPIENT_MISSING = "RECIPIENT_MISSING"
+    """Does the client have an address for this channel?"""
     RECIPIENT_INVALID = "RECIPIENT_INVALID"
+    """Is it a possible address or number?"""
     COUNTRY_NOT_ALLOWED = "COUNTRY_NOT_ALLOWED"
+    """A one-time code: is the number's country in OTP_ALLOWED_COUNTRIES?"""
     SMS_DISABLED = "SMS_DISABLED"
+    """An SMS: is SMS_ENABLED true, and has the client consented?"""
     PROVISIONING_INCOMPLETE = "PROVISIONING_INCOMPLETE"
+    """An access mail: is the client's provisioning COMPLETED?"""
     SUBSCRIPTION_INACTIVE = "SUBSCRIPTION_INACTIVE"
+    """If asked for: is the subscription active, trialing or past_due?"""
     PLAN_FEATURE_MISSING = "PLAN_FEATURE_MISSING"
+    """Does the plan have the feature that the template asks for?"""
     SUPPRESSED = "SUPPRESSED"
+    """Is the address free of a suppression?"""
     RATE_LIMITED = "RATE_LIMITED"
+    """Has this client (or address) had fewer of these than the rate allows?"""
 
 
 class FailureReason(StrEnum):

@@ -10,7 +10,7 @@ from notifyctl.models.message import OTP_TEMPLATE, BlockReason, MessageStatus
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.context import canonical_json
-from notifyctl.orchestrator.gates import Outcome, Verdict
+from notifyctl.orchestrator.gates import GateOutcome, Verdict
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.words import iso
@@ -106,7 +106,7 @@ def payload_row(draft: Draft, keys: KeyRing) -> dict[str, Any]:
 
 
 def _stored_detail(draft: Draft, refused: Blocked) -> str:
-    return draft.stored(Verdict(refused.reason, Outcome.REFUSED, refused.detail)).detail
+    return draft.stored(Verdict(refused.reason, GateOutcome.REFUSED, refused.detail)).detail
 
 
 def _storable(text: str | None) -> str | None:
@@ -129,7 +129,7 @@ def audit_row(draft: Draft, now: datetime) -> audit.NewAuditRow:
                 details["detail"] = "it is in its client's quiet hours"
                 details["next_attempt_at"] = iso(draft.not_before)
         case Blocked(reason=reason, verdicts=verdicts):
-            details |= {"reason": reason} | gates.pack(draft.stored(verdict) for verdict in verdicts)
+            details |= {"reason": reason} | gates.pack([draft.stored(verdict) for verdict in verdicts])
         case _:
             details |= {"idempotency_key": draft.request.idempotency_key}
     return audit.entry(

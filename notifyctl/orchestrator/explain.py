@@ -36,10 +36,9 @@ def explain(
 
     `held_by` is what holds it back: quiet hours, pauses, or a provider that is down.
     """
-    accepted = next((row for row in audit_rows if "gates" in (row.metadata or {})), None)
     return Explanation(
         sentence=_SENTENCES[MessageStatus(message.status)](message, _Present(now, workers, tuple(held_by))),
-        verdicts=unpack(accepted.metadata) if accepted else (),
+        verdicts=next(filter(None, (unpack(row.metadata or {}) for row in audit_rows)), ()),
         steps=tuple(_step(row, message) for row in audit_rows),
     )
 

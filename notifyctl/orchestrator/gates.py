@@ -1,4 +1,4 @@
-"""The gates: pure questions about one message, asked in the order of models.message.BlockReason.
+"""The gates: pure questions about one message, asked in the order of the table GATES.
 
 The first refusal decides. All verdicts are kept, so that `explain` can show them. Gates whose answer can change
 between acceptance and sending are asked again by the worker (`asked_again`).
@@ -49,7 +49,7 @@ class Facts:
     objections: Mapping[BlockReason, str] = field(default_factory=dict)
 
 
-class Outcome(StrEnum):
+class GateOutcome(StrEnum):
     PASSED = "passed"
     REFUSED = "refused"
     NOT_ASKED = "not asked"
@@ -59,13 +59,13 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Verdict:
     gate: BlockReason
-    outcome: Outcome
+    outcome: GateOutcome
     detail: str = ""
 
 
-_Answer = str | None | Outcome
-"""A refusal in words, None for passed, or Outcome.NOT_ASKED."""
-_SKIP = Outcome.NOT_ASKED
+_Answer = str | None | GateOutcome
+"""A refusal in words, None for passed, or GateOutcome.NOT_ASKED."""
+_SKIP = GateOutcome.NOT_ASKED
 
 
 def _template_disabled(facts: Facts) -> _Answer:
@@ -174,102 +174,98 @@ def _rate_limited(facts: Facts) -> _Answer:
     )
 
 
-GATES: dict[BlockReason, Callable[[Facts], _Answer]] = {
-    BlockReason.TEMPLATE_DISABLED: _template_disabled,
-    BlockReason.BILLING_ONLY_FROM_STRIPE: _billing_only_from_stripe,
-    BlockReason.CLIENT_UNKNOWN: _client_unknown,
-    BlockReason.CONTEXT_INVALID: _context_invalid,
-    BlockReason.RECIPIENT_MISSING: _recipient_missing,
-    BlockReason.RECIPIENT_INVALID: _recipient_invalid,
-    BlockReason.COUNTRY_NOT_ALLOWED: _country_not_allowed,
-    BlockReason.SMS_DISABLED: _sms_disabled,
-    BlockReason.PROVISIONING_INCOMPLETE: _provisioning_incomplete,
-    BlockReason.SUBSCRIPTION_INACTIVE: _subscription_inactive,
-    BlockReason.PLAN_FEATURE_MISSING: _plan_feature_missing,
-    BlockReason.SUPPRESSED: _suppressed,
-    BlockReason.RATE_LIMITED: _rate_limited,
-}
+@dataclass(frozen=True, slots=True)
+class Gate:
+    reason: BlockReason
+    """What a refusal is called; the gate has the same name."""
+    question: Callable[[Facts], _Answer]
+    passed_when: str
+    """What holds when it lets a message through."""
+    asked_again: bool = False
+    """Its answer can change between acceptance and sending."""
+    passed: Verdict = field(init=False, repr=False)
+    not_asked: Verdict = field(init=False, repr=False)
 
-ASKED_AGAIN = (
-    BlockReason.TEMPLATE_DISABLED,
-    BlockReason.CLIENT_UNKNOWN,
-    BlockReason.SMS_DISABLED,
-    BlockReason.PROVISIONING_INCOMPLETE,
-    BlockReason.SUBSCRIPTION_INACTIVE,
-    BlockReason.PLAN_FEATURE_MISSING,
-    BlockReason.SUPPRESSED,
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "passed", Verdict(self.reason, GateOutcome.PASSED))
+        object.__setattr__(self, "not_asked", Verdict(self.reason, GateOutcome.NOT_ASKED))
+
+    def verdict(self, facts: Facts) -> Verdict:
+        answer = self.question(facts)
+        if facts.objections and (answer is None or answer is _SKIP):
+            answer = facts.objections.get(self.reason, answer)
+        if answer is None:
+            return self.passed
+        return self.not_asked if answer is _SKIP else Verdict(self.reason, GateOutcome.REFUSED, answer)
+
+
+GATES = (
+    Gate(BlockReason.TEMPLATE_DISABLED, _template_disabled, "template enabled", asked_again=True),
+    Gate(BlockReason.BILLING_ONLY_FROM_STRIPE, _billing_only_from_stripe, "billing comes from Stripe"),
+    Gate(BlockReason.CLIENT_UNKNOWN, _client_unknown, "client known", asked_again=True),
+    Gate(BlockReason.CONTEXT_INVALID, _context_invalid, "context complete"),
+    Gate(BlockReason.RECIPIENT_MISSING, _recipient_missing, "recipient given"),
+    Gate(BlockReason.RECIPIENT_INVALID, _recipient_invalid, "recipient valid"),
+    Gate(BlockReason.COUNTRY_NOT_ALLOWED, _country_not_allowed, "country allowed"),
+    Gate(BlockReason.SMS_DISABLED, _sms_disabled, "SMS enabled and consented", asked_again=True),
+    Gate(BlockReason.PROVISIONING_INCOMPLETE, _provisioning_incomplete, "provisioning completed", asked_again=True),
+    Gate(BlockReason.SUBSCRIPTION_INACTIVE, _subscription_inactive, "subscription active", asked_again=True),
+    Gate(BlockReason.PLAN_FEATURE_MISSING, _plan_feature_missing, "plan has the feature", asked_again=True),
+    Gate(BlockReason.SUPPRESSED, _suppressed, "not suppressed", asked_again=True),
+    Gate(BlockReason.RATE_LIMITED, _rate_limited, "within the rate"),
 )
-"""Their answer can change between acceptance and sending."""
+"""In the order in which they are asked. To add a gate: its name in BlockReason, its question above, its row here."""
 
-PASSED_WHEN: dict[BlockReason, str] = {
-    BlockReason.TEMPLATE_DISABLED: "template enabled",
-    BlockReason.BILLING_ONLY_FROM_STRIPE: "billing comes from Stripe",
-    BlockReason.CLIENT_UNKNOWN: "client known",
-    BlockReason.CONTEXT_INVALID: "context complete",
-    BlockReason.RECIPIENT_MISSING: "recipient given",
-    BlockReason.RECIPIENT_INVALID: "recipient valid",
-    BlockReason.COUNTRY_NOT_ALLOWED: "country allowed",
-    BlockReason.SMS_DISABLED: "SMS enabled and consented",
-    BlockReason.PROVISIONING_INCOMPLETE: "provisioning completed",
-    BlockReason.SUBSCRIPTION_INACTIVE: "subscription active",
-    BlockReason.PLAN_FEATURE_MISSING: "plan has the feature",
-    BlockReason.SUPPRESSED: "not suppressed",
-    BlockReason.RATE_LIMITED: "within the rate",
-}
-"""A gate is named by its refusal; this is what holds when it lets a message through."""
+PASSED_WHEN = {gate.reason: gate.passed_when for gate in GATES}
+ASKED_AGAIN = tuple(gate.reason for gate in GATES if gate.asked_again)
 
 
 def ask_all(facts: Facts) -> tuple[Verdict, ...]:
-    answers = {gate: question(facts) for gate, question in GATES.items()}
-    for gate, objection in facts.objections.items():
-        if answers[gate] is None or answers[gate] is _SKIP:
-            answers[gate] = objection
-    return tuple([_verdict(gate, answer) for gate, answer in answers.items()])
+    return tuple([gate.verdict(facts) for gate in GATES])
 
 
 def asked_again(facts: Facts) -> Verdict | None:
     """The first refusal among the gates whose answer can have changed since acceptance."""
-    for gate in ASKED_AGAIN:
-        answer = GATES[gate](facts)
-        if isinstance(answer, str) and answer is not _SKIP:
-            return Verdict(gate, Outcome.REFUSED, answer)
-    return None
+    return first_refusal(gate.verdict(facts) for gate in GATES if gate.asked_again)
 
 
 def first_refusal(verdicts: Iterable[Verdict]) -> Verdict | None:
-    return next((verdict for verdict in verdicts if verdict.outcome is Outcome.REFUSED), None)
+    return next((verdict for verdict in verdicts if verdict.outcome is GateOutcome.REFUSED), None)
 
 
-_PASSED = {gate: Verdict(gate, Outcome.PASSED) for gate in GATES}
-_NOT_ASKED = {gate: Verdict(gate, Outcome.NOT_ASKED) for gate in GATES}
+def pack(verdicts: Sequence[Verdict]) -> dict[str, object]:
+    """For the audit row: which gates passed, and what the others said that refused. The rest were not asked."""
+    passed = [verdict.gate for verdict in verdicts if verdict.outcome is GateOutcome.PASSED]
+    refusals = {verdict.gate: verdict.detail for verdict in verdicts if verdict.outcome is GateOutcome.REFUSED}
+    return {"passed": passed, "refusals": refusals} if refusals else {"passed": passed}
 
 
-def _verdict(gate: BlockReason, answer: _Answer) -> Verdict:
-    if answer is None:
-        return _PASSED[gate]
-    if answer is _SKIP:
-        return _NOT_ASKED[gate]
-    return Verdict(gate, Outcome.REFUSED, answer)
+def unpack(details: Mapping[str, object]) -> tuple[Verdict, ...]:
+    """Of an audit row: a verdict for each gate there is, in their order; none where the row is not of an acceptance.
+
+    A gate that the row does not name, because it is younger than the row, was not asked.
+    """
+    match details:
+        case {"passed": list(passed)}:
+            pass
+        case {"gates": str(marks)}:
+            passed = [gate for gate, mark in zip(_MARKED, marks, strict=False) if mark == "+"]
+        case _:
+            return ()
+    refusals = details.get("refusals")
+    words = refusals if isinstance(refusals, dict) else {}
+    return tuple([_stored_verdict(gate, passed, words) for gate in GATES])
 
 
-_MARKS = {Outcome.PASSED: "+", Outcome.REFUSED: "x", Outcome.NOT_ASKED: "-"}
+def _stored_verdict(gate: Gate, passed: Sequence[str], refusals: Mapping[str, object]) -> Verdict:
+    if gate.reason in refusals:
+        return Verdict(gate.reason, GateOutcome.REFUSED, str(refusals[gate.reason]))
+    return gate.passed if gate.reason in passed else gate.not_asked
 
 
-def pack(verdicts: Iterable[Verdict]) -> dict[str, object]:
-    """For the audit row: a mark a gate in their order (+ passed, x refused, - not asked), and the refusals' words."""
-    kept = tuple(verdicts)
-    marks = "".join([_MARKS[verdict.outcome] for verdict in kept])
-    packed: dict[str, object] = {"gates": marks}
-    if _MARKS[Outcome.REFUSED] in marks:
-        packed["refusals"] = {found.gate.value: found.detail for found in kept if found.outcome is Outcome.REFUSED}
-    return packed
-
-
-def unpack(packed: dict[str, object]) -> tuple[Verdict, ...]:
-    marks, outcomes = str(packed.get("gates", "")), {mark: outcome for outcome, mark in _MARKS.items()}
-    refusals = packed.get("refusals")
-    details = refusals if isinstance(refusals, dict) else {}
-    return tuple(
-        Verdict(gate, outcomes[mark], str(details.get(gate.value, "")))
-        for gate, mark in zip(BlockReason, marks, strict=False)
-    )
+_MARKED = (
+    "TEMPLATE_DISABLED", "BILLING_ONLY_FROM_STRIPE", "CLIENT_UNKNOWN", "CONTEXT_INVALID", "RECIPIENT_MISSING",
+    "RECIPIENT_INVALID", "COUNTRY_NOT_ALLOWED", "SMS_DISABLED", "PROVISIONING_INCOMPLETE", "SUBSCRIPTION_INACTIVE",
+    "PLAN_FEATURE_MISSING", "SUPPRESSED", "RATE_LIMITED",
+)  # fmt: skip
+"""The gates of rows that have a mark for each (+ passed, x refused, - not asked). It stays as it is: those rows do."""

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.message import BlockReason
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
-from notifyctl.orchestrator.gates import Outcome, unpack
+from notifyctl.orchestrator import gates
+from notifyctl.orchestrator.gates import GATES, Facts, Gate, GateOutcome, unpack
 from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.store import audit
@@ -154,13 +157,99 @@ def test_the_first_refusal_decides_and_all_verdicts_are_kept(runtime: Runtime) -
     a_client(runtime, provisioning_status=ProvisioningStatus.PENDING, email=None)
     decision = send(runtime, "WELCOME_EMAIL", {})
     assert isinstance(decision, Blocked)
-    refused = [verdict.gate for verdict in decision.verdicts if verdict.outcome is Outcome.REFUSED]
+    refused = [verdict.gate for verdict in decision.verdicts if verdict.outcome is GateOutcome.REFUSED]
     assert refused == [
         BlockReason.CONTEXT_INVALID, BlockReason.RECIPIENT_MISSING, BlockReason.PROVISIONING_INCOMPLETE,
     ]  # fmt: skip
     with runtime.database.read() as session:
         (row,) = audit.of_message(session, decision.message_id)
     assert unpack(row.metadata) == decision.verdicts
+
+
+class Later(StrEnum):
+    """A gate that notifyctl does not have yet."""
+
+    MOON_IS_FULL = "MOON_IS_FULL"
+
+
+def insert_a_gate(monkeypatch: pytest.MonkeyPatch, question: Callable[[Facts], str | None]) -> None:
+    """In the middle, before SMS_DISABLED."""
+    place = [gate.reason for gate in GATES].index(BlockReason.SMS_DISABLED)
+    gate = Gate(Later.MOON_IS_FULL, question, "moon not full")  # type: ignore[arg-type]
+    monkeypatch.setattr(gates, "GATES", (*GATES[:place], gate, *GATES[place:]))
+
+
+def stored_outcomes(runtime: Runtime, message_id: str) -> dict[str, tuple[str, str]]:
+    with runtime.database.read() as session:
+        (row,) = audit.of_message(session, message_id)
+    return {verdict.gate.value: (verdict.outcome.value, verdict.detail) for verdict in unpack(row.metadata)}
+
+
+BY_POSITION = {
+    "refusals": {
+        "SMS_DISABLED": "client acme has not consented to SMS", "PLAN_FEATURE_MISSING": "plan SOLO has no feature x",
+    },
+    "gates": "+-++++-x-+x++",
+}  # fmt: skip
+BY_NAME = {
+    "refusals": BY_POSITION["refusals"],
+    "passed": [
+        "TEMPLATE_DISABLED", "CLIENT_UNKNOWN", "CONTEXT_INVALID", "RECIPIENT_MISSING", "RECIPIENT_INVALID",
+        "SUBSCRIPTION_INACTIVE", "SUPPRESSED", "RATE_LIMITED",
+    ],
+}  # fmt: skip
+
+
+def test_a_row_with_a_mark_for_each_gate_says_the_same_as_one_with_their_names() -> None:
+    assert unpack(BY_POSITION) == unpack(BY_NAME)
+    outcomes = {verdict.gate.value: verdict.outcome.value for verdict in unpack(BY_POSITION)}
+    assert outcomes == {
+        "TEMPLATE_DISABLED": "passed", "BILLING_ONLY_FROM_STRIPE": "not asked", "CLIENT_UNKNOWN": "passed",
+        "CONTEXT_INVALID": "passed", "RECIPIENT_MISSING": "passed", "RECIPIENT_INVALID": "passed",
+        "COUNTRY_NOT_ALLOWED": "not asked", "SMS_DISABLED": "refused", "PROVISIONING_INCOMPLETE": "not asked",
+        "SUBSCRIPTION_INACTIVE": "passed", "PLAN_FEATURE_MISSING": "refused", "SUPPRESSED": "passed",
+        "RATE_LIMITED": "passed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("details", [BY_POSITION, BY_NAME], ids=["by position", "by name"])
+def test_a_gate_inserted_in_the_middle_shifts_no_verdict_written_before(
+    monkeypatch: pytest.MonkeyPatch, details: dict[str, object]
+) -> None:
+    before = unpack(details)
+    insert_a_gate(monkeypatch, lambda _: None)
+    after = unpack(details)
+    assert [verdict for verdict in after if verdict.gate in BlockReason] == list(before)
+    assert [(one.gate.value, one.outcome) for one in after if one not in before] == [
+        ("MOON_IS_FULL", GateOutcome.NOT_ASKED)
+    ]
+
+
+def test_a_gate_inserted_in_the_middle_is_asked_and_its_verdict_stored(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_client(runtime)
+    a_client(runtime, "northwind")
+    before = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert isinstance(before, Queued)
+    verdicts = stored_outcomes(runtime, before.message_id)
+    insert_a_gate(monkeypatch, lambda facts: "the moon is full" if facts.client_id == "acme" else None)
+    assert stored_outcomes(runtime, before.message_id) == {**verdicts, "MOON_IS_FULL": ("not asked", "")}
+    refused = send(runtime, "PASSWORD_RESET", RESET)
+    assert isinstance(refused, Blocked)
+    assert (message(runtime, refused.message_id).reason, refused.detail) == ("MOON_IS_FULL", "the moon is full")
+    assert stored_outcomes(runtime, refused.message_id)["MOON_IS_FULL"] == ("refused", "the moon is full")
+    passed = send(runtime, "PASSWORD_RESET", RESET, client_id="northwind")
+    assert isinstance(passed, Queued)
+    assert stored_outcomes(runtime, passed.message_id)["MOON_IS_FULL"] == ("passed", "")
+
+
+def test_what_no_gate_has_said_has_no_verdicts() -> None:
+    assert unpack({}) == unpack({"template_key": "X", "idempotency_key": "k", "refusals": {}}) == ()
+
+
+def test_a_gate_that_is_no_longer_there_is_left_out() -> None:
+    assert unpack(BY_NAME | {"passed": [*BY_NAME["passed"], "MOON_IS_FULL"]}) == unpack(BY_NAME)
 
 
 def test_a_value_of_a_sensitive_context_never_reaches_the_audit_or_the_row(runtime: Runtime) -> None:
