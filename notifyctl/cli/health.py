@@ -1,8 +1,9 @@
 """`notifyctl health`: how the traffic is, what is wrong with it first."""
 
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,7 @@ from notifyctl.errors import InvalidInput
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
     from notifyctl.orchestrator.health import Health
+    from notifyctl.store.reports import BucketView
 
 app = typer.Typer(help="How the traffic is: failures, rates, latency, backlog.", invoke_without_command=True)
 
@@ -23,10 +25,6 @@ MOST_ROWS = 1_000
 WindowMinutes = Annotated[
     int, typer.Option("--window-minutes", "-w", min=1, max=LONGEST_WINDOW, help="How far to look back.")
 ]
-TRAFFIC = (
-    "channel", "sent", "failed", "delivered", "bounced", "blocked", "failure_rate", "p50_seconds", "p95_seconds",
-    "pending", "retrying", "in_doubt",
-)  # fmt: skip
 
 
 @app.callback()
@@ -47,17 +45,20 @@ def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFor
     from notifyctl.orchestrator.troubles import problems
 
     with options.runtime() as runtime:
-        found = _look(runtime, window_minutes)
-    told = health.summary(found, problems(found))
+        figures = _look(runtime, window_minutes)
+    told = health.summary(figures, problems(figures))
     match form:
         case OutputFormat.JSON:
             sys.stdout.write(health.to_json(told))
         case OutputFormat.TABLE:
             from notifyctl.cli.health_view import overview
 
-            output.console().print(overview(found))
+            output.console().print(overview(figures))
         case _:
-            output.rows(_channels(told), form, columns=TRAFFIC)
+            rows = [
+                {"channel": name, **dict(_cells(channel))} for name, channel in health.as_fields(told.channels).items()
+            ]
+            output.rows(rows, form, columns=tuple(rows[0]))
 
 
 @app.command()
@@ -84,10 +85,10 @@ def timeseries(
     elif form is OutputFormat.TABLE and output.on_terminal():
         from notifyctl.cli.health_view import bars
 
-        output.console().print(bars(told["buckets"]))
+        output.console().print(bars(told.buckets))
     else:
         columns = ("start", "channel", "sent", "failed", "throttled")
-        output.rows(_flat_buckets(told["buckets"]), form, columns=columns)
+        output.rows(_flat_buckets(told.buckets), form, columns=columns)
 
 
 @app.command()
@@ -108,7 +109,7 @@ def recent(
     if form is OutputFormat.JSON:
         sys.stdout.write(health.to_json(told))
         return
-    rows = ({**item, "age": age(item["created_at"], now)} for item in told["items"])
+    rows = [{**health.as_fields(message), "age": age(message.created_at, now)} for message in told.items]
     output.rows(rows, form, columns=health.RECENT, shown=SHOWN, styles=output.STATUS_STYLES)
 
 
@@ -133,17 +134,23 @@ def _look(runtime: "Runtime", window_minutes: int) -> "Health":
         return health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
 
 
-def _channels(told: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"channel": channel, **found, **{f"{name}_seconds": value for name, value in found["latency_seconds"].items()}}
-        for channel, found in told["channels"].items()
-    ]
+def _cells(figures: object) -> Iterator[tuple[str, object]]:
+    """A cell for each figure of a channel; the latencies have one each."""
+    from notifyctl.orchestrator.health import Latency, as_fields
+
+    for name, value in as_fields(figures).items():
+        if isinstance(value, Latency):
+            yield from ((f"{part}_seconds", seconds) for part, seconds in as_fields(value).items())
+        else:
+            yield name, value
 
 
-def _flat_buckets(buckets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _flat_buckets(buckets: "list[BucketView]") -> list[dict[str, object]]:
+    from notifyctl.models.template import Channel
+    from notifyctl.orchestrator.health import as_fields
+
     return [
-        {"start": bucket["start"], "channel": channel, **counts}
+        {"start": bucket.start, "channel": channel, **as_fields(bucket.of(channel))}
         for bucket in buckets
-        for channel, counts in bucket.items()
-        if channel != "start"
+        for channel in Channel
     ]

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic, sleep
-from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
@@ -17,7 +16,7 @@ from notifyctl.orchestrator.health import Health
 from notifyctl.orchestrator.problem import Code, Gravity, Problem
 from notifyctl.orchestrator.troubles import folded, problems
 from notifyctl.orchestrator.words import moment, took, window
-from notifyctl.store.reports import TOP, Backlog, Traffic
+from notifyctl.store.reports import TOP, Backlog, BucketView, Counts, Traffic
 
 GRAVITY_STYLES = {Gravity.CRITICAL: "bold reverse red", Gravity.WARNING: "bold black on yellow", Gravity.NOTE: "bold"}
 BAR, BAR_FAILED = "█", "▓"
@@ -52,9 +51,9 @@ class _Overview:
         yield footer
 
     def _figures(self, room: int | None) -> RenderableType:
-        found = [Problem(Gravity.CRITICAL, self._stale, Code.NO_FIGURES)] if self._stale else []
-        told = _problems([*found, *problems(self._health)])
-        return Group(_head(self._health, room), Text(), told, Text(), _Figures(self._health))
+        stale = [Problem(Gravity.CRITICAL, self._stale, Code.NO_FIGURES)] if self._stale else []
+        wrong = _problems([*stale, *problems(self._health)])
+        return Group(_head(self._health, room), Text(), wrong, Text(), _Figures(self._health))
 
 
 def _head(health: Health, room: int | None) -> Text:
@@ -67,13 +66,13 @@ def _head(health: Health, room: int | None) -> Text:
     return head.append(f"{kind} {shown}", "dim")
 
 
-def _problems(found: Sequence[Problem]) -> RenderableType:
-    if not found:
+def _problems(wrong: Sequence[Problem]) -> RenderableType:
+    if not wrong:
         return Text.assemble((" OK ", "bold black on green"), " nothing is wrong")
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    shown, more = folded(found)
+    shown, more = folded(wrong)
     for problem in shown:
         label = Text(f" {problem.gravity} ", GRAVITY_STYLES[problem.gravity])
         table.add_row(label, output.one_line(problem.sentence))
@@ -86,9 +85,9 @@ def _count(number: int, style: str = "") -> Text:
     return Text(f"{number:,}", style) if number else Text(NOTHING, "dim")
 
 
-def _rate(found: Traffic) -> Text:
-    style = "bold red" if found.failure_rate >= 0.25 else "yellow" if found.failure_rate >= 0.1 else ""
-    return Text(f"{found.failure_rate:.1%}", style) if found.failed else Text(NOTHING, "dim")
+def _rate(traffic: Traffic) -> Text:
+    style = "bold red" if traffic.failure_rate >= 0.25 else "yellow" if traffic.failure_rate >= 0.1 else ""
+    return Text(f"{traffic.failure_rate:.1%}", style) if traffic.failed else Text(NOTHING, "dim")
 
 
 def _latency(seconds: float | None) -> Text:
@@ -96,20 +95,20 @@ def _latency(seconds: float | None) -> Text:
 
 
 _TRAFFIC: Mapping[str, Callable[[Traffic], Text]] = {
-    "sent": lambda found: _count(found.sent, "green"),
-    "delivered": lambda found: _count(found.delivered),
-    "failed": lambda found: _count(found.failed, "red"),
+    "sent": lambda traffic: _count(traffic.sent, "green"),
+    "delivered": lambda traffic: _count(traffic.delivered),
+    "failed": lambda traffic: _count(traffic.failed, "red"),
     "rate": _rate,
-    "bounced": lambda found: _count(found.bounced, "red"),
-    "blocked": lambda found: _count(found.blocked),
-    "throttled": lambda found: _count(found.throttled),
-    "p50": lambda found: _latency(found.p50_seconds),
-    "p95": lambda found: _latency(found.p95_seconds),
+    "bounced": lambda traffic: _count(traffic.bounced, "red"),
+    "blocked": lambda traffic: _count(traffic.blocked),
+    "throttled": lambda traffic: _count(traffic.throttled),
+    "p50": lambda traffic: _latency(traffic.p50_seconds),
+    "p95": lambda traffic: _latency(traffic.p95_seconds),
 }
 _BACKLOG: Mapping[str, Callable[[Backlog], int]] = {
-    "pending": lambda found: found.pending,
-    "retrying": lambda found: found.retrying,
-    "in doubt": lambda found: found.in_doubt,
+    "pending": lambda backlog: backlog.pending,
+    "retrying": lambda backlog: backlog.retrying,
+    "in doubt": lambda backlog: backlog.in_doubt,
 }
 _IN_FULL = {"rate": "failure rate", "p50": "latency p50", "p95": "latency p95"}
 """Where there is room for it: with a line for each figure."""
@@ -123,7 +122,9 @@ class _Figures:
 
     def __init__(self, health: Health) -> None:
         self._channels = list(health.traffic)
-        self._did: Cells = {name: [cell(found) for found in health.traffic.values()] for name, cell in _TRAFFIC.items()}
+        self._did: Cells = {
+            name: [cell(traffic) for traffic in health.traffic.values()] for name, cell in _TRAFFIC.items()
+        }
         self._has: Cells = {
             name: [_count(count(health.backlog[channel])) for channel in self._channels]
             for name, count in _BACKLOG.items()
@@ -184,7 +185,6 @@ def _top(title: str, counts: Iterable[tuple[str, int]]) -> Table:
 
 
 def _footer(health: Health) -> Text:
-    sent, verified = health.codes
     parts = [f"{health.workers} worker{'s' if health.workers != 1 else ''}"]
     if not health.workers and health.installation.lives_by_cron:
         parts = ["run by cron"]
@@ -193,7 +193,8 @@ def _footer(health: Health) -> Text:
     if health.drain_seconds and not health.open_breakers:
         parts.append(f"backlog gone in {_span(health.drain_seconds)}")
     parts.append(f"{health.unconfirmed:,} without a receipt")
-    if sent:
+    if sent := health.codes.sent:
+        verified = health.codes.verified
         parts.append(f"codes: {sent:,} sent, {verified:,} verified ({verified / sent:.0%})")
     return Text(" · ".join(parts), "dim")
 
@@ -202,29 +203,29 @@ def _span(seconds: int) -> str:
     return f"{seconds} s" if seconds < 60 else f"{-(-seconds // 60):,} min"
 
 
-def bars(buckets: Sequence[Mapping[str, Any]]) -> RenderableType:
+def bars(buckets: Sequence[BucketView]) -> RenderableType:
     """A line a bucket, for each channel that had anything."""
-    busy = [channel for channel in Channel if any(any(bucket[channel].values()) for bucket in buckets)]
+    none = Counts(0, 0, 0)
+    busy = [channel for channel in Channel if any(bucket.of(channel) != none for bucket in buckets)]
     return Group(*(part for channel in busy or list(Channel) for part in (_channel_bars(channel, buckets), Text())))
 
 
-def _channel_bars(channel: Channel, buckets: Sequence[Mapping[str, Any]]) -> Table:
+def _channel_bars(channel: Channel, buckets: Sequence[BucketView]) -> Table:
     table = Table(box=None, show_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
     table.add_column(Text(channel, "bold"), no_wrap=True)
     table.add_column(Text.assemble((BAR, "green"), " sent ", (BAR_FAILED, "red"), " failed"), ratio=1, no_wrap=True)
     for name in ("sent", "failed", "throttled"):
         table.add_column(name, justify="right", no_wrap=True)
-    peak = max(bucket[channel]["sent"] + bucket[channel]["failed"] for bucket in buckets)
-    shows_days = buckets[0]["start"].date() != buckets[-1]["start"].date()
+    peak = max(bucket.of(channel).sent + bucket.of(channel).failed for bucket in buckets)
+    shows_days = buckets[0].start.date() != buckets[-1].start.date()
     for bucket in buckets:
-        counts = bucket[channel]
-        at = f"{bucket['start']:%m-%d %H:%M}" if shows_days else f"{bucket['start']:%H:%M}"
+        counts = bucket.of(channel)
         table.add_row(
-            at,
-            _Bar(counts["sent"], counts["failed"], peak),
-            _count(counts["sent"]),
-            _count(counts["failed"], "red"),
-            _count(counts["throttled"]),
+            f"{bucket.start:%m-%d %H:%M}" if shows_days else f"{bucket.start:%H:%M}",
+            _Bar(counts.sent, counts.failed, peak),
+            _count(counts.sent),
+            _count(counts.failed, "red"),
+            _count(counts.throttled),
         )
     return table
 
@@ -235,7 +236,7 @@ class _Bar:
     def __init__(self, sent: int, failed: int, peak: int) -> None:
         self._sent, self._failed, self._peak = sent, failed, peak
 
-    def __rich_console__(self, _console: Any, options: Any) -> Iterable[Text]:
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterable[Text]:
         room = max(options.max_width, LEAST_BAR)
         failed, sent = self._cells(self._failed, room), self._cells(self._sent, room)
         yield Text.assemble((BAR * min(sent, room - failed), "green"), (BAR_FAILED * failed, "red"))

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -233,7 +233,7 @@ def _document(reports: "Sequence[SpikeReport]", problems: "Sequence[Problem]") -
         "status": NAMES[worst],
         "exit_code": EXIT_CODES[worst],
         "channels": {report.channel.value: _fields(report) for report in reports},
-        "problems": [problem.fields() for problem in problems],
+        "problems": [asdict(problem.view) for problem in problems],
     }
 
 

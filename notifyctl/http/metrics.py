@@ -1,7 +1,7 @@
 """For Prometheus. Every figure is read from the store when it is asked for: any process tells the same."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import Health
+from notifyctl.orchestrator.problem import Problem
 from notifyctl.orchestrator.troubles import problems
 from notifyctl.store import job_runs, latencies, reports, spikes, workers
 
@@ -51,11 +52,14 @@ class _Store(Collector):
     def collect(self) -> Iterator[Metric]:
         now = self._runtime.clock()
         with self._runtime.database.read() as session:
-            found = health.look(session, self._runtime.settings, now, HOUR)
+            figures = health.look(session, self._runtime.settings, now, HOUR)
+            wrong = problems(figures)
             yield InfoMetricFamily("notifyctl_build", "The version of notifyctl.", {"version": __version__})
-            yield from _traffic(session, found)
-            yield from _backlog(session, found)
-            yield from _standing(session, found)
+            yield from _traffic(session, figures)
+            yield from _backlog(session, figures)
+            for name, words, value in health.gauges(health.summary(figures, wrong)):
+                yield GaugeMetricFamily(name, words, value=value)
+            yield from _state(session, figures, wrong)
             yield from _machinery(session)
 
     def describe(self) -> Iterator[Metric]:
@@ -63,13 +67,13 @@ class _Store(Collector):
         return iter(())
 
 
-def _traffic(session: Session, found: Health) -> Iterator[Metric]:
+def _traffic(session: Session, figures: Health) -> Iterator[Metric]:
     counted = GaugeMetricFamily(
         "notifyctl_messages_last_hour",
         "Messages of the last hour, each by the moment that it was sent, delivered, failed, bounced or blocked.",
         labels=["channel", "status", "template_key", "reason"],
     )
-    for row in reports.outcomes(session, found.since, found.until):
+    for row in reports.outcomes(session, figures.since, figures.until):
         counted.add_metric([row.channel, row.what.upper(), row.template_key, row.reason], row.messages)
     yield counted
     throttled = GaugeMetricFamily(
@@ -80,15 +84,15 @@ def _traffic(session: Session, found: Health) -> Iterator[Metric]:
     latency = GaugeHistogramMetricFamily(
         "notifyctl_send_latency_last_hour_seconds", "From acceptance to the provider's yes.", labels=["channel"]
     )
-    for channel, (counts, total) in latencies.histogram(session, found.since, found.until, BOUNDS).items():
-        throttled.add_metric([channel], found.traffic[channel].throttled)
+    for channel, (counts, total) in latencies.histogram(session, figures.since, figures.until, BOUNDS).items():
+        throttled.add_metric([channel], figures.traffic[channel].throttled)
         names = [*(str(float(bound)) for bound in BOUNDS), "+Inf"]
         latency.add_metric([channel], list(zip(names, counts, strict=True)), total)
     yield throttled
     yield latency
 
 
-def _backlog(session: Session, found: Health) -> Iterator[Metric]:
+def _backlog(session: Session, figures: Health) -> Iterator[Metric]:
     depth = GaugeMetricFamily(
         "notifyctl_queue_messages", "Messages that are not finished.", labels=["channel", "lane", "status"]
     )
@@ -99,36 +103,32 @@ def _backlog(session: Session, found: Health) -> Iterator[Metric]:
         "notifyctl_queue_oldest_due_seconds", "How long the oldest message that is due has been so.", labels=["channel"]
     )
     limit = GaugeMetricFamily("notifyctl_limit_per_minute", "Messages a minute, at most.", labels=["channel"])
-    for channel, backlog in found.backlog.items():
+    for channel, backlog in figures.backlog.items():
         due = backlog.oldest_due_at
-        oldest.add_metric([channel], max(0.0, (found.until - due).total_seconds()) if due else 0.0)
-        limit.add_metric([channel], found.limits[channel])
+        oldest.add_metric([channel], max(0.0, (figures.until - due).total_seconds()) if due else 0.0)
+        limit.add_metric([channel], figures.limits[channel])
     yield oldest
     yield limit
-    yield GaugeMetricFamily(
-        "notifyctl_unconfirmed_messages", "Sent 1 to 24 h ago, without a receipt.", value=found.unconfirmed
-    )
 
 
-def _standing(session: Session, found: Health) -> Iterator[Metric]:
+def _state(session: Session, figures: Health, wrong: Sequence[Problem]) -> Iterator[Metric]:
     breaker = GaugeMetricFamily("notifyctl_breaker_open", "1 while its provider is taken for down.", labels=["channel"])
     spike = GaugeMetricFamily("notifyctl_spike_level", "0 none, 1 warning, 2 critical.", labels=["channel"])
     raised = {row.channel: row.level for row in spikes.raised(session)}
     for channel in Channel:
-        breaker.add_metric([channel], float(channel in found.open_breakers))
+        breaker.add_metric([channel], float(channel in figures.open_breakers))
         spike.add_metric([channel], raised.get(channel, SpikeLevel.OK).gravity)
     yield breaker
     yield spike
-    wrong = GaugeMetricFamily("notifyctl_problems", "What is wrong now, as health says it.", labels=["level", "code"])
-    for (level, code), count in Counter((one.gravity, one.code) for one in problems(found)).items():
-        wrong.add_metric([level, code], count)
-    yield wrong
+    counted = GaugeMetricFamily("notifyctl_problems", "What is wrong now, as health says it.", labels=["level", "code"])
+    for (level, code), count in Counter((problem.gravity, problem.code) for problem in wrong).items():
+        counted.add_metric([level, code], count)
+    yield counted
     held = GaugeMetricFamily(
         "notifyctl_paused_messages", "Messages that a pause holds.", labels=["channel", "template_key", "client_id"]
     )
-    for pause in found.paused:
-        scope = [pause[name] or "" for name in ("channel", "template_key", "client_id")]
-        held.add_metric(scope, pause["held"])
+    for pause in figures.paused:
+        held.add_metric([pause.channel or "", pause.template_key or "", pause.client_id or ""], pause.held)
     yield held
 
 

@@ -1,35 +1,168 @@
-"""How the traffic is, in the shapes that the terminal, HTTP, the page and Prometheus share."""
+"""How the traffic is, declared once for the terminal, HTTP, the page and Prometheus.
+
+`look` asks the store. `summary` is what programs are told of it: its fields are the JSON, the schema of HTTP, the
+columns of the tables and, where they have a Gauge, what Prometheus reads.
+"""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
-from typing import Any
+from typing import Annotated, TypeVar, get_type_hints
 
-from sqlalchemy import Row
+from pydantic import Field
+from pydantic.fields import FieldInfo
 from sqlmodel import Session
 
-from notifyctl.models.operations import BreakerState
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.installation import Installation
 from notifyctl.orchestrator.installation import look as look_at_installation
 from notifyctl.orchestrator.masking import mask
-from notifyctl.orchestrator.problem import Problem
+from notifyctl.orchestrator.problem import Problem, ProblemView
 from notifyctl.orchestrator.thresholds import Thresholds
 from notifyctl.orchestrator.words import iso, moment
 from notifyctl.settings import Settings
 from notifyctl.store import breakers, limits, pauses, reports, spikes
-from notifyctl.store.reports import Backlog, Bucket, Traffic
+from notifyctl.store.reports import Backlog, BucketView, RecentMessage, Traffic
 
+T = TypeVar("T")
 MINUTE = timedelta(minutes=1)
 LONGEST_WINDOW_MINUTES = 7 * 24 * 60
 MOST_BUCKETS = 1_000
 MOST_RECENT = 1_000
-RECENT = (
-    "id", "status", "reason", "channel", "template_key", "recipient", "error_code", "error", "attempts", "created_at",
-    "sent_at", "finished_at",
-)  # fmt: skip
+RECENT = tuple(field.name for field in fields(RecentMessage))
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Prometheus reads the figure by this name, with its description as help."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """From acceptance to the provider's yes, by nearest rank; null when nothing was sent."""
+
+    p50: float | None
+    p95: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelHealth:
+    sent: int
+    failed: int
+    delivered: int
+    bounced: int
+    blocked: int
+    failure_rate: Annotated[float, Field(description="failed / (failed + sent), 0 when there was nothing.")]
+    latency_seconds: Latency
+    pending: Annotated[int, Field(description="Now: QUEUED, DEFERRED_THROTTLED, SENDING.")]
+    retrying: Annotated[int, Field(description="Now.")]
+    in_doubt: Annotated[int, Field(description="Now.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    EMAIL: ChannelHealth
+    SMS: ChannelHealth
+
+
+def _published_as(name: str) -> Callable[[type[T]], type[T]]:
+    """The name in the OpenAPI document."""
+
+    def renamed(shape: type[T]) -> type[T]:
+        shape.__name__ = shape.__qualname__ = name
+        return shape
+
+    return renamed
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTemplate:
+    template_key: str
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+@_published_as("FailureReason")
+class FailedReason:
+    reason: str
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    channel: str | None
+    template_key: str | None
+    client_id: str | None
+    reason: str
+    actor: str
+    since: datetime
+    held: int
+
+    @property
+    def scope(self) -> pauses.Scope:
+        return pauses.Scope(self.channel, self.template_key, self.client_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Spike:
+    channel: str
+    level: str
+    since: datetime
+    problem: Annotated[
+        str, Field(description="What the monitor found last, and when; what is so now stands in problems.")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    sent: int
+    verified: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationView:
+    name: str
+    database: Annotated[str, Field(description="Its kind and place, without user or password.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    window_minutes: int
+    from_: Annotated[datetime, Field(alias="from")]
+    to: datetime
+    channels: Channels
+    top_failed_templates: list[FailedTemplate]
+    top_failure_reasons: list[FailedReason]
+    throttled_count: int
+    oldest_pending_seconds: int
+    drain_seconds: Annotated[int, Field(description="When the backlog will be gone, at today's limits.")]
+    unconfirmed: Annotated[
+        int, Field(description="Sent 1 to 24 h ago, without a receipt."), Gauge("notifyctl_unconfirmed_messages")
+    ]
+    paused: list[Paused]
+    spikes: list[Spike]
+    otp: Codes
+    workers: Annotated[int, Field(description="At work: seen within the last minute.")]
+    installation: InstallationView
+    problems: Annotated[
+        list[ProblemView], Field(description="What is wrong now, the gravest first; empty when nothing is.")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeseries:
+    window_minutes: int
+    bucket_minutes: int
+    buckets: list[BucketView]
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    items: list[RecentMessage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +183,9 @@ class Health:
     top_templates: Sequence[tuple[str, int]]
     top_reasons: Sequence[tuple[str, int]]
     unconfirmed: int
-    paused: Sequence[Mapping[str, Any]]
-    spikes: Sequence[Mapping[str, Any]]
-    codes: tuple[int, int]
-    """Sent, and verified."""
+    paused: Sequence[Paused]
+    spikes: Sequence[Spike]
+    codes: Codes
     open_breakers: Mapping[Channel, str]
     """Channels whose provider is taken for down, and what it said last."""
     workers: int
@@ -69,13 +201,13 @@ class Health:
     @property
     def oldest_pending_seconds(self) -> int:
         """How long the oldest message that is due has been so; 0 when nothing is."""
-        return self._seconds_since(found.oldest_due_at for found in self.backlog.values())
+        return self._seconds_since(backlog.oldest_due_at for backlog in self.backlog.values())
 
     def stalled_seconds(self, channel: Channel) -> int:
         """The same of a channel, without what waits for its minute as long as there is somebody who may send it."""
-        found = self.backlog[channel]
+        backlog = self.backlog[channel]
         is_run = self.workers or self.installation.lives_by_cron
-        return self._seconds_since([found.oldest_unthrottled_at if is_run else found.oldest_due_at])
+        return self._seconds_since([backlog.oldest_unthrottled_at if is_run else backlog.oldest_due_at])
 
     def _seconds_since(self, moments: Iterable[datetime | None]) -> int:
         oldest = min(filter(None, moments), default=self.until)
@@ -84,32 +216,34 @@ class Health:
     @property
     def drain_seconds(self) -> int:
         """When the last message of the slower channel will have gone, at today's limits and without new ones."""
-        waiting = {channel: found.pending + found.retrying for channel, found in self.backlog.items()}
+        waiting = {channel: backlog.pending + backlog.retrying for channel, backlog in self.backlog.items()}
         return max(ceil(count * 60 / self.limits[channel]) for channel, count in waiting.items())
 
 
 def look(session: Session, settings: Settings, now: datetime, window: timedelta) -> Health:
     since = now - window
-    held = pauses.everything(session)
-    down, installation = _down(session), look_at_installation(session, settings, now)
+    paused, down = _paused(session), breakers.not_closed(session)
+    installation = look_at_installation(session, settings, now)
     thresholds = Thresholds.of(settings)
     traffic = reports.traffic(session, since, now)
     return Health(
         since=since,
         until=now,
         traffic=traffic,
-        backlog=reports.backlog(session, now, [pauses.scope_of(row) for row in held]),
+        backlog=reports.backlog(session, now, [pause.scope for pause in paused]),
         limits={
             channel: limits.per_minute(session, channel) or settings.per_minute_limit(channel) for channel in Channel
         },
         top_templates=reports.top_failures(session, since, now, "template_key"),
         top_reasons=reports.top_failures(session, since, now, "reason"),
         unconfirmed=reports.unconfirmed(session, now),
-        paused=[_pause(session, row) for row in held],
-        spikes=[_spike(row) for row in spikes.raised(session)],
-        codes=(sum(did.codes for did in traffic.values()), reports.verified_codes(session, since, now)),
-        open_breakers={channel: row.reason or "no answer" for channel, row in down.items()},
-        open_since={channel: row.opened_at for channel, row in down.items() if row.opened_at is not None},
+        paused=paused,
+        spikes=_spikes(session),
+        codes=Codes(sum(did.codes for did in traffic.values()), reports.verified_codes(session, since, now)),
+        open_breakers=down,
+        open_since={
+            channel: row.opened_at for channel in down if (row := breakers.get(session, channel)) and row.opened_at
+        },
         workers=installation.workers,
         thresholds=thresholds,
         lately=_lately(session, now - thresholds.window),
@@ -117,109 +251,101 @@ def look(session: Session, settings: Settings, now: datetime, window: timedelta)
     )
 
 
-def _down(session: Session) -> dict[Channel, Row[Any]]:
-    rows = {channel: breakers.get(session, channel) for channel in Channel}
-    return {channel: row for channel, row in rows.items() if row is not None and row.state is not BreakerState.CLOSED}
-
-
 def _lately(session: Session, since: datetime) -> dict[Channel, Attempts]:
     failures, sent = spikes.failures(session, since), spikes.sent(session, since)
     return {channel: Attempts(failures[channel].failed, sent[channel]) for channel in Channel}
 
 
-def summary(health: Health, problems: Sequence[Problem]) -> dict[str, Any]:
-    """`problems` are orchestrator.troubles.problems of the same health."""
-    sent, verified = health.codes
-    installation = health.installation
-    return {
-        "window_minutes": int((health.until - health.since) / MINUTE),
-        "from": health.since,
-        "to": health.until,
-        "channels": {channel.value: _channel(health.traffic[channel], health.backlog[channel]) for channel in Channel},
-        "top_failed_templates": [{"template_key": key, "failed": count} for key, count in health.top_templates],
-        "top_failure_reasons": [{"reason": reason, "failed": count} for reason, count in health.top_reasons],
-        "throttled_count": sum(found.throttled for found in health.traffic.values()),
-        "oldest_pending_seconds": health.oldest_pending_seconds,
-        "drain_seconds": health.drain_seconds,
-        "unconfirmed": health.unconfirmed,
-        "paused": list(health.paused),
-        "spikes": list(health.spikes),
-        "otp": {"sent": sent, "verified": verified},
-        "workers": health.workers,
-        "installation": {"name": installation.name, "database": installation.database},
-        "problems": [problem.fields() for problem in problems],
-    }
+def _paused(session: Session) -> list[Paused]:
+    rows = [(row, pauses.held(session, pauses.scope_of(row))) for row in pauses.everything(session)]
+    return [
+        Paused(row.channel, row.template_key, row.client_id, row.reason, row.actor, row.created_at, held)
+        for row, held in rows
+    ]
 
 
-def _channel(found: Traffic, backlog: Backlog) -> dict[str, Any]:
-    return {
-        "sent": found.sent,
-        "failed": found.failed,
-        "delivered": found.delivered,
-        "bounced": found.bounced,
-        "blocked": found.blocked,
-        "failure_rate": found.failure_rate,
-        "latency_seconds": {"p50": found.p50_seconds, "p95": found.p95_seconds},
-        "pending": backlog.pending,
-        "retrying": backlog.retrying,
-        "in_doubt": backlog.in_doubt,
-    }
-
-
-def _pause(session: Session, row: Any) -> dict[str, Any]:
-    scope = pauses.scope_of(row)
-    return {
-        "channel": row.channel,
-        "template_key": row.template_key,
-        "client_id": row.client_id,
-        "reason": row.reason,
-        "actor": row.actor,
-        "since": row.created_at,
-        "held": pauses.held(session, scope),
-    }
-
-
-def _spike(row: Any) -> dict[str, Any]:
+def _spikes(session: Session) -> list[Spike]:
     # What was found then, and may be so no more: what is so now are the problems.
-    problem = f"as of {moment(row.measured_at)}: {row.problem}" if row.problem else ""
-    return {"channel": row.channel, "level": row.level, "since": row.raised_at, "problem": problem}
+    return [
+        Spike(row.channel, row.level, row.raised_at, row.problem and f"as of {moment(row.measured_at)}: {row.problem}")
+        for row in spikes.raised(session)
+        if row.raised_at is not None
+    ]
 
 
-def timeseries(session: Session, now: datetime, *, window_minutes: int, bucket_minutes: int) -> dict[str, Any]:
+def summary(health: Health, problems: Sequence[Problem]) -> Summary:
+    """`problems` are orchestrator.troubles.problems of the same health."""
+    return Summary(
+        window_minutes=int((health.until - health.since) / MINUTE),
+        from_=health.since,
+        to=health.until,
+        channels=Channels(**{channel: _channel(health, channel) for channel in Channel}),
+        top_failed_templates=[FailedTemplate(key, count) for key, count in health.top_templates],
+        top_failure_reasons=[FailedReason(reason, count) for reason, count in health.top_reasons],
+        throttled_count=sum(traffic.throttled for traffic in health.traffic.values()),
+        oldest_pending_seconds=health.oldest_pending_seconds,
+        drain_seconds=health.drain_seconds,
+        unconfirmed=health.unconfirmed,
+        paused=list(health.paused),
+        spikes=list(health.spikes),
+        otp=health.codes,
+        workers=health.workers,
+        installation=InstallationView(health.installation.name, health.installation.database),
+        problems=[problem.view for problem in problems],
+    )
+
+
+def _channel(health: Health, channel: Channel) -> ChannelHealth:
+    traffic, backlog = health.traffic[channel], health.backlog[channel]
+    return ChannelHealth(
+        sent=traffic.sent,
+        failed=traffic.failed,
+        delivered=traffic.delivered,
+        bounced=traffic.bounced,
+        blocked=traffic.blocked,
+        failure_rate=traffic.failure_rate,
+        latency_seconds=Latency(traffic.p50_seconds, traffic.p95_seconds),
+        pending=backlog.pending,
+        retrying=backlog.retrying,
+        in_doubt=backlog.in_doubt,
+    )
+
+
+def gauges(told: Summary) -> Iterator[tuple[str, str, float]]:
+    """Name, help and value of the figures that Prometheus reads one by one."""
+    for name, hint in get_type_hints(Summary, include_extras=True).items():
+        about = getattr(hint, "__metadata__", ())
+        for gauge in about:
+            if isinstance(gauge, Gauge):
+                words = next(one.description for one in about if isinstance(one, FieldInfo))
+                yield gauge.name, words or "", getattr(told, name)
+
+
+def timeseries(session: Session, now: datetime, *, window_minutes: int, bucket_minutes: int) -> Timeseries:
     """Exactly ceil(window / bucket) buckets, empty ones as well."""
     count = ceil(window_minutes / bucket_minutes)
-    found = reports.series(session, now, count, timedelta(minutes=bucket_minutes))
-    return {
-        "window_minutes": window_minutes,
-        "bucket_minutes": bucket_minutes,
-        "buckets": [{"start": bucket.start} | _bucket(bucket) for bucket in found],
-    }
+    buckets = reports.series(session, now, count, timedelta(minutes=bucket_minutes))
+    return Timeseries(window_minutes, bucket_minutes, buckets)
 
 
-def _bucket(bucket: Bucket) -> dict[str, Any]:
-    return {
-        channel.value: {
-            "sent": bucket.sent[channel],
-            "failed": bucket.failed[channel],
-            "throttled": bucket.throttled[channel],
-        }
-        for channel in Channel
-    }
+def recent(session: Session, limit: int, *, reveal: bool) -> Recent:
+    """Newest first, with recipients masked unless `reveal`."""
+    messages = reports.recent(session, limit)
+    if not reveal:
+        messages = [replace(message, recipient=mask(message.recipient) or None) for message in messages]
+    return Recent(messages)
 
 
-def to_json(value: Any) -> str:
+def as_fields(value: object) -> dict[str, object]:
+    """Of one of the shapes above, by the names that JSON has."""
+    assert is_dataclass(value)
+    return {field.name.rstrip("_"): getattr(value, field.name) for field in fields(value)}
+
+
+def to_json(value: Summary | Timeseries | Recent) -> str:
     """The one text of these shapes, on the command line and over HTTP."""
     return json.dumps(value, default=_jsonable, indent=2) + "\n"
 
 
-def _jsonable(value: Any) -> str:
-    return iso(value) if isinstance(value, datetime) else str(value)
-
-
-def recent(session: Session, limit: int, *, reveal: bool) -> dict[str, Any]:
-    """Newest first, with recipients masked unless `reveal`."""
-    items = [{name: row._mapping[name] for name in RECENT} for row in reports.recent(session, limit)]
-    for item in items:
-        if not reveal:
-            item["recipient"] = mask(item["recipient"]) or None
-    return {"items": items}
+def _jsonable(value: object) -> object:
+    return iso(value) if isinstance(value, datetime) else as_fields(value)

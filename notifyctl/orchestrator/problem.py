@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
 
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.words import age
@@ -44,6 +46,16 @@ class Code(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ProblemView:
+    level: Gravity
+    code: Code
+    channel: Channel | None
+    since: datetime | None
+    text: str
+    remedy: Annotated[str | None, Field(description="What to do; null where there is nothing to do but wait.")]
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     gravity: Gravity
     text: str
@@ -58,16 +70,10 @@ class Problem:
     def sentence(self) -> str:
         return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
-    def fields(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "level": self.gravity.value,
-            "code": self.code.value,
-            "channel": self.channel.value if self.channel else None,
-            "since": self.since,
-            "text": self.text,
-            "remedy": self.remedy or None,
-        }
+    @property
+    def view(self) -> ProblemView:
+        """What programs are told."""
+        return ProblemView(self.gravity, self.code, self.channel, self.since, self.text, self.remedy or None)
 
 
 def ordered(found: list[Problem]) -> list[Problem]:

@@ -4,14 +4,13 @@ Of what the spike monitor remembers only since when a channel fails is told. All
 now: what was so five minutes ago, said as if it were so still, sends people after faults that are over.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from notifyctl.models.message import MessageStatus
 from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import upkeep
-from notifyctl.orchestrator.health import Health
+from notifyctl.orchestrator.health import Health, Spike
 from notifyctl.orchestrator.problem import Code, Gravity, Problem, counted, duration, ordered
 from notifyctl.orchestrator.thresholds import MAX_DUE, percent_of
 from notifyctl.orchestrator.words import moment, window
@@ -52,7 +51,7 @@ def folded(found: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
 
 def _of_channel(health: Health, channel: Channel) -> Iterator[Problem]:
     """One line a cause: with its provider down, messages fail and wait, and no worker is to blame."""
-    spike = next((spike for spike in health.spikes if spike["channel"] == channel), None)
+    spike = next((spike for spike in health.spikes if spike.channel == channel), None)
     if channel in health.open_breakers:
         yield _provider_down(health, channel)
         return
@@ -89,19 +88,19 @@ def _who_probes(health: Health, channel: Channel) -> str:
     """What opens the way again, and whether anybody is about to do it."""
     if not health.installation.is_run:
         return "nobody probes it while no worker is running"
-    if any(Scope(channel) == Scope(held["channel"], held["template_key"], held["client_id"]) for held in health.paused):
+    if any(pause.scope == Scope(channel) for pause in health.paused):
         return "nobody probes it while the channel is paused"
     if not health.backlog[channel].pending + health.backlog[channel].retrying:
         return "the next message will probe it"
     return "single messages probe it until one gets through, and the others keep their retries"
 
 
-def _failing(health: Health, channel: Channel, spike: Mapping[str, Any] | None) -> Problem | None:
+def _failing(health: Health, channel: Channel, spike: Spike | None) -> Problem | None:
     lately = health.lately[channel]
     gravity = _GRAVITY.get(health.thresholds.level(lately.failed, lately.sent))
     if gravity is None:
         return None
-    since = spike["since"] if spike else None
+    since = spike.since if spike else None
     begun = f" since {moment(since, beside=health.until)}" if since else ""
     text = f"{channel} is failing{begun}: {_lately(health, channel)}"
     remedy = f"`notifyctl messages list --status {_where_now(health, channel)}` shows which; `messages explain ID` why"
@@ -129,13 +128,13 @@ def _lately(health: Health, channel: Channel) -> str:
     return f"attempts at {lately.failed:,} of {tried:,} messages failed in the last {span} ({percent:.1f}%)"
 
 
-def _after_failing(health: Health, channel: Channel, spike: Mapping[str, Any]) -> Problem:
-    since = moment(spike["since"], beside=health.until)
+def _after_failing(health: Health, channel: Channel, spike: Spike) -> Problem:
+    since = moment(spike.since, beside=health.until)
     if health.lately[channel].sent:
         text = f"{channel} has recovered, having failed since {since}: the monitor's next run will call it over"
-        return Problem(Gravity.NOTE, text, Code.RECOVERING, "", channel, spike["since"])
+        return Problem(Gravity.NOTE, text, Code.RECOVERING, "", channel, spike.since)
     text = f"{channel} was failing since {since}, and nothing has been sent lately that would show that it is over"
-    return Problem(_GRAVITY[SpikeLevel(spike["level"])], text, Code.RECOVERING, "", channel, spike["since"])
+    return Problem(_GRAVITY[SpikeLevel(spike.level)], text, Code.RECOVERING, "", channel, spike.since)
 
 
 def _failed_before(health: Health, channel: Channel) -> Iterator[Problem]:
@@ -161,12 +160,11 @@ def _in_doubt(health: Health) -> Iterator[Problem]:
 
 def _held(health: Health) -> Iterator[Problem]:
     for pause in health.paused:
-        scope = Scope(pause["channel"], pause["template_key"], pause["client_id"])
-        since = moment(pause["since"], beside=health.until)
-        held = counted(pause["held"], "message")
-        text = f"{scope} is paused since {since} by {pause['actor']}: {pause['reason']} ({held} held)"
-        channel = Channel(pause["channel"]) if pause["channel"] else None
-        yield Problem(Gravity.NOTE, text, Code.PAUSED, "", channel, pause["since"])
+        since = moment(pause.since, beside=health.until)
+        held = counted(pause.held, "message")
+        text = f"{pause.scope} is paused since {since} by {pause.actor}: {pause.reason} ({held} held)"
+        channel = Channel(pause.channel) if pause.channel else None
+        yield Problem(Gravity.NOTE, text, Code.PAUSED, "", channel, pause.since)
 
 
 def _slow(health: Health) -> Iterator[Problem]:

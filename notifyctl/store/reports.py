@@ -5,13 +5,27 @@ moment that is asked about has an index over the rows that have it, so that the 
 history. Conditions are spelled out as the indexes have them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Annotated, NamedTuple
 
-from sqlalchemy import Integer, Row, and_, bindparam, func, literal, select, union_all
+from pydantic import Field
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    Select,
+    TextClause,
+    and_,
+    bindparam,
+    func,
+    literal,
+    select,
+    union_all,
+)
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -27,12 +41,15 @@ from notifyctl.models.message import (
     MessageStatus,
 )
 from notifyctl.models.otp import USED_INDEX, OtpChallenge
-from notifyctl.models.template import Channel
-from notifyctl.store import latencies
+from notifyctl.models.template import Channel, Lane
+from notifyctl.store import bulk, latencies
 from notifyctl.store.latencies import within
+from notifyctl.store.pauses import Scope
 
 _message = table(MessageLog)
 _challenge = table(OtpChallenge)
+
+_Condition = ColumnElement[bool] | TextClause
 
 FIRST_RECEIPT, LAST_RECEIPT = timedelta(hours=1), timedelta(hours=24)
 """A message sent longer ago than the one, and not as long as the other, should have its receipt."""
@@ -74,24 +91,68 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class Counts:
+    sent: int
+    failed: int
+    throttled: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketView:
     start: datetime
-    sent: Mapping[Channel, int]
-    failed: Mapping[Channel, int]
-    throttled: Mapping[Channel, int]
+    EMAIL: Counts
+    SMS: Counts
+
+    def of(self, channel: Channel) -> Counts:
+        counts: Counts = getattr(self, channel)
+        return counts
+
+
+@dataclass(frozen=True, slots=True)
+class RecentMessage:
+    id: str
+    status: str
+    reason: str | None
+    channel: str
+    template_key: str
+    recipient: Annotated[str | None, Field(description="Masked without the scope admin.")]
+    error_code: str | None
+    error: str | None
+    attempts: int
+    created_at: datetime
+    sent_at: datetime | None
+    finished_at: datetime | None
+
+
+class TemplateCount(NamedTuple):
+    """How many messages of a template were sent, delivered, failed, bounced or blocked, and why."""
+
+    channel: Channel
+    template_key: str
+    what: str
+    reason: str
+    messages: int
+
+
+class QueueDepth(NamedTuple):
+    channel: Channel
+    lane: Lane
+    status: MessageStatus
+    messages: int
 
 
 def traffic(session: Session, since: datetime, until: datetime) -> dict[Channel, Traffic]:
     """In [since, until), each by the moment that it happened."""
-    rows = {row.what: row._mapping for row in session.execute(_traffic_statement(), {"since": since, "until": until})}
-    gone = latencies.sent(session, since, until)
+    rows = session.execute(_traffic_statement(), {"since": since, "until": until})
+    ended = {what: dict(zip(Channel, counts, strict=True)) for what, *counts in rows}
+    sent = latencies.sent(session, since, until)
     return {
         channel: Traffic(
-            sent=gone[channel].messages,
-            codes=gone[channel].codes,
-            p50_seconds=gone[channel].seconds.get(50),
-            p95_seconds=gone[channel].seconds.get(95),
-            **{what: row[channel] for what, row in rows.items()},
+            sent=sent[channel].messages,
+            codes=sent[channel].codes,
+            p50_seconds=sent[channel].seconds.get(50),
+            p95_seconds=sent[channel].seconds.get(95),
+            **{what: counts[channel] for what, counts in ended.items()},
         )
         for channel in Channel
     }
@@ -101,7 +162,7 @@ _ENDED = {status.lower(): status for status in (MessageStatus.FAILED, MessageSta
 
 
 @cache
-def _traffic_statement() -> Any:
+def _traffic_statement() -> CompoundSelect[str, *tuple[int, ...]]:
     return union_all(
         _per_channel("delivered", _message.c.delivered_at, WAS_DELIVERED),
         _per_channel("throttled", _message.c.throttled_at, WAS_THROTTLED),
@@ -109,33 +170,38 @@ def _traffic_statement() -> Any:
     )
 
 
-def _ended(status: MessageStatus) -> Any:
+def _ended(status: MessageStatus) -> ColumnElement[bool]:
     return and_(ENDED_BADLY, _message.c.status == status)
 
 
-def _per_channel(what: str, moment: Any, has_it: Any) -> Any:
+def _per_channel(what: str, moment: ColumnElement[datetime], has_it: _Condition) -> Select[str, *tuple[int, ...]]:
     """A count for each channel in one row, and no GROUP BY, for which SQLite would sort them all."""
     counts = (func.count().filter(_message.c.channel == channel).label(channel) for channel in Channel)
     return select(literal(what).label("what"), *counts).where(has_it, *within(moment))
 
 
-def backlog(session: Session, now: datetime, paused: Sequence[Any] = ()) -> dict[Channel, Backlog]:
+def backlog(session: Session, now: datetime, paused: Sequence[Scope] = ()) -> dict[Channel, Backlog]:
     """`paused`: the scopes of what is held back, which is pending and not due."""
-    found: dict[Channel, dict[str, Any]] = {
-        channel: {"pending": 0, "retrying": 0, "in_doubt": 0} for channel in Channel
-    }
+    counts: dict[Channel, Counter[str]] = {channel: Counter() for channel in Channel}
     for condition in (IS_WAITING, IS_HELD):
-        statement = select(_message.c.channel, _message.c.status, func.count()).where(condition)
-        for channel, status, count in session.execute(statement.group_by(_message.c.channel, _message.c.status)):
-            found[channel][_COUNTED_AS[status]] += count
+        counted = select(_message.c.channel, _message.c.status, func.count()).where(condition)
+        for channel, status, count in session.execute(counted.group_by(_message.c.channel, _message.c.status)):
+            counts[channel][_COUNTED_AS[status]] += count
     due_at = _message.c.next_attempt_at
     unthrottled = func.min(due_at).filter(_message.c.status != MessageStatus.DEFERRED_THROTTLED)
     due = select(_message.c.channel, func.min(due_at), unthrottled).where(
         IS_WAITING, _message.c.next_attempt_at <= now, *(~scope.holds(_message) for scope in paused)
     )
-    for channel, oldest, oldest_unthrottled in session.execute(due.group_by(_message.c.channel)):
-        found[channel] |= {"oldest_due_at": oldest, "oldest_unthrottled_at": oldest_unthrottled}
-    return {channel: Backlog(**values) for channel, values in found.items()}
+    oldest = {channel: moments for channel, *moments in session.execute(due.group_by(_message.c.channel))}
+    return {
+        channel: Backlog(
+            counts[channel]["pending"],
+            counts[channel]["retrying"],
+            counts[channel]["in_doubt"],
+            *oldest.get(channel, (None, None)),
+        )
+        for channel in Channel
+    }
 
 
 _COUNTED_AS = {
@@ -158,8 +224,8 @@ def top_failures(session: Session, since: datetime, until: datetime, by: str) ->
 def unconfirmed(session: Session, now: datetime) -> int:
     """Sent long enough ago, and without a receipt."""
     statement = select(func.count()).select_from(_message).where(IS_UNCONFIRMED, *within(_message.c.sent_at))
-    asked = {"since": now - LAST_RECEIPT, "until": now - FIRST_RECEIPT}
-    return int(session.execute(statement, asked).scalar_one())
+    window = {"since": now - LAST_RECEIPT, "until": now - FIRST_RECEIPT}
+    return int(session.execute(statement, window).scalar_one())
 
 
 def verified_codes(session: Session, since: datetime, until: datetime) -> int:
@@ -167,30 +233,36 @@ def verified_codes(session: Session, since: datetime, until: datetime) -> int:
     return int(session.execute(used, {"since": since, "until": until}).scalar_one())
 
 
-def series(session: Session, until: datetime, buckets: int, bucket: timedelta) -> list[Bucket]:
+def series(session: Session, until: datetime, buckets: int, bucket: timedelta) -> list[BucketView]:
     """`buckets` of them, on edges that are multiples of `bucket`; the last one has `until` in it."""
     size = int(bucket.total_seconds())
     last = int(until.timestamp()) // size
-    asked = {"first": last - buckets + 1, "last": last, "size": size}
-    rows = session.execute(_series_statement(session.get_bind().dialect.name), asked)
-    return [_bucket(row, datetime.fromtimestamp(row.number * size, until.tzinfo)) for row in rows]
+    parameters = {"first": last - buckets + 1, "last": last, "size": size}
+    return [
+        BucketView(datetime.fromtimestamp(number * size, until.tzinfo), **_by_channel(counts))
+        for number, *counts in session.execute(_series_statement(bulk.dialect(session)), parameters)
+    ]
 
 
-def _bucket(row: Any, start: datetime) -> Bucket:
-    counts = {what: {channel: getattr(row, f"{what}_{channel}") for channel in Channel} for what in _COUNTED_OVER_TIME}
-    return Bucket(start, **counts)
+def _by_channel(counts: Sequence[int]) -> dict[str, Counts]:
+    each = len(_COUNTED_OVER_TIME)
+    return {channel: Counts(*counts[each * place :][:each]) for place, channel in enumerate(Channel)}
 
 
-_COUNTED_OVER_TIME = {
-    "sent": (_message.c.sent_at, WAS_SENT),
-    "failed": (_message.c.finished_at, _ended(MessageStatus.FAILED)),
-    "throttled": (_message.c.throttled_at, WAS_THROTTLED),
-}
+_COUNTED_OVER_TIME = (
+    (_message.c.sent_at, WAS_SENT),
+    (_message.c.finished_at, _ended(MessageStatus.FAILED)),
+    (_message.c.throttled_at, WAS_THROTTLED),
+)
+"""In the order of the fields of Counts."""
 
 
 @cache
-def _series_statement(dialect: str) -> Any:
-    """The buckets are counted off, and each is a range of an index: nothing has to be sorted or grouped."""
+def _series_statement(dialect: str) -> Select[*tuple[int, ...]]:
+    """The number of each bucket, and its counts, channel by channel.
+
+    The buckets are counted off, and each is a range of an index: nothing has to be sorted or grouped.
+    """
     first, last, size = (bindparam(name, type_=Integer) for name in ("first", "last", "size"))
     buckets = select(first.label("number")).cte("buckets", recursive=True)
     buckets = buckets.union_all(select(buckets.c.number + 1).where(buckets.c.number < last))
@@ -201,14 +273,13 @@ def _series_statement(dialect: str) -> Any:
         .select_from(_message)
         .where(has_it, _message.c.channel == channel, moment >= start, moment < end)
         .scalar_subquery()
-        .label(f"{what}_{channel}")
-        for what, (moment, has_it) in _COUNTED_OVER_TIME.items()
         for channel in Channel
+        for moment, has_it in _COUNTED_OVER_TIME
     )
     return select(buckets.c.number, *counts).order_by(buckets.c.number)
 
 
-def _moment(dialect: str, seconds: Any) -> Any:
+def _moment(dialect: str, seconds: ColumnElement[int]) -> ColumnElement[datetime]:
     """In the form that moments are stored in."""
     kind = _message.c.sent_at.type
     if dialect == "sqlite":
@@ -216,18 +287,20 @@ def _moment(dialect: str, seconds: Any) -> Any:
     return func.to_timestamp(seconds, type_=kind)
 
 
-def recent(session: Session, limit: int) -> Sequence[Row[Any]]:
+def recent(session: Session, limit: int) -> list[RecentMessage]:
     """Newest first."""
-    return session.execute(select(_message).order_by(_message.c.id.desc()).limit(limit)).all()
+    columns = [_message.c[field.name] for field in fields(RecentMessage)]
+    return [
+        RecentMessage(*row) for row in session.execute(select(*columns).order_by(_message.c.id.desc()).limit(limit))
+    ]
 
 
-def outcomes(session: Session, since: datetime, until: datetime) -> Sequence[Row[Any]]:
-    """`channel`, `what` (sent, delivered, failed, bounced, blocked), `template_key`, `reason` and `messages`."""
-    return session.execute(_outcomes_statement(), {"since": since, "until": until}).all()
+def outcomes(session: Session, since: datetime, until: datetime) -> list[TemplateCount]:
+    return [TemplateCount(*row) for row in session.execute(_outcomes_statement(), {"since": since, "until": until})]
 
 
 @cache
-def _outcomes_statement() -> Any:
+def _outcomes_statement() -> CompoundSelect[Channel, str, str, str, int]:
     return union_all(
         _per_template("sent", _message.c.sent_at, WAS_SENT),
         _per_template("delivered", _message.c.delivered_at, WAS_DELIVERED),
@@ -238,18 +311,20 @@ def _outcomes_statement() -> Any:
     )
 
 
-def _per_template(what: str, moment: Any, has_it: Any, *reason: Any) -> Any:
+def _per_template(
+    what: str, moment: ColumnElement[datetime], has_it: _Condition, *reason: ColumnElement[str]
+) -> Select[Channel, str, str, str, int]:
     keys = (_message.c.channel, _message.c.template_key, *reason)
     why = func.coalesce(*reason, "") if reason else literal("")
-    found = select(*keys[:2], literal(what).label("what"), why.label("reason"), func.count().label("messages"))
-    return found.where(has_it, *within(moment)).group_by(*keys)
+    counted = select(*keys[:2], literal(what).label("what"), why.label("reason"), func.count().label("messages"))
+    return counted.where(has_it, *within(moment)).group_by(*keys)
 
 
-def queue_depths(session: Session) -> Sequence[Row[Any]]:
-    """`channel`, `lane`, `status` and `messages` of what is not finished."""
+def queue_depths(session: Session) -> list[QueueDepth]:
+    """Of what is not finished."""
     columns = (_message.c.channel, _message.c.lane, _message.c.status)
-    found = [
+    depths = [
         select(*columns, func.count().label("messages")).where(kind).group_by(*columns)
         for kind in (IS_WAITING, IS_HELD)
     ]
-    return session.execute(union_all(*found)).all()
+    return [QueueDepth(*row) for row in session.execute(union_all(*depths))]

@@ -27,6 +27,7 @@ from worker_rate import fresh_database
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessageLog
+from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.troubles import problems
 from notifyctl.store import migrations
@@ -123,12 +124,12 @@ def measure(kind: str, rows: int, window_rows: int) -> None:
         wrote = monotonic() - started
         now += timedelta(milliseconds=1)
 
-        def summary() -> dict[str, Any]:
+        def summary() -> health.Summary:
             with runtime.database.read() as session:
                 found = health.look(session, runtime.settings, now, HOUR)
                 return health.summary(found, problems(found))
 
-        def timeseries() -> dict[str, Any]:
+        def timeseries() -> health.Timeseries:
             with runtime.database.read() as session:
                 return health.timeseries(session, now, window_minutes=240, bucket_minutes=15)
 
@@ -142,9 +143,9 @@ def measure(kind: str, rows: int, window_rows: int) -> None:
                 for question in questions:
                     session.execute(question, moments).all()
 
-        sent = sum(found["sent"] for found in summary()["channels"].values())
+        sent = sum(getattr(summary().channels, channel).sent for channel in Channel)
         assert sent == window_rows - window_rows // 20, sent
-        assert sent <= sum(bucket[name]["sent"] for bucket in timeseries()["buckets"] for name in ("EMAIL", "SMS"))
+        assert sent <= sum(bucket.of(channel).sent for bucket in timeseries().buckets for channel in Channel)
         took = milliseconds(summary), milliseconds(timeseries)
         with runtime.database.transaction() as session:
             session.execute(text("CREATE INDEX plain ON message_log (finished_at, channel, status, reason)"))

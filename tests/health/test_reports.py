@@ -1,6 +1,7 @@
 """Every figure of the health views, against the same figure computed plainly from random histories."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from notifyctl.models.message import MessageStatus
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.problem import Gravity
 from notifyctl.orchestrator.troubles import problems
+from notifyctl.orchestrator.words import iso
 from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, write
 
 
@@ -31,36 +33,36 @@ def test_every_figure_equals_a_plain_computation(
     rows = history(seed, size)
     write(runtime, rows)
     with runtime.database.read() as session:
-        found = health.look(session, runtime.settings, NOW, timedelta(minutes=window))
-        told = health.summary(found, [])
+        look = health.look(session, runtime.settings, NOW, timedelta(minutes=window))
+        summary = json.loads(health.to_json(health.summary(look, [])))
         series = health.timeseries(session, NOW, window_minutes=window, bucket_minutes=bucket)
 
-    beside = {name: told.pop(name) for name in ("workers", "installation", "problems")}
-    assert told == plain_summary(rows, timedelta(minutes=window))
+    beside = {name: summary.pop(name) for name in ("workers", "installation", "problems")}
+    assert summary == json.loads(json.dumps(plain_summary(rows, timedelta(minutes=window)), default=iso))
     assert (beside["workers"], beside["problems"]) == (0, [])
-    assert series["buckets"] == plain_series(rows, window, bucket)
+    assert [asdict(one) for one in series.buckets] == plain_series(rows, window, bucket)
 
 
 @pytest.mark.parametrize(("window", "bucket", "count"), [(240, 15, 16), (1, 15, 1), (16, 15, 2), (60, 7, 9)])
 def test_buckets_are_as_many_as_fit_and_end_with_now(runtime: Runtime, window: int, bucket: int, count: int) -> None:
     with runtime.database.read() as session:
-        buckets = health.timeseries(session, NOW, window_minutes=window, bucket_minutes=bucket)["buckets"]
+        buckets = health.timeseries(session, NOW, window_minutes=window, bucket_minutes=bucket).buckets
 
     assert len(buckets) == count
-    assert all(int(found["start"].timestamp()) % (bucket * 60) == 0 for found in buckets)
-    assert buckets[-1]["start"] <= NOW < buckets[-1]["start"] + timedelta(minutes=bucket)
+    assert all(int(found.start.timestamp()) % (bucket * 60) == 0 for found in buckets)
+    assert buckets[-1].start <= NOW < buckets[-1].start + timedelta(minutes=bucket)
 
 
 def test_recent_is_newest_first_and_masked(runtime: Runtime) -> None:
     rows = history(7, 30)
     write(runtime, rows)
     with runtime.database.read() as session:
-        masked = health.recent(session, 10, reveal=False)["items"]
-        revealed = health.recent(session, 10, reveal=True)["items"]
+        masked = health.recent(session, 10, reveal=False).items
+        revealed = health.recent(session, 10, reveal=True).items
 
-    assert [item["id"] for item in masked] == sorted((row["id"] for row in rows), reverse=True)[:10]
-    assert {item["recipient"] for item in masked} == {"a***@acme.example"}
-    assert {item["recipient"] for item in revealed} == {"anna@acme.example"}
+    assert [item.id for item in masked] == sorted((row["id"] for row in rows), reverse=True)[:10]
+    assert {item.recipient for item in masked} == {"a***@acme.example"}
+    assert {item.recipient for item in revealed} == {"anna@acme.example"}
 
 
 def _waiting(status: MessageStatus, minutes: int) -> dict[str, Any]:

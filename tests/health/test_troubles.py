@@ -12,7 +12,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.cli.health_view import overview
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
-from notifyctl.orchestrator.health import Attempts, Health
+from notifyctl.orchestrator.health import Attempts, Health, Paused, Spike
 from notifyctl.orchestrator.problem import Code, Gravity, Problem
 from notifyctl.orchestrator.troubles import folded, problems
 from notifyctl.store import breakers
@@ -20,13 +20,8 @@ from notifyctl.store.reports import Backlog
 from tests.support.messages import a_worker
 from tests.support.plain_health import NOW, S, history, write
 
-PAUSE = {
-    "channel": None, "template_key": None, "client_id": "acme", "reason": "they asked", "actor": "m",
-    "since": NOW - timedelta(minutes=3), "held": 0,
-}  # fmt: skip
-SPIKE = {
-    "channel": "EMAIL", "level": "CRITICAL", "since": NOW - timedelta(minutes=30), "problem": "as of then: 6 of 10",
-}  # fmt: skip
+PAUSE = Paused(None, None, client_id="acme", reason="they asked", actor="m", since=NOW - timedelta(minutes=3), held=0)
+SPIKE = Spike("EMAIL", "CRITICAL", since=NOW - timedelta(minutes=30), problem="as of then: 6 of 10")
 LOGS = "`notifyctl messages list --status FAILED` shows which; `messages explain ID` why"
 
 
@@ -90,7 +85,7 @@ def test_which_messages_fail_is_looked_for_where_they_are(
     assert f"`notifyctl messages list --status {status}` shows which" in found[0].remedy
 
 
-PAUSED_EMAIL = PAUSE | {"channel": "EMAIL", "client_id": None}
+PAUSED_EMAIL = replace(PAUSE, channel="EMAIL", client_id=None)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +113,13 @@ def test_that_a_provider_is_probed_is_said_only_where_somebody_does(
 
 def test_of_what_the_monitor_has_raised_only_since_when_is_told(runtime: Runtime) -> None:
     some_failed(runtime, failed=12, sent=4)
-    [problem] = problems(look(runtime, spikes=[SPIKE | {"level": "WARN"}]))
+    [problem] = problems(look(runtime, spikes=[replace(SPIKE, level="WARN")]))
 
     assert problem.gravity is Gravity.CRITICAL
     assert problem.text == (
         "EMAIL is failing since 11:37:31Z: attempts at 12 of 16 messages failed in the last 15 min (75.0%)"
     )
-    assert problem.since == SPIKE["since"]
+    assert problem.since == SPIKE.since
 
 
 def test_a_channel_that_has_recovered_is_not_called_failing_until_the_monitor_runs(runtime: Runtime) -> None:

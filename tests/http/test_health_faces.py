@@ -66,6 +66,31 @@ def test_http(api: Api, rows: Rows, reader: str) -> None:
     assert [item["id"] for item in recent.json()["items"]] == newest
 
 
+def test_the_schema_names_what_the_answers_have_in_their_order(api: Api, app: FastAPI, rows: Rows, reader: str) -> None:
+    shapes = app.openapi()["components"]["schemas"]
+    answers = {
+        "Summary": api.get(f"{HEALTH}/summary", reader).json(),
+        "Timeseries": api.get(f"{HEALTH}/timeseries", reader).json(),
+    }
+    answers |= {
+        "ChannelHealth": answers["Summary"]["channels"]["SMS"],
+        "BucketView": answers["Timeseries"]["buckets"][0],
+    }
+    if rows:
+        answers["RecentMessage"] = api.get(f"{HEALTH}/recent", reader).json()["items"][0]
+    for name, answer in answers.items():
+        assert list(shapes[name]["properties"]) == list(answer) == shapes[name]["required"]
+
+
+def test_each_gauge_of_the_summary_is_read_by_prometheus(api: Api, rows: Rows, reader: str) -> None:
+    told = health.summary(look(api.runtime), [])
+    metrics = api.get("/metrics", reader).text
+    gauges = list(health.gauges(told))
+    assert ("notifyctl_unconfirmed_messages", "Sent 1 to 24 h ago, without a receipt.", told.unconfirmed) in gauges
+    for name, words, value in gauges:
+        assert f"# HELP {name} {words}\n# TYPE {name} gauge\n{name} {float(value)}\n" in metrics
+
+
 def test_the_page(api: Api, rows: Rows, admin: str) -> None:
     with requests.Session() as browser:
         browser.headers.update({"Accept": "text/html", "Origin": api.url})
@@ -207,7 +232,7 @@ def on_the_terminal(rows: Rows, channel: Channel, wanted: dict[str, Any]) -> lis
 
 def test_the_bars_of_the_terminal(api: Api, rows: Rows) -> None:
     with api.runtime.database.read() as session:
-        buckets = health.timeseries(session, NOW, window_minutes=240, bucket_minutes=15)["buckets"]
+        buckets = health.timeseries(session, NOW, window_minutes=240, bucket_minutes=15).buckets
     screen = [line.split() for line in shown(bars(buckets), 100)]
     found = [(line[0], *line[-3:]) for line in screen if line and re.fullmatch(r"\d\d:\d\d", line[0])]
     plain = plain_series(rows, 240, 15)

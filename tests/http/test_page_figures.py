@@ -7,7 +7,7 @@ from notifyctl.http.pages.figures import count, share, span
 from notifyctl.http.pages.page import sentence
 from notifyctl.http.pages.sessions import HOME, safe_next
 from notifyctl.models.template import Channel
-from notifyctl.store.reports import Bucket
+from notifyctl.store.reports import BucketView, Counts
 
 FIVE_MINUTES = timedelta(minutes=5)
 
@@ -15,8 +15,8 @@ FIVE_MINUTES = timedelta(minutes=5)
 def chart(*counts: tuple[int, int, int]) -> Chart:
     first = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
     buckets = [
-        Bucket(first + number * FIVE_MINUTES, *({Channel.SMS: count} for count in each))
-        for number, each in enumerate(counts)
+        BucketView(first + number * FIVE_MINUTES, EMAIL=Counts(9, 9, 9), SMS=Counts(*one))
+        for number, one in enumerate(counts)
     ]
     return traffic_chart(buckets, Channel.SMS, FIVE_MINUTES)
 

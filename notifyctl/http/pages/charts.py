@@ -7,11 +7,10 @@ hundred times of what a minute takes.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from notifyctl.http.pages.figures import count
 from notifyctl.models.template import Channel
-from notifyctl.store.reports import Bucket
+from notifyctl.store.reports import BucketView, Counts
 
 PLOT, STRIP = 112.0, 26.0
 """Heights, in pixels. What lies across is in per cent, so that a chart fits any width and its text keeps its size."""
@@ -20,12 +19,7 @@ LEAST = 2.0
 GAP = 0.18
 STEPS = (1, 2, 4, 6, 8, 10)
 TICKS = 4
-
-
-class Counts(NamedTuple):
-    sent: int
-    failed: int
-    throttled: int
+_PARTS = ("sent", "failed", "throttled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +56,7 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        return not any(any(column.counts) for column in self.columns)
+        return all(column.counts == Counts(0, 0, 0) for column in self.columns)
 
     @property
     def alternative(self) -> str:
@@ -70,15 +64,15 @@ class Chart:
         if self.is_empty:
             return "Nothing was sent, failed or throttled."
         busiest = max(self.columns, key=lambda column: column.counts.sent)
-        totals = map(sum, zip(*(column.counts for column in self.columns), strict=True))
-        words = ", ".join(f"{count(total)} {name}" for name, total in zip(Counts._fields, totals, strict=True))
+        totals = {name: sum(getattr(column.counts, name) for column in self.columns) for name in _PARTS}
+        words = ", ".join(f"{count(total)} {name}" for name, total in totals.items())
         return (
             f"{words}. Most were sent from {busiest.start:%H:%M} on {busiest.start:%A}: {count(busiest.counts.sent)}."
         )
 
 
-def traffic_chart(buckets: Sequence[Bucket], channel: Channel, length: timedelta) -> Chart:
-    counts = [Counts(bucket.sent[channel], bucket.failed[channel], bucket.throttled[channel]) for bucket in buckets]
+def traffic_chart(buckets: Sequence[BucketView], channel: Channel, length: timedelta) -> Chart:
+    counts = [bucket.of(channel) for bucket in buckets]
     top = round_up(max((each.sent + each.failed for each in counts), default=0))
     most_throttled = max((each.throttled for each in counts), default=0)
     pitch = 100 / len(buckets)
