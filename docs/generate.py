@@ -51,12 +51,12 @@ EXIT_CODES = {
 
 
 def statuses_page() -> str:
-    meanings = _member_docstrings("models/message.py", MessageStatus)
+    meanings = _member_docstrings("models/enums.py", MessageStatus)
     statuses = _table(
         ("Status", "Meaning", "May become"),
         [(status, meanings[status], _followers(status)) for status in MessageStatus],
     )
-    failures = _member_docstrings("models/message.py", FailureReason)
+    failures = _member_docstrings("models/enums.py", FailureReason)
     reasons = _table(("Reason", "Meaning"), [(reason, failures[reason]) for reason in FailureReason])
     return f"""# Statuses and reasons
 
@@ -81,7 +81,7 @@ means what is in [provider-codes.md](provider-codes.md).
 
 
 def gates_table() -> str:
-    questions = _member_docstrings("models/message.py", BlockReason)
+    questions = _member_docstrings("models/enums.py", BlockReason)
     rows = [
         (str(number), gate, questions[gate], "yes" if gate in ASKED_AGAIN else "")
         for number, gate in enumerate(PASSED_WHEN, 1)

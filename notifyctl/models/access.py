@@ -1,26 +1,11 @@
 """API keys: only their hashes are kept."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, json_column
-
-
-class Scope(StrEnum):
-    """What the holder of a key may ask for."""
-
-    OTP = "otp"
-    """Send and verify one-time codes."""
-    SEND = "send"
-    """Send notifications."""
-    CLIENTS = "clients"
-    """Write clients: their addresses, and the facts that the gates go by."""
-    READ = "read"
-    """Look at messages and health, with recipients masked."""
-    ADMIN = "admin"
-    """All of that, with recipients in full, and messages to the admins."""
+from notifyctl.models.enums import Scope
 
 
 class PageSession(SQLModel, table=True):

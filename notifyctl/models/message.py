@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Index, TextClause, text
 from sqlalchemy.ext.compiler import compiles
@@ -11,35 +12,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column, table
-from notifyctl.models.template import Audience, Channel, Lane
-
-
-class MessageStatus(StrEnum):
-    QUEUED = "QUEUED"
-    """Accepted, waiting for a worker."""
-    DEFERRED_THROTTLED = "DEFERRED_THROTTLED"
-    """Its channel's minute is full; next_attempt_at forecasts its turn."""
-    SENDING = "SENDING"
-    """Claimed by a worker under a lease."""
-    RETRY_SCHEDULED = "RETRY_SCHEDULED"
-    """A transient failure; waits for its backoff."""
-    IN_DOUBT = "IN_DOUBT"
-    """The call may have gone out and no answer is known."""
-    SENT = "SENT"
-    """The provider accepted it."""
-    DELIVERED = "DELIVERED"
-    """The provider's receipt says it arrived."""
-    BOUNCED = "BOUNCED"
-    """The provider's receipt says it did not arrive."""
-    FAILED = "FAILED"
-    """A hard error, or retries used up, or held in doubt. An operator may queue it again."""
-    BLOCKED = "BLOCKED"
-    """A gate refused. Final."""
-    EXPIRED = "EXPIRED"
-    """Its send-by time passed. Final."""
-    CANCELED = "CANCELED"
-    """Withdrawn before it was sent. Final."""
-
+from notifyctl.models.enums import Audience, BlockReason, Channel, FailureReason, Lane, MessageStatus
 
 WAITING = (MessageStatus.QUEUED, MessageStatus.DEFERRED_THROTTLED, MessageStatus.RETRY_SCHEDULED)
 """What a worker may claim once next_attempt_at has come."""
@@ -62,62 +35,6 @@ NOT_COUNTED_BY_RATE = (
     MessageStatus.CANCELED,
 )
 """These do not use up a per-client rate."""
-
-
-class BlockReason(StrEnum):
-    """Why a gate refused, in the order of the gates; with each, the question that the gate asks."""
-
-    TEMPLATE_DISABLED = "TEMPLATE_DISABLED"
-    """Is the template switched on?"""
-    BILLING_ONLY_FROM_STRIPE = "BILLING_ONLY_FROM_STRIPE"
-    """A billing template: is its source a verified Stripe event?"""
-    CLIENT_UNKNOWN = "CLIENT_UNKNOWN"
-    """Is there such a client? A template with client rules takes no bare address."""
-    CONTEXT_INVALID = "CONTEXT_INVALID"
-    """Do the values fit the template: none missing, unknown or of a wrong type?"""
-    RECIPIENT_MISSING = "RECIPIENT_MISSING"
-    """Does the client have an address for this channel?"""
-    RECIPIENT_INVALID = "RECIPIENT_INVALID"
-    """Is it a possible address or number?"""
-    COUNTRY_NOT_ALLOWED = "COUNTRY_NOT_ALLOWED"
-    """A one-time code: is the number's country in OTP_ALLOWED_COUNTRIES?"""
-    SMS_DISABLED = "SMS_DISABLED"
-    """An SMS: is SMS_ENABLED true, and has the client consented?"""
-    PROVISIONING_INCOMPLETE = "PROVISIONING_INCOMPLETE"
-    """An access mail: is the client's provisioning COMPLETED?"""
-    SUBSCRIPTION_INACTIVE = "SUBSCRIPTION_INACTIVE"
-    """If asked for: is the subscription active, trialing or past_due?"""
-    PLAN_FEATURE_MISSING = "PLAN_FEATURE_MISSING"
-    """Does the plan have the feature that the template asks for?"""
-    SUPPRESSED = "SUPPRESSED"
-    """Is the address free of a suppression?"""
-    RATE_LIMITED = "RATE_LIMITED"
-    """Has this client (or address) had fewer of these than the rate allows?"""
-
-
-class FailureReason(StrEnum):
-    """Why a message failed or bounced, whatever the provider called it."""
-
-    RECIPIENT_INVALID = "RECIPIENT_INVALID"
-    """There is no such address or number."""
-    RECIPIENT_UNREACHABLE = "RECIPIENT_UNREACHABLE"
-    """It exists, but nothing can be delivered to it now or from here."""
-    RECIPIENT_OPTED_OUT = "RECIPIENT_OPTED_OUT"
-    """The person said stop, or the provider suppresses the address."""
-    BLOCKED_BY_CARRIER = "BLOCKED_BY_CARRIER"
-    """A carrier or mailbox filter refused it."""
-    ACCOUNT_PROBLEM = "ACCOUNT_PROBLEM"
-    """Our account, key, sender or balance is not in order."""
-    CONTENT_REJECTED = "CONTENT_REJECTED"
-    """The provider refused what the message says or how it is built."""
-    PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
-    """Transient failures until the retries were used up."""
-    RENDER_ERROR = "RENDER_ERROR"
-    """The template could not be rendered with this context."""
-    IN_DOUBT_HELD = "IN_DOUBT_HELD"
-    """It may have gone out, the provider cannot tell, and the template says hold."""
-    UNKNOWN = "UNKNOWN"
-    """The provider's code is not in our table."""
 
 
 OTP_TEMPLATE = "OTP_CODE_SMS"

@@ -1,14 +1,13 @@
 """What operators set and workers report: limits, job runs, heartbeats."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Boolean, Column, Index, false, text
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column, json_column
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import BreakerState, Channel, JobOutcome
 
 
 class OutboundLimit(SQLModel, table=True):
@@ -43,15 +42,6 @@ class Pause(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class BreakerState(StrEnum):
-    CLOSED = "CLOSED"
-    """Calls go through."""
-    OPEN = "OPEN"
-    """The provider is down: no calls until probe_at, and then one."""
-    PROBING = "PROBING"
-    """One worker has one call on the way to find out; if it is not heard of by probe_at, another may."""
-
-
 class ProviderBreaker(SQLModel, table=True):
     __tablename__ = "provider_breaker"
 
@@ -61,14 +51,6 @@ class ProviderBreaker(SQLModel, table=True):
     opened_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     probe_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     failed_probes: int = 0
-
-
-class JobOutcome(StrEnum):
-    RUNNING = "RUNNING"
-    """Somebody is at it, or has died over it: see lease_until."""
-    DONE = "DONE"
-    FAILED = "FAILED"
-    """It raised, was interrupted, or its worker died (the summary then begins with `lost`)."""
 
 
 _RUNNING = text("outcome = 'RUNNING'")

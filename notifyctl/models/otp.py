@@ -1,30 +1,12 @@
 """One-time codes: kept only as keyed hashes."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column, table
-
-
-class OtpAction(StrEnum):
-    PHONE_VERIFY = "PHONE_VERIFY"
-    SENSITIVE_ACTION = "SENSITIVE_ACTION"
-
-
-class OtpState(StrEnum):
-    LIVE = "LIVE"
-    """Waits for its code."""
-    USED = "USED"
-    """The right code came."""
-    SUPERSEDED = "SUPERSEDED"
-    """A newer code took its place."""
-    LOCKED = "LOCKED"
-    """The phone was locked while it waited."""
-    EXPIRED = "EXPIRED"
-    """A guess came after its time. One that nobody tried stays LIVE, and is worth nothing."""
+from notifyctl.models.enums import OtpAction, OtpState
 
 
 class OtpSubject(SQLModel, table=True):

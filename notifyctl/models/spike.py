@@ -1,24 +1,11 @@
 """How the failure-spike monitor last found each channel, and what it has told."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column
-from notifyctl.models.template import Channel
-
-
-class SpikeLevel(StrEnum):
-    """The order of the members is that of their gravity."""
-
-    OK = "OK"
-    WARN = "WARN"
-    CRITICAL = "CRITICAL"
-
-    @property
-    def gravity(self) -> int:
-        return list(SpikeLevel).index(self)
+from notifyctl.models.enums import Channel, SpikeLevel
 
 
 class SpikeState(SQLModel, table=True):

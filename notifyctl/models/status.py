@@ -1,7 +1,7 @@
 """Which status may follow which. The one table; updates name their starting points from it."""
 
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.message import MessageStatus as S
+from notifyctl.models.enums import MessageStatus
+from notifyctl.models.enums import MessageStatus as S
 
 FOLLOWERS: dict[MessageStatus, frozenset[MessageStatus]] = {
     S.QUEUED: frozenset({S.SENDING, S.DEFERRED_THROTTLED, S.BLOCKED, S.EXPIRED, S.CANCELED}),

@@ -1,48 +1,15 @@
 """What Stripe told us, kept as it came, and the subscriptions and invoices it describes."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, table
-
-
-class StripeEventStatus(StrEnum):
-    RECEIVED = "RECEIVED"
-    """Stored, not understood yet."""
-    PROCESSED = "PROCESSED"
-    """Its state, mails and audit are committed."""
-    IGNORED = "IGNORED"
-    """Nothing follows from it; `reason` says why."""
-    UNMATCHED = "UNMATCHED"
-    """It is about a client we do not know. Runs again once the client is known."""
-    FAILED = "FAILED"
-    """It could not be processed; `error` says why. Runs again on a redelivery, by the retry job, or by a replay."""
-
+from notifyctl.models.enums import Alert, Origin, StripeEventStatus
 
 SETTLED = (StripeEventStatus.PROCESSED, StripeEventStatus.IGNORED)
 """A redelivery of these changes nothing."""
-
-
-class Origin(StrEnum):
-    """How an event came to us."""
-
-    WEBHOOK = "webhook"
-    API = "api"
-    FILE = "file"
-
-
-class Alert(StrEnum):
-    """How the admins were told that an event failed."""
-
-    OWN = "own"
-    """By a mail of its own."""
-    STORM = "storm"
-    """By a mail that sums up many."""
-    COVERED = "covered"
-    """By such a mail about others, sent not long before."""
 
 
 class StripeEvent(SQLModel, table=True):

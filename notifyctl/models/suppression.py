@@ -1,26 +1,12 @@
 """Addresses and numbers that must not be written to."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column, json_column
-from notifyctl.models.template import Channel
-
-
-class SuppressionReason(StrEnum):
-    HARD_BOUNCE = "HARD_BOUNCE"
-    """There is no such mailbox."""
-    COMPLAINT = "COMPLAINT"
-    """The person called a message spam."""
-    OPTED_OUT = "OPTED_OUT"
-    """The person said stop."""
-    INACTIVE = "INACTIVE"
-    """The provider no longer delivers to it: hard bounce, complaint or manual suppression, it does not say which."""
-    MANUAL = "MANUAL"
-    """An operator said so."""
+from notifyctl.models.enums import Channel, SuppressionReason
 
 
 class Suppression(SQLModel, table=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import SuppressionReason
 
 _ORDER = {reason: number for number, reason in enumerate(SuppressionReason)}
 

@@ -3,47 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column, json_column
-
-
-class Channel(StrEnum):
-    EMAIL = "EMAIL"
-    SMS = "SMS"
-
-
-class Audience(StrEnum):
-    CLIENT = "CLIENT"
-    ADMIN = "ADMIN"
-
-
-class Lane(StrEnum):
-    """How urgently a message leaves. The order of the members is the order of service."""
-
-    URGENT = "URGENT"
-    TRANSACTIONAL = "TRANSACTIONAL"
-    BULK = "BULK"
-
-
-class OnDoubt(StrEnum):
-    """What to do with a message that may have gone out when the provider cannot tell."""
-
-    RESEND = "RESEND"
-    HOLD = "HOLD"
-
-
-class VariableType(StrEnum):
-    STRING = "string"
-    INTEGER = "integer"
-    NUMBER = "number"
-    DATE = "date"
-    """A calendar day, ISO 8601."""
-    URL = "url"
-    """http or https."""
+from notifyctl.models.enums import Audience, Channel, Lane, OnDoubt, VariableType
 
 
 @dataclass(frozen=True, slots=True)
