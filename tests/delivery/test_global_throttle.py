@@ -25,6 +25,15 @@ def queue_welcomes(runtime: Runtime, count: int, start: int = 0) -> list[Decisio
         )
 
 
+def queue_one_after_the_other(runtime: Runtime, clock: TurnableClock, count: int, start: int = 0) -> list[Decision]:
+    """Those of one moment have no order among themselves, and a table that was emptied and filled again shows it."""
+    decisions = []
+    for number in range(start, start + count):
+        clock.ahead += timedelta(milliseconds=1)
+        decisions += queue_welcomes(runtime, 1, start=number)
+    return decisions
+
+
 def statuses(runtime: Runtime) -> dict[str, int]:
     found: dict[str, int] = {}
     with runtime.database.read() as session:
@@ -37,7 +46,7 @@ def statuses(runtime: Runtime) -> dict[str, int]:
 def test_the_global_throttle_defers_and_schedules_again(
     runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
 ) -> None:
-    decisions = queue_welcomes(runtime, 25)
+    decisions = queue_one_after_the_other(runtime, clock, 25)
     working = dispatcher()
     drain(working)
     assert statuses(runtime) == {"SENT": 9, "DEFERRED_THROTTLED": 16}
@@ -133,11 +142,11 @@ def test_an_urgent_email_does_not_wait_for_a_batch_that_is_on_its_way(
 def test_new_arrivals_queue_behind_what_was_deferred(
     runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
 ) -> None:
-    queue_welcomes(runtime, 15)
+    queue_one_after_the_other(runtime, clock, 15)
     working = dispatcher()
     drain(working)
     clock.ahead += timedelta(seconds=30)
-    queue_welcomes(runtime, 5, start=500)
+    queue_one_after_the_other(runtime, clock, 5, start=500)
     for _ in range(120):
         clock.ahead += timedelta(seconds=1)
         drain(working)
