@@ -250,6 +250,7 @@ def test_a_failed_event_is_told_once_to_each_admin(runtime: Runtime, clock: Stan
     assert {row.rate_subject for row in messages} == {f"subject={json.loads(raw)['id']}"}
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_a_storm_is_summed_up_in_one_mail(runtime: Runtime, clock: StandingClock) -> None:
     with without_template(runtime, FAILED):
         for number in range(40):

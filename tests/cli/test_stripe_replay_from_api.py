@@ -38,6 +38,7 @@ def an_unhandled_event(number: int, created: int) -> dict[str, Any]:
     return {"id": f"evt_other_{number}", "object": "event", "type": "charge.updated", "created": created}
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_events_are_fetched_oldest_first_and_count_as_stripes_own(
     runtime: Runtime, replay: CommandLine, sandbox: Sandbox
 ) -> None:
@@ -55,6 +56,7 @@ def test_events_are_fetched_oldest_first_and_count_as_stripes_own(
     assert mails(runtime) == ["SUBSCRIPTION_CONFIRMED"]
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_only_the_types_that_do_something_are_fetched_unless_others_are_named(
     runtime: Runtime, replay: CommandLine, sandbox: Sandbox
 ) -> None:

@@ -119,6 +119,7 @@ def test_an_urgent_message_leaves_at_once_behind_a_backlog(
     assert len(sandbox.messages()) == 20
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_an_urgent_email_does_not_wait_for_a_batch_that_is_on_its_way(
     runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:
@@ -247,6 +248,7 @@ def test_an_anonymous_message_is_not_held_by_a_pause_of_a_client(runtime: Runtim
 WRONG = [timedelta(days=-1), timedelta(hours=-1), timedelta(seconds=-90), timedelta(seconds=90), timedelta(hours=1)]
 
 
+@pytest.mark.usefixtures("exhaustive")
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
 @pytest.mark.parametrize("per_minute", [10])
 def test_a_clock_that_is_set_neither_empties_the_minute_nor_keeps_it_shut(

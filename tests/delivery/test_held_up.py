@@ -46,6 +46,7 @@ def answers_of(sender: TwilioSender, seconds: float) -> list[SendResult]:
     return [answer.result for answer in answers]
 
 
+@pytest.mark.usefixtures("exhaustive")
 @pytest.mark.parametrize("listened", [0.0, 0.3], ids=["at once", "after a while"])
 def test_what_came_while_nobody_listened_is_an_answer(senders: list[TwilioSender], listened: float) -> None:
     with ScriptedServer(*[Reply(201, CREATED)] * 6) as server:
@@ -57,6 +58,7 @@ def test_what_came_while_nobody_listened_is_an_answer(senders: list[TwilioSender
     assert [type(result) for result in results] == [Accepted] * 6
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_one_that_never_answers_is_given_up_after_its_time_of_being_listened_to(senders: list[TwilioSender]) -> None:
     with ScriptedServer(HANG) as server:
         sender = sender_to(server.url, senders)
@@ -71,6 +73,7 @@ def test_one_that_never_answers_is_given_up_after_its_time_of_being_listened_to(
     assert 0.4 <= waited <= TIMEOUT + 1
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_the_next_call_on_the_same_handle_has_the_usual_time(senders: list[TwilioSender]) -> None:
     with ScriptedServer(Reply(201, CREATED), HANG) as server:
         sender = sender_to(server.url, senders)

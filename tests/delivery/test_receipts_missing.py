@@ -197,6 +197,7 @@ def test_it_stops_between_two_calls_and_gives_back_what_it_has_not_asked_about(
     assert ask().settled == 3
 
 
+@pytest.mark.usefixtures("exhaustive")
 def test_more_than_one_batch_is_asked_about_in_one_run(
     runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher, ask: Ask
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_backlog_never_exceeds_the_limit_in_any_rolling_minute(limit: int, lan
     assert 0 < peak(sent) <= limit
 
 
+@pytest.mark.usefixtures("exhaustive")
 @pytest.mark.parametrize("limit", [60, 120, 600, 3_000])
 @pytest.mark.parametrize("lane", [Lane.BULK, Lane.TRANSACTIONAL])
 def test_a_backlog_uses_95_percent_of_every_full_minute(limit: int, lane: Lane) -> None:

@@ -183,6 +183,7 @@ def test_what_postmark_never_sends_is_a_4xx(api: Api) -> None:
 ODD = ["", "x", 7, -1, 1e300, True, None, [], {}, [{}], {"message_id": None}, "\0", "\ud800", "9" * 3_000]
 
 
+@pytest.mark.usefixtures("exhaustive")
 @pytest.mark.parametrize("name", ["postmark_delivery", "postmark_bounce", "postmark_subscription_change"])
 def test_no_field_of_another_kind_is_a_500(api: Api, name: str) -> None:
     whole = payload(name)

@@ -109,6 +109,7 @@ def test_all_subscriptions_are_listed_the_canceled_ones_too(sandbox: Sandbox, ap
     ],
     ids=lambda value: str(value) if isinstance(value, str) else f"{value.kind} {value.status}",
 )
+@pytest.mark.usefixtures("exhaustive")
 def test_an_error_is_one_line_that_says_what_to_do_and_shows_no_key(
     sandbox: Sandbox, api: StripeApi, fault: StripeFault, words: str
 ) -> None:
