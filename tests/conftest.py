@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for marker in _markers(item):
             item.add_marker(marker)
+    items[:] = _long_ones_first(items)
+
+
+def _long_ones_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """A test with a timeout of its own takes minutes: begun last, it would run alone. Each process begins with some."""
+    long = [item for item in items if any(mark.name == "timeout" for mark in item.own_markers)]
+    others = [item for item in items if item not in set(long)]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    edges = [len(others) * number // processes for number in range(processes + 1)]
+    return [
+        item
+        for number, (start, end) in enumerate(pairwise(edges))
+        for item in [*long[number::processes], *others[start:end]]
+    ]
 
 
 def _markers(item: pytest.Item) -> set[str]:
