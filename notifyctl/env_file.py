@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from notifyctl.errors import ConfigurationError, InvalidInput
@@ -107,8 +108,6 @@ class RawSettings:
         return [*in_file, *in_environment]
 
     def _meant(self, name: str, alike: float = 0.75) -> str:
-        from difflib import get_close_matches  # only for those who misspell
-
         close = get_close_matches(name, self.names, n=1, cutoff=alike)
         return f"{_MEANT}{close[0]}?" if close else ""
 

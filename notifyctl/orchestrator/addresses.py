@@ -30,8 +30,6 @@ def normal_email(text: str) -> str:
 
     Domains reserved for tests (.test, .example) are accepted, names are never looked up. Raises AddressError.
     """
-    from email_validator import EmailNotValidError
-
     name, _, domain = text.strip(" ").rpartition("@")
     if len(name) <= MAX_NAME and _PLAIN_NAME.fullmatch(name) and (normal := _normal_domain(domain)):
         # Nothing is left to ask about such a name, and the many addresses of one domain are asked once.
@@ -40,7 +38,7 @@ def normal_email(text: str) -> str:
             return address
     try:
         return _validated(text.strip(" "))
-    except EmailNotValidError as error:
+    except ValueError as error:
         # The library quotes from the address only behind a colon or in brackets.
         unquoted = re.split("[:(]", str(error))[0]
         fault, said = _email_fault(unquoted), _email_fault(str(error))
@@ -53,16 +51,15 @@ def _email_fault(cause: str) -> str:
 
 @lru_cache(maxsize=CACHED)
 def _normal_domain(domain: str) -> str | None:
-    from email_validator import EmailNotValidError
-
     try:
         return _validated(f"a@{domain}").removeprefix("a@")
-    except EmailNotValidError:
+    except ValueError:
         return None
 
 
 def _validated(text: str) -> str:
-    from email_validator import validate_email
+    """Raises email_validator.EmailNotValidError, which is a ValueError."""
+    from email_validator import validate_email  # takes as long as all else that `health` loads
 
     validated = validate_email(
         text,

@@ -13,7 +13,9 @@ from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.template import Channel
+from notifyctl.orchestrator.addresses import normal_address
 from notifyctl.orchestrator.job_standing import JobState, JobStatus, job_statuses
+from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
 from notifyctl.orchestrator.words import place
 from notifyctl.settings import Settings
@@ -150,16 +152,15 @@ def _since(session: Session, now: datetime) -> datetime | None:
 
 def suppressed_addresses(session: Session, settings: Settings) -> Iterator[Suppressed]:
     """Of those that alerts go to."""
-    from notifyctl.orchestrator.sealing import KeyRing
-
     wanted: dict[tuple[Channel, str], list[str]] = {}
     for name, channel, text in _alert_addresses(settings):
         address = _normal(channel, text, settings)
         if address:
             wanted.setdefault((channel, address), []).append(name)
-    keys = KeyRing(settings.notification_secret_key) if wanted else None
+    if not wanted:
+        return
+    keys = KeyRing(settings.notification_secret_key)
     for (channel, address), names in wanted.items():
-        assert keys is not None
         row = suppressions.find(session, channel, keys.recipient_hashes(channel, address))
         if row is not None:
             yield Suppressed(names, channel, address, row.reason, row.source, row.created_at)
@@ -180,8 +181,6 @@ def _normal(channel: Channel, text: str, settings: Settings) -> str | None:
         return text.strip().lower()
     if _PLAIN_PHONE.fullmatch(text):
         return text
-    from notifyctl.orchestrator.addresses import normal_address
-
     try:
         return normal_address(channel, text, settings.otp_default_region)
     except InvalidInput:
