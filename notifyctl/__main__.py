@@ -5,11 +5,11 @@ import sys
 from typing import NoReturn
 
 from notifyctl.errors import ExitCode
-from notifyctl.stopping import ignore_hangups, leave_as_first_process
+from notifyctl.stopping import exit_on_signal_as_pid_1, ignore_hangups
 
 
 def main() -> NoReturn:
-    leave_as_first_process()
+    exit_on_signal_as_pid_1()
     try:
         _speak_utf8()
         # Not before: it takes a tenth of a second, in which a container may be told to stop.

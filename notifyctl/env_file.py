@@ -25,6 +25,35 @@ _ESCAPED = re.compile(r'\\(["\\`$])')
 """What a backslash takes the meaning from in double quotes; before anything else it stands for itself."""
 
 
+def env_file_path(named: Path | None = None) -> Path:
+    """`named`, else NOTIFYCTL_ENV_FILE, else .env in the working directory; whether it is there or not."""
+    return Path(os.path.expanduser(named or os.environ.get("NOTIFYCTL_ENV_FILE") or ".env"))
+
+
+def find_env_file(named: Path | None = None) -> Path | None:
+    """The file to read, None when there is no .env. Raises ConfigurationError when one was named and is not there."""
+    by = "--env-file" if named else "NOTIFYCTL_ENV_FILE" if os.environ.get("NOTIFYCTL_ENV_FILE") else None
+    file = env_file_path(named)
+    is_there = False
+    try:
+        if file.is_file():
+            return file
+        is_there = file.exists()
+    except OSError as error:
+        # A working directory that is not ours to look into has no .env for us.
+        if by is not None:
+            raise ConfigurationError(
+                [f"{by} {file} cannot be read: {error.strerror}; let this user read it"]
+            ) from error
+    if by is None:
+        return None
+    if is_there:
+        not_twice = "is no file that can be read twice; write it to a file of its own"
+        fault = "is a folder; name the file in it" if file.is_dir() else not_twice
+        raise ConfigurationError([f"{by} {file} {fault}"])
+    raise ConfigurationError([f"{by} {file}: no such file; `notifyctl init --env-file {file}` writes one"])
+
+
 @dataclass(frozen=True, slots=True)
 class EnvFile:
     """Values by name, in capitals. An empty value counts as not set, and the last of two lines counts."""

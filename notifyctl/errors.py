@@ -9,8 +9,7 @@ NotifyctlError                      exit 1
 ├── DatabaseError                   exit 5   unreachable or locked: may be over in a moment
 │   └── WrongSchema                          older or newer than the code: somebody has to upgrade
 ├── ProviderError                   exit 6   Postmark or Twilio refuses our account, or its key is missing
-├── IdempotencyConflict             exit 1   a key used again for another message
-└── IllegalTransition               exit 1   a status change that models.message does not allow
+└── IdempotencyConflict             exit 1   a key used again for another message
 """
 
 from enum import IntEnum
@@ -66,8 +65,4 @@ class ProviderError(NotifyctlError):
 
 
 class IdempotencyConflict(NotifyctlError):
-    pass
-
-
-class IllegalTransition(NotifyctlError):
     pass

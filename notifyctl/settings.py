@@ -1,6 +1,5 @@
 """One frozen Settings object, loaded once at the edge. Precedence: environment, then the .env file, then defaults."""
 
-import os
 from collections.abc import Callable
 from datetime import time, timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifyctl import setting_rules
-from notifyctl.env_file import RawSettings
+from notifyctl.env_file import RawSettings, find_env_file
 from notifyctl.errors import ConfigurationError
 from notifyctl.setting_rules import parse_hours, parse_rate
 
@@ -296,35 +295,6 @@ def is_secret(field: FieldInfo) -> bool:
         return annotation is SecretStr or any(holds(part) for part in get_args(annotation))
 
     return holds(field.annotation)
-
-
-def env_file_path(named: Path | None = None) -> Path:
-    """`named`, else NOTIFYCTL_ENV_FILE, else .env in the working directory; whether it is there or not."""
-    return Path(os.path.expanduser(named or os.environ.get("NOTIFYCTL_ENV_FILE") or ".env"))
-
-
-def find_env_file(named: Path | None = None) -> Path | None:
-    """The file to read, None when there is no .env. Raises ConfigurationError when one was named and is not there."""
-    by = "--env-file" if named else "NOTIFYCTL_ENV_FILE" if os.environ.get("NOTIFYCTL_ENV_FILE") else None
-    file = env_file_path(named)
-    is_there = False
-    try:
-        if file.is_file():
-            return file
-        is_there = file.exists()
-    except OSError as error:
-        # A working directory that is not ours to look into has no .env for us.
-        if by is not None:
-            raise ConfigurationError(
-                [f"{by} {file} cannot be read: {error.strerror}; let this user read it"]
-            ) from error
-    if by is None:
-        return None
-    if is_there:
-        not_twice = "is no file that can be read twice; write it to a file of its own"
-        fault = "is a folder; name the file in it" if file.is_dir() else not_twice
-        raise ConfigurationError([f"{by} {file} {fault}"])
-    raise ConfigurationError([f"{by} {file}: no such file; `notifyctl init --env-file {file}` writes one"])
 
 
 def load_settings(env_file: Path | None = None) -> Settings:

@@ -17,7 +17,7 @@ def stop_signals() -> list[signal.Signals]:
     return signals
 
 
-def leave_when_told() -> None:
+def exit_on_signal() -> None:
     """For a daemon that is still starting, and has nothing to finish: a signal ends it with exit code 0, as one later
     does. At once, since an exception may come up in the middle of an import, where pydantic takes it for its own.
     """
@@ -41,7 +41,7 @@ class Patience:
         return before
 
 
-def interrupt_when_told() -> None:
+def interrupt_on_signal() -> None:
     """For a command that comes and goes: cron and systemd end what takes too long with SIGTERM. It is as Ctrl-C then,
     so that what was begun is recorded as ended.
     """
@@ -58,7 +58,7 @@ def interrupt_when_told() -> None:
             signal.signal(number, interrupt)
 
 
-def leave_as_first_process() -> None:
+def exit_on_signal_as_pid_1() -> None:
     """Process 1 of a container gets no signal that it has no handler for (pid_namespaces(7))."""
     if os.getpid() == 1:
         for number in stop_signals():

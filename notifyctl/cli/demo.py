@@ -14,7 +14,7 @@ import typer
 
 from notifyctl.cli import demo_stripe, output
 from notifyctl.cli.demo_cases import CLIENTS, Case, CodeCase, accepted, backlog, refused, urgent, welcome
-from notifyctl.stopping import interrupt_when_told
+from notifyctl.stopping import interrupt_on_signal
 
 if TYPE_CHECKING:
     from notifyctl.bootstrap import Runtime
@@ -58,7 +58,7 @@ def demo(
     """See the main job once: clients, templates, every gate, a retry, Stripe's webhooks, a backlog, an explanation."""
     from notifyctl.providers.sandbox import Sandbox
 
-    interrupt_when_told()  # its folder has keys in it, and is to be gone whatever ends it
+    interrupt_on_signal()  # its folder has keys in it, and is to be gone whatever ends it
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what the worker logs is told in the sections
     clock = _Clock()
     with (

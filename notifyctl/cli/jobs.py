@@ -8,7 +8,7 @@ import typer
 from notifyctl.cli import options, output
 from notifyctl.cli.output import Shown, named
 from notifyctl.errors import NotifyctlError
-from notifyctl.stopping import interrupt_when_told
+from notifyctl.stopping import interrupt_on_signal
 
 if TYPE_CHECKING:
     from notifyctl.orchestrator.job_standing import JobStatus
@@ -86,7 +86,7 @@ def run(name: JobName) -> None:
 
     job = job_named(name)
     configure_logging(debug=options.given.get().debug, quiet=True)
-    interrupt_when_told()
+    interrupt_on_signal()
     with options.runtime() as runtime:
         gc.freeze()  # as in a worker
         ended = run_now(runtime, job)

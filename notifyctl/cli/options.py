@@ -61,7 +61,7 @@ given: ContextVar[Globals] = ContextVar("given", default=Globals())  # noqa: B03
 
 def env_file() -> Path:
     """The file that settings are read from, whether it is there or not."""
-    from notifyctl.settings import env_file_path
+    from notifyctl.env_file import env_file_path
 
     return env_file_path(given.get().env_file)
 
@@ -83,7 +83,8 @@ def log_remarks(name: str) -> None:
     """What of the settings is passed over in silence, as warnings of a daemon's log."""
     import logging
 
-    from notifyctl.settings import find_env_file, raw_settings
+    from notifyctl.env_file import find_env_file
+    from notifyctl.settings import raw_settings
 
     for remark in raw_settings(find_env_file(given.get().env_file)).remarks():
         logging.getLogger(name).warning("a setting has no effect", extra={"cause": remark})

@@ -7,7 +7,7 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.errors import NotifyctlError
-from notifyctl.stopping import interrupt_when_told
+from notifyctl.stopping import interrupt_on_signal
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def _run() -> None:
     from notifyctl.worker.by_hand import run_now
     from notifyctl.worker.jobs import named
 
-    interrupt_when_told()
+    interrupt_on_signal()
     with options.runtime() as runtime:
         ended = run_now(runtime, named("retention"))
     if isinstance(ended.error, NotifyctlError):

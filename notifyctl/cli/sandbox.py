@@ -6,7 +6,7 @@ import typer
 
 from notifyctl.cli import options, output, sandbox_stripe
 from notifyctl.errors import InvalidInput
-from notifyctl.stopping import leave_when_told
+from notifyctl.stopping import exit_on_signal
 
 DEFAULT_PORT = 8026
 
@@ -61,7 +61,7 @@ def sandbox(
     """Run a local server that speaks Postmark's, Twilio's and Stripe's APIs and shows what arrived in an inbox page."""
     if context.invoked_subcommand is not None:
         return
-    leave_when_told()
+    exit_on_signal()
     from datetime import timedelta
 
     from notifyctl.providers.sandbox import faults_from_lines, receipts_from, run
@@ -86,7 +86,8 @@ def sandbox(
 
 def _webhook_token() -> str | None:
     """Where the product takes it from, so that both agree; the sandbox needs none of the other settings."""
-    from notifyctl.settings import find_env_file, raw_settings
+    from notifyctl.env_file import find_env_file
+    from notifyctl.settings import raw_settings
 
     return raw_settings(find_env_file(options.given.get().env_file)).known.get("POSTMARK_WEBHOOK_TOKEN")
 

@@ -8,7 +8,7 @@ import typer
 
 from notifyctl.cli import options
 from notifyctl.errors import ExitCode
-from notifyctl.stopping import leave_when_told
+from notifyctl.stopping import exit_on_signal
 
 if TYPE_CHECKING:
     import socket
@@ -41,7 +41,7 @@ def serve(
     SIGTERM or SIGINT exits at once. Messages are only accepted here: `notifyctl worker` sends them.
     While the database is away, at the start as later, what needs it is answered with 503.
     """
-    leave_when_told()
+    exit_on_signal()
     from notifyctl.http.server import listen
     from notifyctl.worker.logs import configure_logging
 

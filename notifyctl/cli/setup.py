@@ -46,7 +46,7 @@ def init(
 ) -> None:
     """Write a .env file with fresh secrets and every setting explained. Never overwrites one."""
     from notifyctl.cli.environment import write_env_file
-    from notifyctl.settings import env_file_path
+    from notifyctl.env_file import env_file_path
 
     path = env_file_path(env_file or options.given.get().env_file)
     write_env_file(path)
@@ -61,7 +61,8 @@ def init(
 def config(form: options.Format = options.OutputFormat.TABLE) -> None:
     """Show the settings in force and where each comes from; secrets are masked. Exit 2 if any is at fault."""
     from notifyctl.cli.environment import effective
-    from notifyctl.settings import find_env_file, raw_settings
+    from notifyctl.env_file import find_env_file
+    from notifyctl.settings import raw_settings
 
     file = find_env_file(options.given.get().env_file)
     found = [asdict(setting) for setting in effective(options.env_file())]

@@ -12,7 +12,7 @@ from notifyctl.cli import options, output
 from notifyctl.cli.output import Shown, named
 from notifyctl.cli.stripe_choice import Asked, Chosen, Told, choose, nothing_to_replay
 from notifyctl.errors import NotifyctlError
-from notifyctl.stopping import interrupt_when_told
+from notifyctl.stopping import interrupt_on_signal
 
 if TYPE_CHECKING:
     from notifyctl.billing.case import Change, EventOutcome, MailOutcome
@@ -67,7 +67,7 @@ def replay(
     again, or beside a worker: what is done stays done. An event from a file has no signature: it is taken on your
     word, which the audit log keeps. An event that is stored already keeps the body that it was stored with.
     """
-    interrupt_when_told()
+    interrupt_on_signal()
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what is logged is told in the output
     with options.runtime() as runtime, ExitStack() as open_things:
         asked = _asked(runtime, event_ids, file, from_api, status, types, since, until)

@@ -7,7 +7,7 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.errors import ExitCode
-from notifyctl.stopping import leave_when_told
+from notifyctl.stopping import exit_on_signal
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,7 +31,7 @@ def worker(
     and each job is run by one of them. With --once no jobs are run.
     A database that is away is waited for, at the start as later; with --once that is exit code 5.
     """
-    leave_when_told()
+    exit_on_signal()
     from notifyctl.worker.logs import configure_logging
 
     configure_logging(debug=options.given.get().debug)

@@ -1,9 +1,11 @@
 """The audit log as lines of JSON, each seal behind the rows that it holds: whoever has them can check the chain."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
+from typing import TypeVar
 
 from notifyctl.errors import NotifyctlError
 from notifyctl.orchestrator.audit_chain import Tip, plain_metadata, text, tip_after, tip_at
@@ -12,6 +14,8 @@ from notifyctl.store import audit_rows, audit_seals
 from notifyctl.store.audit_rows import StoredRow
 from notifyctl.store.audit_seals import StoredSeal
 from notifyctl.store.database import Database
+
+Stored = TypeVar("Stored", StoredRow, StoredSeal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +44,16 @@ def lines(database: Database, exported: Span, now: datetime) -> Iterator[str]:
     start = exported.start
     yield _line("start", format=1, exported_at=iso(now, "seconds"), after=_tip_fields(start))
     counts = {"rows": 0, "seals": 0, "unsealed": 0}
-    rows = audit_rows.InPieces(_rows(database, start.last_id))
-    for seal in _seals(database, exported):
+    rows = audit_rows.InPieces(_every(database, audit_rows.page, start.last_id))
+    seals = _every(database, audit_seals.page, start.head.number)
+    for seal in takewhile(lambda seal: seal.id <= exported.end.head.number, seals):
         for row in rows.up_to(seal.last_audit_id or 0):
             counts["rows"] += 1
             yield _line("row", **row_fields(row))
         counts["seals"] += 1
         yield _line("seal", **_seal_fields(seal))
     # Read anew: of what is not sealed, rows with lower ids may have been committed meanwhile.
-    for row in _rows(database, exported.end.last_id):
+    for row in _every(database, audit_rows.page, exported.end.last_id):
         counts["unsealed"] += 1
         yield _line("row", **row_fields(row))
     _require_untouched(database, start)
@@ -88,26 +93,14 @@ def _line(kind: str, **fields: object) -> str:
     return json.dumps({"type": kind, **fields}, separators=(",", ":"))
 
 
-def _seals(database: Database, exported: Span) -> Iterator[StoredSeal]:
-    after = exported.start.head.number
+def _every(database: Database, page: Callable[..., list[Stored]], after: int) -> Iterator[Stored]:
     while True:
         with database.read() as session:
-            page = audit_seals.page(session, after=after)
-        page = [seal for seal in page if seal.id <= exported.end.head.number]
-        if not page:
+            stored = page(session, after=after)
+        if not stored:
             return
-        yield from page
-        after = page[-1].id
-
-
-def _rows(database: Database, after: int) -> Iterator[StoredRow]:
-    while True:
-        with database.read() as session:
-            page = audit_rows.page(session, after=after)
-        if not page:
-            return
-        yield from page
-        after = page[-1].id
+        yield from stored
+        after = stored[-1].id
 
 
 def _require_untouched(database: Database, start: Tip) -> None:

@@ -147,9 +147,9 @@ def test_a_command_that_works_on_something_records_its_end(start: Start, tmp_pat
 
 INTERRUPTED = """
 import sys, time
-from notifyctl.stopping import interrupt_when_told
+from notifyctl.stopping import interrupt_on_signal
 
-interrupt_when_told()
+interrupt_on_signal()
 try:
     time.sleep(60)
 except KeyboardInterrupt:
