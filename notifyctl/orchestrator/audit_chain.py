@@ -1,7 +1,8 @@
-"""What a seal over audit rows is: the bytes that are hashed, the chain of digests, and the key's word on each.
+"""What a seal over audit rows is: the bytes that are hashed, the chain of digests, and a MAC over each digest.
 
-A digest needs no key: with an export and a head from elsewhere, anybody can check the chain. The MAC needs the key that
-the database does not have: whoever has only the database makes no seal. docs/audit.md has the bytes; they are for ever.
+A digest needs no key: with an export and a head kept elsewhere, anybody can check the chain. The MAC needs a key that
+is not in the database, so write access to the database alone makes no seal. docs/audit.md specifies the bytes, which
+never change.
 """
 
 import hashlib
@@ -26,12 +27,12 @@ _MARK = struct.Struct(">q32s")
 """Of a row: its id, and its hash."""
 _HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})", re.ASCII)
 _AROUND = " \t\r\n\ufeff"
-"""What a file that the head was kept in may have put around it."""
+"""What may surround a head that was kept in a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainHead:
-    """Where a chain stands: the number of its last seal, and that seal's digest."""
+    """The end of a chain: the number of its last seal, and that seal's digest."""
 
     number: int
     digest: str
@@ -42,11 +43,11 @@ class ChainHead:
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """What the next seal goes on from."""
+    """What the next seal extends."""
 
     head: ChainHead
     last_id: int
-    """No seal so far holds a row with a higher id."""
+    """The highest row id that is sealed."""
 
 
 BEGINNING = Tip(ChainHead(0, "0" * 64), 0)
@@ -63,7 +64,7 @@ def parse_head(text: str) -> ChainHead:
 
 
 class SealKeys:
-    """The keys of NOTIFICATION_SECRET_KEY for this purpose. The first seals; all of them verify."""
+    """Keys derived from NOTIFICATION_SECRET_KEY. The first one seals; all of them verify."""
 
     def __init__(self, secrets: Sequence[SecretStr]) -> None:
         known = [Secret(secret) for secret in secrets]
@@ -71,11 +72,11 @@ class SealKeys:
         self._keys = {secret.id: secret.derive("audit seal") for secret in known}
 
     def mac(self, document: bytes) -> str:
-        """By the present key."""
+        """With the current key."""
         return self._mac(self.present_id, document)
 
     def confirm(self, key_id: str, document: bytes, mac: bytes) -> bool | None:
-        """None when the key is not there any more."""
+        """None when the key is not configured any more."""
         if key_id not in self._keys:
             return None
         return hmac.compare_digest(self._mac(key_id, document).encode(), mac)
@@ -91,7 +92,7 @@ def row_hash(row: StoredRow) -> bytes:
 
 
 def seal_of(rows: Sequence[StoredRow], tip: Tip, keys: SealKeys, now: datetime) -> StoredSeal:
-    """The seal that goes on from `tip` over `rows`: every one there is with an id from there to the last of them."""
+    """The seal that extends `tip` by `rows`: all rows with ids above its last one, up to the last of them."""
     bare = StoredSeal(
         id=tip.head.number + 1,
         first_audit_id=tip.last_id + 1,
@@ -118,7 +119,7 @@ def is_whole(seal: StoredSeal) -> bool:
 
 
 def is_ours(seal: StoredSeal, keys: SealKeys) -> bool | None:
-    """Whether a key of ours made it; None when we do not have that key."""
+    """Whether one of our keys made it; None when we do not have that key."""
     return keys.confirm(text(seal.key_id), _SEAL + (seal.digest or b""), seal.mac or b"")
 
 
@@ -127,19 +128,19 @@ def tip_after(seal: StoredSeal) -> Tip:
 
 
 def hashes_of(seal: StoredSeal) -> dict[int, bytes]:
-    """Row id -> hash, of a seal that is whole."""
+    """Row id -> hash. For a seal that is whole."""
     return dict(_MARK.iter_unpack(seal.row_hashes or b""))
 
 
 def checkpoint_after(seal: StoredSeal, rows_removed: int, keys: SealKeys, now: datetime) -> StoredCheckpoint:
-    """In the place of all seals up to this one."""
+    """Replaces all seals up to this one."""
     key_id, moment = keys.present_id.encode(), stored_moment(now)
     bare = StoredCheckpoint(seal.id, seal.last_audit_id, seal.digest, rows_removed, moment, key_id, None)
-    return signed_anew(bare, keys)
+    return re_signed(bare, keys)
 
 
-def signed_anew(checkpoint: StoredCheckpoint, keys: SealKeys) -> StoredCheckpoint:
-    """By the present key."""
+def re_signed(checkpoint: StoredCheckpoint, keys: SealKeys) -> StoredCheckpoint:
+    """With the current key."""
     bare = checkpoint._replace(key_id=keys.present_id.encode())
     return bare._replace(mac=keys.mac(_document(bare)).encode())
 
@@ -161,7 +162,7 @@ def text(stored: bytes | None) -> str:
 
 
 def plain_metadata(stored: bytes | None) -> object:
-    """The JSON in a row. Raises ValueError or RecursionError for what is none."""
+    """The JSON in a row. Raises ValueError or RecursionError for anything else."""
     return None if stored is None else _DECODER.decode(stored.decode())
 
 
@@ -171,7 +172,7 @@ def _document(checkpoint: StoredCheckpoint) -> bytes:
 
 
 def _packed(values: Iterable[bytes | int | None]) -> bytes:
-    """Each with its length in front, so that no two lists are the same bytes."""
+    """Each value behind its length, so that no two lists have the same bytes."""
     return b"".join(map(_pack, values))
 
 
@@ -183,7 +184,7 @@ def _pack(value: bytes | int | None) -> bytes:
 
 
 def _canonical(metadata: bytes | None) -> bytes | None:
-    """The same for all spellings of one JSON value; PostgreSQL keeps the value, and not how it was spelled."""
+    """One spelling for each JSON value: PostgreSQL keeps the value and not its spelling."""
     if metadata is None:
         return None
     try:
@@ -196,7 +197,7 @@ def _canonical(metadata: bytes | None) -> bytes | None:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        # SQLite itself reads the first of two members with one name, and Python the last.
+        # Of two members with one name SQLite reads the first, and Python the last.
         raise ValueError("a member twice")
     return members
 

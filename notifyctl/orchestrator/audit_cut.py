@@ -1,4 +1,4 @@
-"""Removing the oldest audit rows: whole seals from the beginning of the chain, with a checkpoint in their place."""
+"""Pruning the audit log: whole seals go from the beginning of the chain, and a checkpoint takes their place."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from time import sleep
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
-from notifyctl.orchestrator.audit_chain import SealKeys, checkpoint_after, is_our_checkpoint, signed_anew, text
+from notifyctl.orchestrator.audit_chain import SealKeys, checkpoint_after, is_our_checkpoint, re_signed, text
 from notifyctl.orchestrator.audit_verify import ChainProblem, verify_up_to
 from notifyctl.store import audit_seals
 from notifyctl.store.audit_seals import StoredCheckpoint, StoredSeal
@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 2_000
 class PruneResult:
     rows: int
     problem: ChainProblem | None = None
-    """Why nothing was removed: what does not verify is evidence."""
+    """Why nothing was removed: a chain that does not verify is evidence."""
 
 
 def count_removable(session: Session, before: datetime) -> int:
@@ -40,7 +40,7 @@ def prune(
     pause_seconds: float,
     stopping: Callable[[], bool] = lambda: False,
 ) -> PruneResult:
-    """Commits a few seals at a time; the rest of the chain can be verified after each. Waits between them."""
+    """Commits a few seals at a time, with a pause in between; after each commit the rest of the chain verifies."""
     _resign_checkpoint(database, keys)
     with database.read() as session:
         last = audit_seals.last_removable(session, before)
@@ -62,7 +62,7 @@ def prune(
 
 
 def _prune_some(session: Session, keys: SealKeys, last: int, now: datetime) -> int | None:
-    """None when nothing is left, or another is at it."""
+    """None when nothing is left, or another process is pruning."""
     seals = _first_few([seal for seal in audit_seals.page(session) if seal.id <= last])
     if not seals or not audit_seals.lock(session, seals[-1].id):
         return None
@@ -85,7 +85,7 @@ def _first_few(seals: Sequence[StoredSeal]) -> list[StoredSeal]:
 
 
 def _resign_checkpoint(database: Database, keys: SealKeys) -> None:
-    """A checkpoint can outlive its key: no seal vouches for it. So it gets the present one while both are there."""
+    """No later seal covers a checkpoint, so it is signed with the current key while its own is still there."""
     with database.transaction() as session:
         checkpoint = audit_seals.checkpoint(session)
         if (
@@ -93,8 +93,8 @@ def _resign_checkpoint(database: Database, keys: SealKeys) -> None:
             and text(checkpoint.key_id) != keys.present_id
             and is_our_checkpoint(checkpoint, keys)
         ):
-            anew = signed_anew(checkpoint, keys)
-            audit_seals.sign_checkpoint(session, checkpoint.seal_id, key_id=text(anew.key_id), mac=text(anew.mac))
+            updated = re_signed(checkpoint, keys)
+            audit_seals.sign_checkpoint(session, checkpoint.seal_id, key_id=text(updated.key_id), mac=text(updated.mac))
 
 
 def _columns(checkpoint: StoredCheckpoint) -> dict[str, object]:

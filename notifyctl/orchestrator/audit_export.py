@@ -1,4 +1,4 @@
-"""The audit log as lines of JSON, each seal behind the rows that it holds: whoever has them can check the chain."""
+"""The audit log as lines of JSON, each seal behind its rows, so that the chain can be checked offline."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ Stored = TypeVar("Stored", StoredRow, StoredSeal)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is exported: what lies between these two, and the rows after them that are not sealed yet."""
+    """What is exported: the seals from `start` to `end` with their rows, and the rows that are not sealed yet."""
 
     start: Tip
     end: Tip
@@ -36,10 +36,9 @@ def span(database: Database, since: datetime | None) -> Span:
 
 
 def lines(database: Database, exported: Span, now: datetime) -> Iterator[str]:
-    """A line that says where it starts, rows and seals, and a line that says that it is whole.
+    """A first line with the start, then rows and seals, and a last line that says that the export is complete.
 
-    Holds no transaction open while its reader takes his time. Raises NotifyctlError when retention has meanwhile
-    removed what was still to come.
+    Keeps no transaction open between lines. Raises NotifyctlError when retention removed rows during the export.
     """
     start = exported.start
     yield _line("start", format=1, exported_at=iso(now, "seconds"), after=_tip_fields(start))
@@ -52,7 +51,7 @@ def lines(database: Database, exported: Span, now: datetime) -> Iterator[str]:
             yield _line("row", **row_fields(row))
         counts["seals"] += 1
         yield _line("seal", **_seal_fields(seal))
-    # Read anew: of what is not sealed, rows with lower ids may have been committed meanwhile.
+    # Read again: unsealed rows with lower ids may have been committed in between.
     for row in _every(database, audit_rows.page, exported.end.last_id):
         counts["unsealed"] += 1
         yield _line("row", **row_fields(row))
@@ -61,7 +60,7 @@ def lines(database: Database, exported: Span, now: datetime) -> Iterator[str]:
 
 
 def row_fields(row: StoredRow) -> dict[str, object]:
-    """As text and JSON. What an intruder has spoiled is told as far as it can be."""
+    """As text and JSON. Of a row that was tampered with, whatever can be decoded."""
     texts = {name: None if value is None else text(value) for name, value in row._asdict().items() if name != "id"}
     try:
         metadata = plain_metadata(row.metadata)
@@ -71,7 +70,7 @@ def row_fields(row: StoredRow) -> dict[str, object]:
 
 
 def _seal_fields(seal: StoredSeal) -> dict[str, object]:
-    """Without the hashes of the rows: they are to be computed from the rows."""
+    """Without the hashes of the rows, which a verifier computes from the rows."""
     return {
         "number": seal.id,
         "first_id": seal.first_audit_id,

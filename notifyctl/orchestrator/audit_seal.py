@@ -1,10 +1,9 @@
-"""Sealing the audit log: what was written since the last time becomes the next seals of the chain.
+"""Sealing the audit log: the rows written since the last run become the next seals of the chain.
 
-A seal holds every row from where the one before it ends up to its own last id, so nothing may be committed into that
-span afterwards. On SQLite nothing is: whoever writes is alone, and ids are given in the order of commits. On PostgreSQL
-a transaction gets an id, and commits it when it likes; hence we look how far the ids go, ask who is writing at that
-moment, and seal up to there once all of these have ended. Writers wait for nobody, and those that come later have
-higher ids.
+A seal covers every row from the end of the previous seal up to its own last id, so no row may be committed into that
+range later. SQLite guarantees this: there is one writer, and ids follow the order of commits. On PostgreSQL a
+transaction gets an id long before it commits; so we read the highest id, list the transactions that are writing at that
+moment, and seal up to that id once they have all ended. Writers never wait, and later ones get higher ids.
 """
 
 import logging
@@ -37,11 +36,11 @@ from notifyctl.store.database import Database
 from notifyctl.store.exact import as_moment
 
 PATIENCE_SECONDS = 5.0
-"""How long a run waits for those who are writing; then their rows, and all later ones, are left to the next run."""
+"""How long a run waits for open transactions; after that their rows, and all later ones, are left to the next run."""
 LOOK_SECONDS = 0.02
 
 LATE_AFTER = timedelta(minutes=5)
-"""A row that old should have been sealed: ten runs have passed."""
+"""A row this old should be sealed: ten runs have passed."""
 
 log = logging.getLogger("notifyctl.audit")
 
@@ -52,7 +51,7 @@ class SealResult:
     seals: int
     head: ChainHead
     waits_for: Writer | None
-    """Who is still writing, so that his rows and those after them are not sealed yet."""
+    """A transaction that is still writing: its rows and those after them are not sealed yet."""
 
     def __str__(self) -> str:
         if self.waits_for is not None:
@@ -68,7 +67,7 @@ def seal(
     patience_seconds: float = PATIENCE_SECONDS,
     stopping: Callable[[], bool] = lambda: False,
 ) -> SealResult:
-    """Commits seal by seal. Of two who do it at once, one makes each seal, and the other leaves off."""
+    """Commits seal by seal. When two processes seal at once, one makes each seal, and the other stops."""
     with database.read() as session:
         last_id = audit_rows.highest_id(session)
         writing = audit_seals.writers(session)
@@ -86,7 +85,7 @@ def seal(
 def seal_up_to(
     last_id: int, database: Database, keys: SealKeys, clock: Clock, stopping: Callable[[], bool]
 ) -> SealResult:
-    """Nobody may have a row with such an id, or a lower one, still to commit."""
+    """No open transaction may still commit a row with this id or a lower one."""
     rows = seals = 0
     while not stopping() and (made := _seal_next(last_id, database, keys, clock())) is not None:
         rows += made.row_count or 0
@@ -98,7 +97,7 @@ def seal_up_to(
 
 
 def _seal_next(last_id: int, database: Database, keys: SealKeys, now: datetime) -> StoredSeal | None:
-    """None when no row is left, or another made this seal."""
+    """None when no row is left, or another process made this seal."""
     with database.read() as session:
         tip = _trusted_tip(session, keys)
         rows = [row for row in audit_rows.page(session, after=tip.last_id) if row.id <= last_id]
@@ -110,10 +109,10 @@ def _seal_next(last_id: int, database: Database, keys: SealKeys, now: datetime) 
 
 
 def _trusted_tip(session: Session, keys: SealKeys) -> Tip:
-    """A seal vouches for what it goes on from, also when the key of that is gone: so this is looked at first.
+    """A seal confirms the one that it extends, even once the key of that one is gone; so that one is checked first.
 
-    Behind a newest seal that is not what we made, the chain begins anew, over its rows as well: what is written from
-    now on is safe, and `audit verify` goes on to name the break. Raises NotifyctlError where the key is missing.
+    After a newest seal that we did not make, the chain starts over from the last one that we did: new rows are safe,
+    and `audit verify` still names the break. Raises NotifyctlError where the key is missing.
     """
     newest: StoredSeal | None = None
     trusted = tip_at(audit_seals.checkpoint(session))
@@ -153,7 +152,7 @@ def is_late(unsealed: Counted, now: datetime) -> bool:
 
 
 def is_old(moment: datetime, now: datetime) -> bool:
-    """Of a row: it should have been sealed."""
+    """Whether a row from that moment should be sealed by now."""
     return now - moment > LATE_AFTER
 
 

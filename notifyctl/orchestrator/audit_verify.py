@@ -1,4 +1,4 @@
-"""Verifying the audit log: every seal and every sealed row is looked at, in their order and in bounded memory."""
+"""Verifying the audit log: every seal and every sealed row, in order and in bounded memory."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ from notifyctl.store.audit_seals import StoredCheckpoint, StoredSeal
 from notifyctl.store.exact import as_moment
 
 LISTED = 100
-"""So many problems are kept; the others are counted."""
+"""So many problems are kept; further ones are only counted."""
 DATED_BACK_BY = timedelta(hours=1)
-"""No transaction is open for so long, and no clock is set back by so much, without somebody knowing of it."""
+"""No transaction stays open for so long, and no clock is set back by so much, unnoticed."""
 
 
 class ProblemKind(StrEnum):
@@ -56,7 +56,7 @@ class ChainProblem:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """`problems` come in the order of the chain; the first is where it went wrong."""
+    """`problems` are in the order of the chain; the first one is where it broke."""
 
     seals: int = 0
     rows: int = 0
@@ -65,7 +65,7 @@ class VerifyReport:
     problems: list[ChainProblem] = field(default_factory=list)
     problem_count: int = 0
     dated_back: list[int] = field(default_factory=list)
-    """Rows with a time from long before the seal before theirs: written late, or with a clock that was wrong."""
+    """Rows with a time long before the previous seal: written late, or with a wrong clock."""
     unsealed: Counted = field(default_factory=lambda: Counted(0, None))
 
     @property
@@ -83,10 +83,10 @@ def verify(
     expected: ChainHead | None = None,
     tracked: Tracked = lambda seals, _count: seals,
 ) -> VerifyReport:
-    """To be called first in its transaction: it looks at one moment, whatever is written meanwhile.
+    """Must be the first call of its transaction, which it makes a snapshot.
 
-    `expected` is a head from elsewhere that the chain must contain. `tracked` is handed the seals and their number,
-    for a progress bar.
+    `expected` is a head kept elsewhere, which the chain must contain. `tracked` gets the seals and their number, for a
+    progress bar.
     """
     audit_seals.freeze(session)
     report = VerifyReport(checkpoint=audit_seals.checkpoint(session))
@@ -102,7 +102,7 @@ def verify(
 
 
 def verify_up_to(session: Session, keys: SealKeys, number: int) -> ChainProblem | None:
-    """The first problem in the chain up to this seal, or up to the next one that vouches for it."""
+    """The first problem in the chain up to this seal, or up to the next one that confirms it."""
     audit_seals.freeze(session)
     checkpoint = audit_seals.checkpoint(session)
     walk = Walk(keys, tip_at(checkpoint), audit_rows.every(session))
@@ -124,7 +124,7 @@ def _all(walk: "Walk", session: Session, report: VerifyReport, tracked: Tracked)
 
 
 class Walk:
-    """Along the chain, one seal after the other, with the rows beside it."""
+    """Along the chain, seal by seal, with the rows of each."""
 
     def __init__(self, keys: SealKeys, tip: Tip, rows: Iterator[StoredRow], expected: ChainHead | None = None) -> None:
         self.tip = tip
@@ -135,9 +135,9 @@ class Walk:
         self._beside = audit_rows.InPieces(rows)
         self._expected = expected if expected != BEGINNING.head else None
         self._unconfirmed: StoredSeal | None = None
-        """The first of those whose key is gone, and which wait for a later seal to vouch for them."""
+        """The first seal whose key is gone and that no later seal has confirmed yet."""
         self._is_tip_known = True
-        """False after a seal that cannot be believed: what comes next need not fit it."""
+        """False after an altered or forged seal: the next one need not extend it."""
         self._sealed_at: datetime | None = None
 
     @property
@@ -160,21 +160,21 @@ class Walk:
             yield ChainProblem(ProblemKind.SEAL_MISPLACED, what, seal=seal.id)
             return
         self.seals += 1
-        unbelievable = self._disbelief(seal)
-        problem = unbelievable or self._break(seal)
+        untrusted = self._distrust(seal)
+        problem = untrusted or self._break(seal)
         if problem is not None:
-            yield from self._give_up_unconfirmed()
+            yield from self._report_unconfirmed()
             yield problem
-        if unbelievable is None:
+        if untrusted is None:
             self._confirm(seal)
             yield from self._compare_rows(seal)
             self._sealed_at = as_moment(seal.sealed_at)
-        self._is_tip_known = unbelievable is None
+        self._is_tip_known = untrusted is None
         self.tip = tip_after(seal)
         yield from self._compare_head()
 
     def end(self) -> Iterator[ChainProblem]:
-        yield from self._give_up_unconfirmed()
+        yield from self._report_unconfirmed()
         expected, last = self._expected, self.tip.head.number
         if expected is not None:
             what = f"the chain ends with seal {last}, and the expected head is seal {expected.number}: its tail was cut"
@@ -191,7 +191,7 @@ class Walk:
             case None:
                 yield _without_key(f"the checkpoint at seal {number}", checkpoint.key_id, number)
 
-    def _disbelief(self, seal: StoredSeal) -> ChainProblem | None:
+    def _distrust(self, seal: StoredSeal) -> ChainProblem | None:
         if not is_whole(seal):
             return ChainProblem(ProblemKind.SEAL_ALTERED, f"seal {seal.id} was altered", seal=seal.id)
         if is_ours(seal, self._keys) is False:
@@ -201,7 +201,7 @@ class Walk:
         return None
 
     def _break(self, seal: StoredSeal) -> ChainProblem | None:
-        """What is wrong between the seal and the one before it."""
+        """What is wrong between this seal and the previous one."""
         first_missing, last_missing = self.tip.head.number + 1, seal.id - 1
         if first_missing <= last_missing:
             one = first_missing == last_missing
@@ -214,7 +214,7 @@ class Walk:
         return None
 
     def _confirm(self, seal: StoredSeal) -> None:
-        """A seal of ours vouches for all before it that it goes on from: their digests are part of its own."""
+        """A seal of ours confirms all those that it extends: their digests are part of its own."""
         if is_ours(seal, self._keys):
             self._unconfirmed = None
         elif self._unconfirmed is None:
@@ -222,7 +222,7 @@ class Walk:
 
     def _compare_rows(self, seal: StoredSeal) -> Iterator[ChainProblem]:
         for _row in self._beside.up_to((seal.first_audit_id or 0) - 1):
-            pass  # of a seal that is missing or cannot be believed, as was said
+            pass  # of a missing, altered or forged seal, which has been reported
         expected = hashes_of(seal)
         problems: list[ChainProblem] = []
         for row in self._beside.up_to(seal.last_audit_id or 0):
@@ -243,7 +243,7 @@ class Walk:
         made_at = as_moment(row.created_at)
         return made_at is not None and made_at < self._sealed_at - DATED_BACK_BY
 
-    def _give_up_unconfirmed(self) -> Iterator[ChainProblem]:
+    def _report_unconfirmed(self) -> Iterator[ChainProblem]:
         seal, self._unconfirmed = self._unconfirmed, None
         if seal is not None:
             yield _without_key(f"seal {seal.id}", seal.key_id, seal.id)

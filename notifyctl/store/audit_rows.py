@@ -1,4 +1,4 @@
-"""The rows of the audit log, to be listed, sealed and verified: exactly as they are stored."""
+"""Rows of the audit log, exactly as they are stored: for listing, sealing and verifying."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,29 +55,29 @@ class AuditFilter:
 
 
 def find(session: Session, wanted: AuditFilter, *, limit: int) -> list[StoredRow]:
-    """The rows that were written last come first."""
+    """Newest first."""
     statement = _select(bulk.dialect(session)).where(*wanted.conditions())
     return _rows(session, statement.order_by(_audit.c.id.desc()).limit(limit))
 
 
 def page(session: Session, *, after: int | None = None) -> list[StoredRow]:
-    """Up to PAGE_ROWS of those with ids above `after`, in the order of their ids."""
+    """Up to PAGE_ROWS rows with ids above `after`, by id."""
     statement = _select(bulk.dialect(session))
     if after is not None:
         statement = statement.where(_audit.c.id > after)
-    # No upper bound: between two bounds PostgreSQL may rather sort all rows there are.
+    # No upper bound: with two bounds PostgreSQL may prefer to sort all rows.
     return _rows(session, statement.order_by(_audit.c.id).limit(PAGE_ROWS))
 
 
 def every(session: Session, *, after: int | None = None) -> Iterator[StoredRow]:
-    """The same, page after page."""
+    """All pages."""
     while rows := page(session, after=after):
         yield from rows
         after = rows[-1].id
 
 
 class InPieces:
-    """Rows in the order of their ids, handed out up to one id after the other."""
+    """Rows by id, taken up to one id after the other."""
 
     def __init__(self, rows: Iterator[StoredRow]) -> None:
         self._rows = rows

@@ -1,4 +1,4 @@
-"""The seals over the audit log, the checkpoint before them, and who is still writing rows that they must wait for."""
+"""The seals over the audit log, the checkpoint before them, and the open transactions that sealing waits for."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _checkpoint = table(AuditCheckpoint)
 
 
 class StoredSeal(NamedTuple):
-    """As it is stored, to the byte; a number is None where there is none."""
+    """As stored, to the byte; None where the column holds no number."""
 
     id: int
     first_audit_id: int | None
@@ -65,7 +65,7 @@ def newest(session: Session) -> StoredSeal | None:
 
 
 def newest_first(session: Session) -> Iterator[StoredSeal]:
-    """Few are looked at: each is asked for when it is."""
+    """One query each: callers look at few."""
     statement = _select_seals(bulk.dialect(session)).order_by(_seal.c.id.desc()).limit(1)
     seals = _seals(session, statement)
     while seals:
@@ -74,13 +74,13 @@ def newest_first(session: Session) -> Iterator[StoredSeal]:
 
 
 def page(session: Session, *, after: int | None = None) -> list[StoredSeal]:
-    """Up to PAGE_SEALS of those with numbers above `after`, in their order."""
+    """Up to PAGE_SEALS seals with numbers above `after`, by number."""
     statement = _select_seals(bulk.dialect(session)).order_by(_seal.c.id).limit(PAGE_SEALS)
     return _seals(session, statement if after is None else statement.where(_seal.c.id > after))
 
 
 def every(session: Session, *, after: int | None = None) -> Iterator[StoredSeal]:
-    """The same, page after page."""
+    """All pages."""
     while seals := page(session, after=after):
         yield from seals
         after = seals[-1].id
@@ -91,21 +91,21 @@ def count(session: Session) -> int:
 
 
 def add(session: Session, values: Mapping[str, object]) -> bool:
-    """False when there is a seal with this number: another was faster."""
+    """False when there is a seal with this number already."""
     statement = bulk.upsert(session, _seal).values(**values).on_conflict_do_nothing().returning(_seal.c.id)
     return session.execute(statement).first() is not None
 
 
 def newest_before(session: Session, moment: datetime) -> StoredSeal | None:
-    """The newest of the seals that were made before: all the rows they hold were written before, too."""
+    """The newest seal that was made before `moment`; all its rows were written before, too."""
     statement = _select_seals(bulk.dialect(session)).where(_seal.c.sealed_at < moment)
     return next(iter(_seals(session, statement.order_by(_seal.c.id.desc()).limit(1))), None)
 
 
 def last_removable(session: Session, moment: datetime) -> int:
-    """The last of the seals that are all older than `moment`, and not the newest of all. 0 when there is none.
+    """The last seal that is older than `moment`, as all before it are; never the newest. 0 when there is none.
 
-    The newest stays, so that SQLite, which takes the highest id and adds one, gives no id for a second time.
+    The newest stays because SQLite makes an id by adding one to the highest: no id may be used twice.
     """
     first_younger = select(func.min(_seal.c.id)).where(_seal.c.sealed_at >= moment).scalar_subquery()
     end = select(func.max(_seal.c.id)).scalar_subquery()
@@ -114,15 +114,16 @@ def last_removable(session: Session, moment: datetime) -> int:
 
 
 def lock(session: Session, number: int) -> bool:
-    """Until the transaction ends. False when the seal is gone."""
+    """Locks it until the transaction ends. False when the seal is gone."""
     statement = select(_seal.c.id).where(_seal.c.id == number).with_for_update()
     return session.execute(statement).first() is not None
 
 
 def remove_up_to(session: Session, number: int, row_id: int) -> int:
-    """Deletes the rows up to this id and the seals up to this number. How many rows there were.
+    """Deletes the rows up to this id and the seals up to this number; returns the number of rows.
 
-    Rows first, and after the checkpoint: the database lets go of those only that a checkpoint and its seal stand for.
+    Rows before seals, and both after the checkpoint: the triggers allow deleting only what a checkpoint and its seal
+    cover.
     """
     removed = session.exec(delete(_audit).where(_audit.c.id <= row_id)).rowcount
     session.execute(delete(_seal).where(_seal.c.id <= number))
@@ -130,7 +131,7 @@ def remove_up_to(session: Session, number: int, row_id: int) -> int:
 
 
 def count_rows_up_to(session: Session, number: int) -> int:
-    """How many rows the seals up to this number hold."""
+    """How many rows the seals up to this number cover."""
     statement = select(func.sum(_seal.c.row_count)).where(_seal.c.id <= number)
     return int(session.execute(statement).scalar_one() or 0)
 
@@ -146,19 +147,19 @@ def checkpoint(session: Session) -> StoredCheckpoint | None:
 
 
 def write_checkpoint(session: Session, values: Mapping[str, object]) -> None:
-    """In the place of the one that was there."""
+    """Replaces the previous one."""
     session.execute(delete(_checkpoint))
     session.execute(insert(_checkpoint).values(**values))
 
 
 def sign_checkpoint(session: Session, seal_id: int, *, key_id: str, mac: str) -> None:
-    """Nothing happens to one that has taken its place meanwhile."""
+    """Does nothing when it has been replaced."""
     session.execute(update(_checkpoint).where(_checkpoint.c.seal_id == seal_id).values(key_id=key_id, mac=mac))
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A transaction that has written audit rows, or is about to, and has not ended."""
+    """An open transaction that has written audit rows, or is about to."""
 
     process_id: int | None
     since: datetime | None
@@ -174,10 +175,10 @@ _WRITERS = text("""
 
 
 def writers(session: Session) -> dict[str, Writer]:
-    """By the name of the transaction, which no other ever has. On SQLite there is none that anybody must wait for.
+    """By virtual transaction id, which is never reused. Always empty on SQLite.
 
-    Whoever inserts a row takes this lock before the row gets its id, and keeps it until he commits or rolls back.
-    The oldest transaction's number would not do: a transaction has none before its first row is written.
+    An INSERT takes this lock before its row gets an id, and keeps it until the transaction ends. Transaction ids would
+    not do: a transaction has none before its first row is written.
     """
     if bulk.dialect(session) == "sqlite":
         return {}
@@ -185,7 +186,7 @@ def writers(session: Session) -> dict[str, Writer]:
 
 
 def freeze(session: Session) -> None:
-    """All that is read from here on is of one moment. To be called first in a transaction; SQLite does it anyway."""
+    """Makes the transaction a snapshot. Must be its first call; on SQLite every transaction is one."""
     if bulk.dialect(session) != "sqlite":
         session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
