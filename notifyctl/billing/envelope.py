@@ -7,6 +7,7 @@ from datetime import datetime
 from notifyctl.billing.objects import read_checkout, read_invoice, read_subscription
 from notifyctl.billing.reading import NOTHING, Json, at, client_name, identifier, moment
 from notifyctl.errors import InvalidInput
+from notifyctl.store.stripe_events import EventSubject
 
 THIN = "v2.core.event"
 CHANGES_BETWEEN_DELIVERIES = ("pending_webhooks", "request")
@@ -31,15 +32,6 @@ class Event:
     @property
     def customer(self) -> str | None:
         return self.object_id if self.object.get("object") == "customer" else identifier(self.object.get("customer"))
-
-
-@dataclass(frozen=True, slots=True)
-class EventSubject:
-    """What an event is about, read before anything is decided, so that it can be looked up by it later."""
-
-    customer_id: str | None
-    subscription_id: str | None
-    named_client: str | None
 
 
 def read_event(raw: bytes, received_at: datetime) -> Event:

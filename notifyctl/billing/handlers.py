@@ -67,16 +67,9 @@ def _invoice_failed(context: EventContext) -> HandlerResult:
     return processed(mail=_failure_mail(context))
 
 
-def _checkout_completed(context: EventContext) -> HandlerResult:
-    return _checkout(context, is_unpaid=read_checkout(context.event.object).is_unpaid)
-
-
-def _checkout_paid_later(context: EventContext) -> HandlerResult:
-    return _checkout(context, is_unpaid=False)
-
-
-def _checkout(context: EventContext, *, is_unpaid: bool) -> HandlerResult:
+def _checkout(context: EventContext) -> HandlerResult:
     checkout = read_checkout(context.event.object)
+    is_unpaid = checkout.is_unpaid and EVENTS[context.event.type].history is not HistoryPart.PAID_CHECKOUT
     if not checkout.is_of_subscription:
         return _other_checkout(context, checkout)
     if obstacle := context.match_client(checkout, checkout.subscription):
@@ -179,11 +172,9 @@ def _history(context: EventContext) -> SubscriptionHistory:
 
 EVENTS: Mapping[str, EventType] = {
     # Somebody finished a checkout: the first time that Stripe's customer and our client are named together.
-    "checkout.session.completed": EventType(_checkout_completed, HistoryPart.CHECKOUT, _purchase_mail),
+    "checkout.session.completed": EventType(_checkout, HistoryPart.CHECKOUT, _purchase_mail),
     # The bank has confirmed a payment that was still open when the checkout was completed.
-    "checkout.session.async_payment_succeeded": EventType(
-        _checkout_paid_later, HistoryPart.PAID_CHECKOUT, _purchase_mail
-    ),
+    "checkout.session.async_payment_succeeded": EventType(_checkout, HistoryPart.PAID_CHECKOUT, _purchase_mail),
     # An invoice is paid: a subscription has begun, has been renewed, or has recovered from failed payments.
     "invoice.paid": EventType(_invoice_paid, HistoryPart.PAYMENT, _payment_mail),
     # A payment was declined. Stripe goes on trying; each attempt is an event of its own.

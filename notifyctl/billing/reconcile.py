@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from sqlmodel import Session
 
@@ -14,7 +14,7 @@ from notifyctl.billing.envelope import Event, event_subject
 from notifyctl.billing.mirror import TERMINAL, SubscriptionState, reporter_of, with_report
 from notifyctl.billing.objects import read_subscription
 from notifyctl.billing.reading import Json
-from notifyctl.billing.replay_sources import SourceFilter, StripeEventsApi, fetch_events
+from notifyctl.billing.replay_sources import SourceFilter, StripeAccount, fetch_events
 from notifyctl.models.stripe_event import StripeEventStatus
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.upkeep import how_to_match
@@ -50,12 +50,6 @@ class Comparison:
     events: int = 0
     subscriptions: int = 0
     differences: list[Difference] = field(default_factory=list)
-
-
-class StripeAccount(StripeEventsApi, Protocol):
-    def subscriptions(self) -> Iterator[Json]: ...
-
-    def subscription(self, subscription_id: str) -> Json | None: ...
 
 
 class Reconciliation:

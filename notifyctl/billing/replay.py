@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from notifyctl.billing.case import EventOutcome, MailFate
-from notifyctl.billing.envelope import EventSubject, event_subject, is_same_event, read_event
+from notifyctl.billing.envelope import event_subject, is_same_event, read_event
 from notifyctl.billing.processing import ProcessingOptions, repeated
 from notifyctl.billing.replay_sources import PAGE, ReplayItem
 from notifyctl.billing.stripe_events import StripeEvents
 from notifyctl.models.stripe_event import SETTLED, StripeEventStatus
 from notifyctl.store import clients, stripe_events, stripe_listing
 from notifyctl.store.database import Database
-from notifyctl.store.stripe_events import EventSummary, StoredEvent
+from notifyctl.store.stripe_events import EventSubject, EventSummary, StoredEvent
 
 MOST_IN_A_REHEARSAL = 25
 """Events in one transaction, which nobody else writes beside on SQLite, and for whose clients deliveries wait. More
@@ -196,8 +196,7 @@ def _names(session: Session, page: Sequence[ReplayItem]) -> dict[str, list[str]]
 
 
 def _subjects(session: Session, page: Sequence[ReplayItem]) -> Mapping[str, EventSubject]:
-    rows = stripe_listing.subjects(session, [item.event_id for item in page if not item.load])
-    stored = {row.id: EventSubject(row.customer_id, row.subscription_id, row.named_client) for row in rows}
+    stored = stripe_listing.subjects(session, [item.event_id for item in page if not item.load])
     return stored | {item.event_id: event_subject(read_event(item.load(), item.created)) for item in page if item.load}
 
 

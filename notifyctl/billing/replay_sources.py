@@ -137,12 +137,16 @@ def spool_file(
             spool.add(event, entry.raw)
 
 
-class StripeEventsApi(Protocol):
+class StripeAccount(Protocol):
     """What is used of providers.stripe_api, which is imported only where it is needed."""
 
     def event(self, event_id: str) -> Json | None: ...
 
     def events(self, since: datetime, until: datetime, types: Sequence[str] = ()) -> Iterator[Json]: ...
+
+    def subscription(self, subscription_id: str) -> Json | None: ...
+
+    def subscriptions(self) -> Iterator[Json]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ class MissingEvent:
 
 
 def fetch_events(
-    api: StripeEventsApi, wanted: SourceFilter, now: datetime
+    api: StripeAccount, wanted: SourceFilter, now: datetime
 ) -> Iterator[tuple[Event, bytes] | MissingEvent]:
     """Oldest first; those named by id in the order of their names. Without types, only those that do something here."""
     for answer in _fetch(api, wanted, now):
@@ -166,7 +170,7 @@ def fetch_events(
             yield event, raw
 
 
-def _fetch(api: StripeEventsApi, wanted: SourceFilter, now: datetime) -> Iterator[Json | MissingEvent]:
+def _fetch(api: StripeAccount, wanted: SourceFilter, now: datetime) -> Iterator[Json | MissingEvent]:
     if wanted.ids is not None:
         for event_id in sorted(wanted.ids):
             yield api.event(event_id) or MissingEvent(event_id)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -233,5 +233,5 @@ def _read_new(raw: bytes, origin: Origin, is_verified: bool, now: datetime) -> N
         account=event.account,
         object_id=event.object_id,
         next_attempt_at=now + LEFT_ALONE,
-        **asdict(event_subject(event)),
+        **event_subject(event)._asdict(),
     )

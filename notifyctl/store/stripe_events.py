@@ -83,14 +83,15 @@ class EventBody(NamedTuple):
     received_at: datetime
 
 
-class SubjectRow(NamedTuple):
-    id: str
+class EventSubject(NamedTuple):
+    """What an event is about, read before anything is decided, so that it can be looked up by it later."""
+
     customer_id: str | None
     subscription_id: str | None
     named_client: str | None
 
 
-SUBJECT = [_event.c[name] for name in SubjectRow._fields]
+SUBJECT = [_event.c[name] for name in ("id", *EventSubject._fields)]
 SUMMARY = [_event.c[field.name] for field in fields(EventSummary)]
 """The columns of an EventSummary, in its order; so of the others."""
 _STORED = [_event.c[field.name] for field in fields(StoredEvent)]
@@ -153,25 +154,25 @@ def lock_with_clients(session: Session, ids: Collection[str]) -> None:
     """
     if bulk.dialect(session) == "sqlite":
         return
-    rows = _subjects(session, select(*SUBJECT).where(_event.c.id.in_(ids)))
+    subjects = _subjects(session, select(*SUBJECT).where(_event.c.id.in_(ids)))
     is_related = or_(
-        _event.c.customer_id.in_({row.customer_id for row in rows}),
-        _event.c.subscription_id.in_({row.subscription_id for row in rows}),
+        _event.c.customer_id.in_({subject.customer_id for subject in subjects.values()}),
+        _event.c.subscription_id.in_({subject.subscription_id for subject in subjects.values()}),
     )
-    rows += _subjects(session, select(*SUBJECT).where(is_related, UNMATCHED_INDEX))
-    chosen = _event.c.id.in_({row.id for row in rows})
+    subjects |= _subjects(session, select(*SUBJECT).where(is_related, UNMATCHED_INDEX))
+    chosen = _event.c.id.in_(subjects)
     session.execute(select(_event.c.id).where(chosen).order_by(_event.c.id).with_for_update())
-    lock_subjects(session, [subject for row in rows for subject in (row.customer_id, row.subscription_id)])
-    owned = _subscription.c.id.in_({row.subscription_id for row in rows})
-    names = {row.named_client for row in rows}.union(
-        session.execute(select(_subscription.c.client_id).where(owned)).scalars()
-    )
-    theirs = or_(_client.c.id.in_(names), _client.c.stripe_customer_id.in_({row.customer_id for row in rows}))
+    customers = {subject.customer_id for subject in subjects.values()}
+    subscriptions = {subject.subscription_id for subject in subjects.values()}
+    lock_subjects(session, customers | subscriptions)
+    owners = select(_subscription.c.client_id).where(_subscription.c.id.in_(subscriptions))
+    names = {subject.named_client for subject in subjects.values()}.union(session.execute(owners).scalars())
+    theirs = or_(_client.c.id.in_(names), _client.c.stripe_customer_id.in_(customers))
     session.execute(select(_client.c.id).where(theirs).order_by(_client.c.id).with_for_update())
 
 
-def _subjects(session: Session, statement: Executable) -> list[SubjectRow]:
-    return [SubjectRow(*row) for row in session.execute(statement)]
+def _subjects(session: Session, statement: Executable) -> dict[str, EventSubject]:
+    return {event_id: EventSubject(*subject) for event_id, *subject in session.execute(statement)}
 
 
 def settle(

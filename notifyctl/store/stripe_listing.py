@@ -15,7 +15,7 @@ from notifyctl.models.message import MessageLog, MessageStatus
 from notifyctl.models.stripe_event import SETTLED, StripeEvent, StripeEventStatus, StripeSubscription
 from notifyctl.store import bulk
 from notifyctl.store.audit import AuditRow
-from notifyctl.store.stripe_events import SUBJECT, SUMMARY, EventSummary, SubjectRow
+from notifyctl.store.stripe_events import SUBJECT, SUMMARY, EventSubject, EventSummary
 from notifyctl.store.subscriptions import COLUMNS, SubscriptionRow
 
 _event = table(StripeEvent)
@@ -119,8 +119,9 @@ def bare(session: Session, ids: Collection[str]) -> dict[str, EventSummary]:
     return {row.id: EventSummary(*row) for row in session.execute(*_by_ids(session, ids, SUMMARY, _IS_BARE))}
 
 
-def subjects(session: Session, ids: Collection[str]) -> list[SubjectRow]:
-    return [SubjectRow(*row) for row in session.execute(*_by_ids(session, ids, SUBJECT))]
+def subjects(session: Session, ids: Collection[str]) -> dict[str, EventSubject]:
+    rows = session.execute(*_by_ids(session, ids, SUBJECT))
+    return {event_id: EventSubject(*subject) for event_id, *subject in rows}
 
 
 def subscriptions(session: Session, ids: Collection[str]) -> dict[str, SubscriptionRow]:
