@@ -31,6 +31,7 @@ from notifyctl.orchestrator import timetable
 from notifyctl.settings import Settings
 from notifyctl.store import audit, breakers, pauses, spikes
 from notifyctl.store.database import Database
+from notifyctl.text.wording import one_line
 
 if TYPE_CHECKING:
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
@@ -126,4 +127,4 @@ def _open_breaker(session: Session, channel: Channel) -> str | None:
     row = breakers.get(session, channel)
     if row is None or row.state == BreakerState.CLOSED:
         return None
-    return " ".join((row.reason or "no cause is known").split())
+    return one_line(row.reason or "no cause is known")

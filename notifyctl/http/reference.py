@@ -42,7 +42,7 @@ class MediaType(TypedDict):
     schema: NotRequired[Schema]
 
 
-class Content(TypedDict):
+class JsonContent(TypedDict):
     content: NotRequired[dict[str, MediaType]]
 
 
@@ -57,8 +57,8 @@ class Operation(TypedDict):
     description: NotRequired[str]
     tags: NotRequired[list[str]]
     parameters: NotRequired[list[Parameter]]
-    requestBody: NotRequired[Content]
-    responses: dict[str, Content]
+    requestBody: NotRequired[JsonContent]
+    responses: dict[str, JsonContent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _tables(operation: Operation, schemas: dict[str, Schema]) -> Iterator[tuple[
             yield f"Answer {status}", fields
 
 
-def _fields(content: Content, schemas: dict[str, Schema]) -> list[ShownField]:
+def _fields(content: JsonContent, schemas: dict[str, Schema]) -> list[ShownField]:
     schema = content.get("content", {}).get("application/json", {}).get("schema", {})
     model = schemas[_name(schema)] if "$ref" in schema else schema
     required = model.get("required", [])

@@ -38,7 +38,7 @@ class VerifyCode(PhoneSession):
         return True
 
     def _refuse(self, challenge: CodeRow, counted: PhoneState) -> bool:
-        state = counted.failed(self._now, self._services.limits)
+        state = counted.failed(self._now, self._services.lock_policy)
         self._write(state)
         details = {"cause": "wrong_code", "attempt": counted.failed_count}
         self._record(AuditAction.OTP_VERIFY_FAILED, challenge.message_id, **details)

@@ -16,7 +16,7 @@ CLOCK_SET_BACK = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LockPolicy:
     max_attempts: int
     lockout: timedelta
 
@@ -36,9 +36,9 @@ class PhoneState(PhoneFailures):
         """Counted before the code is compared."""
         return replace(self, failed_count=self.failed_count + 1, consecutive_failures=self.consecutive_failures + 1)
 
-    def failed(self, now: datetime, limits: Limits) -> "PhoneState":
+    def failed(self, now: datetime, policy: LockPolicy) -> "PhoneState":
         """What the attempt that was counted leads to when the code was wrong."""
-        until = now + limits.lockout if self.failed_count >= limits.max_attempts else None
+        until = now + policy.lockout if self.failed_count >= policy.max_attempts else None
         hard = now if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES else None
         return replace(self, locked_until=until, hard_locked_at=hard)
 

@@ -13,7 +13,7 @@ from notifyctl.orchestrator.code_pipe import CodePipe
 from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.orchestrator.words import iso
 from notifyctl.otp.codes import PepperRing
-from notifyctl.otp.standing import Limits, PhoneState, merged
+from notifyctl.otp.standing import LockPolicy, PhoneState, merged
 from notifyctl.settings import Settings
 from notifyctl.store import audit
 from notifyctl.store import otp as store
@@ -33,8 +33,8 @@ class OtpServices:
     peppers: PepperRing
 
     @property
-    def limits(self) -> Limits:
-        return Limits(self.settings.otp_max_attempts, timedelta(seconds=self.settings.otp_lockout_seconds))
+    def lock_policy(self) -> LockPolicy:
+        return LockPolicy(self.settings.otp_max_attempts, timedelta(seconds=self.settings.otp_lockout_seconds))
 
 
 class PhoneSession:

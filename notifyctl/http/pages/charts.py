@@ -29,7 +29,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ChartColumn:
     """One bucket."""
 
     start: datetime
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    columns: tuple[Column, ...]
+    columns: tuple[ChartColumn, ...]
     pitch: float
     top: int
     """What the upper edge of the plot stands for."""
@@ -77,7 +77,7 @@ def traffic_chart(buckets: Sequence[BucketView], channel: Channel, length: timed
     most_throttled = max((each.throttled for each in counts), default=0)
     pitch = 100 / len(buckets)
     columns = tuple(
-        Column(
+        ChartColumn(
             start=bucket.start,
             end=bucket.start + length,
             counts=each,
@@ -107,7 +107,7 @@ def _height(number: int, most: int, pixels: float) -> float:
     return max(LEAST, pixels * number / most) if number else 0.0
 
 
-def _ticks(columns: Sequence[Column], length: timedelta) -> Iterator[str]:
+def _ticks(columns: Sequence[ChartColumn], length: timedelta) -> Iterator[str]:
     """The time at each quarter of the chart."""
     form = "%H:%M" if len(columns) * length <= timedelta(days=1) else "%a %H:%M"
     for quarter in range(TICKS):

@@ -23,15 +23,15 @@ router = APIRouter(prefix=PREFIX, include_in_schema=False)
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class StaticFile:
     content: bytes
     digest: str
 
 
 @cache
-def _file(name: str) -> File:
+def _file(name: str) -> StaticFile:
     content = (FOLDER / name).read_bytes()
-    return File(content, sha256(content).hexdigest()[:16])
+    return StaticFile(content, sha256(content).hexdigest()[:16])
 
 
 def address(name: str) -> str:
