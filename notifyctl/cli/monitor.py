@@ -57,9 +57,9 @@ def monitor(
     ] = None,
     window_minutes: Annotated[int | None, typer.Option(min=1, max=MAX_MINUTES, help="How far to look back.")] = None,
     warn_percent: Annotated[float | None, typer.Option(min=0, max=100, help="Failure rate that warns.")] = None,
-    warn_min: Annotated[int | None, typer.Option(min=1, help="ChannelFailures needed to warn.")] = None,
+    warn_min: Annotated[int | None, typer.Option(min=1, help="Failures needed to warn.")] = None,
     crit_percent: Annotated[float | None, typer.Option(min=0, max=100, help="Failure rate that is critical.")] = None,
-    crit_min: Annotated[int | None, typer.Option(min=1, help="ChannelFailures needed to be critical.")] = None,
+    crit_min: Annotated[int | None, typer.Option(min=1, help="Failures needed to be critical.")] = None,
     cooldown_minutes: Annotated[
         int | None, typer.Option(min=0, max=MAX_MINUTES, help="How long after an alert nothing but worse news is told.")
     ] = None,
