@@ -1,11 +1,9 @@
 """Who and what the demo sends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from notifyctl.orchestrator.requests import SendRequest
+from notifyctl.orchestrator.requests import SendRequest
 
 CLIENTS = """\
 id,name,email,phone,plan,provisioning_status,subscription_status,sms_enabled,timezone
@@ -24,7 +22,7 @@ harbor,Harbor Co,,,SOLO,COMPLETED,active,no,UTC
 @dataclass(frozen=True, slots=True)
 class Case:
     what: str
-    request: "SendRequest"
+    request: SendRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +33,48 @@ class CodeCase:
     number: str
 
 
-def ask(what: str, template: str, client: str | None, context: dict[str, Any], **more: Any) -> Case:
-    from notifyctl.orchestrator.requests import SendRequest
-
-    return Case(what, SendRequest(template_key=template, client_id=client, context=context, source="demo", **more))
+def case(
+    what: str,
+    template: str,
+    client: str | None,
+    context: Mapping[str, object],
+    *,
+    recipient: str | None = None,
+    idempotency_key: str | None = None,
+) -> Case:
+    request = SendRequest(
+        template_key=template,
+        client_id=client,
+        recipient=recipient,
+        context=context,
+        idempotency_key=idempotency_key,
+        source="demo",
+    )
+    return Case(what, request)
 
 
 def welcome(what: str, client: str) -> Case:
     context = {"client_name": client.capitalize(), "login_url": f"https://cloud.example/{client}"}
-    return ask(what, "WELCOME_EMAIL", client, context)
+    return case(what, "WELCOME_EMAIL", client, context)
 
 
 def reminder(what: str, template: str, client: str, reference: str = "TL-20") -> Case:
-    context = {"item_name": "Trade licence", "item_reference": reference, "expires_on": "2027-01-15", "days_left": 30}
+    context: dict[str, object] = {
+        "item_name": "Trade licence",
+        "item_reference": reference,
+        "expires_on": "2027-01-15",
+        "days_left": 30,
+    }
     if template == "COMPLIANCE_EXPIRY_REMINDER":
         context |= {"client_name": client.capitalize(), "renew_url": "https://cloud.example/renew/TL-20"}
-    return ask(what, template, client, context)
+    return case(what, template, client, context)
 
 
 def accepted() -> Iterator[Case | CodeCase]:
     reset = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/x", "valid_minutes": 60}
     yield welcome("a new client is ready", "acme")
-    yield ask("a password link", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
-    yield ask("the caller tries it twice", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
+    yield case("a password link", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
+    yield case("the caller tries it twice", "PASSWORD_RESET", "acme", reset, idempotency_key="reset-1")
     yield CodeCase("a one-time code", "+4915112345678")
     yield reminder("a reminder, plan PRO", "COMPLIANCE_EXPIRY_REMINDER_SMS", "acme")
     yield reminder("to a busy mailbox", "COMPLIANCE_EXPIRY_REMINDER", "fjord")
@@ -65,12 +82,12 @@ def accepted() -> Iterator[Case | CodeCase]:
 
 
 def refused() -> Iterator[Case | CodeCase]:
-    """In the order of the gates, but for SUPPRESSED: nobody is, before the first delivery."""
+    """In the scenario of the gates, but for SUPPRESSED: nobody is, before the first delivery."""
     alert = {"summary": "Email is failing"}
-    yield ask("a template switched off", "OPS_ALERT_SMS", None, alert, recipient="+12025550143")
-    yield ask("a billing mail, not from Stripe", "PAYMENT_FAILED", "acme", {})
+    yield case("a template switched off", "OPS_ALERT_SMS", None, alert, recipient="+12025550143")
+    yield case("a billing mail, not from Stripe", "PAYMENT_FAILED", "acme", {})
     yield welcome("a client nobody knows", "zenith")
-    yield ask("a variable is missing", "PASSWORD_RESET", "beacon", {"client_name": "Beacon"})
+    yield case("a variable is missing", "PASSWORD_RESET", "beacon", {"client_name": "Beacon"})
     yield welcome("a client without an address", "harbor")
     yield CodeCase("a premium-rate number", "+499001234567")
     yield CodeCase("a country not served", "+33612345678")
@@ -89,4 +106,4 @@ def backlog() -> Iterator[Case]:
 
 def urgent() -> Case:
     reset = {"client_name": "Beacon", "reset_url": "https://cloud.example/reset/y", "valid_minutes": 60}
-    return ask("then a password link", "PASSWORD_RESET", "beacon", reset)
+    return case("then a password link", "PASSWORD_RESET", "beacon", reset)

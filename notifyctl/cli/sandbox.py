@@ -1,12 +1,13 @@
 """`notifyctl sandbox`: the local stand-in for Postmark, Twilio and Stripe."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from notifyctl.cli import options, output, sandbox_stripe
 from notifyctl.errors import InvalidInput
-from notifyctl.stopping import exit_on_signal
+from notifyctl.stopping import exit_on_signal, stop_signals
 
 DEFAULT_PORT = 8026
 
@@ -29,9 +30,9 @@ def sandbox(
         typer.Option(
             "--fault",
             metavar="SPEC",
-            help="Misbehave: [email:|sms:]KIND[=RATE][,NAME=VALUE...], as sms:hang=0.1 or error=0.2,code=transient. "
-            "Kinds: error, too-many, http, latency, hang, accept-then-hang, cut-before, accept-then-cut, garbage, "
-            "truncated. Repeatable.",
+            help="Misbehave: [email:|sms:|stripe:]KIND[=RATE][,NAME=VALUE...], as sms:hang=0.1 or "
+            "error=0.2,code=transient. Kinds: error, too-many, http, latency, hang, accept-then-hang, cut-before, "
+            "accept-then-cut, garbage, truncated. Repeatable.",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Draw the same faults and receipts again.")] = None,
@@ -47,45 +48,44 @@ def sandbox(
             "message's StatusCallback.",
         ),
     ] = None,
-    receipt_delay: Annotated[
-        str, typer.Option("--receipt-delay", metavar="SECONDS", help="After acceptance: 2, or a range as 0.5-10.")
-    ] = "2",
-    bounced: Annotated[
-        float, typer.Option("--bounced", min=0, max=1, help="Share of messages whose receipt is a bounce.")
-    ] = 0.0,
-    doubled: Annotated[float, typer.Option("--doubled", min=0, max=1, help="Share of receipts that come twice.")] = 0.0,
-    reordered: Annotated[
-        float, typer.Option("--reordered", min=0, max=1, help="Share of messages whose receipts come out of order.")
-    ] = 0.0,
+    receipts: Annotated[
+        str | None,
+        typer.Option(
+            "--receipts",
+            metavar="NAME=VALUE,...",
+            help="delay: seconds after acceptance, 2 or 0.5-10; bounced, doubled, reordered: shares from 0 to 1.",
+        ),
+    ] = None,
+    former: Annotated[
+        str | None,
+        typer.Option("--receipt-delay", "--bounced", "--doubled", "--reordered", hidden=True, help="Now --receipts."),
+    ] = None,
 ) -> None:
     """Run a local server that speaks Postmark's, Twilio's and Stripe's APIs and shows what arrived in an inbox page."""
     if context.invoked_subcommand is not None:
         return
     exit_on_signal()
-    from datetime import timedelta
+    from notifyctl.providers.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
 
-    from notifyctl.providers.sandbox import faults_from_lines, receipts_from, run
-
-    receipts = None
-    if receipts_to is not None:
-        wanted = {"url": receipts_to, "token": _webhook_token(), "delay": receipt_delay, "seed": seed}
-        receipts = receipts_from({**wanted, "bounced": bounced, "doubled": doubled, "reordered": reordered})
-    elif bounced or doubled or reordered:
-        raise InvalidInput("--bounced, --doubled and --reordered need --receipts-to URL: they are shares of receipts")
-    faults = faults_from_lines(fault or [], seed)
+    if former is not None:
+        raise InvalidInput(
+            "these are parts of one option now: --receipts delay=0.5-5,bounced=0.1,doubled=0.1,reordered=0.1"
+        )
+    if receipts is not None and receipts_to is None:
+        raise InvalidInput("--receipts needs --receipts-to URL: where they are to go")
     run(
         host,
         port,
-        keep=keep,
-        search_delay=timedelta(seconds=search_delay),
-        faults=faults,
-        receipts=receipts,
+        inbox=InboxStore(keep, timedelta(seconds=search_delay)),
+        faults=faults_from_lines(fault or [], seed),
+        receipts=receipts_from_line(receipts or "", receipts_to, _webhook_token(), seed) if receipts_to else None,
         ready=_announce,
+        until=stop_signals(),
     )
 
 
 def _webhook_token() -> str | None:
-    """Where the product takes it from, so that both agree; the sandbox needs none of the other settings."""
+    """As the product reads it, so that both agree; the sandbox needs none of the other settings."""
     from notifyctl.env_file import find_env_file
     from notifyctl.settings import raw_settings
 

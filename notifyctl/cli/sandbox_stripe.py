@@ -4,17 +4,19 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from enum import StrEnum
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
+from notifyctl.billing.mails import THREE_DECIMALS, WHOLE
 from notifyctl.cli import options, output
+from notifyctl.clock import system_clock
 from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
 
 if TYPE_CHECKING:
-    from notifyctl.providers.sandbox import Happening
+    from notifyctl.providers.sandbox import TriggeredEvent
     from notifyctl.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Stripe's part: make something happen there.")
@@ -25,58 +27,21 @@ NOWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  what a server lis
 MAX_AMOUNT = 10**12
 
 
-class Trigger(StrEnum):
-    """providers.sandbox.TRIGGERS, without the cost of importing the sandbox for --help."""
-
-    PURCHASE = "purchase"
-    CHECKOUT = "checkout.session.completed"
-    CHECKOUT_PAID_LATER = "checkout.session.async_payment_succeeded"
-    PAID = "invoice.paid"
-    PAYMENT_FAILED = "invoice.payment_failed"
-    CREATED = "customer.subscription.created"
-    UPDATED = "customer.subscription.updated"
-    DELETED = "customer.subscription.deleted"
-
-
-class Shape(StrEnum):
-    NEW = "new"
-    OLD = "old"
-
-
-@app.command()
-def trigger(
-    event: Annotated[str, typer.Argument(metavar="EVENT", help=f"One of {', '.join(Trigger)}.")],
+@app.command("trigger")
+def trigger_events(
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="purchase, or one event by its type.")],
     client: Annotated[str, typer.Option("--client", help="Your own id of the client; Stripe's ids follow from it.")],
     attempt: Annotated[int, typer.Option("--attempt", min=1, max=99, help="Of paying the invoice.")] = 1,
-    last: Annotated[bool, typer.Option("--last", help="Stripe will not try to collect the payment again.")] = False,
-    amount: Annotated[str, typer.Option("--amount", help="In the currency's own unit.")] = "49.00",
-    currency: Annotated[str, typer.Option("--currency", help="Three letters.")] = "eur",
+    amount: Annotated[
+        str, typer.Option("--amount", help="In the currency's own unit, as '49.00 EUR' or '1250 JPY'.")
+    ] = "49.00 EUR",
     price: Annotated[
         str, typer.Option("--price", help="A price's id (price_…), a product's (prod_…), or a lookup key.")
     ] = "pro_monthly",
-    status: Annotated[
-        str, typer.Option("--status", help="Of the subscription afterwards, for customer.subscription.created/updated.")
-    ] = "active",
     cause: Annotated[
         str, typer.Option("--cause", help="Why it was canceled: cancellation_requested, payment_failed, ….")
     ] = "cancellation_requested",
     unpaid: Annotated[bool, typer.Option("--unpaid", help="The checkout waits for a slow payment.")] = False,
-    invoice: Annotated[
-        int | None,
-        typer.Option("--invoice", min=1, help="1 is the subscription's first, 2 that of its first renewal, and so on."),
-    ] = None,
-    subscription: Annotated[
-        int, typer.Option("--subscription", min=1, help="2 is the one after the first was canceled, and so on.")
-    ] = 1,
-    customer: Annotated[
-        str | None, typer.Option("--customer", help="Stripe's customer; by default made from the client's id.")
-    ] = None,
-    api_version: Annotated[
-        Shape, typer.Option("--api-version", help="old: the fields as they were before 2025-03-31.")
-    ] = Shape.NEW,
-    livemode: Annotated[
-        bool | None, typer.Option("--live/--test", help="The event's mode; by default as STRIPE_LIVEMODE.")
-    ] = None,
     ago: Annotated[str, typer.Option("--ago", metavar="DURATION", help="It happened so long ago: 90s, 2h, 4d.")] = "0s",
     to: Annotated[
         str | None,
@@ -88,58 +53,57 @@ def trigger(
 ) -> None:
     """Make Stripe's events for a client and post them, signed with STRIPE_WEBHOOK_SECRET, to the webhook.
 
-    purchase is a subscription, its checkout and its paid invoice. An invoice that fails is that of the first renewal,
-    and so is one that is paid at a later attempt; else it is the subscription's first. A sandbox that runs at
-    STRIPE_API_URL lists the events afterwards. Prints the webhook's answers; exit 1 if it refused one.
+    EVENT is purchase (a subscription, its checkout and its paid invoice), checkout.session.completed,
+    checkout.session.async_payment_succeeded, invoice.paid, invoice.payment_failed, customer.subscription.created,
+    customer.subscription.updated or customer.subscription.deleted.
+
+    An invoice that fails is that of the first renewal, and so is one that is paid at a later attempt; else it is the
+    subscription's first. A sandbox that runs at STRIPE_API_URL lists the events afterwards. Prints the webhook's
+    answers; exit 1 if it refused one.
     """
-    from notifyctl.clock import system_clock
-    from notifyctl.providers.sandbox import Order, happen
+    from notifyctl.providers.sandbox import StripeScenario, trigger
 
     settings = options.settings()
-    kind = options.one_of(Trigger, "EVENT", event)
-    is_of_renewal = kind is Trigger.PAYMENT_FAILED or attempt > 1
-    order = Order(
+    event = event.lower()
+    units, currency = _minor_units(amount)
+    is_of_renewal = event == "invoice.payment_failed" or attempt > 1
+    scenario = StripeScenario(
         client_id=_named(client),
         now=system_clock() - options.parse_duration(ago),
-        customer_id=customer,
         price=price,
-        amount=_minor_units(amount, currency),
-        currency=currency.lower(),
-        subscription=subscription,
-        invoice=invoice or (2 if is_of_renewal else 1),
+        amount=units,
+        currency=currency,
+        invoice=2 if is_of_renewal else 1,
         attempt=attempt,
-        is_last_attempt=last,
-        status=status,
         cause=cause,
         is_unpaid=unpaid,
-        livemode=settings.stripe_livemode if livemode is None else livemode,
-        is_old=api_version is Shape.OLD,
+        livemode=settings.stripe_livemode,
     )
-    happenings = happen(str(kind), order)
+    triggered = trigger(event, scenario)
     if show:
-        for happening in happenings:
-            print(json.dumps(happening.event, separators=(",", ":"), ensure_ascii=True))
+        for one in triggered:
+            print(json.dumps(one.event, separators=(",", ":"), ensure_ascii=True))
         return
-    _deliver(settings, happenings, _target(settings, to, yes), times, system_clock())
+    _deliver(settings, triggered, _target(settings, to, yes), times, system_clock())
 
 
-def _deliver(settings: "Settings", happenings: Sequence["Happening"], url: str, times: int, now: datetime) -> None:
-    from notifyctl.providers.sandbox.stripe_post import deliver, put_on_books
+def _deliver(settings: "Settings", triggered: Sequence["TriggeredEvent"], url: str, times: int, now: datetime) -> None:
+    from notifyctl.providers.sandbox.stripe_post import deliver, record_in_sandbox
 
     secret, sandbox = _secret(settings), _sandbox(settings)
     refused = recorded = 0
-    for happening in happenings:
-        replies = [deliver(url, happening.event, secret=secret, now=now) for _ in range(times)]
-        for reply in replies:
+    for one in triggered:
+        for _ in range(times):
+            reply = deliver(url, one.event, secret=secret, now=now)
             words = reply.text if reply.status else f"no answer ({reply.text})"
-            print(output.one_line(f"{happening.event['type']} {happening.event['id']}: {reply.status or ''} {words}"))
-        refused += sum(not reply.is_taken for reply in replies)
-        recorded += put_on_books(sandbox, happening, is_delivered=any(reply.is_taken for reply in replies))
+            print(output.one_line(f"{one.type} {one.id}: {reply.status or ''} {words}"))
+            refused += not reply.is_success
+        recorded += record_in_sandbox(sandbox, one)
     if recorded:
         output.say(f"The sandbox at {sandbox} has them on its books.")
     if refused:
         raise NotifyctlError(
-            f"{url} did not take {refused} of {len(happenings) * times}; is `notifyctl serve` running there,"
+            f"{url} did not take {refused} of {len(triggered) * times}; is `notifyctl serve` running there,"
             " with the same STRIPE_WEBHOOK_SECRET?"
         )
 
@@ -150,21 +114,21 @@ def _named(client: str) -> str:
     return client
 
 
-def _minor_units(amount: str, currency: str) -> int:
-    from notifyctl.billing.mails import THREE_DECIMALS, WHOLE
-
-    code = currency.lower()
-    if len(code) != 3 or not (code.isascii() and code.isalpha()):
-        raise InvalidInput(f"--currency {currency!r} is no currency; write three letters, as eur")
-    places = 0 if code in WHOLE else 3 if code in THREE_DECIMALS else 2
+def _minor_units(text: str) -> tuple[int, str]:
+    """`49.00 EUR` is 4900 of eur."""
+    amount, _, written = text.strip().partition(" ")
+    currency = written.strip().lower() or "eur"
+    if len(currency) != 3 or not (currency.isascii() and currency.isalpha()):
+        raise InvalidInput(f"--amount {text!r} is in no currency; write three letters behind it, as 49.00 EUR")
+    places = 0 if currency in WHOLE else 3 if currency in THREE_DECIMALS else 2
     try:
         units = Decimal(amount).scaleb(places)
         whole = int(units)
     except (InvalidOperation, ValueError, OverflowError):
-        raise InvalidInput(f"--amount {amount!r} is no amount; write it as 49.00") from None
+        raise InvalidInput(f"--amount {text!r} is no amount; write it as 49.00 EUR") from None
     if whole != units or not 0 <= whole <= MAX_AMOUNT:
-        raise InvalidInput(f"--amount {amount}: {code.upper()} has {places} decimals, and it must not be negative")
-    return whole
+        raise InvalidInput(f"--amount {text}: {currency.upper()} has {places} decimals, and it must not be negative")
+    return whole, currency
 
 
 def _secret(settings: "Settings") -> str:
@@ -190,8 +154,6 @@ def _served(settings: "Settings") -> str:
 
 
 def _is_local(host: str) -> bool:
-    from ipaddress import ip_address
-
     try:
         return ip_address(host).is_loopback
     except ValueError:

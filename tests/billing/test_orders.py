@@ -16,8 +16,8 @@ from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessagePayload
-from notifyctl.providers.sandbox import Order as SandboxOrder
-from notifyctl.providers.sandbox import happen
+from notifyctl.providers.sandbox import StripeScenario
+from notifyctl.providers.sandbox import trigger as trigger_events
 from notifyctl.store import messages
 from tests.support.clients import a_client
 from tests.support.stripe_payloads import (
@@ -326,10 +326,12 @@ def a_life_as_the_sandbox_tells_it(who: Who, era: Era) -> list[bytes]:
 
     def told(trigger: str, days: int, **more: Any) -> list[bytes]:
         now = datetime.fromtimestamp(NOW, UTC) + timedelta(days=days)
-        order = SandboxOrder(client_id=who.client, customer_id=who.customer, now=now, is_old=era is Era.BEFORE, **more)
+        scenario = StripeScenario(
+            client_id=who.client, customer_id=who.customer, now=now, is_old=era is Era.BEFORE, **more
+        )
         return [
             json.dumps(one.event | {"id": who.id(f"{days}{one.event['type']}")}).encode()
-            for one in happen(trigger, order)
+            for one in trigger_events(trigger, scenario)
         ]
 
     return [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.providers.sandbox import Sandbox, StripeFault
+from notifyctl.providers.sandbox import STRIPE, Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine, Ran
 from tests.support.stripe_history import dump, happened, on_books, told, write_lines
@@ -102,8 +102,8 @@ def test_each_field_that_differs_is_told(
     runtime: Runtime, bought: list[Json], sandbox: Sandbox, stripe: CommandLine, is_old: bool
 ) -> None:
     later = runtime.clock() + timedelta(days=7)
-    (happening,) = happened("customer.subscription.updated", later, is_old=is_old, price="solo_monthly")
-    sandbox.stripe.put(happening.objects[1])
+    (updated,) = happened("customer.subscription.updated", later, is_old=is_old, price="solo_monthly")
+    sandbox.stripe.put(updated.objects[1])
     found = {one["what"]: (one["here"], one["at_stripe"]) for one in compare(stripe)}
     assert found.keys() == {"plan", "price_id", "current_period_end"}
     assert found["plan"] == ("PRO", "SOLO")
@@ -181,6 +181,6 @@ def test_more_than_a_page_of_each(runtime: Runtime, sandbox: Sandbox, stripe: Co
 def test_stripe_that_cannot_be_asked_is_a_providers_error(
     runtime: Runtime, sandbox: Sandbox, stripe: CommandLine
 ) -> None:
-    sandbox.stripe.set_fault(StripeFault(status=401))
+    sandbox.set_faults(STRIPE, Faults([Fault("error", code=401)]))
     ran = stripe("reconcile")
     assert (ran.code, "refuses STRIPE_API_KEY (401)" in ran.err) == (6, True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.providers.sandbox import Sandbox, StripeFault
+from notifyctl.providers.sandbox import STRIPE, Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine, Ran
 from tests.support.stripe_history import happened, on_books
@@ -95,13 +95,13 @@ def test_a_key_of_the_other_mode_is_warned_of(replay: CommandLine, sandbox: Sand
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [(StripeFault(status=403), "may not read this"), (StripeFault("garbage"), "with no JSON")],
+    [(Fault("error", code=403), "may not read this"), (Fault("garbage"), "with no JSON")],
     ids=["forbidden", "garbage"],
 )
 def test_stripe_that_cannot_be_asked_is_a_providers_error(
-    replay: CommandLine, sandbox: Sandbox, fault: StripeFault, words: str
+    replay: CommandLine, sandbox: Sandbox, fault: Fault, words: str
 ) -> None:
-    sandbox.stripe.set_fault(fault)
+    sandbox.set_faults(STRIPE, Faults([fault]))
     ran = replay()
     assert (ran.code, words in ran.err) == (6, True)
 

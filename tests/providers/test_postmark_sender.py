@@ -16,7 +16,7 @@ from notifyctl.providers.base import (
     Unknown,
 )
 from notifyctl.providers.postmark import PostmarkSender
-from notifyctl.providers.sandbox import Mail, Sandbox
+from notifyctl.providers.sandbox import Email, Sandbox
 from tests.support.providers import ADDRESS, collect_all, mail, postmark_sender, send
 from tests.support.providers import mail_item as item
 from tests.support.providers import mails_accepted as accepted
@@ -61,7 +61,7 @@ class TestAcceptedMessages:
         with Sandbox() as sandbox:
             results = send(make(sandbox.url), mail("019a", html="<p>Reset it</p>"))
             (arrived,) = sandbox.messages()
-        assert isinstance(arrived, Mail)
+        assert isinstance(arrived, Email)
         assert results == {"019a": Accepted(arrived.id)}
         assert (arrived.recipients, arrived.subject, arrived.html) == (
             (ADDRESS,),
@@ -84,7 +84,7 @@ class TestAcceptedMessages:
     def test_500_messages_are_one_call_and_each_answer_finds_its_message(self, make: Make) -> None:
         with Sandbox() as sandbox:
             results = send(make(sandbox.url), *(mail(f"m{n}", f"u{n}@client.example") for n in range(500)))
-            arrived = {m.metadata["message_id"]: m.id for m in sandbox.messages() if isinstance(m, Mail)}
+            arrived = {m.metadata["message_id"]: m.id for m in sandbox.messages() if isinstance(m, Email)}
             assert sandbox.calls == 1
         assert results == {f"m{n}": Accepted(arrived[f"m{n}"]) for n in range(500)}
 

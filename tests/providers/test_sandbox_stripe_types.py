@@ -9,7 +9,7 @@ import pytest
 import stripe
 
 from notifyctl.clock import system_clock
-from notifyctl.providers.sandbox import TRIGGERS, Happening, Order, Sandbox, happen
+from notifyctl.providers.sandbox import TRIGGERS, Sandbox, StripeScenario, TriggeredEvent, trigger
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TYPES: dict[str, Any] = {
@@ -98,25 +98,25 @@ def _may_lack(kind: Any) -> bool:
     return get_origin(kind) in (Union, UnionType) and NoneType in get_args(kind)
 
 
-@pytest.mark.parametrize("trigger", TRIGGERS)
-def test_what_the_sandbox_sends_is_of_the_sdks_types(trigger: str) -> None:
-    for happening in happen(trigger, Order(client_id="acme", now=NOW)):
-        found = list(faults_of(happening))
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_what_the_sandbox_sends_is_of_the_sdks_types(name: str) -> None:
+    for triggered in trigger(name, StripeScenario(client_id="acme", now=NOW)):
+        found = list(faults_of(triggered))
         assert not found, "\n".join(found)
 
 
-def faults_of(happening: Happening) -> Iterator[str]:
-    yield from faults(happening.event, stripe.Event, "event")
-    for value in (happening.event["data"]["object"], *happening.objects):
+def faults_of(triggered: TriggeredEvent) -> Iterator[str]:
+    yield from faults(triggered.event, stripe.Event, "event")
+    for value in (triggered.event["data"]["object"], *triggered.objects):
         yield from faults(value, TYPES[value["object"]], value["object"])
 
 
-@pytest.mark.parametrize("trigger", TRIGGERS)
-def test_the_older_shape_lacks_only_what_was_moved_or_came_later(trigger: str) -> None:
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_the_older_shape_lacks_only_what_was_moved_or_came_later(name: str) -> None:
     found = [
         fault
-        for happening in happen(trigger, Order(client_id="acme", now=NOW, is_old=True))
-        for fault in faults_of(happening)
+        for triggered in trigger(name, StripeScenario(client_id="acme", now=NOW, is_old=True))
+        for fault in faults_of(triggered)
     ]
     later = ("current_period_start", "current_period_end", "billing_mode", "billing_schedules")
     assert all(fault.endswith("is missing") and fault.split()[0].rpartition(".")[2] in later for fault in found)
@@ -124,12 +124,12 @@ def test_the_older_shape_lacks_only_what_was_moved_or_came_later(trigger: str) -
 
 def test_a_fault_of_any_depth_is_found() -> None:
     """The test of the test: a type is asked of what is deep inside, too."""
-    (happening,) = happen("customer.subscription.created", Order(client_id="acme", now=NOW))
-    item = happening.event["data"]["object"]["items"]["data"][0]
+    (triggered,) = trigger("customer.subscription.created", StripeScenario(client_id="acme", now=NOW))
+    item = triggered.event["data"]["object"]["items"]["data"][0]
     item["price"]["active"] = "yes"
     item["price"]["type"] = "rented"
     del item["price"]["created"]
-    found = list(faults(happening.event["data"]["object"], stripe.Subscription, "subscription"))
+    found = list(faults(triggered.event["data"]["object"], stripe.Subscription, "subscription"))
     assert found == [
         "subscription.items.data[0].price.active is 'yes'",
         "subscription.items.data[0].price.created is missing",
@@ -138,8 +138,8 @@ def test_a_fault_of_any_depth_is_found() -> None:
 
 def test_the_api_answers_with_the_same_types() -> None:
     with Sandbox() as sandbox:
-        for happening in happen("purchase", Order(client_id="acme", now=system_clock())):
-            sandbox.stripe.happen(happening.event, happening.objects)
+        for triggered in trigger("purchase", StripeScenario(client_id="acme", now=system_clock())):
+            sandbox.stripe.record(triggered.event, triggered.objects)
         client = stripe.StripeClient("sk_test_1", base_addresses={"api": sandbox.url}, max_network_retries=0)
         lists = {
             stripe.Event: client.v1.events.list(),

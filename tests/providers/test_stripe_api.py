@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifyctl.errors import InvalidInput, ProviderError
-from notifyctl.providers.sandbox import Order, Sandbox, StripeFault, happen
+from notifyctl.providers.sandbox import STRIPE, Fault, Faults, Sandbox, StripeScenario, trigger
 from notifyctl.providers.stripe_api import MOST_AT_ONCE, StripeApi, build_stripe_api, other_mode
 from tests.support.sandboxes import at_rest
 from tests.support.settings import make_settings
@@ -34,10 +34,10 @@ def api(sandbox: Sandbox, pauses: list[float]) -> Iterator[StripeApi]:
         yield api
 
 
-def record(sandbox: Sandbox, at: datetime, trigger: str = "invoice.paid", client_id: str = "acme") -> str:
-    (happening,) = happen(trigger, Order(client_id=client_id, now=at))
-    sandbox.stripe.happen(happening.event, happening.objects)
-    return str(happening.event["id"])
+def record(sandbox: Sandbox, at: datetime, name: str = "invoice.paid", client_id: str = "acme") -> str:
+    (triggered,) = trigger(name, StripeScenario(client_id=client_id, now=at))
+    sandbox.stripe.record(triggered.event, triggered.objects)
+    return triggered.id
 
 
 def ids(events: Any) -> list[str]:
@@ -87,8 +87,8 @@ def test_an_event_that_stripe_does_not_have_is_none(api: StripeApi, event_id: st
 
 def test_all_subscriptions_are_listed_the_canceled_ones_too(sandbox: Sandbox, api: StripeApi) -> None:
     for number in range(130):
-        trigger = "customer.subscription.deleted" if number % 2 else "customer.subscription.created"
-        record(sandbox, NOON, trigger, f"client-{number}")
+        name = "customer.subscription.deleted" if number % 2 else "customer.subscription.created"
+        record(sandbox, NOON, name, f"client-{number}")
 
     found = list(api.subscriptions())
 
@@ -99,23 +99,24 @@ def test_all_subscriptions_are_listed_the_canceled_ones_too(sandbox: Sandbox, ap
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (StripeFault(status=401), r"refuses STRIPE_API_KEY \(401\)"),
-        (StripeFault(status=403), r"STRIPE_API_KEY may not read this \(403\)"),
-        (StripeFault(status=429), r"no more requests for now \(429\); try again"),
-        (StripeFault(status=400), "HTTP 400: Refused on purpose"),
-        (StripeFault(status=500), "HTTP 500: An unknown error occurred"),
-        (StripeFault("garbage"), "HTTP 200 with no JSON; check STRIPE_API_URL"),
-        (StripeFault("cut"), "does not answer .*; check the network and STRIPE_API_URL"),
+        (Fault("error", code=401), r"refuses STRIPE_API_KEY \(401\)"),
+        (Fault("error", code=403), r"STRIPE_API_KEY may not read this \(403\)"),
+        (Fault("error", code=429), r"no more requests for now \(429\); try again"),
+        (Fault("error", code=400), "HTTP 400: Refused on purpose"),
+        (Fault("error", code=500), "HTTP 500: An unknown error occurred"),
+        (Fault("garbage"), "HTTP 200 with no JSON; check STRIPE_API_URL"),
+        (Fault("cut-before"), "does not answer .*; check the network and STRIPE_API_URL"),
     ],
-    ids=lambda value: str(value) if isinstance(value, str) else f"{value.kind} {value.status}",
+    ids=str,
 )
 @pytest.mark.usefixtures("exhaustive")
 def test_an_error_is_one_line_that_says_what_to_do_and_shows_no_key(
-    sandbox: Sandbox, api: StripeApi, fault: StripeFault, words: str
+    sandbox: Sandbox, api: StripeApi, fault: Fault, words: str
 ) -> None:
-    sandbox.stripe.set_fault(fault)
+    event_id = record(sandbox, NOON)
+    sandbox.set_faults(STRIPE, Faults([fault]))
     with pytest.raises(ProviderError, match=words) as error:
-        api.event("evt_1")
+        api.event(event_id)
     assert KEY not in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -124,14 +125,14 @@ def test_a_call_that_came_too_fast_is_tried_again_after_a_while(
     sandbox: Sandbox, api: StripeApi, pauses: list[float]
 ) -> None:
     event_id = record(sandbox, NOON)
-    sandbox.stripe.set_fault(StripeFault(status=429, times=2))
+    sandbox.set_faults(STRIPE, Faults([Fault("error", code=429, times=2)]))
     assert (api.event(event_id) or {})["id"] == event_id
     assert pauses == [1.0, 2.0]
 
 
 def test_a_server_that_fails_for_a_moment_is_asked_again(sandbox: Sandbox, api: StripeApi) -> None:
     event_id = record(sandbox, NOON)
-    sandbox.stripe.set_fault(StripeFault(status=503, times=1))
+    sandbox.set_faults(STRIPE, Faults([Fault("error", code=503, times=1)]))
     assert (api.event(event_id) or {})["id"] == event_id
 
 

@@ -12,7 +12,8 @@ import pytest
 import requests
 
 from notifyctl.models.template import Channel
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox, magic
+from notifyctl.providers.sandbox import Fault, Faults, Sandbox
+from notifyctl.providers.sandbox.magic import MAGIC_RECIPIENTS
 from tests.support.processes import NOTIFYCTL, Processes
 
 ACCOUNT = "AC" + "0" * 32
@@ -33,67 +34,57 @@ def send_sms(url: str, to: str = "+14155550123") -> requests.Response:
 
 def test_faults_are_set_seen_and_cleared_over_http(sandbox: Sandbox) -> None:
     url = f"{sandbox.url}/faults"
-    wanted = {
-        "EMAIL": {"seed": 7, "faults": [{"kind": "error", "rate": 0.5, "code": 406}, {"kind": "latency", "ms": 1}]},
-        "SMS": {"seed": 8, "faults": [{"kind": "http", "status": 504, "body": "empty", "times": 1}]},
-    }
+    lines = ["email:error=0.5,code=406", "latency,ms=1", "sms:http,status=504,body=empty,times=1"]
 
-    assert requests.put(url, json=wanted, timeout=5).status_code == 200
+    assert requests.put(url, json={"seed": 7, "faults": lines}, timeout=5).status_code == 200
     assert send_sms(sandbox.url).status_code == 504
 
     assert requests.get(url, timeout=5).json() == {
-        "EMAIL": {
-            "seed": 7,
-            "faults": [
-                {"kind": "error", "rate": 0.5, "code": 406, "struck": 0},
-                {"kind": "latency", "rate": 1.0, "ms": [1.0, 1.0], "struck": 0},
-            ],
-        },
-        "SMS": {
-            "seed": 8,
-            "faults": [{"kind": "http", "rate": 1.0, "times": 1, "status": 504, "body": "empty", "struck": 1}],
-        },
+        "faults": [
+            {"fault": "email:error=0.5,code=406", "seed": 7, "struck": 0},
+            {"fault": "email:latency,ms=1", "seed": 7, "struck": 0},
+            {"fault": "sms:latency,ms=1", "seed": 7, "struck": 1},
+            {"fault": "sms:http,status=504,body=empty,times=1", "seed": 7, "struck": 1},
+        ]
     }
     assert requests.delete(url, timeout=5).status_code == 204
-    assert requests.get(url, timeout=5).json() == {"EMAIL": None, "SMS": None}
+    assert requests.get(url, timeout=5).json() == {"faults": []}
 
 
-def test_one_channel_is_set_and_cleared_by_itself(sandbox: Sandbox) -> None:
+def test_what_is_put_takes_the_place_of_all_that_was_set(sandbox: Sandbox) -> None:
     sandbox.set_faults(Channel.EMAIL, Faults([Fault("http")]))
 
-    requests.put(f"{sandbox.url}/faults/sms", json={"faults": [{"kind": "too-many", "retry_after": 3}]}, timeout=5)
+    requests.put(f"{sandbox.url}/faults", json={"faults": ["sms:too-many,retry_after=3"]}, timeout=5)
     answer = send_sms(sandbox.url)
     assert (answer.status_code, answer.headers["Retry-After"], answer.json()["code"]) == (429, "3", 20429)
-    assert send_email(sandbox.url).status_code == 502
-
-    requests.delete(f"{sandbox.url}/faults/SMS", timeout=5)
-    assert send_sms(sandbox.url).status_code == 201
-    assert send_email(sandbox.url).status_code == 502
+    assert send_email(sandbox.url).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "words"),
+    ("body", "words"),
     [
-        ("/faults", {"FAX": {}}, "FAX: no channel; they are EMAIL, SMS"),
-        ("/faults", [1], "the body must be a JSON object"),
-        ("/faults", {"SMS": {"faults": [{"kind": "error", "code": 406}]}}, "406 is no code or class of SMS's provider"),
-        ("/faults/fax", {}, "fax: no channel"),
-        ("/faults/SMS", {"faults": [{"kind": "explode"}]}, "faults.0.kind: Input should be 'error'"),
-        ("/faults/SMS", {"faults": [{"kind": "hang", "rate": "often"}]}, "faults.0.rate"),
-        ("/faults/SMS", {"faults": [{"kind": "hang"}, {"kind": "http"}]}, "add up to 2"),
-        ("/faults/SMS", {"rate": 1}, "rate: Unexpected keyword argument"),
+        ({"SMS": {"faults": []}}, "SMS: unknown; the fields are faults, seed"),
+        ([1], "the body must be a JSON object"),
+        ({}, 'faults: must be lines as --fault takes them, as {"faults": ["sms:hang=0.1"]}'),
+        ({"faults": [{"kind": "hang"}]}, "faults: must be lines as --fault takes them"),
+        ({"faults": [], "seed": "x"}, "seed: must be a whole number"),
+        ({"faults": ["sms:error,code=406"]}, "406 is no code or class of SMS's provider"),
+        ({"faults": ["stripe:error,code=transient"]}, "'transient' is no code of Stripe's API"),
+        ({"faults": ["fax:hang"]}, "'fax' is none of email:, sms: and stripe:"),
+        ({"faults": ["explode"]}, "fault 'explode': kind: Input should be 'error'"),
+        ({"faults": ["sms:hang=often"]}, "fault 'sms:hang=often': rate"),
+        ({"faults": ["sms:hang", "sms:http"]}, "add up to 2"),
+        ({"faults": ["hang,rte=1"]}, "rte: Unexpected keyword argument"),
     ],
 )
-def test_faults_that_make_no_sense_are_refused_and_change_nothing(
-    sandbox: Sandbox, path: str, body: Any, words: str
-) -> None:
+def test_faults_that_make_no_sense_are_refused_and_change_nothing(sandbox: Sandbox, body: Any, words: str) -> None:
     sandbox.set_faults(Channel.EMAIL, Faults([Fault("http")], seed=1))
 
-    answer = requests.put(f"{sandbox.url}{path}", json=body, timeout=5)
+    answer = requests.put(f"{sandbox.url}/faults", json=body, timeout=5)
 
     assert answer.status_code == 400
     assert words in answer.json()["message"]
-    assert requests.get(f"{sandbox.url}/faults", timeout=5).json()["EMAIL"]["seed"] == 1
+    assert requests.get(f"{sandbox.url}/faults", timeout=5).json()["faults"][0]["seed"] == 1
 
 
 def test_the_page_tells_the_meter_the_faults_and_how_often_they_struck(sandbox: Sandbox) -> None:
@@ -105,24 +96,17 @@ def test_the_page_tells_the_meter_the_faults_and_how_often_they_struck(sandbox: 
     send_sms(sandbox.url)
 
     page = requests.get(sandbox.url, timeout=5).text
-    assert "Faults for SMS (seed 5): http, status 504, at most 2 times [1]" in page
+    assert "Faults for SMS (seed 5): http,status=504,times=2 [1]" in page
     assert "SMS: 1 presented, 0 accepted, 1 in the last minute, peak 1 a minute" in page
 
 
 def test_every_magic_recipient_stands_on_the_page_and_in_the_documentation(sandbox: Sandbox) -> None:
     page = requests.get(sandbox.url, timeout=5).text
     document = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
-    for row in magic.HELP:
+    for row in MAGIC_RECIPIENTS:
         for text in (page, document):
-            assert row.email in text
-            assert row.sms in text
-
-
-def test_a_magic_recipient_of_the_help_is_known(sandbox: Sandbox) -> None:
-    for row in magic.HELP:
-        assert magic.fault_of(row.email) or magic.bounce_of(row.email), row.email
-        number = row.sms.replace(" ", "").replace("NN", "01")
-        assert not number or magic.fault_of(number) or magic.bounce_of(number), row.sms
+            for cell in (row.email, row.sms, row.fault, row.meaning):
+                assert cell in text
 
 
 def search(sandbox: Sandbox) -> tuple[int, int]:
@@ -186,13 +170,15 @@ def start(processes: Processes, tmp_path: Path) -> Iterator[Any]:
 def test_the_command_line_sets_faults_a_search_delay_and_receipts(start: Any) -> None:
     url = start(
         "--fault", "sms:error=0.5,code=21610", "--fault", "sms:latency=1,ms=1-2", "--fault", "http=0.25,times=3",
-        "--seed", "11", "--search-delay", "2.5", "--receipts-to", "http://127.0.0.1:1/hook", "--receipt-delay", "0-1",
-        "--bounced", "0.1", "--doubled", "0.2", "--reordered", "0.3",
+        "--seed", "11", "--search-delay", "2.5", "--receipts-to", "http://127.0.0.1:1/hook",
+        "--receipts", "delay=0-1,bounced=0.1,doubled=0.2,reordered=0.3",
     )  # fmt: skip
 
-    faults = requests.get(f"{url}/faults", timeout=5).json()
-    assert faults["EMAIL"] == {"seed": 11, "faults": [{"kind": "http", "rate": 0.25, "times": 3, "struck": 0}]}
-    assert [fault["kind"] for fault in faults["SMS"]["faults"]] == ["error", "latency", "http"]
+    faults = requests.get(f"{url}/faults", timeout=5).json()["faults"]
+    assert {fault["seed"] for fault in faults} == {11}
+    assert [fault["fault"] for fault in faults] == [
+        "email:http=0.25,times=3", "sms:error=0.5,code=21610", "sms:latency,ms=1-2", "sms:http=0.25,times=3"
+    ]  # fmt: skip
     assert requests.get(f"{url}/receipts", timeout=5).json()["receipts"] == {
         "url": "http://127.0.0.1:1/hook", "delay": [0.0, 1.0], "bounced": 0.1, "doubled": 0.2, "reordered": 0.3,
         "seed": 11,
@@ -221,7 +207,7 @@ def test_the_webhooks_carry_the_token_that_the_product_expects(source: str, star
         variables = {}
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         server.timeout = 10
-        url = start("--receipts-to", f"http://127.0.0.1:{server.server_port}/", "--receipt-delay", "0", **variables)
+        url = start("--receipts-to", f"http://127.0.0.1:{server.server_port}/", "--receipts", "delay=0", **variables)
         send_email(url)
         server.handle_request()
 
@@ -231,12 +217,14 @@ def test_the_webhooks_carry_the_token_that_the_product_expects(source: str, star
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--fault", "sms:hang=2"], "--fault 'sms:hang=2': rate: Input should be less than or equal to 1"),
+        (["--fault", "sms:hang=2"], "fault 'sms:hang=2': rate: Input should be less than or equal to 1"),
         (["--fault", "error=1,code=21610"], "21610 is no code or class of EMAIL's provider"),
-        (["--fault", "fax:hang"], "'fax' is no channel; write email: or sms:"),
+        (["--fault", "fax:hang"], "'fax' is none of email:, sms: and stripe:"),
         (["--fault", "hang=.6", "--fault", "http=.6"], "the rates of hang, http add up to 1.2"),
         (["--receipts-to", "localhost:8080"], "receipts: url: must be an http or https URL"),
-        (["--bounced", "0.1"], "need --receipts-to URL"),
+        (["--receipts", "bounced=0.1"], "--receipts needs --receipts-to URL"),
+        (["--receipts-to", "http://a.test", "--receipts", "lost=1"], "receipts: lost: Unexpected keyword argument"),
+        (["--doubled", "0.1"], "one option now: --receipts delay=0.5-5,bounced=0.1,doubled=0.1,reordered=0.1"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_a_usage_error(

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 
 import pytest
@@ -7,10 +8,11 @@ from pydantic import ValidationError
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.template import Channel
-from notifyctl.providers.sandbox import Fault, Faults, Kind, faults_from_lines, magic
-from notifyctl.providers.sandbox.drill import Drill
-from notifyctl.providers.sandbox.faults import faults_from_json
-from notifyctl.providers.sandbox.meter import WINDOW_SECONDS, Meter
+from notifyctl.providers.sandbox import Fault, FaultKind, Faults, faults_from_lines
+from notifyctl.providers.sandbox.drill import FaultSchedule
+from notifyctl.providers.sandbox.faults import read_fault
+from notifyctl.providers.sandbox.magic import MAGIC_RECIPIENTS, Magic, MagicRecipient, magic_of
+from notifyctl.providers.sandbox.state import WINDOW_SECONDS, Meter
 
 EMAIL, SMS = Channel.EMAIL, Channel.SMS
 
@@ -38,11 +40,13 @@ def test_without_a_seed_one_is_chosen_and_told() -> None:
     assert len({Faults([Fault("hang")]).seed for _ in range(20)}) > 1
 
 
-def test_faults_survive_json() -> None:
-    faults = Faults(
-        [Fault("error", rate=0.1, code="hard"), Fault("latency", ms=(1, 2)), Fault("http", rate=0.1, times=3)], seed=5
-    )
-    assert faults_from_json(faults.as_json()) == faults
+@pytest.mark.parametrize(
+    "line",
+    ["error=0.1,code=hard", "latency,ms=1-2", "latency,ms=300", "http=0.25,status=504,body=empty,times=3", "hang",
+     "too-many,retry_after=30"],
+)  # fmt: skip
+def test_a_fault_reads_as_the_line_that_says_it(line: str) -> None:
+    assert str(read_fault(line)) == line
 
 
 @pytest.mark.parametrize(
@@ -68,20 +72,20 @@ def test_one_seed_draws_one_sequence_and_another_a_different_one() -> None:
     faults = [Fault("hang", rate=0.3), Fault("http", rate=0.3), Fault("latency", rate=0.5, ms=(1, 100))]
 
     def strikes(seed: int) -> list[object]:
-        drill = Drill(SMS, Faults(faults, seed=seed))
-        return [drill.of_call() for _ in range(50)]
+        schedule = FaultSchedule(SMS, Faults(faults, seed=seed))
+        return [schedule.of_call() for _ in range(50)]
 
     assert strikes(1) == strikes(1) != strikes(2)
 
 
 def test_the_errors_of_the_items_of_a_batch_do_not_shift_what_the_calls_meet() -> None:
     faults = Faults([Fault("http", rate=0.5), Fault("error", rate=0.5, code=406)], seed=1)
-    small, large = Drill(EMAIL, faults), Drill(EMAIL, faults)
+    small, large = FaultSchedule(EMAIL, faults), FaultSchedule(EMAIL, faults)
 
-    def call(drill: Drill, items: int) -> object:
-        strike = drill.of_call()
+    def call(schedule: FaultSchedule, items: int) -> object:
+        strike = schedule.of_call()
         for _ in range(items):
-            drill.of_message()
+            schedule.of_message()
         return strike
 
     assert [call(small, 1) for _ in range(30)] == [call(large, 500) for _ in range(30)]
@@ -89,18 +93,18 @@ def test_the_errors_of_the_items_of_a_batch_do_not_shift_what_the_calls_meet() -
 
 @given(st.lists(st.floats(0, 0.25), min_size=1, max_size=4), st.integers(0, 1000))
 def test_every_strike_is_tallied_and_none_exceeds_its_times(rates: list[float], seed: int) -> None:
-    kinds = [Kind.HANG, Kind.CUT_BEFORE, Kind.HTTP, Kind.GARBAGE]
+    kinds = [FaultKind.HANG, FaultKind.CUT_BEFORE, FaultKind.HTTP, FaultKind.GARBAGE]
     faults = [Fault(kind, rate=rate, times=3) for kind, rate in zip(kinds, rates, strict=False)]
-    drill = Drill(SMS, Faults(faults, seed=seed))
+    schedule = FaultSchedule(SMS, Faults(faults, seed=seed))
 
-    struck = Counter(strike.fault for _ in range(100) if (strike := drill.of_call()))
+    struck = Counter(strike.fault for _ in range(100) if (strike := schedule.of_call()))
 
-    assert struck == drill.struck
+    assert struck == schedule.struck
     assert all(count <= 3 for count in struck.values())
 
 
 def test_a_rate_of_one_always_strikes_and_of_nought_never() -> None:
-    always, never = (Drill(SMS, Faults([Fault("hang", rate=rate)])) for rate in (1.0, 0.0))
+    always, never = (FaultSchedule(SMS, Faults([Fault("hang", rate=rate)])) for rate in (1.0, 0.0))
     assert all(always.of_call() for _ in range(1000))
     assert not any(never.of_call() for _ in range(1000))
 
@@ -108,11 +112,21 @@ def test_a_rate_of_one_always_strikes_and_of_nought_never() -> None:
 @pytest.mark.parametrize(
     "recipient",
     ["ada@a.test", "hanging@a.test", "hang-@a.test", "http-418@a.test", "latency@a.test", "+14155550123",
-     "+15005550006", "+150055520000", "+1500562161", "+15005551003"],
+     "+15005550006", "+150055520000", "+1500562161", "+15005551203", "hang-0@a.test", "busy-0@a.test"],
 )  # fmt: skip
 def test_a_recipient_that_only_looks_magic_brings_no_fault(recipient: str) -> None:
-    assert magic.fault_of(recipient) is None
-    assert magic.bounce_of(recipient) == ""
+    assert magic_of(recipient) is None
+
+
+@pytest.mark.parametrize("row", MAGIC_RECIPIENTS, ids=lambda row: row.email or row.sms)
+def test_a_magic_recipient_brings_the_fault_of_its_row(row: MagicRecipient) -> None:
+    """A mailbox without its N fails always, as a number with 00 for it does; a V is written as 7."""
+    for name in filter(None, (row.email, row.sms)):
+        recipient = re.sub(r"\[-N\]| ", "", name).replace("V", "7").replace("NN", "00").replace("N", "2")
+        value = "7" * name.count("V")
+        line = re.sub(r"\[.*\]", "", row.fault).replace("V", value).replace("N", "2")
+        magic = magic_of(recipient)
+        assert magic == Magic(read_fault(line) if line else None, row.bounce.replace("V", value))
 
 
 def test_an_error_code_of_no_provider_is_named() -> None:

@@ -10,7 +10,6 @@ import requests
 
 from notifyctl.errors import ExitCode, InvalidInput
 from notifyctl.providers.sandbox import Sandbox
-from notifyctl.providers.sandbox.outcomes import MAGIC_RECIPIENTS
 from tests.support.processes import Processes
 
 
@@ -188,17 +187,6 @@ def test_beyond_its_limit_the_sandbox_drops_the_oldest_and_goes_on_counting() ->
         to_her = page(sandbox, "/inbox.json", to="+14155550123").json()
         assert [message["text"] for message in to_her] == ["third", "second"]
         assert page(sandbox, "/inbox/count.json").json()["SMS"] == 3
-
-
-@pytest.mark.parametrize("magic", MAGIC_RECIPIENTS, ids=lambda magic: magic.recipient)
-def test_each_magic_recipient_on_the_page_answers_with_the_code_it_says(sandbox: Sandbox, magic: Any) -> None:
-    recipient = magic.recipient.replace("…", "a.test")
-
-    answer = send_email(sandbox, To=recipient) if "@" in recipient else send_sms(sandbox, To=recipient)
-
-    body = answer.json()
-    assert str(body.get("ErrorCode") or body.get("code")) == magic.code
-    assert magic.recipient in page(sandbox).text
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:

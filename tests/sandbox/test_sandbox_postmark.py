@@ -7,7 +7,7 @@ import requests
 from postmarker.core import PostmarkClient
 from postmarker.exceptions import ClientError
 
-from notifyctl.providers.sandbox import Address, Mail, Sandbox
+from notifyctl.providers.sandbox import Address, Email, Sandbox
 from tests.support.clocks import StandingClock
 from tests.support.sandboxes import at_rest
 
@@ -69,8 +69,8 @@ def test_an_email_sent_by_the_sdk_arrives_whole(sandbox: Sandbox, postmark: Post
         MessageStream="outbound",
     )
 
-    [mail] = sandbox.messages()
-    assert mail == Mail(
+    [email] = sandbox.messages()
+    assert email == Email(
         id=answer["MessageID"],
         received_at=NOON,
         sender=Address("hello@example.com", "Example, Inc."),
@@ -87,7 +87,7 @@ def test_an_email_sent_by_the_sdk_arrives_whole(sandbox: Sandbox, postmark: Post
     assert answer == {
         "To": "Ada <ada@analytical.test>,grace@navy.test",
         "SubmittedAt": "2026-03-02T16:00:00.000000-05:00",
-        "MessageID": mail.id,
+        "MessageID": email.id,
         "ErrorCode": 0,
         "Message": "OK",
     }

@@ -9,24 +9,24 @@ from typing import Any
 from sqlalchemy import inspect, text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.providers.sandbox import Happening, Order, Sandbox, happen
+from notifyctl.providers.sandbox import Sandbox, StripeScenario, TriggeredEvent, trigger
 
 Json = dict[str, Any]
 
 
-def happened(trigger: str, now: datetime, *, client_id: str = "acme", **fields: Any) -> list[Happening]:
-    return happen(trigger, Order(client_id=client_id, now=now, **fields))
+def happened(name: str, now: datetime, *, client_id: str = "acme", **fields: Any) -> list[TriggeredEvent]:
+    return trigger(name, StripeScenario(client_id=client_id, now=now, **fields))
 
 
-def told(*stories: Iterable[Happening]) -> list[Json]:
+def told(*stories: Iterable[TriggeredEvent]) -> list[Json]:
     """The events of it, in the order given."""
-    return [happening.event for story in stories for happening in story]
+    return [triggered.event for story in stories for triggered in story]
 
 
-def on_books(sandbox: Sandbox, *stories: Iterable[Happening]) -> list[Json]:
+def on_books(sandbox: Sandbox, *stories: Iterable[TriggeredEvent]) -> list[Json]:
     for story in stories:
-        for happening in story:
-            sandbox.stripe.happen(happening.event, happening.objects)
+        for triggered in story:
+            sandbox.stripe.record(triggered.event, triggered.objects)
     return told(*stories)
 
 

@@ -3,32 +3,34 @@
 It misbehaves when told to: by recipient, or by the Faults that are set. docs/sandbox.md has it all.
 """
 
-from notifyctl.providers.sandbox.arrivals import Address, Arrival, Mail, Sms
-from notifyctl.providers.sandbox.faults import Fault, Faults, Kind, faults_from_lines
-from notifyctl.providers.sandbox.receipts import ReceiptCounts, Receipts, receipts_from
+from notifyctl.providers.sandbox.arrivals import Address, Email, InboxMessage, InboxStore, Sms
+from notifyctl.providers.sandbox.failures import STRIPE
+from notifyctl.providers.sandbox.faults import Fault, FaultKind, Faults, faults_from_lines
+from notifyctl.providers.sandbox.receipts import ReceiptCounts, Receipts, receipts_from_line
 from notifyctl.providers.sandbox.server import Sandbox, run
-from notifyctl.providers.sandbox.stripe_ledger import StripeFault, StripeLedger
-from notifyctl.providers.sandbox.stripe_order import Order
-from notifyctl.providers.sandbox.stripe_triggers import TRIGGERS, Happening, happen
+from notifyctl.providers.sandbox.stripe_ledger import StripeLedger
+from notifyctl.providers.sandbox.stripe_order import StripeScenario
+from notifyctl.providers.sandbox.stripe_triggers import TRIGGERS, TriggeredEvent, trigger
 
 __all__ = [
+    "STRIPE",
     "TRIGGERS",
     "Address",
-    "Arrival",
+    "Email",
     "Fault",
+    "FaultKind",
     "Faults",
-    "Happening",
-    "Kind",
-    "Mail",
-    "Order",
+    "InboxMessage",
+    "InboxStore",
     "ReceiptCounts",
     "Receipts",
     "Sandbox",
     "Sms",
-    "StripeFault",
     "StripeLedger",
+    "StripeScenario",
+    "TriggeredEvent",
     "faults_from_lines",
-    "happen",
-    "receipts_from",
+    "receipts_from_line",
     "run",
+    "trigger",
 ]

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import chain
@@ -35,13 +35,15 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mail:
+class Email:
     channel: ClassVar = Channel.EMAIL
 
     id: str
     received_at: datetime
     sender: Address
     to: tuple[Address, ...]
+    to_header: str = field(default="", compare=False)
+    """The recipients as the client wrote them."""
     cc: tuple[Address, ...] = ()
     bcc: tuple[Address, ...] = ()
     reply_to: str = ""
@@ -81,22 +83,22 @@ class Sms:
         return (self.to,)
 
 
-Arrival = Mail | Sms
+InboxMessage = Email | Sms
 
 
-def bounce_id(mail: Mail, recipient: str) -> int:
-    """The same for the same bounce, however often it is told of."""
-    return crc32(f"{mail.id}{recipient}{mail.bounce}".encode())
+def bounce_id(email: Email, recipient: str) -> int:
+    """The same for the same bounce, however often it is reported."""
+    return crc32(f"{email.id}{recipient}{email.bounce}".encode())
 
 
-def stage(arrival: Arrival, now: datetime) -> Stage:
-    age = now - arrival.received_at
+def stage(message: InboxMessage, now: datetime) -> Stage:
+    age = now - message.received_at
     if age >= DELIVERED_AFTER:
         return Stage.DELIVERED
     return Stage.SENT if age >= SENT_AFTER else Stage.QUEUED
 
 
-class Arrivals:
+class InboxStore:
     """Written by the server's thread, read by any. Beyond `keep` the oldest goes; the counts go on."""
 
     def __init__(self, keep: int = KEEP, search_delay: timedelta = timedelta()) -> None:
@@ -107,19 +109,19 @@ class Arrivals:
 
     def clear(self) -> None:
         with self._lock:
-            self._all: deque[Arrival] = deque()
-            self._by_id: dict[str, Arrival] = {}
-            self._by_key: dict[tuple[str, ...], list[Arrival]] = {}
+            self._all: deque[InboxMessage] = deque()
+            self._by_id: dict[str, InboxMessage] = {}
+            self._by_key: dict[tuple[str, ...], list[InboxMessage]] = {}
             self._counts = dict.fromkeys(Channel, 0)
             self._calls = 0
 
-    def add(self, arrival: Arrival) -> None:
+    def add(self, message: InboxMessage) -> None:
         with self._lock:
-            self._all.append(arrival)
-            self._by_id[arrival.id] = arrival
-            for key in _keys(arrival):
-                self._by_key.setdefault(key, []).append(arrival)
-            self._counts[arrival.channel] += 1
+            self._all.append(message)
+            self._by_id[message.id] = message
+            for key in _keys(message):
+                self._by_key.setdefault(key, []).append(message)
+            self._counts[message.channel] += 1
             if len(self._all) > self._keep:
                 self._drop_oldest()
 
@@ -148,43 +150,43 @@ class Arrivals:
         with self._lock:
             return dict(self._counts)
 
-    def get(self, arrival_id: str) -> Arrival | None:
-        return self._by_id.get(arrival_id)
+    def get(self, message_id: str) -> InboxMessage | None:
+        return self._by_id.get(message_id)
 
-    def bounced(self, number: int) -> Mail | None:
-        """The mail that this bounce is of."""
+    def bounced(self, number: int) -> Email | None:
+        """The email that this bounce is of."""
         with self._lock:
-            found = self._by_key.get(_bounce_key(number))
-        return found[0] if found and isinstance(found[0], Mail) else None
+            emails = self._by_key.get(_bounce_key(number))
+        return emails[0] if emails and isinstance(emails[0], Email) else None
 
     def searchable(
         self, now: datetime, *, to: str | None = None, metadata: tuple[str, str] | None = None
-    ) -> list[Arrival]:
+    ) -> list[InboxMessage]:
         """As `newest_first`, but only what the provider's search has caught up with."""
-        found = self.newest_first(to=to, metadata=metadata)
+        messages = self.newest_first(to=to, metadata=metadata)
         if not self.search_delay:
-            return found
-        return [arrival for arrival in found if now - arrival.received_at >= self.search_delay]
+            return messages
+        return [message for message in messages if now - message.received_at >= self.search_delay]
 
-    def newest_first(self, *, to: str | None = None, metadata: tuple[str, str] | None = None) -> list[Arrival]:
+    def newest_first(self, *, to: str | None = None, metadata: tuple[str, str] | None = None) -> list[InboxMessage]:
         """Everything, or what carries this metadata field, or else went to exactly this recipient."""
         with self._lock:
-            found: Iterable[Arrival] = self._all
+            messages: Iterable[InboxMessage] = self._all
             if metadata is not None:
-                found = self._by_key.get(_metadata_key(*metadata), ())
+                messages = self._by_key.get(_metadata_key(*metadata), ())
             elif to is not None:
-                found = self._by_key.get(_recipient_key(to), ())
-            newest_first = list(found)
+                messages = self._by_key.get(_recipient_key(to), ())
+            newest_first = list(messages)
         newest_first.reverse()
         return newest_first
 
 
-def _keys(arrival: Arrival) -> set[tuple[str, ...]]:
-    keys = {_recipient_key(recipient) for recipient in arrival.recipients}
-    if isinstance(arrival, Mail):
-        keys.update(_metadata_key(name, value) for name, value in arrival.metadata.items())
-        if arrival.bounce:
-            keys.update(_bounce_key(bounce_id(arrival, recipient)) for recipient in arrival.recipients)
+def _keys(message: InboxMessage) -> set[tuple[str, ...]]:
+    keys = {_recipient_key(recipient) for recipient in message.recipients}
+    if isinstance(message, Email):
+        keys.update(_metadata_key(name, value) for name, value in message.metadata.items())
+        if message.bounce:
+            keys.update(_bounce_key(bounce_id(message, recipient)) for recipient in message.recipients)
     return keys
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _EXTENSION = "notifyctl.sandbox.connection"
 
 
-class Connection(HttpToolsProtocol):
+class SandboxProtocol(HttpToolsProtocol):
     """uvicorn's own, which also lets the application close it: ASGI itself has no word for that."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -49,8 +48,8 @@ class Connection(HttpToolsProtocol):
         await _gone(receive)
 
 
-def connection_of(scope: Scope) -> Connection:
-    connection: Connection = scope["extensions"][_EXTENSION]
+def connection_of(scope: Scope) -> SandboxProtocol:
+    connection: SandboxProtocol = scope["extensions"][_EXTENSION]
     return connection
 
 
@@ -66,7 +65,7 @@ class NoAnswer(Response):
         await connection_of(scope).hold(receive)
 
 
-class Cut(Response):
+class ClosedConnection(Response):
     """Closes the connection without a byte of an answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,9 +80,9 @@ class HalfAnswer(Response):
         self.raw_headers = whole.raw_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        half: dict[str, Any] = {"body": bytes(self.body)[: len(self.body) // 2], "more_body": True}
+        half = bytes(self.body)[: len(self.body) // 2]
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", **half})
+        await send({"type": "http.response.body", "body": half, "more_body": True})
         await connection_of(scope).close(receive)
 
 

@@ -1,32 +1,68 @@
-"""The faults in force on one channel, with the dice that say whom they strike."""
+"""Decides which call meets which fault, and carries it out: the one place where an answer is refused or spoiled.
+
+Everything is accepted but what goes to a magic recipient, and what the faults that are set strike. In a batch a code
+stands in that message's own answer.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from starlette.requests import Request
+from starlette.responses import Response
+
+from notifyctl.errors import InvalidInput
 from notifyctl.models.template import Channel
-from notifyctl.providers.sandbox.failures import codes_of
-from notifyctl.providers.sandbox.faults import Fault, Faults
+from notifyctl.providers.sandbox.connection import ClosedConnection, HalfAnswer, NoAnswer, pause
+from notifyctl.providers.sandbox.failures import (
+    APIS,
+    INACTIVE,
+    ApiRefusal,
+    Refuse,
+    all_inactive,
+    by_code,
+    by_magic,
+    codes_of,
+    too_many,
+)
+from notifyctl.providers.sandbox.faults import Fault, FaultKind, Faults
+from notifyctl.providers.sandbox.magic import magic_of
+
+_ATTEMPTS_KEPT = 100_000
+_GARBAGE = b"\x00<<< this is not JSON >>>"
+_PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr></body></html>"
+_TITLES = {
+    500: "500 Internal Server Error",
+    502: "502 Bad Gateway",
+    503: "503 Service Temporarily Unavailable",
+    504: "504 Gateway Time-out",
+}
+
+Take = Callable[[], Response]
+"""Accepts what was sent, and answers. Raises ApiRefusal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
-    """What befalls one call: a delay, then the fault if there is one."""
+class Injection:
+    """What one call meets: a delay, then the fault if there is one."""
 
     fault: Fault | None
     seconds: float = 0.0
 
 
-class Drill:
-    """Used by the server's thread alone; `struck` may be read by any."""
+class FaultSchedule:
+    """The faults of one API, and the dice that say which call they strike.
 
-    def __init__(self, channel: Channel, faults: Faults) -> None:
+    Used by the server's thread alone; `struck` may be read by any.
+    """
+
+    def __init__(self, api: str, faults: Faults) -> None:
         self.faults = faults
         self._of_call = faults.of_call
         self._of_message = faults.of_message
         self._latencies = faults.latencies
-        self._codes = {fault: codes_of(channel, fault.code or 0) for fault in self._of_message}
+        self._codes = {fault: codes_of(api, fault.code or 0) for fault in self._of_message}
         self.start_over()
 
     def start_over(self) -> None:
@@ -36,17 +72,17 @@ class Drill:
         self._message_dice = Random(self.faults.seed + 1)  # noqa: S311
         self.struck: Counter[Fault] = Counter()
 
-    def of_call(self) -> Strike | None:
+    def of_call(self) -> Injection | None:
         dice = self._call_dice
         fault = self._drawn(self._of_call, dice)
         seconds = 0.0
         for latency in self._latencies:
             if latency.ms and self._drawn((latency,), dice):
                 seconds += dice.uniform(*latency.ms) / 1000
-        return Strike(fault, seconds) if fault or seconds else None
+        return Injection(fault, seconds) if fault or seconds else None
 
     def of_message(self) -> int | None:
-        """The provider's code that one message is refused with; None: it is not."""
+        """The code that one message is refused with; None: it is not."""
         if not self._of_message:
             return None
         fault = self._drawn(self._of_message, self._message_dice)
@@ -65,3 +101,126 @@ class Drill:
                 self.struck[fault] += 1
                 return fault
         return None
+
+
+class FaultInjector:
+    """Asked by the server's thread; faults may be set from any."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[str, int] = {}
+        self._schedules: dict[str, FaultSchedule] = {}
+
+    def clear(self) -> None:
+        """Starts every count over; the faults stay set, and their dice start anew."""
+        self._attempts = {}
+        for schedule in list(self._schedules.values()):
+            schedule.start_over()
+
+    def set_faults(self, api: str, faults: Faults) -> None:
+        """In the place of those that were set before. Raises InvalidInput for a code that the API does not have."""
+        if api not in APIS:
+            raise InvalidInput(f"{api} is no API of the sandbox; they are {', '.join(APIS)}")
+        faults.check(api)
+        if faults.faults:
+            self._schedules[api] = FaultSchedule(api, faults)
+        else:
+            self._schedules.pop(api, None)
+
+    def clear_faults(self) -> None:
+        self._schedules.clear()
+
+    def schedule(self, api: str) -> FaultSchedule | None:
+        return self._schedules.get(api)
+
+    async def answer(
+        self, api: str, recipients: Sequence[str], request: Request, take: Take, refuse: Refuse
+    ) -> Response:
+        """What a call that may be taken is answered with. After a delay it is taken even if the client has gone."""
+        injection = self._of_call(api, recipients)
+        if injection is None:
+            return _taken(take, refuse)
+        await pause(request, injection.seconds)
+        return _spoiled(injection.fault, api, take, refuse)
+
+    def refusal(self, api: str, recipients: Sequence[str] = ()) -> ApiRefusal | None:
+        """What one message is refused with; None: it is accepted.
+
+        Postmark refuses one with 406 only when all its recipients are inactive.
+        """
+        inactive = inactive_among(recipients) if api == Channel.EMAIL else []
+        if inactive and len(inactive) == len(recipients):
+            return all_inactive(inactive)
+        for recipient in recipients:
+            fault = None if recipient in inactive else self._magic_fault(recipient, is_of_call=False)
+            if fault is not None:
+                return by_magic(api, int(fault.code or 0), recipient)
+        schedule = self._schedules.get(api)
+        code = schedule.of_message() if schedule else None
+        return None if code is None else by_code(api, code, recipients)
+
+    def _of_call(self, api: str, recipients: Sequence[str]) -> Injection | None:
+        for recipient in recipients:
+            fault = self._magic_fault(recipient, is_of_call=True)
+            if fault is not None:
+                return Injection(None, fault.ms[0] / 1000) if fault.ms else Injection(fault)
+        schedule = self._schedules.get(api)
+        return schedule.of_call() if schedule else None
+
+    def _magic_fault(self, recipient: str, *, is_of_call: bool) -> Fault | None:
+        """Counts the attempt where the fault strikes a number of them only."""
+        magic = magic_of(recipient)
+        fault = magic.fault if magic else None
+        if fault is None or (fault.kind is not FaultKind.ERROR) is not is_of_call:
+            return None
+        return fault if fault.times is None or self._next_attempt(recipient.lower()) <= fault.times else None
+
+    def _next_attempt(self, recipient: str) -> int:
+        attempt = self._attempts.get(recipient, 0) + 1
+        self._attempts[recipient] = attempt
+        if len(self._attempts) > _ATTEMPTS_KEPT:
+            del self._attempts[next(iter(self._attempts))]
+        return attempt
+
+
+def inactive_among(recipients: Sequence[str]) -> list[str]:
+    """Those that are inactive whenever they are tried."""
+    faults = {recipient: magic.fault for recipient in recipients if (magic := magic_of(recipient))}
+    return [name for name, fault in faults.items() if fault and fault.code == INACTIVE and fault.times is None]
+
+
+def _taken(take: Take, refuse: Refuse) -> Response:
+    try:
+        return take()
+    except ApiRefusal as refusal:
+        return refuse(refusal)
+
+
+def _spoiled(fault: Fault | None, api: str, take: Take, refuse: Refuse) -> Response:
+    match fault.kind if fault else None:
+        case FaultKind.HANG:
+            return NoAnswer()
+        case FaultKind.CUT_BEFORE:
+            return ClosedConnection()
+        case FaultKind.HTTP if fault:
+            return _something_in_between(fault)
+        case FaultKind.TOO_MANY if fault:
+            return refuse(too_many(api, fault.retry_after))
+    answer = _taken(take, refuse)
+    is_good = answer.status_code < 400
+    match fault.kind if fault else None:
+        case FaultKind.ACCEPT_THEN_HANG:
+            return NoAnswer()
+        case FaultKind.ACCEPT_THEN_CUT:
+            return ClosedConnection()
+        case FaultKind.GARBAGE if is_good:
+            return Response(_GARBAGE, answer.status_code, media_type="application/json")
+        case FaultKind.TRUNCATED if is_good:
+            return HalfAnswer(answer)
+    return answer
+
+
+def _something_in_between(fault: Fault) -> Response:
+    status = fault.status or 502
+    if fault.body == "empty":
+        return Response(b"", status)
+    return Response(_PAGE.format(_TITLES[status]), status, media_type="text/html")

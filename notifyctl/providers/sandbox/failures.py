@@ -1,7 +1,9 @@
 """A provider's answer to what it does not accept, by its code, in the provider's own words where they matter."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.message import FailureReason
@@ -10,12 +12,22 @@ from notifyctl.providers.code_meaning import CodeMeaning
 from notifyctl.providers.postmark_codes import POSTMARK_CODES
 from notifyctl.providers.twilio_codes import TWILIO_CODES
 
-CODES: dict[Channel, dict[int, CodeMeaning]] = {Channel.EMAIL: POSTMARK_CODES, Channel.SMS: TWILIO_CODES}
+STRIPE = "STRIPE"
+APIS = (*Channel, STRIPE)
+"""What faults are set for: the provider of a channel, or Stripe."""
+
+CODES: Mapping[str, Mapping[int, CodeMeaning]] = {
+    Channel.EMAIL: POSTMARK_CODES,
+    Channel.SMS: TWILIO_CODES,
+    STRIPE: {},
+}
 CLASSES = ("transient", "hard", *FailureReason)
+INACTIVE = 406
+_NOT_VALID = 300
 
 # The HTTP status beside a code, where it is not the usual one.
-_USUAL_STATUS = {Channel.EMAIL: 422, Channel.SMS: 400}
-_STATUS = {
+_USUAL_STATUS: Mapping[str, int] = {Channel.EMAIL: 422, Channel.SMS: 400}
+_STATUS: Mapping[str, Mapping[int, int]] = {
     Channel.EMAIL: {10: 401, 100: 503, 409: 415, 429: 429},
     Channel.SMS: {
         **{code: 401 for code in (20003,)},
@@ -24,8 +36,9 @@ _STATUS = {
         **{20004: 405, 20409: 409, 20410: 410, 20413: 413, 20426: 426, 20429: 429},
         **{20500: 500, 503: 503, 20503: 503, 21730: 503},
     },
+    STRIPE: {},
 }
-_WORDS = {
+_WORDS: Mapping[str, Mapping[int, str]] = {
     Channel.EMAIL: {
         10: "Request does not contain a valid Server token.",
         100: "The API is down for maintenance. Try again later.",
@@ -45,62 +58,89 @@ _WORDS = {
         21612: "The 'To' phone number: {to}, is not currently reachable using the 'From' phone number via SMS.",
         21614: "'To' number is not a valid mobile number",
     },
+    STRIPE: {
+        429: "Request rate limit exceeded. Learn more about rate limits here https://docs.stripe.com/rate-limits.",
+        500: "An unknown error occurred",
+    },
 }
-_TOO_MANY = {Channel.EMAIL: 429, Channel.SMS: 20429}
-_INACTIVE = 406
+_TOO_MANY: Mapping[str, int] = {Channel.EMAIL: 429, Channel.SMS: 20429, STRIPE: 429}
+_STRIPES_CODES = range(400, 600)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    http_status: int
-    code: int
-    message: str
-    retry_after: int | None = None
-    """Seconds; stands in a header, so an item of a batch cannot carry it."""
+class ApiRefusal(Exception):
+    """The answer in the place of an accepting one."""
+
+    def __init__(self, http_status: int, code: int, message: str, retry_after: int | None = None) -> None:
+        """`retry_after`: seconds; stands in a header, so an item of a batch cannot carry it."""
+        super().__init__(message)
+        self.http_status = http_status
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
 
 
-class Refused(Exception):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
+Answering = Callable[[Request], Awaitable[Response]]
+Refuse = Callable[[ApiRefusal], Response]
 
 
-def codes_of(channel: Channel, wanted: int | str) -> tuple[int, ...]:
-    """The codes of this channel's provider that a code or a class stands for. Raises InvalidInput if none does."""
-    table = CODES[channel]
-    found = tuple(code for code, meaning in table.items() if wanted in (code, *_classes_of(meaning)))
-    if not found:
+def refusing(answer: Answering, refuse: Refuse) -> Answering:
+    """An endpoint that may raise ApiRefusal, with the answer that its API gives then."""
+
+    async def respond(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except ApiRefusal as refusal:
+            return refuse(refusal)
+
+    return respond
+
+
+def codes_of(api: str, wanted: int | str) -> tuple[int, ...]:
+    """The codes of this API that a code or a class stands for. Raises InvalidInput if none does."""
+    if api == STRIPE:
+        if wanted in _STRIPES_CODES:
+            return (int(wanted),)
+        raise InvalidInput(f"{wanted!r} is no code of Stripe's API; its codes are HTTP's, 400 to 599")
+    codes = tuple(code for code, meaning in CODES[api].items() if wanted in (code, *_classes_of(meaning)))
+    if not codes:
         raise InvalidInput(
-            f"{wanted!r} is no code or class of {channel}'s provider; codes are in docs/provider-codes.md, "
+            f"{wanted!r} is no code or class of {api}'s provider; codes are in docs/provider-codes.md, "
             f"classes are {', '.join(CLASSES)}"
         )
-    return found
+    return codes
 
 
 def _classes_of(meaning: CodeMeaning) -> tuple[str, str]:
     return "transient" if meaning.transient else "hard", meaning.reason
 
 
-def by_code(channel: Channel, code: int, recipients: Sequence[str]) -> Failure:
+def by_code(api: str, code: int, recipients: Sequence[str] = ()) -> ApiRefusal:
     """For any code, known or not."""
-    if channel is Channel.EMAIL and code == _INACTIVE:
+    if api == Channel.EMAIL and code == INACTIVE:
         return all_inactive(recipients)
-    meaning = CODES[channel].get(code)
-    words = _WORDS[channel].get(code) or (meaning.remark if meaning else "An error on purpose")
-    status = _STATUS[channel].get(code, _USUAL_STATUS[channel])
-    return Failure(status, code, words.format(to=recipients[0] if recipients else ""))
+    meaning = CODES[api].get(code)
+    words = _WORDS[api].get(code) or (meaning.remark if meaning else f"Refused on purpose, with {code}")
+    status = _STATUS[api].get(code, _USUAL_STATUS.get(api, code))
+    return ApiRefusal(status, code, words.format(to=recipients[0] if recipients else ""))
 
 
-def too_many(channel: Channel, retry_after: int | None) -> Failure:
-    code = _TOO_MANY[channel]
-    return Failure(429, code, _WORDS[channel][code], retry_after)
+def by_magic(api: str, code: int, recipient: str) -> ApiRefusal:
+    """As `by_code`, where it is the recipient that brings the code: Postmark has one code for all that is not valid."""
+    if api == Channel.EMAIL and code == _NOT_VALID:
+        return ApiRefusal(422, code, f"Invalid 'To' address: '{recipient}'.")
+    return by_code(api, code, (recipient,))
 
 
-def all_inactive(recipients: Sequence[str]) -> Failure:
+def too_many(api: str, retry_after: int | None) -> ApiRefusal:
+    code = _TOO_MANY[api]
+    return ApiRefusal(429, code, by_code(api, code).message, retry_after)
+
+
+def all_inactive(recipients: Sequence[str]) -> ApiRefusal:
     # Client libraries read the addresses out of this sentence, so its shape matters.
-    return Failure(
+    return ApiRefusal(
         422,
-        _INACTIVE,
+        INACTIVE,
         "You tried to send to recipient(s) that have been marked as inactive. Found inactive addresses: "
         f"{', '.join(recipients)}. Inactive recipients are ones that have generated a hard bounce, a spam "
         "complaint, or a manual suppression.",

@@ -1,22 +1,22 @@
-"""What can be made to go wrong on purpose, as data: written in Python, in JSON, or as a line of text."""
+"""What can be made to go wrong on purpose. One language says it: --fault, /faults over HTTP, and magic recipients."""
 
 import re
 import secrets
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.template import Channel
-from notifyctl.providers.sandbox.failures import codes_of
+from notifyctl.providers.sandbox.failures import APIS, codes_of
 
 MAX_MS = 600_000
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """What the client meets. After the two that begin with accept, after garbage and truncated, the message is out."""
 
     ERROR = "error"
@@ -32,16 +32,16 @@ class Kind(StrEnum):
 
 
 _OWN_FIELDS = {
-    Kind.ERROR: {"code"},
-    Kind.TOO_MANY: {"retry_after"},
-    Kind.HTTP: {"status", "body"},
-    Kind.LATENCY: {"ms"},
+    FaultKind.ERROR: {"code"},
+    FaultKind.TOO_MANY: {"retry_after"},
+    FaultKind.HTTP: {"status", "body"},
+    FaultKind.LATENCY: {"ms"},
 }
-_ALL_OWN_FIELDS = {name for names in _OWN_FIELDS.values() for name in names}
+_ALL_OWN_FIELDS = ("code", "retry_after", "status", "body", "ms")
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-def as_range(value: Any) -> Any:
+def as_range(value: object) -> object:
     """`50`, `"50"` and `"50-200"` are ranges as well."""
     if isinstance(value, str):
         low, _, high = value.partition("-")
@@ -49,7 +49,7 @@ def as_range(value: Any) -> Any:
     return (value, value) if isinstance(value, int | float) else value
 
 
-def _as_code(value: Any) -> Any:
+def _as_code(value: object) -> object:
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value) else value
 
 
@@ -64,7 +64,7 @@ class Fault:
     >>> Fault("error", rate=0.2, code=406), Fault("hang", times=1), Fault("latency", ms=(50, 200))
     """
 
-    kind: Kind
+    kind: FaultKind
     rate: Annotated[float, Field(ge=0, le=1)] = 1.0
     times: Annotated[int, Field(ge=1)] | None = None
     code: Annotated[int | str, BeforeValidator(_as_code)] | None = None
@@ -77,26 +77,25 @@ class Fault:
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         own = _OWN_FIELDS.get(self.kind, set())
-        strange = [name for name in sorted(_ALL_OWN_FIELDS - own) if getattr(self, name) is not None]
+        strange = [name for name in _ALL_OWN_FIELDS if name not in own and getattr(self, name) is not None]
         if strange:
             raise ValueError(f"{self.kind} takes no {', '.join(strange)}")
-        if self.kind is Kind.ERROR and self.code is None:
+        if self.kind is FaultKind.ERROR and self.code is None:
             raise ValueError("error needs a code, as code=406 or code=transient")
-        if self.kind is Kind.LATENCY and self.ms is None:
+        if self.kind is FaultKind.LATENCY and self.ms is None:
             raise ValueError("latency needs ms, as ms=300 or ms=50-200")
         if self.ms is not None and self.ms[0] > self.ms[1]:
             raise ValueError("ms runs from the shorter to the longer")
         return self
 
     def __str__(self) -> str:
-        share = "" if self.rate == 1 else f" {self.rate:.4g} of all"
-        details = [f"{name} {_plain(getattr(self, name))}" for name in ("code", "retry_after", "status", "body", "ms")
-                   if getattr(self, name) is not None]  # fmt: skip
-        often = [f"at most {self.times} times"] if self.times else []
-        return ", ".join([f"{self.kind}{share}", *details, *often])
+        """The line that says it, without the API that it is for."""
+        share = "" if self.rate == 1 else f"={self.rate:g}"
+        options = ((name, getattr(self, name)) for name in (*_ALL_OWN_FIELDS, "times"))
+        return ",".join([f"{self.kind}{share}", *(f"{name}={_written(value)}" for name, value in options if value)])
 
 
-def _plain(value: Any) -> str:
+def _written(value: object) -> str:
     if not isinstance(value, tuple):
         return str(value)
     low, high = value
@@ -109,7 +108,7 @@ def _fresh_seed() -> int:
 
 @dataclass(frozen=True, config=_STRICT)
 class Faults:
-    """The faults of one channel. One call meets at most one of them, and any latency besides.
+    """The faults of one API. One call meets at most one of them, and any latency besides.
 
     The n-th call meets the same fault each time that the same faults are set with the same `seed`.
     """
@@ -130,78 +129,78 @@ class Faults:
 
     @property
     def of_call(self) -> tuple[Fault, ...]:
-        return tuple(fault for fault in self.faults if fault.kind not in (Kind.ERROR, Kind.LATENCY))
+        return tuple(fault for fault in self.faults if fault.kind not in (FaultKind.ERROR, FaultKind.LATENCY))
 
     @property
     def of_message(self) -> tuple[Fault, ...]:
-        return tuple(fault for fault in self.faults if fault.kind is Kind.ERROR)
+        return tuple(fault for fault in self.faults if fault.kind is FaultKind.ERROR)
 
     @property
     def latencies(self) -> tuple[Fault, ...]:
-        return tuple(fault for fault in self.faults if fault.kind is Kind.LATENCY)
+        return tuple(fault for fault in self.faults if fault.kind is FaultKind.LATENCY)
 
-    def check(self, channel: Channel) -> None:
-        """Raises InvalidInput for a code that the channel's provider does not have."""
+    def check(self, api: str) -> None:
+        """Raises InvalidInput for a code that the API does not have."""
         for fault in self.of_message:
-            codes_of(channel, fault.code or 0)
-
-    def as_json(self) -> dict[str, Any]:
-        return dict(_FAULTS.dump_python(self, mode="json", exclude_none=True))
+            codes_of(api, fault.code or 0)
 
 
 _FAULT = TypeAdapter(Fault)
 _FAULTS = TypeAdapter(Faults)
 
 
-def faults_from_json(value: Any) -> Faults:
-    """Raises InvalidInput."""
+def faults_from_lines(lines: Iterable[str], seed: int | None = None) -> dict[str, Faults]:
+    """Reads `[email:|sms:|stripe:]KIND[=RATE][,NAME=VALUE...]`, as `sms:error=0.2,code=21610`. Raises InvalidInput.
+
+    Without an API it is for both channels; without a seed, one is chosen.
+    """
+    seed = _fresh_seed() if seed is None else seed
+    by_api: dict[str, list[Fault]] = {}
+    for line in lines:
+        apis, fault = _read_line(line)
+        for api in apis:
+            by_api.setdefault(api, []).append(fault)
     try:
-        return _FAULTS.validate_python(value)
+        return {api: _FAULTS.validate_python({"faults": faults, "seed": seed}) for api, faults in by_api.items()}
     except ValidationError as error:
         raise InvalidInput(f"faults: {in_one_line(error)}") from error
 
 
-def faults_from_lines(lines: Iterable[str], seed: int | None = None) -> dict[Channel, Faults]:
-    """Reads `[email:|sms:]KIND[=RATE][,NAME=VALUE...]`, as `sms:error=0.2,code=21610`. Raises InvalidInput.
-
-    Without a channel it is for both; without a seed, one is chosen.
-    """
-    seed = _fresh_seed() if seed is None else seed
-    found: dict[Channel, list[Fault]] = {}
-    for line in lines:
-        channels, fault = _read_line(line)
-        for channel in channels:
-            found.setdefault(channel, []).append(fault)
-    return {channel: faults_from_json({"faults": faults, "seed": seed}) for channel, faults in found.items()}
-
-
-def _read_line(line: str) -> tuple[tuple[Channel, ...], Fault]:
+def _read_line(line: str) -> tuple[tuple[str, ...], Fault]:
     before, separator, after = line.partition(":")
     name = before.strip().upper()
-    if separator and name not in Channel.__members__:
-        raise InvalidInput(f"--fault {line!r}: {before!r} is no channel; write email: or sms:, or nothing for both")
-    first, *others = [part.partition("=") for part in (after if separator else line).split(",")]
-    fields = {field.strip(): value.strip() for field, _, value in others}
-    fields["kind"] = first[0].strip()
-    if first[1]:
-        fields["rate"] = first[2].strip()
-    channels = (Channel(name),) if separator else tuple(Channel)
+    if separator and name not in APIS:
+        raise InvalidInput(
+            f"fault {line!r}: {before!r} is none of email:, sms: and stripe:; nothing is for email and SMS"
+        )
+    apis = (name,) if separator else tuple(Channel)
     try:
-        fault = _FAULT.validate_python(fields)
-        for channel in channels:
-            Faults((fault,), seed=0).check(channel)
-    except ValidationError as error:
-        raise InvalidInput(f"--fault {line!r}: {in_one_line(error)}") from error
+        fault = read_fault(after if separator else line)
+        for api in apis:
+            Faults((fault,), seed=0).check(api)
     except InvalidInput as error:
-        raise InvalidInput(f"--fault {line!r}: {error}") from error
-    return channels, fault
+        raise InvalidInput(f"fault {line!r}: {error}") from error
+    return apis, fault
+
+
+def read_fault(line: str) -> Fault:
+    """Reads `KIND[=RATE][,NAME=VALUE...]`. Raises InvalidInput."""
+    (kind, has_rate, rate), *options = [part.partition("=") for part in line.split(",")]
+    fields = {name.strip(): value.strip() for name, _, value in options} | {"kind": kind.strip()}
+    if has_rate:
+        fields["rate"] = rate.strip()
+    try:
+        return _FAULT.validate_python(fields)
+    except ValidationError as error:
+        raise InvalidInput(in_one_line(error)) from error
 
 
 def in_one_line(error: ValidationError) -> str:
-    return "; ".join(_one_fault(item) for item in error.errors(include_url=False, include_context=False))
+    faults = error.errors(include_url=False, include_context=False)
+    return "; ".join(_one_fault(fault["loc"], fault["msg"]) for fault in faults)
 
 
-def _one_fault(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"])
-    words = str(item["msg"]).removeprefix("Value error, ")
+def _one_fault(location: Iterable[int | str], message: str) -> str:
+    place = ".".join(str(part) for part in location)
+    words = message.removeprefix("Value error, ")
     return f"{place}: {words}" if place else words

@@ -6,29 +6,28 @@ from urllib.parse import parse_qs, urlsplit
 
 from notifyctl.clock import Clock
 from notifyctl.models.template import Channel
-from notifyctl.providers.sandbox.arrivals import Arrival, Mail
-from notifyctl.providers.sandbox.controls import NO_FAULTS
+from notifyctl.providers.sandbox.arrivals import Email, InboxMessage
 from notifyctl.providers.sandbox.faults import Fault, Faults
 from notifyctl.providers.sandbox.receipts import ReceiptCounts, Receipts
 from notifyctl.providers.sandbox.replies import reply
-from notifyctl.providers.sandbox.state import State
+from notifyctl.providers.sandbox.state import SandboxState
 from notifyctl.providers.sandbox.stripe_ledger import StripeLedger
 
 
-class Handle:
+class SandboxClient:
     """Every method may be called from any thread, before the server runs and after."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: SandboxState) -> None:
         self._state = state
 
-    def messages(self) -> list[Arrival]:
+    def messages(self) -> list[InboxMessage]:
         """What was accepted, in the order in which it came."""
-        return self._state.arrivals.newest_first()[::-1]
+        return self._state.inbox.newest_first()[::-1]
 
     @property
     def calls(self) -> int:
         """Requests to either provider's API so far, whatever the answer was; a batch is one."""
-        return self._state.arrivals.calls
+        return self._state.inbox.calls
 
     def clear(self) -> None:
         """Empties the inbox and starts every count over, that of a busy recipient's attempts too.
@@ -37,31 +36,34 @@ class Handle:
         """
         self._state.clear()
 
-    def set_faults(self, channel: Channel, faults: Faults) -> None:
-        """In the place of those set before. Raises InvalidInput for a code that the provider does not have."""
-        self._state.outcomes.set_faults(channel, faults)
+    def set_faults(self, api: str, faults: Faults) -> None:
+        """Of a Channel's provider, or of STRIPE, in the place of those set before.
+
+        Raises InvalidInput for a code that the API does not have.
+        """
+        self._state.faults.set_faults(api, faults)
 
     def clear_faults(self) -> None:
-        for channel in Channel:
-            self._state.outcomes.set_faults(channel, NO_FAULTS)
+        self._state.faults.clear_faults()
 
-    def struck(self, channel: Channel) -> Counter[Fault]:
+    def struck(self, api: str) -> Counter[Fault]:
         """How often each fault that is set has struck so far."""
-        return self._state.outcomes.struck(channel)
+        schedule = self._state.faults.schedule(api)
+        return Counter(schedule.struck) if schedule else Counter()
 
     @property
     def stripe(self) -> StripeLedger:
-        """What Stripe has on its books, and how its API is to fail."""
+        """What Stripe has on its books."""
         return self._state.stripe
 
     @property
     def search_delay(self) -> timedelta:
         """How long after acceptance a message is found by Postmark's search and in Twilio's list."""
-        return self._state.arrivals.search_delay
+        return self._state.inbox.search_delay
 
     @search_delay.setter
     def search_delay(self, delay: timedelta) -> None:
-        self._state.arrivals.search_delay = delay
+        self._state.inbox.search_delay = delay
 
     @property
     def clock(self) -> Clock:
@@ -110,11 +112,11 @@ class Handle:
         return self._state.meter.peak_per_minute(channel)
 
     def accepted(self, channel: Channel) -> int:
-        return self._state.arrivals.counts[channel]
+        return self._state.inbox.counts[channel]
 
     def accepted_by_recipient(self, channel: Channel) -> Counter[str]:
         """How many messages each recipient would have got, of those that the inbox still holds."""
-        return Counter(recipient for arrival in self._of(channel) for recipient in arrival.recipients)
+        return Counter(recipient for message in self._of(channel) for recipient in message.recipients)
 
     def accepted_by_message_id(self, channel: Channel) -> Counter[str]:
         """How often each of the caller's messages was accepted; none was doubled if no count is above 1.
@@ -122,14 +124,14 @@ class Handle:
         The id is the email's metadata field message_id, or that parameter of the SMS's StatusCallback; a message
         without one is left out.
         """
-        ids = (_message_id(arrival) for arrival in self._of(channel))
-        return Counter(found for found in ids if found)
+        ids = (_message_id(message) for message in self._of(channel))
+        return Counter(message_id for message_id in ids if message_id)
 
-    def _of(self, channel: Channel) -> list[Arrival]:
-        return [arrival for arrival in self.messages() if arrival.channel is channel]
+    def _of(self, channel: Channel) -> list[InboxMessage]:
+        return [message for message in self.messages() if message.channel is channel]
 
 
-def _message_id(arrival: Arrival) -> str:
-    if isinstance(arrival, Mail):
-        return arrival.metadata.get("message_id", "")
-    return parse_qs(urlsplit(arrival.status_callback or "").query).get("message_id", [""])[0]
+def _message_id(message: InboxMessage) -> str:
+    if isinstance(message, Email):
+        return message.metadata.get("message_id", "")
+    return parse_qs(urlsplit(message.status_callback or "").query).get("message_id", [""])[0]

@@ -1,126 +1,112 @@
-"""Recipients that bring their own fault: an email's local part, or a range of numbers.
+"""Recipients that fail on purpose: an email's local part, or a range of numbers, and the fault that it brings.
 
 For an email, what follows a plus sign is no part of the name: hang+anna@… hangs too.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from notifyctl.providers.sandbox.faults import Fault, Kind
-
-_MAILBOX = re.compile(
-    r"(?:(?P<plain>hang|accept-then-hang|cut-before|accept-then-cut|garbage|truncated)"
-    r"|http-(?P<status>500|502|503|504)|latency-(?P<ms>[0-9]{1,5})|too-many-(?P<seconds>[0-9]{1,5})"
-    r"|error-(?P<code>[0-9]{1,5}))(?:-(?P<times>[0-9]{1,4}))?"
-)
-_FAULTY_NUMBER = re.compile(r"\+15005552([0-9])([0-9]{2})")
-_SLOW_DOWN_NUMBER = re.compile(r"\+15005553([0-9]{3})")
-_REFUSED_NUMBER = re.compile(r"\+150056([0-9]{5})")
-_UNDELIVERED_NUMBER = re.compile(r"\+150057([0-9]{5})")
-_FAULT_OF_DIGIT = {
-    "0": Fault(Kind.HANG),
-    "1": Fault(Kind.ACCEPT_THEN_HANG),
-    "2": Fault(Kind.CUT_BEFORE),
-    "3": Fault(Kind.ACCEPT_THEN_CUT),
-    "4": Fault(Kind.GARBAGE),
-    "5": Fault(Kind.TRUNCATED),
-    "6": Fault(Kind.HTTP, status=500),
-    "7": Fault(Kind.HTTP, status=502),
-    "8": Fault(Kind.HTTP, status=504),
-}
-_HTTP_FAULT = {
-    "500": _FAULT_OF_DIGIT["6"],
-    "502": _FAULT_OF_DIGIT["7"],
-    "503": Fault(Kind.HTTP, status=503),
-    "504": _FAULT_OF_DIGIT["8"],
-}
-_LATENCY_DIGIT = "9"
-_BOUNCES = {"bounce": "HardBounce", "softbounce": "SoftBounce", "complaint": "SpamComplaint"}
-_ALL_MAGIC_NUMBERS = "+1500"
+from notifyctl.errors import InvalidInput
+from notifyctl.providers.sandbox.faults import Fault, read_fault
 
 
 @dataclass(frozen=True, slots=True)
-class MagicFault:
-    """`times`: it strikes the first so many attempts; None: every one."""
+class MagicRecipient:
+    """V stands for the digits of a value, N for how many attempts fail. What is in brackets may be left out."""
 
-    fault: Fault
-    times: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class MagicHelp:
     email: str
     sms: str
+    fault: str
+    """As a line of --fault."""
     meaning: str
+    bounce: str = ""
+    """What its receipt brings, in place of a fault."""
 
 
-HELP = (
-    MagicHelp("hang@…", "+1500555 20NN", "no answer until the client gives up; not accepted"),
-    MagicHelp("accept-then-hang@…", "+1500555 21NN", "accepted, but no answer"),
-    MagicHelp("cut-before@…", "+1500555 22NN", "the connection is closed; not accepted"),
-    MagicHelp("accept-then-cut@…", "+1500555 23NN", "accepted, then the connection is closed"),
-    MagicHelp("garbage@…", "+1500555 24NN", "accepted, with an answer that is not JSON"),
-    MagicHelp("truncated@…", "+1500555 25NN", "accepted, with half an answer"),
-    MagicHelp("http-500@…", "+1500555 26NN", "HTTP 500 from something in between; not accepted"),
-    MagicHelp("http-502@…", "+1500555 27NN", "HTTP 502 likewise (by email also 503)"),
-    MagicHelp("http-504@…", "+1500555 28NN", "HTTP 504 likewise"),
-    MagicHelp("latency-800@…", "+1500555 29NN", "800 ms (SMS: NN tenths of a second) late; accepted"),
-    MagicHelp("too-many-30@…", "+1500555 3030", "HTTP 429 with Retry-After: 30 (SMS: 3000 to 3999)"),
-    MagicHelp("error-405@…", "+1500562 1610", "refused with this code, here 405 and 21610"),
-    MagicHelp("bounce@…", "+1500573 0003", "accepted, bounces later (SMS: undelivered, here 30003)"),
-    MagicHelp("softbounce@…", "", "accepted, then a SoftBounce"),
-    MagicHelp("complaint@…", "", "accepted and delivered, then a SpamComplaint"),
+MAGIC_RECIPIENTS = (
+    MagicRecipient("inactive@…", "", "error,code=406", "suppressed after a hard bounce or complaint"),
+    MagicRecipient("reject@…", "", "error,code=300", "not an address"),
+    MagicRecipient("nocredits@…", "", "error,code=405", "the server may not send"),
+    MagicRecipient("pending@…", "", "error,code=412", "the account is not approved yet"),
+    MagicRecipient("busy-N@…", "", "error,code=100,times=N", "Postmark is down for maintenance (HTTP 503)"),
+    MagicRecipient("", "+15005550001", "error,code=21211", "not a phone number"),
+    MagicRecipient("", "+15005550002", "error,code=21612", "no route to it"),
+    MagicRecipient("", "+15005550003", "error,code=21408", "its region is not enabled"),
+    MagicRecipient("", "+15005550004", "error,code=21610", "unsubscribed"),
+    MagicRecipient("", "+15005550009", "error,code=21614", "not a mobile number"),
+    MagicRecipient("", "+1500555 10NN", "error,code=20503[,times=N]", "Twilio is away (HTTP 503)"),
+    MagicRecipient("", "+1500555 11NN", "error,code=20429[,times=N]", "too many requests (HTTP 429)"),
+    MagicRecipient("hang[-N]@…", "+1500555 20NN", "hang[,times=N]", "no answer; not accepted"),
+    MagicRecipient("accept-then-hang[-N]@…", "+1500555 21NN", "accept-then-hang[,times=N]", "accepted, but no answer"),
+    MagicRecipient(
+        "cut-before[-N]@…", "+1500555 22NN", "cut-before[,times=N]", "the connection is closed; not accepted"
+    ),
+    MagicRecipient(
+        "accept-then-cut[-N]@…", "+1500555 23NN", "accept-then-cut[,times=N]", "accepted, then the connection is closed"
+    ),
+    MagicRecipient("garbage[-N]@…", "+1500555 24NN", "garbage[,times=N]", "accepted, with an answer that is not JSON"),
+    MagicRecipient("truncated[-N]@…", "+1500555 25NN", "truncated[,times=N]", "accepted, with half an answer"),
+    MagicRecipient(
+        "http-500[-N]@…", "+1500555 26NN", "http,status=500[,times=N]", "HTTP 500 from something in between"
+    ),
+    MagicRecipient("http-502[-N]@…", "+1500555 27NN", "http,status=502[,times=N]", "HTTP 502 likewise"),
+    MagicRecipient("http-503[-N]@…", "", "http,status=503[,times=N]", "HTTP 503 likewise"),
+    MagicRecipient("http-504[-N]@…", "+1500555 28NN", "http,status=504[,times=N]", "HTTP 504 likewise"),
+    MagicRecipient("latency-V[-N]@…", "", "latency,ms=V[,times=N]", "accepted, V milliseconds late"),
+    MagicRecipient("", "+1500555 29VV", "latency,ms=V00", "accepted, VV tenths of a second late"),
+    MagicRecipient(
+        "too-many-V[-N]@…", "+1500555 3VVV", "too-many,retry_after=V[,times=N]", "HTTP 429 with Retry-After: V"
+    ),
+    MagicRecipient(
+        "error-V[-N]@…", "+150056 VVVVV", "error,code=V[,times=N]", "refused with code V, any of the provider"
+    ),
+    MagicRecipient("bounce@…", "", "", "accepted, then a HardBounce", bounce="HardBounce"),
+    MagicRecipient("softbounce@…", "", "", "accepted, then a SoftBounce", bounce="SoftBounce"),
+    MagicRecipient("complaint@…", "", "", "accepted and delivered, then a SpamComplaint", bounce="SpamComplaint"),
+    MagicRecipient("", "+150057 VVVVV", "", "accepted, then undelivered with code V", bounce="V"),
 )
-HELP_ON_TIMES = (
-    "hang-2@… hangs the first two attempts only, and so with every name but the last three. For an SMS, NN is that "
-    "number, and 00 is every attempt."
-)
 
 
-def fault_of(recipient: str) -> MagicFault | None:
-    return _fault_of_number(recipient) if recipient.startswith("+") else _fault_of_mailbox(mailbox_of(recipient))
+@dataclass(frozen=True, slots=True)
+class Magic:
+    """What one recipient brings: a fault, or a bounce after it was accepted."""
+
+    fault: Fault | None
+    bounce: str
+
+
+def magic_of(recipient: str) -> Magic | None:
+    name = recipient if recipient.startswith("+") else mailbox_of(recipient)
+    if not _LOOKS_MAGIC.fullmatch(name):
+        return None
+    row, match = next((row, match) for pattern, row in _PATTERNS if (match := pattern.fullmatch(name)))
+    groups = match.groupdict()
+    value, times = groups.get("value", ""), int(groups.get("times") or 0)
+    if row.bounce:
+        return Magic(None, row.bounce.replace("V", value.lstrip("0")))
+    line = row.fault.replace("V", value)
+    line = re.sub(r"[][]", "", line).replace("N", str(times)) if times else re.sub(r"\[.*\]", "", line)
+    try:
+        return Magic(read_fault(line), "")
+    except InvalidInput:
+        return None
 
 
 def mailbox_of(recipient: str) -> str:
     return recipient.partition("@")[0].partition("+")[0].lower()
 
 
-def bounce_of(recipient: str) -> str:
-    """The bounce type or error code that its receipt brings; empty: it is delivered."""
-    if not recipient.startswith("+"):
-        return _BOUNCES.get(mailbox_of(recipient), "")
-    undelivered = _UNDELIVERED_NUMBER.fullmatch(recipient)
-    return str(int(undelivered[1])) if undelivered else ""
+def _patterns_of(row: MagicRecipient) -> Iterator[str]:
+    """Of the mailbox and of the number; a number has as many digits as letters stand for them."""
+    if row.email:
+        mailbox = re.escape(row.email.removesuffix("@…")).replace(r"\[", "(?:").replace(r"\]", ")?")
+        yield mailbox.replace("V", "(?P<value>[0-9]{1,5})").replace("N", "(?P<times>[1-9][0-9]{0,3})")
+    if row.sms:
+        number = re.escape(row.sms.replace(" ", "")).replace("NN", "(?P<times>[0-9]{2})")
+        yield re.sub("V+", lambda digits: f"(?P<value>[0-9]{{{len(digits[0])}}})", number)
 
 
-def _fault_of_mailbox(mailbox: str) -> MagicFault | None:
-    found = _MAILBOX.fullmatch(mailbox)
-    if found is None:
-        return None
-    times = int(found["times"]) if found["times"] else None
-    if found["status"]:
-        return MagicFault(_HTTP_FAULT[found["status"]], times)
-    if found["ms"]:
-        milliseconds = float(found["ms"])
-        return MagicFault(Fault(Kind.LATENCY, ms=(milliseconds, milliseconds)), times)
-    if found["seconds"]:
-        return MagicFault(Fault(Kind.TOO_MANY, retry_after=int(found["seconds"])), times)
-    if found["code"]:
-        return MagicFault(Fault(Kind.ERROR, code=int(found["code"])), times)
-    return MagicFault(Fault(Kind(found["plain"])), times)
-
-
-def _fault_of_number(number: str) -> MagicFault | None:
-    if not number.startswith(_ALL_MAGIC_NUMBERS):
-        return None
-    faulty = _FAULTY_NUMBER.fullmatch(number)
-    if faulty and faulty[1] == _LATENCY_DIGIT:
-        milliseconds = int(faulty[2]) * 100.0
-        return MagicFault(Fault(Kind.LATENCY, ms=(milliseconds, milliseconds)), None)
-    if faulty:
-        return MagicFault(_FAULT_OF_DIGIT[faulty[1]], int(faulty[2]) or None)
-    slow_down = _SLOW_DOWN_NUMBER.fullmatch(number)
-    if slow_down:
-        return MagicFault(Fault(Kind.TOO_MANY, retry_after=int(slow_down[1])), None)
-    refused = _REFUSED_NUMBER.fullmatch(number)
-    return MagicFault(Fault(Kind.ERROR, code=int(refused[1])), None) if refused else None
+_PATTERNS = [(re.compile(pattern), row) for row in MAGIC_RECIPIENTS for pattern in _patterns_of(row)]
+_LOOKS_MAGIC = re.compile("|".join(re.sub(r"\?P<\w+>", "?:", pattern.pattern) for pattern, _ in _PATTERNS))
+"""One look at what is mostly somebody's ordinary address."""

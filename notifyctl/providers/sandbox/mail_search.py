@@ -1,4 +1,4 @@
-"""Postmark's outbound search: its filters, and a Mail in Postmark's words.
+"""Postmark's outbound search: its filters, and an Email in Postmark's words.
 
 https://postmarkapp.com/developer/api/messages-api
 """
@@ -6,11 +6,11 @@ https://postmarkapp.com/developer/api/messages-api
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Self
 from zoneinfo import ZoneInfo
 
-from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, Address, Arrivals, Mail, Stage, bounce_id, stage
-from notifyctl.providers.sandbox.failures import Failure, Refused
+from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, Address, Email, InboxStore, Stage, bounce_id, stage
+from notifyctl.providers.sandbox.failures import ApiRefusal
 
 MAX_COUNT = 500
 MAX_REACH = 10_000
@@ -40,7 +40,7 @@ class MailSearch:
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> Self:
-        """From a query with lower-case names. Raises Refused with the answer that Postmark gives."""
+        """From a query with lower-case names. Raises ApiRefusal with the answer that Postmark gives."""
         status = query.get("status", "any").lower()
         if status not in _STATUS:
             raise _refused(f"'status' is queued, sent or processed, not '{status}'.")
@@ -61,23 +61,23 @@ class MailSearch:
             metadata=_metadata_field(query),
         )
 
-    def answer(self, arrivals: Arrivals, now: datetime) -> dict[str, Any]:
+    def answer(self, inbox: InboxStore, now: datetime) -> dict[str, object]:
         """Newest first."""
-        candidates = arrivals.searchable(now, to=self.recipient, metadata=self.metadata)
-        found = [arrival for arrival in candidates if isinstance(arrival, Mail) and self._matches(arrival, now)]
-        page = found[self.offset : self.offset + self.count]
-        return {"TotalCount": len(found), "Messages": [in_postmarks_words(mail, now) for mail in page]}
+        candidates = inbox.searchable(now, to=self.recipient, metadata=self.metadata)
+        matches = [email for email in candidates if isinstance(email, Email) and self._matches(email, now)]
+        page = matches[self.offset : self.offset + self.count]
+        return {"TotalCount": len(matches), "Messages": [email_json(email, now) for email in page]}
 
-    def _matches(self, mail: Mail, now: datetime) -> bool:
+    def _matches(self, email: Email, now: datetime) -> bool:
         return (
-            mail.stream == self.stream
-            and (self.recipient is None or self.recipient.lower() in map(str.lower, mail.recipients))
-            and (self.sender is None or self.sender.lower() == mail.sender.email.lower())
-            and (self.tag is None or self.tag == mail.tag)
-            and self.subject.lower() in mail.subject.lower()
-            and (self.not_before is None or self.not_before <= mail.received_at)
-            and (self.before is None or mail.received_at < self.before)
-            and stage(mail, now) in self.stages
+            email.stream == self.stream
+            and (self.recipient is None or self.recipient.lower() in map(str.lower, email.recipients))
+            and (self.sender is None or self.sender.lower() == email.sender.email.lower())
+            and (self.tag is None or self.tag == email.tag)
+            and self.subject.lower() in email.subject.lower()
+            and (self.not_before is None or self.not_before <= email.received_at)
+            and (self.before is None or email.received_at < self.before)
+            and stage(email, now) in self.stages
         )
 
 
@@ -113,53 +113,53 @@ def _metadata_field(query: Mapping[str, str]) -> tuple[str, str] | None:
     return fields[0] if fields else None
 
 
-def _refused(message: str) -> Refused:
-    return Refused(Failure(422, 700, message))
+def _refused(message: str) -> ApiRefusal:
+    return ApiRefusal(422, 700, message)
 
 
-def in_postmarks_words(mail: Mail, now: datetime) -> dict[str, Any]:
+def email_json(email: Email, now: datetime) -> dict[str, object]:
     return {
-        "Tag": mail.tag,
-        "MessageID": mail.id,
-        "MessageStream": mail.stream,
-        "To": _listed(mail.to),
-        "Cc": _listed(mail.cc),
-        "Bcc": _listed(mail.bcc),
-        "Recipients": list(mail.recipients),
-        "ReceivedAt": eastern(mail.received_at),
-        "From": str(mail.sender),
-        "Subject": mail.subject,
-        "Attachments": list(mail.attachments),
-        "Status": "Queued" if stage(mail, now) is Stage.QUEUED else "Sent",
+        "Tag": email.tag,
+        "MessageID": email.id,
+        "MessageStream": email.stream,
+        "To": _listed(email.to),
+        "Cc": _listed(email.cc),
+        "Bcc": _listed(email.bcc),
+        "Recipients": list(email.recipients),
+        "ReceivedAt": eastern(email.received_at),
+        "From": str(email.sender),
+        "Subject": email.subject,
+        "Attachments": list(email.attachments),
+        "Status": "Queued" if stage(email, now) is Stage.QUEUED else "Sent",
         "TrackOpens": False,
         "TrackLinks": "None",
-        "Metadata": mail.metadata,
+        "Metadata": email.metadata,
         "Sandboxed": True,
     }
 
 
-def details(mail: Mail, now: datetime) -> dict[str, Any]:
+def details_json(email: Email, now: datetime) -> dict[str, object]:
     return {
-        "TextBody": mail.text,
-        "HtmlBody": mail.html,
+        "TextBody": email.text,
+        "HtmlBody": email.html,
         "Body": "",
-        **in_postmarks_words(mail, now),
-        "MessageEvents": _events(mail) if stage(mail, now) is Stage.DELIVERED else [],
+        **email_json(email, now),
+        "MessageEvents": _events(email) if stage(email, now) is Stage.DELIVERED else [],
     }
 
 
-def _events(mail: Mail) -> list[dict[str, Any]]:
-    at = eastern(mail.received_at + DELIVERED_AFTER)
-    if mail.bounce and mail.bounce != "SpamComplaint":
-        summary = f"{mail.bounce}: bounced on purpose by the sandbox"
+def _events(email: Email) -> list[dict[str, object]]:
+    at = eastern(email.received_at + DELIVERED_AFTER)
+    if email.bounce and email.bounce != "SpamComplaint":
+        summary = f"{email.bounce}: bounced on purpose by the sandbox"
         return [
             {
                 "Recipient": recipient,
                 "Type": "Bounced",
                 "ReceivedAt": at,
-                "Details": {"Summary": summary, "BounceID": str(bounce_id(mail, recipient))},
+                "Details": {"Summary": summary, "BounceID": str(bounce_id(email, recipient))},
             }
-            for recipient in mail.recipients
+            for recipient in email.recipients
         ]
     delivered = {
         "DeliveryMessage": "smtp;250 2.0.0 OK: kept by the sandbox",
@@ -168,7 +168,7 @@ def _events(mail: Mail) -> list[dict[str, Any]]:
     }
     return [
         {"Recipient": recipient, "Type": "Delivered", "ReceivedAt": at, "Details": delivered}
-        for recipient in mail.recipients
+        for recipient in email.recipients
     ]
 
 

@@ -9,22 +9,20 @@ from datetime import timedelta
 from itertools import count
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING
 
-from notifyctl.providers.sandbox.arrivals import Arrival, Mail
+from notifyctl.models.template import Channel
+from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, Transfers
+from notifyctl.providers.sandbox.arrivals import Email, InboxMessage
 from notifyctl.providers.sandbox.receipt_words import (
     COMPLAINT,
     DELIVERY,
-    MailReceipt,
-    Post,
+    EmailReceipt,
     Receipt,
     SmsReceipt,
-    post,
+    WebhookPost,
+    receipt_post,
 )
 from notifyctl.providers.sandbox.receipts import ReceiptCounts, Receipts
-
-if TYPE_CHECKING:
-    from notifyctl.providers.curl import Outcome, Transfer, Transfers
 
 MAX_WAITING = 100_000
 CONCURRENCY = 32
@@ -33,7 +31,7 @@ _SENT_AT = 0.1
 _GLANCE_SECONDS = 0.05
 
 
-class ReceiptPost:
+class ReceiptPoster:
     """Everything is called from any thread."""
 
     def __init__(self) -> None:
@@ -67,25 +65,25 @@ class ReceiptPost:
 
     def _forget(self) -> None:
         seed = self._receipts.seed if self._receipts else None
-        self._fate_dice, self._dice = Random(seed), Random(seed)  # noqa: S311
-        self._incoming: deque[tuple[float, Arrival, str]] = deque()
+        self._bounce_dice, self._dice = Random(seed), Random(seed)  # noqa: S311
+        self._incoming: deque[tuple[float, InboxMessage, str]] = deque()
         self._waiting: list[tuple[float, int, Receipt]] = []
         self._order = count()
         self._changed.notify_all()
 
-    def fate(self, arrival: Arrival) -> str:
-        """The bounce that this message is to end with; empty: none."""
+    def draw_bounce(self, channel: Channel) -> str:
+        """The bounce that the next message is to end with; empty: none."""
         receipts = self._receipts
-        return receipts.fate(arrival.channel, self._fate_dice) if receipts else ""
+        return receipts.draw_bounce(channel, self._bounce_dice) if receipts else ""
 
-    def schedule(self, arrival: Arrival, auth_token: str) -> None:
+    def schedule(self, message: InboxMessage, auth_token: str) -> None:
         if self._receipts is None:
             return
         with self._changed:
             if len(self._incoming) + len(self._waiting) >= MAX_WAITING:
                 self._counts = replace(self._counts, dropped=self._counts.dropped + 1)
                 return
-            self._incoming.append((monotonic(), arrival, auth_token))
+            self._incoming.append((monotonic(), message, auth_token))
             self._changed.notify_all()
 
     @property
@@ -109,21 +107,19 @@ class ReceiptPost:
             thread.join()
 
     def _run(self) -> None:
-        from notifyctl.providers.curl import Transfers
-
         transfers = Transfers(CONCURRENCY, TIMEOUT_SECONDS)
         under_way: dict[Transfer, str] = {}
         try:
             while (due := self._next_due(len(under_way))) is not None:
-                for channel, letter in due:
-                    self._start(transfers, channel, letter, under_way)
+                for channel, post in due:
+                    self._start(transfers, channel, post, under_way)
                 transfers.push()
                 if under_way:
                     self._finish(transfers, under_way)
         finally:
             transfers.close()
 
-    def _next_due(self, under_way: int) -> list[tuple[str, Post]] | None:
+    def _next_due(self, under_way: int) -> list[tuple[str, WebhookPost]] | None:
         """What is to be posted now; sleeps while nothing is under way or due. None: stop."""
         with self._changed:
             self._take_in()
@@ -133,42 +129,42 @@ class ReceiptPost:
             if self._stopping:
                 return None
             receipts = self._receipts
-            letters: list[tuple[str, Post]] = []
-            while receipts and self._is_due() and len(letters) < CONCURRENCY - under_way:
+            posts: list[tuple[str, WebhookPost]] = []
+            while receipts and self._is_due() and len(posts) < CONCURRENCY - under_way:
                 receipt = heapq.heappop(self._waiting)[2]
-                letter = post(receipt, receipts)
-                if letter is not None:
-                    letters.append(("EMAIL" if isinstance(receipt, MailReceipt) else "SMS", letter))
-            self._in_flight = under_way + len(letters)
+                post = receipt_post(receipt, receipts)
+                if post is not None:
+                    posts.append((Channel.EMAIL if isinstance(receipt, EmailReceipt) else Channel.SMS, post))
+            self._in_flight = under_way + len(posts)
             self._changed.notify_all()
-            return letters
+            return posts
 
     def _is_due(self) -> bool:
         return bool(self._waiting) and self._waiting[0][0] <= monotonic()
 
     def _take_in(self) -> None:
         while self._incoming and self._receipts:
-            accepted_at, arrival, auth_token = self._incoming.popleft()
-            for seconds, receipt in self._all_of(arrival, auth_token, self._receipts):
+            accepted_at, message, auth_token = self._incoming.popleft()
+            for seconds, receipt in self._all_of(message, auth_token, self._receipts):
                 copies = 2 if self._dice.random() < self._receipts.doubled else 1
                 for _ in range(copies):
                     heapq.heappush(self._waiting, (accepted_at + seconds, next(self._order), receipt))
 
-    def _all_of(self, arrival: Arrival, auth_token: str, receipts: Receipts) -> Iterator[tuple[float, Receipt]]:
+    def _all_of(self, message: InboxMessage, auth_token: str, receipts: Receipts) -> Iterator[tuple[float, Receipt]]:
         seconds = self._dice.uniform(*receipts.delay)
         is_reordered = self._dice.random() < receipts.reordered
-        if isinstance(arrival, Mail):
-            yield from _of_mail(arrival, seconds * 2 if is_reordered else seconds, receipts)
-        elif arrival.status_callback:
-            last = "undelivered" if arrival.bounce else "delivered"
-            order = (last, "sent") if is_reordered else ("sent", last)
-            for share, status in zip((_SENT_AT, 1.0), order, strict=True):
-                yield seconds * share, SmsReceipt(arrival, status, auth_token)
+        if isinstance(message, Email):
+            yield from _of_email(message, seconds * 2 if is_reordered else seconds, receipts)
+        elif message.status_callback:
+            last = "undelivered" if message.bounce else "delivered"
+            statuses = (last, "sent") if is_reordered else ("sent", last)
+            for share, status in zip((_SENT_AT, 1.0), statuses, strict=True):
+                yield seconds * share, SmsReceipt(message, status, auth_token)
 
-    def _start(self, transfers: "Transfers", channel: str, letter: Post, under_way: "dict[Transfer, str]") -> None:
+    def _start(self, transfers: Transfers, channel: str, post: WebhookPost, under_way: dict[Transfer, str]) -> None:
         transfer = transfers.borrow()
         try:
-            transfer.prepare(letter.url, letter.headers, letter.body)
+            transfer.prepare(post.url, post.headers, post.body)
         # A StatusCallback can be any text, and what libcurl will not even take must not end this thread.
         except Exception as error:  # noqa: BLE001
             transfers.give_back(transfer)
@@ -177,7 +173,7 @@ class ReceiptPost:
         under_way[transfer] = channel
         transfers.start(transfer)
 
-    def _finish(self, transfers: "Transfers", under_way: "dict[Transfer, str]") -> None:
+    def _finish(self, transfers: Transfers, under_way: dict[Transfer, str]) -> None:
         finished = transfers.wait(_GLANCE_SECONDS)
         with self._changed:
             for transfer, outcome in finished:
@@ -187,24 +183,25 @@ class ReceiptPost:
         for transfer, _ in finished:
             transfers.give_back(transfer)
 
-    def _count(self, channel: str, outcome: "Outcome") -> None:
-        status = getattr(outcome, "status", 0)
-        if 200 <= status < 300:
+    def _count(self, channel: str, outcome: Outcome) -> None:
+        if not isinstance(outcome, HttpAnswer):
+            self._failed(f"{channel}: {outcome.code}")
+        elif outcome.is_success:
             self._counts = replace(self._counts, posted=self._counts.posted + 1)
-            return
-        self._failed(f"{channel}: HTTP {status}" if status else f"{channel}: {getattr(outcome, 'code', '')}")
+        else:
+            self._failed(f"{channel}: HTTP {outcome.status}")
 
     def _failed(self, why: str) -> None:
         with self._changed:
             self._counts = replace(self._counts, failed=self._counts.failed + 1, last_failure=why)
 
 
-def _of_mail(mail: Mail, seconds: float, receipts: Receipts) -> Iterator[tuple[float, Receipt]]:
+def _of_email(email: Email, seconds: float, receipts: Receipts) -> Iterator[tuple[float, Receipt]]:
     if receipts.url is None:
         return
-    happened_at = mail.received_at + timedelta(seconds=seconds)
-    for recipient in mail.recipients:
-        event = mail.bounce if mail.bounce and mail.bounce != COMPLAINT else DELIVERY
-        yield seconds, MailReceipt(mail, recipient, event, happened_at)
-        if mail.bounce == COMPLAINT:
-            yield seconds, MailReceipt(mail, recipient, COMPLAINT, happened_at)
+    happened_at = email.received_at + timedelta(seconds=seconds)
+    for recipient in email.recipients:
+        event = email.bounce if email.bounce and email.bounce != COMPLAINT else DELIVERY
+        yield seconds, EmailReceipt(email, recipient, event, happened_at)
+        if email.bounce == COMPLAINT:
+            yield seconds, EmailReceipt(email, recipient, COMPLAINT, happened_at)

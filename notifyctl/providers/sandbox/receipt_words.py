@@ -12,11 +12,11 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlencode
 
 from notifyctl.providers.codes import POSTMARK_BOUNCE_TYPES
-from notifyctl.providers.sandbox.arrivals import Mail, Sms, bounce_id
+from notifyctl.providers.curl import Outcome, Transfer
+from notifyctl.providers.sandbox.arrivals import Email, Sms, bounce_id
 from notifyctl.providers.sandbox.receipts import Receipts
 from notifyctl.providers.sandbox.sms_pages import API_VERSION, SERVICE_NUMBER
 
@@ -30,10 +30,10 @@ _DEACTIVATING = frozenset({"HardBounce", COMPLAINT})
 
 
 @dataclass(frozen=True, slots=True)
-class MailReceipt:
+class EmailReceipt:
     """`event` is Delivery, or a type of bounce."""
 
-    mail: Mail
+    email: Email
     recipient: str
     event: str
     happened_at: datetime
@@ -46,80 +46,83 @@ class SmsReceipt:
     auth_token: str
 
 
-Receipt = MailReceipt | SmsReceipt
+Receipt = EmailReceipt | SmsReceipt
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WebhookPost:
     url: str
     headers: tuple[str, ...]
     body: bytes
 
+    def send(self, timeout_seconds: float) -> Outcome:
+        """Once, on a connection of its own. Raises UnicodeEncodeError for a URL that is not ASCII."""
+        transfer = Transfer(timeout_seconds)
+        try:
+            transfer.prepare(self.url, self.headers, self.body)
+            return transfer.perform(timeout_seconds)
+        finally:
+            transfer.close()
 
-def post(receipt: Receipt, receipts: Receipts) -> Post | None:
+
+def receipt_post(receipt: Receipt, receipts: Receipts) -> WebhookPost | None:
     """None: there is nowhere to post it to."""
     if isinstance(receipt, SmsReceipt):
         url = receipt.sms.status_callback
-        return _twilios(receipt, url) if url else None
-    return _postmarks(receipt, receipts) if receipts.url else None
+        return twilio_post(url, _status_form(receipt), receipt.auth_token) if url else None
+    return _postmark_post(receipt, receipts.url, receipts.token) if receipts.url else None
 
 
-def _postmarks(receipt: MailReceipt, receipts: Receipts) -> Post:
+def _postmark_post(receipt: EmailReceipt, url: str, token: str | None) -> WebhookPost:
     body = _delivery(receipt) if receipt.event == DELIVERY else _bounce(receipt)
     headers = ["Content-Type: application/json", "Accept: application/json", "User-Agent: Postmark"]
-    if receipts.token is not None:
-        headers.append(f"X-Postmark-Token: {receipts.token}")
-    return Post(receipts.url or "", tuple(headers), json.dumps(body).encode())
+    if token is not None:
+        headers.append(f"X-Postmark-Token: {token}")
+    return WebhookPost(url, tuple(headers), json.dumps(body).encode())
 
 
-def _common(receipt: MailReceipt) -> dict[str, Any]:
-    mail = receipt.mail
-    return {
-        "MessageStream": mail.stream,
-        "ServerID": SERVER_ID,
-        "MessageID": mail.id,
-        "Tag": mail.tag,
-        "Metadata": mail.metadata,
-    }
-
-
-def _delivery(receipt: MailReceipt) -> dict[str, Any]:
+def _delivery(receipt: EmailReceipt) -> dict[str, object]:
+    email = receipt.email
     return {
         "RecordType": "Delivery",
-        **_common(receipt),
+        "MessageStream": email.stream,
+        "ServerID": SERVER_ID,
+        "MessageID": email.id,
+        "Tag": email.tag,
+        "Metadata": email.metadata,
         "Recipient": receipt.recipient,
         "DeliveredAt": _seven_digits(receipt.happened_at),
         "Details": "smtp;250 2.0.0 OK: kept by the sandbox",
     }
 
 
-def _bounce(receipt: MailReceipt) -> dict[str, Any]:
-    told = bounce_words(receipt.mail, receipt.recipient, receipt.happened_at)
+def _bounce(receipt: EmailReceipt) -> dict[str, object]:
+    bounce = bounce_json(receipt.email, receipt.recipient, receipt.happened_at)
     kind = COMPLAINT if receipt.event == COMPLAINT else "Bounce"
-    return {"RecordType": kind, **told, "Metadata": receipt.mail.metadata}
+    return {"RecordType": kind, **bounce, "Metadata": receipt.email.metadata}
 
 
-def bounce_words(mail: Mail, recipient: str, at: datetime) -> dict[str, Any]:
-    """The bounce that a mail ends with, as webhooks and look-ups both have it."""
-    kind = mail.bounce
+def bounce_json(email: Email, recipient: str, at: datetime) -> dict[str, object]:
+    """The bounce that an email ends with, as webhooks and look-ups both have it."""
+    kind = email.bounce
     return {
-        "ID": bounce_id(mail, recipient),
+        "ID": bounce_id(email, recipient),
         "Type": kind,
         "TypeCode": _TYPE_CODES[kind],
         "Name": _NAMES[kind],
-        "Tag": mail.tag,
-        "MessageID": mail.id,
+        "Tag": email.tag,
+        "MessageID": email.id,
         "ServerID": SERVER_ID,
-        "MessageStream": mail.stream,
+        "MessageStream": email.stream,
         "Description": POSTMARK_BOUNCE_TYPES[kind].remark,
         "Details": "On purpose, by the sandbox",
         "Email": recipient,
-        "From": mail.sender.email,
+        "From": email.sender.email,
         "BouncedAt": _seven_digits(at),
         "DumpAvailable": False,
         "Inactive": kind in _DEACTIVATING,
         "CanActivate": kind != COMPLAINT,
-        "Subject": mail.subject,
+        "Subject": email.subject,
         "Content": "",
     }
 
@@ -129,7 +132,7 @@ def _seven_digits(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
 
 
-def _twilios(receipt: SmsReceipt, url: str) -> Post:
+def _status_form(receipt: SmsReceipt) -> dict[str, str]:
     sms = receipt.sms
     form = {
         "SmsSid": sms.id,
@@ -145,13 +148,17 @@ def _twilios(receipt: SmsReceipt, url: str) -> Post:
         form["MessagingServiceSid"] = sms.messaging_service_sid
     if receipt.status == "undelivered":
         form["ErrorCode"] = sms.bounce
+    return form
+
+
+def twilio_post(url: str, form: Mapping[str, str], auth_token: str) -> WebhookPost:
     headers = (
         "Content-Type: application/x-www-form-urlencoded; charset=utf-8",
         "Accept: */*",
         "User-Agent: TwilioProxy/1.1",
-        f"X-Twilio-Signature: {twilio_signature(receipt.auth_token, url, form)}",
+        f"X-Twilio-Signature: {twilio_signature(auth_token, url, form)}",
     )
-    return Post(url, headers, urlencode(form).encode())
+    return WebhookPost(url, headers, urlencode(form).encode())
 
 
 def twilio_signature(auth_token: str, url: str, form: Mapping[str, str]) -> str:

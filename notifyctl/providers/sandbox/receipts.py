@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -50,13 +50,13 @@ class Receipts:
     """For an SMS, "sent" comes after the last status. An email's receipt comes twice as late as it would."""
     seed: int | None = None
 
-    def fate(self, channel: Channel, dice: Random) -> str:
-        """How a message that is delivered by itself ends; empty: it is delivered."""
+    def draw_bounce(self, channel: Channel, dice: Random) -> str:
+        """What the receipt of an accepted message brings in place of a delivery; empty: nothing."""
         if not self.bounced or dice.random() >= self.bounced:
             return ""
         return dice.choice(BOUNCES[channel])
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Without what is secret."""
         shown = _RECEIPTS.dump_python(self, mode="json", exclude={"token"}, exclude_none=True)
         return {**shown, "url": self.shown_url}
@@ -72,14 +72,19 @@ class Receipts:
 _RECEIPTS = TypeAdapter(Receipts)
 
 
-def receipts_from(fields: Any) -> Receipts:
-    """From JSON or from options. Raises InvalidInput, without the values, since the URL may hold a password."""
-    if not isinstance(fields, Mapping):
-        raise InvalidInput("receipts: must be a JSON object")
+def receipts_from(fields: Mapping[str, object]) -> Receipts:
+    """From JSON. Raises InvalidInput, without the values, since the URL may hold a password."""
     try:
         return _RECEIPTS.validate_python(dict(fields))
     except ValidationError as error:
         raise InvalidInput(f"receipts: {in_one_line(error)}") from None
+
+
+def receipts_from_line(line: str, url: str, token: str | None, seed: int | None) -> Receipts:
+    """Reads `[NAME=VALUE,...]`, as `delay=0.5-5,bounced=0.05`, with the names that JSON has. Raises InvalidInput."""
+    options = [part.partition("=") for part in line.split(",") if part.strip()]
+    fields: dict[str, object] = {name.strip(): value.strip() for name, _, value in options}
+    return receipts_from(fields | {"url": url, "token": token, "seed": seed})
 
 
 @plain_dataclass(frozen=True, slots=True)

@@ -3,9 +3,7 @@
 https://www.twilio.com/docs/messaging/guides/webhook-request
 """
 
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.concurrency import run_in_threadpool
@@ -14,20 +12,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from notifyctl.errors import InvalidInput
+from notifyctl.providers.curl import HttpAnswer
 from notifyctl.providers.sandbox.arrivals import Sms
-from notifyctl.providers.sandbox.controls import json_object, refusal
-from notifyctl.providers.sandbox.json_answer import answer
-from notifyctl.providers.sandbox.receipt_words import twilio_signature
+from notifyctl.providers.sandbox.controls import invalid, json_answer, json_object
+from notifyctl.providers.sandbox.receipt_words import twilio_post
 from notifyctl.providers.sandbox.sms_pages import API_VERSION, SERVICE_NUMBER
-from notifyctl.providers.sandbox.state import State
-from notifyctl.providers.senders import TWILIO_INBOUND_PATH, TWILIO_STATUS_PATH
+from notifyctl.providers.sandbox.state import SandboxState
 
 TIMEOUT_SECONDS = 15.0
-_FIELDS = frozenset({"from", "text", "url", "opt_out_type", "sid"})
+_STATUS_PATH = "/twilio/status"
+_INBOUND_PATH = "/twilio/inbound"
 
 
 class Replies:
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: SandboxState) -> None:
         self._state = state
 
     def routes(self) -> list[Route]:
@@ -35,21 +33,19 @@ class Replies:
 
     async def _post(self, request: Request) -> Response:
         try:
-            wanted = await json_object(request)
-            if strange := sorted(wanted.keys() - _FIELDS):
-                raise InvalidInput(f"{', '.join(strange)}: unknown; the fields are {', '.join(sorted(_FIELDS))}")
-            if not all(isinstance(value, str) for value in wanted.values()):
+            body = await json_object(request, ("from", "text", "url", "opt_out_type", "sid"))
+            fields = {name: value for name, value in body.items() if isinstance(value, str)}
+            if len(fields) < len(body):
                 raise InvalidInput("every field must be a string")
-            sender = wanted.pop("from", "")
-            text = wanted.pop("text", "")
-            status = await run_in_threadpool(reply, self._state, sender, text, **wanted)
+            sender, text = fields.pop("from", ""), fields.pop("text", "")
+            status = await run_in_threadpool(reply, self._state, sender, text, **fields)
         except InvalidInput as error:
-            return refusal(error)
-        return answer({"answered": status})
+            return invalid(error)
+        return json_answer({"answered": status})
 
 
 def reply(
-    state: State,
+    state: SandboxState,
     sender: str,
     text: str,
     *,
@@ -62,7 +58,7 @@ def reply(
     Signed like the receipts of the SMS it answers, and posted beside them unless `url` says where. Raises
     InvalidInput when either is not known.
     """
-    answered = next((found for found in state.arrivals.newest_first(to=sender) if isinstance(found, Sms)), None)
+    answered = next((sms for sms in state.inbox.newest_first(to=sender) if isinstance(sms, Sms)), None)
     target = url or _beside(answered.status_callback if answered else None)
     if target is None:
         raise InvalidInput(f"no SMS with a StatusCallback went to {sender!r}: give url, where the answer is to go")
@@ -73,13 +69,17 @@ def reply(
     form = _form(sender, text, answered, account, sid or f"SM{uuid4().hex}")
     if opt_out_type:
         form["OptOutType"] = opt_out_type
-    return _post(target, form, token)
+    try:
+        outcome = twilio_post(target, form, token).send(TIMEOUT_SECONDS)
+    except UnicodeEncodeError:
+        raise InvalidInput("url: must be an http or https URL in ASCII") from None
+    return outcome.status if isinstance(outcome, HttpAnswer) else 0
 
 
 def _beside(callback: str | None) -> str | None:
-    if callback is None or not urlsplit(callback).path.endswith(TWILIO_STATUS_PATH):
+    if callback is None or not urlsplit(callback).path.endswith(_STATUS_PATH):
         return None
-    return callback.partition("?")[0].removesuffix(TWILIO_STATUS_PATH) + TWILIO_INBOUND_PATH
+    return callback.partition("?")[0].removesuffix(_STATUS_PATH) + _INBOUND_PATH
 
 
 def _form(sender: str, text: str, answered: Sms | None, account: str, sid: str) -> dict[str, str]:
@@ -100,22 +100,3 @@ def _form(sender: str, text: str, answered: Sms | None, account: str, sid: str) 
     if answered and answered.messaging_service_sid:
         form["MessagingServiceSid"] = answered.messaging_service_sid
     return form
-
-
-def _post(url: str, form: Mapping[str, str], token: str) -> int:
-    from notifyctl.providers.curl import Transfer
-
-    headers = (
-        "Content-Type: application/x-www-form-urlencoded; charset=utf-8",
-        "User-Agent: TwilioProxy/1.1",
-        f"X-Twilio-Signature: {twilio_signature(token, url, form)}",
-    )
-    transfer = Transfer(TIMEOUT_SECONDS)
-    try:
-        transfer.prepare(url, headers, urlencode(form).encode())
-        outcome: Any = transfer.perform(TIMEOUT_SECONDS)
-    except UnicodeEncodeError:
-        raise InvalidInput("url: must be an http or https URL in ASCII") from None
-    finally:
-        transfer.close()
-    return int(getattr(outcome, "status", 0))

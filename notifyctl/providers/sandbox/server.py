@@ -1,29 +1,34 @@
-"""Runs the sandbox: in this process until a signal, or in a thread for a test or the demo."""
+"""Runs the sandbox: the fake APIs, the inbox and the controls on one address, in this process or in a thread."""
 
 import errno
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from email.utils import format_datetime
 from types import FrameType, TracebackType
 from typing import Self
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifyctl.clock import Clock, system_clock
 from notifyctl.errors import InvalidInput, NotifyctlError
-from notifyctl.models.template import Channel
-from notifyctl.providers.sandbox.app import application
-from notifyctl.providers.sandbox.arrivals import KEEP, Arrivals
-from notifyctl.providers.sandbox.connection import Connection
+from notifyctl.providers.sandbox.arrivals import KEEP, InboxStore
+from notifyctl.providers.sandbox.connection import SandboxProtocol
+from notifyctl.providers.sandbox.controls import Controls
 from notifyctl.providers.sandbox.faults import Faults
-from notifyctl.providers.sandbox.handle import Handle
+from notifyctl.providers.sandbox.handle import SandboxClient
+from notifyctl.providers.sandbox.inbox import InboxPage
+from notifyctl.providers.sandbox.postmark import FakePostmark
 from notifyctl.providers.sandbox.receipts import Receipts
-from notifyctl.providers.sandbox.state import State
-from notifyctl.stopping import stop_signals
+from notifyctl.providers.sandbox.replies import Replies
+from notifyctl.providers.sandbox.state import SandboxState
+from notifyctl.providers.sandbox.stripe import FakeStripe
+from notifyctl.providers.sandbox.twilio import FakeTwilio
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048
@@ -35,31 +40,31 @@ def run(
     host: str = LOOPBACK,
     port: int = 0,
     *,
-    keep: int = KEEP,
-    search_delay: timedelta = timedelta(),
-    faults: Mapping[Channel, Faults] | None = None,
+    inbox: InboxStore | None = None,
+    faults: Mapping[str, Faults] | None = None,
     receipts: Receipts | None = None,
     ready: Callable[[str], None] | None = None,
+    until: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
 ) -> None:
-    """Serves until SIGTERM, SIGINT or SIGHUP, then returns; a second SIGINT drops what is in flight.
+    """Serves until one of these signals, then returns; a second SIGINT drops what is in flight.
 
     Port 0 is any free port. `ready` is called with the base URL once the server answers. Raises InvalidInput
     when the address cannot be listened on. Call it in the main thread, since it listens to signals.
     """
-    state = State(Arrivals(keep, search_delay), system_clock)
-    for channel, wanted in (faults or {}).items():
-        state.outcomes.set_faults(channel, wanted)
+    state = SandboxState(inbox or InboxStore(), system_clock)
+    for api, wanted in (faults or {}).items():
+        state.faults.set_faults(api, wanted)
     with _listen(host, port) as listening:
         state.receipts.set(receipts)
         server = _Server(application(state), listening, ready)
         try:
-            with _signals_sent_to(server.handle_exit):
+            with _signals_sent_to(server.handle_exit, until):
                 server.run(sockets=[listening])
         finally:
             state.receipts.stop()
 
 
-class Sandbox(Handle):
+class Sandbox(SandboxClient):
     """The server in a background thread, for as long as the `with` block runs.
 
     >>> with Sandbox() as sandbox:
@@ -78,7 +83,7 @@ class Sandbox(Handle):
         twilio_token: str | None = None,
     ) -> None:
         self._address = (host, port)
-        super().__init__(State(Arrivals(keep, search_delay), clock))
+        super().__init__(SandboxState(InboxStore(keep, search_delay), clock))
         self._app = application(self._state, postmark_token=postmark_token, twilio_token=twilio_token)
         self.url = ""
 
@@ -102,6 +107,41 @@ class Sandbox(Handle):
         self._state.receipts.stop()
 
 
+def application(
+    state: SandboxState,
+    *,
+    postmark_token: str | None = None,
+    twilio_token: str | None = None,
+) -> ASGIApp:
+    """A token that is None lets any non-empty one in."""
+    app = Starlette(
+        routes=[
+            # Routes are tried in order, so what is called most stands first.
+            *FakeTwilio(state, twilio_token).routes(),
+            *FakePostmark(state, postmark_token).routes(),
+            *FakeStripe(state).routes(),
+            *InboxPage(state).routes(),
+            *Controls(state).routes(),
+            *Replies(state).routes(),
+        ]
+    )
+    return _dated(app, lambda: state.clock())
+
+
+def _dated(app: ASGIApp, clock: Clock) -> ASGIApp:
+    """Every answer says when it was given, by the same clock as the times in it."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"date", format_datetime(clock(), usegmt=True).encode())]
+            await send(message)
+
+        await app(scope, receive, send_dated)
+
+    return answer
+
+
 class _Server(uvicorn.Server):
     def __init__(
         self,
@@ -113,7 +153,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=Connection,
+                http=SandboxProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -135,9 +175,11 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _signals_sent_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _signals_sent_to(
+    handler: Callable[[int, FrameType | None], None], until: Sequence[signal.Signals]
+) -> Iterator[None]:
     # uvicorn raises a signal once more after a clean stop; with no handler here that would kill the process.
-    previous = {number: signal.signal(number, handler) for number in stop_signals()}
+    previous = {number: signal.signal(number, handler) for number in until}
     try:
         yield
     finally:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import dropwhile
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlencode
 
-from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, SENT_AFTER, Arrivals, Sms, Stage, stage
-from notifyctl.providers.sandbox.failures import Failure, Refused
+from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, SENT_AFTER, InboxStore, Sms, Stage, stage
+from notifyctl.providers.sandbox.failures import ApiRefusal
 from notifyctl.providers.segments import measure
 
 API_VERSION = "2010-04-01"
@@ -23,7 +23,7 @@ SERVICE_NUMBER = "+15005550006"
 _TOKEN_PREFIX = "PA"  # noqa: S105
 
 
-def in_twilios_words(sms: Sms, now: datetime) -> dict[str, Any]:
+def sms_json(sms: Sms, now: datetime) -> dict[str, object]:
     reached = stage(sms, now)
     has_left = reached is not Stage.QUEUED
     failed = reached is Stage.DELIVERED and bool(sms.bounce)
@@ -84,7 +84,7 @@ class SmsSearch:
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> Self:
-        """Raises Refused with the answer that Twilio gives."""
+        """Raises ApiRefusal with the answer that Twilio gives."""
         day = _period(query, "DateSent")
         first, last = _period(query, "DateSent>"), _period(query, "DateSent<")
         token = query.get("PageToken", "")
@@ -99,20 +99,20 @@ class SmsSearch:
             after_sid=token.removeprefix(_TOKEN_PREFIX) or None,
         )
 
-    def answer(self, arrivals: Arrivals, account_sid: str, now: datetime) -> dict[str, Any]:
+    def answer(self, inbox: InboxStore, account_sid: str, now: datetime) -> dict[str, object]:
         """Newest first."""
-        found = [
-            arrival
-            for arrival in arrivals.searchable(now, to=self.to)
-            if isinstance(arrival, Sms) and arrival.account_sid == account_sid and self._matches(arrival, now)
+        matches = [
+            sms
+            for sms in inbox.searchable(now, to=self.to)
+            if isinstance(sms, Sms) and sms.account_sid == account_sid and self._matches(sms, now)
         ]
         if self.after_sid is not None:
-            found = list(dropwhile(lambda sms: sms.id != self.after_sid, found))[1:]
-        page, more = found[: self.page_size], len(found) > self.page_size
+            matches = list(dropwhile(lambda sms: sms.id != self.after_sid, matches))[1:]
+        page, more = matches[: self.page_size], len(matches) > self.page_size
         start = self.page * self.page_size
         path = f"/{API_VERSION}/Accounts/{account_sid}/Messages.json"
         return {
-            "messages": [in_twilios_words(sms, now) for sms in page],
+            "messages": [sms_json(sms, now) for sms in page],
             "page": self.page,
             "page_size": self.page_size,
             "start": start,
@@ -147,7 +147,7 @@ def _period(query: Mapping[str, str], name: str) -> tuple[datetime, datetime] | 
     try:
         start = datetime.fromisoformat(value)
     except ValueError:
-        raise Refused(Failure(400, 20001, f"Invalid {name} value '{value}': use YYYY-MM-DD.")) from None
+        raise ApiRefusal(400, 20001, f"Invalid {name} value '{value}': use YYYY-MM-DD.") from None
     start = start if start.tzinfo else start.replace(tzinfo=UTC)
     return start, start + (timedelta(days=1) if len(value) == len("2026-01-31") else timedelta(seconds=1))
 
@@ -157,5 +157,5 @@ def _whole_number(query: Mapping[str, str], name: str, default: int) -> int:
     if not value:
         return default
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
-        raise Refused(Failure(400, 20001, f"{name} must be a whole number, not '{value}'."))
+        raise ApiRefusal(400, 20001, f"{name} must be a whole number, not '{value}'.")
     return int(value)

@@ -1,7 +1,7 @@
 """Stripe's invoices, in either generation of their fields."""
 
-from notifyctl.providers.sandbox.stripe_objects import ISSUER, UNTAXED, Object, a_list, plan, price
-from notifyctl.providers.sandbox.stripe_order import Order, letters
+from notifyctl.providers.sandbox.stripe_objects import ISSUER, UNTAXED, Json, json_list, plan, price
+from notifyctl.providers.sandbox.stripe_order import StripeScenario, letters
 
 _NULL_IN_INVOICE = (
     "account_name", "account_tax_ids", "application", "automatically_finalizes_at", "custom_fields",
@@ -13,110 +13,110 @@ _NULL_IN_INVOICE = (
 """What Stripe always has, and has null where nothing was set."""
 
 
-def invoice(order: Order, *, is_paid: bool) -> Object:
-    paid = order.amount if is_paid else 0
+def invoice(scenario: StripeScenario, *, is_paid: bool) -> Json:
+    paid = scenario.amount if is_paid else 0
     return {
-        "id": order.invoice_id,
+        "id": scenario.invoice_id,
         "object": "invoice",
         **dict.fromkeys(_NULL_IN_INVOICE),
         "account_country": "DE",
-        "amount_due": order.amount,
+        "amount_due": scenario.amount,
         "amount_overpaid": 0,
         "amount_paid": paid,
-        "amount_remaining": order.amount - paid,
+        "amount_remaining": scenario.amount - paid,
         "amount_shipping": 0,
-        "attempt_count": order.attempt,
+        "attempt_count": scenario.attempt,
         "attempted": True,
-        "auto_advance": not is_paid and not order.is_last_attempt,
+        "auto_advance": not is_paid,
         "automatic_tax": {**UNTAXED, "provider": None, "status": None},
-        "billing_reason": "subscription_create" if order.invoice == 1 else "subscription_cycle",
+        "billing_reason": "subscription_create" if scenario.invoice == 1 else "subscription_cycle",
         "collection_method": "charge_automatically",
-        "created": order.created,
-        "currency": order.currency,
-        "customer": order.customer,
-        "customer_email": order.email,
-        "customer_name": order.client_id,
+        "created": scenario.created,
+        "currency": scenario.currency,
+        "customer": scenario.customer,
+        "customer_email": scenario.email,
+        "customer_name": scenario.client_id,
         "customer_tax_ids": [],
         "default_tax_rates": [],
         "discounts": [],
-        "hosted_invoice_url": f"https://invoice.stripe.com/i/{order.invoice_id}",
+        "hosted_invoice_url": f"https://invoice.stripe.com/i/{scenario.invoice_id}",
         "issuer": ISSUER,
-        "lines": a_list([_line(order)], f"/v1/invoices/{order.invoice_id}/lines"),
-        "livemode": order.livemode,
+        "lines": json_list([_line(scenario)], f"/v1/invoices/{scenario.invoice_id}/lines"),
+        "livemode": scenario.livemode,
         "metadata": {},
-        "next_payment_attempt": None if is_paid else order.retries_at,
-        "number": f"{letters(order.client_id, 8).upper()}-{order.invoice:04}",
+        "next_payment_attempt": None if is_paid else scenario.retries_at,
+        "number": f"{letters(scenario.client_id, 8).upper()}-{scenario.invoice:04}",
         "payment_settings": {
             "default_mandate": None,
             "payment_method_options": None,
             "payment_method_types": None,
         },
-        "period_end": order.created,
-        "period_start": order.created,
+        "period_end": scenario.created,
+        "period_start": scenario.created,
         "post_payment_credit_notes_amount": 0,
         "pre_payment_credit_notes_amount": 0,
         "starting_balance": 0,
         "status": "paid" if is_paid else "open",
         "status_transitions": {
-            "finalized_at": order.created,
+            "finalized_at": scenario.created,
             "marked_uncollectible_at": None,
-            "paid_at": order.created if is_paid else None,
+            "paid_at": scenario.created if is_paid else None,
             "voided_at": None,
         },
-        "subtotal": order.amount,
-        "subtotal_excluding_tax": order.amount,
-        "total": order.amount,
+        "subtotal": scenario.amount,
+        "subtotal_excluding_tax": scenario.amount,
+        "total": scenario.amount,
         "total_discount_amounts": [],
-        "total_excluding_tax": order.amount,
-        **(_old_part_of_invoice(order, is_paid) if order.is_old else _new_part_of_invoice(order)),
+        "total_excluding_tax": scenario.amount,
+        **(_old_part_of_invoice(scenario, is_paid) if scenario.is_old else _new_part_of_invoice(scenario)),
     }
 
 
-def _new_part_of_invoice(order: Order) -> Object:
-    details = {"metadata": order.metadata, "subscription": order.subscription_id}
+def _new_part_of_invoice(scenario: StripeScenario) -> Json:
+    details = {"metadata": scenario.metadata, "subscription": scenario.subscription_id}
     return {"parent": {"quote_details": None, "subscription_details": details, "type": "subscription_details"}}
 
 
-def _old_part_of_invoice(order: Order, is_paid: bool) -> Object:
+def _old_part_of_invoice(scenario: StripeScenario, is_paid: bool) -> Json:
     return {
-        "charge": f"ch_{order.payment_id[3:]}",
+        "charge": f"ch_{scenario.payment_id[3:]}",
         "paid": is_paid,
         "paid_out_of_band": False,
-        "payment_intent": order.payment_id,
+        "payment_intent": scenario.payment_id,
         "quote": None,
-        "subscription": order.subscription_id,
-        "subscription_details": {"metadata": order.metadata},
+        "subscription": scenario.subscription_id,
+        "subscription_details": {"metadata": scenario.metadata},
     }
 
 
-def _line(order: Order) -> Object:
+def _line(scenario: StripeScenario) -> Json:
     return {
-        "id": f"il_{order.invoice_id[3:]}",
+        "id": f"il_{scenario.invoice_id[3:]}",
         "object": "line_item",
-        "amount": order.amount,
-        "currency": order.currency,
-        "description": f"1 × {order.price} (per month)",
+        "amount": scenario.amount,
+        "currency": scenario.currency,
+        "description": f"1 × {scenario.price} (per month)",
         "discount_amounts": [],
         "discountable": True,
         "discounts": [],
-        "invoice": order.invoice_id,
-        "livemode": order.livemode,
-        "metadata": order.metadata,
-        "period": {"end": order.period_end, "start": order.created},
+        "invoice": scenario.invoice_id,
+        "livemode": scenario.livemode,
+        "metadata": scenario.metadata,
+        "period": {"end": scenario.period_end, "start": scenario.created},
         "pretax_credit_amounts": [],
         "quantity": 1,
-        "subtotal": order.amount,
-        **(_old_part_of_line(order) if order.is_old else _new_part_of_line(order)),
+        "subtotal": scenario.amount,
+        **(_old_part_of_line(scenario) if scenario.is_old else _new_part_of_line(scenario)),
     }
 
 
-def _new_part_of_line(order: Order) -> Object:
+def _new_part_of_line(scenario: StripeScenario) -> Json:
     details = {
         "invoice_item": None,
         "proration": False,
         "proration_details": {"credited_items": None},
-        "subscription": order.subscription_id,
-        "subscription_item": order.item_id,
+        "subscription": scenario.subscription_id,
+        "subscription_item": scenario.item_id,
     }
     return {
         "parent": {
@@ -125,19 +125,19 @@ def _new_part_of_line(order: Order) -> Object:
             "type": "subscription_item_details",
         },
         "pricing": {
-            "price_details": {"price": order.price_id, "product": order.product_id},
+            "price_details": {"price": scenario.price_id, "product": scenario.product_id},
             "type": "price_details",
-            "unit_amount_decimal": str(order.amount),
+            "unit_amount_decimal": str(scenario.amount),
         },
     }
 
 
-def _old_part_of_line(order: Order) -> Object:
+def _old_part_of_line(scenario: StripeScenario) -> Json:
     return {
-        "plan": plan(order),
-        "price": price(order),
+        "plan": plan(scenario),
+        "price": price(scenario),
         "proration": False,
-        "subscription": order.subscription_id,
-        "subscription_item": order.item_id,
+        "subscription": scenario.subscription_id,
+        "subscription_item": scenario.item_id,
         "type": "subscription",
     }

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
-from notifyctl.providers.sandbox.stripe_order import Order
+from notifyctl.providers.sandbox.stripe_order import StripeScenario
 
 NEW_API_VERSION = "2026-10-28.endive"
 OLD_API_VERSION = "2024-06-20"
 """Of before 2025-03-31, which moved an invoice's subscription and a subscription's period."""
 
-Object = dict[str, Any]
+Json = dict[str, object]
 
 ISSUER = {"type": "self"}
 UNTAXED = {"disabled_reason": None, "enabled": False, "liability": None}
@@ -32,107 +31,108 @@ _NULL_IN_SESSION = (
 """What Stripe always has, and has null where nothing was set."""
 
 
-def customer(order: Order) -> Object:
+def customer(scenario: StripeScenario) -> Json:
     return {
-        "id": order.customer,
+        "id": scenario.customer,
         "object": "customer",
         **dict.fromkeys(_NULL_IN_CUSTOMER),
         "balance": 0,
-        "created": order.started,
-        "currency": order.currency,
+        "created": scenario.started,
+        "currency": scenario.currency,
         "delinquent": False,
-        "email": order.email,
+        "email": scenario.email,
         "invoice_settings": {
             "custom_fields": None,
             "default_payment_method": None,
             "footer": None,
             "rendering_options": None,
         },
-        "livemode": order.livemode,
-        "metadata": order.metadata,
-        "name": order.client_id,
-        "next_invoice_sequence": order.invoice + 1,
+        "livemode": scenario.livemode,
+        "metadata": scenario.metadata,
+        "name": scenario.client_id,
+        "next_invoice_sequence": scenario.invoice + 1,
         "preferred_locales": [],
         "tax_exempt": "none",
     }
 
 
-def subscription(order: Order, status: str | None = None) -> Object:
+def subscription(scenario: StripeScenario, status: str = "active") -> Json:
     """As it is after the event. A canceled one has ended now."""
-    status = status or order.status
     has_ended = status == "canceled"
-    period = {"current_period_end": order.period_end, "current_period_start": order.created}
+    period = {"current_period_end": scenario.period_end, "current_period_start": scenario.created}
     return {
-        "id": order.subscription_id,
+        "id": scenario.subscription_id,
         "object": "subscription",
         **dict.fromkeys(_NULL_IN_SUBSCRIPTION),
         "automatic_tax": UNTAXED,
-        "billing_cycle_anchor": order.started,
+        "billing_cycle_anchor": scenario.started,
         "cancel_at_period_end": False,
-        "canceled_at": order.created if has_ended else None,
-        "cancellation_details": {"comment": None, "feedback": None, "reason": order.cause if has_ended else None},
+        "canceled_at": scenario.created if has_ended else None,
+        "cancellation_details": {"comment": None, "feedback": None, "reason": scenario.cause if has_ended else None},
         "collection_method": "charge_automatically",
-        "created": order.started,
-        "currency": order.currency,
-        "customer": order.customer,
+        "created": scenario.started,
+        "currency": scenario.currency,
+        "customer": scenario.customer,
         "default_tax_rates": [],
         "discounts": [],
-        "ended_at": order.created if has_ended else None,
+        "ended_at": scenario.created if has_ended else None,
         "invoice_settings": {"account_tax_ids": None, "issuer": ISSUER},
-        "items": a_list([_item(order, period)], f"/v1/subscription_items?subscription={order.subscription_id}"),
-        "latest_invoice": order.invoice_id,
-        "livemode": order.livemode,
-        "metadata": order.metadata,
+        "items": json_list(
+            [_item(scenario, period)], f"/v1/subscription_items?subscription={scenario.subscription_id}"
+        ),
+        "latest_invoice": scenario.invoice_id,
+        "livemode": scenario.livemode,
+        "metadata": scenario.metadata,
         "payment_settings": {
             "payment_method_options": None,
             "payment_method_types": None,
             "save_default_payment_method": "off",
         },
-        "start_date": order.started,
+        "start_date": scenario.started,
         "status": status,
         "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
-        **(_old_part_of_subscription(order, period) if order.is_old else _NEW_PART_OF_SUBSCRIPTION),
+        **(_old_part_of_subscription(scenario, period) if scenario.is_old else _NEW_PART_OF_SUBSCRIPTION),
     }
 
 
 _NEW_PART_OF_SUBSCRIPTION = {"billing_mode": {"type": "classic"}, "billing_schedules": []}
 
 
-def _old_part_of_subscription(order: Order, period: Mapping[str, int]) -> Object:
-    return {**period, "discount": None, "plan": plan(order), "quantity": 1}
+def _old_part_of_subscription(scenario: StripeScenario, period: Mapping[str, int]) -> Json:
+    return {**period, "discount": None, "plan": plan(scenario), "quantity": 1}
 
 
-def _item(order: Order, period: Mapping[str, int]) -> Object:
+def _item(scenario: StripeScenario, period: Mapping[str, int]) -> Json:
     return {
-        "id": order.item_id,
+        "id": scenario.item_id,
         "object": "subscription_item",
         "billing_thresholds": None,
-        "created": order.started,
+        "created": scenario.started,
         "discounts": [],
         "metadata": {},
-        "plan": plan(order),
-        "price": price(order),
+        "plan": plan(scenario),
+        "price": price(scenario),
         "quantity": 1,
-        "subscription": order.subscription_id,
+        "subscription": scenario.subscription_id,
         "tax_rates": [],
-        **({} if order.is_old else period),
+        **({} if scenario.is_old else period),
     }
 
 
-def price(order: Order) -> Object:
+def price(scenario: StripeScenario) -> Json:
     return {
-        "id": order.price_id,
+        "id": scenario.price_id,
         "object": "price",
         "active": True,
         "billing_scheme": "per_unit",
-        "created": order.started,
-        "currency": order.currency,
+        "created": scenario.started,
+        "currency": scenario.currency,
         "custom_unit_amount": None,
-        "livemode": order.livemode,
-        "lookup_key": order.lookup_key,
+        "livemode": scenario.livemode,
+        "lookup_key": scenario.lookup_key,
         "metadata": {},
         "nickname": None,
-        "product": order.product_id,
+        "product": scenario.product_id,
         "recurring": {
             "interval": "month",
             "interval_count": 1,
@@ -144,28 +144,28 @@ def price(order: Order) -> Object:
         "tiers_mode": None,
         "transform_quantity": None,
         "type": "recurring",
-        "unit_amount": order.amount,
-        "unit_amount_decimal": str(order.amount),
+        "unit_amount": scenario.amount,
+        "unit_amount_decimal": str(scenario.amount),
     }
 
 
-def plan(order: Order) -> Object:
+def plan(scenario: StripeScenario) -> Json:
     return {
-        "id": order.price_id,
+        "id": scenario.price_id,
         "object": "plan",
         "active": True,
-        "amount": order.amount,
-        "amount_decimal": str(order.amount),
+        "amount": scenario.amount,
+        "amount_decimal": str(scenario.amount),
         "billing_scheme": "per_unit",
-        "created": order.started,
-        "currency": order.currency,
+        "created": scenario.started,
+        "currency": scenario.currency,
         "interval": "month",
         "interval_count": 1,
-        "livemode": order.livemode,
+        "livemode": scenario.livemode,
         "metadata": {},
         "meter": None,
         "nickname": None,
-        "product": order.product_id,
+        "product": scenario.product_id,
         "tiers_mode": None,
         "transform_usage": None,
         "trial_period_days": None,
@@ -173,47 +173,47 @@ def plan(order: Order) -> Object:
     }
 
 
-def checkout_session(order: Order) -> Object:
+def checkout_session(scenario: StripeScenario) -> Json:
     return {
-        "id": order.session_id,
+        "id": scenario.session_id,
         "object": "checkout.session",
         **dict.fromkeys(_NULL_IN_SESSION),
-        "amount_subtotal": order.amount,
-        "amount_total": order.amount,
+        "amount_subtotal": scenario.amount,
+        "amount_total": scenario.amount,
         "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
         "cancel_url": "https://app.example/billing",
-        "client_reference_id": order.client_id,
-        "created": order.created,
-        "currency": order.currency,
+        "client_reference_id": scenario.client_id,
+        "created": scenario.created,
+        "currency": scenario.currency,
         "custom_fields": [],
         "custom_text": dict.fromkeys(("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")),
-        "customer": order.customer,
+        "customer": scenario.customer,
         "customer_creation": "always",
         "customer_details": {
             "address": None,
-            "email": order.email,
-            "name": order.client_id,
+            "email": scenario.email,
+            "name": scenario.client_id,
             "phone": None,
             "tax_exempt": "none",
             "tax_ids": [],
         },
-        "expires_at": int((order.now + timedelta(days=1)).timestamp()),
-        "invoice": order.invoice_id,
-        "livemode": order.livemode,
-        "metadata": order.metadata,
+        "expires_at": int((scenario.now + timedelta(days=1)).timestamp()),
+        "invoice": scenario.invoice_id,
+        "livemode": scenario.livemode,
+        "metadata": scenario.metadata,
         "mode": "subscription",
         "payment_method_collection": "always",
         "payment_method_options": {},
-        "payment_method_types": ["sepa_debit" if order.is_unpaid else "card"],
-        "payment_status": "unpaid" if order.is_unpaid else "paid",
+        "payment_method_types": ["sepa_debit" if scenario.is_unpaid else "card"],
+        "payment_status": "unpaid" if scenario.is_unpaid else "paid",
         "phone_number_collection": {"enabled": False},
         "shipping_options": [],
         "status": "complete",
-        "subscription": order.subscription_id,
+        "subscription": scenario.subscription_id,
         "success_url": "https://app.example/billing/thanks",
         "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
     }
 
 
-def a_list(data: list[Object], url: str) -> Object:
+def json_list(data: list[Json], url: str) -> Json:
     return {"object": "list", "data": data, "has_more": False, "total_count": len(data), "url": url}

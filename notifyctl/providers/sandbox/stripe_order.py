@@ -1,4 +1,4 @@
-"""What is bought at Stripe and by whom, with the ids that Stripe gives to it.
+"""A made-up purchase that Stripe's events are drawn from: what is bought, by whom, and the ids that Stripe gives to it.
 
 Every id comes from the client's, so that all events of a client fit together, whenever they were made.
 """
@@ -13,7 +13,7 @@ MONTH = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class StripeScenario:
     """What is bought, by whom, and which moment of it an event tells of. `amount` is in the currency's minor unit."""
 
     client_id: str
@@ -24,14 +24,9 @@ class Order:
     """A price's id (price_…), a product's (prod_…), or a lookup key."""
     amount: int = 4900
     currency: str = "eur"
-    subscription: int = 1
-    """The client's first subscription, or a later one after it was canceled."""
     invoice: int = 1
     """The subscription's first invoice, or that of a renewal."""
     attempt: int = 1
-    is_last_attempt: bool = False
-    status: str = "active"
-    """Of the subscription, after the event."""
     cause: str = "cancellation_requested"
     is_unpaid: bool = False
     """A checkout that waits for a slow payment."""
@@ -45,23 +40,23 @@ class Order:
 
     @property
     def subscription_id(self) -> str:
-        return f"sub_{self._made(f'subscription {self.subscription}', 24)}"
+        return f"sub_{self._made('subscription 1', 24)}"
 
     @property
     def item_id(self) -> str:
-        return f"si_{self._made(f'item {self.subscription}', 14)}"
+        return f"si_{self._made('item 1', 14)}"
 
     @property
     def invoice_id(self) -> str:
-        return f"in_{self._made(f'invoice {self.subscription}.{self.invoice}', 24)}"
+        return f"in_{self._made(f'invoice 1.{self.invoice}', 24)}"
 
     @property
     def payment_id(self) -> str:
-        return f"pi_{self._made(f'payment {self.subscription}.{self.invoice}', 24)}"
+        return f"pi_{self._made(f'payment 1.{self.invoice}', 24)}"
 
     @property
     def session_id(self) -> str:
-        return f"cs_{'live' if self.livemode else 'test'}_{self._made(f'session {self.subscription}', 58)}"
+        return f"cs_{'live' if self.livemode else 'test'}_{self._made('session 1', 58)}"
 
     @property
     def price_id(self) -> str:
@@ -97,8 +92,8 @@ class Order:
         return {"client_id": self.client_id}
 
     @property
-    def retries_at(self) -> int | None:
-        return None if self.is_last_attempt else int((self.now + RETRY_AFTER).timestamp())
+    def retries_at(self) -> int:
+        return int((self.now + RETRY_AFTER).timestamp())
 
     def _made(self, what: str, length: int) -> str:
         return letters(f"{self.client_id} {what}", length)

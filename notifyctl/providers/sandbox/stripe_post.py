@@ -3,39 +3,39 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from notifyctl.providers.curl import Outcome, Transfer, TransferFailure
-from notifyctl.providers.sandbox.stripe_objects import Object
-from notifyctl.providers.sandbox.stripe_triggers import Happening
+from notifyctl.providers.curl import Outcome, TransferFailure
+from notifyctl.providers.sandbox.receipt_words import WebhookPost
+from notifyctl.providers.sandbox.stripe_ledger import StripeObject
+from notifyctl.providers.sandbox.stripe_triggers import TriggeredEvent
 
 TIMEOUT_SECONDS = 30.0
 MAX_SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class WebhookReply:
     """`status` is 0 when no answer came; `text` then says why."""
 
     status: int
     text: str
 
     @property
-    def is_taken(self) -> bool:
+    def is_success(self) -> bool:
         return 200 <= self.status < 300
 
 
-def deliver(url: str, event: Object, *, secret: str, now: datetime) -> Reply:
+def deliver(url: str, event: StripeObject, *, secret: str, now: datetime) -> WebhookReply:
     """Posts the event once. `now` stands in the signature."""
     body = json.dumps(event, indent=2, ensure_ascii=False).encode()
-    headers = [
+    headers = (
         "Content-Type: application/json; charset=utf-8",
         "User-Agent: Stripe/1.0 (+https://stripe.com/docs/webhooks)",
         f"Stripe-Signature: {signature(body, secret, now)}",
-    ]
-    return _reply(_post(url, headers, body))
+    )
+    return _reply(WebhookPost(url, headers, body).send(TIMEOUT_SECONDS))
 
 
 def signature(body: bytes, secret: str, now: datetime) -> str:
@@ -45,23 +45,14 @@ def signature(body: bytes, secret: str, now: datetime) -> str:
     return f"t={moment},v1={digest}"
 
 
-def put_on_books(sandbox_url: str, happening: Happening, *, is_delivered: bool) -> bool:
+def record_in_sandbox(sandbox_url: str, triggered: TriggeredEvent) -> bool:
     """False when no sandbox runs there."""
-    told = {"event": happening.event, "objects": happening.objects, "delivered": is_delivered}
-    headers = ["Content-Type: application/json"]
-    return _reply(_post(f"{sandbox_url}/stripe/events", headers, json.dumps(told).encode())).status == 204
+    body = json.dumps({"event": triggered.event, "objects": triggered.objects}).encode()
+    post = WebhookPost(f"{sandbox_url}/stripe/events", ("Content-Type: application/json",), body)
+    return _reply(post.send(TIMEOUT_SECONDS)).status == 204
 
 
-def _post(url: str, headers: Sequence[str], body: bytes) -> Outcome:
-    transfer = Transfer(TIMEOUT_SECONDS)
-    try:
-        transfer.prepare(url, headers, body)
-        return transfer.perform(TIMEOUT_SECONDS)
-    finally:
-        transfer.close()
-
-
-def _reply(outcome: Outcome) -> Reply:
+def _reply(outcome: Outcome) -> WebhookReply:
     if isinstance(outcome, TransferFailure):
-        return Reply(0, outcome.code)
-    return Reply(outcome.status, " ".join(outcome.body.decode(errors="replace").split())[:MAX_SHOWN])
+        return WebhookReply(0, outcome.code)
+    return WebhookReply(outcome.status, " ".join(outcome.body.decode(errors="replace").split())[:MAX_SHOWN])

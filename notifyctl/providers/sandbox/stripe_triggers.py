@@ -9,63 +9,66 @@ from notifyctl.providers.sandbox.stripe_invoices import invoice
 from notifyctl.providers.sandbox.stripe_objects import (
     NEW_API_VERSION,
     OLD_API_VERSION,
-    Object,
+    Json,
     checkout_session,
     customer,
     subscription,
 )
-from notifyctl.providers.sandbox.stripe_order import Order
+from notifyctl.providers.sandbox.stripe_order import StripeScenario
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class TriggeredEvent:
     """An event, and the objects as Stripe's API gives them after it."""
 
-    event: Object
-    objects: tuple[Object, ...]
+    type: str
+    event: Json
+    objects: tuple[Json, ...]
+
+    @property
+    def id(self) -> str:
+        return str(self.event["id"])
 
 
-def happen(trigger: str, order: Order) -> list[Happening]:
+def trigger(name: str, scenario: StripeScenario) -> list[TriggeredEvent]:
     """In the order in which Stripe sends them. Each call makes new event ids. Raises InvalidInput."""
-    if trigger not in TRIGGERS:
-        raise InvalidInput(f"there is no trigger {trigger!r}; there are {', '.join(TRIGGERS)}")
-    return [make(order) for make in TRIGGERS[trigger]]
+    if name not in TRIGGERS:
+        raise InvalidInput(f"there is no trigger {name!r}; there are {', '.join(TRIGGERS)}")
+    return [make(scenario) for make in TRIGGERS[name]]
 
 
-def _created(order: Order) -> Happening:
-    return _happening("customer.subscription.created", order, subscription(order))
+def _created(scenario: StripeScenario) -> TriggeredEvent:
+    return _event("customer.subscription.created", scenario, subscription(scenario))
 
 
-def _updated(order: Order) -> Happening:
-    before = {"status": "active" if order.status != "active" else "incomplete"}
-    return _happening("customer.subscription.updated", order, subscription(order), before)
+def _updated(scenario: StripeScenario) -> TriggeredEvent:
+    return _event("customer.subscription.updated", scenario, subscription(scenario), {"status": "incomplete"})
 
 
-def _deleted(order: Order) -> Happening:
-    return _happening("customer.subscription.deleted", order, subscription(order, "canceled"))
+def _deleted(scenario: StripeScenario) -> TriggeredEvent:
+    return _event("customer.subscription.deleted", scenario, subscription(scenario, "canceled"))
 
 
-def _checkout(order: Order) -> Happening:
-    state = subscription(order, "incomplete" if order.is_unpaid else None)
-    return _happening("checkout.session.completed", order, checkout_session(order), state=state)
+def _checkout(scenario: StripeScenario) -> TriggeredEvent:
+    after = subscription(scenario, "incomplete" if scenario.is_unpaid else "active")
+    return _event("checkout.session.completed", scenario, checkout_session(scenario), after=after)
 
 
-def _slow_payment_came(order: Order) -> Happening:
-    session = checkout_session(replace(order, is_unpaid=False))
-    return _happening("checkout.session.async_payment_succeeded", order, session, state=subscription(order))
+def _slow_payment_came(scenario: StripeScenario) -> TriggeredEvent:
+    session = checkout_session(replace(scenario, is_unpaid=False))
+    return _event("checkout.session.async_payment_succeeded", scenario, session, after=subscription(scenario))
 
 
-def _paid(order: Order) -> Happening:
-    return _happening("invoice.paid", order, invoice(order, is_paid=True), state=subscription(order))
+def _paid(scenario: StripeScenario) -> TriggeredEvent:
+    return _event("invoice.paid", scenario, invoice(scenario, is_paid=True), after=subscription(scenario))
 
 
-def _failed(order: Order) -> Happening:
-    status = "incomplete" if order.invoice == 1 else "past_due"
-    state = subscription(order, status)
-    return _happening("invoice.payment_failed", order, invoice(order, is_paid=False), state=state)
+def _failed(scenario: StripeScenario) -> TriggeredEvent:
+    after = subscription(scenario, "incomplete" if scenario.invoice == 1 else "past_due")
+    return _event("invoice.payment_failed", scenario, invoice(scenario, is_paid=False), after=after)
 
 
-TRIGGERS: dict[str, Sequence[Callable[[Order], Happening]]] = {
+TRIGGERS: dict[str, Sequence[Callable[[StripeScenario], TriggeredEvent]]] = {
     "purchase": (_created, _checkout, _paid),
     "checkout.session.completed": (_checkout,),
     "checkout.session.async_payment_succeeded": (_slow_payment_came,),
@@ -77,19 +80,19 @@ TRIGGERS: dict[str, Sequence[Callable[[Order], Happening]]] = {
 }
 
 
-def _happening(
-    kind: str, order: Order, told: Object, before: Object | None = None, *, state: Object | None = None
-) -> Happening:
-    """`state` is the subscription afterwards, where `told` is something else."""
-    event = {
+def _event(
+    kind: str, scenario: StripeScenario, subject: Json, before: Json | None = None, *, after: Json | None = None
+) -> TriggeredEvent:
+    """`after` is the subscription afterwards, where `subject` is something else."""
+    event: Json = {
         "id": f"evt_{secrets.token_hex(12)}",
         "object": "event",
-        "api_version": OLD_API_VERSION if order.is_old else NEW_API_VERSION,
-        "created": order.created,
-        "data": {"object": told} | ({"previous_attributes": before} if before else {}),
-        "livemode": order.livemode,
+        "api_version": OLD_API_VERSION if scenario.is_old else NEW_API_VERSION,
+        "created": scenario.created,
+        "data": {"object": subject} | ({"previous_attributes": before} if before else {}),
+        "livemode": scenario.livemode,
         "pending_webhooks": 1,
         "request": {"id": None, "idempotency_key": None},
         "type": kind,
     }
-    return Happening(event, (customer(order), state or told))
+    return TriggeredEvent(kind, event, (customer(scenario), after or subject))

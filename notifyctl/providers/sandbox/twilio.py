@@ -3,7 +3,6 @@
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import replace
 from time import monotonic
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -14,71 +13,56 @@ from starlette.routing import Route
 
 from notifyctl.models.template import Channel
 from notifyctl.providers.sandbox.arrivals import Sms
-from notifyctl.providers.sandbox.failures import Failure, Refused
-from notifyctl.providers.sandbox.json_answer import answer
-from notifyctl.providers.sandbox.misbehaviour import befall
-from notifyctl.providers.sandbox.sms_pages import API_VERSION, SmsSearch, in_twilios_words
-from notifyctl.providers.sandbox.state import State
+from notifyctl.providers.sandbox.controls import json_answer
+from notifyctl.providers.sandbox.failures import ApiRefusal, refusing
+from notifyctl.providers.sandbox.sms_pages import API_VERSION, SmsSearch, sms_json
+from notifyctl.providers.sandbox.state import SandboxState
 
 MAX_BODY = 1600
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_AUTHENTICATE = Failure(401, 20003, "Authenticate")
-_NO_TO = Failure(400, 21604, "A 'To' phone number is required.")
-_NO_SENDER = Failure(400, 21603, "A 'From' phone number is required.")
-_NO_BODY = Failure(400, 21602, "Message body is required.")
-_LONG_BODY = Failure(400, 21617, f"The concatenated message body exceeds the {MAX_BODY} character limit.")
 
 
-class TwilioApi:
-    def __init__(self, state: State, token: str | None) -> None:
+class FakeTwilio:
+    def __init__(self, state: SandboxState, token: str | None) -> None:
         self._state = state
         self._token = token
 
     def routes(self) -> list[Route]:
         account = f"/{API_VERSION}/Accounts/{{account_sid}}"
         return [
-            Route(f"{account}/Messages.json", self._create, methods=["POST"]),
-            Route(f"{account}/Messages.json", self._list, methods=["GET"]),
-            Route(f"{account}/Messages/{{sid}}.json", self._fetch, methods=["GET"]),
+            Route(f"{account}/Messages.json", refusing(self._create, _refusal), methods=["POST"]),
+            Route(f"{account}/Messages.json", refusing(self._list, _refusal), methods=["GET"]),
+            Route(f"{account}/Messages/{{sid}}.json", refusing(self._fetch, _refusal), methods=["GET"]),
         ]
 
     async def _create(self, request: Request) -> Response:
         body = await request.body()
         self._state.meter.present(Channel.SMS, 1, monotonic())
-        try:
-            auth_token = self._admit(request)
-            sms = self._read(request.path_params["account_sid"], _form(body))
-        except Refused as refused:
-            return _refusal(refused.failure)
-        strike = self._state.outcomes.of_call(Channel.SMS, (sms.to,))
-        if strike is None:
-            return self._take(sms, auth_token)
+        auth_token = self._admit(request)
+        sms = self._read(request.path_params["account_sid"], _form(body))
+        return await self._state.faults.answer(
+            Channel.SMS, sms.recipients, request, lambda: self._accept(sms, auth_token), _refusal
+        )
 
-        def take() -> Response:
-            return self._take(replace(sms, received_at=self._state.clock()), auth_token)
-
-        return await befall(strike, Channel.SMS, request, take, _refusal)
-
-    def _take(self, sms: Sms, auth_token: str) -> Response:
-        failure = self._state.outcomes.of_sms(sms.to)
-        if failure is not None:
-            return _refusal(failure)
-        self._state.accept(sms, auth_token)
-        return answer(in_twilios_words(sms, sms.received_at), 201)
+    def _accept(self, sms: Sms, auth_token: str) -> Response:
+        if refusal := self._state.faults.refusal(Channel.SMS, sms.recipients):
+            raise refusal
+        accepted = self._state.accept(sms, auth_token)
+        return json_answer(sms_json(accepted, accepted.received_at), 201)
 
     def _read(self, account_sid: str, form: Mapping[str, str]) -> Sms:
         to, text = form.get("To", ""), form.get("Body", "")
         sender, service = form.get("From") or None, form.get("MessagingServiceSid") or None
         if not to:
-            raise Refused(_NO_TO)
+            raise ApiRefusal(400, 21604, "A 'To' phone number is required.")
         if not (sender or service):
-            raise Refused(_NO_SENDER)
+            raise ApiRefusal(400, 21603, "A 'From' phone number is required.")
         if not _E164.fullmatch(to):
-            raise Refused(Failure(400, 21211, f"The 'To' number {to} is not a valid phone number."))
+            raise ApiRefusal(400, 21211, f"The 'To' number {to} is not a valid phone number.")
         if not text:
-            raise Refused(_NO_BODY)
+            raise ApiRefusal(400, 21602, "Message body is required.")
         if len(text) > MAX_BODY:
-            raise Refused(_LONG_BODY)
+            raise ApiRefusal(400, 21617, f"The concatenated message body exceeds the {MAX_BODY} character limit.")
         return Sms(
             id="SM" + uuid4().hex,
             received_at=self._state.clock(),
@@ -91,29 +75,23 @@ class TwilioApi:
         )
 
     async def _list(self, request: Request) -> Response:
-        try:
-            self._admit(request)
-            search = SmsSearch.read(request.query_params)
-        except Refused as refused:
-            return _refusal(refused.failure)
-        return answer(search.answer(self._state.arrivals, request.path_params["account_sid"], self._state.clock()))
+        self._admit(request)
+        search = SmsSearch.read(request.query_params)
+        return json_answer(search.answer(self._state.inbox, request.path_params["account_sid"], self._state.clock()))
 
     async def _fetch(self, request: Request) -> Response:
-        try:
-            self._admit(request)
-        except Refused as refused:
-            return _refusal(refused.failure)
-        sms = self._state.arrivals.get(request.path_params["sid"])
+        self._admit(request)
+        sms = self._state.inbox.get(request.path_params["sid"])
         if not isinstance(sms, Sms) or sms.account_sid != request.path_params["account_sid"]:
-            return _refusal(Failure(404, 20404, f"The requested resource {request.url.path} was not found"))
-        return answer(in_twilios_words(sms, self._state.clock()))
+            raise ApiRefusal(404, 20404, f"The requested resource {request.url.path} was not found")
+        return json_answer(sms_json(sms, self._state.clock()))
 
     def _admit(self, request: Request) -> str:
-        """The account's auth token. Raises Refused."""
-        self._state.arrivals.count_call()
+        """The account's auth token. Raises ApiRefusal."""
+        self._state.inbox.count_call()
         username, password = _credentials(request.headers.get("authorization", ""))
         if not (username and password) or (self._token is not None and password != self._token):
-            raise Refused(_AUTHENTICATE)
+            raise ApiRefusal(401, 20003, "Authenticate")
         self._state.twilio_tokens[username] = password
         return password
 
@@ -133,14 +111,14 @@ def _form(body: bytes) -> dict[str, str]:
     return dict(parse_qsl(body.decode("ascii", "replace"), keep_blank_values=True))
 
 
-def _refusal(failure: Failure) -> Response:
+def _refusal(refusal: ApiRefusal) -> Response:
     body = {
-        "code": failure.code,
-        "message": failure.message,
-        "more_info": f"https://www.twilio.com/docs/errors/{failure.code}",
-        "status": failure.http_status,
+        "code": refusal.code,
+        "message": refusal.message,
+        "more_info": f"https://www.twilio.com/docs/errors/{refusal.code}",
+        "status": refusal.http_status,
     }
-    headers = {"WWW-Authenticate": 'Basic realm="Twilio API"'} if failure.http_status == 401 else {}
-    if failure.retry_after is not None:
-        headers["Retry-After"] = str(failure.retry_after)
-    return answer(body, failure.http_status, headers)
+    headers = {"WWW-Authenticate": 'Basic realm="Twilio API"'} if refusal.http_status == 401 else {}
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(refusal.retry_after)
+    return json_answer(body, refusal.http_status, headers)
