@@ -250,6 +250,10 @@ def test_the_installed_wheel_runs_its_own_code_and_the_demo(
     assert list(elsewhere.work.iterdir()) == []
 
 
+def test_the_installed_package_says_that_it_is_typed(wheel: Installed) -> None:
+    assert (site_packages(wheel.folder) / "notifyctl" / "py.typed").is_file()
+
+
 def test_the_development_tools_are_not_needed(wheel: Installed) -> None:
     there = {
         path.name for environment in (wheel.folder, wheel.dependencies) for path in site_packages(environment).iterdir()

@@ -1,4 +1,4 @@
-"""A host application that shares the database: the example of docs/python.md, as it stands."""
+"""A host application that shares the database: the examples of docs/python.md, as they stand."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from notifyctl import ClientsSet, InvalidInput, set_clients
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.otp import OtpAction
 from tests.support.clients import a_client
 from tests.support.messages import all_messages
 from tests.support.otp_codes import PHONE, code_in, wrong
@@ -74,6 +74,18 @@ def test_a_refusal_leaves_the_order_and_is_on_record(runtime: Runtime, host: dic
         assert len(all_messages(session)) == 1
 
 
+def test_many_are_sent_at_once_and_the_refused_are_named(runtime: Runtime, host: dict[str, Any]) -> None:
+    a_client(runtime)
+    _run_example("many", host)
+
+    assert host["welcome"](["acme", "nobody"]) == {"nobody": "CLIENT_UNKNOWN"}
+    with runtime.database.read() as session:
+        assert sorted((message.client_id, message.status) for message in all_messages(session)) == [
+            ("acme", "QUEUED"),
+            ("nobody", "BLOCKED"),
+        ]
+
+
 def test_a_client_whose_provisioning_is_completed_from_python_is_welcomed(runtime: Runtime) -> None:
     opened = open_shared(runtime.settings.model_copy(update={"login_url": "https://shop.example/login"}))
     _run_example("clients", {"runtime": opened})
@@ -84,9 +96,37 @@ def test_a_client_whose_provisioning_is_completed_from_python_is_welcomed(runtim
     assert (message.template_key, message.client_id, message.status) == ("WELCOME_EMAIL", "acme", "QUEUED")
 
 
-def test_codes_are_sent_and_verified_from_python(runtime: Runtime) -> None:
-    decision = runtime.otp.send(PHONE, OtpAction.PHONE_VERIFY)
-    code = code_in(runtime, str(decision.message_id))
+def test_clients_are_set_and_it_is_said_what_came_of_it(runtime: Runtime) -> None:
+    a_client(runtime, "ann", provisioning_status="IN_PROGRESS")
+    with runtime.database.transaction() as session:
+        saved = set_clients(
+            runtime,
+            session,
+            {"ann": {"provisioning_status": "COMPLETED", "sms_enabled": False, "plan": None}, "ben": {"name": "Ben"}},
+            actor="shop",
+        )
+    [warning] = saved.warnings
+    assert saved == ClientsSet(created=1, changed=1, unchanged=0, welcomed=0, alerted=0, warnings=(warning,))
+    assert "LOGIN_URL is not set" in warning
 
-    assert not runtime.otp.verify(PHONE, OtpAction.PHONE_VERIFY, wrong(code))
-    assert runtime.otp.verify(PHONE, OtpAction.PHONE_VERIFY, code)
+
+def test_every_value_of_a_client_that_is_no_good_is_named_and_nothing_is_written(runtime: Runtime) -> None:
+    wrong_values = {"ann": {"email": "nobody"}, "ben": {"plan": "GOLD"}}
+    with runtime.database.transaction() as session:
+        with pytest.raises(InvalidInput, match=r"^client 'ann': email: .*; client 'ben': plan: 'GOLD' is not in"):
+            set_clients(runtime, session, wrong_values, actor="shop")
+        with pytest.raises(InvalidInput, match=r"^client 'ann': no field mail; there are name, email, phone, "):
+            set_clients(runtime, session, {"ann": {"mail": "a@b.example"}}, actor="shop")
+
+
+def test_codes_are_sent_and_verified_from_python(runtime: Runtime) -> None:
+    defined: dict[str, Any] = {"runtime": runtime}
+    _run_example("codes", defined)
+    defined["ask_for_code"](PHONE)
+    with runtime.database.read() as session:
+        [message] = all_messages(session)
+    code = code_in(runtime, message.id)
+
+    assert not defined["is_right"](PHONE, wrong(code))
+    assert defined["is_right"](PHONE, code)
+    assert not defined["is_right"](PHONE, code)
