@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 BIN = Path(sys.executable).parent
-ROOT = Path(__file__).resolve().parent.parent
+CONFIG = Path(__file__).resolve().with_name("schemathesis.toml")
 START_SECONDS = 20
 TOKEN = "postmark-webhook-token"
 
@@ -65,7 +65,7 @@ def _url(log: Path, server: subprocess.Popen[bytes]) -> str:
 
 
 def _fuzz(url: str, key: str, home: Path) -> int:
-    command = [BIN / "schemathesis", "--config-file", ROOT / "schemathesis.toml", "run", f"{url}/openapi.json"]
+    command = [BIN / "schemathesis", "--config-file", CONFIG, "run", f"{url}/openapi.json"]
     command += ["--header", f"Authorization: Bearer {key}", "--header", f"X-Postmark-Token: {TOKEN}"]
     return subprocess.run([*command, *sys.argv[1:]], cwd=home).returncode
 
