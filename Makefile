@@ -7,7 +7,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist workst
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-api test-browser chromium soak check $(CHECKS) format docs pictures wheel lock clean
+.PHONY: help demo test test-fast test-api test-browser chromium soak check $(CHECKS) figures format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -17,7 +17,7 @@ demo: .venv/runtime  ## The main job, on SQLite and the local sandbox; ends by i
 	@$(BIN)/notifyctl demo
 
 test: .venv/dev  ## The whole suite, on SQLite and on a real PostgreSQL
-	@$(PYTEST)
+	@$(PYTEST) --junit-xml=.pytest_cache/suite.xml
 
 test-fast: .venv/dev  ## What needs no PostgreSQL, starts no process and tries few cases: a minute
 	@$(PYTEST) -m "not postgresql and not process and not wheel and not exhaustive and not soak"
@@ -54,6 +54,9 @@ check-layers: .venv/dev
 
 check-docs: .venv/dev
 	$(BIN)/python docs/generate.py --check
+
+figures: .venv/dev  ## How big and how tangled the code is, with the limits, and how long the tests took
+	@$(BIN)/python tests/figures.py
 
 format: .venv/dev  ## Formats the code, and mends what the linter can mend
 	$(BIN)/ruff format .
