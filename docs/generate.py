@@ -6,8 +6,10 @@ What it prints must be the same on every machine: no widths, colours, paths or t
 import argparse
 import ast
 import os
+import re
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -345,15 +347,53 @@ def matrix_page() -> str:
 
 
 def readme_page() -> str:
-    """README.md with its table of the gates as it should be."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    start, end = "<!-- gates: written by make docs -->\n", "<!-- /gates -->"
+    return _with_part("README.md", "gates", gates_table())
+
+
+def architecture_page() -> str:
+    return _with_part("docs/architecture.md", "rooms", f"{rooms_table()}\nImports go one way:\n\n{import_line()}")
+
+
+def _with_part(page: str, part: str, content: str) -> str:
+    """The page as it is, with what stands between the marks of this part as it should be."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    start, end = f"<!-- {part}: written by make docs -->\n", f"<!-- /{part} -->"
     before, after = text.split(start)[0], text.split(end)[1]
-    return f"{before}{start}\n{gates_table()}\n{end}{after}"
+    return f"{before}{start}\n{content}\n{end}{after}"
+
+
+def rooms_table() -> str:
+    """Each package and lone module in the order of the layers, with the packages in it, by what its docstring says."""
+    sentences = {name: " ".join((ast.get_docstring(tree) or "").split("\n\n")[0].split()) for name, tree in _modules()}
+    rows = []
+    for room in re.findall(r"\w+", " ".join(layers())):
+        module = f"notifyctl/{room}.py"
+        faces = [module] if module in sentences else [name for name in sentences if _is_face(name, room)]
+        rows += [(f"`{name.removesuffix('__init__.py')}`", sentences[name]) for name in faces]
+    return _table(("Room", "What it is for"), rows)
+
+
+def _is_face(module: str, room: str) -> bool:
+    return module.startswith(f"notifyctl/{room}/") and module.endswith("/__init__.py")
+
+
+def import_line() -> str:
+    line = " -> ".join(layers())
+    wrapped = textwrap.fill(line, 112, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return f"```text\n{wrapped}\n```\n"
+
+
+def layers() -> list[str]:
+    """The contract that import-linter proves, from the outermost layer to the innermost."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    contract = next(one for one in contracts if one.get("containers") == ["notifyctl"])
+    return list(contract["layers"])
 
 
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": readme_page,
+    "docs/architecture.md": architecture_page,
     "docs/statuses.md": statuses_page,
     "docs/provider-codes.md": codes_markdown,
     "docs/NOTIFICATION_TEMPLATE_MATRIX.md": matrix_page,
@@ -399,7 +439,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Writes the generated pages of docs/, and the table in README.md.")
+    parser = argparse.ArgumentParser(description="Writes the generated pages and parts of pages.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
     check = parser.parse_args().check
     stale = stale_pages()

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from notifyctl.settings import Settings
 from tests.support.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = dict(generate.commands())
 
 
@@ -48,7 +49,7 @@ def test_a_generated_page_is_what_the_code_says() -> None:
 def test_the_pages_do_not_depend_on_the_terminal_that_they_are_made_on(processes: Processes) -> None:
     narrow = os.environ | {"COLUMNS": "40", "FORCE_COLOR": "1", "TERM": "xterm-256color", "LANG": "C"}
     made = processes.run(sys.executable, "docs/generate.py", "--check", cwd=ROOT, env=narrow, fresh=True)
-    assert (made.returncode, made.stderr) == (0, "All 7 generated pages are up to date.\n")
+    assert (made.returncode, made.stderr) == (0, "All 8 generated pages are up to date.\n")
 
 
 def test_a_stale_page_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +132,16 @@ def some_facts(closed: dict[str, object]) -> gates.Facts:
     for name, value in closed.items():
         (flags if name in flags else found)[name] = value
     return gates.Facts(template=Template(**flags), **found)
+
+
+def test_every_room_of_the_import_contract_has_its_sentence() -> None:
+    project = tomllib.loads(text("pyproject.toml"))
+    rooms = re.findall(r"\w+", " ".join(project["tool"]["importlinter"]["contracts"][0]["layers"]))
+    rows = dict(
+        re.findall(r"^\| `notifyctl/([\w/]+)(?:/|\.py)` \| (\w.*\w.*) \|$", text("docs/architecture.md"), re.MULTILINE)
+    )
+    assert set(rooms) <= set(rows)
+    assert all(sentence.rstrip()[-1] in ".:" for sentence in rows.values()), rows
 
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
