@@ -144,6 +144,12 @@ def test_every_room_of_the_import_contract_has_its_sentence() -> None:
     assert all(sentence.rstrip()[-1] in ".:" for sentence in rows.values()), rows
 
 
+def test_a_word_of_the_glossary_is_explained_once_and_found_by_its_letter() -> None:
+    words = re.findall(r"^\| (\w[^|]*) \| \w", text("docs/glossary.md"), re.MULTILINE)[1:]
+    assert len(words) > 30
+    assert words == sorted(set(words))
+
+
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
