@@ -12,7 +12,7 @@ from notifyctl.cli.output import Shown, named
 from notifyctl.errors import ConfigurationError, NotifyctlError
 
 if TYPE_CHECKING:
-    from notifyctl.cli.doctor import Examined, Installation
+    from notifyctl.doctor.doctor import Examined, Installation
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 WIDE = 120
@@ -90,8 +90,9 @@ def doctor(
 
 
 def _examine(*, fix: bool) -> "list[Examined]":
-    from notifyctl.cli import checks, provider_checks
-    from notifyctl.cli.doctor import Examined, Finding, Installation, Status, examine
+    from notifyctl.doctor import provider_checks
+    from notifyctl.doctor import settings_checks as checks
+    from notifyctl.doctor.doctor import Examined, Finding, Installation, Status, examine
 
     try:
         settings = options.settings()
@@ -107,7 +108,7 @@ def _examine(*, fix: bool) -> "list[Examined]":
 
 
 def _mend(installation: "Installation", found: "list[Examined]") -> "list[Examined]":
-    from notifyctl.cli.doctor import mend
+    from notifyctl.doctor.doctor import mend
 
     if any(item.check in ("database", "schema") and item.finding.status != "ok" for item in found):
         output.say("Nothing was mended: what is done is audited, and the database cannot be used.")

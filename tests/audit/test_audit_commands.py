@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import store_checks as checks
-from notifyctl.cli.doctor import Finding, Installation, Status
+from notifyctl.doctor import store_checks as checks
+from notifyctl.doctor.doctor import Finding, Installation, Status
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.columns import new_message_id
 from notifyctl.store import audit

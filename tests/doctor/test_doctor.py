@@ -14,8 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select, update
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import checks
-from notifyctl.cli.doctor import Finding, Installation, Status, examine, mend
+from notifyctl.doctor import settings_checks as checks
+from notifyctl.doctor.doctor import Finding, Installation, Status, examine, mend
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.message import MessageLog, MessageStatus
 from notifyctl.models.suppression import SuppressionReason

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from notifyctl.cli import provider_checks
-from notifyctl.cli.doctor import Check, Finding, Installation, Status, examine
 from notifyctl.clock import system_clock
+from notifyctl.doctor import provider_checks
+from notifyctl.doctor.doctor import Check, Finding, Installation, Status, examine
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.scripted_server import Reply, ScriptedServer, closed_port, private_authority
 from tests.support.settings import make_settings

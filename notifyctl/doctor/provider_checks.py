@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from notifyctl.cli.doctor import Finding, Installation, Status
 from notifyctl.clock import system_clock
+from notifyctl.doctor.doctor import Finding, Installation, Status
 from notifyctl.providers import probe
 
 CLOCK_TOLERANCE = timedelta(seconds=30)

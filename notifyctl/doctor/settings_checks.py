@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from notifyctl.cli import store_checks
-from notifyctl.cli.doctor import Finding, Installation, Status
-from notifyctl.cli.otp_checks import otp_conversion, otp_countries, otp_peppers
+from notifyctl.doctor import store_checks
+from notifyctl.doctor.doctor import Finding, Installation, Status
+from notifyctl.doctor.otp_checks import otp_conversion, otp_countries, otp_peppers
 from notifyctl.errors import InvalidInput
 from notifyctl.orchestrator.addresses import normal_email, normal_phone
 from notifyctl.orchestrator.plans import load_plans

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from notifyctl.cli.doctor import Finding, Installation, Status
 from notifyctl.clock import system_clock
+from notifyctl.doctor.doctor import Finding, Installation, Status
 from notifyctl.orchestrator.audit_seal import count_unsealed, is_old, writer_in_words
 from notifyctl.orchestrator.installation import jobs as standings_of
 from notifyctl.orchestrator.plans import load_plans

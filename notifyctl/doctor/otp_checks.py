@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from notifyctl.cli.doctor import Finding, Installation, Status
+from notifyctl.doctor.doctor import Finding, Installation, Status
 from notifyctl.otp.codes import PepperRing
 from notifyctl.store import otp
 

@@ -1,0 +1,1 @@
+"""Every check of an installation, and the mends that are safe."""
