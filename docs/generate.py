@@ -338,7 +338,8 @@ def _commands_below(command: Any, name: str, parent: Any) -> Iterator[tuple[str,
     with context:
         help_text = command.get_help(context)
         yield context.command_path, "\n".join(line.rstrip() for line in help_text.splitlines()).strip()
-    for child, inner in getattr(command, "commands", {}).items():
+    for child in getattr(command, "commands", {}):
+        _, inner, _ = command.resolve_command(context, [child])
         yield from _commands_below(inner, child, context)
 
 

@@ -1,25 +1,33 @@
 """`notifyctl audit`: what was decided and done, and the proof that nobody has changed the record of it."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from datetime import datetime
+from typing import Annotated, Any, TextIO
+from uuid import UUID
 
 import typer
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, streams
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.audit_report import print_report, report_fields
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.models.enums import AuditAction
+from notifyctl.orchestrator import audit_export
+from notifyctl.orchestrator.audit_chain import SealKeys, parse_head
+from notifyctl.orchestrator.audit_export import row_fields
+from notifyctl.orchestrator.audit_seal import current_head, tip_in
+from notifyctl.orchestrator.audit_verify import verify as verified
+from notifyctl.orchestrator.masking import mask
+from notifyctl.store import audit_rows, audit_seals
+from notifyctl.store.audit_rows import AuditFilter
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from notifyctl.bootstrap import Runtime
-    from notifyctl.orchestrator.audit_chain import SealKeys
-    from notifyctl.store.audit_rows import AuditFilter
-
-app = typer.Typer(no_args_is_help=True, help="The audit log: list it, verify it, export it.")
+app = typer.Typer(name="audit", no_args_is_help=True)
 
 COLUMNS = ("id", "created_at", "action", "actor", "client_id", "message_id", "sealed", "metadata")
 WIDE = 110
@@ -48,13 +56,10 @@ def list_rows(
     since: Since = None,
     until: Until = None,
     limit: options.Limit = 50,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """List audit rows, the newest first, and whether each is sealed."""
-    from notifyctl.orchestrator.audit_seal import tip_in
-    from notifyctl.store import audit_rows
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         wanted = _filter(
             session,
             runtime.clock(),
@@ -68,7 +73,7 @@ def list_rows(
         found = audit_rows.find(session, wanted, limit=limit)
         last_sealed = tip_in(session).last_id
     output.rows((_row(row, last_sealed) for row in found), form, columns=COLUMNS, shown=SHOWN)
-    if not found and form is options.OutputFormat.TABLE:
+    if not found and form is OutputFormat.TABLE:
         output.say("No audit row matches.")
     if len(found) == limit:
         output.hint(f"{limit} rows; there may be more: raise --limit")
@@ -79,19 +84,15 @@ def verify(
     expect_head: Annotated[
         str | None, typer.Option("--expect-head", help="A head that the chain must contain, as NUMBER:DIGEST.")
     ] = None,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Look at every sealed row, and name the first that was changed, deleted or inserted. Exit 1 if there is one.
 
     Seals are checked as well: one that was altered, forged, reordered or deleted is named. A tail that was cut off
     shows only against a head that was kept elsewhere: --expect-head.
     """
-    from notifyctl.cli.audit_report import print_report, report_fields
-    from notifyctl.orchestrator.audit_chain import parse_head
-    from notifyctl.orchestrator.audit_verify import verify as verified
-
     expected = parse_head(expect_head) if expect_head else None
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         report = verified(
             session,
             _keys(runtime),
@@ -99,7 +100,7 @@ def verify(
             tracked=lambda seals, count: output.track(seals, "Verifying", count),
         )
         now = runtime.clock()
-    if form is options.OutputFormat.TABLE:
+    if form is OutputFormat.TABLE:
         print_report(report, now, expected)
     else:
         output.document(report_fields(report, now, expected), form)
@@ -124,10 +125,7 @@ def export(
 
     docs/audit.md says how. The last line is of type end: without it the export is not whole.
     """
-    from notifyctl.orchestrator import audit_export
-    from notifyctl.orchestrator.audit_seal import current_head
-
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         if head:
             print(current_head(runtime.database))
             return
@@ -144,8 +142,6 @@ def export(
 @contextmanager
 def _opened(file: str | None) -> Iterator[TextIO]:
     """Raises InvalidInput for a file that is there or cannot be made."""
-    import os
-
     if file is None:
         yield sys.stdout
         return
@@ -172,11 +168,7 @@ def _filter(
     message: str | None,
     since: str | None,
     until: str | None,
-) -> "AuditFilter":
-    from notifyctl.models.audit import AuditAction
-    from notifyctl.store import audit_seals
-    from notifyctl.store.audit_rows import AuditFilter
-
+) -> AuditFilter:
     first = options.parse_moment(since, now) if since else None
     before = audit_seals.newest_before(session, first) if first else None
     return AuditFilter(
@@ -192,8 +184,6 @@ def _filter(
 
 
 def _uuid(text: str) -> str:
-    from uuid import UUID
-
     try:
         return str(UUID(text))
     except ValueError:
@@ -201,8 +191,6 @@ def _uuid(text: str) -> str:
 
 
 def _row(row: Any, last_sealed: int) -> dict[str, Any]:
-    from notifyctl.orchestrator.audit_export import row_fields
-
     fields = row_fields(row)
     hidden = {name: _without_numbers(fields[name]) for name in ("actor", "metadata")}
     return fields | hidden | {"sealed": row.id <= last_sealed}
@@ -210,8 +198,6 @@ def _row(row: Any, last_sealed: int) -> dict[str, Any]:
 
 def _without_numbers(value: Any) -> Any:
     """None is written into an audit row; but callers choose their own names and keys."""
-    from notifyctl.orchestrator.masking import mask
-
     match value:
         case str():
             return _NUMBER.sub(lambda number: mask(number[0]), value)
@@ -227,6 +213,4 @@ def _about(row: output.Row) -> str:
 
 
 def _keys(runtime: "Runtime") -> "SealKeys":
-    from notifyctl.orchestrator.audit_chain import SealKeys
-
     return SealKeys(runtime.settings.notification_secret_key)

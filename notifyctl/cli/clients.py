@@ -1,23 +1,28 @@
 """`notifyctl clients`: whom we write to, and what it may receive."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from notifyctl.alerts.provisioning import Announced, announce
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotFound
+from notifyctl.models.client import ACTIVE_SUBSCRIPTION
+from notifyctl.models.enums import Channel, ProvisioningStatus, SubscriptionStatus
+from notifyctl.orchestrator import client_files
+from notifyctl.orchestrator.client_fields import ClientChange, ClientFields
+from notifyctl.orchestrator.clients import WrittenClients, set_clients
+from notifyctl.orchestrator.csv_files import CsvFault
+from notifyctl.orchestrator.erasure import erase_client
+from notifyctl.store import clients, suppressions
 
-if TYPE_CHECKING:
-    from notifyctl.alerts.provisioning import Announced
-    from notifyctl.bootstrap import Runtime
-    from notifyctl.orchestrator.client_fields import ClientChange, ClientFields
-    from notifyctl.orchestrator.clients import WrittenClients
-    from notifyctl.orchestrator.csv_files import CsvFault
-
-app = typer.Typer(no_args_is_help=True, help="Clients: list, show, set, import from CSV, erase.")
+app = typer.Typer(name="clients", no_args_is_help=True)
 
 COLUMNS = (
     "id",
@@ -94,13 +99,10 @@ def list_clients(
     subscription: Subscription = None,
     after: Annotated[str, typer.Option("--after", help="Go on behind this id.")] = "",
     limit: options.Limit = 100,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """List clients in the order of their ids. A table leaves out time zone and Stripe customer."""
-    from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
-    from notifyctl.store import clients
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         found = clients.page(
             session,
             limit=limit,
@@ -110,21 +112,18 @@ def list_clients(
             provisioning=ProvisioningStatus(provisioning) if provisioning else None,
             subscription=SubscriptionStatus(subscription) if subscription else None,
         )
-    columns = TABLE_COLUMNS if form is options.OutputFormat.TABLE else COLUMNS
+    columns = TABLE_COLUMNS if form is OutputFormat.TABLE else COLUMNS
     output.rows((_row(client) for client in found), form, columns=columns, shown=SHOWN, styles=STYLES)
-    if not found and form is options.OutputFormat.TABLE:
+    if not found and form is OutputFormat.TABLE:
         output.say("No client matches.")
     if len(found) == limit:
         output.say(f"{limit} rows; there may be more: go on with --after {found[-1].id}")
 
 
 @app.command()
-def show(client_id: ClientId, form: options.Format = options.OutputFormat.TABLE) -> None:
+def show(client_id: ClientId, form: options.Format = OutputFormat.TABLE) -> None:
     """Show all that is known of a client, what its plan allows, and whether its addresses are suppressed."""
-    from notifyctl.models.client import ACTIVE_SUBSCRIPTION
-    from notifyctl.store import clients
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         client = clients.get(session, client_id)
         if client is None:
             raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
@@ -156,9 +155,6 @@ def set_client(
     stripe_customer: Annotated[str | None, typer.Option("--stripe-customer", help="As cus_9Xyz.")] = None,
 ) -> None:
     """Create a client, or change what is given; the rest stays as it is. An empty value clears ("")."""
-    from notifyctl.alerts.provisioning import announce
-    from notifyctl.orchestrator import clients
-
     texts = {
         "name": name,
         "email": email,
@@ -170,11 +166,10 @@ def set_client(
         "timezone": timezone,
         "stripe_customer_id": stripe_customer,
     }
-    with options.runtime() as runtime:
-        given = {field: text for field, text in texts.items() if text is not None}
-        change = _fields(runtime).change(client_id, given)
+    with opened_runtime() as runtime:
+        change = _fields(runtime).change(client_id, {field: text for field, text in texts.items() if text is not None})
         with runtime.database.transaction() as session:
-            written = clients.set_clients(session, [change], actor=options.actor(), now=runtime.clock())
+            written = set_clients(session, [change], actor=options.actor(), now=runtime.clock())
             announced = announce(session, runtime.orchestrator, runtime.settings, written.transitions)
     outcome = "created" if written.created else "changed" if written.changed else "unchanged"
     output.say(f"Client {change.id} {outcome}.")
@@ -185,7 +180,7 @@ def set_client(
 def import_file(
     file: Annotated[str, typer.Argument(metavar="FILE.csv", help="UTF-8, or - for stdin.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file; change nothing.")] = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Create and change clients from CSV: all of the file, or nothing when a row is bad.
 
@@ -194,9 +189,7 @@ def import_file(
     A column that is absent leaves what is there; an empty cell clears it.
     Importing a file again changes nothing.
     """
-    from notifyctl.orchestrator import client_files
-
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         parsed = client_files.parse(options.read_input(file), file)
         records = output.track(parsed.records, "Checking", len(parsed.records))
         checked = client_files.check(parsed, records, _fields(runtime))
@@ -215,18 +208,13 @@ def import_file(
 def erase(
     client_id: ClientId,
     yes: options.Yes = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Erase a client's personal data for good; the history stays under its id and keyed hashes.
 
     Waiting messages are canceled. Prints how much was removed.
     """
-    from dataclasses import asdict
-
-    from notifyctl.orchestrator.erasure import erase_client
-    from notifyctl.store import clients
-
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         with runtime.database.read() as session:
             if clients.get(session, client_id) is None:
                 raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
@@ -242,8 +230,6 @@ def erase(
 
 
 def _fields(runtime: "Runtime") -> "ClientFields":
-    from notifyctl.orchestrator.client_fields import ClientFields
-
     return ClientFields(runtime.plans, runtime.settings.otp_default_region)
 
 
@@ -287,9 +273,6 @@ def _row(client: Any) -> dict[str, Any]:
 
 
 def _suppression(runtime: "Runtime", session: Any, channel: str, address: str | None) -> str | None:
-    from notifyctl.models.template import Channel
-    from notifyctl.store import suppressions
-
     if not address:
         return None
     found = suppressions.find(session, Channel(channel), runtime.keys.recipient_hashes(channel, address))

@@ -1,23 +1,23 @@
 """`notifyctl compliance`: what of a client's expires, and when."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
 
 import typer
 
+from notifyctl.alerts import compliance_files, compliance_items
+from notifyctl.alerts.compliance_files import CheckedItems
+from notifyctl.alerts.compliance_items import ItemsWritten, days_left
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput
+from notifyctl.models.enums import AuditAction
+from notifyctl.store import audit, compliance
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from notifyctl.alerts.compliance_files import CheckedItems
-    from notifyctl.alerts.compliance_items import ItemsWritten
-    from notifyctl.bootstrap import Runtime
-
-app = typer.Typer(no_args_is_help=True, help="What expires of a client's: import from CSV, list, renew, remove.")
+app = typer.Typer(name="compliance", no_args_is_help=True)
 
 COLUMNS = ("client_id", "client_name", "reference", "name", "expires_on", "days_left", "reminded_at", "timezone")
 WIDE = 110
@@ -42,7 +42,7 @@ Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="The item's,
 def import_file(
     file: Annotated[str, typer.Argument(metavar="FILE.csv", help="UTF-8, or - for stdin.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file; change nothing.")] = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Create and change items from CSV: all of the file, or nothing when a row is bad.
 
@@ -50,9 +50,7 @@ def import_file(
     A client and a reference are one item; importing a file again changes nothing.
     A waiting reminder of a date that is no longer so is withdrawn.
     """
-    from notifyctl.alerts import compliance_files
-
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         parsed = compliance_files.parse(options.read_input(file), file)
         records = output.track(parsed.records, "Checking", len(parsed.records))
         checked = compliance_files.check(parsed, records)
@@ -73,14 +71,11 @@ def list_items(
     ] = None,
     expired: Annotated[bool, typer.Option("--expired", help="Only what has expired.")] = False,
     limit: options.Limit = 100,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """List items, the first to expire first. Days are counted in the client's time zone."""
-    from notifyctl.alerts.compliance_items import days_left
-    from notifyctl.store import compliance
-
     most = -1 if expired else within
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         # A day more: somewhere it is tomorrow already.
         until = None if most is None else _day_in(now, most + 1)
@@ -88,7 +83,7 @@ def list_items(
         rows = [_row(item, days_left(item.expires_on, item.timezone, now)) for item in found]
     rows = [row for row in rows if most is None or row["days_left"] <= most]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
-    if not rows and form is options.OutputFormat.TABLE:
+    if not rows and form is OutputFormat.TABLE:
         output.say("No item matches.")
     if len(found) == limit:
         output.say(f"{limit} rows; there may be more: say --limit, or narrow it")
@@ -101,10 +96,8 @@ def renew(
     new_date: Annotated[str, typer.Argument(metavar="NEW_DATE", help="The last day it is valid, as 2027-04-13.")],
 ) -> None:
     """Give an item another expiry date. A waiting reminder of the former one is withdrawn."""
-    from notifyctl.alerts import compliance_items
-
     day = compliance_items.read_date(new_date)
-    with options.runtime() as runtime, runtime.database.transaction() as session:
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
         written = compliance_items.renew(session, client_id, reference, day, actor=options.actor(), now=runtime.clock())
     outcome = "expires" if written.changed else "expires as before"
     output.say(f"{reference} of {client_id} {outcome} on {day}.{_withdrawn(written.withdrawn)}")
@@ -113,9 +106,7 @@ def renew(
 @app.command()
 def remove(client_id: ClientId, reference: Reference, yes: options.Yes = False) -> None:
     """Take an item off the list for good. A waiting reminder of it is withdrawn."""
-    from notifyctl.alerts import compliance_items
-
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         with runtime.database.transaction() as session:
             compliance_items.locked(session, client_id, reference)
         options.confirm(f"Remove {reference} of {client_id} for good?", yes)
@@ -128,11 +119,6 @@ def remove(client_id: ClientId, reference: Reference, yes: options.Yes = False) 
 
 def _write(runtime: "Runtime", checked: "CheckedItems", file: str, *, dry_run: bool) -> "ItemsWritten":
     """All of the file in one transaction: a file is never half imported, also when this process is killed."""
-    from notifyctl.alerts import compliance_items
-    from notifyctl.alerts.compliance_items import ItemsWritten
-    from notifyctl.models.audit import AuditAction
-    from notifyctl.store import audit, compliance
-
     written, actor = ItemsWritten(), options.actor()
     with runtime.database.transaction() as session:
         known = compliance.lock_clients(session, checked.client_ids)

@@ -3,20 +3,21 @@
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.store.migrations import require_current_schema, schema_status
+from notifyctl.store.migrations import upgrade as run
 
-app = typer.Typer(no_args_is_help=True, help="Create and upgrade the tables.")
+schema = typer.Typer(name="db", no_args_is_help=True)
 
 
-@app.command()
+@schema.command()
 def upgrade() -> None:
     """Bring the database to the schema of this version. Safe to run again, and on two hosts at once.
 
     It is the only command that makes a database file which is not there, and then says so.
     """
-    from notifyctl.store.migrations import schema_status
-    from notifyctl.store.migrations import upgrade as run
-
-    with options.runtime(migrated=False, create=True) as runtime:
+    with opened_runtime(migrated=False, create=True) as runtime:
         if runtime.database.is_new:
             output.say(f"There was no database file {runtime.database.url.database}: it is a new one.")
         before = schema_status(runtime.database)
@@ -27,12 +28,10 @@ def upgrade() -> None:
         output.say(f"{runtime.database} upgraded from {before.revision or 'empty'} to revision {after.revision}.")
 
 
-@app.command()
-def status(form: options.Format = options.OutputFormat.TABLE) -> None:
+@schema.command()
+def status(form: options.Format = OutputFormat.TABLE) -> None:
     """Show the database's revision and the one this version needs. Exit 5 unless they agree."""
-    from notifyctl.store.migrations import require_current_schema, schema_status
-
-    with options.runtime(migrated=False) as runtime:
+    with opened_runtime(migrated=False) as runtime:
         found = schema_status(runtime.database)
         output.document(
             {

@@ -11,7 +11,7 @@ from time import perf_counter
 from rich.text import Text
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.cli import demo_stripe, output
+from notifyctl.cli import demo_stripe, output, terminal
 from notifyctl.cli.demo_cases import CLIENTS, Case, CodeCase, accepted, backlog, refused, urgent, welcome
 from notifyctl.cli.explanation import print_explanation
 from notifyctl.clock import Stopwatch, machine_stopwatch, system_clock
@@ -107,7 +107,7 @@ def _set_up(runtime: Runtime, url: str, server: str) -> None:
         catalogue.seed(session, files, settings=runtime.settings, now=runtime.clock(), actor="demo")
     clients = _import_clients(runtime)
     _title(1, "An installation of its own")
-    output.listing(
+    terminal.listing(
         [
             ("db upgrade", f"a new SQLite file, at revision {revision}"),
             ("templates seed", f"{len(files)} templates"),
@@ -143,7 +143,7 @@ def _client_of(case: Case | CodeCase) -> str | None:
 
 def _send(runtime: Runtime, cases: Sequence[Case | CodeCase]) -> list[tuple[Case | CodeCase, Decision]]:
     decisions = [(case, _decide(runtime, case)) for case in cases]
-    output.listing([_decision_cells(case, decision) for case, decision in decisions])
+    terminal.listing([_decision_cells(case, decision) for case, decision in decisions])
     return decisions
 
 
@@ -154,7 +154,7 @@ def _decide(runtime: Runtime, case: Case | CodeCase) -> Decision:
         return runtime.orchestrator.send(session, case.request)
 
 
-def _decision_cells(case: Case | CodeCase, decision: Decision) -> tuple[output.Cell, ...]:
+def _decision_cells(case: Case | CodeCase, decision: Decision) -> tuple[terminal.Cell, ...]:
     if isinstance(decision, Duplicate):
         return case.what, ("duplicate", "cyan"), "same idempotency key, no second message"
     template_key = case.request.template_key if isinstance(case, Case) else OTP_TEMPLATE
@@ -163,7 +163,7 @@ def _decision_cells(case: Case | CodeCase, decision: Decision) -> tuple[output.C
 
 
 def _coloured(status: str) -> tuple[str, str]:
-    return str(status), output.STATUS_STYLES[status]
+    return str(status), terminal.STATUS_STYLES[status]
 
 
 def _deliver(runtime: Runtime, clock: DemoClock) -> None:
@@ -171,12 +171,12 @@ def _deliver(runtime: Runtime, clock: DemoClock) -> None:
     first = _drain(runtime)
     clock.ahead += timedelta(seconds=31)
     second = _drain(runtime)
-    output.listing([("worker --once", *first), ("31 s later, by the demo's clock", *second)])
+    terminal.listing([("worker --once", *first), ("31 s later, by the demo's clock", *second)])
     _title(5, "The dead mailbox is suppressed now")
     _send(runtime, [welcome("another mail to it", "grove")])
 
 
-def _drain(runtime: Runtime, of: str | None = None) -> tuple[output.Cell, ...]:
+def _drain(runtime: Runtime, of: str | None = None) -> tuple[terminal.Cell, ...]:
     """How it stands after it, for one template or all, and how long it took."""
     started = perf_counter()
     _worker(runtime, once=True).run()
@@ -202,12 +202,12 @@ def _hear_stripe(runtime: Runtime, server: str) -> None:
     demo_stripe.post_events(runtime, server)
     rows = [(f"worker --once, {key}", *_drain(runtime, of=key)) for key in ("SUBSCRIPTION_CONFIRMED", "PAYMENT_FAILED")]
     output.say()
-    output.listing(rows)
+    terminal.listing(rows)
 
 
 def _show_inbox(sandbox: Sandbox) -> None:
     _title(7, "What arrived in the sandbox")
-    output.listing(
+    terminal.listing(
         [
             (message.channel.value, _to(message), shorten(_gist(message), GIST, placeholder=" …"))
             for message in sandbox.messages()
@@ -234,7 +234,7 @@ def _meet_the_limit(runtime: Runtime, clock: DemoClock, sandbox: Sandbox) -> Non
         clock.ahead += timedelta(seconds=step)
         last = _drain(runtime, of="COMPLIANCE_EXPIRY_REMINDER")
     rows.append((f"{seconds} s later, by its clock", *last))
-    output.listing(rows)
+    terminal.listing(rows)
     output.say()
     if overtook:
         output.say("  The link left at once; the reminders followed one by one, and used up no retry.")
@@ -292,7 +292,7 @@ def _env_file(runtime: Runtime, url: str, server: str, folder: Path) -> Path:
 
 
 def _title(number: int, text: str) -> None:
-    console = output.console()
+    console = terminal.console()
     if number > 1:
         console.print()
     console.print(f"{number}  {text}", style="bold", markup=False)

@@ -7,7 +7,7 @@ from threading import Thread
 from time import sleep
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import output
+from notifyctl.cli import terminal
 from notifyctl.cli.sandbox_stripe import WEBHOOK
 from notifyctl.http.app import create_app
 from notifyctl.http.server import ApiServer, listen, url_of
@@ -40,7 +40,7 @@ def post_events(runtime: Runtime, url: str) -> None:
     subscribed, checkout, paid = trigger("purchase", scenario)
     (failed,) = trigger("invoice.payment_failed", replace(scenario, invoice=2))
     right = runtime.settings.stripe_webhook_secret[0].get_secret_value()
-    output.listing(
+    terminal.listing(
         [
             _posted(runtime, url, "Dune subscribes", subscribed, right),
             _posted(runtime, url, "completes the checkout", checkout, right),
@@ -52,7 +52,7 @@ def post_events(runtime: Runtime, url: str) -> None:
     )
 
 
-def _posted(runtime: Runtime, url: str, what: str, triggered: TriggeredEvent, secret: str) -> tuple[output.Cell, ...]:
+def _posted(runtime: Runtime, url: str, what: str, triggered: TriggeredEvent, secret: str) -> tuple[terminal.Cell, ...]:
     before = _subscription_status(runtime)
     attempts = _attempts(runtime, triggered)
     reply = deliver(f"{url}{WEBHOOK}", triggered.event, secret=secret, now=runtime.clock())

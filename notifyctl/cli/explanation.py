@@ -1,13 +1,14 @@
 """How verdicts and explanations look."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from notifyctl.cli import output
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from notifyctl.orchestrator.explain import Explanation, Step
-    from notifyctl.orchestrator.gates import Verdict
+from notifyctl.cli import output, terminal
+from notifyctl.orchestrator.explain import Explanation, Step
+from notifyctl.orchestrator.gates import PASSED_WHEN, Verdict
+from notifyctl.orchestrator.words import moment
 
 _MARKS = {"passed": ("ok", "green"), "refused": ("no", "bold red"), "not asked": ("--", "dim")}
 _WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
@@ -15,9 +16,7 @@ _WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
 
 def print_verdicts(verdicts: "Iterable[Verdict]") -> None:
     """What had to hold, and the reason that the gate would give for a refusal."""
-    from notifyctl.orchestrator.gates import PASSED_WHEN
-
-    output.listing(
+    terminal.listing(
         [
             (
                 _MARKS[verdict.outcome],
@@ -37,23 +36,19 @@ def verdict_rows(verdicts: "Iterable[Verdict]") -> list[dict[str, str]]:
 
 
 def print_explanation(message: Any, found: "Explanation") -> None:
-    from rich.text import Text
-
-    console = output.console()
-    status = (message.status.value, output.STATUS_STYLES[message.status])
+    console = terminal.console()
+    status = (message.status.value, terminal.STATUS_STYLES[message.status])
     console.print(Text.assemble((message.template_key, "bold"), f" {message.id}  ", status))
     console.print(output.one_line(found.sentence), markup=False)
     if found.verdicts:
         console.print("\nGates at acceptance")
         print_verdicts(found.verdicts)
     console.print("\nWhat happened")
-    output.listing([_step_cells(step) for step in found.steps])
+    terminal.listing([_step_cells(step) for step in found.steps])
 
 
-def _step_cells(step: "Step") -> tuple[output.Cell, ...]:
-    from notifyctl.orchestrator.words import moment
-
-    style = output.STATUS_STYLES.get(step.action.removeprefix("NOTIFICATION_"), "")
+def _step_cells(step: "Step") -> tuple[terminal.Cell, ...]:
+    style = terminal.STATUS_STYLES.get(step.action.removeprefix("NOTIFICATION_"), "")
     return moment(step.at), (step.action.value, style), step.detail
 
 

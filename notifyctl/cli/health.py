@@ -3,32 +3,34 @@
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output
-from notifyctl.cli.options import OutputFormat
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options, output, terminal
+from notifyctl.cli.health_view import Screen, bars, overview
+from notifyctl.cli.invocation import in_a_hurry
+from notifyctl.cli.messages import SHOWN
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput
+from notifyctl.models.enums import Channel
+from notifyctl.orchestrator import health
+from notifyctl.orchestrator.health import Health
+from notifyctl.orchestrator.troubles import problems
+from notifyctl.orchestrator.words import age
+from notifyctl.store.reports import BucketView
 
-if TYPE_CHECKING:
-    from notifyctl.bootstrap import Runtime
-    from notifyctl.orchestrator.health import Health
-    from notifyctl.store.reports import BucketView
-
-app = typer.Typer(help="How the traffic is: failures, rates, latency, backlog.", invoke_without_command=True)
-
-LONGEST_WINDOW = 7 * 24 * 60
-MOST_ROWS = 1_000
-"""As over HTTP; orchestrator.health has the same figures."""
+app = typer.Typer(name="health", invoke_without_command=True)
 
 WindowMinutes = Annotated[
-    int, typer.Option("--window-minutes", "-w", min=1, max=LONGEST_WINDOW, help="How far to look back.")
+    int, typer.Option("--window-minutes", "-w", min=1, max=health.LONGEST_WINDOW_MINUTES, help="How far to look back.")
 ]
 
 
 @app.callback()
-def health(
+def without_subcommand(
     ctx: typer.Context,
     window_minutes: WindowMinutes = 60,
     form: options.Format = OutputFormat.TABLE,
@@ -38,22 +40,17 @@ def health(
 
 
 @app.command()
-@options.in_a_hurry()
+@in_a_hurry()
 def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFormat.TABLE) -> None:
     """What is wrong, and the figures of each channel. The same as `notifyctl health` alone."""
-    from notifyctl.orchestrator import health
-    from notifyctl.orchestrator.troubles import problems
-
-    with options.runtime() as runtime:
-        figures = _look(runtime, window_minutes)
-    told = health.summary(figures, problems(figures))
+    with opened_runtime() as runtime:
+        found = _look(runtime, window_minutes)
+    told = health.summary(found, problems(found))
     match form:
         case OutputFormat.JSON:
             sys.stdout.write(health.to_json(told))
         case OutputFormat.TABLE:
-            from notifyctl.cli.health_view import overview
-
-            output.console().print(overview(figures))
+            terminal.console().print(overview(found))
         case _:
             rows = [
                 {"channel": name, **dict(_cells(channel))} for name, channel in health.as_fields(told.channels).items()
@@ -62,7 +59,7 @@ def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFor
 
 
 @app.command()
-@options.in_a_hurry()
+@in_a_hurry()
 def timeseries(
     window_minutes: WindowMinutes = 240,
     bucket_minutes: Annotated[
@@ -71,46 +68,40 @@ def timeseries(
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """What was sent, failed and was throttled over time: a bar for each bucket."""
-    from notifyctl.orchestrator import health
-
     if window_minutes > bucket_minutes * health.MOST_BUCKETS:
         raise InvalidInput(
             f"--window-minutes {window_minutes} with --bucket-minutes {bucket_minutes} makes over"
             f" {health.MOST_BUCKETS} buckets; take longer ones"
         )
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         told = health.timeseries(session, runtime.clock(), window_minutes=window_minutes, bucket_minutes=bucket_minutes)
     if form is OutputFormat.JSON:
         sys.stdout.write(health.to_json(told))
     elif form is OutputFormat.TABLE and output.on_terminal():
-        from notifyctl.cli.health_view import bars
-
-        output.console().print(bars(told.buckets))
+        terminal.console().print(bars(told.buckets))
     else:
         columns = ("start", "channel", "sent", "failed", "throttled")
         output.rows(_flat_buckets(told.buckets), form, columns=columns)
 
 
 @app.command()
-@options.in_a_hurry()
+@in_a_hurry()
 def recent(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_ROWS, help="At most this many.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=health.MOST_RECENT, help="At most this many.")
+    ] = 100,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")] = False,
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """The newest messages and what became of them."""
-    from notifyctl.cli.messages import SHOWN
-    from notifyctl.orchestrator import health
-    from notifyctl.orchestrator.words import age
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         told = health.recent(session, limit, reveal=reveal)
         now = runtime.clock()
     if form is OutputFormat.JSON:
         sys.stdout.write(health.to_json(told))
         return
     rows = [{**health.as_fields(message), "age": age(message.created_at, now)} for message in told.items]
-    output.rows(rows, form, columns=health.RECENT, shown=SHOWN, styles=output.STATUS_STYLES)
+    output.rows(rows, form, columns=health.RECENT, shown=SHOWN, styles=terminal.STATUS_STYLES)
 
 
 @app.command()
@@ -121,36 +112,28 @@ def watch(
     """The overview, kept up to date on the terminal until Ctrl-C."""
     if not output.on_terminal():
         raise InvalidInput("`health watch` needs a terminal; `notifyctl health --format json` is for programs")
-    from notifyctl.cli.health_view import Screen
 
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         Screen(lambda: _look(runtime, window_minutes), every=every).run()
 
 
 def _look(runtime: "Runtime", window_minutes: int) -> "Health":
-    from notifyctl.orchestrator import health
-
     with runtime.database.read() as session:
         return health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
 
 
 def _cells(figures: object) -> Iterator[tuple[str, object]]:
     """A cell for each figure of a channel; the latencies have one each."""
-    from notifyctl.orchestrator.health import Latency, as_fields
-
-    for name, value in as_fields(figures).items():
-        if isinstance(value, Latency):
-            yield from ((f"{part}_seconds", seconds) for part, seconds in as_fields(value).items())
+    for name, value in health.as_fields(figures).items():
+        if isinstance(value, health.Latency):
+            yield from ((f"{part}_seconds", seconds) for part, seconds in health.as_fields(value).items())
         else:
             yield name, value
 
 
-def _flat_buckets(buckets: "list[BucketView]") -> list[dict[str, object]]:
-    from notifyctl.models.template import Channel
-    from notifyctl.orchestrator.health import as_fields
-
+def _flat_buckets(buckets: list[BucketView]) -> list[dict[str, object]]:
     return [
-        {"start": bucket.start, "channel": channel, **as_fields(bucket.of(channel))}
+        {"start": bucket.start, "channel": channel, **health.as_fields(bucket.of(channel))}
         for bucket in buckets
         for channel in Channel
     ]

@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from notifyctl.cli import output, streams
+from notifyctl.cli import output, streams, terminal
 from notifyctl.errors import DatabaseError
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.health import Health
 from notifyctl.orchestrator.problem import Code, Gravity, Problem
 from notifyctl.orchestrator.troubles import folded, problems
@@ -255,7 +255,7 @@ class Screen:
         self._lost_at: float | None = None
 
     def run(self) -> None:
-        with Live(console=output.console(), screen=True, auto_refresh=False) as live:
+        with Live(console=terminal.console(), screen=True, auto_refresh=False) as live:
             try:
                 while not streams.lost(sys.stdout):  # a terminal that has gone is watched by nobody
                     live.update(self._frame(), refresh=True)

@@ -1,19 +1,25 @@
 """`notifyctl jobs`: what is done at set times, how it went, and doing it now."""
 
 import gc
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from notifyctl.cli import options, output
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.invocation import invocation
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotifyctlError
+from notifyctl.orchestrator.installation import jobs
+from notifyctl.orchestrator.job_standing import JobStatus
+from notifyctl.orchestrator.words import age, took
 from notifyctl.stopping import interrupt_on_signal
+from notifyctl.store import job_runs
+from notifyctl.worker.by_hand import run_now
+from notifyctl.worker.jobs import named as job_named
+from notifyctl.worker.logs import configure_logging
 
-if TYPE_CHECKING:
-    from notifyctl.orchestrator.job_standing import JobStatus
-
-app = typer.Typer(no_args_is_help=True, help="What is done at set times: see how it went, do it now.")
+app = typer.Typer(name="jobs", no_args_is_help=True)
 
 LIST_COLUMNS = (
     "name", "schedule", "state", "last_run", "outcome", "duration_seconds", "last_done", "next_due", "worker",
@@ -46,11 +52,9 @@ JobName = Annotated[str, typer.Argument(metavar="NAME", help="As `jobs list` sho
 
 
 @app.command("list")
-def list_jobs(form: options.Format = options.OutputFormat.TABLE) -> None:
+def list_jobs(form: options.Format = OutputFormat.TABLE) -> None:
     """List the jobs, those in trouble first: overdue, hung, lost with their worker, or failed."""
-    from notifyctl.orchestrator.installation import jobs
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         found = jobs(session, now)
     rows = [_listed(one, now) for one in found]
@@ -60,17 +64,14 @@ def list_jobs(form: options.Format = options.OutputFormat.TABLE) -> None:
 
 
 @app.command()
-def history(name: JobName, limit: options.Limit = 20, form: options.Format = options.OutputFormat.TABLE) -> None:
+def history(name: JobName, limit: options.Limit = 20, form: options.Format = OutputFormat.TABLE) -> None:
     """Show the runs of one job, the latest first."""
-    from notifyctl.store import job_runs
-    from notifyctl.worker.jobs import named as job_named
-
     job = job_named(name)
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         rows = [row._asdict() | _duration(row, now) for row in job_runs.history(session, job.name, limit)]
     output.rows(rows, form, columns=HISTORY_COLUMNS, shown=HISTORY_SHOWN, styles=STYLES)
-    if not rows and form is options.OutputFormat.TABLE:
+    if not rows and form is OutputFormat.TABLE:
         output.say(f"{job.name} has not run yet; it runs in `notifyctl worker`, {job.schedule}.")
 
 
@@ -80,14 +81,10 @@ def run(name: JobName) -> None:
 
     It counts as the run that is due, so that no worker repeats it.
     """
-    from notifyctl.worker.by_hand import run_now
-    from notifyctl.worker.jobs import named as job_named
-    from notifyctl.worker.logs import configure_logging
-
     job = job_named(name)
-    configure_logging(debug=options.given.get().debug, quiet=True)
+    configure_logging(debug=invocation.get().debug, quiet=True)
     interrupt_on_signal()
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         gc.freeze()  # as in a worker
         ended = run_now(runtime, job)
     if ended.error is None:
@@ -99,8 +96,6 @@ def run(name: JobName) -> None:
 
 
 def _listed(one: "JobStatus", now: Any) -> dict[str, Any]:
-    from notifyctl.orchestrator.words import age
-
     last = one.record.last if one.record else None
     listed: dict[str, Any] = {
         "name": one.job.name,
@@ -121,7 +116,5 @@ def _listed(one: "JobStatus", now: Any) -> dict[str, Any]:
 
 def _duration(run: Any, now: Any) -> dict[str, Any]:
     """Of a run that has not ended, until now."""
-    from notifyctl.orchestrator.words import took
-
     seconds = round(((run.finished_at or now) - run.started_at).total_seconds(), 3)
     return {"duration_seconds": seconds, "took": took(seconds)}

@@ -9,10 +9,15 @@ from typing import Annotated
 import typer
 
 from notifyctl.cli import options, output, streams
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.models.enums import Scope
+from notifyctl.orchestrator import api_keys
+from notifyctl.orchestrator.api_keys import state_of
+from notifyctl.orchestrator.words import age
 
-app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+app = typer.Typer(name="keys", no_args_is_help=True)
 
 COLUMNS = ("id", "name", "scopes", "state", "created_at", "expires_at", "revoked_at")
 SHOWN = (
@@ -53,13 +58,10 @@ def create(
     ] = None,
 ) -> None:
     """Make a key and print it, once: it is not kept and cannot be shown again."""
-    from notifyctl.models.access import Scope
-    from notifyctl.orchestrator import api_keys
-
     lifetime = options.parse_duration(expires) if expires is not None else None
     if lifetime == timedelta():
         raise InvalidInput(f"--expires {expires}: such a key would never open anything; give a longer time")
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         now = runtime.clock()
         with runtime.database.transaction() as session:
             key = api_keys.create(
@@ -82,13 +84,11 @@ def create(
 
 
 @app.command("list")
-def list_keys(form: options.Format = options.OutputFormat.TABLE) -> None:
+def list_keys(form: options.Format = OutputFormat.TABLE) -> None:
     """List keys, newest first; the keys themselves are not kept."""
-    from notifyctl.orchestrator.api_keys import state_of
-    from notifyctl.orchestrator.words import age
     from notifyctl.store import api_keys
 
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         found = api_keys.every(session)
         now = runtime.clock()
     rows = [
@@ -101,15 +101,13 @@ def list_keys(form: options.Format = options.OutputFormat.TABLE) -> None:
         for key in found
     ]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
-    if not found and form is options.OutputFormat.TABLE:
+    if not found and form is OutputFormat.TABLE:
         output.say("There is no key; `notifyctl keys create NAME --scope SCOPE` makes one.")
 
 
 @app.command()
 def revoke(key: Annotated[str, typer.Argument(metavar="ID-OR-NAME", help="As `keys list` shows it.")]) -> None:
     """Revoke a key. It opens nothing from the next request on. Exit 4 when there is no such active key."""
-    from notifyctl.orchestrator import api_keys
-
-    with options.runtime() as runtime, runtime.database.transaction() as session:
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
         revoked = api_keys.revoke(session, key, actor=options.actor(), now=runtime.clock())
     output.say(f"Key {revoked.id} ({revoked.name}) is revoked.")

@@ -1,74 +1,119 @@
-"""The command tree, and the one place where an error becomes a line on stderr and an exit code."""
+"""The table of commands, and the one place where an error becomes a line on stderr and an exit code."""
 
 import io
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
+from typer.main import get_group
 
 from notifyctl import __version__
-from notifyctl.cli import (
-    audit,
-    clients,
-    compliance,
-    db,
-    demo,
-    health,
-    jobs,
-    keys,
-    limits,
-    messages,
-    monitor,
-    otp,
-    pause,
-    retention,
-    sandbox,
-    send,
-    serve,
-    setup,
-    streams,
-    stripe,
-    suppressions,
-    templates,
-    worker,
-)
-from notifyctl.cli.options import Globals, given, is_utf8, usage_words
+from notifyctl.cli import streams
+from notifyctl.cli.invocation import Invocation, in_a_hurry, invocation, is_utf8, usage_words
 from notifyctl.cli.output import complain
 from notifyctl.errors import ConfigurationError, ExitCode, InvalidInput, NotifyctlError
+from notifyctl.stopping import exit_on_signal
+
+
+class Entry(NamedTuple):
+    """A command before its module is imported."""
+
+    module: str
+    help: str
+    """The first sentence of a command's own help; all of the help of a group."""
+    app: str = "app"
+    """What it is called in the module: a Typer that has this name, or a command of this name."""
+    is_daemon: bool = False
+    """It may be told to stop while it is still being imported."""
+
+
+COMMANDS = {
+    "init": Entry("notifyctl.cli.setup", "Write a .env file with fresh secrets and every setting explained."),
+    "config": Entry("notifyctl.cli.setup", "Show the settings in force and where each comes from; secrets are masked."),
+    "doctor": Entry("notifyctl.cli.setup", "Check this installation: what is wrong, and how to mend it."),
+    "send": Entry("notifyctl.cli.send", "Queue one message for the worker."),
+    "worker": Entry("notifyctl.cli.worker", "Send what is queued and run the jobs, until SIGTERM.", is_daemon=True),
+    "workers": Entry("notifyctl.cli.worker", "Who is at work, on all hosts."),
+    "retention": Entry(
+        "notifyctl.cli.retention",
+        "Remove what is older than the settings say, as the daily job does.",
+        app="retention_app",
+    ),
+    "monitor": Entry(
+        "notifyctl.cli.monitor",
+        "Look for a spike of failures in each channel, alert about it, and print one line for Nagios.",
+    ),
+    "serve": Entry("notifyctl.cli.serve", "Answer HTTP requests, until SIGTERM.", is_daemon=True),
+    "pause": Entry("notifyctl.cli.pause", "Hold messages: they are accepted and wait.", app="holds"),
+    "resume": Entry("notifyctl.cli.pause", "Let go what `pause` with the same options held.", app="holds"),
+    "demo": Entry(
+        "notifyctl.cli.demo",
+        "See the main job once: clients, templates, every gate, a retry, Stripe's webhooks, a backlog, an explanation.",
+    ),
+    "db": Entry("notifyctl.cli.db", "Create and upgrade the tables.", app="schema"),
+    "templates": Entry("notifyctl.cli.templates", "What messages say, and under which rules they go out."),
+    "clients": Entry("notifyctl.cli.clients", "Clients: list, show, set, import from CSV, erase."),
+    "suppressions": Entry("notifyctl.cli.suppressions", "Addresses that must not be written to."),
+    "messages": Entry("notifyctl.cli.messages", "See, explain, retry and cancel messages."),
+    "jobs": Entry("notifyctl.cli.jobs", "What is done at set times: see how it went, do it now."),
+    "audit": Entry("notifyctl.cli.audit", "The audit log: list it, verify it, export it."),
+    "compliance": Entry(
+        "notifyctl.cli.compliance", "What expires of a client's: import from CSV, list, renew, remove."
+    ),
+    "keys": Entry("notifyctl.cli.keys", "API keys: create, list, revoke."),
+    "otp": Entry("notifyctl.cli.otp", "One-time codes: a phone's locks and limits."),
+    "health": Entry("notifyctl.cli.health", "How the traffic is: failures, rates, latency, backlog."),
+    "stripe": Entry("notifyctl.cli.stripe", "Stripe's events: see them, replay them, compare with Stripe."),
+    "limits": Entry("notifyctl.cli.limits", "The global per-minute limits."),
+    "sandbox": Entry(
+        "notifyctl.cli.sandbox",
+        "Run a local server that speaks Postmark's, Twilio's and Stripe's APIs and shows what arrived in an inbox"
+        " page.",
+    ),
+}
+"""In the order of the help."""
+
+
+class LazyGroup(TyperGroup):
+    """What is in its help, completed and suggested comes from the table; a module is imported when it is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if command and name else command, rest
+
+
+def load(name: str) -> Any:
+    """The command of this name, from its module."""
+    entry = COMMANDS[name]
+    if entry.is_daemon:
+        exit_on_signal()
+    with in_a_hurry():
+        module = import_module(entry.module)
+    tree = typer.Typer(rich_markup_mode=None)
+    tree.add_typer(getattr(module, entry.app))
+    command = get_group(tree).commands[name]
+    command.help = command.help or entry.help
+    return command
+
 
 app = typer.Typer(
     name="notifyctl",
+    cls=LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="The one pipe for one-time codes, billing mails, compliance reminders and ops alerts.",
 )
-setup.add_to(app)
-app.add_typer(db.app, name="db")
-app.add_typer(templates.app, name="templates")
-app.add_typer(clients.app, name="clients")
-app.add_typer(suppressions.app, name="suppressions")
-send.add_to(app)
-app.add_typer(messages.app, name="messages")
-worker.add_to(app)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(audit.app, name="audit")
-retention.add_to(app)
-monitor.add_to(app)
-app.add_typer(compliance.app, name="compliance")
-serve.add_to(app)
-app.add_typer(keys.app, name="keys")
-app.add_typer(otp.app, name="otp")
-app.add_typer(health.app, name="health")
-app.add_typer(stripe.app, name="stripe")
-app.add_typer(limits.app, name="limits")
-pause.add_to(app)
-sandbox.add_to(app)
-demo.add_to(app)
 
 
 def _version(wanted: bool) -> None:
@@ -87,7 +132,7 @@ def _globals(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    given.set(Globals(env_file=env_file, debug=debug))
+    invocation.set(Invocation(env_file=env_file, debug=debug))
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -105,9 +150,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
         code = app(arguments, standalone_mode=False, prog_name="notifyctl")
         sys.stdout.flush()
         if code is None:
-            code = _whole(streams.lost(sys.stdout))
+            code = _code_of_output(streams.lost(sys.stdout))
     except Exception as error:  # noqa: BLE001  the boundary: whatever it is, it becomes one line and a code
-        if given.get().debug:
+        if invocation.get().debug:
             traceback.print_exception(error)
         code = _explain(error)
     except KeyboardInterrupt:
@@ -142,7 +187,7 @@ def _explain(error: Exception) -> int:
     )
 
 
-def _whole(error: OSError | None) -> ExitCode:
+def _code_of_output(error: OSError | None) -> ExitCode:
     if error is None or streams.is_read_no_further(error):
         return ExitCode.DONE
     return _complain(f"stdout cannot be written: {error.strerror}; what was printed is not whole", ExitCode.FAILED)

@@ -1,26 +1,35 @@
 """`notifyctl messages`: see, explain, queue again, withdraw."""
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
 
 import typer
+from sqlmodel import Session
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.output import STATUS_STYLES, Shown, named
+from notifyctl.cli.explanation import explanation_fields, print_explanation
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.cli.terminal import STATUS_STYLES
+from notifyctl.delivery.holds import held_by
+from notifyctl.delivery.requeue import Choice, Requeue
 from notifyctl.errors import InvalidInput, NotFound
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sqlmodel import Session
-
-    from notifyctl.bootstrap import Runtime
-    from notifyctl.delivery.requeue import Choice
-    from notifyctl.store.messages import Filter
+from notifyctl.models.enums import MessageStatus
+from notifyctl.orchestrator import withdrawal
+from notifyctl.orchestrator.addresses import normal_email, normal_phone
+from notifyctl.orchestrator.explain import explain as explained
+from notifyctl.orchestrator.masking import mask
+from notifyctl.orchestrator.quiet_hours import QuietHours
+from notifyctl.orchestrator.withdrawal import count_waiting
+from notifyctl.orchestrator.words import age
+from notifyctl.store import audit, messages, workers
+from notifyctl.store.messages import Filter
 
 SEEN_LATELY = timedelta(minutes=1)
 
-app = typer.Typer(no_args_is_help=True, help="See, explain, retry and cancel messages.")
+app = typer.Typer(name="messages", no_args_is_help=True)
 
 COLUMNS = (
     "id", "status", "reason", "channel", "template_key", "client_id", "recipient", "attempts", "created_at", "sent_at",
@@ -73,41 +82,32 @@ def list_messages(
     until: Until = None,
     limit: options.Limit = 50,
     reveal: Reveal = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """List messages, the newest first. A table on a terminal shows the most important columns."""
-    from notifyctl.orchestrator.words import age
-    from notifyctl.store import messages
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         wanted = _filter(runtime, status=status, template=template, client=client, to=to, since=since, until=until)
         found = messages.find(session, wanted, limit=limit)
         now = runtime.clock()
     rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in found]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STATUS_STYLES)
-    if not found and form is options.OutputFormat.TABLE:
+    if not found and form is OutputFormat.TABLE:
         output.say("No message matches.")
 
 
 @app.command()
-def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = options.OutputFormat.TABLE) -> None:
+def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = OutputFormat.TABLE) -> None:
     """Show every field of one message."""
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         message = _require(session, message_id)
     fields = {("metadata" if name == "details" else name): value for name, value in message._mapping.items()}
     output.document(fields | _row(message, reveal, only_recipient=True), form)
 
 
 @app.command()
-def explain(message_id: MessageId, form: options.Format = options.OutputFormat.TABLE) -> None:
+def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) -> None:
     """Explain why it did or did not arrive: in one sentence, by every gate, and step by step."""
-    from notifyctl.cli.explanation import explanation_fields, print_explanation
-    from notifyctl.delivery.holds import held_by
-    from notifyctl.orchestrator.explain import explain as explained
-    from notifyctl.orchestrator.quiet_hours import QuietHours
-    from notifyctl.store import audit, workers
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         message = _require(session, message_id)
         rows = audit.of_message(session, message.id)
         now = runtime.clock()
@@ -118,7 +118,7 @@ def explain(message_id: MessageId, form: options.Format = options.OutputFormat.T
             workers=workers.count_working(session, now - SEEN_LATELY),
             held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
         )
-    if form is options.OutputFormat.TABLE:
+    if form is OutputFormat.TABLE:
         print_explanation(message, found)
     else:
         output.document(explanation_fields(message, found), form)
@@ -140,12 +140,10 @@ def retry(
     What a gate would refuse now stays FAILED, and is told with what lifts that: a message that a worker found refused
     would be BLOCKED for good.
     """
-    from notifyctl.delivery.requeue import Requeue
-
     if status.upper() != "FAILED":
         raise InvalidInput(f"--status {status}: only FAILED messages can be sent again")
     _require_some("--reason, --template, --client or --since", ids, reason, template, client, since)
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         now = runtime.clock()
         wanted = _filter(
             runtime,
@@ -170,8 +168,6 @@ def retry(
 
 
 def _tell_of(chosen: "Choice", now: "datetime") -> None:
-    from notifyctl.orchestrator.words import age
-
     for refusal, count in chosen.refused.items():
         if refusal.gate is None:
             output.say(f"{count} will not be sent again: {refusal.why}.")
@@ -193,23 +189,18 @@ def cancel(
     yes: options.Yes = False,
 ) -> None:
     """Withdraw messages that still wait. One that a worker is sending is left alone."""
-    from notifyctl.models.message import WAITING
-    from notifyctl.orchestrator.withdrawal import withdraw
-    from notifyctl.store import messages
-
     _require_some("--template, --client or --since", ids, template, client, since)
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         now = runtime.clock()
         wanted = _filter(runtime, ids=_known(runtime, ids), template=template, client=client, since=since, until=until)
         with runtime.database.read() as session:
-            counts = messages.count_by_status(session, wanted)
-        waiting = sum(counts.get(status, 0) for status in WAITING)
+            waiting = count_waiting(session, wanted)
         if not waiting:
             raise NotFound("No waiting message matches; only waiting ones can be canceled")
         options.confirm(f"Cancel {_messages(waiting)}?", yes)
         with runtime.database.transaction() as session:
-            moved = withdraw(session, wanted, "withdrawn by an operator", actor=options.actor(), now=now)
-    output.say(f"{_messages(len(moved))} canceled.")
+            canceled = withdrawal.cancel(session, wanted, actor=options.actor(), now=now)
+    output.say(f"{_messages(canceled)} canceled.")
 
 
 def _messages(count: int) -> str:
@@ -222,8 +213,6 @@ def _require_some(options_that_do: str, *filters: object) -> None:
 
 
 def _require(session: "Session", message_id: str) -> Any:
-    from notifyctl.store import messages
-
     if message_id == LAST:
         newest = messages.find(session, messages.Filter(), limit=1)
         if not newest:
@@ -244,8 +233,6 @@ def _known(runtime: "Runtime", ids: list[str] | None) -> list[str] | None:
 
 
 def _uuid(text: str) -> str:
-    from uuid import UUID
-
     try:
         return str(UUID(text))
     except ValueError:
@@ -264,9 +251,6 @@ def _filter(
     since: str | None = None,
     until: str | None = None,
 ) -> "Filter":
-    from notifyctl.models.message import MessageStatus
-    from notifyctl.store.messages import Filter
-
     return Filter(
         ids=ids,
         status=options.one_of(MessageStatus, "--status", status),
@@ -280,16 +264,12 @@ def _filter(
 
 
 def _hashes(runtime: "Runtime", address: str) -> list[str]:
-    from notifyctl.orchestrator.addresses import normal_email, normal_phone
-
     if "@" in address:
         return runtime.keys.recipient_hashes("EMAIL", normal_email(address))
     return runtime.keys.recipient_hashes("SMS", normal_phone(address, runtime.settings.otp_default_region))
 
 
 def _row(message: Any, reveal: bool, *, only_recipient: bool = False) -> dict[str, Any]:
-    from notifyctl.orchestrator.masking import mask
-
     recipient = message.recipient if reveal or not message.recipient else mask(message.recipient)
     if only_recipient:
         return {"recipient": recipient}

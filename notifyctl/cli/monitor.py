@@ -11,20 +11,32 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
+from notifyctl.alerts.spike_levels import MAX_DUE, Thresholds, share_in_words
+from notifyctl.alerts.spike_report import SpikeReport, summary
+from notifyctl.alerts.spike_words import affected, counts
+from notifyctl.alerts.spikes import EVERY, JOB, SpikeMonitor
 from notifyctl.cli import options, output
-from notifyctl.errors import NotifyctlError
+from notifyctl.cli.invocation import in_a_hurry, invocation, usage_words
+from notifyctl.errors import DatabaseError, NotifyctlError
+from notifyctl.models.enums import Channel
+from notifyctl.orchestrator import upkeep
+from notifyctl.orchestrator.installation import look
+from notifyctl.orchestrator.problem import Gravity, Problem, ordered
+from notifyctl.orchestrator.words import moment
+from notifyctl.settings import Settings
+from notifyctl.store import job_runs
+from notifyctl.store.database import Database
+from notifyctl.store.migrations import require_current_schema
+from notifyctl.worker.names import new_name
 
 if TYPE_CHECKING:
     from notifyctl.alerts.spike_levels import Thresholds
-    from notifyctl.alerts.spike_report import SpikeReport
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
-    from notifyctl.orchestrator.problem import Problem
-    from notifyctl.settings import Settings
-    from notifyctl.store.database import Database
+
+app = typer.Typer()
 
 PATIENCE_SECONDS = 5
 """A plug-in that hangs is worse than one that does not know."""
-MAX_MINUTES = 525_600
 MAX_SUMMARY = 300
 UNKNOWN = 3
 EXIT_CODES = {"OK": 0, "WARN": 1, "CRITICAL": 2}
@@ -43,25 +55,20 @@ class _Plugin(TyperCommand):
         try:
             return super().make_context(*arguments, **more)
         except TyperException as error:
-            _print_unknown(f"{options.usage_words(error)}; see `notifyctl monitor --help`", Form.NAGIOS)
+            _print_unknown(f"{usage_words(error)}; see `notifyctl monitor --help`", Form.NAGIOS)
             raise typer.Exit(UNKNOWN) from error
 
 
-def add_to(app: typer.Typer) -> None:
-    app.command(cls=_Plugin)(monitor)
-
-
+@app.command(cls=_Plugin)
 def monitor(
     channel: Annotated[
-        options.ChannelName | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
+        Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
     ] = None,
-    window_minutes: Annotated[int | None, typer.Option(min=1, max=MAX_MINUTES, help="How far to look back.")] = None,
-    warn_percent: Annotated[float | None, typer.Option(min=0, max=100, help="Failure rate that warns.")] = None,
-    warn_min: Annotated[int | None, typer.Option(min=1, help="Failures needed to warn.")] = None,
-    crit_percent: Annotated[float | None, typer.Option(min=0, max=100, help="Failure rate that is critical.")] = None,
-    crit_min: Annotated[int | None, typer.Option(min=1, help="Failures needed to be critical.")] = None,
-    cooldown_minutes: Annotated[
-        int | None, typer.Option(min=0, max=MAX_MINUTES, help="How long after an alert nothing but worse news is told.")
+    warn_percent: Annotated[
+        float | None, typer.Option("--warn-percent", "-w", min=0, max=100, help="Failure rate that warns.")
+    ] = None,
+    crit_percent: Annotated[
+        float | None, typer.Option("--crit-percent", "-c", min=0, max=100, help="Failure rate that is critical.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when all is well.")] = False,
     form: Annotated[Form, typer.Option("--format", "-f", case_sensitive=False, help="How to print.")] = Form.NAGIOS,
@@ -75,24 +82,17 @@ def monitor(
     What no option says is taken from the settings NOTIFICATION_SPIKE_….
     Without options it counts as the job's run: `jobs list` has it, and no worker repeats it.
     """
-    given = {
-        "warn_percent": warn_percent,
-        "warn_min": warn_min,
-        "crit_percent": crit_percent,
-        "crit_min": crit_min,
-    }
-    minutes = {"window": window_minutes, "cooldown": cooldown_minutes}
     try:
-        with options.in_a_hurry():
+        with in_a_hurry():
             settings = options.settings()
-            thresholds = _thresholds(settings, given, minutes)
+            thresholds = _thresholds(settings, warn_percent, crit_percent)
             reports, problems = _run(settings, thresholds, channel)
     except NotifyctlError as error:
         _print_unknown(str(error), form)
         raise typer.Exit(UNKNOWN) from error
     except Exception as error:
         # The boundary of a plug-in: who calls it reads stdout and the exit code, and nothing else.
-        if options.given.get().debug:
+        if invocation.get().debug:
             traceback.print_exception(error)
         _print_unknown(f"unexpected {type(error).__name__}: {error}", form)
         raise typer.Exit(UNKNOWN) from error
@@ -103,7 +103,7 @@ def monitor(
     raise typer.Exit(EXIT_CODES[worst])
 
 
-def _worst(reports: "Sequence[SpikeReport]", problems: "Sequence[Problem]") -> str:
+def _worst(reports: Sequence[SpikeReport], problems: Sequence[Problem]) -> str:
     levels = [report.level.value for report in reports] + [_LEVELS[problem.gravity] for problem in problems]
     return max(levels, key=list(EXIT_CODES).index)
 
@@ -111,28 +111,22 @@ def _worst(reports: "Sequence[SpikeReport]", problems: "Sequence[Problem]") -> s
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "CRITICAL"}
 
 
-def _thresholds(settings: "Settings", given: dict[str, Any], minutes: dict[str, int | None]) -> "Thresholds":
-    from datetime import timedelta
-
-    from notifyctl.alerts.spike_levels import Thresholds
-
-    found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    found |= {name: timedelta(minutes=value) for name, value in minutes.items() if value is not None}
-    return replace(Thresholds.of(settings), **found)
+def _thresholds(settings: Settings, warn_percent: float | None, crit_percent: float | None) -> Thresholds:
+    thresholds = Thresholds.of(settings)
+    return replace(
+        thresholds,
+        warn_percent=thresholds.warn_percent if warn_percent is None else warn_percent,
+        crit_percent=thresholds.crit_percent if crit_percent is None else crit_percent,
+    )
 
 
 def _run(
-    settings: "Settings", thresholds: "Thresholds", channel: options.ChannelName | None
-) -> "tuple[list[SpikeReport], list[Problem]]":
+    settings: Settings, thresholds: Thresholds, channel: Channel | None
+) -> tuple[list[SpikeReport], list[Problem]]:
     """What was found of the channels, and what else is wrong, without notes.
 
     It never makes a database file, does not wait long for others, and loads the orchestrator for an alert only.
     """
-    from notifyctl.alerts.spike_levels import Thresholds
-    from notifyctl.alerts.spikes import SpikeMonitor
-    from notifyctl.models.template import Channel
-    from notifyctl.store.database import Database
-    from notifyctl.store.migrations import require_current_schema
 
     def orchestrator() -> "NotificationOrchestrator":
         from notifyctl.bootstrap import open_runtime
@@ -157,25 +151,15 @@ def _run(
         database.close()
 
 
-def _beside_the_traffic(database: "Database", settings: "Settings") -> "list[Problem]":
+def _beside_the_traffic(database: Database, settings: Settings) -> list[Problem]:
     """Asked last: what it may stumble over keeps back no alert."""
-    from notifyctl.orchestrator import upkeep
-    from notifyctl.orchestrator.installation import look
-    from notifyctl.orchestrator.problem import Gravity, ordered
-
     with database.read() as session:
-        found = look(session, settings, database.clock())
-    return ordered([problem for problem in upkeep.problems(found) if problem.gravity is not Gravity.NOTE])
+        installation = look(session, settings, database.clock())
+    return ordered([problem for problem in upkeep.problems(installation) if problem.gravity is not Gravity.NOTE])
 
 
-def _leave_a_run(database: "Database", reports: "Sequence[SpikeReport]") -> None:
+def _leave_a_run(database: Database, reports: Sequence[SpikeReport]) -> None:
     """Of what has been done there is no doubt, whether or not this can be written."""
-    from notifyctl.alerts.spike_report import summary
-    from notifyctl.alerts.spikes import EVERY, JOB
-    from notifyctl.errors import DatabaseError
-    from notifyctl.store import job_runs
-    from notifyctl.worker.names import new_name
-
     now = reports[0].measurement.at
     with suppress(DatabaseError), database.transaction() as session:
         job_runs.add_done(
@@ -188,20 +172,16 @@ def _leave_a_run(database: "Database", reports: "Sequence[SpikeReport]") -> None
         )
 
 
-def nagios_line(reports: "Sequence[SpikeReport]", thresholds: "Thresholds", problems: "Sequence[Problem]" = ()) -> str:
+def nagios_line(reports: Sequence[SpikeReport], thresholds: Thresholds, problems: Sequence[Problem] = ()) -> str:
     """`CRITICAL - EMAIL CRITICAL: 18 of 60 failed …; SMS OK: 12 sent | email_failed=18;;;0 …`, the worst first."""
-    told = [(report.level.value, f"{report.channel} {NAMES[report.level]}: {in_words(report)}") for report in reports]
-    told += [(_LEVELS[problem.gravity], problem.sentence) for problem in problems]
-    ordered = sorted(told, key=lambda item: -list(EXIT_CODES).index(item[0]))
+    lines = [(report.level.value, f"{report.channel} {NAMES[report.level]}: {in_words(report)}") for report in reports]
+    lines += [(_LEVELS[problem.gravity], problem.sentence) for problem in problems]
+    by_level = sorted(lines, key=lambda item: -list(EXIT_CODES).index(item[0]))
     figures = " ".join(_figures(report, thresholds) for report in reports)
-    return f"{NAMES[ordered[0][0]]} - {_line('; '.join(text for _, text in ordered))} | {figures}"
+    return f"{NAMES[by_level[0][0]]} - {_line('; '.join(text for _, text in by_level))} | {figures}"
 
 
-def in_words(report: "SpikeReport") -> str:
-    from notifyctl.alerts.spike_levels import share_in_words
-    from notifyctl.alerts.spike_words import affected, counts
-    from notifyctl.orchestrator.words import moment
-
+def in_words(report: SpikeReport) -> str:
     measured = report.measurement
     parts = list(report.verdict.problems)
     if report.verdict.share:
@@ -217,9 +197,7 @@ def in_words(report: "SpikeReport") -> str:
     return ", ".join(parts)
 
 
-def _figures(report: "SpikeReport", thresholds: "Thresholds") -> str:
-    from notifyctl.alerts.spike_levels import MAX_DUE
-
+def _figures(report: SpikeReport, thresholds: Thresholds) -> str:
     name, measured = report.channel.lower(), report.measurement
     due, most = measured.oldest_due.total_seconds(), MAX_DUE.total_seconds()
     rate = f"{measured.percent:.1f}%;{thresholds.warn_percent:g};{thresholds.crit_percent:g};0;100"
@@ -227,7 +205,7 @@ def _figures(report: "SpikeReport", thresholds: "Thresholds") -> str:
     return f"{counts} {name}_rate={rate} {name}_oldest_due={due:.0f}s;;{most:.0f};0"
 
 
-def _document(reports: "Sequence[SpikeReport]", problems: "Sequence[Problem]") -> dict[str, Any]:
+def _document(reports: Sequence[SpikeReport], problems: Sequence[Problem]) -> dict[str, Any]:
     worst = _worst(reports, problems)
     return {
         "status": NAMES[worst],
@@ -237,7 +215,7 @@ def _document(reports: "Sequence[SpikeReport]", problems: "Sequence[Problem]") -
     }
 
 
-def _fields(report: "SpikeReport") -> dict[str, Any]:
+def _fields(report: SpikeReport) -> dict[str, Any]:
     measured, memory = report.measurement, report.memory
     return {
         "status": NAMES[report.level],

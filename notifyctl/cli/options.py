@@ -1,141 +1,51 @@
-"""Options that several commands share, and how a command gets its Runtime. Nothing heavy is imported here."""
+"""Options that several commands share, and what they are read into."""
 
-import gc
+import getpass
+import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from errno import EBADF
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar
+from typing import Annotated, BinaryIO, TypeVar
 
 import typer
-from typer.exceptions import TyperException
 
-from notifyctl.errors import DatabaseError, InvalidInput, NotifyctlError, WrongSchema
+from notifyctl.cli.invocation import invocation
+from notifyctl.cli.output import OutputFormat
+from notifyctl.env_file import env_file_path, find_env_file
+from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.models.enums import Channel
+from notifyctl.settings import Settings, load_settings, raw_settings
 from notifyctl.text_files import decoded
-
-if TYPE_CHECKING:
-    from notifyctl.bootstrap import Runtime
-    from notifyctl.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Globals:
-    """What stands before the command's name."""
-
-    env_file: Path | None = None
-    debug: bool = False
-
-
-class OutputFormat(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-    TSV = "tsv"
-    GITHUB = "github"
-
-
-class ChannelName(StrEnum):
-    """models.template.Channel, without the cost of importing the tables for --help."""
-
-    EMAIL = "EMAIL"
-    SMS = "SMS"
-
 
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most this many rows.")]
-Channel = Annotated[ChannelName, typer.Argument(case_sensitive=False, help="EMAIL or SMS.")]
-
-
-given: ContextVar[Globals] = ContextVar("given", default=Globals())  # noqa: B039  it is frozen
-"""Set once by the root command."""
+ChannelArgument = Annotated[Channel, typer.Argument(case_sensitive=False, help="EMAIL or SMS.")]
 
 
 def env_file() -> Path:
     """The file that settings are read from, whether it is there or not."""
-    from notifyctl.env_file import env_file_path
-
-    return env_file_path(given.get().env_file)
+    return env_file_path(invocation.get().env_file)
 
 
-def program() -> str:
-    """How to call it again from here, with the same settings."""
-    file = given.get().env_file
-    return f"notifyctl --env-file {file}" if file else "notifyctl"
-
-
-def settings() -> "Settings":
+def settings() -> Settings:
     """Raises ConfigurationError with every fault in it."""
-    from notifyctl.settings import load_settings
-
-    return load_settings(given.get().env_file)
+    return load_settings(invocation.get().env_file)
 
 
 def log_remarks(name: str) -> None:
     """What of the settings is passed over in silence, as warnings of a daemon's log."""
-    import logging
-
-    from notifyctl.env_file import find_env_file
-    from notifyctl.settings import raw_settings
-
-    for remark in raw_settings(find_env_file(given.get().env_file)).remarks():
+    for remark in raw_settings(find_env_file(invocation.get().env_file)).remarks():
         logging.getLogger(name).warning("a setting has no effect", extra={"cause": remark})
-
-
-@contextmanager
-def runtime(*, migrated: bool = True, create: bool = False, lasting: bool = False) -> Iterator["Runtime"]:
-    """The Runtime of this call. Raises DatabaseError first if the schema is not the one this code knows.
-
-    Only with `create` is a file made that is not there: a mistyped DATABASE_URL must not look like a new start.
-    What is `lasting` bears a database that is away, at its start as later; only a wrong schema ends it.
-    """
-    from notifyctl.bootstrap import open_runtime
-    from notifyctl.store.database import Database
-    from notifyctl.store.migrations import require_current_schema
-
-    found = settings()
-    opened = open_runtime(found, database=Database(found.database_url, create=create))
-    try:
-        if migrated:
-            try:
-                require_current_schema(opened.database)
-            except WrongSchema:
-                raise
-            except DatabaseError:
-                if not lasting:
-                    raise
-        yield opened
-    finally:
-        opened.close()
-
-
-@contextmanager
-def in_a_hurry() -> Iterator[None]:
-    """For what cron starts and people type all day: what its imports make lasts to the end, and is never looked
-    through for garbage. Freezing it saves the look at the exit too. Together that is a fifth of the whole run.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_enabled:
-            gc.enable()
 
 
 def actor() -> str:
     """Who typed the command, for the audit log."""
-    import getpass
-
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):
@@ -150,14 +60,6 @@ def confirm(question: str, yes: bool) -> None:
         raise InvalidInput(f"{question} There is no terminal to ask on; say --yes to do it")
     if not typer.confirm(question, err=True):
         raise NotifyctlError("nothing was changed")
-
-
-def is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @contextmanager
@@ -209,17 +111,17 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
     `NAME=@FILE` is the file's text, `NAME=@-` that of stdin, without the line break at its end; a value that begins
     with an @ doubles it.
     """
-    given_texts: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator or not name:
             raise InvalidInput(f"--set {pair!r} is not NAME=VALUE")
-        if name in given_texts:
+        if name in texts:
             raise InvalidInput(f"--set {name} is given twice; give it once")
-        if text == "@-" and (first := next((other for other, told in given_texts.items() if told == text), None)):
+        if text == "@-" and (first := next((other for other, value in texts.items() if value == text), None)):
             raise InvalidInput(f"--set {name}: stdin is read for {first} already; give one of them another way")
-        given_texts[name] = text
-    return {name: _assigned(name, text) for name, text in given_texts.items()}
+        texts[name] = text
+    return {name: _assigned(name, text) for name, text in texts.items()}
 
 
 def _assigned(name: str, text: str) -> str:
@@ -264,24 +166,7 @@ def one_of(kind: type[_Word], option: str, text: str | None) -> _Word | None:
     """The member that `text` names, in any case. Raises InvalidInput that lists them."""
     if text is None:
         return None
-    found = next((member for member in kind if member.value.lower() == text.lower()), None)
-    if found is None:
+    member = next((member for member in kind if member.value.lower() == text.lower()), None)
+    if member is None:
         raise InvalidInput(f"{option} {text!r} is unknown; it is one of {', '.join(kind)}")
-    return found
-
-
-_PYDANTICS_WORDS = {
-    r"Input should be a valid integer.*": "it must be a whole number",
-    r"Input should be a valid number.*": "it must be a number",
-    r"Input should be (greater|less) than or equal to (\S+)": r"it must be \2 or \1",
-    r"Value error, ": "",
-}
-"""Typer reads values by pydantic, and hands its words on."""
-
-
-def usage_words(error: TyperException) -> str:
-    """What is wrong with the command line, for a line that goes on with a semicolon."""
-    text = error.format_message()
-    for theirs, ours in _PYDANTICS_WORDS.items():
-        text = re.sub(theirs, ours, text)
-    return text.rstrip(".")
+    return member

@@ -1,18 +1,19 @@
 """`notifyctl otp`: a phone's codes and locks, for support."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotFound
+from notifyctl.orchestrator.masking import mask
+from notifyctl.orchestrator.words import window as in_words
+from notifyctl.otp.one_time_codes import PhoneStatus
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from notifyctl.otp.one_time_codes import PhoneStatus
-
-app = typer.Typer(no_args_is_help=True, help="One-time codes: a phone's locks and limits.")
+app = typer.Typer(name="otp", no_args_is_help=True)
 
 Phone = Annotated[str, typer.Argument(metavar="PHONE", help="As +491701234567.")]
 
@@ -20,19 +21,17 @@ Phone = Annotated[str, typer.Argument(metavar="PHONE", help="As +491701234567.")
 @app.command()
 def status(
     phone: Phone,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Show what a phone has failed, whether it is locked, and which codes wait for it. Never a code."""
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         found = runtime.otp.status(phone)
         most, window = runtime.settings.otp_rate
         attempts = runtime.settings.otp_max_attempts
         now = runtime.clock()
-    if form is not options.OutputFormat.TABLE:
+    if form is not OutputFormat.TABLE:
         output.document(_fields(found), form)
         return
-    from notifyctl.orchestrator.masking import mask
-    from notifyctl.orchestrator.words import window as in_words
 
     lines = [
         ("phone", mask(found.phone)),
@@ -50,7 +49,7 @@ def status(
 @app.command()
 def unlock(phone: Phone) -> None:
     """Forget a phone's wrong codes and end its lock. Codes that the lock ended stay dead."""
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         forgotten = runtime.otp.unlock(phone, actor=options.actor())
     if forgotten is None:
         raise NotFound(f"{phone} is not locked and has no wrong codes to forget; `notifyctl otp status` shows it")
@@ -58,8 +57,6 @@ def unlock(phone: Phone) -> None:
 
 
 def _fields(found: "PhoneStatus") -> dict[str, Any]:
-    from notifyctl.orchestrator.masking import mask
-
     return {
         "phone": mask(found.phone),
         "locked": found.is_locked,

@@ -7,30 +7,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from notifyctl.cli import streams
-from notifyctl.cli.options import OutputFormat
 from notifyctl.orchestrator.csv_files import neutral
 from notifyctl.orchestrator.words import iso
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
 Row = Mapping[str, Any]
-Cell: TypeAlias = "str | tuple[str, str] | Text"
-"""A text, with its rich style or in several styles."""
 Item = TypeVar("Item")
 
-STATUS_STYLES = {
-    "QUEUED": "cyan", "DEFERRED_THROTTLED": "cyan", "SENDING": "cyan", "RETRY_SCHEDULED": "cyan", "IN_DOUBT": "magenta",
-    "SENT": "green", "DELIVERED": "green", "FAILED": "bold red", "BOUNCED": "bold red",
-    "BLOCKED": "yellow", "EXPIRED": "yellow", "CANCELED": "dim",
-}  # fmt: skip
-"""Of a message, wherever its status is shown on a terminal."""
 
-_INDENT, _GAP, _LEAST_ROOM = 2, 2, 40
+class OutputFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    GITHUB = "github"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +37,6 @@ class Shown:
     """Never folded: something that is copied."""
     from_width: int = 0
     below_width: int = 10_000
-
-
-def console(*, stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty())
 
 
 def on_terminal() -> bool:
@@ -72,16 +59,6 @@ def hint(text: str) -> None:
     """What to do next: for a person, hence only on a terminal."""
     if on_terminal() and sys.stderr.isatty():
         say(text)
-
-
-def status_line(status: str, message_id: str) -> None:
-    """`QUEUED 0198c7b2-…`, for people and for `read`."""
-    if not on_terminal():
-        print(status, message_id)
-        return
-    from rich.text import Text
-
-    console().print(Text.assemble((status, STATUS_STYLES[status]), f" {message_id}"))
 
 
 def rows(
@@ -111,9 +88,15 @@ def rows(
         case OutputFormat.GITHUB:
             print(_tabulated(found, columns, "github"))
         case OutputFormat.TABLE if on_terminal():
-            _rich_table(found, shown or [named(column) for column in columns], styles or {})
+            _coloured_table(found, shown or [named(column) for column in columns], styles or {})
         case OutputFormat.TABLE:
             print(_tabulated(found, columns, "plain"))
+
+
+def _coloured_table(found: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str]) -> None:
+    from notifyctl.cli.terminal import print_table  # rich, which programs have no use for
+
+    print_table(found, shown, styles)
 
 
 def _as_long_as_read(found: Iterable[Item]) -> Iterator[Item]:
@@ -126,55 +109,16 @@ def _as_long_as_read(found: Iterable[Item]) -> Iterator[Item]:
 
 def named(column: str, **more: Any) -> Shown:
     """A column that shows one value of the row."""
-    return Shown(column.replace("_", " "), lambda row: one_line(_flat(row.get(column))), **more)
+    return Shown(column.replace("_", " "), lambda row: one_line(flat(row.get(column))), **more)
 
 
-def listing(lines: Sequence[Sequence[Cell]]) -> None:
-    """Aligned cells without a head.
+def track(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+    """Hands on `items`, with a progress bar on stderr while it is a terminal. `total` is None where nobody knows it."""
+    if not sys.stderr.isatty():
+        return iter(items)
+    from notifyctl.cli.terminal import progress
 
-    On a terminal the last one is folded below itself, or stands on lines of its own where there is no room for it.
-    """
-    cells = [[_text(cell) for cell in line] for line in lines]
-    widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)][:-1]
-    for line in cells:
-        console().print(_listed(line, widths), soft_wrap=True)
-
-
-def _listed(line: Sequence["Text"], widths: Sequence[int]) -> "Text":
-    from rich.text import Text
-
-    *first, last = line
-    listed = Text(" " * _INDENT)
-    for cell, width in zip(first, widths, strict=True):
-        listed.append_text(cell).append(" " * (width - cell.cell_len + _GAP))
-    for number, (indent, part) in enumerate(_folded(last, start=_INDENT + sum(widths) + _GAP * len(widths))):
-        if number or indent:
-            listed.rstrip()
-            listed.append("\n" + " " * indent)
-        listed.append_text(part)
-    listed.rstrip()
-    return listed
-
-
-def _folded(cell: "Text", start: int) -> "Iterable[tuple[int, Text]]":
-    """The lines of a cell that begins in column `start`, each with the column to begin in; 0: where we stand."""
-    out = console()
-    room = out.width - start
-    if not on_terminal() or cell.cell_len <= room:
-        return [(0, cell)]
-    if room >= _LEAST_ROOM:
-        return [(start if number else 0, line) for number, line in enumerate(cell.wrap(out, room))]
-    indent = _INDENT * 3
-    return [(indent, line) for line in cell.wrap(out, out.width - indent)]
-
-
-def _text(cell: Cell) -> "Text":
-    from rich.text import Text
-
-    if isinstance(cell, Text):
-        return cell
-    text, style = cell if isinstance(cell, tuple) else (cell, "")
-    return Text(one_line(text), style)
+    return progress(items, label, total)
 
 
 def document(value: Row, form: OutputFormat) -> None:
@@ -182,18 +126,8 @@ def document(value: Row, form: OutputFormat) -> None:
     if form in (OutputFormat.JSON, OutputFormat.JSONL):
         print(dumps(value, indent=2 if form is OutputFormat.JSON else None))
         return
-    fields = [{"field": name, "value": _flat(item)} for name, item in value.items()]
+    fields = [{"field": name, "value": flat(item)} for name, item in value.items()]
     rows(fields, form, columns=("field", "value"))
-
-
-def track(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
-    """Hands on `items`, with a progress bar on stderr while it is a terminal. `total` is None where nobody knows it."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.progress import track as bar
-
-    yield from bar(items, label, total=total, console=console(stderr=True), transient=True)
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
@@ -230,7 +164,7 @@ def _picked(row: Row, columns: Sequence[str]) -> dict[str, Any]:
     return {column: row.get(column) for column in columns}
 
 
-def _flat(value: Any) -> str:
+def flat(value: Any) -> str:
     match value:
         case None:
             return ""
@@ -239,7 +173,7 @@ def _flat(value: Any) -> str:
         case datetime():
             return iso(value)
         case list() | tuple() | set() | frozenset():
-            return ", ".join(_flat(item) for item in value)
+            return ", ".join(flat(item) for item in value)
         case dict():
             return dumps(value)
     return str(value)
@@ -248,7 +182,7 @@ def _flat(value: Any) -> str:
 def _tabulated(found: Iterable[Row], columns: Sequence[str], form: str) -> str:
     from tabulate import tabulate
 
-    cells = [[one_line(_flat(row.get(column))) for column in columns] for row in found]
+    cells = [[one_line(flat(row.get(column))) for column in columns] for row in found]
     if form == "github":
         cells = [[cell.replace("|", "\\|") for cell in line] for line in cells]
     return tabulate(cells, headers=list(columns), tablefmt=form, disable_numparse=True)
@@ -269,32 +203,4 @@ def _delimited(found: Iterable[Row], columns: Sequence[str], delimiter: str) -> 
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     writer = csv.writer(_Lines(), delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(columns)
-    writer.writerows([neutral(_flat(row.get(column))) for column in columns] for row in found)
-
-
-def _rich_table(found: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    out = console()
-    columns = [column for column in shown if column.from_width <= out.width < column.below_width]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column.title, overflow="fold", no_wrap=column.whole)
-    for row in found:
-        table.add_row(*(_styled(_flat(column.cell(row)), styles) for column in columns))
-    out.print(table)
-
-
-def _styled(cell: str, styles: Mapping[str, str]) -> "Text":
-    """The first word in its style, and further lines dimmed."""
-    from rich.text import Text
-
-    first, *more = [one_line(line) for line in cell.split("\n")]
-    text = Text(first)
-    word = first.split(" ")[0]
-    if word in styles:
-        text.stylize(styles[word], 0, len(word))
-    for line in more:
-        text.append(f"\n{line}", "dim")
-    return text
+    writer.writerows([neutral(flat(row.get(column))) for column in columns] for row in found)

@@ -1,28 +1,26 @@
 """`notifyctl pause` and `notifyctl resume`: hold messages back, and let them go."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.errors import InvalidInput, NotFound
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.models.enums import Channel
+from notifyctl.operations import controls
+from notifyctl.operations.controls import ActivePause
+from notifyctl.store.pauses import Scope
 
-if TYPE_CHECKING:
-    from notifyctl.bootstrap import Runtime
-    from notifyctl.store.pauses import Scope
+holds = typer.Typer()
 
-OfChannel = Annotated[
-    options.ChannelName | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
-]
+OfChannel = Annotated[Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")]
 OfTemplate = Annotated[str | None, typer.Option("--template", help="Only this template.")]
 OfClient = Annotated[str | None, typer.Option("--client", help="Only this client.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    app.command()(pause)
-    app.command()(resume)
-
-
+@holds.command()
 def pause(
     channel: OfChannel = None,
     template: OfTemplate = None,
@@ -30,7 +28,7 @@ def pause(
     reason: Annotated[
         str | None, typer.Option("--reason", help="Why; shown wherever a held message is explained.")
     ] = None,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Hold messages: they are accepted and wait. Without any option, list what is held.
 
@@ -38,84 +36,31 @@ def pause(
     To hold everything, name each channel.
     A message whose send-by time passes while it is held expires when it is let go.
     """
-    from notifyctl.models.audit import AuditAction
-    from notifyctl.store import audit, pauses
-
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         if not (channel or template or client or reason):
-            _list(runtime, form)
+            _list_pauses(runtime, form)
             return
-        scope = _scope(runtime, channel, template, client)
-        if not reason or not reason.strip():
-            raise InvalidInput("--reason is missing; say why, for those who will ask")
+        scope = Scope(channel, template, client)
         with runtime.database.transaction() as session:
-            now = runtime.clock()
-            if not pauses.add(session, scope, reason=reason, actor=options.actor(), now=now):
-                output.say(f"Already held: {scope}.")
-                return
-            details = {"scope": str(scope), "reason": reason}
-            audit.write(
-                session, AuditAction.PAUSED, actor=options.actor(), now=now, client_id=scope.client_id, details=details
-            )
-            held = pauses.held(session, scope)
-    output.say(f"Held: {scope}. {held} waiting messages stay until `notifyctl resume`.")
+            held = controls.pause(session, scope, reason=reason or "", actor=options.actor(), now=runtime.clock())
+    if held is None:
+        output.say(f"Already held: {scope}.")
+    else:
+        output.say(f"Held: {scope}. {held} waiting messages stay until `notifyctl resume`.")
 
 
+@holds.command()
 def resume(channel: OfChannel = None, template: OfTemplate = None, client: OfClient = None) -> None:
     """Let go what `pause` with the same options held."""
-    from notifyctl.models.audit import AuditAction
-    from notifyctl.store import audit, pauses
-
-    with options.runtime() as runtime:
-        scope = _scope(runtime, channel, template, client)
-        with runtime.database.transaction() as session:
-            now = runtime.clock()
-            held = pauses.held(session, scope)
-            if not pauses.remove(session, scope):
-                raise NotFound(f"nothing is held by {scope}; `notifyctl pause` without options lists what is")
-            audit.write(
-                session,
-                AuditAction.RESUMED,
-                actor=options.actor(),
-                now=now,
-                client_id=scope.client_id,
-                details={"scope": str(scope)},
-            )
+    scope = Scope(channel, template, client)
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        held = controls.resume(session, scope, actor=options.actor(), now=runtime.clock())
     output.say(f"Let go: {scope}. {held} waiting messages go out, unless something else holds them.")
 
 
-def _list(runtime: "Runtime", form: options.OutputFormat) -> None:
-    from notifyctl.store import pauses
-
+def _list_pauses(runtime: Runtime, form: OutputFormat) -> None:
     with runtime.database.read() as session:
-        rows = [
-            {
-                "channel": row.channel,
-                "template": row.template_key,
-                "client": row.client_id,
-                "held": pauses.held(session, pauses.scope_of(row)),
-                "reason": row.reason,
-                "by": row.actor,
-                "since": row.created_at,
-            }
-            for row in pauses.everything(session)
-        ]
-    output.rows(rows, form, columns=("channel", "template", "client", "held", "reason", "by", "since"))
-    if not rows and form is options.OutputFormat.TABLE:
+        pauses = controls.active_pauses(session)
+    output.rows((active._asdict() for active in pauses), form, columns=ActivePause._fields)
+    if not pauses and form is OutputFormat.TABLE:
         output.say("Nothing is held.")
-
-
-def _scope(
-    runtime: "Runtime", channel: options.ChannelName | None, template: str | None, client: str | None
-) -> "Scope":
-    from notifyctl.store import clients, templates
-    from notifyctl.store.pauses import Scope
-
-    if not (channel or template or client):
-        raise InvalidInput("say what: --channel, --template or --client")
-    with runtime.database.read() as session:
-        if template and template not in templates.by_key(session, [template]):
-            raise NotFound(f"There is no template {template!r}; `notifyctl templates list` shows those there are")
-        if client and clients.get(session, client) is None:
-            raise NotFound(f"there is no client {client!r}; `notifyctl clients list` shows those there are")
-    return Scope(channel.value if channel else None, template, client)

@@ -6,17 +6,21 @@ from typing import Annotated
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.delivery.retention import ages, count
 from notifyctl.errors import NotifyctlError
 from notifyctl.stopping import interrupt_on_signal
+from notifyctl.worker.by_hand import run_now
+from notifyctl.worker.jobs import named
+
+retention_app = typer.Typer()
 
 
-def add_to(app: typer.Typer) -> None:
-    app.command()(retention)
-
-
+@retention_app.command()
 def retention(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be removed; remove nothing.")] = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Remove what is older than the settings say, as the daily job does. A message that is not final stays.
 
@@ -28,10 +32,8 @@ def retention(
         _run()
 
 
-def _count(form: options.OutputFormat) -> None:
-    from notifyctl.delivery.retention import ages, count
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+def _count(form: OutputFormat) -> None:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         found = asdict(count(session, runtime.settings, runtime.clock()))
         age = asdict(ages(session, runtime.settings))
     rows = [{"what": name, "older_than_days": age[name].days, "count": found[name]} for name in found]
@@ -39,11 +41,8 @@ def _count(form: options.OutputFormat) -> None:
 
 
 def _run() -> None:
-    from notifyctl.worker.by_hand import run_now
-    from notifyctl.worker.jobs import named
-
     interrupt_on_signal()
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         ended = run_now(runtime, named("retention"))
     if isinstance(ended.error, NotifyctlError):
         raise ended.error

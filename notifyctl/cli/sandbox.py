@@ -5,18 +5,18 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output, sandbox_stripe
+from notifyctl.cli import output, sandbox_stripe
+from notifyctl.cli.invocation import invocation
+from notifyctl.env_file import find_env_file
 from notifyctl.errors import InvalidInput
+from notifyctl.providers.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
+from notifyctl.settings import raw_settings
 from notifyctl.stopping import exit_on_signal, stop_signals
 
 DEFAULT_PORT = 8026
 
-app = typer.Typer()
+app = typer.Typer(name="sandbox")
 app.add_typer(sandbox_stripe.app, name="stripe")
-
-
-def add_to(root: typer.Typer) -> None:
-    root.add_typer(app, name="sandbox")
 
 
 @app.callback(invoke_without_command=True)
@@ -65,8 +65,6 @@ def sandbox(
     if context.invoked_subcommand is not None:
         return
     exit_on_signal()
-    from notifyctl.providers.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
-
     if former is not None:
         raise InvalidInput(
             "these are parts of one option now: --receipts delay=0.5-5,bounced=0.1,doubled=0.1,reordered=0.1"
@@ -86,10 +84,7 @@ def sandbox(
 
 def _webhook_token() -> str | None:
     """As the product reads it, so that both agree; the sandbox needs none of the other settings."""
-    from notifyctl.env_file import find_env_file
-    from notifyctl.settings import raw_settings
-
-    return raw_settings(find_env_file(options.given.get().env_file)).known.get("POSTMARK_WEBHOOK_TOKEN")
+    return raw_settings(find_env_file(invocation.get().env_file)).known.get("POSTMARK_WEBHOOK_TOKEN")
 
 
 def _announce(url: str) -> None:

@@ -1,20 +1,23 @@
 """`notifyctl send`: one message through the pipe."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import options, output, terminal
+from notifyctl.cli.explanation import print_verdicts, verdict_rows
+from notifyctl.cli.invocation import program
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotFound, RefusedByGate
+from notifyctl.orchestrator.context import from_text
+from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
+from notifyctl.store import templates
 
-if TYPE_CHECKING:
-    from notifyctl.orchestrator.requests import Decision
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command()(send)
+app = typer.Typer()
 
 
+@app.command()
 def send(
     template_key: Annotated[str, typer.Argument(metavar="KEY", help="The template, as WELCOME_EMAIL.")],
     client: Annotated[str | None, typer.Option("--client", help="Send to this client.")] = None,
@@ -32,17 +35,13 @@ def send(
         str | None, typer.Option("--idempotency-key", help="The same key never makes a second message.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every gate's verdict and send nothing.")] = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Queue one message for the worker. Exit 3 when a gate refuses it."""
-    from notifyctl.orchestrator.context import from_text
-    from notifyctl.orchestrator.requests import Blocked, SendRequest
-    from notifyctl.store import templates
-
     if (client is None) == (to is None):
         raise InvalidInput("give --client or --to, one of the two")
     given = options.parse_assignments(assignments or [])
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         with runtime.database.read() as session:
             template = templates.by_key(session, [template_key]).get(template_key)
         if template is None:
@@ -68,8 +67,6 @@ def send(
 
 
 def answer(decision: "Decision") -> dict[str, Any]:
-    from notifyctl.orchestrator.requests import Blocked, Duplicate
-
     return {
         "id": decision.message_id,
         "status": decision.status.value,
@@ -78,26 +75,21 @@ def answer(decision: "Decision") -> dict[str, Any]:
     }
 
 
-def _show(decision: "Decision", form: options.OutputFormat) -> None:
-    from notifyctl.orchestrator.requests import Blocked, Duplicate
-
-    if form is not options.OutputFormat.TABLE:
+def _show(decision: "Decision", form: OutputFormat) -> None:
+    if form is not OutputFormat.TABLE:
         output.document(answer(decision), form)
         return
-    output.status_line(decision.status, decision.message_id)
+    terminal.status_line(decision.status, decision.message_id)
     if isinstance(decision, Duplicate):
         output.say("That idempotency key has been used before: this is its message, and no other was made.")
     if not isinstance(decision, Blocked):
-        output.hint(f"`{options.program()} messages explain {decision.message_id}` tells what became of it.")
+        output.hint(f"`{program()} messages explain {decision.message_id}` tells what became of it.")
 
 
-def _show_verdicts(decision: "Decision", form: options.OutputFormat) -> None:
-    from notifyctl.cli.explanation import print_verdicts, verdict_rows
-    from notifyctl.orchestrator.requests import Duplicate
-
+def _show_verdicts(decision: "Decision", form: OutputFormat) -> None:
     if isinstance(decision, Duplicate):
         output.say(f"Nothing would be sent: the key belongs to message {decision.message_id} ({decision.status}).")
-    elif form is options.OutputFormat.TABLE:
+    elif form is OutputFormat.TABLE:
         print_verdicts(decision.verdicts)
     else:
         output.rows(verdict_rows(decision.verdicts), form, columns=("gate", "verdict", "detail"))

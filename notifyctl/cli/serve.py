@@ -1,25 +1,28 @@
 """`notifyctl serve`: the HTTP API."""
 
+import logging
+import socket
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options
+from notifyctl.cli.invocation import invocation
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode
-from notifyctl.stopping import exit_on_signal
+from notifyctl.http.app import create_app
+from notifyctl.http.server import ApiServer, listen, url_of
+from notifyctl.worker import service_manager
+from notifyctl.worker.logs import configure_logging
+from notifyctl.worker.supervisor import Supervisor, this_program
 
-if TYPE_CHECKING:
-    import socket
-
-    from notifyctl.bootstrap import Runtime
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command()(serve)
+app = typer.Typer()
 
 
+@app.command()
 def serve(
     host: Annotated[
         str | None, typer.Option("--host", help="Address to listen on; HTTP_HOST when not given.", show_default=False)
@@ -41,14 +44,10 @@ def serve(
     SIGTERM or SIGINT exits at once. Messages are only accepted here: `notifyctl worker` sends them.
     While the database is away, at the start as later, what needs it is answered with 503.
     """
-    exit_on_signal()
-    from notifyctl.http.server import listen
-    from notifyctl.worker.logs import configure_logging
-
-    configure_logging(debug=options.given.get().debug)
+    configure_logging(debug=invocation.get().debug)
     if listener_fd is None:
         options.log_remarks("notifyctl.http")
-    with options.runtime(lasting=True) as runtime:
+    with opened_runtime(lasting=True) as runtime:
         if listener_fd is not None:
             _answer(runtime, _inherited(listener_fd))
             return
@@ -61,10 +60,6 @@ def serve(
 
 
 def _answer(runtime: "Runtime", listener: "socket.socket", started: Callable[[], None] = lambda: None) -> None:
-    from notifyctl.http.app import create_app
-    from notifyctl.http.server import ApiServer
-    from notifyctl.worker import service_manager
-
     def tell(state: str) -> None:
         service_manager.tell(state)
         if state == "READY=1":
@@ -74,25 +69,17 @@ def _answer(runtime: "Runtime", listener: "socket.socket", started: Callable[[],
 
 
 def _announce(listener: "socket.socket", processes: int) -> None:
-    import logging
-
-    from notifyctl.http.server import url_of
-
     logging.getLogger("notifyctl.http").info("listening", extra={"url": url_of(listener), "processes": processes})
 
 
 def _inherited(descriptor: int) -> "socket.socket":
-    import socket
-
     return socket.socket(fileno=descriptor)
 
 
 def _supervise(listener: "socket.socket", processes: int) -> None:
-    from notifyctl.worker.supervisor import Supervisor, this_program
-
-    given = options.given.get()
-    arguments = ["--env-file", str(given.env_file)] if given.env_file else []
-    arguments += ["--debug"] if given.debug else []
+    before_command = invocation.get()
+    arguments = ["--env-file", str(before_command.env_file)] if before_command.env_file else []
+    arguments += ["--debug"] if before_command.debug else []
     arguments += ["serve", "--listener-fd", str(listener.fileno())]
     code = Supervisor(
         this_program(*arguments),

@@ -1,18 +1,22 @@
 """`notifyctl init`, `config` and `doctor`: setting up an installation and looking after it."""
 
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from notifyctl.cli import options, output
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.environment import effective, write_env_file
+from notifyctl.cli.invocation import invocation
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.doctor.check import CheckResult, CheckStatus
+from notifyctl.doctor.doctor import NamedResult, can_mend, examine_installation
+from notifyctl.env_file import env_file_path, find_env_file
 from notifyctl.errors import ConfigurationError, NotifyctlError
+from notifyctl.settings import raw_settings
 
-if TYPE_CHECKING:
-    from notifyctl.doctor.doctor import Examined, Installation
+app = typer.Typer()
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 WIDE = 120
@@ -32,12 +36,7 @@ CHECKS_SHOWN = (
 )
 
 
-def add_to(app: typer.Typer) -> None:
-    app.command()(init)
-    app.command()(config)
-    app.command()(doctor)
-
-
+@app.command()
 def init(
     env_file: Annotated[
         Path | None,
@@ -45,10 +44,7 @@ def init(
     ] = None,
 ) -> None:
     """Write a .env file with fresh secrets and every setting explained. Never overwrites one."""
-    from notifyctl.cli.environment import write_env_file
-    from notifyctl.env_file import env_file_path
-
-    path = env_file_path(env_file or options.given.get().env_file)
+    path = env_file_path(env_file or invocation.get().env_file)
     write_env_file(path)
     command = "notifyctl" if path == Path(".env") else f"notifyctl --env-file {path}"
     output.say(f"Wrote {path} with fresh secrets; only you can read it.")
@@ -58,60 +54,42 @@ def init(
         output.say(f"  {command} {step}")
 
 
-def config(form: options.Format = options.OutputFormat.TABLE) -> None:
+@app.command()
+def config(form: options.Format = OutputFormat.TABLE) -> None:
     """Show the settings in force and where each comes from; secrets are masked. Exit 2 if any is at fault."""
-    from notifyctl.cli.environment import effective
-    from notifyctl.env_file import find_env_file
-    from notifyctl.settings import raw_settings
-
-    file = find_env_file(options.given.get().env_file)
-    found = [asdict(setting) for setting in effective(options.env_file())]
-    output.rows(found, form, columns=("name", "value", "source", "meaning"), shown=SETTINGS_SHOWN)
+    file = find_env_file(invocation.get().env_file)
+    settings = [asdict(setting) for setting in effective(options.env_file())]
+    output.rows(settings, form, columns=("name", "value", "source", "meaning"), shown=SETTINGS_SHOWN)
     for remark in raw_settings(file).remarks():
         output.say(f"Note: {remark}")
     options.settings()
 
 
+@app.command()
 def doctor(
     fix: Annotated[
         bool,
         typer.Option("--fix", help="Mend what is safe to mend: modes of files, triggers of the audit log. Audited."),
     ] = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Check this installation: what is wrong, and how to mend it. Exit 1 if anything fails."""
-    found = _examine(fix=fix)
-    rows = [{"check": item.check, **asdict(item.finding)} for item in found]
+    results = _examine(fix=fix)
+    rows = [{"check": item.check, **asdict(item.result)} for item in results]
     output.rows(rows, form, columns=("check", "status", "problem", "remedy"), shown=CHECKS_SHOWN, styles=STYLES)
-    failed = [item.check for item in found if item.finding.status == "fail"]
+    failed = [item.check for item in results if item.result.status is CheckStatus.FAIL]
     if failed:
         names = ", ".join(dict.fromkeys(failed))
-        raise NotifyctlError(f"{len(failed)} of {len(found)} checks failed: {names}")
+        raise NotifyctlError(f"{len(failed)} of {len(results)} checks failed: {names}")
 
 
-def _examine(*, fix: bool) -> "list[Examined]":
-    from notifyctl.doctor import provider_checks
-    from notifyctl.doctor import settings_checks as checks
-    from notifyctl.doctor.doctor import Examined, Finding, Installation, Status, examine
-
+def _examine(*, fix: bool) -> list[NamedResult]:
     try:
         settings = options.settings()
     except ConfigurationError as error:
         remedy = "correct it; `notifyctl config` shows where it comes from"
-        return [Examined("settings", Finding(Status.FAIL, fault, remedy)) for fault in error.faults]
-    with closing(Installation(settings, options.env_file())) as installation:
-        offline = (*checks.OFFLINE, *provider_checks.PROVIDERS)
-        found = list(examine(installation, offline=offline, schema=checks.SCHEMA, stored=checks.STORED))
-        if fix:
-            found = _mend(installation, found)
-    return [Examined("settings", Finding()), *found]
-
-
-def _mend(installation: "Installation", found: "list[Examined]") -> "list[Examined]":
-    from notifyctl.doctor.doctor import mend
-
-    if any(item.check in ("database", "schema") and item.finding.status != "ok" for item in found):
+        return [NamedResult("settings", CheckResult(CheckStatus.FAIL, fault, remedy)) for fault in error.faults]
+    results = examine_installation(settings, options.env_file(), mend_as=options.actor() if fix else None)
+    if fix and not can_mend(results):
         output.say("Nothing was mended: what is done is audited, and the database cannot be used.")
-        return found
-    now = installation.database.clock()
-    return [mend(installation, item, actor=options.actor(), now=now) for item in found]
+    return [NamedResult("settings", CheckResult()), *results]

@@ -1,24 +1,27 @@
 """`notifyctl stripe`: what Stripe has told us, what came of it, and doing it once more."""
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from sqlmodel import Session
 
-from notifyctl.cli import options, output, stripe_reconcile, stripe_replay
-from notifyctl.cli.output import STATUS_STYLES, Shown, named
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options, output, stripe_reconcile, stripe_replay, terminal
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.stripe_replay import STYLES
+from notifyctl.cli.terminal import STATUS_STYLES
 from notifyctl.errors import InvalidInput, NotFound
+from notifyctl.models.enums import StripeEventStatus
+from notifyctl.orchestrator.masking import mask
+from notifyctl.orchestrator.upkeep import how_to_match
+from notifyctl.orchestrator.words import age, moment
+from notifyctl.store import clients, stripe_events, stripe_listing, subscriptions
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlmodel import Session
-
-    from notifyctl.bootstrap import Runtime
-
-app = typer.Typer(no_args_is_help=True, help="Stripe's events: see them, replay them, compare with Stripe.")
+app = typer.Typer(name="stripe", no_args_is_help=True)
 app.command()(stripe_replay.replay)
 app.command()(stripe_reconcile.reconcile)
 
@@ -58,16 +61,11 @@ def events(
     since: Annotated[str | None, typer.Option("--since", help="Made since: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Made before: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     limit: options.Limit = 50,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """List the events that are stored, the newest first. A table on a terminal shows the most important columns."""
-    from notifyctl.models.stripe_event import StripeEventStatus
-    from notifyctl.orchestrator.upkeep import how_to_match
-    from notifyctl.orchestrator.words import age
-    from notifyctl.store import stripe_listing
-
     named_status = _one_status(status, unmatched, failed)
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         wanted = stripe_listing.EventFilter(
             status=options.one_of(StripeEventStatus, "--status", named_status),
@@ -82,7 +80,7 @@ def events(
     stranger = next((event for event in found if event.status is StripeEventStatus.UNMATCHED), None)
     if stranger is not None:
         output.hint(f"To link it: {how_to_match(stranger.customer_id, stranger.named_client, stranger.id)}")
-    if not found and form is options.OutputFormat.TABLE:
+    if not found and form is OutputFormat.TABLE:
         output.say("No event matches.")
 
 
@@ -91,12 +89,10 @@ def show(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="As evt_1Abc; last is the newest event.")],
     body: Annotated[bool, typer.Option("--body", help="Print only its body, with personal data masked.")] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="Mask nothing.")] = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Show one event and what came of it: the mails, how things stand now, and what was done when."""
-    from notifyctl.orchestrator.upkeep import how_to_match
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         event = _require(session, event_id)
         if body:
             _print_body(event, reveal)
@@ -112,7 +108,7 @@ def show(
         if event.status == "UNMATCHED":
             fields["remedy"] = how_to_match(event.customer_id, event.named_client, event.id)
         about = _about(runtime, session, event, reveal)
-    if form is options.OutputFormat.TABLE and output.on_terminal():
+    if form is OutputFormat.TABLE and output.on_terminal():
         output.document(fields, form)
         _print_about(about)
     else:
@@ -132,8 +128,6 @@ def _row(event: Any) -> dict[str, Any]:
 
 
 def _require(session: "Session", event_id: str) -> Any:
-    from notifyctl.store import stripe_events, stripe_listing
-
     if event_id == LAST:
         event_id = next((row.id for row in stripe_listing.newest(session, stripe_listing.EventFilter(), limit=1)), LAST)
     event = stripe_events.get(session, event_id)
@@ -155,9 +149,6 @@ def _print_body(event: Any, reveal: bool) -> None:
 
 
 def _about(runtime: "Runtime", session: "Session", event: Any, reveal: bool) -> dict[str, Any]:
-    from notifyctl.orchestrator.masking import mask
-    from notifyctl.store import clients, stripe_listing, subscriptions
-
     mails = [_picked(message, MESSAGE_FIELDS) for message in stripe_listing.mails_of(session, event)]
     for mail in mails:
         mail["recipient"] = mail["recipient"] if reveal else mask(mail["recipient"])
@@ -180,12 +171,10 @@ def _picked(row: Any, names: "Sequence[str]") -> dict[str, Any]:
 
 
 def _print_about(about: dict[str, Any]) -> None:
-    from notifyctl.orchestrator.words import moment
-
-    console = output.console()
+    console = terminal.console()
     if about["mails"]:
         console.print("\nMails")
-        output.listing(
+        terminal.listing(
             [
                 (mail["template_key"], (mail["status"].value, STATUS_STYLES[mail["status"]]), mail["reason"] or "",
                  mail["recipient"] or "", mail["id"])
@@ -195,9 +184,9 @@ def _print_about(about: dict[str, Any]) -> None:
     for name in ("client", "subscription", "invoice"):
         if about[name]:
             console.print(f"\nThe {name} now")
-            output.listing([(key.replace("_", " "), _text(value)) for key, value in about[name].items()])
+            terminal.listing([(key.replace("_", " "), _text(value)) for key, value in about[name].items()])
     console.print("\nWhat happened")
-    output.listing(
+    terminal.listing(
         [(moment(step["at"]), step["action"], step["actor"], _detail(step["details"])) for step in about["history"]]
     )
 

@@ -4,19 +4,27 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from notifyctl.billing.replay_sources import (
+    KEPT_AT_STRIPE,
+    EventSpool,
+    ReplayItem,
+    SourceFilter,
+    spool_file,
+    stored_items,
+)
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
 from notifyctl.errors import InvalidInput, NotFound, NotifyctlError
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from notifyctl.billing.replay_sources import ReplayItem, SourceFilter
-    from notifyctl.bootstrap import Runtime
+from notifyctl.models.enums import Origin, StripeEventStatus
+from notifyctl.providers.stripe_api import build_stripe_api, other_mode
+from notifyctl.store import stripe_listing
+from notifyctl.store.stripe_listing import EventFilter
 
 MOST_TOLD = 50
 
@@ -58,8 +66,6 @@ class Asked:
         return not (self.ids or self.file or self.from_api or self.status or self.types or self.since or self.until)
 
     def wanted(self) -> "SourceFilter":
-        from notifyctl.billing.replay_sources import SourceFilter
-
         ids = frozenset(self.ids) if self.ids else None
         return SourceFilter(ids=ids, types=tuple(self.types), since=self.since, until=self.until)
 
@@ -82,11 +88,6 @@ def choose(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_rehea
 
 
 def _from_store(runtime: "Runtime", asked: Asked) -> Chosen:
-    from notifyctl.billing.replay_sources import stored_items
-    from notifyctl.models.stripe_event import StripeEventStatus
-    from notifyctl.store import stripe_listing
-    from notifyctl.store.stripe_listing import EventFilter
-
     wanted = EventFilter(
         ids=set(asked.ids) if asked.ids else None,
         status=options.one_of(StripeEventStatus, "--status", asked.status),
@@ -104,9 +105,6 @@ def _from_store(runtime: "Runtime", asked: Asked) -> Chosen:
 
 
 def _from_file(runtime: "Runtime", asked: Asked, name: str, open_things: ExitStack) -> Chosen:
-    from notifyctl.billing.replay_sources import EventSpool, spool_file
-    from notifyctl.models.stripe_event import Origin
-
     spool = open_things.enter_context(EventSpool(Origin.FILE))
     chosen = Chosen(spool, None)
     for fault in spool_file(_opened(name, open_things), name, asked.wanted(), spool, runtime.clock()):
@@ -142,9 +140,8 @@ def _copy(pipe: BinaryIO) -> Iterator[BinaryIO]:
 
 def _from_api(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_rehearsal: bool) -> Chosen:
     """A rehearsal looks at all of them before it begins: they are laid out on disk."""
-    from notifyctl.billing.replay_sources import KEPT_AT_STRIPE, EventSpool, MissingEvent, ReplayItem, fetch_events
+    from notifyctl.billing.replay_sources import EventSpool, MissingEvent, ReplayItem, fetch_events
     from notifyctl.models.stripe_event import Origin
-    from notifyctl.providers.stripe_api import build_stripe_api, other_mode
 
     api = open_things.enter_context(build_stripe_api(runtime.settings))
     if warning := other_mode(runtime.settings):

@@ -1,12 +1,17 @@
 """`notifyctl stripe reconcile`."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from notifyctl.billing.reconcile import Reconciliation
+from notifyctl.billing.replay_sources import SourceFilter
 from notifyctl.cli import options, output
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotifyctlError
+from notifyctl.providers.stripe_api import build_stripe_api, other_mode
 
 COLUMNS = ("kind", "id", "what", "client_id", "here", "at_stripe", "mend")
 SHOWN = (
@@ -27,19 +32,13 @@ def reconcile(
         list[str] | None,
         typer.Option("--type", help="Events of this type; by default all that do something. Repeatable."),
     ] = None,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Compare with Stripe: events that never came, and subscriptions that stand otherwise. Changes nothing.
 
     Each difference comes with what mends it. Exit 1 if there is any. Needs STRIPE_API_KEY.
     """
-    from dataclasses import asdict
-
-    from notifyctl.billing.reconcile import Reconciliation
-    from notifyctl.billing.replay_sources import SourceFilter
-    from notifyctl.providers.stripe_api import build_stripe_api, other_mode
-
-    with options.runtime() as runtime, build_stripe_api(runtime.settings) as api:
+    with opened_runtime() as runtime, build_stripe_api(runtime.settings) as api:
         if warning := other_mode(runtime.settings):
             output.say(warning)
         now = runtime.clock()

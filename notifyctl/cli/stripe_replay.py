@@ -4,20 +4,21 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from notifyctl.billing.case import Change, EventOutcome, MailOutcome
+from notifyctl.billing.replay import Replay, Replayed, Tally
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.stripe_choice import Asked, Chosen, Told, choose, nothing_to_replay
 from notifyctl.errors import NotifyctlError
+from notifyctl.models.enums import AuditAction, StripeEventStatus
 from notifyctl.stopping import interrupt_on_signal
-
-if TYPE_CHECKING:
-    from notifyctl.billing.case import Change, EventOutcome, MailOutcome
-    from notifyctl.billing.replay import Replay, Replayed, Tally
-    from notifyctl.bootstrap import Runtime
+from notifyctl.store import audit
 
 COLUMNS = ("id", "created", "type", "client_id", "status", "reason", "changes", "mail")
 STYLES = {
@@ -59,7 +60,7 @@ def replay(
     ] = False,
     mail_old: Annotated[bool, typer.Option("--mail-old", help="Send mails also for events older than 72 h.")] = False,
     yes: options.Yes = False,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Work on Stripe events once more, the oldest first, and print how it went. Exit 1 if any failed.
 
@@ -69,7 +70,7 @@ def replay(
     """
     interrupt_on_signal()
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what is logged is told in the output
-    with options.runtime() as runtime, ExitStack() as open_things:
+    with opened_runtime() as runtime, ExitStack() as open_things:
         asked = _asked(runtime, event_ids, file, from_api, status, types, since, until)
         chosen = choose(runtime, asked, open_things, is_rehearsal=dry_run)
         if chosen.total == 0:
@@ -109,16 +110,11 @@ def _asked(
 
 
 def _replay(runtime: "Runtime", mail_old: bool) -> "Replay":
-    from notifyctl.billing.replay import Replay
-
     return Replay(runtime.billing, runtime.database, actor=options.actor(), mail_old=mail_old)
 
 
 def _record(runtime: "Runtime", asked: Asked, mail_old: bool) -> None:
     """What was replayed is on record event by event; that a file stood in for a signature, here."""
-    from notifyctl.models.audit import AuditAction
-    from notifyctl.store import audit
-
     if asked.file is None and not mail_old:
         return
     source = "file" if asked.file is not None else "api" if asked.from_api else "store"
@@ -127,9 +123,7 @@ def _record(runtime: "Runtime", asked: Asked, mail_old: bool) -> None:
         audit.write(session, AuditAction.OPERATOR_ACTION, actor=options.actor(), now=runtime.clock(), details=details)
 
 
-def _run(replay: "Replay", chosen: Chosen, form: options.OutputFormat) -> None:
-    from notifyctl.billing.replay import Tally
-
+def _run(replay: "Replay", chosen: Chosen, form: OutputFormat) -> None:
     tally = Tally()
     try:
         for replayed in output.track(replay.run(chosen.items), "Replaying", chosen.total):
@@ -143,8 +137,6 @@ def _run(replay: "Replay", chosen: Chosen, form: options.OutputFormat) -> None:
 
 
 def _tell_of(replayed: "Replayed", chosen: Chosen) -> None:
-    from notifyctl.models.stripe_event import StripeEventStatus
-
     outcome = replayed.outcome
     for one in outcome.everything():
         if one.status is StripeEventStatus.FAILED:
@@ -154,9 +146,7 @@ def _tell_of(replayed: "Replayed", chosen: Chosen) -> None:
         chosen.other_bodies.add(text)
 
 
-def _rehearse(replay: "Replay", chosen: Chosen, form: options.OutputFormat) -> None:
-    from notifyctl.billing.replay import Tally
-
+def _rehearse(replay: "Replay", chosen: Chosen, form: OutputFormat) -> None:
     tally = Tally()
     found = replay.rehearse(chosen.items, watch=partial(output.track, label="Rehearsing", total=chosen.total))
     for replayed in found:

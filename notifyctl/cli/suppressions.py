@@ -1,20 +1,24 @@
 """`notifyctl suppressions`: addresses that must not be written to."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotFound
+from notifyctl.models.enums import Channel, SuppressionReason
+from notifyctl.models.suppression_causes import Cause
+from notifyctl.orchestrator.addresses import normal_address
+from notifyctl.orchestrator.masking import mask
+from notifyctl.orchestrator.suppressions import lift, suppress
+from notifyctl.orchestrator.words import age
+from notifyctl.store import suppressions
 
-if TYPE_CHECKING:
-    from notifyctl.bootstrap import Runtime
-    from notifyctl.models.suppression_causes import Cause
-    from notifyctl.models.template import Channel
-
-app = typer.Typer(no_args_is_help=True, help="Addresses that must not be written to.")
+app = typer.Typer(name="suppressions", no_args_is_help=True)
 
 WIDE = 110
 COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "recipient_hash", "acted_at", "causes")
@@ -52,23 +56,17 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, 
 @app.command("list")
 def list_suppressions(
     channel: Annotated[
-        options.ChannelName | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
+        Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
     ] = None,
     reason: Annotated[
         ReasonName | None, typer.Option("--reason", case_sensitive=False, help="Only for this reason.")
     ] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show whole addresses.")] = False,
     limit: options.Limit = 100,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """List suppressions, newest first. An erased address has only its hash left."""
-    from notifyctl.models.suppression import SuppressionReason
-    from notifyctl.models.template import Channel
-    from notifyctl.orchestrator.masking import mask
-    from notifyctl.orchestrator.words import age
-    from notifyctl.store import suppressions
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         found = suppressions.page(
             session,
             limit=limit,
@@ -87,7 +85,7 @@ def list_suppressions(
         for row in found
     )
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN)
-    if not found and form is options.OutputFormat.TABLE:
+    if not found and form is OutputFormat.TABLE:
         output.say("No suppression matches.")
     if len(found) == limit:
         output.say(f"{limit} rows; there may be more: raise --limit")
@@ -95,7 +93,7 @@ def list_suppressions(
 
 @app.command()
 def add(
-    channel: options.Channel,
+    channel: options.ChannelArgument,
     address: Address,
     reason: Annotated[
         ReasonName, typer.Option("--reason", case_sensitive=False, help="What it is suppressed for.")
@@ -103,11 +101,7 @@ def add(
     note: Annotated[str | None, typer.Option("--note", help="Why, for the next reader.")] = None,
 ) -> None:
     """Suppress an address. Messages to it are blocked from now on."""
-    from notifyctl.models.suppression import SuppressionReason
-    from notifyctl.orchestrator.suppressions import suppress
-    from notifyctl.store import suppressions
-
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         kind, normal = _recipient(runtime, channel, address)
         with runtime.database.transaction() as session:
             before = suppressions.find(session, kind, runtime.keys.recipient_hashes(kind, normal))
@@ -132,14 +126,12 @@ def add(
 
 
 @app.command()
-def remove(channel: options.Channel, address: Address) -> None:
+def remove(channel: options.ChannelArgument, address: Address) -> None:
     """Lift a suppression, also one that a bounce or complaint made. Exit 4 when there is none.
 
     What happened before now does not suppress the address again, even if we hear of it only later.
     """
-    from notifyctl.orchestrator.suppressions import lift
-
-    with options.runtime() as runtime:
+    with opened_runtime() as runtime:
         kind, normal = _recipient(runtime, channel, address)
         with runtime.database.transaction() as session:
             lifted = lift(session, runtime.keys, kind, normal, actor=options.actor(), now=runtime.clock())
@@ -159,8 +151,5 @@ def _address_and_note(row: output.Row) -> str:
     return "\n".join(filter(None, (row["address"] or ERASED, row["note"])))
 
 
-def _recipient(runtime: "Runtime", channel: options.ChannelName, address: str) -> tuple["Channel", str]:
-    from notifyctl.models.template import Channel
-    from notifyctl.orchestrator.addresses import normal_address
-
+def _recipient(runtime: "Runtime", channel: Channel, address: str) -> tuple["Channel", str]:
     return Channel(channel), normal_address(channel, address, runtime.settings.otp_default_region)

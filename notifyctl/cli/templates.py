@@ -1,23 +1,28 @@
 """`notifyctl templates`: the files, the store, and what a message will look like."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from notifyctl.cli import options, output
-from notifyctl.cli.output import Shown, named
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode, InvalidInput, NotFound
+from notifyctl.models.template import Template, TemplateSource, Variable
+from notifyctl.orchestrator import catalogue
+from notifyctl.orchestrator.catalogue import SeedChange, TemplateFile
+from notifyctl.orchestrator.context import context_faults, from_text
+from notifyctl.orchestrator.lint import lint as check
+from notifyctl.orchestrator.lint import refuse_errors
+from notifyctl.orchestrator.matrix import matrix_markdown
+from notifyctl.orchestrator.render import Content, Renderer
+from notifyctl.store import templates
 from notifyctl.text_files import read_text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from notifyctl.models.template import Template, TemplateSource, Variable
-    from notifyctl.orchestrator.catalogue import SeedChange, TemplateFile
-    from notifyctl.orchestrator.render import Content
-
-app = typer.Typer(no_args_is_help=True, help="What messages say, and under which rules they go out.")
+app = typer.Typer(name="templates", no_args_is_help=True)
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The template, as WELCOME_EMAIL.")]
 Directory = Annotated[
@@ -46,25 +51,20 @@ STYLES = {
 
 
 @app.command()
-def seed(directory: Directory = None, form: options.Format = options.OutputFormat.TABLE) -> None:
+def seed(directory: Directory = None, form: options.Format = OutputFormat.TABLE) -> None:
     """Store a new version of each template file that has changed. Safe to run again."""
-    from notifyctl.orchestrator import catalogue
-    from notifyctl.orchestrator.lint import refuse_errors
-
     files = _files(directory)
     refuse_errors(files)
-    with options.runtime() as runtime, runtime.database.transaction() as session:
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
         changes = catalogue.seed(session, files, settings=runtime.settings, now=runtime.clock(), actor=options.actor())
     _show_changes(changes, form)
     output.say(f"{len(changes)} templates, {sum(change.status != 'UNCHANGED' for change in changes)} changed.")
 
 
 @app.command("list")
-def list_templates(form: options.Format = options.OutputFormat.TABLE) -> None:
+def list_templates(form: options.Format = OutputFormat.TABLE) -> None:
     """List the stored templates."""
-    from notifyctl.store import templates
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         found = templates.everything(session)
     columns = ("template_key", "channel", "audience", "lane", "enabled", "version", "description")
     output.rows([_flags(template) for template in found], form, columns=columns, shown=SHOWN)
@@ -74,12 +74,10 @@ def list_templates(form: options.Format = options.OutputFormat.TABLE) -> None:
 def show(
     key: Key,
     version: Annotated[int | None, typer.Option("--version", min=1, help="An earlier version.")] = None,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Show one template: rules, variables, example and words."""
-    from notifyctl.store import templates
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         template = templates.by_key(session, [key]).get(key)
         if template is None:
             raise _unknown(key)
@@ -91,7 +89,7 @@ def show(
     is_current = wanted == template.version
     flags = _flags(template) if is_current else {"template_key": key, "version": wanted, **row.flags}
     content = {name: getattr(row, name) for name in CONTENT}
-    if form is options.OutputFormat.TABLE and row.html_body:
+    if form is OutputFormat.TABLE and row.html_body:
         content["html_body"] = f"{len(row.html_body)} characters, see `notifyctl templates render {key} --html`"
     output.document(flags | content | {"versions": sorted(history)}, form)
 
@@ -115,9 +113,6 @@ def render(
     directory: Directory = None,
 ) -> None:
     """Show what a message would say, with the example's values unless told otherwise. Sends nothing."""
-    from notifyctl.orchestrator.context import context_faults, from_text
-    from notifyctl.orchestrator.render import Renderer
-
     source, variables, example = _stored(key, version) if stored or version else _from_file(key, directory)
     left_out = without or []
     if strange := [name for name in left_out if name not in variables]:
@@ -134,20 +129,16 @@ def render(
 def lint(
     keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Only these templates.")] = None,
     directory: Directory = None,
-    form: options.Format = options.OutputFormat.TABLE,
+    form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Check the template files. Exit 1 when something is found."""
-    from dataclasses import asdict
-
-    from notifyctl.orchestrator.lint import lint as check
-
     files = _files(directory)
     if strange := set(keys or ()) - {file.template_key for file in files}:
         raise _unknown(sorted(strange)[0])
     files = [file for file in files if not keys or file.template_key in keys]
     findings = [finding for file in files for finding in check(file)]
     rows = [asdict(finding) for finding in findings]
-    if rows or form is not options.OutputFormat.TABLE:
+    if rows or form is not OutputFormat.TABLE:
         output.rows(rows, form, columns=("template_key", "severity", "rule", "detail"), styles=STYLES)
     output.say(f"{len(files)} templates, {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}.")
     if findings:
@@ -155,15 +146,13 @@ def lint(
 
 
 @app.command()
-def diff(directory: Directory = None, form: options.Format = options.OutputFormat.TABLE) -> None:
+def diff(directory: Directory = None, form: options.Format = OutputFormat.TABLE) -> None:
     """Show what `seed` would change. Exit 1 when files and store differ."""
-    from notifyctl.orchestrator import catalogue
-
     files = _files(directory)
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         changes = catalogue.diff(session, files, settings=runtime.settings)
     differing = [change for change in changes if change.status != "UNCHANGED"]
-    if differing or form is not options.OutputFormat.TABLE:
+    if differing or form is not OutputFormat.TABLE:
         _show_changes(differing, form)
     if differing:
         raise typer.Exit(ExitCode.FAILED)
@@ -193,8 +182,6 @@ def matrix(
     directory: Directory = None,
 ) -> None:
     """Print the table of all templates and their rules, as Markdown."""
-    from notifyctl.orchestrator.matrix import matrix_markdown
-
     document = matrix_markdown(_files(directory))
     path = page or Path("docs/NOTIFICATION_TEMPLATE_MATRIX.md")
     if check:
@@ -207,12 +194,10 @@ def matrix(
 
 
 def _files(directory: Path | None) -> "list[TemplateFile]":
-    from notifyctl.orchestrator import catalogue
-
     return catalogue.load(directory or catalogue.templates_dir())
 
 
-def _show_changes(changes: "Iterable[SeedChange]", form: options.OutputFormat) -> None:
+def _show_changes(changes: "Iterable[SeedChange]", form: OutputFormat) -> None:
     rows = [
         {
             "template_key": change.template_key,
@@ -226,8 +211,6 @@ def _show_changes(changes: "Iterable[SeedChange]", form: options.OutputFormat) -
 
 
 def _flags(template: "Template") -> dict[str, Any]:
-    from dataclasses import fields
-
     return {field.name: getattr(template, field.name) for field in fields(template) if field.name != "variables"}
 
 
@@ -242,10 +225,7 @@ def _from_file(key: str, directory: Path | None) -> _Rendered:
 
 
 def _stored(key: str, version: int | None) -> _Rendered:
-    from notifyctl.models.template import Variable
-    from notifyctl.store import templates
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         template = templates.by_key(session, [key]).get(key)
         if template is None:
             raise _unknown(key)
@@ -285,9 +265,7 @@ def _write(document: str, path: Path | None) -> None:
 
 
 def _switch(key: str, *, enabled: bool) -> None:
-    from notifyctl.orchestrator import catalogue
-
-    with options.runtime() as runtime, runtime.database.transaction() as session:
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
         changed = catalogue.set_enabled(session, key, enabled, now=runtime.clock(), actor=options.actor())
     word = "enabled" if enabled else "disabled"
     output.say(f"{key} is {word}." if changed else f"{key} was {word} already.")

@@ -6,15 +6,23 @@ from typing import Annotated
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.invocation import invocation
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode
-from notifyctl.stopping import exit_on_signal
+from notifyctl.models.enums import Channel
+from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.senders import build_senders
+from notifyctl.store import workers as store
+from notifyctl.worker.daemon import Worker
+from notifyctl.worker.jobs import JOBS
+from notifyctl.worker.logs import configure_logging
+from notifyctl.worker.supervisor import Supervisor, this_program
+
+app = typer.Typer()
 
 
-def add_to(app: typer.Typer) -> None:
-    app.command()(worker)
-    app.command()(workers)
-
-
+@app.command()
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Send what is due, then exit.")] = False,
     concurrency: Annotated[
@@ -31,10 +39,7 @@ def worker(
     and each job is run by one of them. With --once no jobs are run.
     A database that is away is waited for, at the start as later; with --once that is exit code 5.
     """
-    exit_on_signal()
-    from notifyctl.worker.logs import configure_logging
-
-    configure_logging(debug=options.given.get().debug)
+    configure_logging(debug=invocation.get().debug)
     if processes > 1:
         _supervise(once, concurrency, processes, no_jobs)
     else:
@@ -42,14 +47,8 @@ def worker(
 
 
 def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
-    from notifyctl.models.template import Channel
-    from notifyctl.providers.lookups import build_lookups
-    from notifyctl.providers.senders import build_senders
-    from notifyctl.worker.daemon import Worker
-    from notifyctl.worker.jobs import JOBS
-
     options.log_remarks("notifyctl.worker")
-    with options.runtime(lasting=not once) as runtime:
+    with opened_runtime(lasting=not once) as runtime:
         channels = [Channel.EMAIL, Channel.SMS] if runtime.settings.sms_enabled else [Channel.EMAIL]
         senders = build_senders(runtime.settings, channels, concurrency)
         urgent = build_senders(runtime.settings, [Channel.EMAIL], concurrency)
@@ -62,13 +61,11 @@ def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
 
 
 def _supervise(once: bool, concurrency: int, processes: int, no_jobs: bool) -> None:
-    from notifyctl.worker.supervisor import Supervisor, this_program
-
-    with options.runtime(lasting=not once):
+    with opened_runtime(lasting=not once):
         pass  # what no process could work with is said once
-    given = options.given.get()
-    arguments = ["--env-file", str(given.env_file)] if given.env_file else []
-    arguments += ["--debug"] if given.debug else []
+    before_command = invocation.get()
+    arguments = ["--env-file", str(before_command.env_file)] if before_command.env_file else []
+    arguments += ["--debug"] if before_command.debug else []
     arguments += ["worker", "--concurrency", str(concurrency)]
     arguments += [name for name, wanted in (("--once", once), ("--no-jobs", no_jobs)) if wanted]
     code = Supervisor(this_program(*arguments), processes, restart=not once).run()
@@ -76,11 +73,10 @@ def _supervise(once: bool, concurrency: int, processes: int, no_jobs: bool) -> N
         raise typer.Exit(code if code in set(ExitCode) else ExitCode.FAILED)
 
 
-def workers(form: options.Format = options.OutputFormat.TABLE) -> None:
+@app.command()
+def workers(form: options.Format = OutputFormat.TABLE) -> None:
     """Who is at work, on all hosts. One that was not seen for a minute is gone or stuck."""
-    from notifyctl.store import workers as store
-
-    with options.runtime() as runtime, runtime.database.read() as session:
+    with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         found = [
             {
@@ -97,7 +93,7 @@ def workers(form: options.Format = options.OutputFormat.TABLE) -> None:
         ]
     columns = ("worker", "host", "pid", "version", "state", "started_at", "seen_seconds_ago", "holds")
     output.rows(found, form, columns=columns, styles={"working": "green", "stopping": "yellow", "lost": "bold red"})
-    if not found and form is options.OutputFormat.TABLE:
+    if not found and form is OutputFormat.TABLE:
         output.say("No worker is running; start one with `notifyctl worker`.")
 
 

@@ -1,4 +1,4 @@
-"""What `notifyctl doctor` looks at: one function a check, named as its row. Here are those that read the settings."""
+"""Checks of the settings: one function a check, named as its row."""
 
 import stat
 from collections.abc import Iterable
@@ -7,9 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from notifyctl.doctor import store_checks
-from notifyctl.doctor.doctor import Finding, Installation, Status
-from notifyctl.doctor.otp_checks import otp_conversion, otp_countries, otp_peppers
+from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.errors import InvalidInput
 from notifyctl.orchestrator.addresses import normal_email, normal_phone
 from notifyctl.orchestrator.plans import load_plans
@@ -18,50 +16,50 @@ from notifyctl.settings import raw_settings
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def secrets(installation: Installation) -> Finding:
-    settings = installation.settings
+def secrets(context: CheckContext) -> CheckResult:
+    settings = context.settings
     keys = {secret.get_secret_value() for secret in settings.notification_secret_key}
     if keys.intersection(secret.get_secret_value() for secret in settings.otp_pepper):
-        return Finding(
-            Status.WARN,
+        return CheckResult(
+            CheckStatus.WARN,
             "NOTIFICATION_SECRET_KEY and OTP_PEPPER share a secret",
             "put a fresh OTP_PEPPER before the present one, separated by a comma",
         )
-    return Finding()
+    return CheckResult()
 
 
-def names_of_settings(installation: Installation) -> Finding:
-    file = installation.env_file
+def names_of_settings(context: CheckContext) -> CheckResult:
+    file = context.env_file
     remarks = raw_settings(file if file.is_file() else None).remarks()
     if not remarks:
-        return Finding()
-    return Finding(Status.WARN, "; ".join(remarks), "correct or take out what has no effect")
+        return CheckResult()
+    return CheckResult(CheckStatus.WARN, "; ".join(remarks), "correct or take out what has no effect")
 
 
-def env_file_mode(installation: Installation) -> Finding:
-    return _private([installation.env_file])
+def env_file_mode(context: CheckContext) -> CheckResult:
+    return _private([context.env_file])
 
 
-def database_file_mode(installation: Installation) -> Finding:
-    file = installation.database_file
-    return _private([Path(f"{file}{suffix}") for suffix in ("", "-wal", "-shm")]) if file else Finding()
+def database_file_mode(context: CheckContext) -> CheckResult:
+    file = context.database_file
+    return _private([Path(f"{file}{suffix}") for suffix in ("", "-wal", "-shm")]) if file else CheckResult()
 
 
-def email(installation: Installation) -> Finding:
-    settings = installation.settings
+def email(context: CheckContext) -> CheckResult:
+    settings = context.settings
     missing = _missing(POSTMARK_SERVER_TOKEN=settings.postmark_server_token, EMAIL_SENDER=settings.email_sender)
     if missing:
-        return Finding(Status.FAIL, f"no email can be sent: {missing} not set", f"set {missing}")
+        return CheckResult(CheckStatus.FAIL, f"no email can be sent: {missing} not set", f"set {missing}")
     for name, value in (("EMAIL_SENDER", settings.email_sender), ("EMAIL_REPLY_TO", settings.email_reply_to)):
         if value:
             _check_email(name, parseaddr(value)[1] or value)
-    return Finding()
+    return CheckResult()
 
 
-def sms(installation: Installation) -> Finding:
-    settings = installation.settings
+def sms(context: CheckContext) -> CheckResult:
+    settings = context.settings
     if not settings.sms_enabled:
-        return Finding(problem="SMS_ENABLED is false")
+        return CheckResult(problem="SMS_ENABLED is false")
     sender = settings.twilio_messaging_service_sid or settings.twilio_from_number
     missing = _missing(
         TWILIO_ACCOUNT_SID=settings.twilio_account_sid,
@@ -69,29 +67,31 @@ def sms(installation: Installation) -> Finding:
         **{"TWILIO_MESSAGING_SERVICE_SID or TWILIO_FROM_NUMBER": sender},
     )
     if missing:
-        return Finding(Status.FAIL, f"no SMS can be sent: {missing} not set", f"set {missing}, or SMS_ENABLED=false")
-    return Finding()
+        return CheckResult(
+            CheckStatus.FAIL, f"no SMS can be sent: {missing} not set", f"set {missing}, or SMS_ENABLED=false"
+        )
+    return CheckResult()
 
 
-def webhooks(installation: Installation) -> Finding:
-    settings = installation.settings
+def webhooks(context: CheckContext) -> CheckResult:
+    settings = context.settings
     missing = _missing(
         PUBLIC_BASE_URL=settings.public_base_url,
         POSTMARK_WEBHOOK_TOKEN=settings.postmark_webhook_token,
         STRIPE_WEBHOOK_SECRET=settings.stripe_webhook_secret,
     )
     if missing:
-        return Finding(
-            Status.WARN, f"{missing} not set: some receipts or Stripe events cannot come in", f"set {missing}"
+        return CheckResult(
+            CheckStatus.WARN, f"{missing} not set: some receipts or Stripe events cannot come in", f"set {missing}"
         )
-    return Finding()
+    return CheckResult()
 
 
-def alert_addresses(installation: Installation) -> Finding:
-    settings = installation.settings
+def alert_addresses(context: CheckContext) -> CheckResult:
+    settings = context.settings
     missing = _missing(OPS_ALERT_EMAIL=settings.ops_alert_email, ADMIN_ALERT_EMAILS=settings.admin_recipients)
     if missing:
-        return Finding(Status.WARN, f"{missing} not set: nobody hears of trouble", f"set {missing}")
+        return CheckResult(CheckStatus.WARN, f"{missing} not set: nobody hears of trouble", f"set {missing}")
     _check_email("OPS_ALERT_EMAIL", settings.ops_alert_email or "")
     for address in settings.admin_recipients:
         _check_email("ADMIN_ALERT_EMAILS", address)
@@ -100,18 +100,28 @@ def alert_addresses(installation: Installation) -> Finding:
             normal_phone(settings.ops_alert_sms_number, settings.otp_default_region)
         except InvalidInput as error:
             raise InvalidInput(f"OPS_ALERT_SMS_NUMBER: {error}") from error
-    return Finding()
+    return CheckResult()
 
 
-def welcome_mail(installation: Installation) -> Finding:
-    if installation.settings.login_url is None:
-        return Finding(problem="LOGIN_URL is not set: no WELCOME_EMAIL is sent by itself")
-    return Finding()
+def welcome_mail(context: CheckContext) -> CheckResult:
+    if context.settings.login_url is None:
+        return CheckResult(problem="LOGIN_URL is not set: no WELCOME_EMAIL is sent by itself")
+    return CheckResult()
 
 
-def plan_registry(installation: Installation) -> Finding:
-    load_plans(installation.settings.notification_plan_registry)
-    return Finding()
+def otp_countries(context: CheckContext) -> CheckResult:
+    if not context.settings.otp_allowed_countries:
+        return CheckResult(
+            CheckStatus.WARN,
+            "OTP_ALLOWED_COUNTRIES is empty: codes can be sent anywhere, at your cost (SMS pumping)",
+            "set it to the countries of your clients, such as DE,AT,CH",
+        )
+    return CheckResult()
+
+
+def plan_registry(context: CheckContext) -> CheckResult:
+    load_plans(context.settings.notification_plan_registry)
+    return CheckResult()
 
 
 OFFLINE = (
@@ -127,39 +137,19 @@ OFFLINE = (
     welcome_mail,
     otp_countries,
 )
-SCHEMA = (store_checks.database, store_checks.schema)
-STORED = (
-    store_checks.clock,
-    store_checks.secret_keys_in_use,
-    otp_peppers,
-    otp_conversion,
-    store_checks.templates,
-    store_checks.sandbox,
-    store_checks.workers,
-    store_checks.plans_of_clients,
-    store_checks.leases,
-    store_checks.due_messages,
-    store_checks.receipts,
-    store_checks.jobs,
-    store_checks.alert_recipients,
-    store_checks.stripe_events,
-    store_checks.audit_triggers,
-    store_checks.audit_seals,
-    store_checks.keys_about_to_end,
-)
 
 
-def _private(files: Iterable[Path]) -> Finding:
+def _private(files: Iterable[Path]) -> CheckResult:
     open_ones = [file for file in files if file.exists() and file.stat().st_mode & _OTHERS]
     if not open_ones:
-        return Finding()
+        return CheckResult()
 
     def close(_session: Session) -> None:
         for file in open_ones:
             file.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
     names = " ".join(str(file) for file in open_ones)
-    return Finding(Status.WARN, f"others can read {names}", f"chmod 600 {names}", close)
+    return CheckResult(CheckStatus.WARN, f"others can read {names}", f"chmod 600 {names}", close)
 
 
 def _missing(**values: object) -> str:

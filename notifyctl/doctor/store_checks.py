@@ -1,51 +1,56 @@
-"""What `notifyctl doctor` looks at in the database: one function a check, named as its row."""
+"""Checks of the database: one function a check, named as its row."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from notifyctl.clock import system_clock
-from notifyctl.doctor.doctor import Finding, Installation, Status
+from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
+from notifyctl.orchestrator import catalogue
 from notifyctl.orchestrator.audit_seal import count_unsealed, is_old, writer_in_words
 from notifyctl.orchestrator.installation import jobs as standings_of
 from notifyctl.orchestrator.plans import load_plans
 from notifyctl.orchestrator.problem import Code
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.store import api_keys, append_only, breakers, clients, diagnosis, migrations, secret_keys, spikes
+from notifyctl.orchestrator.words import age
+from notifyctl.otp.codes import PepperRing
+from notifyctl.store import api_keys, append_only, breakers, clients, diagnosis, migrations, otp, secret_keys, spikes
 from notifyctl.store import audit_seals as seals
 
 KEYS_END_WITHIN = timedelta(days=7)
 OVERDUE = timedelta(seconds=300)
 CLOCK_TOLERANCE = timedelta(seconds=2)
+DAY, TIME_TO_TYPE = timedelta(hours=24), timedelta(minutes=10)
+ENOUGH_CODES, LEAST_USED = 50, 0.2
 RECEIPTS_SINCE, RECEIPTS_UNTIL = timedelta(hours=24), timedelta(hours=1)
 
 
-def database(installation: Installation) -> Finding:
-    file = installation.database_file
+def database(context: CheckContext) -> CheckResult:
+    file = context.database_file
     if file is not None and not file.exists():
-        return Finding(Status.FAIL, f"there is no {file} yet", "run `notifyctl db upgrade`")
-    migrations.schema_status(installation.database)
-    return Finding()
+        return CheckResult(CheckStatus.FAIL, f"there is no {file} yet", "run `notifyctl db upgrade`")
+    migrations.schema_status(context.database)
+    return CheckResult()
 
 
-def schema(installation: Installation) -> Finding:
-    migrations.require_current_schema(installation.database)
-    return Finding()
+def schema(context: CheckContext) -> CheckResult:
+    migrations.require_current_schema(context.database)
+    return CheckResult()
 
 
-def clock(installation: Installation) -> Finding:
-    difference = abs(installation.database.clock() - system_clock())
+def clock(context: CheckContext) -> CheckResult:
+    difference = abs(context.database.clock() - system_clock())
     if difference > CLOCK_TOLERANCE:
-        return Finding(
-            Status.WARN,
+        return CheckResult(
+            CheckStatus.WARN,
             f"the clocks of this host and the database differ by {difference.total_seconds():.1f} s",
             "let NTP set both",
         )
-    return Finding()
+    return CheckResult()
 
 
-def secret_keys_in_use(installation: Installation) -> Finding:
-    known = KeyRing(installation.settings.notification_secret_key).ids
-    with installation.database.read() as session:
+def secret_keys_in_use(context: CheckContext) -> CheckResult:
+    known = KeyRing(context.settings.notification_secret_key).ids
+    with context.database.read() as session:
         suppressions = _without(secret_keys.count_suppressions(session), known)
         sealed = _without(secret_keys.count_unfinished(session), known)
     problems = []
@@ -54,143 +59,142 @@ def secret_keys_in_use(installation: Installation) -> Finding:
     if sealed:
         problems.append(f"{_counted(sealed, 'waiting message')}: they cannot be opened and will fail")
     if not problems:
-        return Finding()
-    return Finding(
-        Status.FAIL,
+        return CheckResult()
+    return CheckResult(
+        CheckStatus.FAIL,
         f"NOTIFICATION_SECRET_KEY lacks the key of {'; and of '.join(problems)}",
         "put the old key back into NOTIFICATION_SECRET_KEY, behind the new one and separated by a comma",
     )
 
 
-def templates(installation: Installation) -> Finding:
-    from notifyctl.orchestrator import catalogue
-
+def templates(context: CheckContext) -> CheckResult:
     files = catalogue.load(catalogue.templates_dir())
-    with installation.database.read() as session:
-        changes = catalogue.diff(session, files, settings=installation.settings)
+    with context.database.read() as session:
+        changes = catalogue.diff(session, files, settings=context.settings)
     if all(change.status is catalogue.SeedStatus.NEW for change in changes):
-        return Finding(Status.WARN, "no template is seeded: nothing can be sent", "run `notifyctl templates seed`")
+        return CheckResult(
+            CheckStatus.WARN, "no template is seeded: nothing can be sent", "run `notifyctl templates seed`"
+        )
     drifted = [change.template_key for change in changes if change.status is not catalogue.SeedStatus.UNCHANGED]
     if drifted:
-        return Finding(
-            Status.WARN,
+        return CheckResult(
+            CheckStatus.WARN,
             f"{_few(drifted)} differ between the files and the store",
             "look at `notifyctl templates diff`, then run `notifyctl templates seed`",
         )
-    return Finding()
+    return CheckResult()
 
 
-def plans_of_clients(installation: Installation) -> Finding:
-    plans = load_plans(installation.settings.notification_plan_registry).plans
-    with installation.database.read() as session:
+def plans_of_clients(context: CheckContext) -> CheckResult:
+    plans = load_plans(context.settings.notification_plan_registry).plans
+    with context.database.read() as session:
         counts = clients.count_by_plan(session)
     unknown = {plan: count for plan, count in counts.items() if plan not in plans}
     if unknown:
-        found = ", ".join(f"{plan} ({count})" for plan, count in sorted(unknown.items()))
-        return Finding(
-            Status.WARN,
-            f"clients have plans that the registry lacks: {found}; they get no feature of any plan",
+        plans_and_counts = ", ".join(f"{plan} ({count})" for plan, count in sorted(unknown.items()))
+        return CheckResult(
+            CheckStatus.WARN,
+            f"clients have plans that the registry lacks: {plans_and_counts}; they get no feature of any plan",
             "add the plans to NOTIFICATION_PLAN_REGISTRY, or `notifyctl clients set ID --plan …`",
         )
-    return Finding()
+    return CheckResult()
 
 
-def leases(installation: Installation) -> Finding:
-    with installation.database.read() as session:
-        count = diagnosis.count_expired_leases(session, installation.database.clock())
+def leases(context: CheckContext) -> CheckResult:
+    with context.database.read() as session:
+        count = diagnosis.count_expired_leases(session, context.database.clock())
     if count:
-        return Finding(
-            Status.WARN,
+        return CheckResult(
+            CheckStatus.WARN,
             f"{count} messages are held by a worker that has gone",
             "start `notifyctl worker`: it finds out whether they went out",
         )
-    return Finding()
+    return CheckResult()
 
 
-def due_messages(installation: Installation) -> Finding:
-    since = installation.database.clock() - OVERDUE
-    with installation.database.read() as session:
+def due_messages(context: CheckContext) -> CheckResult:
+    since = context.database.clock() - OVERDUE
+    with context.database.read() as session:
         moving = [channel for channel, sent in spikes.sent(session, since).items() if sent]
         down = breakers.not_closed(session)
         count = diagnosis.count_due_before(session, since, moving, down)
     if down and not count:
-        said = "; ".join(f"{channel}: its provider is taken for down ({reason})" for channel, reason in down.items())
-        return Finding(Status.WARN, said, "mostly wait; `notifyctl health` says whether anybody probes it")
+        outages = "; ".join(f"{channel}: its provider is taken for down ({why})" for channel, why in down.items())
+        return CheckResult(CheckStatus.WARN, outages, "mostly wait; `notifyctl health` says whether anybody probes it")
     if count:
-        return Finding(
-            Status.FAIL,
+        return CheckResult(
+            CheckStatus.FAIL,
             f"{count} messages have been due for over {OVERDUE.total_seconds():.0f} s",
             "start `notifyctl worker`, or look why it does not send: `notifyctl workers`",
         )
-    return Finding()
+    return CheckResult()
 
 
-def receipts(installation: Installation) -> Finding:
-    now = installation.database.clock()
-    with installation.database.read() as session:
+def receipts(context: CheckContext) -> CheckResult:
+    now = context.database.clock()
+    with context.database.read() as session:
         counts = diagnosis.receipts(session, now - RECEIPTS_SINCE, now - RECEIPTS_UNTIL)
     silent = [f"{row.sent} {row.channel}" for row in counts if not row.confirmed]
     if silent:
-        return Finding(
-            Status.WARN,
+        return CheckResult(
+            CheckStatus.WARN,
             f"no receipt has come for any of {' and '.join(silent)} sent 1 to 24 h ago",
             "check the webhook addresses at the provider, and that `notifyctl serve` can be reached",
         )
-    return Finding()
+    return CheckResult()
 
 
-def workers(installation: Installation) -> Finding:
-    return _said(installation, Code.NO_WORKER)
+def workers(context: CheckContext) -> CheckResult:
+    return _problems(context, Code.NO_WORKER)
 
 
-def alert_recipients(installation: Installation) -> Finding:
+def alert_recipients(context: CheckContext) -> CheckResult:
     """Whether those who are alerted can be written to."""
-    return _said(installation, Code.ALERT_ADDRESS_SUPPRESSED, Code.ALERT_NOT_DELIVERED)
+    return _problems(context, Code.ALERT_ADDRESS_SUPPRESSED, Code.ALERT_NOT_DELIVERED)
 
 
-def stripe_events(installation: Installation) -> Finding:
-    return _said(installation, Code.STRIPE_FAILED, Code.STRIPE_UNMATCHED, Code.STRIPE_WAITING)
+def stripe_events(context: CheckContext) -> CheckResult:
+    return _problems(context, Code.STRIPE_FAILED, Code.STRIPE_UNMATCHED, Code.STRIPE_WAITING)
 
 
-def sandbox(installation: Installation) -> Finding:
-    return _said(installation, Code.SANDBOX)
+def sandbox(context: CheckContext) -> CheckResult:
+    return _problems(context, Code.SANDBOX)
 
 
-def _said(installation: Installation, *codes: Code) -> Finding:
-    return Finding.of([problem for problem in installation.beside_the_traffic if problem.code in codes])
+def _problems(context: CheckContext, *codes: Code) -> CheckResult:
+    return CheckResult.of([problem for problem in context.beside_the_traffic if problem.code in codes])
 
 
-def jobs(installation: Installation) -> Finding:
-    with installation.database.read() as session:
-        found = standings_of(session, installation.database.clock())
-    troubled = [one for one in found if one.problem]
+def jobs(context: CheckContext) -> CheckResult:
+    with context.database.read() as session:
+        troubled = [job for job in standings_of(session, context.database.clock()) if job.problem]
     if troubled:
-        remedies = dict.fromkeys(one.remedy for one in troubled)
-        return Finding(Status.WARN, "; ".join(one.problem for one in troubled), "; ".join(remedies))
-    return Finding()
+        remedies = dict.fromkeys(job.remedy for job in troubled)
+        return CheckResult(CheckStatus.WARN, "; ".join(job.problem for job in troubled), "; ".join(remedies))
+    return CheckResult()
 
 
-def keys_about_to_end(installation: Installation) -> Finding:
-    now = installation.database.clock()
-    with installation.database.read() as session:
+def keys_about_to_end(context: CheckContext) -> CheckResult:
+    now = context.database.clock()
+    with context.database.read() as session:
         ending = api_keys.ending(session, now, now + KEYS_END_WITHIN)
     if ending:
         names = _few([key.name for key in ending])
-        return Finding(
-            Status.WARN,
+        return CheckResult(
+            CheckStatus.WARN,
             f"API keys end within {KEYS_END_WITHIN.days} days: {names}",
             "make new ones with `notifyctl keys create` before callers are refused",
         )
-    return Finding()
+    return CheckResult()
 
 
-def audit_triggers(installation: Installation) -> Finding:
-    with installation.database.read() as session:
+def audit_triggers(context: CheckContext) -> CheckResult:
+    with context.database.read() as session:
         gaps = append_only.gaps(session.connection())
     if not gaps:
-        return Finding()
-    return Finding(
-        Status.FAIL,
+        return CheckResult()
+    return CheckResult(
+        CheckStatus.FAIL,
         f"the audit log can be changed: {', '.join(gaps)} missing, switched off or not as made",
         "make the triggers again with `notifyctl doctor --fix`, as the database role that owns the tables;"
         " `notifyctl audit verify` says what was changed meanwhile",
@@ -198,22 +202,75 @@ def audit_triggers(installation: Installation) -> Finding:
     )
 
 
-def audit_seals(installation: Installation) -> Finding:
-    from notifyctl.orchestrator.words import age
-
-    now = installation.database.clock()
-    with installation.database.read() as session:
+def audit_seals(context: CheckContext) -> CheckResult:
+    now = context.database.clock()
+    with context.database.read() as session:
         unsealed = count_unsealed(session)
         writing = [writer for writer in seals.writers(session).values() if writer.since and is_old(writer.since, now)]
     if unsealed.oldest_at is None or not is_old(unsealed.oldest_at, now):
-        return Finding()
+        return CheckResult()
     rows = f"{unsealed.rows} audit rows are not sealed, the oldest for {age(unsealed.oldest_at, now)}"
     problem = f"{rows}: who changes them now cannot be found out"
     if writing:
-        return Finding(
-            Status.WARN, f"{problem}; {writer_in_words(writing[0])}", "end that transaction: it holds up all sealing"
+        return CheckResult(
+            CheckStatus.WARN,
+            f"{problem}; {writer_in_words(writing[0])}",
+            "end that transaction: it holds up all sealing",
         )
-    return Finding(Status.WARN, problem, "start `notifyctl worker`, or look what `notifyctl jobs run audit_seal` says")
+    return CheckResult(
+        CheckStatus.WARN, problem, "start `notifyctl worker`, or look what `notifyctl jobs run audit_seal` says"
+    )
+
+
+def otp_peppers(context: CheckContext) -> CheckResult:
+    known = PepperRing(context.settings.otp_pepper).ids
+    with context.database.read() as session:
+        in_use = otp.keys_in_use(session, context.database.clock())
+    forgotten = {key: count for key, count in in_use.items() if key not in known}
+    if not forgotten:
+        return CheckResult()
+    return CheckResult(
+        CheckStatus.WARN,
+        f"OTP_PEPPER lacks the pepper of {sum(forgotten.values())} phones with wrong codes or a lock"
+        f" (key {', '.join(sorted(forgotten))}): all that is forgotten",
+        "put the old pepper back into OTP_PEPPER, behind the new one and separated by a comma, for a day",
+    )
+
+
+def otp_conversion(context: CheckContext) -> CheckResult:
+    """Codes that nobody types in are what SMS pumping looks like."""
+    until = context.database.clock() - TIME_TO_TYPE
+    with context.database.read() as session:
+        made, used = otp.conversion(session, until - DAY, until)
+    if made < ENOUGH_CODES or used >= LEAST_USED * made:
+        return CheckResult()
+    return CheckResult(
+        CheckStatus.WARN,
+        f"of {made} codes of the last 24 h only {used} were used",
+        "if these are no people, set OTP_ALLOWED_COUNTRIES, OTP_PREFIX_HOURLY_LIMIT and OTP_GLOBAL_HOURLY_LIMIT",
+    )
+
+
+SCHEMA = (database, schema)
+STORED = (
+    clock,
+    secret_keys_in_use,
+    otp_peppers,
+    otp_conversion,
+    templates,
+    sandbox,
+    workers,
+    plans_of_clients,
+    leases,
+    due_messages,
+    receipts,
+    jobs,
+    alert_recipients,
+    stripe_events,
+    audit_triggers,
+    audit_seals,
+    keys_about_to_end,
+)
 
 
 def _without(counts: Mapping[str, int], known: Sequence[str]) -> dict[str, int]:

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Row
 from sqlmodel import Session
 
-from notifyctl.models.audit import AuditAction
+from notifyctl.models.enums import AuditAction
+from notifyctl.models.message import WAITING
 from notifyctl.store import audit, messages, outbox
 from notifyctl.store.messages import Filter
 
@@ -22,3 +23,13 @@ def withdraw(session: Session, wanted: Filter, detail: str, *, actor: str, now: 
     ]
     audit.write_many(session, entries)
     return moved
+
+
+def count_waiting(session: Session, wanted: Filter) -> int:
+    counts = messages.count_by_status(session, wanted)
+    return sum(counts.get(status, 0) for status in WAITING)
+
+
+def cancel(session: Session, wanted: Filter, *, actor: str, now: datetime) -> int:
+    """For an operator. How many were withdrawn."""
+    return len(withdraw(session, wanted, "withdrawn by an operator", actor=actor, now=now))

@@ -72,20 +72,25 @@ def test_a_spike_is_told_and_sets_the_exit_code(runtime: Runtime, notifyctl: Com
 
 
 @pytest.mark.parametrize(
-    ("flags", "code"),
+    ("settings", "flags", "code"),
     [
-        ((), 0),
-        (("--warn-min", "4"), 1),
-        (("--warn-min", "4", "--warn-percent", "16.7"), 0),
-        (("--crit-min", "4", "--crit-percent", "16"), 2),
-        (("--warn-min", "4", "--channel", "SMS"), 0),
+        ({}, (), 0),
+        ({"WARN_MIN": "4"}, (), 1),
+        ({"WARN_MIN": "4"}, ("--warn-percent", "16.7"), 0),
+        ({"WARN_MIN": "4"}, ("-w", "16.7"), 0),
+        ({"CRIT_MIN": "4"}, ("--crit-percent", "16"), 2),
+        ({"CRIT_MIN": "4"}, ("-c", "16"), 2),
+        ({"WARN_MIN": "4", "CRIT_MIN": "4", "CRIT_PERCENT": "16"}, ("-c", "16.7"), 1),
+        ({"WARN_MIN": "4"}, ("--channel", "SMS"), 0),
     ],
     ids=str,
 )
-def test_thresholds_may_be_given(runtime: Runtime, notifyctl: CommandLine, flags: tuple[str, ...], code: int) -> None:
+def test_thresholds_come_from_the_settings_and_percents_from_the_command_line_as_well(
+    runtime: Runtime, notifyctl: CommandLine, settings: dict[str, str], flags: tuple[str, ...], code: int
+) -> None:
     sent(runtime, 20)
     failed(runtime, 4)
-    ran = notifyctl("monitor", *flags)
+    ran = notifyctl("monitor", *flags, **{f"NOTIFICATION_SPIKE_{name}": value for name, value in settings.items()})
     assert ran.code == code
     assert ("email_rate" in ran.out) == ("SMS" not in flags)
 
@@ -146,7 +151,7 @@ def test_it_mends_a_run_that_failed(runtime: Runtime, clock: StandingClock, noti
     assert last.outcome is JobOutcome.DONE
 
 
-@pytest.mark.parametrize("flags", [("--channel", "EMAIL"), ("--crit-min", "50"), ("--window-minutes", "60")], ids=str)
+@pytest.mark.parametrize("flags", [("--channel", "EMAIL"), ("--crit-percent", "50"), ("-w", "20")], ids=str)
 def test_a_run_by_other_measures_is_not_the_jobs(
     runtime: Runtime, notifyctl: CommandLine, flags: tuple[str, ...]
 ) -> None:

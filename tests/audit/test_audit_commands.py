@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.doctor import store_checks as checks
-from notifyctl.doctor.doctor import Finding, Installation, Status
+from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.columns import new_message_id
 from notifyctl.store import audit
@@ -176,13 +176,13 @@ def test_rows_that_should_have_been_sealed_are_a_warning(runtime: Runtime, notif
 
 
 def test_doctor_warns_of_rows_that_should_have_been_sealed(runtime: Runtime) -> None:
-    with closing(Installation(runtime.settings, Path(".env"))) as installation:
-        assert checks.audit_seals(installation) == Finding()
+    with closing(CheckContext(runtime.settings, Path(".env"))) as installation:
+        assert checks.audit_seals(installation) == CheckResult()
         write_rows(runtime, 3, now=runtime.clock() - timedelta(hours=2))
         found = checks.audit_seals(installation)
         seal(runtime)
-        assert checks.audit_seals(installation) == Finding()
-    assert found.status is Status.WARN
+        assert checks.audit_seals(installation) == CheckResult()
+    assert found.status is CheckStatus.WARN
     assert found.problem.startswith(f"{len(row_ids(runtime))} audit rows are not sealed, the oldest for 2 h:")
 
 
@@ -190,7 +190,7 @@ def test_doctor_names_the_transaction_that_holds_up_all_sealing(runtime: Runtime
     if runtime.database.is_sqlite:
         pytest.skip("on SQLite nobody writes beside another")
     write_rows(runtime, 3)
-    with closing(Installation(runtime.settings, Path(".env"))) as installation, runtime.database.transaction() as held:
+    with closing(CheckContext(runtime.settings, Path(".env"))) as installation, runtime.database.transaction() as held:
         process = held.execute(text("SELECT pg_backend_pid()")).scalar_one()
         held.execute(text("LOCK TABLE audit_log IN ROW EXCLUSIVE MODE"))
         later = runtime.clock() + timedelta(minutes=6)

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from notifyctl.cli import clients, options, output, suppressions
-from notifyctl.cli.options import OutputFormat
+from notifyctl.cli import options, output
+from notifyctl.cli.output import OutputFormat
 from notifyctl.errors import InvalidInput, NotifyctlError
-from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
 from tests.support.clocks import NOON
-from tests.support.processes import Processes
 
 COLUMNS = ("name", "on", "at")
 ROWS = [
@@ -157,39 +153,6 @@ def test_a_no_on_the_terminal_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
     with pytest.raises(NotifyctlError, match="nothing was changed"):
         options.confirm("Erase it?", yes=False)
-
-
-def test_the_names_on_the_command_line_are_those_of_the_tables() -> None:
-    assert list(options.ChannelName) == list(Channel)
-    assert list(suppressions.ReasonName) == list(SuppressionReason)
-    assert list(clients.ProvisioningName) == list(ProvisioningStatus)
-    assert list(clients.SubscriptionName) == list(SubscriptionStatus)
-
-
-HELP_OF_EVERYTHING = """
-import contextlib, io, sys, typer
-from notifyctl.cli.main import app
-
-def walk(command, path):
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        app([*path, "--help"], standalone_mode=False, prog_name="notifyctl")
-    assert text.getvalue().startswith(f"Usage: {' '.join(['notifyctl', *path])}"), text.getvalue()
-    assert command.help, f"{path} has no help"
-    for name, inner in getattr(command, "commands", {}).items():
-        walk(inner, [*path, name])
-
-walk(typer.main.get_command(app), [])
-# Not pydantic: Typer itself reads option values by it.
-heavy = {"sqlmodel", "sqlalchemy", "pydantic_settings", "alembic", "twilio", "stripe", "postmarker",
-         "fastapi", "cryptography", "phonenumbers", "email_validator", "jinja2", "rich", "tabulate"}
-print(*sorted(heavy & set(sys.modules)))
-"""
-
-
-def test_the_help_of_the_whole_tree_is_there_and_imports_nothing_heavy(processes: Processes) -> None:
-    ran = processes.run(sys.executable, "-c", HELP_OF_EVERYTHING)
-    assert (ran.stderr, ran.stdout.strip(), ran.returncode) == ("", "", 0)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -30,9 +31,10 @@ def text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def leaves(command: object, path: str = "notifyctl") -> Iterator[tuple[str, object]]:
+def leaves(command: Any, path: str = "notifyctl") -> Iterator[tuple[str, object]]:
     children = getattr(command, "commands", {})
-    for name, child in children.items():
+    for name in children:
+        _, child, _ = command.resolve_command(None, [name])
         yield from leaves(child, f"{path} {name}")
     if not children or getattr(command, "invoke_without_command", False):
         yield path, command

@@ -10,7 +10,8 @@ import pytest
 
 from notifyctl.clock import system_clock
 from notifyctl.doctor import provider_checks
-from notifyctl.doctor.doctor import Check, Finding, Installation, Status, examine
+from notifyctl.doctor.check import Check, CheckContext, CheckResult, CheckStatus
+from notifyctl.doctor.doctor import examine
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.scripted_server import Reply, ScriptedServer, closed_port, private_authority
 from tests.support.settings import make_settings
@@ -28,11 +29,11 @@ REFUSALS = {
 }
 
 
-def finding(check: Check, url: str, **values: object) -> Finding:
+def finding(check: Check, url: str, **values: object) -> CheckResult:
     urls = {"postmark_api_url": url, "twilio_api_url": url, "stripe_api_url": url}
     settings = make_settings(**{**urls, "stripe_api_key": "sk_test_1", **values})
-    (examined,) = examine(Installation(settings, Path(".env")), offline=(check,), schema=(), stored=())
-    return examined.finding
+    (examined,) = examine(CheckContext(settings, Path(".env")), offline=(check,), schema=(), stored=())
+    return examined.result
 
 
 @every_provider
@@ -41,7 +42,7 @@ def test_a_provider_whose_clock_is_about_ours_is_ok(
     check: Check, name: str, answer: dict[str, Any], ahead: timedelta
 ) -> None:
     with Sandbox(clock=lambda: system_clock() + ahead) as sandbox:
-        assert finding(check, sandbox.url) == Finding()
+        assert finding(check, sandbox.url) == CheckResult()
 
 
 @every_provider
@@ -58,7 +59,7 @@ def test_a_clock_that_differs_is_a_warning(
 ) -> None:
     with Sandbox(clock=lambda: system_clock() + ahead) as sandbox:
         found = finding(check, sandbox.url)
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     seconds = abs(ahead).total_seconds()
     assert found.problem in [words.format(f"{s:.0f}", name.title()) for s in (seconds - 1, seconds, seconds + 1)]
     assert "NTP" in found.remedy
@@ -70,7 +71,7 @@ def test_the_question_is_one_the_provider_answers_and_changes_nothing(
 ) -> None:
     date = {"Date": format_datetime(system_clock(), usegmt=True)}
     with ScriptedServer(Reply(200, answer, date)) as server:
-        assert finding(check, server.url) == Finding()
+        assert finding(check, server.url) == CheckResult()
     (request,) = server.requests
     assert request.body == b""
 
@@ -79,7 +80,7 @@ def test_the_question_is_one_the_provider_answers_and_changes_nothing(
 def test_an_answer_without_a_date_is_a_warning(check: Check, name: str, answer: dict[str, Any]) -> None:
     with ScriptedServer(Reply(200, answer)) as server:
         found = finding(check, server.url)
-    assert (found.status, found.problem) == (Status.WARN, f"{name.title()} does not say what time it is")
+    assert (found.status, found.problem) == (CheckStatus.WARN, f"{name.title()} does not say what time it is")
 
 
 @every_provider
@@ -88,7 +89,7 @@ def test_a_key_that_is_refused_fails_by_its_name_and_is_not_shown(
 ) -> None:
     with ScriptedServer(Reply(401, REFUSALS[name.title()])) as server:
         found = finding(check, server.url)
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert name in found.problem
     assert "HTTP 401" in found.problem
     for secret in ("sandbox-token", "sk_test_1"):
@@ -99,17 +100,17 @@ def test_a_key_that_is_refused_fails_by_its_name_and_is_not_shown(
 @pytest.mark.parametrize(
     ("reply", "status"),
     [
-        (Reply(301, "", {"Location": "https://127.0.0.1:8443/x"}), Status.FAIL),
-        (Reply(403, "<title>Blocked</title>"), Status.FAIL),
-        (Reply(200, "<title>Sign in</title>"), Status.FAIL),
-        (Reply(200, {"ok": True}), Status.FAIL),
-        (Reply(502, ""), Status.WARN),
-        (Reply(503, {"message": "later"}), Status.WARN),
+        (Reply(301, "", {"Location": "https://127.0.0.1:8443/x"}), CheckStatus.FAIL),
+        (Reply(403, "<title>Blocked</title>"), CheckStatus.FAIL),
+        (Reply(200, "<title>Sign in</title>"), CheckStatus.FAIL),
+        (Reply(200, {"ok": True}), CheckStatus.FAIL),
+        (Reply(502, ""), CheckStatus.WARN),
+        (Reply(503, {"message": "later"}), CheckStatus.WARN),
     ],
     ids=["redirect", "filter", "login page", "JSON of something else", "502", "503"],
 )
 def test_something_else_that_answers_is_named_with_its_url_and_setting(
-    check: Check, name: str, answer: dict[str, Any], reply: Reply, status: Status
+    check: Check, name: str, answer: dict[str, Any], reply: Reply, status: CheckStatus
 ) -> None:
     with ScriptedServer(reply) as server:
         found = finding(check, server.url)
@@ -121,7 +122,7 @@ def test_something_else_that_answers_is_named_with_its_url_and_setting(
 @every_provider
 def test_a_provider_that_cannot_be_reached_is_a_warning(check: Check, name: str, answer: dict[str, Any]) -> None:
     found = finding(check, closed_port())
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "COULDNT_CONNECT" in found.problem
     assert f"{name}_API_URL" in found.remedy
 
@@ -134,11 +135,11 @@ def test_a_certificate_that_is_not_trusted_is_told_with_the_variable(
     with ScriptedServer(Reply(200, answer), tls=tls) as server:
         found = finding(check, server.url)
         trusting = finding(check, server.url, ssl_cert_file=str(file))
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "SSL_CERT_FILE" in found.problem
     assert "does not say what time" in trusting.problem
     gone = finding(check, server.url, ssl_cert_file="/nowhere/ca.pem")
-    assert (gone.status, "no such file" in gone.problem) == (Status.FAIL, True)
+    assert (gone.status, "no such file" in gone.problem) == (CheckStatus.FAIL, True)
 
 
 @pytest.mark.parametrize(
@@ -151,4 +152,4 @@ def test_a_certificate_that_is_not_trusted_is_told_with_the_variable(
     ],
 )
 def test_what_is_not_set_up_is_not_asked(check: Callable[..., Any], values: dict[str, Any], why: str) -> None:
-    assert finding(check, closed_port(), **values) == Finding(problem=f"not asked: {why}")
+    assert finding(check, closed_port(), **values) == CheckResult(problem=f"not asked: {why}")

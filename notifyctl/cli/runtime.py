@@ -1,0 +1,33 @@
+"""How a command gets its Runtime."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.cli import options
+from notifyctl.errors import DatabaseError, WrongSchema
+from notifyctl.store.database import Database
+from notifyctl.store.migrations import require_current_schema
+
+
+@contextmanager
+def opened_runtime(*, migrated: bool = True, create: bool = False, lasting: bool = False) -> Iterator[Runtime]:
+    """The Runtime of this call. Raises DatabaseError first if the schema is not the one this code knows.
+
+    Only with `create` is a file made that is not there: a mistyped DATABASE_URL must not look like a new start.
+    What is `lasting` bears a database that is away, at its start as later; only a wrong schema ends it.
+    """
+    settings = options.settings()
+    runtime = open_runtime(settings, database=Database(settings.database_url, create=create))
+    try:
+        if migrated:
+            try:
+                require_current_schema(runtime.database)
+            except WrongSchema:
+                raise
+            except DatabaseError:
+                if not lasting:
+                    raise
+        yield runtime
+    finally:
+        runtime.close()

@@ -1,0 +1,1 @@
+"""What operators set, and what workers report."""
