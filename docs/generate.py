@@ -22,10 +22,9 @@ os.environ.pop("COLUMNS", None)
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from typer.main import get_command
 
 from notifyctl.cli.environment import default_text
-from notifyctl.cli.main import app
+from notifyctl.cli.main import whole_tree
 from notifyctl.errors import ExitCode
 from notifyctl.models.message import FINAL, BlockReason, FailureReason, MessageStatus
 from notifyctl.models.status import FOLLOWERS
@@ -323,7 +322,7 @@ An error is one line on stderr; `--debug`, before the command's name, adds the t
 
 def commands() -> Iterator[tuple[str, str]]:
     """Path of each command, and its --help at a fixed width."""
-    yield from _commands_below(get_command(app), "notifyctl", None)
+    yield from _commands_below(whole_tree(), "notifyctl", None)
 
 
 def _commands_below(command: Any, name: str, parent: Any) -> Iterator[tuple[str, str]]:
@@ -338,8 +337,7 @@ def _commands_below(command: Any, name: str, parent: Any) -> Iterator[tuple[str,
     with context:
         help_text = command.get_help(context)
         yield context.command_path, "\n".join(line.rstrip() for line in help_text.splitlines()).strip()
-    for child in getattr(command, "commands", {}):
-        _, inner, _ = command.resolve_command(context, [child])
+    for child, inner in getattr(command, "commands", {}).items():
         yield from _commands_below(inner, child, context)
 
 

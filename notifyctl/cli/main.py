@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
-from typer.main import get_group
+from typer.main import get_command, get_group
 
 from notifyctl import __version__
 from notifyctl.cli import streams
@@ -88,14 +88,14 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if command and name else command, rest
+        if name in COMMANDS and COMMANDS[name].is_daemon:
+            exit_on_signal()
+        return name, load(name) if name in COMMANDS else command, rest
 
 
 def load(name: str) -> Any:
     """The command of this name, from its module."""
     entry = COMMANDS[name]
-    if entry.is_daemon:
-        exit_on_signal()
     with in_a_hurry():
         module = import_module(entry.module)
     tree = typer.Typer(rich_markup_mode=None)
@@ -133,6 +133,13 @@ def _globals(
     ] = False,
 ) -> None:
     invocation.set(Invocation(env_file=env_file, debug=debug))
+
+
+def whole_tree() -> Any:
+    """With all of its commands imported, for what describes them."""
+    root: Any = get_command(app)
+    root.commands = {name: load(name) for name in COMMANDS}
+    return root
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

@@ -7,22 +7,20 @@ from typing import Any
 
 import pytest
 from typer.exceptions import TyperException
-from typer.main import get_command
 
-from notifyctl.cli.main import COMMANDS, app, load
+from notifyctl.cli.main import COMMANDS, app, load, whole_tree
 from tests.support.processes import NOTIFYCTL, Processes
 
 
 def parameters(command: Any, path: str) -> Iterator[tuple[str, Any]]:
-    for name in getattr(command, "commands", {}):
-        _, inner, _ = command.resolve_command(None, [name])
+    for name, inner in getattr(command, "commands", {}).items():
         yield from parameters(inner, f"{path} {name}")
     for parameter in command.params:
         yield f"{path} {parameter.name}", parameter
 
 
 def test_a_parameter_has_help_that_is_a_sentence() -> None:
-    every = list(parameters(get_command(app), "notifyctl"))
+    every = list(parameters(whole_tree(), "notifyctl"))
     assert len(every) > 200
     assert [name for name, parameter in every if (parameter.help or "")[-1:] != "."] == []
 

@@ -7,13 +7,11 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from docs import generate
-from notifyctl.cli.main import app
+from notifyctl.cli.main import whole_tree
 from notifyctl.errors import ExitCode
 from notifyctl.models.message import BlockReason, FailureReason, MessageStatus
 from notifyctl.models.template import Audience, Channel, Lane, OnDoubt, Template
@@ -31,16 +29,15 @@ def text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def leaves(command: Any, path: str = "notifyctl") -> Iterator[tuple[str, object]]:
+def leaves(command: object, path: str = "notifyctl") -> Iterator[tuple[str, object]]:
     children = getattr(command, "commands", {})
-    for name in children:
-        _, child, _ = command.resolve_command(None, [name])
+    for name, child in children.items():
         yield from leaves(child, f"{path} {name}")
     if not children or getattr(command, "invoke_without_command", False):
         yield path, command
 
 
-LEAVES = dict(leaves(get_command(app)))
+LEAVES = dict(leaves(whole_tree()))
 
 
 def test_a_generated_page_is_what_the_code_says() -> None:
