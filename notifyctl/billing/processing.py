@@ -9,9 +9,7 @@ goes on.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.billing.case import (
@@ -39,6 +37,7 @@ from notifyctl.settings import Settings
 from notifyctl.store import audit, messages
 from notifyctl.store import stripe_events as store
 from notifyctl.store.database import Database
+from notifyctl.store.messages import UntriedMessage
 from notifyctl.store.stripe_events import EventSummary, StoredEvent
 
 NEWS_FOR = timedelta(hours=72)
@@ -218,7 +217,7 @@ class EventMailer:
             return MailOutcome(MailFate.DUPLICATE, mail.template_key, earlier.id)
         return self._send(mail)
 
-    def rewrite(self, message: Row[Any], mail: BillingMail, *, source: str) -> None:
+    def rewrite(self, message: UntriedMessage, mail: BillingMail, *, source: str) -> None:
         """Gives `message`, which waits for its first attempt, the words of `mail`; what is whole may go at once.
 
         `source` is the event whose news that is. The log keeps it.
@@ -310,7 +309,12 @@ def _update_waiting_mails(
 
 
 def _update_mail(
-    services: BillingServices, session: Session, stored: StoredEvent, message: Row[Any], source: str, now: datetime
+    services: BillingServices,
+    session: Session,
+    stored: StoredEvent,
+    message: UntriedMessage,
+    source: str,
+    now: datetime,
 ) -> list[Change]:
     context = EventContext(session, read_event(stored.body, stored.received_at), services.plans, now)
     result = EVENTS[stored.type].handle(context)
@@ -325,7 +329,7 @@ def _update_mail(
 
 
 def _withdraw_mail(
-    session: Session, stored: StoredEvent, result: HandlerResult, waiting: Sequence[Row[Any]], now: datetime
+    session: Session, stored: StoredEvent, result: HandlerResult, waiting: Sequence[UntriedMessage], now: datetime
 ) -> list[Change]:
     """Withdraws what is about nothing, if it waits. Its key is free again: a third event may show otherwise."""
     wanted = messages.Filter(ids=[message.id for message in waiting], client_id=waiting[0].client_id)

@@ -7,22 +7,19 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import output
+from notifyctl.cli import demo_steps, output
 from notifyctl.stopping import interrupt_on_signal
 
-
-def add_to(app: typer.Typer) -> None:
-    app.command()(demo)
+app = typer.Typer()
 
 
+@app.command()
 def demo(
     stay: Annotated[
         bool, typer.Option("--stay", help="Keep the inbox, the server and a worker up until Ctrl-C.")
     ] = False,
 ) -> None:
     """See the main job once: clients, templates, every gate, a retry, Stripe's webhooks, a backlog, an explanation."""
-    from notifyctl.cli import demo_steps
-
     interrupt_on_signal()  # its folder has keys in it, and is to be gone whatever ends it
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what the worker logs is shown in the sections
     with tempfile.TemporaryDirectory(prefix="notifyctl-demo-") as folder:

@@ -100,8 +100,7 @@ def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = O
     """Show every field of one message."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         message = _require(session, message_id)
-    fields = {("metadata" if name == "details" else name): value for name, value in message._mapping.items()}
-    output.document(fields | _row(message, reveal, only_recipient=True), form)
+    output.document(message._asdict() | _row(message, reveal, only_recipient=True), form)
 
 
 @app.command()
@@ -273,4 +272,4 @@ def _row(message: Any, reveal: bool, *, only_recipient: bool = False) -> dict[st
     recipient = message.recipient if reveal or not message.recipient else mask(message.recipient)
     if only_recipient:
         return {"recipient": recipient}
-    return {name: message._mapping[name] for name in COLUMNS} | {"recipient": recipient}
+    return {name: getattr(message, name) for name in COLUMNS} | {"recipient": recipient}

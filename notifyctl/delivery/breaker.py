@@ -33,7 +33,7 @@ LATE = 2.0
 log = logging.getLogger("notifyctl.delivery")
 
 
-class Passage(Enum):
+class BreakerDecision(Enum):
     FREE = auto()
     PROBE = auto()
     """One call, if this worker is the first to ask for it."""
@@ -48,7 +48,7 @@ def _is_ours(answer: Answer, channel: Channel) -> bool:
     return getattr(result, "code", "") == TIMED_OUT and answer.seconds > CALL_TIMEOUTS[channel].total_seconds() + LATE
 
 
-def _is_of_account(result: Rejected) -> bool:
+def is_account_problem(result: Rejected) -> bool:
     """A revoked key or an empty balance would fail the whole queue, one message after the other."""
     return result.reason is FailureReason.ACCOUNT_PROBLEM
 
@@ -70,14 +70,15 @@ class Breaker:
         self._is_probing = False
         self._reason = ""
 
-    def read(self, session: Session, now: datetime) -> Passage:
+    def read(self, session: Session, now: datetime) -> BreakerDecision:
         row = breakers.get(session, self._channel)
         self._closed = row is None or row.state == BreakerState.CLOSED
         if row is None or self._closed:
-            return Passage.FREE
+            return BreakerDecision.FREE
         self._failed_probes = row.failed_probes
         # A moment that nobody can have meant was written before the clock was set back.
-        return Passage.PROBE if not now < row.probe_at <= now + LAST_PROBE_AFTER + CLOCKS_DIFFER_BY else Passage.NONE
+        is_waiting = now < row.probe_at <= now + LAST_PROBE_AFTER + CLOCKS_DIFFER_BY
+        return BreakerDecision.NONE if is_waiting else BreakerDecision.PROBE
 
     def start_probe(self, session: Session, now: datetime) -> bool:
         heard_by, latest = now + PROBE_ANSWERED_WITHIN, now + LAST_PROBE_AFTER + CLOCKS_DIFFER_BY
@@ -90,7 +91,7 @@ class Breaker:
         if not heard:
             return
         for result in heard:
-            if isinstance(result, Accepted) or (isinstance(result, Rejected) and not _is_of_account(result)):
+            if isinstance(result, Accepted) or (isinstance(result, Rejected) and not is_account_problem(result)):
                 self._failures = 0
             else:
                 self._failures += 1

@@ -1,7 +1,7 @@
 """The gates whose answer can change since acceptance, asked of messages that are stored."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 from sqlmodel import Session
 
@@ -12,25 +12,44 @@ from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import facts
+from notifyctl.store.messages import AddressedClient
 
 
-def suppressed(session: Session, keys: KeyRing, channel: Channel, found: Sequence[Any]) -> dict[str, str]:
+class AcceptedMessage(Protocol):
+    """Any row of a message that has its client with it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def client_id(self) -> str | None: ...
+
+    @property
+    def recipient(self) -> str | None: ...
+
+    @property
+    def client(self) -> AddressedClient | None: ...
+
+
+def suppressed(
+    session: Session, keys: KeyRing, channel: Channel, messages: Sequence[AcceptedMessage]
+) -> dict[str, str]:
     """Message id -> reason. Asked under every secret key: the suppression may be older than the message's hash."""
     hashes = {
         message.id: keys.recipient_hashes(channel, message.recipient)
-        for message in found
+        for message in messages
         if message.recipient is not None
     }
-    reasons = facts.suppressed(session, {key for found_keys in hashes.values() for key in found_keys})
+    reasons = facts.suppressed(session, {key for under_each in hashes.values() for key in under_each})
     here = {key: reason for (where, key), reason in reasons.items() if where == channel}
-    return {message_id: here[key] for message_id, found_keys in hashes.items() for key in found_keys if key in here}
+    return {message_id: here[key] for message_id, under_each in hashes.items() for key in under_each if key in here}
 
 
 def refusal(
-    message: Any, template: Template, suppressed_as: str | None, *, plans: PlanRegistry, sms_enabled: bool
+    message: AcceptedMessage, template: Template, suppressed_as: str | None, *, plans: PlanRegistry, sms_enabled: bool
 ) -> Verdict | None:
-    """The first gate that would refuse it now. `message` has its client's facts, as store.outbox.lock_due has them."""
-    client = client_facts(message.client_id, message) if message.known_client_id is not None else None
+    """The first gate that would refuse it now."""
+    client = client_facts(message.client.id, message.client) if message.client is not None else None
     return gates.asked_again(
         gates.Facts(
             template=template,

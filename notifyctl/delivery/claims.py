@@ -3,14 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
 from sqlmodel import Session
 
 from notifyctl.delivery import changeable, outcomes
 from notifyctl.delivery.allowance import Allowance
-from notifyctl.delivery.breaker import Breaker, Passage
-from notifyctl.delivery.outcomes import Attempt, Outcome
+from notifyctl.delivery.breaker import Breaker, BreakerDecision
+from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel, Lane, Template
@@ -18,14 +18,17 @@ from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.words import iso
-from notifyctl.store import audit, outbox, pauses, templates
+from notifyctl.store import attempt_results, audit, outbox, pauses, templates
 from notifyctl.store.database import Database
-from notifyctl.store.outbox import QUEUES, Queue
+from notifyctl.store.outbox import QUEUES, DeferrableMessage, DueMessage, Queue
 from notifyctl.store.pauses import Scope
 
 DEFERRED_AT_ONCE = 500
 LEASE = timedelta(seconds=45)
 """Longer than the slowest provider call."""
+
+
+_Message = TypeVar("_Message", DueMessage, DeferrableMessage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,15 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class Claim:
     """A locked row that may go, with what is needed to send it."""
 
-    message: Any
+    message: DueMessage
     template: Template
 
     def attempt(self, at: datetime) -> Attempt:
         """The one that the claim has counted already."""
+        assert self.message.recipient is not None
         return Attempt(
             message_id=self.message.id,
             channel=self.message.channel,
@@ -63,19 +67,19 @@ class Claimed:
 
 
 @dataclass(slots=True)
-class Look:
+class QueueSnapshot:
     """What was seen without a lock."""
 
     due: Mapping[Queue, int]
     paused: tuple[Scope, ...]
-    passage: Passage
+    decision: BreakerDecision
     slots: Mapping[Lane, int]
 
 
 @dataclass(slots=True)
-class Taken:
-    claimed: list[Claimed] = field(default_factory=list)
-    refused: list[Outcome] = field(default_factory=list)
+class ClaimBatch:
+    claimed: list[Claim] = field(default_factory=list)
+    refused: list[DeliveryOutcome] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     """Of those claimed, in their order."""
     deferred: int = 0
@@ -103,95 +107,99 @@ class Claims:
         self._rules = rules
         self._owner = owner
 
-    def look(self, session: Session, now: datetime, free: int) -> Look | None:
+    def snapshot(self, session: Session, now: datetime, free: int) -> QueueSnapshot | None:
         """None when there is nothing to claim and nothing to defer."""
-        passage = self.breaker.read(session, now)
-        if passage is Passage.NONE:
+        decision = self.breaker.read(session, now)
+        if decision is BreakerDecision.NONE:
             return None
         paused = tuple(pauses.scope_of(row) for row in pauses.everything(session))
         if any(
             scope.channel in (None, self.channel) and not (scope.template_key or scope.client_id) for scope in paused
         ):
             return None
-        most = 1 if passage is Passage.PROBE else free
+        most = 1 if decision is BreakerDecision.PROBE else free
         seen = outbox.due(session, self.channel, now=now, most=most, paused=paused)
         due = {queue: count for queue, count in seen.items() if queue.lane in self._lanes}
         if not due:
             return None
         slots = self.allowance.slots(most, _by_lane(due))
         self.allowance.read(session)
-        look = Look(due, paused, passage, slots)
+        snapshot = QueueSnapshot(due, paused, decision, slots)
         if any(queue.status is not MessageStatus.DEFERRED_THROTTLED for queue in due):
-            return look
+            return snapshot
         # Everything that is due was deferred before: a lock is worth it only if the budget has something now.
-        return look if self.allowance.has_room_for(slots) else None
+        return snapshot if self.allowance.has_room_for(slots) else None
 
-    def try_one(self, session: Session, queue: Queue, message_id: str, now: datetime) -> Sequence[Claimed]:
+    def try_one(self, session: Session, queue: Queue, message_id: str, now: datetime) -> Sequence[Claim]:
         """All that is done about a message until it is claimed; raises what that stumbles over. To be rolled back."""
-        found = outbox.lock_due(session, self.channel, queue, now=now, most=1, only=message_id)
-        awake = self._put_off_quiet(session, found, now, Taken()) if queue.lane is Lane.BULK else found
+        due = outbox.lock_due(session, self.channel, queue, now=now, most=1, only=message_id)
+        awake = self._put_off_quiet(session, due, now, ClaimBatch()) if queue.lane is Lane.BULK else due
         claimed, refused = self._ask_again(session, awake, now)
-        outbox.close_unclaimed(session, [outcome.row for outcome in refused])
+        attempt_results.close_unclaimed(session, [outcome.result for outcome in refused])
         self._claim(session, claimed, now)
-        for item in claimed:
-            item.attempt(now)
+        for claim in claimed:
+            claim.attempt(now)
         return claimed
 
-    def take_ahead(self, database: Database, look: Look) -> None:
-        if self.allowance.takes_ahead and self.allowance.is_short_of(look.slots):
+    def take_ahead(self, database: Database, snapshot: QueueSnapshot) -> None:
+        if self.allowance.takes_ahead and self.allowance.is_short_of(snapshot.slots):
             with database.transaction() as session:
-                self.allowance.take(session, look.slots)
+                self.allowance.take(session, snapshot.slots)
 
-    def take(self, session: Session, now: datetime, look: Look) -> Taken:
+    def take(self, session: Session, now: datetime, snapshot: QueueSnapshot) -> ClaimBatch:
         """Locks, asks the gates again, and claims; what found no token is deferred."""
-        taken = Taken()
-        if look.passage is Passage.PROBE and not self.breaker.start_probe(session, now):
-            return taken
-        if not self.allowance.takes_ahead or self.allowance.is_short_of(look.slots):
-            self.allowance.take(session, look.slots)
+        batch = ClaimBatch()
+        if snapshot.decision is BreakerDecision.PROBE and not self.breaker.start_probe(session, now):
+            return batch
+        if not self.allowance.takes_ahead or self.allowance.is_short_of(snapshot.slots):
+            self.allowance.take(session, snapshot.slots)
         for queue in QUEUES:
-            if queue in look.due:
-                self._take_from(session, queue, now, look, taken)
+            if queue in snapshot.due:
+                self._take_from(session, queue, now, snapshot, batch)
         self.allowance.put_back(session)
         for lane in Lane:
-            if self._is_out_of_tokens(lane, look, taken):
-                self._defer(session, lane, now, look, taken)
-        return taken
+            if self._is_out_of_tokens(lane, snapshot, batch):
+                self._defer(session, lane, now, snapshot, batch)
+        return batch
 
-    def _take_from(self, session: Session, queue: Queue, now: datetime, look: Look, taken: Taken) -> None:
+    def _take_from(
+        self, session: Session, queue: Queue, now: datetime, snapshot: QueueSnapshot, batch: ClaimBatch
+    ) -> None:
         """Refusals need no token, so a queue is asked again until its tokens are used or it is empty."""
-        slots = look.slots[queue.lane] - sum(item.message.lane is queue.lane for item in taken.claimed)
+        slots = snapshot.slots[queue.lane] - sum(item.message.lane is queue.lane for item in batch.claimed)
         ahead = 0
         while (most := min(slots, self.allowance.tokens(queue.lane))) > 0:
-            asked = max(most, ahead)
-            found = outbox.lock_due(session, self.channel, queue, now=now, most=asked, paused=look.paused)
-            awake = self._put_off_quiet(session, found, now, taken) if queue.lane is Lane.BULK else found
+            wanted = max(most, ahead)
+            due = outbox.lock_due(session, self.channel, queue, now=now, most=wanted, paused=snapshot.paused)
+            awake = self._put_off_quiet(session, due, now, batch) if queue.lane is Lane.BULK else due
             claimed, refused = self._ask_again(session, awake[:most], now)
-            outbox.close_unclaimed(session, [outcome.row for outcome in refused])
-            outbox.forget(session, [outcome.row["id"] for outcome in refused if outcome.is_of_nobody])
+            attempt_results.close_unclaimed(session, [outcome.result for outcome in refused])
+            outbox.forget(session, [outcome.result.id for outcome in refused if outcome.has_no_client])
             self._claim(session, claimed, now)
             self.allowance.use(queue.lane, len(claimed))
-            taken.claimed += claimed
-            taken.attempts += [item.attempt(now) for item in claimed]
-            taken.refused += refused
+            batch.claimed += claimed
+            batch.attempts += [item.attempt(now) for item in claimed]
+            batch.refused += refused
             slots -= len(claimed)
-            if len(found) < asked or ahead:
+            if len(due) < wanted or ahead:
                 return
-            if len(awake) < len(found):
+            if len(awake) < len(due):
                 # A quiet client may have left a backlog, which must not be walked through by the handful.
                 ahead = DEFERRED_AT_ONCE
 
-    def _put_off_quiet(self, session: Session, found: Sequence[Any], now: datetime, taken: Taken) -> Sequence[Any]:
+    def _put_off_quiet(
+        self, session: Session, messages: Sequence[_Message], now: datetime, batch: ClaimBatch
+    ) -> Sequence[_Message]:
         """Returns those that may go. The others came into their client's quiet hours by a retry or the throttle."""
-        ends = self._rules.quiet.ends(now, (message.timezone for message in found if message.timezone is not None))
+        ends = self._rules.quiet.ends(now, (message.timezone for message in messages if message.timezone is not None))
         if not ends:
-            return found
-        quiet = {message.id: ends[message.timezone] for message in found if message.timezone in ends}
+            return messages
+        quiet = {message.id: ends[message.timezone] for message in messages if message.timezone in ends}
         outbox.put_off(session, quiet)
-        taken.put_off += len(quiet)
-        return [message for message in found if message.id not in quiet]
+        batch.put_off += len(quiet)
+        return [message for message in messages if message.id not in quiet]
 
-    def _claim(self, session: Session, claimed: Sequence[Claimed], now: datetime) -> None:
+    def _claim(self, session: Session, claimed: Sequence[Claim], now: datetime) -> None:
         if not claimed:
             return
         outbox.claim(
@@ -203,23 +211,27 @@ class Claims:
             lease_until=now + LEASE,
         )
 
-    def _ask_again(self, session: Session, found: Sequence[Any], now: datetime) -> tuple[list[Claimed], list[Outcome]]:
-        if not found:
+    def _ask_again(
+        self, session: Session, messages: Sequence[DueMessage], now: datetime
+    ) -> tuple[list[Claim], list[DeliveryOutcome]]:
+        if not messages:
             return [], []
-        known = templates.by_key(session, {message.template_key for message in found})
-        suppressed = changeable.suppressed(session, self._rules.keys, self.channel, found)
-        claimed: list[Claimed] = []
-        refused: list[Outcome] = []
-        for message in found:
+        known = templates.by_key(session, {message.template_key for message in messages})
+        suppressed = changeable.suppressed(session, self._rules.keys, self.channel, messages)
+        claimed: list[Claim] = []
+        refused: list[DeliveryOutcome] = []
+        for message in messages:
             template = known[message.template_key]
             refusal = self._refusal(message, template, suppressed.get(message.id), now)
             if refusal is None:
-                claimed.append(Claimed(message, template))
+                claimed.append(Claim(message, template))
             else:
                 refused.append(refusal)
         return claimed, refused
 
-    def _refusal(self, message: Any, template: Template, suppressed: str | None, now: datetime) -> Outcome | None:
+    def _refusal(
+        self, message: DueMessage, template: Template, suppressed: str | None, now: datetime
+    ) -> DeliveryOutcome | None:
         if message.expires_at is not None and message.expires_at <= now:
             detail = "its send-by time had passed before it could be sent"
             return outcomes.of_refusal(message, MessageStatus.EXPIRED, None, detail, actor=self._owner, now=now)
@@ -234,13 +246,17 @@ class Claims:
             return outcomes.of_refusal(message, MessageStatus.CANCELED, None, detail, actor=self._owner, now=now)
         return None
 
-    def _is_out_of_tokens(self, lane: Lane, look: Look, taken: Taken) -> bool:
-        if lane is Lane.BULK and taken.put_off:
+    def _is_out_of_tokens(self, lane: Lane, snapshot: QueueSnapshot, batch: ClaimBatch) -> bool:
+        if lane is Lane.BULK and batch.put_off:
             return False  # there may be more of these, and they are not what the minute is too full for
-        claimed = sum(item.message.lane is lane for item in taken.claimed)
-        return look.passage is Passage.FREE and claimed < look.slots[lane] and self.allowance.was_short(lane)
+        claimed = sum(item.message.lane is lane for item in batch.claimed)
+        return (
+            snapshot.decision is BreakerDecision.FREE
+            and claimed < snapshot.slots[lane]
+            and self.allowance.was_short(lane)
+        )
 
-    def _defer(self, session: Session, lane: Lane, now: datetime, look: Look, taken: Taken) -> None:
+    def _defer(self, session: Session, lane: Lane, now: datetime, snapshot: QueueSnapshot, batch: ClaimBatch) -> None:
         """Once for each deferral: what is deferred already is left as it is."""
         last = outbox.last_forecast(session, self.channel, lane, now)
         forecasts: dict[str, datetime] = {}
@@ -248,29 +264,24 @@ class Claims:
         for status in (MessageStatus.RETRY_SCHEDULED, MessageStatus.QUEUED):
             most = DEFERRED_AT_ONCE - len(forecasts)
             queue = Queue(lane, status)
-            found = outbox.lock_for_deferral(session, self.channel, queue, now=now, most=most, paused=look.paused)
+            due: Sequence[DeferrableMessage] = outbox.lock_for_deferral(
+                session, self.channel, queue, now=now, most=most, paused=snapshot.paused
+            )
             if lane is Lane.BULK:
-                found = self._put_off_quiet(session, found, now, taken)
-            for message in found:
+                due = self._put_off_quiet(session, due, now, batch)
+            for message in due:
                 turn = self.allowance.forecast(len(forecasts), after=last)
                 forecasts[message.id] = turn
                 entries.append(self._deferral(message, turn, now))
         if forecasts:
             outbox.defer(session, forecasts, now=now)
             audit.write_many(session, entries)
-            taken.deferred += len(forecasts)
+            batch.deferred += len(forecasts)
 
-    def _deferral(self, message: Any, turn: datetime, now: datetime) -> audit.NewAuditRow:
-        return audit.entry(
-            AuditAction.NOTIFICATION_THROTTLED,
-            actor=self._owner,
-            now=now,
-            client_id=message.client_id,
-            message_id=message.id,
-            details={
-                "next_attempt_at": iso(turn),
-                "per_minute_limit": self.allowance.budget.limit,
-            },
+    def _deferral(self, message: DeferrableMessage, turn: datetime, now: datetime) -> audit.NewAuditRow:
+        details = {"next_attempt_at": iso(turn), "per_minute_limit": self.allowance.budget.limit}
+        return audit.for_message(
+            AuditAction.NOTIFICATION_THROTTLED, message, actor=self._owner, now=now, details=details
         )
 
 

@@ -8,7 +8,7 @@ What one turn records and what it claims next share a commit.
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
@@ -17,8 +17,8 @@ from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.delivery import outcomes, quarantine, unexpected
-from notifyctl.delivery.claims import LEASE, Claimed, Claims, Look, Taken
-from notifyctl.delivery.outcomes import Attempt, Outcome
+from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claims, QueueSnapshot
+from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
 from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.models.message import FailureReason, MessageStatus
 from notifyctl.models.template import TemplateSource
@@ -26,8 +26,10 @@ from notifyctl.orchestrator.render import Renderer, RenderError
 from notifyctl.orchestrator.sealing import KeyRing, SealedContext
 from notifyctl.orchestrator.suppressions import lock, suppress
 from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
-from notifyctl.store import audit, outbox, templates
+from notifyctl.store import attempt_results, audit, outbox, templates
 from notifyctl.store.database import Database
+from notifyctl.store.doubts import DoubtfulMessage
+from notifyctl.store.outbox import DueMessage
 
 _EXPECTED = (MessageStatus.SENT, MessageStatus.RETRY_SCHEDULED, MessageStatus.BLOCKED)
 
@@ -77,22 +79,22 @@ class Dispatcher:
         """
         self._answers += self._collect(timeout)
         free = self._sender.free if claiming else 0
-        look = self._look(free) if free else None
-        if not self._answers and not self._unsent and look is None:
+        snapshot = self._snapshot(free) if free else None
+        if not self._answers and not self._unsent and snapshot is None:
             return 0
         started = monotonic()
         try:
-            taken = self._record_and_take(look)
+            batch = self._record_and_claim(snapshot)
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001  it is about one of the messages, and must not take the others along
-            return self._one_by_one(look, error)
+            return self._one_by_one(snapshot, error)
         for answer in self._answers:
             self._attempts.pop(answer.message_id, None)
         self._answers, self._unsent = [], []
-        self._attempts |= {attempt.message_id: attempt for attempt in taken.attempts}
-        self._send(taken, started)
-        return len(taken.claimed) + len(taken.refused) + taken.deferred + taken.put_off
+        self._attempts |= {attempt.message_id: attempt for attempt in batch.attempts}
+        self._send(batch, started)
+        return len(batch.claimed) + len(batch.refused) + batch.deferred + batch.put_off
 
     def _collect(self, timeout: float) -> list[Answer]:
         try:
@@ -108,41 +110,41 @@ class Dispatcher:
         for message_id in ids:
             self._attempts.pop(message_id, None)
 
-    def _look(self, free: int) -> Look | None:
+    def _snapshot(self, free: int) -> QueueSnapshot | None:
         """Asked without a lock, so that an idle worker never stands in a writer's way."""
         now = self._clock()
         with self._database.read() as session:
-            look = self._claims.look(session, now, free)
-        if look is not None:
-            self._claims.take_ahead(self._database, look)
-        return look
+            snapshot = self._claims.snapshot(session, now, free)
+        if snapshot is not None:
+            self._claims.take_ahead(self._database, snapshot)
+        return snapshot
 
-    def _record_and_take(self, look: Look | None) -> Taken:
+    def _record_and_claim(self, snapshot: QueueSnapshot | None) -> ClaimBatch:
         try:
             with self._database.transaction() as session:
                 now = self._clock()
                 self._record(session, now, self._answers)
                 outbox.give_back(session, self._owner, now, self._unsent)
-                if look is None:
-                    return Taken()
-                taken = self._claims.take(session, now, look)
-                self._settle(session, taken.refused, now)
-                self._load_sources(session, taken.claimed)
+                if snapshot is None:
+                    return ClaimBatch()
+                batch = self._claims.take(session, now, snapshot)
+                self._settle(session, batch.refused, now)
+                self._load_sources(session, batch.claimed)
         except BaseException:
             self._claims.allowance.drop()
             raise
-        return taken
+        return batch
 
-    def _one_by_one(self, look: Look | None, error: Exception) -> int:
+    def _one_by_one(self, snapshot: QueueSnapshot | None, error: Exception) -> int:
         """After a turn that came to nothing: each answer is recorded by itself, and who cannot be claimed is failed."""
         stubborn = sum(self._record_apart(answer) for answer in list(self._answers))
         with self._database.transaction() as session:
             outbox.give_back(session, self._owner, self._clock(), self._unsent)
         self._unsent = []
         aside = 0
-        if look is not None:
+        if snapshot is not None:
             load = self._load_sources
-            aside = quarantine.set_aside(self._database, self._clock, self._claims, look, self._owner, load=load)
+            aside = quarantine.set_aside(self._database, self._clock, self._claims, snapshot, self._owner, load=load)
         if not stubborn and not aside:
             raise error
         return stubborn + aside
@@ -167,32 +169,32 @@ class Dispatcher:
         return troubles > 0
 
     def _record(self, session: Session, now: datetime, answers: Sequence[Answer]) -> None:
-        found = [
+        made = [
             outcomes.of_answer(self._attempts[answer.message_id], answer, actor=self._owner, now=now)
             for answer in answers
         ]
-        if not found:
+        if not made:
             return
-        written = outbox.record(session, self._owner, [outcome.row for outcome in found])
-        kept = [outcome for outcome in found if outcome.row["id"] in written]
-        if lost := len(found) - len(kept):
+        written = attempt_results.record(session, self._owner, [outcome.result for outcome in made])
+        kept = [outcome for outcome in made if outcome.result.id in written]
+        if lost := len(made) - len(kept):
             log.warning("answers came after the lease was lost", extra={"channel": self.channel, "count": lost})
         self._settle(session, kept, now)
         self._claims.breaker.hear(session, answers, now)
 
-    def _settle(self, session: Session, kept: Sequence[Outcome], now: datetime) -> None:
+    def _settle(self, session: Session, kept: Sequence[DeliveryOutcome], now: datetime) -> None:
         audit.write_many(session, [entry for outcome in kept for entry in outcome.entries])
-        outbox.erase_payloads(session, [outcome.row["id"] for outcome in kept if outcome.erase])
+        outbox.erase_payloads(session, [outcome.result.id for outcome in kept if outcome.erase])
         for outcome in kept:
             self._report(outcome)
         self._suppress(session, [outcome for outcome in kept if outcome.suppress], now)
 
-    def _suppress(self, session: Session, refused: Sequence[Outcome], now: datetime) -> None:
-        attempts = {outcome.row["id"]: self._attempts[outcome.row["id"]] for outcome in refused}
+    def _suppress(self, session: Session, refused: Sequence[DeliveryOutcome], now: datetime) -> None:
+        attempts = {outcome.result.id: self._attempts[outcome.result.id] for outcome in refused}
         lock(session, self._keys, self.channel, {attempt.recipient for attempt in attempts.values()})
         for outcome in refused:
             if outcome.suppress is not None:
-                attempt = attempts[outcome.row["id"]]
+                attempt = attempts[outcome.result.id]
                 suppress(
                     session,
                     self._keys,
@@ -205,21 +207,21 @@ class Dispatcher:
                     acted_at=attempt.attempted_at,
                 )
 
-    def _report(self, outcome: Outcome) -> None:
-        status = MessageStatus(outcome.row["status"])
+    def _report(self, outcome: DeliveryOutcome) -> None:
+        status = outcome.result.status
         self.totals[status] += 1
         level = logging.INFO if status in _EXPECTED else logging.WARNING
         if log.isEnabledFor(level):
             log.log(level, "message %s", status.lower(), extra=outcome.log_fields)
 
-    def _load_sources(self, session: Session, claimed: Sequence[Claimed]) -> None:
+    def _load_sources(self, session: Session, claimed: Sequence[Claim]) -> None:
         wanted = {(item.message.template_key, item.message.template_version) for item in claimed}
         if missing := wanted - self._sources.keys():
             self._sources |= templates.sources(session, missing)
 
-    def _send(self, taken: Taken, started: float) -> None:
+    def _send(self, batch: ClaimBatch, started: float) -> None:
         outbound: list[OutboundMessage] = []
-        for item in taken.claimed:
+        for item in batch.claimed:
             attempt = self._attempts[item.message.id]
             try:
                 message = self._render(item)
@@ -250,12 +252,9 @@ class Dispatcher:
             del self._attempts[message_id]
         self._unsent = list(ids)
 
-    def _render(self, item: Claimed) -> OutboundMessage:
+    def _render(self, item: Claim) -> OutboundMessage:
         message = item.message
-        if message.sealed is not None:
-            context = self._keys.open(SealedContext(message.key_id, message.sealed), message_id=message.id)
-        else:
-            context = json.loads(message.context or "{}")
+        context = context_of(self._keys, message)
         source = self._sources.get((message.template_key, message.template_version))
         if source is None:
             raise RenderError(f"Version {message.template_version} of {message.template_key} is gone from the store")
@@ -263,11 +262,19 @@ class Dispatcher:
         return OutboundMessage(
             message_id=message.id,
             template_key=message.template_key,
-            recipient=message.recipient,
+            recipient=self._attempts[message.id].recipient,
             text=content.text,
             subject=content.subject,
             html=content.html,
         )
+
+
+def context_of(keys: KeyRing, message: DueMessage | DoubtfulMessage) -> Mapping[str, object]:
+    """The values for its template. Raises SealError or ValueError."""
+    if message.sealed is not None:
+        return keys.open(SealedContext(message.key_id or "", message.sealed), message_id=message.id)
+    context: dict[str, object] = json.loads(message.context or "{}")
+    return context
 
 
 def _unfit(error: Exception, message_id: str) -> Rejected:

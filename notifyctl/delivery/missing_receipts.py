@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from notifyctl.clock import Clock
 from notifyctl.delivery import unexpected
@@ -17,6 +16,7 @@ from notifyctl.providers.base import CannotTell, Finding, Found, Lookup, Unavail
 from notifyctl.providers.receipts import Receipt, ReceiptEvent
 from notifyctl.store import receipts as store
 from notifyctl.store.database import Database
+from notifyctl.store.receipts import UnconfirmedMessage
 
 OVERDUE_AFTER = timedelta(hours=1)
 GIVEN_UP_AFTER = timedelta(days=4)
@@ -31,7 +31,7 @@ log = logging.getLogger("notifyctl.delivery")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class InquiryReport:
     """What a run has found out."""
 
     asked: int
@@ -53,7 +53,7 @@ def ask_missing(
     lookups: Mapping[Channel, Lookup],
     *,
     stopping: Callable[[], bool] = lambda: False,
-) -> Asked:
+) -> InquiryReport:
     """Asks about each message an hour after it was sent, and then again when it is twice as old as the last time.
 
     Trouble with one message or one provider is logged and counted. Raises DatabaseError.
@@ -65,7 +65,7 @@ def ask_missing(
             if not inquiry.ask_some(stopping):
                 break
         counts += inquiry.counts
-    return Asked(counts.total(), counts["settled"], counts["on_the_way"], counts["unanswered"])
+    return InquiryReport(counts.total(), counts["settled"], counts["on_the_way"], counts["unanswered"])
 
 
 class _Inquiry:
@@ -94,7 +94,7 @@ class _Inquiry:
             self.counts[self._ask(message)] += 1
         return len(messages) == TAKEN_AT_ONCE
 
-    def _ask(self, message: Any) -> str:
+    def _ask(self, message: UnconfirmedMessage) -> str:
         """What came of it. Over one message that nobody can deal with, the others are not forgotten."""
         try:
             finding = self._lookup.fate(message.provider_message_id)
@@ -106,11 +106,11 @@ class _Inquiry:
             unexpected.report(log, "receipt cannot be asked about", error, message_id=message.id)
             return "unanswered"
 
-    def _take(self, now: datetime) -> Sequence[Any]:
+    def _take(self, now: datetime) -> Sequence[UnconfirmedMessage]:
         """Others leave them alone for as long as is set down here, before the first call."""
         with self._database.transaction() as session:
             store.forget_inquiries(session, now - GIVEN_UP_AFTER)
-            found = store.without_receipt(
+            overdue = store.without_receipt(
                 session,
                 self._channel,
                 sent_before=now - OVERDUE_AFTER,
@@ -118,14 +118,14 @@ class _Inquiry:
                 now=now,
                 most=TAKEN_AT_ONCE,
             )
-            store.ask_again_at(session, {message.id: now + (now - message.sent_at) for message in found})
-        return found
+            store.ask_again_at(session, {message.id: now + (now - message.sent_at) for message in overdue})
+        return overdue
 
-    def _give_back(self, messages: Sequence[Any]) -> None:
+    def _give_back(self, messages: Sequence[UnconfirmedMessage]) -> None:
         with self._database.transaction() as session:
             store.ask_again_at(session, dict.fromkeys((message.id for message in messages), self._clock()))
 
-    def _record(self, message: Any, finding: Finding) -> str:
+    def _record(self, message: UnconfirmedMessage, finding: Finding) -> str:
         if not isinstance(finding, Found):
             about = {"message_id": message.id, "provider": message.provider, "answer": _words(finding)}
             log.warning("provider gives no answer about a receipt", extra=about)
@@ -139,7 +139,7 @@ class _Inquiry:
         return "settled" if result in (Result.APPLIED, Result.NOTHING_NEW) else "unanswered"
 
 
-def _as_receipt(message: Any, channel: Channel, found: Found) -> Receipt | None:
+def _as_receipt(message: UnconfirmedMessage, channel: Channel, found: Found) -> Receipt | None:
     """None while it is on its way."""
     event = ReceiptEvent.BOUNCED if found.bounce else ReceiptEvent.DELIVERED if found.delivered else None
     if event is None:

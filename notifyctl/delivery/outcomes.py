@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, assert_never
+from functools import partial
+from typing import assert_never
 
 from notifyctl.delivery.retry import next_attempt
 from notifyctl.models.audit import AuditAction
@@ -15,6 +16,8 @@ from notifyctl.orchestrator.masking import mask
 from notifyctl.orchestrator.words import iso
 from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.store import audit
+from notifyctl.store.attempt_results import AttemptResult
+from notifyctl.store.outbox import DueMessage
 
 MAX_ERROR_LENGTH = 500
 
@@ -32,26 +35,26 @@ class Attempt:
     lease_generation: int
     sensitive: bool
     audit_sent: str | None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, object] | None = None
     subject: str | None = None
     attempted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """`row` is for store.outbox.record; `entries` are audit rows."""
+class DeliveryOutcome:
+    """All that is written down of one message; `entries` are audit rows."""
 
-    row: dict[str, Any]
+    result: AttemptResult
     entries: list[audit.NewAuditRow]
     erase: bool
-    log_fields: dict[str, Any]
+    log_fields: dict[str, object]
     """For one structured line; the recipient is masked."""
     suppress: SuppressionReason | None = None
 
     @property
-    def is_of_nobody(self) -> bool:
+    def has_no_client(self) -> bool:
         """Its client is gone, so nothing personal may stay."""
-        return bool(self.row["reason"] == BlockReason.CLIENT_UNKNOWN)
+        return self.result.reason is BlockReason.CLIENT_UNKNOWN
 
 
 _ACTIONS = {
@@ -65,19 +68,15 @@ _ACTIONS = {
 }
 
 
-def of_answer(attempt: Attempt, answer: Answer, *, actor: str, now: datetime) -> Outcome:
-    row = _row(attempt, answer.result, now)
-    status = MessageStatus(row["status"])
-    details: dict[str, Any] = {"attempt": attempt.attempts, "seconds": round(answer.seconds, 3)}
-    details |= {name: row[name] for name in _TOLD if row[name] is not None}
-    if row["next_attempt_at"] is not None:
-        details["next_attempt_at"] = iso(row["next_attempt_at"])
-    entries = [_entry(_ACTIONS[status], attempt, details, actor, now)]
-    if status is MessageStatus.SENT and attempt.audit_sent:
+def of_answer(attempt: Attempt, answer: Answer, *, actor: str, now: datetime) -> DeliveryOutcome:
+    result = _result(attempt, answer.result, now)
+    details = {"attempt": attempt.attempts, "seconds": round(answer.seconds, 3)} | to_details(result)
+    entries = [_entry(_ACTIONS[result.status], attempt, details, actor, now)]
+    if result.status is MessageStatus.SENT and attempt.audit_sent:
         entries.append(_entry(AuditAction(attempt.audit_sent), attempt, attempt.metadata or {}, actor, now))
     suppress = answer.result.suppress if isinstance(answer.result, Rejected) else None
-    about = _about(attempt.message_id, attempt.template_key, attempt.recipient, details)
-    return Outcome(row, entries, attempt.sensitive and status in FINAL, about, suppress)
+    log_fields = _log_fields(attempt.message_id, attempt.template_key, attempt.recipient, details)
+    return DeliveryOutcome(result, entries, attempt.sensitive and result.status in FINAL, log_fields, suppress)
 
 
 def without_extras(attempt: Attempt, answer: Answer) -> tuple[Attempt, Answer]:
@@ -88,54 +87,44 @@ def without_extras(attempt: Attempt, answer: Answer) -> tuple[Attempt, Answer]:
     return replace(attempt, audit_sent=None, metadata=None, subject=None), replace(answer, result=result)
 
 
-_TOLD = ("reason", "error_code", "error", "provider_message_id")
-
-
-def _row(attempt: Attempt, result: SendResult, now: datetime) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "id": attempt.message_id,
-        "lease_generation": attempt.lease_generation,
-        "reason": None,
-        "error_code": None,
-        "error": None,
-        "subject": attempt.subject,
-        "provider_message_id": None,
-        "next_attempt_at": None,
-        "sent_at": None,
-        "delivered_at": None,
-        "finished_at": None,
+def to_details(result: AttemptResult) -> dict[str, object]:
+    """For the audit row."""
+    details: dict[str, object] = {
+        "reason": result.reason,
+        "error_code": result.error_code,
+        "error": result.error,
+        "provider_message_id": result.provider_message_id,
+        "next_attempt_at": iso(result.next_attempt_at) if result.next_attempt_at is not None else None,
     }
-    match result:
-        case Accepted():
-            row |= {
-                "status": MessageStatus.SENT,
-                "sent_at": now,
-                "provider_message_id": result.provider_message_id,
-            }
+    return {name: value for name, value in details.items() if value is not None}
+
+
+def _result(attempt: Attempt, answer: SendResult, now: datetime) -> AttemptResult:
+    result = partial(
+        AttemptResult, id=attempt.message_id, lease_generation=attempt.lease_generation, subject=attempt.subject
+    )
+    if isinstance(answer, Accepted):
+        return result(status=MessageStatus.SENT, sent_at=now, provider_message_id=answer.provider_message_id)
+    result = partial(result, error_code=answer.code, error=_kept_detail(attempt, answer))
+    failed = partial(result, status=MessageStatus.FAILED, finished_at=now)
+    match answer:
         case Rejected():
-            row |= _failed(result.reason, now)
+            return failed(reason=answer.reason)
         case Unavailable():
-            due = next_attempt(attempt.channel, attempts=attempt.attempts, now=now, retry_after=result.retry_after)
+            due = next_attempt(attempt.channel, attempts=attempt.attempts, now=now, retry_after=answer.retry_after)
             if due is None:
-                row |= _failed(FailureReason.PROVIDER_UNAVAILABLE, now)
-            else:
-                row |= {"status": MessageStatus.RETRY_SCHEDULED, "next_attempt_at": due}
+                return failed(reason=FailureReason.PROVIDER_UNAVAILABLE)
+            return result(status=MessageStatus.RETRY_SCHEDULED, next_attempt_at=due)
         case Unknown():
-            row |= {"status": MessageStatus.IN_DOUBT}
+            return result(status=MessageStatus.IN_DOUBT)
         case _:
-            assert_never(result)
-    if not isinstance(result, Accepted):
-        row |= {
-            "error_code": result.code,
-            "error": result.detail[:MAX_ERROR_LENGTH]
-            if result.is_ours
-            else kept_words(result.detail, attempt.recipient, sensitive=attempt.sensitive),
-        }
-    return row
+            assert_never(answer)
 
 
-def _failed(reason: FailureReason, now: datetime) -> dict[str, Any]:
-    return {"status": MessageStatus.FAILED, "reason": reason, "finished_at": now}
+def _kept_detail(attempt: Attempt, answer: Rejected | Unavailable | Unknown) -> str:
+    if answer.is_ours:
+        return answer.detail[:MAX_ERROR_LENGTH]
+    return kept_words(answer.detail, attempt.recipient, sensitive=attempt.sensitive)
 
 
 def kept_words(detail: str, recipient: str, *, sensitive: bool) -> str:
@@ -190,47 +179,32 @@ def _is_link(word: str) -> bool:
 
 
 def of_refusal(
-    message: Any,
+    message: DueMessage,
     status: MessageStatus,
     reason: BlockReason | None,
     detail: str,
     *,
     actor: str,
     now: datetime,
-) -> Outcome:
+) -> DeliveryOutcome:
     """A message that is due but must not go: a gate has closed since acceptance, or its time has passed."""
-    row = {
-        "id": message.id,
-        "status": status,
-        "reason": reason,
-        "error_code": None,
-        "error": detail,
-        "subject": None,
-        "provider_message_id": None,
-        "next_attempt_at": None,
-        "sent_at": None,
-        "delivered_at": None,
-        "finished_at": now,
-    }
-    entry = audit.entry(
-        _ACTIONS[status],
-        actor=actor,
-        now=now,
-        client_id=message.client_id,
-        message_id=message.id,
-        details={"reason": reason, "detail": detail, "attempts": message.attempts},
-    )
-    about = _about(message.id, message.template_key, message.recipient, {"reason": reason, "error": detail})
-    return Outcome(row, [entry], message.sealed is not None, about)
+    result = AttemptResult(id=message.id, status=status, reason=reason, error=detail, finished_at=now)
+    details = {"reason": reason, "detail": detail, "attempts": message.attempts}
+    entry = audit.for_message(_ACTIONS[status], message, actor=actor, now=now, details=details)
+    words = {"reason": reason, "error": detail}
+    log_fields = _log_fields(message.id, message.template_key, message.recipient, words)
+    return DeliveryOutcome(result, [entry], message.sealed is not None, log_fields)
 
 
-def _about(message_id: str, template_key: str, recipient: str, details: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: value for name, value in details.items() if value is not None}
-    return {"message_id": message_id, "template_key": template_key, "recipient": mask(recipient), **told}
+def _log_fields(
+    message_id: str, template_key: str, recipient: str | None, details: Mapping[str, object]
+) -> dict[str, object]:
+    about = {"message_id": message_id, "template_key": template_key, "recipient": mask(recipient)}
+    return about | {name: value for name, value in details.items() if value is not None}
 
 
 def _entry(
-    action: AuditAction, attempt: Attempt, details: Mapping[str, Any], actor: str, now: datetime
+    action: AuditAction, attempt: Attempt, details: Mapping[str, object], actor: str, now: datetime
 ) -> audit.NewAuditRow:
     return audit.entry(
         action,

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.delivery import unexpected
-from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claimed, Claims, Look
+from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claim, Claims, QueueSnapshot
 from notifyctl.errors import DatabaseError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FailureReason
@@ -21,23 +21,25 @@ from notifyctl.store.database import Database
 
 log = logging.getLogger("notifyctl.delivery")
 
-Load = Callable[[Session, Sequence[Claimed]], None]
+Load = Callable[[Session, Sequence[Claim]], None]
 
 
 class _Sound(Exception):
     """Ends a trial, so that nothing of it is written."""
 
 
-def set_aside(database: Database, clock: Clock, claims: Claims, look: Look, owner: str, *, load: Load) -> int:
+def set_aside(
+    database: Database, clock: Clock, claims: Claims, snapshot: QueueSnapshot, owner: str, *, load: Load
+) -> int:
     """Tries what is due one by one and fails what cannot be claimed. Returns how many. Raises DatabaseError.
 
     `load` is what is done with claimed messages in the same transaction.
     """
     now = clock()
     count = 0
-    for queue in look.due:
+    for queue in snapshot.due:
         with database.read() as session:
-            most, paused = DEFERRED_AT_ONCE, look.paused
+            most, paused = DEFERRED_AT_ONCE, snapshot.paused
             ids = unusable.due_ids(session, claims.channel, queue, now=now, most=most, paused=paused)
         for message_id in ids:
             try:

@@ -7,7 +7,6 @@ overtook our own commit is kept and tried again, and an event suppresses or free
 import logging
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from sqlmodel import Session
 
@@ -22,6 +21,7 @@ from notifyctl.providers.receipts import Ignored, Notice, Receipt, ReceiptEvent,
 from notifyctl.store import audit, doubts, outbox
 from notifyctl.store import receipts as store
 from notifyctl.store.database import Database
+from notifyctl.store.receipts import KeptReceipt, ReceivedMessage
 
 KEPT_FOR = timedelta(minutes=5)
 """How long a receipt waits for the record that it overtook."""
@@ -69,29 +69,29 @@ def apply(
         if settled:
             return Result.APPLIED
         return Result.EARLY if message is None and any(ids.values()) else Result.IGNORED
-    if is_too_early(message):
+    if message is None or is_too_early(message):
         return Result.EARLY
     return _move(session, message, receipt, now)
 
 
-def _move(session: Session, message: Any, receipt: Receipt, now: datetime) -> Result:
+def _move(session: Session, message: ReceivedMessage, receipt: Receipt, now: datetime) -> Result:
     about = {"message_id": message.id, "provider": receipt.provider, "receipt": receipt.event.lower()}
     if is_of_another_copy(message, receipt):
         log.info("receipt of another copy ignored", extra=about)
         return Result.IGNORED
     effect = effect_of(message, receipt, is_id_free=_is_id_free(session, message, receipt), now=now)
-    if effect is None or not store.move(session, message.id, effect.values):
+    if effect is None or not store.move(session, effect.result):
         log.debug("receipt brings nothing new", extra=about | {"status": message.status})
         return Result.NOTHING_NEW
     audit.write_many(session, effect.entries)
     if is_in_doubt(message):
         outbox.erase_sealed(session, [message.id])
-    told = {name: receipt.code for name in ("error_code",) if receipt.code}
-    log.info("message %s", effect.values["status"].lower(), extra=about | told)
+    code = {"error_code": receipt.code} if receipt.code else {}
+    log.info("message %s", effect.result.status.lower(), extra=about | code)
     return Result.APPLIED
 
 
-def _is_id_free(session: Session, message: Any, receipt: Receipt) -> bool:
+def _is_id_free(session: Session, message: ReceivedMessage, receipt: Receipt) -> bool:
     """An SMS in doubt is recognised by its text, so that another message may have been given this one's id."""
     if receipt.channel is not Channel.SMS or receipt.provider_message_id is None or not is_in_doubt(message):
         return True
@@ -99,7 +99,12 @@ def _is_id_free(session: Session, message: Any, receipt: Receipt) -> bool:
 
 
 def _suppress(
-    session: Session, keys: KeyRing, receipt: Receipt, message: Any | None, heard_at: datetime | None, now: datetime
+    session: Session,
+    keys: KeyRing,
+    receipt: Receipt,
+    message: ReceivedMessage | None,
+    heard_at: datetime | None,
+    now: datetime,
 ) -> bool:
     """False when it is not known whom this is about."""
     on_record = message.recipient if message is not None else None
@@ -123,16 +128,15 @@ def _suppress(
     return True
 
 
-def _known_since(receipt: Receipt, message: Any | None) -> datetime | None:
+def _known_since(receipt: Receipt, message: ReceivedMessage | None) -> datetime | None:
     return known_since(receipt.reason, message.last_attempt_at) if message is not None else None
 
 
-def _attempted_at(receipt: Receipt, message: Any | None) -> datetime | None:
+def _attempted_at(receipt: Receipt, message: ReceivedMessage | None) -> datetime | None:
     """None where that may have been the attempt of another copy."""
     if message is None or is_of_another_copy(message, receipt):
         return None
-    attempted_at: datetime | None = message.last_attempt_at
-    return attempted_at
+    return message.last_attempt_at
 
 
 def release(session: Session, keys: KeyRing, notice: Release, *, now: datetime) -> Result:
@@ -175,9 +179,9 @@ def retry_early_receipts(database: Database, keys: KeyRing, now: datetime) -> in
     Returns how many were applied. Each in a transaction of its own; workers share them.
     """
     with database.read() as session:
-        found = store.kept_in_time(session, most=TRIED_AT_ONCE)
+        kept = store.kept_in_time(session, most=TRIED_AT_ONCE)
         is_time_to_drop = store.has_kept_since(session, now - KEPT_FOR)
-    applied = sum(_retry_if_sound(database, keys, early, now) for early in found)
+    applied = sum(_retry_if_sound(database, keys, early, now) for early in kept)
     if is_time_to_drop:
         with database.transaction() as session:
             dropped = store.drop_kept(session, now - KEPT_FOR)
@@ -186,7 +190,7 @@ def retry_early_receipts(database: Database, keys: KeyRing, now: datetime) -> in
     return applied
 
 
-def _retry_if_sound(database: Database, keys: KeyRing, early: Any, now: datetime) -> bool:
+def _retry_if_sound(database: Database, keys: KeyRing, early: KeptReceipt, now: datetime) -> bool:
     """One over which this stumbles is tried again with the next ones, until it has waited for KEPT_FOR."""
     try:
         return _retry(database, keys, early, now)
@@ -197,7 +201,7 @@ def _retry_if_sound(database: Database, keys: KeyRing, early: Any, now: datetime
         return False
 
 
-def _retry(database: Database, keys: KeyRing, early: Any, now: datetime) -> bool:
+def _retry(database: Database, keys: KeyRing, early: KeptReceipt, now: datetime) -> bool:
     with database.transaction() as session:
         if not store.take(session, early.id):
             return False

@@ -3,30 +3,32 @@
 Only where the provider cannot tell does the template's on_doubt decide.
 """
 
-import json
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from functools import partial
+from typing import assert_never
 
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.delivery import unexpected
-from notifyctl.delivery.outcomes import kept_words
+from notifyctl.delivery.dispatch import context_of
+from notifyctl.delivery.outcomes import kept_words, to_details
 from notifyctl.delivery.retry import next_attempt
 from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FINAL, FailureReason, MessageStatus
 from notifyctl.models.template import Channel, OnDoubt, Template
 from notifyctl.orchestrator.render import Renderer, RenderError
-from notifyctl.orchestrator.sealing import KeyRing, SealedContext
+from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import known_since, suppress
-from notifyctl.orchestrator.words import iso
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Rejected, Unavailable
 from notifyctl.store import audit, doubts, outbox, templates, unusable
+from notifyctl.store.attempt_results import AttemptResult
 from notifyctl.store.database import Database
+from notifyctl.store.doubts import DoubtfulMessage
 
 ASKED_AT_ONCE = 50
 ASKED_FOR = timedelta(minutes=2)
@@ -38,10 +40,10 @@ log = logging.getLogger("notifyctl.delivery")
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """What a finding does to the row: new values, or when to ask again."""
+class DoubtResolution:
+    """What becomes of the message, or when to ask again."""
 
-    row: dict[str, Any] | None
+    result: AttemptResult | None
     action: AuditAction | None = None
     again_at: datetime | None = None
 
@@ -95,7 +97,7 @@ class Reconciler:
             return {message.channel: f"{finding.code}: {finding.detail}"}
         return {}
 
-    def _ask(self, message: Any) -> Finding:
+    def _ask(self, message: DoubtfulMessage) -> Finding:
         lookup = self._lookups[message.channel]
         try:
             text = self._text(message)
@@ -114,18 +116,15 @@ class Reconciler:
         doubt = Doubt(message.id, message.recipient, text, age=self._clock() - message.last_attempt_at)
         return lookup.find(doubt, held_elsewhere=held_elsewhere)
 
-    def _is_ambiguous(self, message: Any) -> bool:
+    def _is_ambiguous(self, message: DoubtfulMessage) -> bool:
         """An SMS is recognised by its text: one that is being sent right now might be taken for this one."""
         with self._database.read() as session:
             return doubts.is_being_sent_to(session, message.recipient_hash, but_not=message.id)
 
-    def _text(self, message: Any) -> str:
+    def _text(self, message: DoubtfulMessage) -> str:
         if message.channel is Channel.EMAIL:
             return ""  # found by its id alone
-        if message.sealed is not None:
-            context = self._keys.open(SealedContext(message.key_id, message.sealed), message_id=message.id)
-        else:
-            context = json.loads(message.context or "{}")
+        context = context_of(self._keys, message)
         pinned = (message.template_key, message.template_version)
         with self._database.read() as session:
             source = templates.sources(session, [pinned]).get(pinned)
@@ -133,24 +132,25 @@ class Reconciler:
             raise RenderError(f"version {message.template_version} of {message.template_key} is gone from the store")
         return self._renderer.render(source, context).text
 
-    def _record(self, message: Any, template: Template, finding: Finding) -> None:
+    def _record(self, message: DoubtfulMessage, template: Template, finding: Finding) -> None:
         with self._database.transaction() as session:
             now = self._clock()
             if isinstance(finding, Found) and self._was_taken(session, message, finding.provider_message_id):
                 finding = Unavailable("", "another message took what was found")
             finding = _without_secrets(finding, message, template)
-            settlement = settle(message, template.on_doubt, finding, self._lookups[message.channel].search_delay, now)
-            if settlement.row is None or settlement.action is None:
-                doubts.postpone(session, message.id, again_at=settlement.again_at or now + ASK_AGAIN)
+            resolution = settle(message, template.on_doubt, finding, self._lookups[message.channel].search_delay, now)
+            result = resolution.result
+            if result is None or resolution.action is None:
+                doubts.postpone(session, message.id, again_at=resolution.again_at or now + ASK_AGAIN)
                 return
-            if not doubts.settle(session, settlement.row):
+            if not doubts.settle(session, result):
                 return
-            status = MessageStatus(settlement.row["status"])
-            entries = [self._entry(message, settlement.action, _told(settlement.row, finding), now)]
-            if status in (MessageStatus.SENT, MessageStatus.DELIVERED) and template.audit_sent:
+            details = to_details(result) | _detail(finding)
+            entries = [self._entry(message, resolution.action, details, now)]
+            if result.status in (MessageStatus.SENT, MessageStatus.DELIVERED) and template.audit_sent:
                 entries.append(self._entry(message, AuditAction(template.audit_sent), message.metadata or {}, now))
             audit.write_many(session, entries)
-            if template.sensitive and status in FINAL:
+            if template.sensitive and result.status in FINAL:
                 outbox.erase_payloads(session, [message.id])
             if isinstance(finding, Found) and finding.bounce and finding.bounce.suppress:
                 suppress(
@@ -164,26 +164,21 @@ class Reconciler:
                     acted_at=finding.bounced_at or known_since(finding.bounce.reason, message.last_attempt_at),
                     attempted_at=message.last_attempt_at,
                 )
-        log.info("doubt settled", extra={"message_id": message.id, "status": status, "channel": message.channel})
+        log.info("doubt settled", extra={"message_id": message.id, "status": result.status, "channel": message.channel})
 
-    def _was_taken(self, session: Session, message: Any, provider_message_id: str) -> bool:
+    def _was_taken(self, session: Session, message: DoubtfulMessage, provider_message_id: str) -> bool:
         if message.channel is not Channel.SMS:
             return False
         doubts.lock_provider_message_id(session, provider_message_id)
         return bool(doubts.held_elsewhere(session, [provider_message_id], message_id=message.id))
 
-    def _entry(self, message: Any, action: AuditAction, details: Mapping[str, Any], now: datetime) -> audit.NewAuditRow:
-        return audit.entry(
-            action,
-            actor=self._owner,
-            now=now,
-            client_id=message.client_id,
-            message_id=message.id,
-            details=details,
-        )
+    def _entry(
+        self, message: DoubtfulMessage, action: AuditAction, details: Mapping[str, object], now: datetime
+    ) -> audit.NewAuditRow:
+        return audit.for_message(action, message, actor=self._owner, now=now, details=details)
 
 
-def _without_secrets(finding: Finding, message: Any, template: Template) -> Finding:
+def _without_secrets(finding: Finding, message: DoubtfulMessage, template: Template) -> Finding:
     match finding:
         case CannotTell(detail=detail):
             return CannotTell(kept_words(detail, message.recipient, sensitive=template.sensitive))
@@ -193,7 +188,9 @@ def _without_secrets(finding: Finding, message: Any, template: Template) -> Find
     return finding
 
 
-def settle(message: Any, on_doubt: OnDoubt, finding: Finding, search_delay: timedelta, now: datetime) -> Settlement:
+def settle(
+    message: DoubtfulMessage, on_doubt: OnDoubt, finding: Finding, search_delay: timedelta, now: datetime
+) -> DoubtResolution:
     """Pure."""
     match finding:
         case Found():
@@ -201,57 +198,63 @@ def settle(message: Any, on_doubt: OnDoubt, finding: Finding, search_delay: time
         case NotFound():
             believed_at = message.last_attempt_at + search_delay
             if now < believed_at:
-                return Settlement(None, again_at=believed_at)
+                return DoubtResolution(None, again_at=believed_at)
             return _sent_again(message, now)
         case CannotTell():
             if on_doubt is OnDoubt.RESEND:
                 return _sent_again(message, now)
-            held = {"status": MessageStatus.FAILED, "reason": FailureReason.IN_DOUBT_HELD, "error": finding.detail}
-            return Settlement(_row(message, finished_at=now, **held), AuditAction.NOTIFICATION_FAILED)
+            held = _result(message)(
+                status=MessageStatus.FAILED,
+                reason=FailureReason.IN_DOUBT_HELD,
+                error=finding.detail,
+                finished_at=now,
+            )
+            return DoubtResolution(held, AuditAction.NOTIFICATION_FAILED)
         case Unavailable():
-            return Settlement(None, again_at=now + max(ASK_AGAIN, finding.retry_after or ASK_AGAIN))
+            return DoubtResolution(None, again_at=now + max(ASK_AGAIN, finding.retry_after or ASK_AGAIN))
         case _:
             assert_never(finding)
 
 
-def _settled_by_provider(message: Any, found: Found, now: datetime) -> Settlement:
-    known = {"provider_message_id": found.provider_message_id, "sent_at": message.last_attempt_at}
+def _settled_by_provider(message: DoubtfulMessage, found: Found, now: datetime) -> DoubtResolution:
+    result = partial(_result(message), provider_message_id=found.provider_message_id, sent_at=message.last_attempt_at)
     if found.bounce is not None:
-        why = {"reason": found.bounce.reason, "error_code": found.bounce.code, "error": found.bounce.detail}
-        row = _row(message, status=MessageStatus.BOUNCED, finished_at=now, **known, **why)
-        return Settlement(row, AuditAction.NOTIFICATION_BOUNCED)
+        bounced = result(
+            status=MessageStatus.BOUNCED,
+            reason=found.bounce.reason,
+            error_code=found.bounce.code,
+            error=found.bounce.detail,
+            finished_at=now,
+        )
+        return DoubtResolution(bounced, AuditAction.NOTIFICATION_BOUNCED)
     if found.delivered:
-        row = _row(message, status=MessageStatus.DELIVERED, delivered_at=now, finished_at=now, **known)
-        return Settlement(row, AuditAction.NOTIFICATION_DELIVERED)
-    return Settlement(_row(message, status=MessageStatus.SENT, **known), AuditAction.NOTIFICATION_SENT)
+        delivered = result(status=MessageStatus.DELIVERED, delivered_at=now, finished_at=now)
+        return DoubtResolution(delivered, AuditAction.NOTIFICATION_DELIVERED)
+    return DoubtResolution(result(status=MessageStatus.SENT), AuditAction.NOTIFICATION_SENT)
 
 
-def _sent_again(message: Any, now: datetime) -> Settlement:
+def _sent_again(message: DoubtfulMessage, now: datetime) -> DoubtResolution:
     """It counts as a failed attempt, with the backoff of one."""
+    result = _result(message)
     due = next_attempt(message.channel, attempts=message.attempts, now=now)
-    if due is None:
-        why = {"status": MessageStatus.FAILED, "reason": FailureReason.PROVIDER_UNAVAILABLE, "error": message.error}
-        return Settlement(_row(message, finished_at=now, **why), AuditAction.NOTIFICATION_FAILED)
-    row = _row(message, status=MessageStatus.QUEUED, next_attempt_at=due)
-    return Settlement(row, AuditAction.NOTIFICATION_RETRY_SCHEDULED)
+    if due is not None:
+        queued = result(status=MessageStatus.QUEUED, next_attempt_at=due)
+        return DoubtResolution(queued, AuditAction.NOTIFICATION_RETRY_SCHEDULED)
+    reason = FailureReason.PROVIDER_UNAVAILABLE
+    failed = result(status=MessageStatus.FAILED, reason=reason, error=message.error, finished_at=now)
+    return DoubtResolution(failed, AuditAction.NOTIFICATION_FAILED)
 
 
-def _row(message: Any, **values: Any) -> dict[str, Any]:
-    row = dict.fromkeys(outbox.RECORDED)
-    return row | {"id": message.id, "lease_generation": message.lease_generation} | values
+def _result(message: DoubtfulMessage) -> "partial[AttemptResult]":
+    return partial(AttemptResult, id=message.id, lease_generation=message.lease_generation)
 
 
-def _told(row: Mapping[str, Any], finding: Finding) -> dict[str, Any]:
-    told = {
-        name: row[name] for name in ("reason", "error_code", "error", "provider_message_id") if row[name] is not None
-    }
-    if row["next_attempt_at"] is not None:
-        told["next_attempt_at"] = iso(row["next_attempt_at"])
+def _detail(finding: Finding) -> dict[str, str]:
     match finding:
         case Found():
-            told["detail"] = "the provider was asked and has it"
+            return {"detail": "the provider was asked and has it"}
         case NotFound():
-            told["detail"] = "the provider was asked and does not have it"
+            return {"detail": "the provider was asked and does not have it"}
         case CannotTell(detail=detail):
-            told["detail"] = f"the provider was asked and cannot tell: {detail}"
-    return told
+            return {"detail": f"the provider was asked and cannot tell: {detail}"}
+    return {}

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlmodel import Session
 
@@ -15,7 +14,7 @@ from notifyctl.models.template import Channel
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import audit, messages, templates
-from notifyctl.store.messages import Filter
+from notifyctl.store.messages import FailedMessage, Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +50,13 @@ class Requeue:
 
     def choose(self, session: Session, wanted: Filter, now: datetime) -> Choice:
         """Asks the gates that a worker asks again before it sends. Writes nothing."""
-        found = messages.retryable(session, wanted, now=now)
-        going: list[Any] = []
-        refused: dict[BlockReason, list[Any]] = {}
-        for part in _parts(found.pop("", [])):
-            for message, gate in self._asked(session, part):
+        by_obstacle = messages.retryable(session, wanted, now=now)
+        going: list[FailedMessage] = []
+        refused: dict[BlockReason, list[FailedMessage]] = {}
+        for part in _parts(by_obstacle.pop("", [])):
+            for message, gate in self._verdicts(session, part):
                 going.append(message) if gate is None else refused.setdefault(gate, []).append(message)
-        for_good = {Refusal(why): len(ids) for why, ids in found.items()}
+        for_good = {Refusal(why): len(ids) for why, ids in by_obstacle.items()}
         by_gate = Counter[Refusal]()
         for gate in BlockReason:
             for message in refused.get(gate, []):
@@ -73,28 +72,22 @@ class Requeue:
         """Those of `ids` that nothing refuses by now wait for a worker again, each with an audit row. How many."""
         chosen = self.choose(session, Filter(ids=ids), now)
         moved = messages.requeue(session, chosen.ids, now=now)
+        details = {"detail": "queued again"}
         entries = [
-            audit.entry(
-                AuditAction.OPERATOR_ACTION,
-                actor=actor,
-                now=now,
-                client_id=message.client_id,
-                message_id=message.id,
-                details={"detail": "queued again"},
-            )
+            audit.for_message(AuditAction.OPERATOR_ACTION, message, actor=actor, now=now, details=details)
             for message in moved
         ]
         audit.write_many(session, entries)
         return len(moved)
 
-    def _asked(self, session: Session, ids: Sequence[str]) -> Iterator[tuple[Any, BlockReason | None]]:
-        found = messages.with_clients(session, ids)
-        known = templates.by_key(session, {message.template_key for message in found})
+    def _verdicts(self, session: Session, ids: Sequence[str]) -> Iterator[tuple[FailedMessage, BlockReason | None]]:
+        failed = messages.with_clients(session, ids)
+        known = templates.by_key(session, {message.template_key for message in failed})
         suppressed: dict[str, str] = {}
         for channel in Channel:
-            ours = [message for message in found if message.channel == channel]
+            ours = [message for message in failed if message.channel == channel]
             suppressed |= changeable.suppressed(session, self._keys, channel, ours)
-        for message in found:
+        for message in failed:
             template = known.get(message.template_key)
             if template is None:  # nobody can say what it would be
                 yield message, BlockReason.TEMPLATE_DISABLED
@@ -108,7 +101,7 @@ class Requeue:
             )
             yield message, verdict.gate if verdict else None
 
-    def _refusal(self, gate: BlockReason, message: Any, beside: Sequence[Any]) -> Refusal:
+    def _refusal(self, gate: BlockReason, message: FailedMessage, beside: Sequence[FailedMessage]) -> Refusal:
         """The same for all that one command lifts; `beside` are all that the gate refuses."""
         clients = {other.client_id for other in beside}
         client = message.client_id if len(clients) == 1 else "ID"

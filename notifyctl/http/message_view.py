@@ -1,10 +1,8 @@
 """A message as the API shows it: its row without lease and fingerprint, and never what its template was filled with."""
 
-from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.http.auth import Caller
@@ -14,6 +12,7 @@ from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Audience, Channel, Lane
 from notifyctl.orchestrator.masking import mask
 from notifyctl.store import messages
+from notifyctl.store.messages import MessageRow
 
 
 class MessageView(BaseModel):
@@ -49,14 +48,14 @@ class MessageView(BaseModel):
     metadata: dict[str, object] | None
 
 
-def require_message(session: Session, message_id: UUID) -> Row[Any]:
+def require_message(session: Session, message_id: UUID) -> MessageRow:
     message = messages.get(session, str(message_id))
     if message is None:
         raise ApiError(404, "not_found", "There is no such message.")
     return message
 
 
-def view(message: object, caller: Caller) -> MessageView:
+def view(message: MessageRow, caller: Caller) -> MessageView:
     """Of a row of message_log."""
     seen = MessageView.model_validate(message)
     if not caller.is_admin:

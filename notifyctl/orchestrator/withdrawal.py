@@ -1,19 +1,16 @@
 """Withdrawing messages that still wait, with their audit rows and without what was secret in them."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.models.enums import AuditAction
 from notifyctl.models.message import WAITING
 from notifyctl.store import audit, messages, outbox
-from notifyctl.store.messages import Filter
+from notifyctl.store.messages import Filter, MovedMessage
 
 
-def withdraw(session: Session, wanted: Filter, detail: str, *, actor: str, now: datetime) -> Sequence[Row[Any]]:
+def withdraw(session: Session, wanted: Filter, detail: str, *, actor: str, now: datetime) -> list[MovedMessage]:
     """What was withdrawn. A message that a worker is sending is left alone."""
     moved = messages.cancel(session, wanted, now=now)
     outbox.erase_sealed(session, [message.id for message in moved])

@@ -10,10 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 from sqlalchemy import (
-    Column,
     FromClause,
     Insert,
     Select,
@@ -49,7 +47,7 @@ def upsert(target: Session | str, table: Table) -> sqlite.Insert | postgresql.In
     return sqlite.insert(table) if name == "sqlite" else postgresql.insert(table)
 
 
-def unpack(dialect: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
+def unpack(dialect: str, types: Mapping[str, TypeEngine[object]]) -> FromClause:
     """A table-like selectable over the rows in the parameter DOCUMENT; a value that is missing is NULL.
 
     Build a statement around it once and keep it: SQLAlchemy compiles it once, and each use costs one parameter.
@@ -63,13 +61,13 @@ def unpack(dialect: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
     return func.jsonb_to_recordset(document).table_valued(*columns, name="rows").render_derived(with_types=True)
 
 
-def encode(dialect: str, values: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def encode(dialect: str, values: Sequence[Mapping[str, object]]) -> dict[str, str]:
     """The parameters of a statement built on `unpack`."""
     stamp = _sqlite_time if dialect == "sqlite" else datetime.isoformat
     return {DOCUMENT: json.dumps(values, default=stamp, separators=(",", ":"))}
 
 
-def insert_rows(session: Session, table: Table, values: Sequence[Mapping[str, Any]]) -> None:
+def insert_rows(session: Session, table: Table, values: Sequence[Mapping[str, object]]) -> None:
     """Inserts `values`, which all have the keys of the first one, into `table`."""
     if values:
         names, shared = tuple(values[0]), shared_names(values)
@@ -86,14 +84,14 @@ MANY = 100
 """From so many rows on it pays to look for what they share; each set of shared names is a statement of its own."""
 
 
-def shared_names(values: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+def shared_names(values: Sequence[Mapping[str, object]]) -> frozenset[str]:
     """Names that have one value in all of many rows: most of what a bulk send writes. The first name never is one."""
     if len(values) < MANY:
         return frozenset()
     return frozenset(name for name in list(values[0])[1:] if _is_shared(name, values))
 
 
-def _is_shared(name: str, values: Sequence[Mapping[str, Any]]) -> bool:
+def _is_shared(name: str, values: Sequence[Mapping[str, object]]) -> bool:
     first = values[0][name]
     if isinstance(first, dict):  # {"a": 1} equals {"a": True}, and is other JSON
         spelled = repr(first)
@@ -101,17 +99,19 @@ def _is_shared(name: str, values: Sequence[Mapping[str, Any]]) -> bool:
     return all(row[name] == first for row in values)
 
 
-def unpack_shared(dialect: str, table: Table, names: Sequence[str], shared: frozenset[str]) -> Select[Any]:
+def unpack_shared(
+    dialect: str, table: Table, names: Sequence[str], shared: frozenset[str]
+) -> Select[*tuple[object, ...]]:
     """As `unpack`, in the order of `names`; what is shared is written once, in a parameter of its own."""
     rows = unpack(dialect, column_types(table, *(name for name in names if name not in shared)))
     columns = (
-        bindparam(f"shared_{name}", type_=_column(table, name).type).label(name) if name in shared else rows.c[name]
+        bindparam(f"shared_{name}", type_=table.c[name].type).label(name) if name in shared else rows.c[name]
         for name in names
     )
     return select(*columns).select_from(rows)
 
 
-def encode_shared(dialect: str, values: Sequence[Mapping[str, Any]], shared: frozenset[str]) -> dict[str, Any]:
+def encode_shared(dialect: str, values: Sequence[Mapping[str, object]], shared: frozenset[str]) -> dict[str, object]:
     """The parameters of a statement built on `unpack_shared`."""
     if not shared:
         return dict(encode(dialect, values))
@@ -120,12 +120,8 @@ def encode_shared(dialect: str, values: Sequence[Mapping[str, Any]], shared: fro
     return document | {f"shared_{name}": values[0][name] for name in shared}
 
 
-def column_types(table: Table, *names: str) -> dict[str, TypeEngine[Any]]:
-    return {name: _column(table, name).type for name in names}
-
-
-def _column(table: Table, name: str) -> Column[Any]:
-    return table.c[name]
+def column_types(table: Table, *names: str) -> dict[str, TypeEngine[object]]:
+    return {name: table.c[name].type for name in names}
 
 
 @lru_cache(maxsize=1024)

@@ -3,16 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, bindparam, or_, select, text, update
+from sqlalchemy import Executable, bindparam, or_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.message import HAS_PROVIDER_ID, IS_IN_DOUBT, IS_SENDING, MessageLog, MessagePayload
 from notifyctl.models.template import Channel
 from notifyctl.store import bulk
-from notifyctl.store.outbox import RECORDED
+from notifyctl.store.attempt_results import AttemptResult, encode_results, result_rows, write_results
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
@@ -22,7 +22,7 @@ def take(
     session: Session, channels: Collection[Channel], *, now: datetime, again_at: datetime, most: int
 ) -> Sequence[str]:
     """The ids of messages to ask about now. Others leave them alone until `again_at`."""
-    found = (
+    due = (
         select(_message.c.id)
         .where(
             IS_IN_DOUBT,
@@ -33,16 +33,41 @@ def take(
         .limit(most)
         .with_for_update(skip_locked=True)
     )
-    ids = list(session.execute(found).scalars())
+    ids = list(session.execute(due).scalars())
     session.execute(update(_message).where(_message.c.id.in_(ids)).values(next_attempt_at=again_at))
     return ids
 
 
-def get(session: Session, message_id: str) -> Row[Any] | None:
-    """With its payload; None when it is not in doubt any more. One at a time: a row may be beyond reading."""
+class DoubtfulMessage(NamedTuple):
+    """As it was sent, if it was."""
+
+    id: str
+    client_id: str | None
+    channel: Channel
+    template_key: str
+    template_version: int
+    recipient: str
+    recipient_hash: str
+    attempts: int
+    lease_generation: int
+    last_attempt_at: datetime
+    provider: str
+    error: str | None
+    metadata: Mapping[str, object] | None
+    context: str | None
+    sealed: str | None
+    key_id: str | None
+
+
+def get(session: Session, message_id: str) -> DoubtfulMessage | None:
+    """None when it is not in doubt any more. One at a time: a row may be beyond reading.
+
+    All of the row is read, so that whoever settles it knows that people can look at it afterwards.
+    """
     payload = (_payload.c.context, _payload.c.sealed, _payload.c.key_id)
     joined = select(_message, *payload).outerjoin(_payload, _payload.c.message_id == _message.c.id)
-    return session.execute(joined.where(_message.c.id == message_id, IS_IN_DOUBT)).one_or_none()
+    row = session.execute(joined.where(_message.c.id == message_id, IS_IN_DOUBT)).one_or_none()
+    return DoubtfulMessage(*(getattr(row, name) for name in DoubtfulMessage._fields)) if row is not None else None
 
 
 def postpone(session: Session, message_id: str, *, again_at: datetime) -> None:
@@ -50,22 +75,17 @@ def postpone(session: Session, message_id: str, *, again_at: datetime) -> None:
     session.execute(statement.values(next_attempt_at=again_at))
 
 
-def settle(session: Session, outcome: Mapping[str, Any]) -> bool:
-    """Writes `id`, `lease_generation` and RECORDED. False when an answer, a receipt or another inquiry was first."""
+def settle(session: Session, result: AttemptResult) -> bool:
+    """False when an answer, a receipt or another inquiry was first."""
     dialect = bulk.dialect(session)
-    return session.execute(_settle_statement(dialect), bulk.encode(dialect, [outcome])).first() is not None
+    return session.execute(_settle_statement(dialect), encode_results(dialect, [result])).first() is not None
 
 
 @cache
-def _settle_statement(dialect: str) -> Any:
-    rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "lease_generation", *RECORDED))
-    written = {name: rows.c[name] for name in RECORDED if name != "subject"}
-    return (
-        update(_message)
-        .where(_message.c.id == rows.c.id, IS_IN_DOUBT, _message.c.lease_generation == rows.c.lease_generation)
-        .values(**written, lease_until=None)
-        .returning(_message.c.id)
-    )
+def _settle_statement(dialect: str) -> Executable:
+    rows = result_rows(dialect)
+    fence = (IS_IN_DOUBT, _message.c.lease_generation == rows.c.lease_generation)
+    return write_results(rows).where(*fence).returning(_message.c.id)
 
 
 def held_elsewhere(session: Session, provider_message_ids: Collection[str], *, message_id: str) -> set[str]:

@@ -4,15 +4,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, exists, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Executable, Update, and_, bindparam, case, exists, func, or_, select, true, update
 from sqlmodel import Session
 
-from notifyctl.models.client import Client
+from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.columns import oldest_message_id, table
 from notifyctl.models.message import IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload, MessageStatus
-from notifyctl.models.template import Channel
+from notifyctl.models.template import Audience, Channel, Lane
 from notifyctl.store import bulk
 
 _message = table(MessageLog)
@@ -20,34 +20,111 @@ _payload = table(MessagePayload)
 _client = table(Client)
 
 
-def by_idempotency_keys(session: Session, keys: Collection[str]) -> dict[str, Row[Any]]:
+class AddressedClient(NamedTuple):
+    """What the gates ask of a message's client."""
+
+    id: str
+    email: str | None
+    phone_e164: str | None
+    plan: str | None
+    provisioning_status: ProvisioningStatus
+    subscription_status: SubscriptionStatus
+    sms_enabled: bool
+    timezone: str
+
+    @classmethod
+    def of(cls, columns: Sequence[object]) -> "AddressedClient | None":
+        """None for those of an outer join that found no client."""
+        return cls._make(columns) if columns[0] is not None else None
+
+
+class MessageRow(NamedTuple):
+    """A message with all its columns, in their order."""
+
+    id: str
+    idempotency_key: str | None
+    fingerprint: str | None
+    client_id: str | None
+    channel: Channel
+    audience: Audience
+    template_key: str
+    template_version: int
+    recipient: str | None
+    recipient_hash: str | None
+    subject: str | None
+    source: str
+    source_ref: str | None
+    rate_subject: str
+    status: MessageStatus
+    reason: str | None
+    error_code: str | None
+    error: str | None
+    attempts: int
+    lane: Lane
+    next_attempt_at: datetime | None
+    expires_at: datetime | None
+    throttled_at: datetime | None
+    last_attempt_at: datetime | None
+    provider: str | None
+    provider_message_id: str | None
+    created_at: datetime
+    sent_at: datetime | None
+    delivered_at: datetime | None
+    finished_at: datetime | None
+    metadata: dict[str, object] | None
+    lease_owner: str | None
+    lease_generation: int
+    lease_until: datetime | None
+
+
+class KeyedMessage(NamedTuple):
+    """A message that holds an idempotency key."""
+
+    idempotency_key: str
+    id: str
+    fingerprint: str
+    status: MessageStatus
+
+
+class MovedMessage(NamedTuple):
+    """A message whose status was changed."""
+
+    id: str
+    client_id: str | None
+
+
+Row: TypeAlias = Mapping[str, object]
+"""What is written of a row, by the names of its columns."""
+
+
+def by_idempotency_keys(session: Session, keys: Collection[str]) -> dict[str, KeyedMessage]:
     """Blocked messages do not hold their keys."""
     if not keys:
         return {}
     dialect = bulk.dialect(session)
     if len(keys) == 1:
-        asked = {"key": next(iter(keys))}
+        parameters = {"key": next(iter(keys))}
     else:
-        asked = bulk.encode(dialect, [{"idempotency_key": key} for key in keys])
-    found = session.execute(_by_idempotency_keys(dialect, len(keys) == 1), asked)
-    return {row.idempotency_key: row for row in found}
+        parameters = bulk.encode(dialect, [{"idempotency_key": key} for key in keys])
+    rows = session.execute(_by_idempotency_keys(dialect, len(keys) == 1), parameters)
+    return {row.idempotency_key: row for row in (KeyedMessage(*row) for row in rows)}
 
 
 @cache
-def _by_idempotency_keys(dialect: str, single: bool) -> Any:
+def _by_idempotency_keys(dialect: str, single: bool) -> Executable:
     key = _message.c.idempotency_key
-    columns = (key, _message.c.id, _message.c.fingerprint, _message.c.status)
-    asked = bulk.unpack(dialect, bulk.column_types(_message, "idempotency_key"))
+    columns = [_message.c[name] for name in KeyedMessage._fields]
+    wanted = bulk.unpack(dialect, bulk.column_types(_message, "idempotency_key"))
     if single:
         return select(*columns).where(key == bindparam("key"), IDEMPOTENCY_INDEX)
     if dialect == "sqlite":
-        return select(*columns).where(key.in_(select(asked.c.idempotency_key)), IDEMPOTENCY_INDEX)
+        return select(*columns).where(key.in_(select(wanted.c.idempotency_key)), IDEMPOTENCY_INDEX)
     # One by one: asked for all of them at once, PostgreSQL reads the whole table as long as it is not very large.
-    found = select(*columns).where(key == asked.c.idempotency_key, IDEMPOTENCY_INDEX).limit(1).lateral("found")
-    return select(*found.c).select_from(asked.join(found, true()))
+    one = select(*columns).where(key == wanted.c.idempotency_key, IDEMPOTENCY_INDEX).limit(1).lateral("one")
+    return select(*one.c).select_from(wanted.join(one, true()))
 
 
-def insert(session: Session, messages: Sequence[Mapping[str, Any]]) -> set[str]:
+def insert(session: Session, messages: Sequence[Row]) -> set[str]:
     """Writes the rows and returns the ids of those that were written.
 
     A row is left out when another transaction has committed its idempotency key first; on PostgreSQL this waits for
@@ -55,14 +132,14 @@ def insert(session: Session, messages: Sequence[Mapping[str, Any]]) -> set[str]:
     """
     if not any(message["idempotency_key"] for message in messages):
         bulk.insert_rows(session, _message, messages)
-        return {message["id"] for message in messages}
+        return {str(message["id"]) for message in messages}
     dialect, shared = bulk.dialect(session), bulk.shared_names(messages)
     statement = _insert_unless_known(dialect, tuple(messages[0]), shared)
     return set(session.execute(statement, bulk.encode_shared(dialect, messages, shared)).scalars())
 
 
 @lru_cache(maxsize=128)
-def _insert_unless_known(dialect: str, names: tuple[str, ...], shared: frozenset[str]) -> Any:
+def _insert_unless_known(dialect: str, names: tuple[str, ...], shared: frozenset[str]) -> Executable:
     # The condition keeps SQLite from taking ON CONFLICT for that of a join.
     rows = bulk.unpack_shared(dialect, _message, names, shared).where(true())
     return (
@@ -73,7 +150,7 @@ def _insert_unless_known(dialect: str, names: tuple[str, ...], shared: frozenset
     )
 
 
-def insert_payloads(session: Session, payloads: Sequence[Mapping[str, Any]]) -> None:
+def insert_payloads(session: Session, payloads: Sequence[Row]) -> None:
     bulk.insert_rows(session, _payload, payloads)
 
 
@@ -100,32 +177,36 @@ class Filter:
     def conditions(self) -> list[ColumnElement[bool]]:
         exact = {"status": self.status, "reason": self.reason, "channel": self.channel}
         exact |= {"template_key": self.template_key, "client_id": self.client_id}
-        found = [_message.c[name] == value for name, value in exact.items() if value is not None]
+        chosen = [_message.c[name] == value for name, value in exact.items() if value is not None]
         if self.ids is not None:
-            found.append(_message.c.id.in_(self.ids))
+            chosen.append(_message.c.id.in_(self.ids))
         if self.recipient_hashes is not None:
-            found.append(_message.c.recipient_hash.in_(self.recipient_hashes))
+            chosen.append(_message.c.recipient_hash.in_(self.recipient_hashes))
         if self.key_prefix is not None:  # LIKE would not tell capitals apart on SQLite, and Stripe's ids have both
-            found.append(func.substr(_message.c.idempotency_key, 1, len(self.key_prefix)) == self.key_prefix)
+            chosen.append(func.substr(_message.c.idempotency_key, 1, len(self.key_prefix)) == self.key_prefix)
         if self.since is not None:
-            found.append(_message.c.created_at >= self.since)
-            found.append(_message.c.id >= oldest_message_id(self.since - CLOCKS_DIFFER_BY))
+            chosen.append(_message.c.created_at >= self.since)
+            chosen.append(_message.c.id >= oldest_message_id(self.since - CLOCKS_DIFFER_BY))
         if self.until is not None:
-            found.append(_message.c.created_at < self.until)
-        return found
+            chosen.append(_message.c.created_at < self.until)
+        return chosen
 
 
-def find(session: Session, wanted: Filter, *, limit: int, before: str | None = None) -> Sequence[Row[Any]]:
+def find(session: Session, wanted: Filter, *, limit: int, before: str | None = None) -> list[MessageRow]:
     """Newest first; only those that were made before the message of that id."""
     statement = select(_message).where(*wanted.conditions())
     if before is not None:
         statement = statement.where(_message.c.id < before)
     # Ids are made in the order of time, and have an index.
-    return session.execute(statement.order_by(_message.c.id.desc()).limit(limit)).all()
+    return _rows(session, statement.order_by(_message.c.id.desc()).limit(limit))
 
 
-def get(session: Session, message_id: str) -> Row[Any] | None:
-    return session.execute(select(_message).where(_message.c.id == message_id)).one_or_none()
+def get(session: Session, message_id: str) -> MessageRow | None:
+    return next(iter(_rows(session, select(_message).where(_message.c.id == message_id))), None)
+
+
+def _rows(session: Session, statement: Executable) -> list[MessageRow]:
+    return [MessageRow._make(row) for row in session.execute(statement)]
 
 
 def count_by_status(session: Session, wanted: Filter) -> dict[MessageStatus, int]:
@@ -142,64 +223,88 @@ def retryable(session: Session, wanted: Filter, *, now: datetime) -> dict[str, l
         else_="",
     )
     statement = select(_message.c.id, obstacle).where(*wanted.conditions(), _message.c.status == MessageStatus.FAILED)
-    found: dict[str, list[str]] = {}
+    by_obstacle: dict[str, list[str]] = {}
     for message_id, why in session.execute(statement):
-        found.setdefault(why, []).append(message_id)
-    return found
+        by_obstacle.setdefault(why, []).append(message_id)
+    return by_obstacle
 
 
-def with_clients(session: Session, ids: Collection[str]) -> Sequence[Row[Any]]:
-    """With their clients' facts, named as in store.outbox.lock_due; oldest first."""
-    facts = (_client.c[name] for name in CLIENT_FACTS)
-    statement = select(_message, _client.c.id.label("known_client_id"), *facts)
+class FailedMessage(NamedTuple):
+    """A message that may be queued again."""
+
+    id: str
+    client_id: str | None
+    channel: Channel
+    template_key: str
+    recipient: str | None
+    created_at: datetime
+    client: AddressedClient | None
+    """None when it has no client, or the client is gone."""
+
+
+_OF_MESSAGE = FailedMessage._fields[:-1]
+
+
+def with_clients(session: Session, ids: Collection[str]) -> list[FailedMessage]:
+    """Oldest first."""
+    columns = (_message.c[name] for name in _OF_MESSAGE)
+    client = (_client.c[name] for name in AddressedClient._fields)
     known = and_(_client.c.id == _message.c.client_id, _client.c.erased_at.is_(None))
-    found = statement.select_from(_message).outerjoin(_client, known).where(_message.c.id.in_(ids))
-    return session.execute(found.order_by(_message.c.id)).all()
+    statement = select(*columns, *client).select_from(_message).outerjoin(_client, known)
+    rows = session.execute(statement.where(_message.c.id.in_(ids)).order_by(_message.c.id))
+    at = len(_OF_MESSAGE)
+    return [FailedMessage._make((*row[:at], AddressedClient.of(row[at:]))) for row in rows]
 
 
-CLIENT_FACTS = (
-    "email", "phone_e164", "plan", "provisioning_status", "subscription_status", "sms_enabled", "timezone",
-)  # fmt: skip
-"""What the gates ask of a client."""
-
-
-def requeue(session: Session, ids: Sequence[str], *, now: datetime) -> list[Row[Any]]:
+def requeue(session: Session, ids: Sequence[str], *, now: datetime) -> list[MovedMessage]:
     """FAILED messages wait for a worker again, with all their retries before them."""
-    values: dict[str, Any] = {"status": MessageStatus.QUEUED, "attempts": 0, "next_attempt_at": now}
+    values: dict[str, object] = {"status": MessageStatus.QUEUED, "attempts": 0, "next_attempt_at": now}
     cleared = dict.fromkeys(("reason", "error_code", "error", "finished_at", "provider_message_id"))
     return _move(session, ids, [MessageStatus.FAILED], values | cleared)
 
 
-def cancel(session: Session, wanted: Filter, *, now: datetime) -> list[Row[Any]]:
+def cancel(session: Session, wanted: Filter, *, now: datetime) -> list[MovedMessage]:
     """Messages that still wait are withdrawn. One that a worker holds is not."""
     values = {"status": MessageStatus.CANCELED, "finished_at": now, "next_attempt_at": None}
     statement = update(_message).where(*wanted.conditions(), _message.c.status.in_(WAITING)).values(values)
-    return list(session.execute(statement.returning(_message.c.id, _message.c.client_id)).all())
+    return _moved(session, statement)
 
 
 UNTRIED = (MessageStatus.QUEUED, MessageStatus.DEFERRED_THROTTLED)
 """Where nobody has seen anything of a message that has no attempts."""
 
 
+class UntriedMessage(NamedTuple):
+    """A mail of an event that waits for its first attempt."""
+
+    id: str
+    client_id: str
+    idempotency_key: str
+    fingerprint: str
+    source_ref: str
+    next_attempt_at: datetime
+
+
 def untried(
     session: Session, client_id: str, template_keys: Collection[str], *, ids: Collection[str] | None = None
-) -> Sequence[Row[Any]]:
+) -> list[UntriedMessage]:
     """Messages of these templates to a client that wait for their first attempt, and have an idempotency key."""
     conditions = [_message.c.client_id == client_id, _message.c.template_key.in_(template_keys), *_is_untried()]
     if ids is not None:
         conditions.append(_message.c.id.in_(ids))
-    chosen = select(_message).where(*conditions, _message.c.idempotency_key.is_not(None))
-    return session.execute(chosen.order_by(_message.c.id)).all()
+    columns = (_message.c[name] for name in UntriedMessage._fields)
+    chosen = select(*columns).where(*conditions, _message.c.idempotency_key.is_not(None))
+    return [UntriedMessage(*row) for row in session.execute(chosen.order_by(_message.c.id))]
 
 
-def rewrite(session: Session, message_id: str, fingerprint: str, payload: Mapping[str, Any]) -> bool:
+def rewrite(session: Session, message_id: str, fingerprint: str, payload: Row) -> bool:
     """False when somebody has begun to send it."""
     statement = update(_message).where(_message.c.id == message_id, *_is_untried())
-    found = session.execute(statement.values(fingerprint=fingerprint).returning(_message.c.id)).one_or_none()
-    if found is not None:
-        values = {name: value for name, value in payload.items() if name != "message_id"}
-        session.execute(update(_payload).where(_payload.c.message_id == message_id).values(**values))
-    return found is not None
+    if not session.exec(statement.values(fingerprint=fingerprint)).rowcount:
+        return False
+    values = {name: value for name, value in payload.items() if name != "message_id"}
+    session.execute(update(_payload).where(_payload.c.message_id == message_id).values(**values))
+    return True
 
 
 def set_due(session: Session, message_id: str, at: datetime) -> None:
@@ -217,14 +322,17 @@ def _is_untried() -> list[ColumnElement[bool]]:
     return [_message.c.status.in_(UNTRIED), _message.c.attempts == 0]
 
 
-def _move(
-    session: Session, ids: Sequence[str], start: Sequence[MessageStatus], values: Mapping[str, Any]
-) -> list[Row[Any]]:
-    moved: list[Row[Any]] = []
+def _move(session: Session, ids: Sequence[str], start: Sequence[MessageStatus], values: Row) -> list[MovedMessage]:
+    moved: list[MovedMessage] = []
     for first in range(0, len(ids), 1_000):
         chosen = _message.c.id.in_(ids[first : first + 1_000])
         # Erased since it was chosen: there is nobody to send it to, and nothing to say.
         whole = and_(_message.c.recipient.is_not(None), exists().where(_payload.c.message_id == _message.c.id))
         statement = update(_message).where(chosen, whole, _message.c.status.in_(start)).values(values)
-        moved += session.execute(statement.returning(_message.c.id, _message.c.client_id)).all()
+        moved += _moved(session, statement)
     return moved
+
+
+def _moved(session: Session, statement: Update) -> list[MovedMessage]:
+    rows = session.execute(statement.returning(*(_message.c[name] for name in MovedMessage._fields)))
+    return [MovedMessage(*row) for row in rows]

@@ -4,16 +4,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, and_, bindparam, case, delete, func, literal, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    TextClause,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
-from notifyctl.models.message import IS_SENDING, IS_WAITING, MessageLog, MessagePayload, MessageStatus
+from notifyctl.models.message import (
+    IS_SENDING,
+    IS_WAITING,
+    MessageLog,
+    MessagePayload,
+    MessageStatus,
+)
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk
+from notifyctl.store.messages import AddressedClient
 from notifyctl.store.pauses import Scope
 
 _message = table(MessageLog)
@@ -52,7 +73,7 @@ def due(
 
 
 @cache
-def _due_statement(paused: tuple[Scope, ...]) -> Any:
+def _due_statement(paused: tuple[Scope, ...]) -> Executable:
     counts = []
     for queue in QUEUES:
         first = select(_message.c.id).where(*is_due(queue, paused)).limit(bindparam("most")).subquery()
@@ -60,9 +81,9 @@ def _due_statement(paused: tuple[Scope, ...]) -> Any:
     return select(*counts)
 
 
-def is_due(queue: Queue, paused: Sequence[Scope]) -> list[Any]:
+def is_due(queue: Queue, paused: Sequence[Scope]) -> list[ColumnElement[bool] | TextClause]:
     """Conditions with the parameters `channel` and `now`."""
-    conditions: list[Any] = [
+    conditions: list[ColumnElement[bool] | TextClause] = [
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
         _message.c.lane == queue.lane,
         _message.c.status == queue.status,
@@ -73,20 +94,33 @@ def is_due(queue: Queue, paused: Sequence[Scope]) -> list[Any]:
     return conditions + [not_(scope.holds(_message)) for scope in paused]
 
 
-CLAIMED = (
-    "id",
-    "client_id",
-    "channel",
-    "lane",
-    "template_key",
-    "template_version",
-    "recipient",
-    "expires_at",
-    "attempts",
-    "lease_generation",
-    "metadata",
-)
-"""What is needed of a row to decide about it and to send it."""
+class DueMessage(NamedTuple):
+    """What is needed of a locked message to decide about it and to send it."""
+
+    id: str
+    client_id: str | None
+    channel: Channel
+    lane: Lane
+    template_key: str
+    template_version: int
+    recipient: str | None
+    expires_at: datetime | None
+    attempts: int
+    lease_generation: int
+    metadata: Mapping[str, object] | None
+    context: str | None
+    sealed: str | None
+    key_id: str | None
+    client: AddressedClient | None
+    """None when it has no client, or the client is gone."""
+
+    @property
+    def timezone(self) -> str | None:
+        return self.client.timezone if self.client else None
+
+
+_OF_MESSAGE = DueMessage._fields[: DueMessage._fields.index("context")]
+_OF_PAYLOAD = ("context", "sealed", "key_id")
 
 
 def lock_due(
@@ -98,23 +132,26 @@ def lock_due(
     most: int,
     paused: Sequence[Scope] = (),
     only: str | None = None,
-) -> Sequence[Row[Any]]:
+) -> list[DueMessage]:
     """Up to `most` messages of a queue, locked until the transaction ends. What another worker locked is passed over.
 
-    Each row has CLAIMED, its payload and its client's facts (`known_client_id` is None when it has no
-    client, or it is gone). `only`: the id of the one message that is meant.
+    `only`: the id of the one message that is meant.
     """
-    values: dict[str, Any] = {"channel": channel, "now": now, "most": most}
+    values: dict[str, object] = {"channel": channel, "now": now, "most": most}
     if only is not None:
         values["only"] = only
-    return session.execute(_lock_statement(queue, tuple(paused), only is not None), values).all()
+    rows = session.execute(_lock_statement(queue, tuple(paused), only is not None), values)
+    return [DueMessage._make((*row[:_CLIENT_AT], AddressedClient.of(row[_CLIENT_AT:]))) for row in rows]
+
+
+_CLIENT_AT = len(_OF_MESSAGE) + len(_OF_PAYLOAD)
 
 
 @cache
-def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> Any:
+def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> Executable:
     is_it = [_message.c.id == bindparam("only", type_=_message.c.id.type)] if single else []
     picked = (
-        select(*(_message.c[name] for name in CLAIMED))
+        select(*(_message.c[name] for name in _OF_MESSAGE))
         .where(*is_due(queue, paused), *is_it)
         .order_by(_message.c.next_attempt_at)
         .limit(bindparam("most"))
@@ -124,17 +161,8 @@ def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> An
     return (
         select(
             picked,
-            _payload.c.context,
-            _payload.c.sealed,
-            _payload.c.key_id,
-            _client.c.id.label("known_client_id"),
-            _client.c.email,
-            _client.c.phone_e164,
-            _client.c.plan,
-            _client.c.provisioning_status,
-            _client.c.subscription_status,
-            _client.c.sms_enabled,
-            _client.c.timezone,
+            *(_payload.c[name] for name in _OF_PAYLOAD),
+            *(_client.c[name] for name in AddressedClient._fields),
         )
         .select_from(picked)
         .outerjoin(_payload, _payload.c.message_id == picked.c.id)
@@ -142,19 +170,26 @@ def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> An
     )
 
 
+class DeferrableMessage(NamedTuple):
+    id: str
+    client_id: str | None
+    timezone: str | None
+    """Its client's."""
+
+
 def lock_for_deferral(
     session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
-) -> Sequence[Row[Any]]:
-    """`id`, `client_id`, `attempts` and `timezone` of messages that are due and will not fit this minute."""
+) -> list[DeferrableMessage]:
+    """Messages that are due and will not fit this minute."""
     values = {"channel": channel, "now": now, "most": most}
-    return session.execute(_deferral_statement(queue, tuple(paused)), values).all()
+    return [DeferrableMessage(*row) for row in session.execute(_deferral_statement(queue, tuple(paused)), values)]
 
 
 @cache
-def _deferral_statement(queue: Queue, paused: tuple[Scope, ...]) -> Any:
-    columns = (_message.c.id, _message.c.client_id, _message.c.attempts, _client.c.timezone)
-    found = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*is_due(queue, paused))
-    locked = found.order_by(_message.c.next_attempt_at).limit(bindparam("most"))
+def _deferral_statement(queue: Queue, paused: tuple[Scope, ...]) -> Executable:
+    columns = (_message.c.id, _message.c.client_id, _client.c.timezone)
+    due = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*is_due(queue, paused))
+    locked = due.order_by(_message.c.next_attempt_at).limit(bindparam("most"))
     return locked.with_for_update(of=_message, skip_locked=True)
 
 
@@ -164,8 +199,8 @@ def last_forecast(session: Session, channel: Channel, lane: Lane, now: datetime)
     foreseeable = _message.c.next_attempt_at.between(now, now + FORESEEABLE)
     statement = select(_message.c.next_attempt_at).where(*is_due(deferred, ()), foreseeable)
     newest = statement.order_by(_message.c.next_attempt_at.desc()).limit(1)
-    found: datetime | None = session.execute(newest, {"channel": channel}).scalar_one_or_none()
-    return found
+    forecast: datetime | None = session.execute(newest, {"channel": channel}).scalar_one_or_none()
+    return forecast
 
 
 def defer(session: Session, forecasts: Mapping[str, datetime], *, now: datetime) -> None:
@@ -176,7 +211,7 @@ def defer(session: Session, forecasts: Mapping[str, datetime], *, now: datetime)
 
 
 @cache
-def _defer_statement(dialect: str) -> Any:
+def _defer_statement(dialect: str) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "next_attempt_at"))
     first = func.coalesce(_message.c.throttled_at, bindparam("now", type_=_message.c.throttled_at.type))
     return (
@@ -198,7 +233,7 @@ def put_off(session: Session, moments: Mapping[str, datetime]) -> None:
 
 
 @cache
-def _put_off_statement(dialect: str) -> Any:
+def _put_off_statement(dialect: str) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "next_attempt_at"))
     deferred = _message.c.status == MessageStatus.DEFERRED_THROTTLED
     status = case((deferred, literal(MessageStatus.QUEUED, _message.c.status.type)), else_=_message.c.status)
@@ -213,11 +248,11 @@ def claim(
     """Marks locked messages as being sent by `owner`. Once committed, this is the journal of what may have gone out."""
     dialect = bulk.dialect(session)
     values = {"owner": owner, "provider": provider, "now": now, "lease_until": lease_until}
-    session.execute(_claim_statement(dialect), values | bulk.encode(dialect, [{"id": found} for found in ids]))
+    session.execute(_claim_statement(dialect), values | bulk.encode(dialect, _ids(ids)))
 
 
 @cache
-def _claim_statement(dialect: str) -> Any:
+def _claim_statement(dialect: str) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
     return (
         update(_message)
@@ -234,66 +269,17 @@ def _claim_statement(dialect: str) -> Any:
     )
 
 
-RECORDED = (
-    "status",
-    "reason",
-    "error_code",
-    "error",
-    "subject",
-    "provider_message_id",
-    "next_attempt_at",
-    "sent_at",
-    "delivered_at",
-    "finished_at",
-)
-"""What a finished attempt, or a refusal just before it, writes on the row."""
-
-
-def close_unclaimed(session: Session, outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """Writes what became of locked messages that are not to be sent: `id` and all of RECORDED."""
-    if outcomes:
-        dialect = bulk.dialect(session)
-        session.execute(_record_statement(dialect, False), bulk.encode(dialect, outcomes))
-
-
-def record(session: Session, owner: str, outcomes: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Writes the outcome of claimed messages: `id`, `lease_generation` and all of RECORDED. Returns the ids written.
-
-    The fence: a message that was claimed again since, or is another worker's, is left as it is. One that was only
-    declared in doubt meanwhile is still ours to settle.
-    """
-    dialect = bulk.dialect(session)
-    values = {"owner": owner} | bulk.encode(dialect, outcomes)
-    return set(session.execute(_record_statement(dialect, True), values).scalars())
-
-
-@cache
-def _record_statement(dialect: str, fenced: bool) -> Any:
-    names = ("id", "lease_generation", *RECORDED) if fenced else ("id", *RECORDED)
-    rows = bulk.unpack(dialect, bulk.column_types(_message, *names))
-    statement = update(_message).where(_message.c.id == rows.c.id)
-    if fenced:
-        statement = statement.where(
-            _message.c.status.in_([MessageStatus.SENDING, MessageStatus.IN_DOUBT]),
-            _message.c.lease_owner == bindparam("owner"),
-            _message.c.lease_generation == rows.c.lease_generation,
-        ).returning(_message.c.id)
-    written = {name: rows.c[name] for name in RECORDED if name != "subject"}
-    subject = func.coalesce(rows.c.subject, _message.c.subject)
-    return statement.values(**written, subject=subject, lease_until=None)
-
-
 def give_back(session: Session, owner: str, now: datetime, ids: Sequence[str]) -> None:
     """Claimed but never handed to the provider: as if it had not been claimed."""
     if not ids:
         return
     dialect = bulk.dialect(session)
-    values = {"owner": owner, "now": now} | bulk.encode(dialect, [{"id": found} for found in ids])
+    values = {"owner": owner, "now": now} | bulk.encode(dialect, _ids(ids))
     session.execute(_give_back_statement(dialect), values)
 
 
 @cache
-def _give_back_statement(dialect: str) -> Any:
+def _give_back_statement(dialect: str) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
     return (
         update(_message)
@@ -314,11 +300,11 @@ def _give_back_statement(dialect: str) -> Any:
 def erase_payloads(session: Session, ids: Sequence[str]) -> None:
     if ids:
         dialect = bulk.dialect(session)
-        session.execute(_erase_statement(dialect), bulk.encode(dialect, [{"id": found} for found in ids]))
+        session.execute(_erase_statement(dialect), bulk.encode(dialect, _ids(ids)))
 
 
 @cache
-def _erase_statement(dialect: str) -> Any:
+def _erase_statement(dialect: str) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
     return delete(_payload).where(_payload.c.message_id.in_(select(rows.c.id)))
 
@@ -327,12 +313,12 @@ def renew_leases(session: Session, owner: str, ids: Sequence[str], until: dateti
     """Of the messages that `owner` knows to be on their way. One that it has lost track of runs out."""
     if ids:
         dialect = bulk.dialect(session)
-        values = {"owner": owner, "until": until} | bulk.encode(dialect, [{"id": found} for found in ids])
+        values = {"owner": owner, "until": until} | bulk.encode(dialect, _ids(ids))
         session.execute(_renew_statement(dialect), values)
 
 
 @cache
-def _renew_statement(dialect: str) -> Any:
+def _renew_statement(dialect: str) -> Executable:
     rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
     # What is locked is being recorded at this moment: to wait for it in another order would be a deadlock.
     free = (
@@ -348,7 +334,14 @@ def _renew_statement(dialect: str) -> Any:
     return update(_message).where(_message.c.id.in_(free)).values(lease_until=until)
 
 
-def expire_leases(session: Session, now: datetime) -> Sequence[Row[Any]]:
+class LostMessage(NamedTuple):
+    id: str
+    client_id: str | None
+    attempts: int
+    lease_owner: str
+
+
+def expire_leases(session: Session, now: datetime) -> list[LostMessage]:
     """Messages whose worker has gone become IN_DOUBT: their call may have gone out."""
     ended = or_(_message.c.lease_until < now, _message.c.lease_until.is_(None))
     gone = select(_message.c.id).where(IS_SENDING, ended).with_for_update(skip_locked=True)
@@ -360,9 +353,9 @@ def expire_leases(session: Session, now: datetime) -> Sequence[Row[Any]]:
             error="the worker that sent it was lost before it recorded the answer",
             next_attempt_at=None,
         )
-        .returning(_message.c.id, _message.c.client_id, _message.c.attempts, _message.c.lease_owner)
+        .returning(*(_message.c[name] for name in LostMessage._fields))
     )
-    return session.execute(statement).all()
+    return [LostMessage(*row) for row in session.execute(statement)]
 
 
 def forget(session: Session, ids: Sequence[str]) -> None:
@@ -381,3 +374,7 @@ def waiting(session: Session, channel: Channel) -> int:
     """How many messages wait for a worker, due or not."""
     statement = select(func.count()).select_from(_message).where(_message.c.channel == channel, IS_WAITING)
     return int(session.execute(statement).scalar_one())
+
+
+def _ids(ids: Sequence[str]) -> list[dict[str, str]]:
+    return [{"id": message_id} for message_id in ids]

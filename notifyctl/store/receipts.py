@@ -1,11 +1,11 @@
 """Receipts in the store: the message that one is about, what it moves, and what is kept of one that came too early."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, Select, and_, delete, insert, or_, select, true, union_all, update
+from sqlalchemy import ColumnElement, Executable, Select, and_, delete, insert, or_, select, true, union_all, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -14,6 +14,7 @@ from notifyctl.models.receipt import EarlyReceipt, ReceiptInquiry, SeenEvent
 from notifyctl.models.status import predecessors
 from notifyctl.models.template import Channel, NotificationTemplate
 from notifyctl.store import bulk
+from notifyctl.store.attempt_results import RECORDED, AttemptResult
 
 _message = table(MessageLog)
 _template = table(NotificationTemplate)
@@ -23,28 +24,34 @@ _inquiry = table(ReceiptInquiry)
 
 IN_TIME = (*FINAL, MessageStatus.IN_DOUBT)
 """What a receipt may find; anywhere else our own record of the sending is still to come."""
-_ABOUT = (
-    "id",
-    "channel",
-    "client_id",
-    "template_key",
-    "recipient",
-    "status",
-    "reason",
-    "attempts",
-    "provider_message_id",
-    "last_attempt_at",
-    "metadata",
-)
+
+
+class ReceivedMessage(NamedTuple):
+    """A message that a receipt is about, locked, with what its template says of secrets and of the audit."""
+
+    id: str
+    client_id: str | None
+    recipient: str | None
+    status: MessageStatus
+    reason: str | None
+    attempts: int
+    provider_message_id: str | None
+    last_attempt_at: datetime | None
+    sent_at: datetime | None
+    metadata: Mapping[str, object] | None
+    sensitive: bool | None
+    """None where its template is gone."""
+    audit_sent: str | None
+
+
+_OF_MESSAGE = ReceivedMessage._fields[: ReceivedMessage._fields.index("sensitive")]
 
 
 def lock_message(
     session: Session, channel: Channel, *, message_id: str | None, provider_message_id: str | None
-) -> Row[Any] | None:
-    """The message that a receipt is about, by our id, or else by the provider's. Locked until the transaction ends.
-
-    With what its template says of secrets and of the audit (`sensitive`, `audit_sent`).
-    """
+) -> ReceivedMessage | None:
+    """By our id, or else by the provider's. Locked until the transaction ends."""
+    is_it: ColumnElement[bool]
     if message_id is not None:
         is_it = _message.c.id == message_id
     elif provider_message_id is not None:
@@ -52,24 +59,26 @@ def lock_message(
     else:
         return None
     statement = (
-        select(*(_message.c[name] for name in _ABOUT), _template.c.sensitive, _template.c.audit_sent)
+        select(*(_message.c[name] for name in _OF_MESSAGE), _template.c.sensitive, _template.c.audit_sent)
         .outerjoin(_template, _template.c.template_key == _message.c.template_key)
         .where(is_it, _message.c.channel == channel)
         .with_for_update(of=_message)
     )
-    return session.execute(statement).first()
+    row = session.execute(statement).first()
+    return ReceivedMessage(*row) if row is not None else None
 
 
-def move(session: Session, message_id: str, values: Mapping[str, Any]) -> bool:
-    """Writes `values`, of which `status` is one. False when the message may not go there from where it is."""
-    before = [status for status in predecessors(values["status"]) if status in IN_TIME]
+def move(session: Session, result: AttemptResult) -> bool:
+    """False when the message may not go there from where it is."""
+    before = [status for status in predecessors(result.status) if status in IN_TIME]
     failed = _message.c.status == MessageStatus.FAILED
     statement = update(_message).where(
-        _message.c.id == message_id,
+        _message.c.id == result.id,
         _message.c.status.in_(before),
         or_(~failed, _message.c.reason == FailureReason.IN_DOUBT_HELD),
     )
-    written = statement.values(**values, next_attempt_at=None, lease_until=None).returning(_message.c.id)
+    values = {name: getattr(result, name) for name in RECORDED}
+    written = statement.values(**values, lease_until=None).returning(_message.c.id)
     return session.execute(written).first() is not None
 
 
@@ -90,24 +99,30 @@ def keep(
     provider: str,
     message_id: str | None,
     provider_message_id: str | None,
-    receipt: Mapping[str, Any],
+    receipt: Mapping[str, object],
     now: datetime,
 ) -> None:
     values = {"provider": provider, "message_id": message_id, "provider_message_id": provider_message_id}
     session.execute(insert(_early).values(**values, receipt=receipt, received_at=now))
 
 
-def kept_in_time(session: Session, *, most: int) -> Sequence[Row[Any]]:
-    """`id`, `receipt` and `received_at` of those kept whose message has come far enough by now, in their order."""
+class KeptReceipt(NamedTuple):
+    id: int
+    receipt: Mapping[str, object]
+    received_at: datetime
+
+
+def kept_in_time(session: Session, *, most: int) -> list[KeptReceipt]:
+    """Those whose message has come far enough by now, in their order."""
     by_our_id = _kept().join(_message, _message.c.id == _early.c.message_id)
     same = and_(HAS_PROVIDER_ID, _message.c.provider_message_id == _early.c.provider_message_id)
     by_its_id = _kept().join(_message, same).where(_early.c.message_id.is_(None))
-    found = union_all(by_our_id.where(_is_in_time), by_its_id.where(_is_in_time)).subquery()
-    return session.execute(select(found).order_by(found.c.id).limit(most)).all()
+    kept = union_all(by_our_id.where(_is_in_time), by_its_id.where(_is_in_time)).subquery()
+    return [KeptReceipt(*row) for row in session.execute(select(kept).order_by(kept.c.id).limit(most))]
 
 
-def _kept() -> Select[Any]:
-    return select(_early.c.id, _early.c.receipt, _early.c.received_at).select_from(_early)
+def _kept() -> Select[*tuple[object, ...]]:
+    return select(*(_early.c[name] for name in KeptReceipt._fields)).select_from(_early)
 
 
 _is_in_time = _message.c.status.in_(IN_TIME)
@@ -132,17 +147,20 @@ def drop_kept(session: Session, before: datetime) -> int:
     return session.exec(delete(_early).where(_early.c.received_at < before)).rowcount
 
 
+class UnconfirmedMessage(NamedTuple):
+    id: str
+    provider: str
+    provider_message_id: str
+    sent_at: datetime
+
+
 def without_receipt(
     session: Session, channel: Channel, *, sent_before: datetime, sent_since: datetime, now: datetime, most: int
-) -> Sequence[Row[Any]]:
-    """Messages that are SENT and that nobody is to ask about before later; oldest first.
-
-    `id`, `provider`, `provider_message_id` and `sent_at`.
-    """
-    asked = _inquiry.c.message_id == _message.c.id
+) -> list[UnconfirmedMessage]:
+    """Messages that are SENT and that nobody is to ask about before later; oldest first."""
     statement = (
-        select(_message.c.id, _message.c.provider, _message.c.provider_message_id, _message.c.sent_at)
-        .outerjoin(_inquiry, asked)
+        select(*(_message.c[name] for name in UnconfirmedMessage._fields))
+        .outerjoin(_inquiry, _inquiry.c.message_id == _message.c.id)
         .where(
             IS_UNCONFIRMED,
             _message.c.channel == channel,
@@ -154,7 +172,7 @@ def without_receipt(
         .order_by(_message.c.sent_at)
         .limit(most)
     )
-    return session.execute(statement).all()
+    return [UnconfirmedMessage(*row) for row in session.execute(statement)]
 
 
 def ask_again_at(session: Session, when: Mapping[str, datetime]) -> None:
@@ -166,7 +184,7 @@ def ask_again_at(session: Session, when: Mapping[str, datetime]) -> None:
 
 
 @cache
-def _ask_again_statement(dialect: str) -> Any:
+def _ask_again_statement(dialect: str) -> Executable:
     names = ["message_id", "ask_again_at"]
     rows = bulk.unpack(dialect, bulk.column_types(_inquiry, *names))
     statement = bulk.upsert(dialect, _inquiry).from_select(names, select(*rows.c).where(true()))

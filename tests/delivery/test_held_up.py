@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from notifyctl.delivery.breaker import FAILURES_TO_OPEN, Breaker, Passage
+from notifyctl.delivery.breaker import FAILURES_TO_OPEN, Breaker, BreakerDecision
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Accepted, Answer, OutboundMessage, SendResult, Unknown
 from notifyctl.providers.twilio import TwilioSender
@@ -99,6 +99,6 @@ def test_calls_that_lasted_longer_than_any_can_do_not_open_the_breaker(
     breaker, now = Breaker(channel), NOON
     with database.transaction() as session:
         breaker.hear(session, timed_out(limit + 20), now)
-        assert breaker.read(session, now) is Passage.FREE
+        assert breaker.read(session, now) is BreakerDecision.FREE
         breaker.hear(session, timed_out(limit), now)
-        assert breaker.read(session, now) is Passage.NONE
+        assert breaker.read(session, now) is BreakerDecision.NONE

@@ -18,6 +18,7 @@ from notifyctl.providers.receipts import Ignored, Receipt, Release
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import audit
 from notifyctl.store import receipts as store
+from notifyctl.store.attempt_results import AttemptResult
 from tests.support.clients import a_client
 from tests.support.delivery import MakeDispatcher, drain
 from tests.support.messages import CODE, WELCOME, actions, message, send
@@ -389,7 +390,7 @@ def test_the_statement_itself_moves_only_what_may_go_there(runtime: Runtime, tar
         for reason in (None, "IN_DOUBT_HELD"):
             put(runtime, message_id, status, reason=reason)
             with runtime.database.transaction() as session:
-                if store.move(session, message_id, {"status": target}):
+                if store.move(session, AttemptResult(id=message_id, status=target)):
                     moved.add(f"{status} {reason or ''}".strip())
     held = {"IN_DOUBT", "IN_DOUBT IN_DOUBT_HELD", "FAILED IN_DOUBT_HELD"}
     sent, delivered = {"SENT", "SENT IN_DOUBT_HELD"}, {"DELIVERED", "DELIVERED IN_DOUBT_HELD"}

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.dispatch import Dispatcher
-from notifyctl.delivery.missing_receipts import MOST, TAKEN_AT_ONCE, TROUBLE_IN_A_ROW, Asked, ask_missing
+from notifyctl.delivery.missing_receipts import MOST, TAKEN_AT_ONCE, TROUBLE_IN_A_ROW, InquiryReport, ask_missing
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Lookup
 from notifyctl.providers.lookups import build_lookups
@@ -24,7 +24,7 @@ from tests.support.messages import CODE, WELCOME, actions, message, send
 from tests.support.receipts import a_receipt, an_email, receive, rows, status_of, suppressed
 
 OVER_AN_HOUR = timedelta(hours=1, seconds=10)
-Ask = Callable[..., Asked]
+Ask = Callable[..., InquiryReport]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def ask(runtime: Runtime) -> Iterator[Ask]:
     """One run of the job. Its way to the providers may have other settings than the worker's."""
     made: list[Lookup] = []
 
-    def run(*, stopping: Callable[[], bool] = lambda: False, **values: Any) -> Asked:
+    def run(*, stopping: Callable[[], bool] = lambda: False, **values: Any) -> InquiryReport:
         lookups = build_lookups(runtime.settings.model_copy(update=values), list(Channel))
         made.extend(lookups.values())
         return ask_missing(runtime.database, runtime.clock, runtime.keys, lookups, stopping=stopping)
@@ -75,7 +75,7 @@ def test_what_arrived_is_delivered_and_what_did_not_is_bounced(
     bad_sms = sent_sms(runtime, dispatcher, "+15005730005")
     let_it_arrive(sandbox, clock)
 
-    assert ask() == Asked(asked=4, settled=4, on_the_way=0, unanswered=0)
+    assert ask() == InquiryReport(asked=4, settled=4, on_the_way=0, unanswered=0)
 
     assert [status_of(runtime, found) for found in (good, bad, good_sms, bad_sms)] == [
         "DELIVERED", "BOUNCED", "DELIVERED", "BOUNCED",
@@ -85,7 +85,7 @@ def test_what_arrived_is_delivered_and_what_did_not_is_bounced(
     assert (message(runtime, bad_sms).reason, message(runtime, bad_sms).error_code) == ("RECIPIENT_INVALID", "30005")
     assert suppressed(runtime) == {"bounce@client.example": "HARD_BOUNCE"}
     assert actions(runtime, good)[-1] == "NOTIFICATION_DELIVERED"
-    assert ask() == Asked(0, 0, 0, 0)
+    assert ask() == InquiryReport(0, 0, 0, 0)
 
 
 def test_a_soft_bounce_is_told_from_a_hard_one(
@@ -156,7 +156,7 @@ def test_a_provider_that_is_down_is_left_alone_after_some_tries_and_asked_the_ne
 
     found = ask(postmark_api_url="http://127.0.0.1:9")
 
-    assert found == Asked(asked=TROUBLE_IN_A_ROW + 1, settled=1, on_the_way=0, unanswered=TROUBLE_IN_A_ROW)
+    assert found == InquiryReport(asked=TROUBLE_IN_A_ROW + 1, settled=1, on_the_way=0, unanswered=TROUBLE_IN_A_ROW)
     assert status_of(runtime, code) == "DELIVERED"
     assert ask().settled == 4
     clock.ahead += 2 * OVER_AN_HOUR
@@ -170,7 +170,7 @@ def test_one_message_that_the_provider_does_not_know_holds_up_no_other(
     lost = an_email(runtime, client_id="lost")
     found = sent_email(runtime, dispatcher, "ann@client.example", "ann")
     let_it_arrive(sandbox, clock)
-    assert ask() == Asked(asked=2, settled=1, on_the_way=0, unanswered=1)
+    assert ask() == InquiryReport(asked=2, settled=1, on_the_way=0, unanswered=1)
     assert (status_of(runtime, lost), status_of(runtime, found)) == ("SENT", "DELIVERED")
     assert ask().asked == 0
 
@@ -227,7 +227,7 @@ def test_old_inquiries_are_forgotten(
 
 
 def test_what_it_says_is_one_line() -> None:
-    assert str(Asked(4, 2, 1, 1)) == (
+    assert str(InquiryReport(4, 2, 1, 1)) == (
         "4 messages without a receipt asked about: 2 settled, 1 still on the way, 1 unanswered"
     )
 

@@ -121,10 +121,12 @@ def written(detail: str, **about: Any) -> str:
     words = without_recipients(detail)
     results: list[SendResult] = [Rejected(FailureReason.UNKNOWN, "1", words), Unavailable("1", words)]
     results.append(Unknown("1", words))
-    rows = [of_answer(attempt(**about), Answer("m1", result, 0.1), actor="w", now=NOON) for result in results]
-    for outcome in rows:
-        assert outcome.log_fields["error"] == outcome.row["error"]
-    (error,) = {str(outcome.row["error"]) for outcome in rows}
+    outcomes_of_each = [
+        of_answer(attempt(**about), Answer("m1", result, 0.1), actor="w", now=NOON) for result in results
+    ]
+    for outcome in outcomes_of_each:
+        assert outcome.log_fields["error"] == outcome.result.error
+    (error,) = {str(outcome.result.error) for outcome in outcomes_of_each}
     return error
 
 
@@ -230,4 +232,4 @@ def test_a_refusal_of_a_sensitive_message_keeps_its_other_words() -> None:
 
 def test_an_accepted_message_has_no_words() -> None:
     outcome = of_answer(attempt(), Answer("m1", Accepted("SM1"), 0.1), actor="w", now=NOON)
-    assert (outcome.row["error"], outcome.row["provider_message_id"]) == (None, "SM1")
+    assert (outcome.result.error, outcome.result.provider_message_id) == (None, "SM1")
