@@ -1,12 +1,10 @@
 """The page of one message: why it did or did not arrive, step by step."""
 
 import logging
-from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
@@ -25,6 +23,7 @@ from notifyctl.orchestrator.health import MINUTE
 from notifyctl.orchestrator.masking import mask
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.store import audit, workers
+from notifyctl.store.messages import MessageRow
 
 ADDRESS = HOME + "/messages/{message_id}"
 MAY_CHANGE = {status for status in MessageStatus if status not in FINAL} | {MessageStatus.SENT}
@@ -62,7 +61,7 @@ def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLRespo
     return render("message.html", caller=caller, is_revealed=True, **values)
 
 
-def _template_values(session: Session, runtime: Runtime, message: Row[Any]) -> dict[str, object]:
+def _template_values(session: Session, runtime: Runtime, message: MessageRow) -> dict[str, object]:
     now = runtime.clock()
     explanation = explain(
         message,
