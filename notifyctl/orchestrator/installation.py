@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from sqlmodel import Session
@@ -21,6 +20,7 @@ from notifyctl.orchestrator.words import place
 from notifyctl.settings import Settings
 from notifyctl.store import diagnosis, job_runs, spikes, suppressions, templates, workers
 from notifyctl.store.diagnosis import LostAlert, StripeTroubles
+from notifyctl.store.workers import WorkerRow
 
 SEEN = timedelta(minutes=1)
 """A worker that was not seen for so long is not at work."""
@@ -117,18 +117,18 @@ def _names(session: Session) -> tuple[str, str]:
     return url.database or kind, f"{kind} {host}/{url.database or ''}"
 
 
-def _last(known: Sequence[Any]) -> LastWorker | None:
+def _last(known: Sequence[WorkerRow]) -> LastWorker | None:
     last = max(known, key=lambda row: row.seen_at, default=None)
     return LastWorker(place(last.worker), last.seen_at, last.left_at is not None, last.once) if last else None
 
 
-def _sends_by_cron(known: Sequence[Any], now: datetime) -> bool:
+def _sends_by_cron(known: Sequence[WorkerRow], now: datetime) -> bool:
     """A worker that stays, and was there since, shows that cron is not what sends here."""
     last = max(known, key=lambda row: row.seen_at, default=None)
     return last is not None and last.once and now - last.seen_at < TRACE
 
 
-def _runs_jobs_by_cron(known: Sequence[Any], statuses: Sequence[JobStatus], now: datetime) -> bool:
+def _runs_jobs_by_cron(known: Sequence[WorkerRow], statuses: Sequence[JobStatus], now: datetime) -> bool:
     """Every job is on time, and the last run was no worker's. The monitor's own is Nagios' affair as well."""
     if any(status.state in (JobState.OVERDUE, JobState.NEVER) for status in statuses):
         return False

@@ -1,10 +1,9 @@
 """Who is at work, and who was last: one row a worker process."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, delete, func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -16,7 +15,19 @@ _heartbeat = table(WorkerHeartbeat)
 _message = table(MessageLog)
 
 
-def beat(session: Session, *, worker: str, now: datetime, stopping: bool, **about: Any) -> None:
+class WorkerRow(NamedTuple):
+    worker: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    stopping: bool
+    once: bool
+    left_at: datetime | None
+
+
+def beat(session: Session, *, worker: str, now: datetime, stopping: bool, **about: object) -> None:
     """`about` is host, pid, version, started_at and `once`, written with the first beat."""
     statement = bulk.upsert(session, _heartbeat).values(worker=worker, seen_at=now, stopping=stopping, **about)
     session.execute(
@@ -40,18 +51,19 @@ def count_working(session: Session, since: datetime) -> int:
     return sum(is_working(row, since) for row in known(session))
 
 
-def is_working(row: Row[Any], since: datetime) -> bool:
+def is_working(row: WorkerRow, since: datetime) -> bool:
     return row.left_at is None and not row.stopping and row.seen_at >= since
 
 
-def present(session: Session) -> Sequence[Row[Any]]:
+def present(session: Session) -> list[WorkerRow]:
     """Those that have not left, be they killed; the one that started first comes first."""
     return [row for row in known(session) if row.left_at is None]
 
 
-def known(session: Session) -> Sequence[Row[Any]]:
+def known(session: Session) -> list[WorkerRow]:
     """Those that have left as well."""
-    return session.execute(select(_heartbeat).order_by(_heartbeat.c.started_at)).all()
+    columns = (_heartbeat.c[name] for name in WorkerRow._fields)
+    return [WorkerRow(*row) for row in session.execute(select(*columns).order_by(_heartbeat.c.started_at))]
 
 
 def held_by(session: Session, worker: str) -> int:
