@@ -1,4 +1,4 @@
-"""What is kept for how long, and the removal of what is older: a few rows at a time, so that nobody waits for it.
+"""What is kept for how long, and the removal of what is older, a few rows at a time so that no other writer waits.
 
 A message that is not final is never touched, however old; nor is what is still counted by a limit.
 """
@@ -22,11 +22,11 @@ from notifyctl.store.database import Database
 
 ROWS_AT_ONCE = 500
 PAUSE_SECONDS = 0.02
-"""After each commit: SQLite lets in whoever asks first, and that would be us again."""
+"""After each commit: SQLite's lock goes to whoever asks first, which would be us again."""
 MARGIN = timedelta(days=1)
 LONGEST = timedelta(days=MAX_DAYS)
 BUDGETS = timedelta(hours=1)
-"""So far back the budgets of a prefix and of all codes are counted."""
+"""The window of the budgets of codes, for a prefix and in all."""
 LOWEST_ID = "00000000-0000-0000-0000-000000000000"
 
 

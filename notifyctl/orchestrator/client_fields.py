@@ -19,7 +19,7 @@ _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _SAID_BY_FIELD = {"email": "email address ", "phone": "phone number "}
-"""How addresses begin their complaints: the field's name before them says it already."""
+"""How the messages of addresses.py begin; taken off, since the field's name is in front of them."""
 _SPACE = re.compile(r"\s")
 
 ClientValue = str | bool | None

@@ -1,4 +1,4 @@
-"""Writing clients: what really changes is found out first, and that is what is written and audited."""
+"""Writing clients: only what really changes is written and audited."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from notifyctl.store.clients import ClientRow
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningChange:
-    """Provisioning became another. `old` is None for a client that was not known before."""
+    """The provisioning status changed. `old` is None for a new client."""
 
     client_id: str
     old: ProvisioningStatus | None
@@ -53,9 +53,9 @@ class _Difference:
 
 
 def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str, now: datetime) -> WrittenClients:
-    """Creates and changes clients in a fixed number of statements, and audits those that are not as before.
+    """Creates and changes clients in a fixed number of statements, and audits those that changed.
 
-    No id may stand in `changes` twice. Raises InvalidInput for an erased client, and for a stripe_customer_id
+    No id may be in `changes` twice. Raises InvalidInput for an erased client, and for a stripe_customer_id
     that another client has.
     """
     for problem in conflicts(session, changes).values():
@@ -76,7 +76,7 @@ def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str
 
 
 def conflicts(session: Session, changes: Sequence[ClientChange]) -> dict[str, str]:
-    """Client id -> why it cannot be written, as the store stands now."""
+    """Client id -> why it cannot be written now."""
     customers = {change.id: str(change.values.get("stripe_customer_id") or "") for change in changes}
     holders = store.holders_of_stripe_customers(session, [customer for customer in customers.values() if customer])
     problems: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""CSV files that people and spreadsheets made: every fault is found and named by its line."""
+"""CSV files that people and spreadsheets wrote: every fault is reported with its line."""
 
 import csv
 import io

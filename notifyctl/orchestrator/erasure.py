@@ -1,4 +1,4 @@
-"""Erasing a client: what tells who it was goes, the history stays under its id and the keyed hashes."""
+"""Erasing a client: personal data goes, the history stays under its id and the keyed hashes."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ class Erased:
 
 
 def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str, now: datetime) -> Erased:
-    """Done again, it removes what was in flight the first time. Raises NotFound for an unknown id."""
+    """A second call removes what was in flight at the first. Raises NotFound for an unknown id."""
     client = clients.get(session, client_id)
     if client is None:
         raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")

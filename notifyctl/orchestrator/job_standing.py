@@ -1,4 +1,4 @@
-"""How a job stands: whether it runs as it should, and what to do if not."""
+"""The status of a job: whether it runs as it should, and what to do if not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from notifyctl.orchestrator.words import age, moment, place
 from notifyctl.store.job_runs import Record
 
 GRACE = timedelta(minutes=5)
-"""On top of two periods without a run that is DONE."""
+"""On top of two periods without a run that was DONE."""
 
 
 class JobState(StrEnum):
@@ -43,7 +43,7 @@ class JobStatus:
 
 
 def job_statuses(records: Mapping[str, Record], since: datetime | None, now: datetime) -> list[JobStatus]:
-    """Of every job, those in trouble first. `since`: from when on they should have run; None where nobody knows."""
+    """All jobs, those in trouble first. They should have run since `since`; None when that is unknown."""
     statuses = [job_status(job, records.get(job.name), since, now) for job in TIMETABLE]
     return sorted(statuses, key=lambda status: _URGENCY.index(status.state))
 

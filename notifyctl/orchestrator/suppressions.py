@@ -19,12 +19,12 @@ from notifyctl.store import audit
 from notifyctl.store import suppressions as store
 
 MOST_AHEAD = timedelta(days=1)
-"""No clock is further ahead of ours: what is said to be later has no time that could be believed."""
+"""No clock is further ahead of ours: a later time is not believed."""
 NEXT_MOMENT = timedelta(microseconds=1)
 
 
 def lock(session: Session, keys: KeyRing, channel: Channel, addresses: Collection[str]) -> None:
-    """For whoever suppresses several in one transaction: all at once, so that two never wait in a circle."""
+    """For callers that suppress several addresses in one transaction: locked at once, two of them cannot deadlock."""
     store.lock(session, [each for address in addresses for each in keys.recipient_hashes(channel, address)])
 
 
@@ -46,9 +46,8 @@ def suppress(  # noqa: PLR0913  what, why, who and when are one act
     """`address` in its normal form. False, without an audit row, when this holds already, or was lifted since.
 
     `actor` is kept as the source of the suppression. `acted_at` is when the recipient or the provider acted; without
-    it, that is now, and after all that was heard before. `attempted_at` is when we called the provider for the message
-    that this is about, and `message_id` that message. The hash alone suppresses as well: `keep_address` is False for
-    someone who was erased.
+    it: now, and after everything on record. `attempted_at` is when we called the provider for the message in question,
+    `message_id`. The hash alone suppresses as well: `keep_address` is False for someone who was erased.
     """
     hashes = keys.recipient_hashes(channel, address)
     store.lock(session, hashes)
@@ -93,11 +92,11 @@ def lift(  # noqa: PLR0913  who, when, and from what
     reason: SuppressionReason | None = None,
     source: str | None = None,
 ) -> list[Cause]:
-    """What was lifted, under whichever key it was written; first whoever had acted first.
+    """The causes that were lifted, whichever key they were written under, the earliest first.
 
-    Only what was for this reason, and from this source, where they are given. `acted_at` is when the recipient or the
-    provider acted; without it, that is now, and after all that was heard before. It is remembered also where there is
-    nothing to lift: what came before it may be heard of later, and then does not suppress.
+    With a reason or a source, only causes that have it. `acted_at` is when the recipient or the provider acted; without
+    it: now, and after everything on record. The release is kept even when there is nothing to lift: an earlier cause
+    may be reported later, and must not suppress then.
     """
     hashes = keys.recipient_hashes(channel, address)
     store.lock(session, hashes)
@@ -127,14 +126,14 @@ def lift(  # noqa: PLR0913  who, when, and from what
 
 
 def known_since(reason: FailureReason | None, attempted_at: datetime | None) -> datetime | None:
-    """When the recipient had said it at the latest, if a provider refused to send for that: it knew when we called."""
+    """When the recipient had opted out at the latest, if a provider refused for that: it knew when we called."""
     return attempted_at if reason is FailureReason.RECIPIENT_OPTED_OUT else None
 
 
 def _after_ours(stated_at: datetime, cause: Cause, attempted_at: datetime, lifts: Collection[Lift]) -> datetime:
-    """What became of a message was after it, and so after whatever was noted here before it was sent.
+    """A message's fate comes after it was sent, and so after whatever was recorded here before that.
 
-    Both are by our clock, while `stated_at` is by the provider's: where ours is ahead, it would come before.
+    Those times are by our clock, while `stated_at` is by the provider's: with ours ahead, it would come first.
     """
     ours = [lift for lift in lifts if lift.source is None and lift.is_about(cause) and lift.acted_at < attempted_at]
     return max([stated_at, *(lift.acted_at + NEXT_MOMENT for lift in ours)])

@@ -1,4 +1,4 @@
-"""When each job is due. What it does is worker.jobs' affair: whoever asks how the jobs stand need not load that."""
+"""When each job is due. What it does is in worker.jobs, which nobody needs to load for the status of jobs."""
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -11,7 +11,7 @@ MONITOR, MONITOR_EVERY = "run_notification_failure_spike_monitor", timedelta(min
 
 
 class Timed:
-    """What `every` comes to."""
+    """A schedule, derived from `every`."""
 
     __slots__ = ()
 

@@ -53,7 +53,7 @@ def get_many(session: Session, ids: Collection[str], *, lock: bool = False) -> d
 def _by_ids(dialect: str, lock: bool) -> Executable:
     wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
     statement = _SELECT.where(_client.c.id.in_(select(wanted.c.id)))
-    # In one order for everyone: two imports that lock the same clients never wait for each other in a circle.
+    # In one order, so that two imports of the same clients cannot deadlock.
     return statement.order_by(_client.c.id).with_for_update() if lock else statement
 
 
@@ -147,7 +147,7 @@ def _upsert(dialect: str, columns: tuple[str, ...], fields: tuple[str, ...]) -> 
 
 
 def erase(session: Session, client_id: str, now: datetime) -> None:
-    """Clears what tells who the client is. The row stays, so that its id is never given to someone else."""
+    """Clears personal data. The row stays, so that its id is never given to another client."""
     session.execute(
         _client.update()
         .where(_client.c.id == client_id)

@@ -1,4 +1,4 @@
-"""What the other tables know of a client who is being erased, and its removal."""
+"""Removing what the other tables know of a client."""
 
 from collections.abc import Collection
 
@@ -18,11 +18,11 @@ _compliance = table(ComplianceItem)
 
 
 Addresses = Collection[tuple[str, str]]
-"""(channel, hash) of a client's own."""
+"""(channel, hash) of the client's own addresses."""
 
 
 def to_addresses_alone(session: Session, own: Addresses) -> list[str]:
-    """Messages to these addresses that name no client, as one-time codes, and are not final."""
+    """Ids of messages to these addresses that name no client (one-time codes) and are not final."""
     statement = select(_message.c.id).where(_is_to_address_alone(own), _message.c.status.not_in(FINAL))
     return list(session.execute(statement).scalars())
 
@@ -47,7 +47,7 @@ def count_in_flight(session: Session, client_id: str) -> int:
 
 
 def clear_suppressions(session: Session, client_id: str, own: Addresses) -> int:
-    """Those that its messages went to are cleared as well.
+    """Of its addresses, and of those that its messages went to.
 
     The rows stay, and with them the hash that blocks. Notes go, since they quote bounces.
     """

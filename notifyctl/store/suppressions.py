@@ -1,4 +1,4 @@
-"""Addresses that must not be written to, and what freed them, found by the keyed hash of the address."""
+"""Suppressed addresses and their releases, found by the keyed hash of the address."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _SELECT = select(*(_suppression.c[name] for name in SuppressionRow._fields))
 
 @dataclass(frozen=True, slots=True)
 class OnRecord:
-    """Of an address. `rows` are its suppression: one, or one a key for a moment while keys rotate."""
+    """All that is known of an address. `rows` is one suppression, or one for each key while keys rotate."""
 
     rows: Sequence[SuppressionRow]
     causes: list[Cause]
@@ -46,9 +46,9 @@ class OnRecord:
 
 
 def lock(session: Session, hashes: Collection[str]) -> None:
-    """Others who would change these addresses wait for our commit: what holds is made from all that is on record.
+    """Others who change these addresses wait for our commit, since what holds is computed from all that is on record.
 
-    SQLite's write lock is already held.
+    On SQLite the write lock is held already.
     """
     if not hashes or bulk.dialect(session) == "sqlite":
         return
@@ -71,7 +71,7 @@ def on_record(session: Session, channel: Channel, hashes: Collection[str]) -> On
 
 
 def causes_of(row: SuppressionRow) -> list[Cause]:
-    """All that holds. A row that an earlier version wrote has one cause."""
+    """All causes of a suppression. A row from an earlier version has one."""
     if row.causes is None:
         return [Cause(row.reason, row.source, row.acted_at or row.created_at)]
     return [
@@ -92,7 +92,7 @@ def put(  # noqa: PLR0913  one argument a column
     now: datetime,
     note: str | None = None,
 ) -> None:
-    """Writes what holds now; nothing at all where that is nothing. Hash, key and address are for a new row alone."""
+    """Writes what holds now, or deletes the suppression when nothing does. Hash, key and address are for a new row."""
     if before.rows:
         recipient_hash, key_id = before.rows[0].recipient_hash, before.rows[0].key_id
     superfluous = {row.recipient_hash for row in before.rows} - ({recipient_hash} if holding else set())
