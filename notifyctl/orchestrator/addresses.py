@@ -62,11 +62,7 @@ def _validated(text: str) -> str:
     from email_validator import validate_email  # takes as long as all else that `health` loads
 
     validated = validate_email(
-        text,
-        allow_smtputf8=False,
-        strict=True,
-        check_deliverability=False,
-        test_environment=True,
+        text, allow_smtputf8=False, strict=True, check_deliverability=False, test_environment=True
     )
     return str(validated.ascii_email)
 

@@ -83,8 +83,4 @@ def _with_layout(body: str, read: Read) -> str:
 
 
 def _inliner() -> css_inline.CSSInliner:
-    return css_inline.CSSInliner(
-        keep_style_tags=True,
-        remove_inlined_selectors=True,
-        load_remote_stylesheets=False,
-    )
+    return css_inline.CSSInliner(keep_style_tags=True, remove_inlined_selectors=True, load_remote_stylesheets=False)

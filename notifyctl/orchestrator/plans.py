@@ -76,10 +76,7 @@ def _plan(path: Path, key: str, entry: object) -> Plan:
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise InvalidInput(f"{where} {name} must be a list of strings, got {values!r}")
     return Plan(
-        key,
-        str(entry.get("name", key)),
-        frozenset(entry.get("features", [])),
-        frozenset(entry.get("stripe", [])),
+        key, str(entry.get("name", key)), frozenset(entry.get("features", [])), frozenset(entry.get("stripe", []))
     )
 
 

@@ -110,14 +110,7 @@ def lift(  # noqa: PLR0913  who, when, and from what
     lifted = [cause for cause in record.causes if cause not in left]
     if lifted:
         store.put(
-            session,
-            record,
-            left,
-            channel=channel,
-            recipient_hash=hashes[0],
-            key_id=keys.ids[0],
-            address=None,
-            now=now,
+            session, record, left, channel=channel, recipient_hash=hashes[0], key_id=keys.ids[0], address=None, now=now
         )
     for cause in lifted:
         details = {"channel": channel, "recipient_hash": record.rows[0].recipient_hash, "reason": cause.reason}

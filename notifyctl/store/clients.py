@@ -84,13 +84,7 @@ def page(
     """Clients with an id beyond `after`, in the order of their ids. `search` is part of what names them."""
     statement = _SELECT.where(_client.c.id > after).order_by(_client.c.id).limit(limit)
     if search:
-        texts = (
-            _client.c.id,
-            _client.c.name,
-            _client.c.email,
-            _client.c.phone_e164,
-            _client.c.stripe_customer_id,
-        )
+        texts = (_client.c.id, _client.c.name, _client.c.email, _client.c.phone_e164, _client.c.stripe_customer_id)
         statement = statement.where(or_(*(column.icontains(search, autoescape=True) for column in texts)))
     wanted = {"plan": plan, "provisioning_status": provisioning, "subscription_status": subscription}
     for name, value in wanted.items():

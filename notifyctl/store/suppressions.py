@@ -147,11 +147,7 @@ def find(session: Session, channel: Channel, hashes: Collection[str]) -> Suppres
 
 
 def page(
-    session: Session,
-    *,
-    limit: int,
-    channel: Channel | None = None,
-    reason: SuppressionReason | None = None,
+    session: Session, *, limit: int, channel: Channel | None = None, reason: SuppressionReason | None = None
 ) -> list[SuppressionRow]:
     """Newest first. For a `reason` also those for which it is one of several."""
     statement = _SELECT.order_by(_suppression.c.created_at.desc(), _suppression.c.recipient_hash)

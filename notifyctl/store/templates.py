@@ -20,10 +20,7 @@ from notifyctl.store import bulk
 _template = table(NotificationTemplate)
 _version = table(NotificationTemplateVersion)
 
-_in_force = and_(
-    _version.c.template_key == _template.c.template_key,
-    _version.c.version == _template.c.version,
-)
+_in_force = and_(_version.c.template_key == _template.c.template_key, _version.c.version == _template.c.version)
 _FLAGS = [field.name for field in fields(Template) if field.name not in ("rate_limit_by", "variables")]
 _CURRENT = (
     select(*(_template.c[name] for name in _FLAGS), _template.c.rate_limit_by, _version.c.variables)
