@@ -13,6 +13,7 @@ from notifyctl.providers import in_between
 from notifyctl.providers.base import CannotTell, Rejected, Unavailable, Unknown
 from notifyctl.providers.code_meaning import CodeMeaning
 from notifyctl.providers.curl import HttpAnswer, Outcome, TransferFailure
+from notifyctl.text.wording import one_line
 
 MAX_DETAIL = 500
 MAX_SEARCHED = 1_000
@@ -86,7 +87,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 def provider_id(value: object) -> str | None:
     """The id that a provider gave a message; None for what is not one."""
-    return (_one_line(value)[:MAX_ID].rstrip() or None) if isinstance(value, str) else None
+    return (one_line(_storable(value))[:MAX_ID].rstrip() or None) if isinstance(value, str) else None
 
 
 def own_error(code: object, message: object) -> OwnError | None:
@@ -186,13 +187,5 @@ def retry_after(answer: HttpAnswer) -> timedelta | None:
 
 def without_recipients(text: str) -> str:
     """One line of the provider's words. They like to quote the address, which has no business in a log."""
-    line = _one_line(text[:MAX_SEARCHED])
+    line = one_line(_storable(text[:MAX_SEARCHED]))
     return _NUMBER.sub("[number]", _ADDRESS.sub("[address]", line))[:MAX_DETAIL]
-
-
-def _one_line(text: str) -> str:
-    """Without blanks at its ends, and with nothing in it that a database cannot keep or a terminal would obey."""
-    if text.isascii() and text.isprintable() and " " not in text:
-        return text  # an id, as there is one with every message
-    kept: str = _storable(text)
-    return " ".join("".join(char if char.isprintable() else " " for char in kept).split())

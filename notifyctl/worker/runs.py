@@ -12,6 +12,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.operations import JobOutcome
 from notifyctl.store import job_runs
+from notifyctl.text.wording import one_line
 from notifyctl.worker.job_context import JobContext
 from notifyctl.worker.jobs import Job
 
@@ -111,7 +112,7 @@ def perform(runtime: Runtime, run: Begun, stopping: Callable[[], bool]) -> Ended
     """Never in the main thread, where Ctrl-C would be taken for the job's own error."""
     context = JobContext(runtime, run.worker, run.started_at, stopping)
     try:
-        return Ended(JobOutcome.DONE, _one_line(run.job.do(context)))
+        return Ended(JobOutcome.DONE, one_line(run.job.do(context))[:MAX_SUMMARY])
     except BaseException as error:  # noqa: BLE001  whatever a job stumbles over is its outcome, and ends nothing else
         return Ended(JobOutcome.FAILED, told(error, runtime), error)
     finally:
@@ -135,11 +136,7 @@ def told(error: BaseException, runtime: Runtime) -> str:
     words = without_recipients(words)
     if not isinstance(error, NotifyctlError):  # somebody else's words, which may quote anything
         words = kept_words(words, "", sensitive=True)
-    return _one_line(f"{type(error).__name__}: {words}" if words else type(error).__name__)
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:MAX_SUMMARY]
+    return one_line(f"{type(error).__name__}: {words}" if words else type(error).__name__)[:MAX_SUMMARY]
 
 
 def _secrets(runtime: Runtime) -> set[str]:
