@@ -9,6 +9,7 @@ from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import MessageStatus
 from notifyctl.orchestrator.gates import Verdict, unpack
 from notifyctl.orchestrator.words import age, moment, took
+from notifyctl.text.wording import plural
 
 _LATE = timedelta(minutes=1)
 
@@ -177,7 +178,7 @@ def _clause(text: str | None) -> str:
 
 
 def _attempts(message: Any) -> str:
-    return f"{message.attempts} attempt{'s' if message.attempts != 1 else ''}"
+    return plural(message.attempts, "attempt")
 
 
 def _provider(message: Any) -> str:

@@ -1,14 +1,13 @@
 """A problem as every face tells it: the terminal, HTTP, the page, Prometheus, the monitor and doctor."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from notifyctl.models.template import Channel
-from notifyctl.orchestrator.words import age
 
 
 class Gravity(StrEnum):
@@ -79,14 +78,3 @@ class Problem:
 def ordered(found: list[Problem]) -> list[Problem]:
     """The gravest first."""
     return sorted(found, key=lambda problem: list(Gravity).index(problem.gravity))
-
-
-def counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' if count != 1 else ''}"
-
-
-def duration(seconds: int) -> str:
-    return age(_EPOCH, _EPOCH + timedelta(seconds=seconds))
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

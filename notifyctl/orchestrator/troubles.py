@@ -11,10 +11,11 @@ from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator import upkeep
 from notifyctl.orchestrator.health import Health, Spike
-from notifyctl.orchestrator.problem import Code, Gravity, Problem, counted, duration, ordered
+from notifyctl.orchestrator.problem import Code, Gravity, Problem, ordered
 from notifyctl.orchestrator.thresholds import MAX_DUE, percent_of
-from notifyctl.orchestrator.words import moment, window
+from notifyctl.orchestrator.words import moment, whole_units, window
 from notifyctl.store.pauses import Scope
+from notifyctl.text.wording import plural
 
 DRAIN_TOO_LONG_SECONDS = 15 * 60
 MANY_UNCONFIRMED = 20
@@ -56,7 +57,7 @@ def _of_channel(health: Health, channel: Channel) -> Iterator[Problem]:
         yield _provider_down(health, channel)
         return
     if (waits := _stalled(health, channel)) and health.workers:
-        text = f"{channel}: the oldest message that is due has waited for {duration(waits)}, and a worker is running"
+        text = f"{channel}: the oldest message that is due has waited for {whole_units(waits)}, and a worker is running"
         yield Problem(Gravity.CRITICAL, text, Code.STANDSTILL, "look at the worker's log", channel)
     if failing := _failing(health, channel, spike):
         yield failing
@@ -80,7 +81,7 @@ def _provider_down(health: Health, channel: Channel) -> Problem:
     if health.lately[channel].failed:
         text = f"{text}; {_lately(health, channel)}"
     if waits := health.stalled_seconds(channel):
-        text = f"{text}; the oldest due message has waited for {duration(waits)}"
+        text = f"{text}; the oldest due message has waited for {whole_units(waits)}"
     return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, _who_probes(health, channel), channel, since)
 
 
@@ -154,14 +155,14 @@ def _failed_before(health: Health, channel: Channel) -> Iterator[Problem]:
 def _in_doubt(health: Health) -> Iterator[Problem]:
     count = sum(found.in_doubt for found in health.backlog.values())
     if count:
-        text = f"{counted(count, 'message')} may have gone out without an answer; the providers are being asked"
+        text = f"{plural(count, 'message')} may have gone out without an answer; the providers are being asked"
         yield Problem(Gravity.NOTE, text, Code.IN_DOUBT)
 
 
 def _held(health: Health) -> Iterator[Problem]:
     for pause in health.paused:
         since = moment(pause.since, beside=health.until)
-        held = counted(pause.held, "message")
+        held = plural(pause.held, "message")
         text = f"{pause.scope} is paused since {since} by {pause.actor}: {pause.reason} ({held} held)"
         channel = Channel(pause.channel) if pause.channel else None
         yield Problem(Gravity.NOTE, text, Code.PAUSED, "", channel, pause.since)
@@ -169,11 +170,11 @@ def _held(health: Health) -> Iterator[Problem]:
 
 def _slow(health: Health) -> Iterator[Problem]:
     if health.drain_seconds > DRAIN_TOO_LONG_SECONDS:
-        text = f"the backlog will be gone in {duration(health.drain_seconds)} at today's limits"
+        text = f"the backlog will be gone in {whole_units(health.drain_seconds)} at today's limits"
         yield Problem(Gravity.WARNING, text, Code.BACKLOG_SLOW, "`notifyctl limits` shows and sets them")
 
 
 def _unconfirmed(health: Health) -> Iterator[Problem]:
     if health.unconfirmed >= MANY_UNCONFIRMED:
-        text = f"{counted(health.unconfirmed, 'message')} of the last day have no receipt"
+        text = f"{plural(health.unconfirmed, 'message')} of the last day have no receipt"
         yield Problem(Gravity.NOTE, text, Code.NO_RECEIPTS, "`notifyctl doctor` says whether any came")
