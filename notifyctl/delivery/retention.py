@@ -3,11 +3,11 @@
 A message that is not final is never touched, however old; nor is what is still counted by a limit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from time import sleep
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sqlmodel import Session
 
@@ -27,6 +27,7 @@ MARGIN = timedelta(days=1)
 LONGEST = timedelta(days=MAX_DAYS)
 BUDGETS = timedelta(hours=1)
 """The window of the budgets of codes, for a prefix and in all."""
+_Key = TypeVar("_Key")
 LOWEST_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -43,8 +44,8 @@ class Removed:
     audit_rows: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{count} {name.replace('_', ' ')}" for name, count in asdict(self).items() if count]
-        return f"removed {', '.join(parts)}" if parts else "nothing is old enough to be removed"
+        counts = [f"{count} {name.replace('_', ' ')}" for name, count in asdict(self).items() if count]
+        return f"removed {', '.join(counts)}" if counts else "nothing is old enough to be removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +107,10 @@ def count(session: Session, settings: Settings, now: datetime) -> Removed:
 
 
 @dataclass(frozen=True, slots=True)
-class RetentionResult:
+class RetentionReport:
     removed: Removed
     audit_problem: ChainProblem | None
     """Why no audit row was removed, although some are old enough."""
-
-
-Key = TypeVar("Key")
-
-
-class Remove(Protocol[Key]):
-    """Removes the next few rows behind `after`, and returns their keys in order."""
-
-    def __call__(self, session: Session, before: datetime, *, after: Key, most: int) -> Sequence[Key]: ...
 
 
 class Retention:
@@ -141,7 +133,7 @@ class Retention:
         self._stopping = stopping
         self._pause_seconds = pause_seconds
 
-    def run(self) -> RetentionResult:
+    def run(self) -> RetentionReport:
         now = self._clock()
         with self._database.read() as session:
             age = ages(session, self._settings)
@@ -156,18 +148,18 @@ class Retention:
             "job_runs": self._at_once(job_runs.forget, now - age.job_runs),
         }
         removed_rows = self._prune_audit(now - age.audit_rows)
-        result = RetentionResult(Removed(**counts, audit_rows=removed_rows.rows), removed_rows.problem)
-        self._record(result)
-        return result
+        report = RetentionReport(Removed(**counts, audit_rows=removed_rows.rows), removed_rows.problem)
+        self._record(report)
+        return report
 
-    def _pages(self, remove: Remove[Key], before: datetime, start: Key) -> int:
+    def _pages(self, remove: Callable[..., list[_Key]], before: datetime, start: _Key | None) -> int:
         total, after = 0, start
         while not self._stopping():
             with self._database.transaction() as session:
-                keys = remove(session, before, after=after, most=ROWS_AT_ONCE)
-            if not keys:
+                removed = remove(session, before, after=after, most=ROWS_AT_ONCE)
+            if not removed:
                 break
-            total, after = total + len(keys), keys[-1]
+            total, after = total + len(removed), removed[-1]
             sleep(self._pause_seconds)
         return total
 
@@ -198,10 +190,10 @@ class Retention:
             stopping=self._stopping,
         )
 
-    def _record(self, result: RetentionResult) -> None:
-        removed = {name: count for name, count in asdict(result.removed).items() if count}
+    def _record(self, report: RetentionReport) -> None:
+        removed = {name: count for name, count in asdict(report.removed).items() if count}
         details: dict[str, object] = {"command": "retention", "removed": removed}
-        if result.audit_problem is not None:
-            details["audit_problem"] = result.audit_problem.text
+        if report.audit_problem is not None:
+            details["audit_problem"] = report.audit_problem.text
         with self._database.transaction() as session:
             audit.write(session, AuditAction.OPERATOR_ACTION, actor=self._actor, now=self._clock(), details=details)

@@ -36,7 +36,7 @@ class AuditRow(NamedTuple):
 
 
 class AboutMessage(Protocol):
-    """A row of a message, as whichever store gives it."""
+    """Any row of a message."""
 
     @property
     def id(self) -> str: ...

@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlmodel import col, select, update
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.retention import Removed, Retention, RetentionResult, ages, count
+from notifyctl.delivery.retention import Removed, Retention, RetentionReport, ages, count
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload, MessageStatus
 from notifyctl.models.operations import JobOutcome, JobRun
@@ -39,7 +39,7 @@ DAY = timedelta(days=1)
 NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
 
 
-def run(runtime: Runtime, later: timedelta = timedelta(), **more: Any) -> RetentionResult:
+def run(runtime: Runtime, later: timedelta = timedelta(), **more: Any) -> RetentionReport:
     """As it would be after so long a time."""
     clock = lambda: runtime.clock() + later  # noqa: E731
     return Retention(runtime.database, runtime.settings, clock, actor="test", pause_seconds=0, **more).run()
@@ -477,7 +477,7 @@ def test_two_who_remove_at_once_remove_everything_once(runtime: Runtime, monkeyp
     sealed_log(runtime, seals=8)
     with runtime.database.read() as session:
         expected = count(session, runtime.settings, runtime.clock() + 3_000 * DAY).audit_rows
-    outcomes: list[RetentionResult] = []
+    outcomes: list[RetentionReport] = []
     threads = [threading.Thread(target=lambda: outcomes.append(run(runtime, 3_000 * DAY))) for _ in range(3)]
     for thread in threads:
         thread.start()
