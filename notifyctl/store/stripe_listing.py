@@ -4,17 +4,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Executable, and_, func, or_, select, tuple_
 from sqlmodel import Session
 
 from notifyctl.models.audit import AuditAction, AuditLog
 from notifyctl.models.columns import table
-from notifyctl.models.message import MessageLog, MessageStatus
+from notifyctl.models.message import MessageLog
 from notifyctl.models.stripe_event import SETTLED, StripeEvent, StripeEventStatus, StripeSubscription
 from notifyctl.store import bulk
 from notifyctl.store.audit import AuditRow
+from notifyctl.store.messages import MessageRow
 from notifyctl.store.stripe_events import SUBJECT, SUMMARY, EventSubject, EventSummary
 from notifyctl.store.subscriptions import COLUMNS, SubscriptionRow
 
@@ -31,19 +31,6 @@ _ABOUT_EVENTS = (
 )
 _IS_BARE = and_(_event.c.status.in_(SETTLED), func.length(_event.c.body) == 0)
 _NEWEST_FIRST = (_event.c.created.desc(), _event.c.id.desc())
-
-
-class EventMail(NamedTuple):
-    """A row of message_log, as far as it is shown beside its event."""
-
-    id: str
-    template_key: str
-    status: MessageStatus
-    reason: str | None
-    recipient: str | None
-    created_at: datetime
-    sent_at: datetime | None
-    delivered_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,13 +136,12 @@ def subscriptions_after(session: Session, subscription_id: str, *, limit: int) -
     return [SubscriptionRow(*row) for row in session.execute(statement.limit(limit))]
 
 
-def mails_of(session: Session, event: EventSummary) -> list[EventMail]:
+def mails_of(session: Session, event: EventSummary) -> list[MessageRow]:
     """The mails that name the event as their source, and the one that it would have repeated; oldest first."""
     # By client, for the sake of the index; admins' mails about the event have none.
     own = (_message.c.client_id == event.client_id) & (_message.c.source_ref == event.id)
-    statement = select(*(_message.c[name] for name in EventMail._fields))
-    statement = statement.where(or_(own, _message.c.id == event.message_id)).order_by(_message.c.id)
-    return [EventMail(*row) for row in session.execute(statement)]
+    statement = select(_message).where(or_(own, _message.c.id == event.message_id)).order_by(_message.c.id)
+    return [MessageRow(*row) for row in session.execute(statement)]
 
 
 def audit_of(session: Session, event: EventSummary) -> list[AuditRow]:
