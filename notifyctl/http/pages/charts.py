@@ -19,7 +19,6 @@ LEAST = 2.0
 GAP = 0.18
 STEPS = (1, 2, 4, 6, 8, 10)
 TICKS = 4
-_PARTS = ("sent", "failed", "throttled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +28,14 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class ChartColumn:
+class Column:
     """One bucket."""
 
     start: datetime
     end: datetime
-    counts: Counts
+    sent: int
+    failed: int
+    throttled: int
     x: float
     width: float
     """Of the bars; the column itself is `Chart.pitch` wide."""
@@ -43,7 +44,7 @@ class ChartColumn:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    columns: tuple[ChartColumn, ...]
+    columns: tuple[Column, ...]
     pitch: float
     top: int
     """What the upper edge of the plot stands for."""
@@ -56,38 +57,42 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        return all(column.counts == Counts(0, 0, 0) for column in self.columns)
+        return not any(column.sent or column.failed or column.throttled for column in self.columns)
 
     @property
     def alternative(self) -> str:
         """What is to be seen in it, in words."""
         if self.is_empty:
             return "Nothing was sent, failed or throttled."
-        busiest = max(self.columns, key=lambda column: column.counts.sent)
-        totals = {name: sum(getattr(column.counts, name) for column in self.columns) for name in _PARTS}
+        busiest = max(self.columns, key=lambda column: column.sent)
+        totals = {name: sum(getattr(column, name) for column in self.columns) for name in _PARTS}
         words = ", ".join(f"{count(total)} {name}" for name, total in totals.items())
-        return (
-            f"{words}. Most were sent from {busiest.start:%H:%M} on {busiest.start:%A}: {count(busiest.counts.sent)}."
-        )
+        return f"{words}. Most were sent from {busiest.start:%H:%M} on {busiest.start:%A}: {count(busiest.sent)}."
 
 
-def traffic_chart(buckets: Sequence[BucketView], channel: Channel, length: timedelta) -> Chart:
-    counts = [bucket.of(channel) for bucket in buckets]
-    top = round_up(max((each.sent + each.failed for each in counts), default=0))
-    most_throttled = max((each.throttled for each in counts), default=0)
+_PARTS = ("sent", "failed", "throttled")
+
+
+def traffic_chart(buckets: Sequence[BucketView], channel: Channel, bucket: timedelta) -> Chart:
+    """`buckets` as orchestrator.health.timeseries has them."""
+    series = [(one.start, one.of(channel)) for one in buckets]
+    top = round_up(max((counts.sent + counts.failed for _, counts in series), default=0))
+    most_throttled = max((counts.throttled for _, counts in series), default=0)
     pitch = 100 / len(buckets)
     columns = tuple(
-        ChartColumn(
-            start=bucket.start,
-            end=bucket.start + length,
-            counts=each,
+        Column(
+            start=start,
+            end=start + bucket,
+            sent=counts.sent,
+            failed=counts.failed,
+            throttled=counts.throttled,
             x=number * pitch + pitch * GAP / 2,
             width=pitch * (1 - GAP),
-            bars=dict(_bars(each, top, most_throttled)),
+            bars=dict(_bars(counts, top, most_throttled)),
         )
-        for number, (bucket, each) in enumerate(zip(buckets, counts, strict=True))
+        for number, (start, counts) in enumerate(series)
     )
-    return Chart(columns, pitch, top, most_throttled, tuple(_ticks(columns, length)))
+    return Chart(columns, pitch, top, most_throttled, tuple(_ticks(columns, bucket)))
 
 
 def _bars(counts: Counts, top: int, most_throttled: int) -> Iterator[tuple[str, Bar]]:
@@ -107,9 +112,9 @@ def _height(number: int, most: int, pixels: float) -> float:
     return max(LEAST, pixels * number / most) if number else 0.0
 
 
-def _ticks(columns: Sequence[ChartColumn], length: timedelta) -> Iterator[str]:
+def _ticks(columns: Sequence[Column], bucket: timedelta) -> Iterator[str]:
     """The time at each quarter of the chart."""
-    form = "%H:%M" if len(columns) * length <= timedelta(days=1) else "%a %H:%M"
+    form = "%H:%M" if len(columns) * bucket <= timedelta(days=1) else "%a %H:%M"
     for quarter in range(TICKS):
         yield columns[quarter * len(columns) // TICKS].start.strftime(form)
     yield "now"
