@@ -128,7 +128,7 @@ _WRITTEN = ("client_id", "reference", "name", "expires_on", "created_at", "updat
 def upsert(session: Session, items: Sequence[ItemValues], *, now: datetime) -> None:
     if items:
         dialect = bulk.dialect(session)
-        rows = [(item.client_id, item.reference, item.name, item.expires_on.isoformat(), now, now) for item in items]
+        rows = [(item.client_id, item.reference, item.name, str(item.expires_on), now, now) for item in items]
         session.execute(_upsert(dialect), bulk.encode(dialect, [dict(zip(_WRITTEN, row, strict=True)) for row in rows]))
 
 
@@ -201,15 +201,12 @@ def _by_ids(dialect: str) -> Executable:
 
 
 def mark_reminded(session: Session, marks: Sequence[ReminderMark]) -> None:
-    _write(session, [mark._asdict() | {"asked_for": mark.asked_for.isoformat()} for mark in marks])
+    _write(session, [mark._asdict() | {"asked_for": str(mark.asked_for)} for mark in marks])
 
 
 def mark_overdue(session: Session, items: Sequence[ListedItem], *, now: datetime) -> None:
     """An alert has named them."""
-    _write(
-        session,
-        [{"id": item.id, "overdue_for": item.expires_on.isoformat(), "overdue_at": now} for item in items],
-    )
+    _write(session, [{"id": item.id, "overdue_for": str(item.expires_on), "overdue_at": now} for item in items])
 
 
 def _write(session: Session, rows: Sequence[Mapping[str, object]]) -> None:
