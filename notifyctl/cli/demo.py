@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import demo_steps, output
+from notifyctl.cli import output
+from notifyctl.cli.demo_steps import run_demo
 from notifyctl.stopping import interrupt_on_signal
 
 app = typer.Typer()
@@ -23,7 +24,7 @@ def demo(
     interrupt_on_signal()  # its folder has keys in it, and is to be gone whatever ends it
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what the worker logs is shown in the sections
     with tempfile.TemporaryDirectory(prefix="notifyctl-demo-") as folder:
-        demo_steps.run(Path(folder), stay=stay)
+        run_demo(Path(folder), stay=stay)
     if not stay:
         output.say()
         output.say("Nothing of it is kept. `notifyctl demo --stay` keeps the inbox open.")

@@ -11,8 +11,9 @@ from time import perf_counter
 from rich.text import Text
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.cli import demo_stripe, output, terminal
+from notifyctl.cli import output, terminal
 from notifyctl.cli.demo_cases import CLIENTS, Case, CodeCase, accepted, backlog, refused, urgent, welcome
+from notifyctl.cli.demo_stripe import CLIENT, post_events, served
 from notifyctl.cli.explanation import print_explanation
 from notifyctl.clock import Stopwatch, machine_stopwatch, system_clock
 from notifyctl.models.message import OTP_TEMPLATE, MessageStatus
@@ -52,12 +53,12 @@ class DemoClock:
         return Stopwatch(real.origin, lambda: real.read() + self.ahead.total_seconds())
 
 
-def run(folder: Path, *, stay: bool) -> None:
+def run_demo(folder: Path, *, stay: bool) -> None:
     clock = DemoClock()
     with (
         Sandbox() as sandbox,
         _runtime(folder, sandbox.url, clock) as runtime,
-        demo_stripe.served(runtime) as server,
+        served(runtime) as server,
     ):
         _set_up(runtime, sandbox.url, server)
         retried = _send_accepted(runtime)
@@ -199,7 +200,7 @@ def _worker(runtime: Runtime, *, once: bool) -> Worker:
 
 def _hear_stripe(runtime: Runtime, server: str) -> None:
     _title(6, "Stripe posts its events, signed, to the webhook")
-    demo_stripe.post_events(runtime, server)
+    post_events(runtime, server)
     rows = [(f"worker --once, {key}", *_drain(runtime, of=key)) for key in ("SUBSCRIPTION_CONFIRMED", "PAYMENT_FAILED")]
     output.say()
     terminal.listing(rows)
@@ -268,7 +269,7 @@ def _stay(runtime: Runtime, url: str, server: str, folder: Path) -> None:
     command = f"  notifyctl --env-file {_env_file(runtime, url, server, folder)}"
     output.say(f"{command} send WELCOME_EMAIL --client beacon \\")
     output.say("    --set client_name=Beacon --set login_url=https://cloud.example/beacon")
-    output.say(f"{command} sandbox stripe trigger invoice.paid --client {demo_stripe.CLIENT} --attempt 2")
+    output.say(f"{command} sandbox stripe trigger invoice.paid --client {CLIENT} --attempt 2")
     worker = _worker(runtime, once=False)
     worker.stop_on_signals()
     worker.run()

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import output, sandbox_stripe
+from notifyctl.cli import output
 from notifyctl.cli.invocation import invocation
 from notifyctl.env_file import find_env_file
+from notifyctl.cli.sandbox_stripe import app as stripe_app
 from notifyctl.errors import InvalidInput
 from notifyctl.providers.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
 from notifyctl.settings import raw_settings
@@ -16,7 +17,7 @@ from notifyctl.stopping import exit_on_signal, stop_signals
 DEFAULT_PORT = 8026
 
 app = typer.Typer(name="sandbox")
-app.add_typer(sandbox_stripe.app, name="stripe")
+app.add_typer(stripe_app, name="stripe")
 
 
 @app.callback(invoke_without_command=True)

@@ -29,6 +29,7 @@ from notifyctl.providers.sandbox.failures import (
 from notifyctl.providers.sandbox.faults import Fault, FaultKind, Faults
 from notifyctl.providers.sandbox.magic import magic_of
 
+_INACTIVE = Fault(FaultKind.ERROR, code=INACTIVE)
 _ATTEMPTS_KEPT = 100_000
 _GARBAGE = b"\x00<<< this is not JSON >>>"
 _PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr></body></html>"
@@ -184,8 +185,7 @@ class FaultInjector:
 
 def inactive_among(recipients: Sequence[str]) -> list[str]:
     """Those that are inactive whenever they are tried."""
-    faults = {recipient: magic.fault for recipient in recipients if (magic := magic_of(recipient))}
-    return [name for name, fault in faults.items() if fault and fault.code == INACTIVE and fault.times is None]
+    return [recipient for recipient in recipients if (magic := magic_of(recipient)) and magic.fault == _INACTIVE]
 
 
 def _taken(take: Take, refuse: Refuse) -> Response:

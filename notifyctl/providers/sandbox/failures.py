@@ -8,7 +8,6 @@ from starlette.responses import Response
 from notifyctl.errors import InvalidInput
 from notifyctl.models.message import FailureReason
 from notifyctl.models.template import Channel
-from notifyctl.providers.code_meaning import CodeMeaning
 from notifyctl.providers.postmark_codes import POSTMARK_CODES
 from notifyctl.providers.twilio_codes import TWILIO_CODES
 
@@ -16,11 +15,7 @@ STRIPE = "STRIPE"
 APIS = (*Channel, STRIPE)
 """What faults are set for: the provider of a channel, or Stripe."""
 
-CODES: Mapping[str, Mapping[int, CodeMeaning]] = {
-    Channel.EMAIL: POSTMARK_CODES,
-    Channel.SMS: TWILIO_CODES,
-    STRIPE: {},
-}
+CODES = {"EMAIL": POSTMARK_CODES, "SMS": TWILIO_CODES, STRIPE: {}}
 CLASSES = ("transient", "hard", *FailureReason)
 INACTIVE = 406
 _NOT_VALID = 300
@@ -101,17 +96,17 @@ def codes_of(api: str, wanted: int | str) -> tuple[int, ...]:
         if wanted in _STRIPES_CODES:
             return (int(wanted),)
         raise InvalidInput(f"{wanted!r} is no code of Stripe's API; its codes are HTTP's, 400 to 599")
-    codes = tuple(code for code, meaning in CODES[api].items() if wanted in (code, *_classes_of(meaning)))
+    codes = tuple(
+        code
+        for code, meaning in CODES[api].items()
+        if wanted in (code, "transient" if meaning.transient else "hard", meaning.reason)
+    )
     if not codes:
         raise InvalidInput(
             f"{wanted!r} is no code or class of {api}'s provider; codes are in docs/provider-codes.md, "
             f"classes are {', '.join(CLASSES)}"
         )
     return codes
-
-
-def _classes_of(meaning: CodeMeaning) -> tuple[str, str]:
-    return "transient" if meaning.transient else "hard", meaning.reason
 
 
 def by_code(api: str, code: int, recipients: Sequence[str] = ()) -> ApiRefusal:

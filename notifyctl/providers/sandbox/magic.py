@@ -6,6 +6,7 @@ For an email, what follows a plus sign is no part of the name: hang+anna@… han
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from notifyctl.errors import InvalidInput
 from notifyctl.providers.sandbox.faults import Fault, read_fault
@@ -76,6 +77,7 @@ class Magic:
     bounce: str
 
 
+@lru_cache(maxsize=2048)  # one message asks several times
 def magic_of(recipient: str) -> Magic | None:
     name = recipient if recipient.startswith("+") else mailbox_of(recipient)
     if not _LOOKS_MAGIC.fullmatch(name):
