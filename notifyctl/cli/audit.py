@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any, TextIO
+from typing import Annotated, TextIO
 from uuid import UUID
 
 import typer
+from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, streams
@@ -25,7 +26,7 @@ from notifyctl.orchestrator.audit_seal import current_head, tip_in
 from notifyctl.orchestrator.audit_verify import verify as verified
 from notifyctl.orchestrator.masking import mask
 from notifyctl.store import audit_rows, audit_seals
-from notifyctl.store.audit_rows import AuditFilter
+from notifyctl.store.audit_rows import AuditFilter, StoredRow
 
 app = typer.Typer(name="audit", no_args_is_help=True)
 
@@ -70,12 +71,12 @@ def list_rows(
             since=since,
             until=until,
         )
-        found = audit_rows.find(session, wanted, limit=limit)
+        rows = audit_rows.find(session, wanted, limit=limit)
         last_sealed = tip_in(session).last_id
-    output.rows((_row(row, last_sealed) for row in found), form, columns=COLUMNS, shown=SHOWN)
-    if not found and form is OutputFormat.TABLE:
+    output.rows((_row(row, last_sealed) for row in rows), form, columns=COLUMNS, shown=SHOWN)
+    if not rows and form is OutputFormat.TABLE:
         output.say("No audit row matches.")
-    if len(found) == limit:
+    if len(rows) == limit:
         output.hint(f"{limit} rows; there may be more: raise --limit")
 
 
@@ -159,7 +160,7 @@ def _opened(file: str | None) -> Iterator[TextIO]:
 
 
 def _filter(
-    session: Any,
+    session: Session,
     now: "datetime",
     *,
     action: str | None,
@@ -190,13 +191,13 @@ def _uuid(text: str) -> str:
         raise InvalidInput(f"--message {text!r} is not a message id: a UUID such as 0198c7b2-…") from None
 
 
-def _row(row: Any, last_sealed: int) -> dict[str, Any]:
+def _row(row: StoredRow, last_sealed: int) -> dict[str, object]:
     fields = row_fields(row)
     hidden = {name: _without_numbers(fields[name]) for name in ("actor", "metadata")}
     return fields | hidden | {"sealed": row.id <= last_sealed}
 
 
-def _without_numbers(value: Any) -> Any:
+def _without_numbers(value: object) -> object:
     """None is written into an audit row; but callers choose their own names and keys."""
     match value:
         case str():
@@ -212,5 +213,5 @@ def _about(row: output.Row) -> str:
     return " ".join(filter(None, (row["client_id"], row["message_id"])))
 
 
-def _keys(runtime: "Runtime") -> "SealKeys":
+def _keys(runtime: Runtime) -> SealKeys:
     return SealKeys(runtime.settings.notification_secret_key)

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
 from notifyctl.cli import output
 from notifyctl.orchestrator.audit_chain import ChainHead
@@ -26,8 +25,8 @@ def print_report(report: VerifyReport, now: datetime, expected: ChainHead | None
     if report.dated_back:
         lines.append(("dated back", f"row {report.dated_back[0]} says that it is older than the seal before its own"))
     width = max(len(name) for name, _ in lines)
-    for name, told in lines:
-        print(output.one_line(f"{name:<{width}}  {told}"))
+    for name, text in lines:
+        print(output.one_line(f"{name:<{width}}  {text}"))
 
 
 def _counted(count: int, what: str) -> str:
@@ -38,11 +37,11 @@ def _unsealed(report: VerifyReport, now: datetime) -> str:
     if not report.unsealed.rows:
         return "0 rows"
     oldest = f", the oldest {age(report.unsealed.oldest_at, now)} old" if report.unsealed.oldest_at else ""
-    told = f"{_counted(report.unsealed.rows, 'row')}{oldest}"
-    return f"WARN: {told}; is `notifyctl worker` running?" if is_late(report.unsealed, now) else told
+    rows = f"{_counted(report.unsealed.rows, 'row')}{oldest}"
+    return f"WARN: {rows}; is `notifyctl worker` running?" if is_late(report.unsealed, now) else rows
 
 
-def report_fields(report: VerifyReport, now: datetime, expected: ChainHead | None) -> dict[str, Any]:
+def report_fields(report: VerifyReport, now: datetime, expected: ChainHead | None) -> dict[str, object]:
     oldest, checkpoint = report.unsealed.oldest_at, report.checkpoint
     return {
         "ok": report.is_good,

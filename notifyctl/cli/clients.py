@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from sqlmodel import Session
 
 from notifyctl.alerts.provisioning import Announced, announce
 from notifyctl.bootstrap import Runtime
@@ -56,37 +56,14 @@ CHUNK = 5_000
 FAULTS_SHOWN = 50
 
 
-class ProvisioningName(StrEnum):
-    """models.client.ProvisioningStatus, without the cost of importing the tables for --help."""
-
-    PENDING = "PENDING"
-    IN_PROGRESS = "IN_PROGRESS"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-
-
-class SubscriptionName(StrEnum):
-    """models.client.SubscriptionStatus, likewise."""
-
-    NONE = "none"
-    TRIALING = "trialing"
-    ACTIVE = "active"
-    PAST_DUE = "past_due"
-    CANCELED = "canceled"
-    UNPAID = "unpaid"
-    INCOMPLETE = "incomplete"
-    INCOMPLETE_EXPIRED = "incomplete_expired"
-    PAUSED = "paused"
-
-
 ClientId = Annotated[str, typer.Argument(metavar="ID", help="Your own id of the client.")]
 Plan = Annotated[str | None, typer.Option("--plan", help="Key in the plan registry, such as PRO.")]
 Provisioning = Annotated[
-    ProvisioningName | None,
+    ProvisioningStatus | None,
     typer.Option("--provisioning", case_sensitive=False, help="How far the client's access is set up."),
 ]
 Subscription = Annotated[
-    SubscriptionName | None,
+    SubscriptionStatus | None,
     typer.Option("--subscription", case_sensitive=False, help="In Stripe's words; none when there is none."),
 ]
 
@@ -103,21 +80,21 @@ def list_clients(
 ) -> None:
     """List clients in the order of their ids. A table leaves out time zone and Stripe customer."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        found = clients.page(
+        listed = clients.page(
             session,
             limit=limit,
             after=after,
             search=search,
             plan=plan,
-            provisioning=ProvisioningStatus(provisioning) if provisioning else None,
-            subscription=SubscriptionStatus(subscription) if subscription else None,
+            provisioning=provisioning,
+            subscription=subscription,
         )
     columns = TABLE_COLUMNS if form is OutputFormat.TABLE else COLUMNS
-    output.rows((_row(client) for client in found), form, columns=columns, shown=SHOWN, styles=STYLES)
-    if not found and form is OutputFormat.TABLE:
+    output.rows((_row(client) for client in listed), form, columns=columns, shown=SHOWN, styles=STYLES)
+    if not listed and form is OutputFormat.TABLE:
         output.say("No client matches.")
-    if len(found) == limit:
-        output.say(f"{limit} rows; there may be more: go on with --after {found[-1].id}")
+    if len(listed) == limit:
+        output.say(f"{limit} rows; there may be more: go on with --after {listed[-1].id}")
 
 
 @app.command()
@@ -132,8 +109,8 @@ def show(client_id: ClientId, form: options.Format = OutputFormat.TABLE) -> None
             "locale": client.locale,
             "subscription_active": client.subscription_status in ACTIVE_SUBSCRIPTION,
             "plan_features": sorted(plan.features) if plan else [],
-            "email_suppressed": _suppression(runtime, session, "EMAIL", client.email),
-            "phone_suppressed": _suppression(runtime, session, "SMS", client.phone_e164),
+            "email_suppressed": _suppression(runtime, session, Channel.EMAIL, client.email),
+            "phone_suppressed": _suppression(runtime, session, Channel.SMS, client.phone_e164),
             "created_at": client.created_at,
             "updated_at": client.updated_at,
             "erased_at": client.erased_at,
@@ -229,33 +206,29 @@ def erase(
         )
 
 
-def _fields(runtime: "Runtime") -> "ClientFields":
+def _fields(runtime: Runtime) -> ClientFields:
     return ClientFields(runtime.plans, runtime.settings.otp_default_region)
 
 
-def _write(runtime: "Runtime", changes: Sequence["ClientChange"]) -> tuple["WrittenClients", "Announced"]:
+def _write(runtime: Runtime, changes: Sequence["ClientChange"]) -> tuple["WrittenClients", "Announced"]:
     """All of the file in one transaction: a file is never half imported, also when this process is killed.
 
     Failures of the whole file are announced together, since many are summed up in one mail.
     """
-    from notifyctl.alerts.provisioning import Announced, announce
-    from notifyctl.models.client import ProvisioningStatus
-    from notifyctl.orchestrator.clients import WrittenClients, set_clients
-
     chunks = [changes[start : start + CHUNK] for start in range(0, len(changes), CHUNK)]
     written, announced = WrittenClients(), Announced()
     with runtime.database.transaction() as session:
         for chunk in output.track(chunks, "Writing", len(chunks)):
-            found = set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
-            others = [one for one in found.transitions if one.new is not ProvisioningStatus.FAILED]
+            of_chunk = set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
+            others = [change for change in of_chunk.transitions if change.new is not ProvisioningStatus.FAILED]
             announced += announce(session, runtime.orchestrator, runtime.settings, others)
-            written += found
-        failed = [one for one in written.transitions if one.new is ProvisioningStatus.FAILED]
+            written += of_chunk
+        failed = [change for change in written.transitions if change.new is ProvisioningStatus.FAILED]
         announced += announce(session, runtime.orchestrator, runtime.settings, failed)
     return written, announced
 
 
-def _say_announced(announced: "Announced") -> None:
+def _say_announced(announced: Announced) -> None:
     if announced.welcomed:
         output.say(f"Queued: {announced.welcomed} WELCOME_EMAIL.")
     if announced.alerted:
@@ -268,15 +241,15 @@ def _below(row: output.Row, first: str, second: str) -> str:
     return "\n".join(filter(None, (row[first], row[second])))
 
 
-def _row(client: Any) -> dict[str, Any]:
+def _row(client: object) -> dict[str, object]:
     return {column: getattr(client, "phone_e164" if column == "phone" else column) for column in COLUMNS}
 
 
-def _suppression(runtime: "Runtime", session: Any, channel: str, address: str | None) -> str | None:
+def _suppression(runtime: Runtime, session: Session, channel: Channel, address: str | None) -> str | None:
     if not address:
         return None
-    found = suppressions.find(session, Channel(channel), runtime.keys.recipient_hashes(channel, address))
-    return str(found.reason) if found else None
+    suppression = suppressions.find(session, channel, runtime.keys.recipient_hashes(channel, address))
+    return str(suppression.reason) if suppression else None
 
 
 def _refuse(faults: Sequence["CsvFault"], file: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,9 @@ from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import AuditAction
+from notifyctl.orchestrator.csv_files import CsvFault
 from notifyctl.store import audit, compliance
+from notifyctl.store.compliance import ListedItem
 
 app = typer.Typer(name="compliance", no_args_is_help=True)
 
@@ -79,13 +81,17 @@ def list_items(
         now = runtime.clock()
         # A day more: somewhere it is tomorrow already.
         until = None if most is None else _day_in(now, most + 1)
-        found = compliance.page(session, limit=limit, client_id=client, search=search, until=until)
-        rows = [_row(item, days_left(item.expires_on, item.timezone, now)) for item in found]
-    rows = [row for row in rows if most is None or row["days_left"] <= most]
+        items = compliance.page(session, limit=limit, client_id=client, search=search, until=until)
+        rows = [
+            _row(item, left)
+            for item in items
+            for left in [days_left(item.expires_on, item.timezone, now)]
+            if most is None or left <= most
+        ]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
     if not rows and form is OutputFormat.TABLE:
         output.say("No item matches.")
-    if len(found) == limit:
+    if len(items) == limit:
         output.say(f"{limit} rows; there may be more: say --limit, or narrow it")
 
 
@@ -117,7 +123,7 @@ def remove(client_id: ClientId, reference: Reference, yes: options.Yes = False) 
     output.say(f"{reference} of {client_id} is removed.{_withdrawn(withdrawn)}")
 
 
-def _write(runtime: "Runtime", checked: "CheckedItems", file: str, *, dry_run: bool) -> "ItemsWritten":
+def _write(runtime: Runtime, checked: CheckedItems, file: str, *, dry_run: bool) -> ItemsWritten:
     """All of the file in one transaction: a file is never half imported, also when this process is killed."""
     written, actor = ItemsWritten(), options.actor()
     with runtime.database.transaction() as session:
@@ -134,7 +140,7 @@ def _write(runtime: "Runtime", checked: "CheckedItems", file: str, *, dry_run: b
     return written
 
 
-def _refuse(faults: Sequence[Any], file: str) -> None:
+def _refuse(faults: Sequence[CsvFault], file: str) -> None:
     if not faults:
         return
     for fault in sorted(faults)[:FAULTS_SHOWN]:
@@ -152,7 +158,7 @@ def _day_in(now: "datetime", days: int) -> date | None:
         return None
 
 
-def _row(item: Any, left: int) -> dict[str, Any]:
+def _row(item: ListedItem, left: int) -> dict[str, object]:
     fields = {column: getattr(item, column, None) for column in COLUMNS}
     reminded = item.reminded and item.asked_for == item.expires_on
     return fields | {"days_left": left, "reminded_at": item.asked_at if reminded else None}

@@ -32,13 +32,13 @@ def upgrade() -> None:
 def status(form: options.Format = OutputFormat.TABLE) -> None:
     """Show the database's revision and the one this version needs. Exit 5 unless they agree."""
     with opened_runtime(migrated=False) as runtime:
-        found = schema_status(runtime.database)
+        schema_now = schema_status(runtime.database)
         output.document(
             {
                 "database": str(runtime.database),
-                "revision": found.revision,
-                "head": found.head,
-                "current": found.is_current,
+                "revision": schema_now.revision,
+                "head": schema_now.head,
+                "current": schema_now.is_current,
             },
             form,
         )

@@ -5,7 +5,6 @@ import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -63,14 +62,14 @@ def effective(env_file: Path) -> list[EffectiveSetting]:
         settings = checked(written)
     except ConfigurationError:
         settings = None
-    found = []
+    settings_in_force = []
     for name, field in _settings():
         text, source = default_text(field), "default"
         if name in written.known:
             text = _text(getattr(settings, name.lower())) if settings and not is_secret(field) else written.known[name]
             source = "environment" if name in written.environment else str(env_file)
-        found.append(EffectiveSetting(name, _masked(text, field), source, field.description or ""))
-    return found
+        settings_in_force.append(EffectiveSetting(name, _masked(text, field), source, field.description or ""))
+    return settings_in_force
 
 
 def default_text(field: FieldInfo) -> str:
@@ -82,7 +81,7 @@ def default_text(field: FieldInfo) -> str:
     return _text(default)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     match value:
         case None:
             return ""

@@ -1,9 +1,9 @@
 """How verdicts and explanations look."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from rich.text import Text
+from sqlalchemy import Row
 
 from notifyctl.cli import output, terminal
 from notifyctl.orchestrator.explain import Explanation, Step
@@ -14,7 +14,7 @@ _MARKS = {"passed": ("ok", "green"), "refused": ("no", "bold red"), "not asked":
 _WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
 
 
-def print_verdicts(verdicts: "Iterable[Verdict]") -> None:
+def print_verdicts(verdicts: Iterable[Verdict]) -> None:
     """What had to hold, and the reason that the gate would give for a refusal."""
     terminal.listing(
         [
@@ -29,38 +29,39 @@ def print_verdicts(verdicts: "Iterable[Verdict]") -> None:
     )
 
 
-def verdict_rows(verdicts: "Iterable[Verdict]") -> list[dict[str, str]]:
+def verdict_rows(verdicts: Iterable[Verdict]) -> list[dict[str, str]]:
     return [
         {"gate": verdict.gate.value, "verdict": verdict.outcome.value, "detail": verdict.detail} for verdict in verdicts
     ]
 
 
-def print_explanation(message: Any, found: "Explanation") -> None:
+def print_explanation(message: Row[tuple[object, ...]], explanation: Explanation) -> None:
     console = terminal.console()
     status = (message.status.value, terminal.STATUS_STYLES[message.status])
     console.print(Text.assemble((message.template_key, "bold"), f" {message.id}  ", status))
-    console.print(output.one_line(found.sentence), markup=False)
-    if found.verdicts:
+    console.print(output.one_line(explanation.sentence), markup=False)
+    if explanation.verdicts:
         console.print("\nGates at acceptance")
-        print_verdicts(found.verdicts)
+        print_verdicts(explanation.verdicts)
     console.print("\nWhat happened")
-    terminal.listing([_step_cells(step) for step in found.steps])
+    terminal.listing([_step_cells(step) for step in explanation.steps])
 
 
-def _step_cells(step: "Step") -> tuple[terminal.Cell, ...]:
+def _step_cells(step: Step) -> tuple[terminal.Cell, ...]:
     style = terminal.STATUS_STYLES.get(step.action.removeprefix("NOTIFICATION_"), "")
     return moment(step.at), (step.action.value, style), step.detail
 
 
-def explanation_fields(message: Any, found: "Explanation") -> dict[str, Any]:
+def explanation_fields(message: Row[tuple[object, ...]], explanation: Explanation) -> dict[str, object]:
     """For programs."""
     return {
         "id": message.id,
         "template_key": message.template_key,
         "status": message.status,
-        "explanation": found.sentence,
-        "gates": verdict_rows(found.verdicts),
+        "explanation": explanation.sentence,
+        "gates": verdict_rows(explanation.verdicts),
         "timeline": [
-            {"at": step.at, "action": step.action, "actor": step.actor, "detail": step.detail} for step in found.steps
+            {"at": step.at, "action": step.action, "actor": step.actor, "detail": step.detail}
+            for step in explanation.steps
         ],
     }

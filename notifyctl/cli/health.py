@@ -44,16 +44,17 @@ def without_subcommand(
 def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFormat.TABLE) -> None:
     """What is wrong, and the figures of each channel. The same as `notifyctl health` alone."""
     with opened_runtime() as runtime:
-        found = _look(runtime, window_minutes)
-    told = health.summary(found, problems(found))
+        figures = _look(runtime, window_minutes)
+    summed_up = health.summary(figures, problems(figures))
     match form:
         case OutputFormat.JSON:
-            sys.stdout.write(health.to_json(told))
+            sys.stdout.write(health.to_json(summed_up))
         case OutputFormat.TABLE:
-            terminal.console().print(overview(found))
+            terminal.console().print(overview(figures))
         case _:
             rows = [
-                {"channel": name, **dict(_cells(channel))} for name, channel in health.as_fields(told.channels).items()
+                {"channel": name, **dict(_cells(channel))}
+                for name, channel in health.as_fields(summed_up.channels).items()
             ]
             output.rows(rows, form, columns=tuple(rows[0]))
 
@@ -74,14 +75,16 @@ def timeseries(
             f" {health.MOST_BUCKETS} buckets; take longer ones"
         )
     with opened_runtime() as runtime, runtime.database.read() as session:
-        told = health.timeseries(session, runtime.clock(), window_minutes=window_minutes, bucket_minutes=bucket_minutes)
+        series = health.timeseries(
+            session, runtime.clock(), window_minutes=window_minutes, bucket_minutes=bucket_minutes
+        )
     if form is OutputFormat.JSON:
-        sys.stdout.write(health.to_json(told))
+        sys.stdout.write(health.to_json(series))
     elif form is OutputFormat.TABLE and output.on_terminal():
-        terminal.console().print(bars(told.buckets))
+        terminal.console().print(bars(series.buckets))
     else:
         columns = ("start", "channel", "sent", "failed", "throttled")
-        output.rows(_flat_buckets(told.buckets), form, columns=columns)
+        output.rows(_flat_buckets(series.buckets), form, columns=columns)
 
 
 @app.command()
@@ -95,12 +98,12 @@ def recent(
 ) -> None:
     """The newest messages and what became of them."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        told = health.recent(session, limit, reveal=reveal)
+        newest = health.recent(session, limit, reveal=reveal)
         now = runtime.clock()
     if form is OutputFormat.JSON:
-        sys.stdout.write(health.to_json(told))
+        sys.stdout.write(health.to_json(newest))
         return
-    rows = [{**health.as_fields(message), "age": age(message.created_at, now)} for message in told.items]
+    rows = [{**health.as_fields(message), "age": age(message.created_at, now)} for message in newest.items]
     output.rows(rows, form, columns=health.RECENT, shown=SHOWN, styles=terminal.STATUS_STYLES)
 
 
@@ -117,7 +120,7 @@ def watch(
         Screen(lambda: _look(runtime, window_minutes), every=every).run()
 
 
-def _look(runtime: "Runtime", window_minutes: int) -> "Health":
+def _look(runtime: Runtime, window_minutes: int) -> Health:
     with runtime.database.read() as session:
         return health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
 

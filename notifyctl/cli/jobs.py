@@ -1,9 +1,11 @@
 """`notifyctl jobs`: what is done at set times, how it went, and doing it now."""
 
 import gc
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 import typer
+from sqlalchemy import Row
 
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
@@ -56,10 +58,10 @@ def list_jobs(form: options.Format = OutputFormat.TABLE) -> None:
     """List the jobs, those in trouble first: overdue, hung, lost with their worker, or failed."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
-        found = jobs(session, now)
-    rows = [_listed(one, now) for one in found]
+        statuses = jobs(session, now)
+    rows = [_listed(job, now) for job in statuses]
     output.rows(rows, form, columns=LIST_COLUMNS, shown=LIST_SHOWN, styles=STYLES)
-    for remedy in dict.fromkeys(one.remedy for one in found if one.remedy):
+    for remedy in dict.fromkeys(job.remedy for job in statuses if job.remedy):
         output.hint(f"To mend it: {remedy}.")
 
 
@@ -95,26 +97,26 @@ def run(name: JobName) -> None:
         raise NotifyctlError(f"{job.name} failed: {ended.summary}") from ended.error
 
 
-def _listed(one: "JobStatus", now: Any) -> dict[str, Any]:
-    last = one.record.last if one.record else None
-    listed: dict[str, Any] = {
-        "name": one.job.name,
-        "schedule": one.job.schedule,
-        "state": one.state,
-        "next_due": one.next_due,
-        "next_in": f"in {age(now, one.next_due)}" if one.next_due > now else "now",
-        "problem": one.problem,
+def _listed(job: JobStatus, now: datetime) -> dict[str, object]:
+    last = job.record.last if job.record else None
+    listed: dict[str, object] = {
+        "name": job.job.name,
+        "schedule": job.job.schedule,
+        "state": job.state,
+        "next_due": job.next_due,
+        "next_in": f"in {age(now, job.next_due)}" if job.next_due > now else "now",
+        "problem": job.problem,
         "last_run_ago": "",
         "took": "",
     }
     if last is None:
         return listed
     known = {"last_run": last.started_at, "last_run_ago": f"{age(last.started_at, now)} ago", "outcome": last.outcome}
-    about = {"worker": last.worker, "summary": last.summary, "last_done": one.record.done_at if one.record else None}
+    about = {"worker": last.worker, "summary": last.summary, "last_done": job.record.done_at if job.record else None}
     return listed | known | about | _duration(last, now)
 
 
-def _duration(run: Any, now: Any) -> dict[str, Any]:
+def _duration(run: Row[tuple[object, ...]], now: datetime) -> dict[str, object]:
     """Of a run that has not ended, until now."""
     seconds = round(((run.finished_at or now) - run.started_at).total_seconds(), 3)
     return {"duration_seconds": seconds, "took": took(seconds)}

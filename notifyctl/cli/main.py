@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 from typer.main import get_command, get_group
 
@@ -82,10 +82,6 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """What is in its help, completed and suggested comes from the table; a module is imported when it is called."""
 
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self.commands = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
-
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS and COMMANDS[name].is_daemon:
@@ -116,6 +112,14 @@ app = typer.Typer(
 )
 
 
+def _not_imported() -> None:
+    """Stands for a command in help, completion and suggestions."""
+
+
+for _name, _entry in COMMANDS.items():
+    app.command(_name, help=_entry.help)(_not_imported)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"notifyctl {__version__}")
@@ -135,9 +139,10 @@ def _globals(
     invocation.set(Invocation(env_file=env_file, debug=debug))
 
 
-def whole_tree() -> Any:
+def whole_tree() -> TyperGroup:
     """With all of its commands imported, for what describes them."""
-    root: Any = get_command(app)
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
     root.commands = {name: load(name) for name in COMMANDS}
     return root
 

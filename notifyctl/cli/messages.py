@@ -1,10 +1,11 @@
 """`notifyctl messages`: see, explain, queue again, withdraw."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import typer
+from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
@@ -87,11 +88,11 @@ def list_messages(
     """List messages, the newest first. A table on a terminal shows the most important columns."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         wanted = _filter(runtime, status=status, template=template, client=client, to=to, since=since, until=until)
-        found = messages.find(session, wanted, limit=limit)
+        listed = messages.find(session, wanted, limit=limit)
         now = runtime.clock()
-    rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in found]
+    rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in listed]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STATUS_STYLES)
-    if not found and form is OutputFormat.TABLE:
+    if not listed and form is OutputFormat.TABLE:
         output.say("No message matches.")
 
 
@@ -110,7 +111,7 @@ def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) ->
         message = _require(session, message_id)
         rows = audit.of_message(session, message.id)
         now = runtime.clock()
-        found = explained(
+        explanation = explained(
             message,
             rows,
             now=now,
@@ -118,9 +119,9 @@ def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) ->
             held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
         )
     if form is OutputFormat.TABLE:
-        print_explanation(message, found)
+        print_explanation(message, explanation)
     else:
-        output.document(explanation_fields(message, found), form)
+        output.document(explanation_fields(message, explanation), form)
 
 
 @app.command()
@@ -166,7 +167,7 @@ def retry(
     output.say(f"{_messages(queued)} queued again.")
 
 
-def _tell_of(chosen: "Choice", now: "datetime") -> None:
+def _tell_of(chosen: Choice, now: "datetime") -> None:
     for refusal, count in chosen.refused.items():
         if refusal.gate is None:
             output.say(f"{count} will not be sent again: {refusal.why}.")
@@ -211,7 +212,7 @@ def _require_some(options_that_do: str, *filters: object) -> None:
         raise InvalidInput(f"say which messages: give their ids, or {options_that_do}")
 
 
-def _require(session: "Session", message_id: str) -> Any:
+def _require(session: Session, message_id: str) -> Row[tuple[object, ...]]:
     if message_id == LAST:
         newest = messages.find(session, messages.Filter(), limit=1)
         if not newest:
@@ -223,7 +224,7 @@ def _require(session: "Session", message_id: str) -> Any:
     return message
 
 
-def _known(runtime: "Runtime", ids: list[str] | None) -> list[str] | None:
+def _known(runtime: Runtime, ids: list[str] | None) -> list[str] | None:
     """The ids of these messages. Raises NotFound for the first that is not there."""
     if not ids:
         return None
@@ -239,7 +240,7 @@ def _uuid(text: str) -> str:
 
 
 def _filter(
-    runtime: "Runtime",
+    runtime: Runtime,
     *,
     ids: list[str] | None = None,
     status: str | None = None,
@@ -249,7 +250,7 @@ def _filter(
     to: str | None = None,
     since: str | None = None,
     until: str | None = None,
-) -> "Filter":
+) -> Filter:
     return Filter(
         ids=ids,
         status=options.one_of(MessageStatus, "--status", status),
@@ -262,13 +263,13 @@ def _filter(
     )
 
 
-def _hashes(runtime: "Runtime", address: str) -> list[str]:
+def _hashes(runtime: Runtime, address: str) -> list[str]:
     if "@" in address:
         return runtime.keys.recipient_hashes("EMAIL", normal_email(address))
     return runtime.keys.recipient_hashes("SMS", normal_phone(address, runtime.settings.otp_default_region))
 
 
-def _row(message: Any, reveal: bool, *, only_recipient: bool = False) -> dict[str, Any]:
+def _row(message: Row[tuple[object, ...]], reveal: bool, *, only_recipient: bool = False) -> dict[str, object]:
     recipient = message.recipient if reveal or not message.recipient else mask(message.recipient)
     if only_recipient:
         return {"recipient": recipient}

@@ -51,9 +51,9 @@ class Form(StrEnum):
 class _Plugin(TyperCommand):
     """Its exit code 2 means CRITICAL: a mistyped option is UNKNOWN."""
 
-    def make_context(self, *arguments: Any, **more: Any) -> Any:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
-            return super().make_context(*arguments, **more)
+            return super().parse_args(ctx, args)
         except TyperException as error:
             _print_unknown(f"{usage_words(error)}; see `notifyctl monitor --help`", Form.NAGIOS)
             raise typer.Exit(UNKNOWN) from error
@@ -205,7 +205,7 @@ def _figures(report: SpikeReport, thresholds: Thresholds) -> str:
     return f"{counts} {name}_rate={rate} {name}_oldest_due={due:.0f}s;;{most:.0f};0"
 
 
-def _document(reports: Sequence[SpikeReport], problems: Sequence[Problem]) -> dict[str, Any]:
+def _document(reports: Sequence[SpikeReport], problems: Sequence[Problem]) -> dict[str, object]:
     worst = _worst(reports, problems)
     return {
         "status": NAMES[worst],
@@ -215,7 +215,7 @@ def _document(reports: Sequence[SpikeReport], problems: Sequence[Problem]) -> di
     }
 
 
-def _fields(report: SpikeReport) -> dict[str, Any]:
+def _fields(report: SpikeReport) -> dict[str, object]:
     measured, memory = report.measurement, report.memory
     return {
         "status": NAMES[report.level],

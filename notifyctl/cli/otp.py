@@ -1,7 +1,7 @@
 """`notifyctl otp`: a phone's codes and locks, for support."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,21 +25,21 @@ def status(
 ) -> None:
     """Show what a phone has failed, whether it is locked, and which codes wait for it. Never a code."""
     with opened_runtime() as runtime:
-        found = runtime.otp.status(phone)
+        phone_status = runtime.otp.status(phone)
         most, window = runtime.settings.otp_rate
         attempts = runtime.settings.otp_max_attempts
         now = runtime.clock()
     if form is not OutputFormat.TABLE:
-        output.document(_fields(found), form)
+        output.document(_fields(phone_status), form)
         return
 
     lines = [
-        ("phone", mask(found.phone)),
-        ("locked", _lock(found, now)),
-        ("wrong codes", f"{found.state.failed_count} of {attempts} before the next lock"),
-        ("in a row", f"{found.state.consecutive_failures} of 100 over all locks"),
-        ("sent", f"{found.sent_in_window} of {most} in the last {in_words(int(window.total_seconds()))}"),
-        ("live codes", _codes(found, now)),
+        ("phone", mask(phone_status.phone)),
+        ("locked", _lock(phone_status, now)),
+        ("wrong codes", f"{phone_status.state.failed_count} of {attempts} before the next lock"),
+        ("in a row", f"{phone_status.state.consecutive_failures} of 100 over all locks"),
+        ("sent", f"{phone_status.sent_in_window} of {most} in the last {in_words(int(window.total_seconds()))}"),
+        ("live codes", _codes(phone_status, now)),
     ]
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
@@ -56,30 +56,31 @@ def unlock(phone: Phone) -> None:
     output.say(f"Unlocked. {forgotten.consecutive_failures} wrong codes in a row forgotten.")
 
 
-def _fields(found: "PhoneStatus") -> dict[str, Any]:
+def _fields(phone_status: PhoneStatus) -> dict[str, object]:
     return {
-        "phone": mask(found.phone),
-        "locked": found.is_locked,
-        "locked_until": found.state.locked_until,
-        "hard_locked_at": found.state.hard_locked_at,
-        "failed_count": found.state.failed_count,
-        "consecutive_failures": found.state.consecutive_failures,
-        "sent_in_window": found.sent_in_window,
+        "phone": mask(phone_status.phone),
+        "locked": phone_status.is_locked,
+        "locked_until": phone_status.state.locked_until,
+        "hard_locked_at": phone_status.state.hard_locked_at,
+        "failed_count": phone_status.state.failed_count,
+        "consecutive_failures": phone_status.state.consecutive_failures,
+        "sent_in_window": phone_status.sent_in_window,
         "live_codes": [
-            {"action": code.action, "created_at": code.created_at, "expires_at": code.expires_at} for code in found.live
+            {"action": code.action, "created_at": code.created_at, "expires_at": code.expires_at}
+            for code in phone_status.live
         ],
     }
 
 
-def _lock(found: "PhoneStatus", now: "datetime") -> str:
-    if found.state.hard_locked_at is not None:
+def _lock(phone_status: PhoneStatus, now: datetime) -> str:
+    if phone_status.state.hard_locked_at is not None:
         return "yes, until `notifyctl otp unlock`: too many wrong codes in a row"
-    if not found.is_locked or found.state.locked_until is None:
+    if not phone_status.is_locked or phone_status.state.locked_until is None:
         return "no"
-    left = int((found.state.locked_until - now).total_seconds())
+    left = int((phone_status.state.locked_until - now).total_seconds())
     return f"yes, for {left // 60} min {left % 60} s more"
 
 
-def _codes(found: "PhoneStatus", now: "datetime") -> str:
-    told = (f"{code.action} for {int((code.expires_at - now).total_seconds())} s more" for code in found.live)
-    return ", ".join(told) or "none"
+def _codes(phone_status: PhoneStatus, now: datetime) -> str:
+    codes = (f"{code.action} for {int((code.expires_at - now).total_seconds())} s more" for code in phone_status.live)
+    return ", ".join(codes) or "none"

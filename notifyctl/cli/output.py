@@ -62,54 +62,54 @@ def hint(text: str) -> None:
 
 
 def rows(
-    found: Iterable[Row],
+    lines: Iterable[Row],
     form: OutputFormat,
     *,
     columns: Sequence[str],
     shown: Sequence[Shown] = (),
     styles: Mapping[str, str] | None = None,
 ) -> None:
-    """Prints `found` with these columns; every form but the tables prints a row as soon as it comes.
+    """Prints `lines` with these columns; every form but the tables prints a row as soon as it comes.
 
     A table on a terminal has the columns of `shown` instead, where they are given. `styles` maps the first word of a
     cell (a status, say) to a rich style, for terminals only.
     """
-    found = _as_long_as_read(found)
+    lines = _as_long_as_read(lines)
     match form:
         case OutputFormat.JSON:
-            _json_array(_picked(row, columns) for row in found)
+            _json_array(_picked(row, columns) for row in lines)
         case OutputFormat.JSONL:
-            for row in found:
+            for row in lines:
                 print(dumps(_picked(row, columns)))
         case OutputFormat.CSV:
-            _delimited(found, columns, ",")
+            _delimited(lines, columns, ",")
         case OutputFormat.TSV:
-            _delimited(found, columns, "\t")
+            _delimited(lines, columns, "\t")
         case OutputFormat.GITHUB:
-            print(_tabulated(found, columns, "github"))
+            print(_tabulated(lines, columns, "github"))
         case OutputFormat.TABLE if on_terminal():
-            _coloured_table(found, shown or [named(column) for column in columns], styles or {})
+            _coloured_table(lines, shown or [named(column) for column in columns], styles or {})
         case OutputFormat.TABLE:
-            print(_tabulated(found, columns, "plain"))
+            print(_tabulated(lines, columns, "plain"))
 
 
-def _coloured_table(found: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str]) -> None:
+def _coloured_table(lines: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str]) -> None:
     from notifyctl.cli.terminal import print_table  # rich, which programs have no use for
 
-    print_table(found, shown, styles)
+    print_table(lines, shown, styles)
 
 
-def _as_long_as_read(found: Iterable[Item]) -> Iterator[Item]:
+def _as_long_as_read(items: Iterable[Item]) -> Iterator[Item]:
     """Nobody waits for the end of a long list of which `head` wanted ten lines."""
-    for item in found:
+    for item in items:
         if streams.lost(sys.stdout):
             return
         yield item
 
 
-def named(column: str, **more: Any) -> Shown:
+def named(column: str, *, whole: bool = False, from_width: int = 0) -> Shown:
     """A column that shows one value of the row."""
-    return Shown(column.replace("_", " "), lambda row: one_line(flat(row.get(column))), **more)
+    return Shown(column.replace("_", " "), lambda row: one_line(flat(row.get(column))), whole, from_width)
 
 
 def track(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
@@ -130,7 +130,7 @@ def document(value: Row, form: OutputFormat) -> None:
     rows(fields, form, columns=("field", "value"))
 
 
-def dumps(value: Any, indent: int | None = None) -> str:
+def dumps(value: object, indent: int | None = None) -> str:
     # Where the terminal or file cannot hold every character, JSON has its own way to write it.
     ascii_only = not sys.stdout.encoding.lower().startswith("utf")
     return json.dumps(value, default=_jsonable, indent=indent, ensure_ascii=ascii_only)
@@ -141,7 +141,7 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> object:
     if isinstance(value, datetime):
         return iso(value)
     if isinstance(value, date):
@@ -151,7 +151,7 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
-def _json_array(values: Iterable[Any]) -> None:
+def _json_array(values: Iterable[object]) -> None:
     separator = "["
     for value in values:
         print(separator)
@@ -160,11 +160,11 @@ def _json_array(values: Iterable[Any]) -> None:
     print("[]" if separator == "[" else "\n]")
 
 
-def _picked(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+def _picked(row: Row, columns: Sequence[str]) -> dict[str, object]:
     return {column: row.get(column) for column in columns}
 
 
-def flat(value: Any) -> str:
+def flat(value: object) -> str:
     match value:
         case None:
             return ""
@@ -179,10 +179,10 @@ def flat(value: Any) -> str:
     return str(value)
 
 
-def _tabulated(found: Iterable[Row], columns: Sequence[str], form: str) -> str:
+def _tabulated(lines: Iterable[Row], columns: Sequence[str], form: str) -> str:
     from tabulate import tabulate
 
-    cells = [[one_line(flat(row.get(column))) for column in columns] for row in found]
+    cells = [[one_line(flat(row.get(column))) for column in columns] for row in lines]
     if form == "github":
         cells = [[cell.replace("|", "\\|") for cell in line] for line in cells]
     return tabulate(cells, headers=list(columns), tablefmt=form, disable_numparse=True)
@@ -197,10 +197,10 @@ class _Lines:
         sys.stdout.write(line.removesuffix("\r\n") + "\n")
 
 
-def _delimited(found: Iterable[Row], columns: Sequence[str], delimiter: str) -> None:
+def _delimited(lines: Iterable[Row], columns: Sequence[str], delimiter: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and not on_terminal():
         # As imports read it, whatever the locale. An encoding that is set anew forgets what to do about faults.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     writer = csv.writer(_Lines(), delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(columns)
-    writer.writerows([neutral(flat(row.get(column))) for column in columns] for row in found)
+    writer.writerows([neutral(flat(row.get(column))) for column in columns] for row in lines)

@@ -34,9 +34,9 @@ def retention(
 
 def _count(form: OutputFormat) -> None:
     with opened_runtime() as runtime, runtime.database.read() as session:
-        found = asdict(count(session, runtime.settings, runtime.clock()))
+        counts = asdict(count(session, runtime.settings, runtime.clock()))
         age = asdict(ages(session, runtime.settings))
-    rows = [{"what": name, "older_than_days": age[name].days, "count": found[name]} for name in found]
+    rows = [{"what": name, "older_than_days": age[name].days, "count": counts[name]} for name in counts]
     output.rows(rows, form, columns=("what", "older_than_days", "count"))
 
 

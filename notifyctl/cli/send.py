@@ -1,6 +1,6 @@
 """`notifyctl send`: one message through the pipe."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,7 +40,7 @@ def send(
     """Queue one message for the worker. Exit 3 when a gate refuses it."""
     if (client is None) == (to is None):
         raise InvalidInput("give --client or --to, one of the two")
-    given = options.parse_assignments(assignments or [])
+    values = options.parse_assignments(assignments or [])
     with opened_runtime() as runtime:
         with runtime.database.read() as session:
             template = templates.by_key(session, [template_key]).get(template_key)
@@ -50,7 +50,7 @@ def send(
             template_key=template_key,
             client_id=client,
             recipient=to,
-            context=from_text(template.variables, given),
+            context=from_text(template.variables, values),
             idempotency_key=idempotency_key,
             source="cli",
             actor=options.actor(),
@@ -66,7 +66,7 @@ def send(
         raise RefusedByGate(f"refused by {decision.reason}: {decision.detail}")
 
 
-def answer(decision: "Decision") -> dict[str, Any]:
+def answer(decision: Decision) -> dict[str, object]:
     return {
         "id": decision.message_id,
         "status": decision.status.value,
@@ -75,7 +75,7 @@ def answer(decision: "Decision") -> dict[str, Any]:
     }
 
 
-def _show(decision: "Decision", form: OutputFormat) -> None:
+def _show(decision: Decision, form: OutputFormat) -> None:
     if form is not OutputFormat.TABLE:
         output.document(answer(decision), form)
         return
@@ -86,7 +86,7 @@ def _show(decision: "Decision", form: OutputFormat) -> None:
         output.hint(f"`{program()} messages explain {decision.message_id}` tells what became of it.")
 
 
-def _show_verdicts(decision: "Decision", form: OutputFormat) -> None:
+def _show_verdicts(decision: Decision, form: OutputFormat) -> None:
     if isinstance(decision, Duplicate):
         output.say(f"Nothing would be sent: the key belongs to message {decision.message_id} ({decision.status}).")
     elif form is OutputFormat.TABLE:

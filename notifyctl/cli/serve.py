@@ -59,7 +59,7 @@ def serve(
     _supervise(listener, processes)
 
 
-def _answer(runtime: "Runtime", listener: "socket.socket", started: Callable[[], None] = lambda: None) -> None:
+def _answer(runtime: Runtime, listener: "socket.socket", started: Callable[[], None] = lambda: None) -> None:
     def tell(state: str) -> None:
         service_manager.tell(state)
         if state == "READY=1":

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from sqlmodel import Session
@@ -16,10 +16,11 @@ from notifyctl.cli.stripe_replay import STYLES
 from notifyctl.cli.terminal import STATUS_STYLES
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import StripeEventStatus
-from notifyctl.orchestrator.masking import mask
+from notifyctl.orchestrator.masking import mask, masked_body
 from notifyctl.orchestrator.upkeep import how_to_match
 from notifyctl.orchestrator.words import age, moment
 from notifyctl.store import clients, stripe_events, stripe_listing, subscriptions
+from notifyctl.store.stripe_events import EventSummary, StoredEvent
 
 app = typer.Typer(name="stripe", no_args_is_help=True)
 app.command()(stripe_replay.replay)
@@ -74,13 +75,13 @@ def events(
             since=options.parse_moment(since, now) if since else None,
             until=options.parse_moment(until, now) if until else None,
         )
-        found = stripe_listing.newest(session, wanted, limit=limit)
-    rows = [_row(event) | {"age": age(event.created, now)} for event in found]
+        listed = stripe_listing.newest(session, wanted, limit=limit)
+    rows = [_row(event) | {"age": age(event.created, now)} for event in listed]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
-    stranger = next((event for event in found if event.status is StripeEventStatus.UNMATCHED), None)
+    stranger = next((event for event in listed if event.status is StripeEventStatus.UNMATCHED), None)
     if stranger is not None:
         output.hint(f"To link it: {how_to_match(stranger.customer_id, stranger.named_client, stranger.id)}")
-    if not found and form is OutputFormat.TABLE:
+    if not listed and form is OutputFormat.TABLE:
         output.say("No event matches.")
 
 
@@ -112,22 +113,22 @@ def show(
         output.document(fields, form)
         _print_about(about)
     else:
-        output.document(fields | about, form)
+        output.document(fields | dict(about), form)
 
 
 def _one_status(status: str | None, unmatched: bool, failed: bool) -> str | None:
-    given = [name for name in (status, "UNMATCHED" if unmatched else None, "FAILED" if failed else None) if name]
-    if len(given) > 1:
+    names = [name for name in (status, "UNMATCHED" if unmatched else None, "FAILED" if failed else None) if name]
+    if len(names) > 1:
         raise InvalidInput("--status, --unmatched and --failed say the same thing; give one of them")
-    return given[0] if given else None
+    return names[0] if names else None
 
 
-def _row(event: Any) -> dict[str, Any]:
+def _row(event: EventSummary) -> dict[str, object]:
     row = {name: getattr(event, name) for name in COLUMNS}
     return row | {"status": event.status.value, "reason": event.error or event.reason}
 
 
-def _require(session: "Session", event_id: str) -> Any:
+def _require(session: Session, event_id: str) -> StoredEvent:
     if event_id == LAST:
         event_id = next((row.id for row in stripe_listing.newest(session, stripe_listing.EventFilter(), limit=1)), LAST)
     event = stripe_events.get(session, event_id)
@@ -136,9 +137,7 @@ def _require(session: "Session", event_id: str) -> Any:
     return event
 
 
-def _print_body(event: Any, reveal: bool) -> None:
-    from notifyctl.orchestrator.masking import masked_body
-
+def _print_body(event: StoredEvent, reveal: bool) -> None:
     if not event.body:
         raise NotFound(f"the body of {event.id} is no longer kept")
     if not reveal:
@@ -148,14 +147,15 @@ def _print_body(event: Any, reveal: bool) -> None:
     sys.stdout.buffer.write(event.body.rstrip(b"\n") + b"\n")
 
 
-def _about(runtime: "Runtime", session: "Session", event: Any, reveal: bool) -> dict[str, Any]:
-    mails = [_picked(message, MESSAGE_FIELDS) for message in stripe_listing.mails_of(session, event)]
-    for mail in mails:
-        mail["recipient"] = mail["recipient"] if reveal else mask(mail["recipient"])
+def _about(runtime: Runtime, session: Session, event: StoredEvent, reveal: bool) -> output.Row:
+    messages = stripe_listing.mails_of(session, event)
     client = clients.get_many(session, [event.client_id]).get(event.client_id) if event.client_id else None
     subscription = subscriptions.get(session, event.subscription_id) if event.subscription_id else None
     return {
-        "mails": mails,
+        "mails": [
+            _picked(message, MESSAGE_FIELDS) | {"recipient": message.recipient if reveal else mask(message.recipient)}
+            for message in messages
+        ],
         "client": _picked(client, CLIENT_FIELDS),
         "subscription": _picked(subscription, SUBSCRIPTION_FIELDS),
         "invoice": _picked(subscriptions.invoice(session, event.object_id), INVOICE_FIELDS),
@@ -166,11 +166,11 @@ def _about(runtime: "Runtime", session: "Session", event: Any, reveal: bool) -> 
     }
 
 
-def _picked(row: Any, names: "Sequence[str]") -> dict[str, Any]:
+def _picked(row: object, names: Sequence[str]) -> dict[str, object]:
     return {name: getattr(row, name) for name in names} if row is not None else {}
 
 
-def _print_about(about: dict[str, Any]) -> None:
+def _print_about(about: output.Row) -> None:
     console = terminal.console()
     if about["mails"]:
         console.print("\nMails")
@@ -191,12 +191,12 @@ def _print_about(about: dict[str, Any]) -> None:
     )
 
 
-def _detail(details: dict[str, Any]) -> str:
+def _detail(details: dict[str, object]) -> str:
     shown = {name: value for name, value in details.items() if name not in ("event_id", "type") and value is not None}
     return ", ".join(f"{name} {_text(value)}" for name, value in shown.items())
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     match value:
         case None:
             return "-"

@@ -8,13 +8,16 @@ from datetime import datetime
 from functools import partial
 from itertools import chain
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from notifyctl.billing.envelope import Event
 from notifyctl.billing.replay_sources import (
     KEPT_AT_STRIPE,
     EventSpool,
+    MissingEvent,
     ReplayItem,
     SourceFilter,
+    fetch_events,
     spool_file,
     stored_items,
 )
@@ -26,25 +29,25 @@ from notifyctl.providers.stripe_api import build_stripe_api, other_mode
 from notifyctl.store import stripe_listing
 from notifyctl.store.stripe_listing import EventFilter
 
-MOST_TOLD = 50
+MOST_SHOWN = 50
 
 
 @dataclass(slots=True)
-class Told:
-    """Of one kind of thing, the first are told at once and all are counted."""
+class Warnings:
+    """Of one kind of thing, the first are said at once and all are counted."""
 
     count: int = 0
 
     def add(self, text: str) -> None:
         self.count += 1
-        if self.count <= MOST_TOLD:
+        if self.count <= MOST_SHOWN:
             output.say(text)
-        elif self.count == MOST_TOLD + 1:
+        elif self.count == MOST_SHOWN + 1:
             output.say("… and more of these, which are only counted")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReplayChoice:
     """The command line."""
 
     ids: list[str]
@@ -65,7 +68,7 @@ class Asked:
     def is_everything(self) -> bool:
         return not (self.ids or self.file or self.from_api or self.status or self.types or self.since or self.until)
 
-    def wanted(self) -> "SourceFilter":
+    def wanted(self) -> SourceFilter:
         ids = frozenset(self.ids) if self.ids else None
         return SourceFilter(ids=ids, types=tuple(self.types), since=self.since, until=self.until)
 
@@ -75,45 +78,45 @@ class Chosen:
     items: "Iterable[ReplayItem]"
     total: int | None
     """None: nobody knows before the end."""
-    faults: Told = field(default_factory=Told)
-    other_bodies: Told = field(default_factory=Told)
+    faults: Warnings = field(default_factory=Warnings)
+    other_bodies: Warnings = field(default_factory=Warnings)
 
 
-def choose(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_rehearsal: bool) -> Chosen:
-    if asked.file is not None:
-        return _from_file(runtime, asked, asked.file, open_things)
-    if asked.from_api:
-        return _from_api(runtime, asked, open_things, is_rehearsal=is_rehearsal)
-    return _from_store(runtime, asked)
+def choose(runtime: Runtime, choice: ReplayChoice, open_things: ExitStack, *, is_rehearsal: bool) -> Chosen:
+    if choice.file is not None:
+        return _from_file(runtime, choice, choice.file, open_things)
+    if choice.from_api:
+        return _from_api(runtime, choice, open_things, is_rehearsal=is_rehearsal)
+    return _from_store(runtime, choice)
 
 
-def _from_store(runtime: "Runtime", asked: Asked) -> Chosen:
+def _from_store(runtime: Runtime, choice: ReplayChoice) -> Chosen:
     wanted = EventFilter(
-        ids=set(asked.ids) if asked.ids else None,
-        status=options.one_of(StripeEventStatus, "--status", asked.status),
-        types=asked.types,
-        since=asked.since,
-        until=asked.until,
+        ids=set(choice.ids) if choice.ids else None,
+        status=options.one_of(StripeEventStatus, "--status", choice.status),
+        types=choice.types,
+        since=choice.since,
+        until=choice.until,
     )
     with runtime.database.read() as session:
         chosen = Chosen(stored_items(runtime.database, wanted), stripe_listing.count(session, wanted))
-        known = stripe_listing.statuses(session, asked.ids)
-    for event_id in asked.ids:
+        known = stripe_listing.statuses(session, choice.ids)
+    for event_id in choice.ids:
         if event_id not in known:
             chosen.faults.add(f"{event_id} is not stored here; --from-api asks Stripe for it")
     return chosen
 
 
-def _from_file(runtime: "Runtime", asked: Asked, name: str, open_things: ExitStack) -> Chosen:
+def _from_file(runtime: Runtime, choice: ReplayChoice, name: str, open_things: ExitStack) -> Chosen:
     spool = open_things.enter_context(EventSpool(Origin.FILE))
     chosen = Chosen(spool, None)
-    for fault in spool_file(_opened(name, open_things), name, asked.wanted(), spool, runtime.clock()):
+    for fault in spool_file(_opened(name, open_things), name, choice.wanted(), spool, runtime.clock()):
         chosen.faults.add(f"{name} line {fault.line}: {fault.text}")
     chosen.total = len(spool)
     return chosen
 
 
-def _peeked(items: "Iterator[ReplayItem]") -> "tuple[int | None, Iterable[ReplayItem]]":
+def _peeked(items: Iterator[ReplayItem]) -> "tuple[int | None, Iterable[ReplayItem]]":
     """0 if there is none, else None; and the same items."""
     first = next(items, None)
     return (0, ()) if first is None else (None, chain([first], items))
@@ -138,41 +141,38 @@ def _copy(pipe: BinaryIO) -> Iterator[BinaryIO]:
         yield copy
 
 
-def _from_api(runtime: "Runtime", asked: Asked, open_things: ExitStack, *, is_rehearsal: bool) -> Chosen:
+def _from_api(runtime: Runtime, choice: ReplayChoice, open_things: ExitStack, *, is_rehearsal: bool) -> Chosen:
     """A rehearsal looks at all of them before it begins: they are laid out on disk."""
-    from notifyctl.billing.replay_sources import EventSpool, MissingEvent, ReplayItem, fetch_events
-    from notifyctl.models.stripe_event import Origin
-
     api = open_things.enter_context(build_stripe_api(runtime.settings))
     if warning := other_mode(runtime.settings):
         output.say(warning)
     now = runtime.clock()
-    if asked.since is not None and asked.since < now - KEPT_AT_STRIPE:
+    if choice.since is not None and choice.since < now - KEPT_AT_STRIPE:
         output.say("Stripe keeps events for 30 days; those made earlier are not among these.")
     chosen = Chosen((), None)
 
-    def told() -> "Iterator[tuple[Any, bytes]]":
-        for found in fetch_events(api, asked.wanted(), now):
-            if isinstance(found, MissingEvent):
+    def kept() -> Iterator[tuple[Event, bytes]]:
+        for listed in fetch_events(api, choice.wanted(), now):
+            if isinstance(listed, MissingEvent):
                 chosen.faults.add(
-                    f"{found.event_id}: Stripe no longer has it, or never had: it keeps events for 30 days"
+                    f"{listed.event_id}: Stripe no longer has it, or never had: it keeps events for 30 days"
                 )
             else:
-                yield found
+                yield listed
 
-    if not is_rehearsal and not asked.ids:
-        items = (ReplayItem(event.id, event.created, Origin.API, partial(bytes, raw)) for event, raw in told())
+    if not is_rehearsal and not choice.ids:
+        items = (ReplayItem(event.id, event.created, Origin.API, partial(bytes, raw)) for event, raw in kept())
         chosen.total, chosen.items = _peeked(items)
         return chosen
     spool = open_things.enter_context(EventSpool(Origin.API))
-    for event, raw in told():
+    for event, raw in kept():
         spool.add(event, raw)
     chosen.items, chosen.total = spool, len(spool)
     return chosen
 
 
-def nothing_to_replay(asked: Asked, faults: Told) -> NotifyctlError:
-    if asked.file is not None and faults.count:
-        return NotifyctlError(f"{asked.file} has no event that can be replayed; nothing was changed")
-    where = asked.file or ("Stripe" if asked.from_api else "the store")
+def nothing_to_replay(choice: ReplayChoice, faults: Warnings) -> NotifyctlError:
+    if choice.file is not None and faults.count:
+        return NotifyctlError(f"{choice.file} has no event that can be replayed; nothing was changed")
+    where = choice.file or ("Stripe" if choice.from_api else "the store")
     return NotFound(f"{where} has no such event; `notifyctl stripe events` shows those that are stored")

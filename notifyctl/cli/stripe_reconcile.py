@@ -44,11 +44,11 @@ def reconcile(
         now = runtime.clock()
         wanted = SourceFilter(types=tuple(types or ()), since=options.parse_moment(since, now) if since else None)
         compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(wanted)
-    found = compared.differences
-    output.rows(map(asdict, found), form, columns=COLUMNS, shown=SHOWN)
+    differences = compared.differences
+    output.rows(map(asdict, differences), form, columns=COLUMNS, shown=SHOWN)
     looked_at = f"{_many(compared.events, 'event')} and {_many(compared.subscriptions, 'subscription')} at Stripe"
-    if found:
-        differ = _many(len(found), "difference")
+    if differences:
+        differ = _many(len(differences), "difference")
         raise NotifyctlError(f"{looked_at} were compared: {differ}; what mends each stands beside it")
     output.say(f"{looked_at} were compared: no difference.")
 

@@ -4,17 +4,17 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from notifyctl.billing.case import Change, EventOutcome, MailOutcome
+from notifyctl.billing.case import Change, EventOutcome, MailFate, MailOutcome
 from notifyctl.billing.replay import Replay, Replayed, Tally
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
-from notifyctl.cli.stripe_choice import Asked, Chosen, Told, choose, nothing_to_replay
+from notifyctl.cli.stripe_choice import Chosen, ReplayChoice, Warnings, choose, nothing_to_replay
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.enums import AuditAction, StripeEventStatus
 from notifyctl.stopping import interrupt_on_signal
@@ -71,22 +71,22 @@ def replay(
     interrupt_on_signal()
     logging.getLogger("notifyctl").addHandler(logging.NullHandler())  # what is logged is told in the output
     with opened_runtime() as runtime, ExitStack() as open_things:
-        asked = _asked(runtime, event_ids, file, from_api, status, types, since, until)
-        chosen = choose(runtime, asked, open_things, is_rehearsal=dry_run)
+        choice = _parse_choice(runtime, event_ids, file, from_api, status, types, since, until)
+        chosen = choose(runtime, choice, open_things, is_rehearsal=dry_run)
         if chosen.total == 0:
-            raise nothing_to_replay(asked, chosen.faults)
-        if asked.is_everything and not dry_run and output.on_terminal():
+            raise nothing_to_replay(choice, chosen.faults)
+        if choice.is_everything and not dry_run and output.on_terminal():
             options.confirm(f"Replay all {chosen.total} events that are stored?", yes)
         replay = _replay(runtime, mail_old)
         if dry_run:
             _rehearse(replay, chosen, form)
             return
-        _record(runtime, asked, mail_old)
+        _record(runtime, choice, mail_old)
         _run(replay, chosen, form)
 
 
-def _asked(
-    runtime: "Runtime",
+def _parse_choice(
+    runtime: Runtime,
     event_ids: list[str] | None,
     file: str | None,
     from_api: bool,
@@ -94,9 +94,9 @@ def _asked(
     types: list[str] | None,
     since: str | None,
     until: str | None,
-) -> Asked:
+) -> ReplayChoice:
     now = runtime.clock()
-    asked = Asked(
+    choice = ReplayChoice(
         ids=event_ids or [],
         file=file,
         from_api=from_api,
@@ -105,25 +105,25 @@ def _asked(
         since=options.parse_moment(since, now) if since else None,
         until=options.parse_moment(until, now) if until else None,
     )
-    asked.check()
-    return asked
+    choice.check()
+    return choice
 
 
-def _replay(runtime: "Runtime", mail_old: bool) -> "Replay":
+def _replay(runtime: Runtime, mail_old: bool) -> Replay:
     return Replay(runtime.billing, runtime.database, actor=options.actor(), mail_old=mail_old)
 
 
-def _record(runtime: "Runtime", asked: Asked, mail_old: bool) -> None:
+def _record(runtime: Runtime, choice: ReplayChoice, mail_old: bool) -> None:
     """What was replayed is on record event by event; that a file stood in for a signature, here."""
-    if asked.file is None and not mail_old:
+    if choice.file is None and not mail_old:
         return
-    source = "file" if asked.file is not None else "api" if asked.from_api else "store"
+    source = "file" if choice.file is not None else "api" if choice.from_api else "store"
     details = {"detail": "Stripe events replayed", "source": source, "mail_old": mail_old}
     with runtime.database.transaction() as session:
         audit.write(session, AuditAction.OPERATOR_ACTION, actor=options.actor(), now=runtime.clock(), details=details)
 
 
-def _run(replay: "Replay", chosen: Chosen, form: OutputFormat) -> None:
+def _run(replay: Replay, chosen: Chosen, form: OutputFormat) -> None:
     tally = Tally()
     try:
         for replayed in output.track(replay.run(chosen.items), "Replaying", chosen.total):
@@ -136,24 +136,24 @@ def _run(replay: "Replay", chosen: Chosen, form: OutputFormat) -> None:
     _conclude(tally, chosen.faults)
 
 
-def _tell_of(replayed: "Replayed", chosen: Chosen) -> None:
+def _tell_of(replayed: Replayed, chosen: Chosen) -> None:
     outcome = replayed.outcome
-    for one in outcome.everything():
-        if one.status is StripeEventStatus.FAILED:
-            chosen.faults.add(f"{one.event_id} ({one.type}) failed: {one.reason}")
+    for event in outcome.everything():
+        if event.status is StripeEventStatus.FAILED:
+            chosen.faults.add(f"{event.event_id} ({event.type}) failed: {event.reason}")
     if replayed.has_other_body:
         text = f"{outcome.event_id} is stored with another body than the one given; the stored one counts."
         chosen.other_bodies.add(text)
 
 
-def _rehearse(replay: "Replay", chosen: Chosen, form: OutputFormat) -> None:
+def _rehearse(replay: Replay, chosen: Chosen, form: OutputFormat) -> None:
     tally = Tally()
-    found = replay.rehearse(chosen.items, watch=partial(output.track, label="Rehearsing", total=chosen.total))
-    for replayed in found:
+    rehearsed = replay.rehearse(chosen.items, watch=partial(output.track, label="Rehearsing", total=chosen.total))
+    for replayed in rehearsed:
         tally.add(replayed)
         _tell_of(replayed, chosen)
     output.rows(
-        (row for replayed in found for row in _rows(replayed)), form, columns=COLUMNS, shown=SHOWN, styles=STYLES
+        (row for replayed in rehearsed for row in _rows(replayed)), form, columns=COLUMNS, shown=SHOWN, styles=STYLES
     )
     counts = _summary(tally, chosen.faults).items()
     output.say(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts if count or name == "events"))
@@ -161,7 +161,7 @@ def _rehearse(replay: "Replay", chosen: Chosen, form: OutputFormat) -> None:
     _conclude(tally, chosen.faults)
 
 
-def _rows(replayed: "Replayed") -> Iterator[dict[str, Any]]:
+def _rows(replayed: Replayed) -> Iterator[dict[str, object]]:
     outcome = replayed.outcome
     yield _row(outcome, _reason(replayed))
     for other in outcome.matched:
@@ -171,7 +171,7 @@ def _rows(replayed: "Replayed") -> Iterator[dict[str, Any]]:
             yield _row(other, other.reason or f"nothing showed before {one.event_id} that it had ever been live")
 
 
-def _row(outcome: "EventOutcome", reason: str | None) -> dict[str, Any]:
+def _row(outcome: EventOutcome, reason: str | None) -> dict[str, object]:
     return {
         "id": outcome.event_id,
         "created": outcome.created,
@@ -184,13 +184,13 @@ def _row(outcome: "EventOutcome", reason: str | None) -> dict[str, Any]:
     }
 
 
-def _reason(replayed: "Replayed") -> str | None:
+def _reason(replayed: Replayed) -> str | None:
     if replayed.is_bare:
         return "done already, and its body is no longer kept"
     return replayed.outcome.reason or ("done already" if replayed.was_done else None)
 
 
-def _change_texts(changes: "Sequence[Change]") -> list[str]:
+def _change_texts(changes: Sequence[Change]) -> list[str]:
     """One a client or subscription."""
     fields: dict[str, list[str]] = {}
     for change in changes:
@@ -199,8 +199,6 @@ def _change_texts(changes: "Sequence[Change]") -> list[str]:
 
 
 def _mail_text(mail: "MailOutcome | None") -> str:
-    from notifyctl.billing.case import MailFate
-
     if mail is None:
         return ""
     words = {
@@ -212,10 +210,7 @@ def _mail_text(mail: "MailOutcome | None") -> str:
     return f"{mail.template_key} {words[mail.fate]}" + (f": {mail.detail}" if mail.detail else "")
 
 
-def _summary(tally: "Tally", faults: Told) -> dict[str, int]:
-    from notifyctl.billing.case import MailFate
-    from notifyctl.models.stripe_event import StripeEventStatus
-
+def _summary(tally: Tally, faults: Warnings) -> dict[str, int]:
     return {
         "events": tally.events,
         "processed": tally.statuses[StripeEventStatus.PROCESSED],
@@ -230,10 +225,7 @@ def _summary(tally: "Tally", faults: Told) -> dict[str, int]:
     }
 
 
-def _conclude(tally: "Tally", faults: Told) -> None:
-    from notifyctl.billing.case import MailFate
-    from notifyctl.models.stripe_event import StripeEventStatus
-
+def _conclude(tally: Tally, faults: Warnings) -> None:
     if tally.statuses[StripeEventStatus.UNMATCHED]:
         output.hint("Link a client with `notifyctl clients set ID --stripe-customer CUS`, then replay the unmatched.")
     if tally.mails[MailFate.WITHHELD]:

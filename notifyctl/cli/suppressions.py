@@ -1,6 +1,5 @@
 """`notifyctl suppressions`: addresses that must not be written to."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -40,16 +39,6 @@ HOW_TO_TELL = {
 """Source -> what lifting our suppression does not undo."""
 
 
-class ReasonName(StrEnum):
-    """models.suppression.SuppressionReason, without the cost of importing the tables for --help."""
-
-    HARD_BOUNCE = "HARD_BOUNCE"
-    COMPLAINT = "COMPLAINT"
-    OPTED_OUT = "OPTED_OUT"
-    INACTIVE = "INACTIVE"
-    MANUAL = "MANUAL"
-
-
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, or phone as +491701234567.")]
 
 
@@ -59,7 +48,7 @@ def list_suppressions(
         Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
     ] = None,
     reason: Annotated[
-        ReasonName | None, typer.Option("--reason", case_sensitive=False, help="Only for this reason.")
+        SuppressionReason | None, typer.Option("--reason", case_sensitive=False, help="Only for this reason.")
     ] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show whole addresses.")] = False,
     limit: options.Limit = 100,
@@ -67,11 +56,11 @@ def list_suppressions(
 ) -> None:
     """List suppressions, newest first. An erased address has only its hash left."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        found = suppressions.page(
+        listed = suppressions.page(
             session,
             limit=limit,
-            channel=Channel(channel) if channel else None,
-            reason=SuppressionReason(reason) if reason else None,
+            channel=channel,
+            reason=reason,
         )
         now = runtime.clock()
     rows = (
@@ -82,12 +71,12 @@ def list_suppressions(
             "causes": [_words(cause) for cause in suppressions.causes_of(row)],
             "age": age(row.created_at, now),
         }
-        for row in found
+        for row in listed
     )
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN)
-    if not found and form is OutputFormat.TABLE:
+    if not listed and form is OutputFormat.TABLE:
         output.say("No suppression matches.")
-    if len(found) == limit:
+    if len(listed) == limit:
         output.say(f"{limit} rows; there may be more: raise --limit")
 
 
@@ -96,8 +85,8 @@ def add(
     channel: options.ChannelArgument,
     address: Address,
     reason: Annotated[
-        ReasonName, typer.Option("--reason", case_sensitive=False, help="What it is suppressed for.")
-    ] = ReasonName.MANUAL,
+        SuppressionReason, typer.Option("--reason", case_sensitive=False, help="What it is suppressed for.")
+    ] = SuppressionReason.MANUAL,
     note: Annotated[str | None, typer.Option("--note", help="Why, for the next reader.")] = None,
 ) -> None:
     """Suppress an address. Messages to it are blocked from now on."""
@@ -110,7 +99,7 @@ def add(
                 runtime.keys,
                 kind,
                 normal,
-                reason=SuppressionReason(reason),
+                reason=reason,
                 note=note,
                 actor=options.actor(),
                 now=runtime.clock(),
@@ -143,7 +132,7 @@ def remove(channel: options.ChannelArgument, address: Address) -> None:
             output.say(HOW_TO_TELL[source])
 
 
-def _words(cause: "Cause") -> str:
+def _words(cause: Cause) -> str:
     return f"{cause.reason} by {cause.source}"
 
 
@@ -151,5 +140,5 @@ def _address_and_note(row: output.Row) -> str:
     return "\n".join(filter(None, (row["address"] or ERASED, row["note"])))
 
 
-def _recipient(runtime: "Runtime", channel: Channel, address: str) -> tuple["Channel", str]:
+def _recipient(runtime: Runtime, channel: Channel, address: str) -> tuple["Channel", str]:
     return Channel(channel), normal_address(channel, address, runtime.settings.otp_default_region)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -65,9 +65,9 @@ def seed(directory: Directory = None, form: options.Format = OutputFormat.TABLE)
 def list_templates(form: options.Format = OutputFormat.TABLE) -> None:
     """List the stored templates."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        found = templates.everything(session)
+        listed = templates.everything(session)
     columns = ("template_key", "channel", "audience", "lane", "enabled", "version", "description")
-    output.rows([_flags(template) for template in found], form, columns=columns, shown=SHOWN)
+    output.rows([_flags(template) for template in listed], form, columns=columns, shown=SHOWN)
 
 
 @app.command()
@@ -193,11 +193,11 @@ def matrix(
         _write(document, path if write else None)
 
 
-def _files(directory: Path | None) -> "list[TemplateFile]":
+def _files(directory: Path | None) -> list[TemplateFile]:
     return catalogue.load(directory or catalogue.templates_dir())
 
 
-def _show_changes(changes: "Iterable[SeedChange]", form: OutputFormat) -> None:
+def _show_changes(changes: Iterable[SeedChange], form: OutputFormat) -> None:
     rows = [
         {
             "template_key": change.template_key,
@@ -210,11 +210,11 @@ def _show_changes(changes: "Iterable[SeedChange]", form: OutputFormat) -> None:
     output.rows(rows, form, columns=("template_key", "status", "version", "changed"), styles=STYLES)
 
 
-def _flags(template: "Template") -> dict[str, Any]:
+def _flags(template: Template) -> dict[str, object]:
     return {field.name: getattr(template, field.name) for field in fields(template) if field.name != "variables"}
 
 
-_Rendered = tuple["TemplateSource", "Mapping[str, Variable]", dict[str, Any]]
+_Rendered = tuple["TemplateSource", "Mapping[str, Variable]", dict[str, object]]
 
 
 def _from_file(key: str, directory: Path | None) -> _Rendered:
@@ -241,7 +241,7 @@ def _unknown(key: str) -> NotFound:
     return NotFound(f"There is no template {key!r}; `notifyctl templates list` shows those there are")
 
 
-def _chosen(content: "Content", *, html: bool, text: bool) -> str:
+def _chosen(content: Content, *, html: bool, text: bool) -> str:
     if html and text:
         raise InvalidInput("--html and --text are given together; choose one")
     if html:

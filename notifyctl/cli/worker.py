@@ -78,7 +78,7 @@ def workers(form: options.Format = OutputFormat.TABLE) -> None:
     """Who is at work, on all hosts. One that was not seen for a minute is gone or stuck."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
-        found = [
+        present = [
             {
                 "worker": row.worker,
                 "host": row.host,
@@ -92,8 +92,8 @@ def workers(form: options.Format = OutputFormat.TABLE) -> None:
             for row in store.present(session)
         ]
     columns = ("worker", "host", "pid", "version", "state", "started_at", "seen_seconds_ago", "holds")
-    output.rows(found, form, columns=columns, styles={"working": "green", "stopping": "yellow", "lost": "bold red"})
-    if not found and form is OutputFormat.TABLE:
+    output.rows(present, form, columns=columns, styles={"working": "green", "stopping": "yellow", "lost": "bold red"})
+    if not present and form is OutputFormat.TABLE:
         output.say("No worker is running; start one with `notifyctl worker`.")
 
 
