@@ -3,23 +3,16 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, and_, exists, func, not_, select
+from sqlalchemy import ColumnExpressionArgument, and_, exists, func, not_, select
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import (
-    ENDED_BADLY,
-    WAITING,
-    WAS_SENT,
-    BlockReason,
-    FailureReason,
-    MessageLog,
-    MessageStatus,
-)
-from notifyctl.models.stripe_event import DUE_INDEX, UNMATCHED_INDEX, StripeEvent, StripeEventStatus
-from notifyctl.models.template import Audience, Channel, NotificationTemplate
+from notifyctl.models.enums import Audience, BlockReason, Channel, FailureReason, MessageStatus, StripeEventStatus
+from notifyctl.models.message import ENDED_BADLY, WAITING, WAS_SENT, MessageLog
+from notifyctl.models.stripe_event import DUE_INDEX, UNMATCHED_INDEX, StripeEvent
+from notifyctl.models.template import NotificationTemplate
 from notifyctl.store import pauses
 
 _message = table(MessageLog)
@@ -51,18 +44,29 @@ def count_due_before(
     return _count(session, *due, not_(throttled), _message.c.channel.not_in(list(down)), *not_held)
 
 
-def receipts(session: Session, since: datetime, until: datetime) -> Sequence[Row[Any]]:
-    """A row a channel: how many were `sent` in that time, and how many of these a receipt has `confirmed`."""
-    confirmed = _message.c.status.in_((MessageStatus.DELIVERED, MessageStatus.BOUNCED))
-    return session.execute(
-        select(
-            _message.c.channel,
-            func.count().label("sent"),
-            func.count().filter(confirmed).label("confirmed"),
-        )
+class ConfirmedShare(NamedTuple):
+    """Of what was sent on a channel, how much a receipt has confirmed."""
+
+    channel: Channel
+    sent: int
+    confirmed: int
+
+
+def receipts(session: Session, since: datetime, until: datetime) -> Sequence[ConfirmedShare]:
+    """One a channel, of what was sent in that time."""
+    confirmed = func.count().filter(_message.c.status.in_((MessageStatus.DELIVERED, MessageStatus.BOUNCED)))
+    rows = session.execute(
+        select(_message.c.channel, func.count().label("sent"), confirmed.label("confirmed"))
         .where(_message.c.sent_at >= since, _message.c.sent_at < until)
         .group_by(_message.c.channel)
-    ).all()
+    )
+    return [ConfirmedShare(*row) for row in rows]
+
+
+class UnsettledEvent(NamedTuple):
+    id: str
+    customer_id: str | None
+    named_client: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,10 @@ class StripeTroubles:
 
     failed: int = 0
     failed_since: datetime | None = None
-    newest_failed: Row[Any] | None = None
+    newest_failed: UnsettledEvent | None = None
     unmatched: int = 0
     unmatched_since: datetime | None = None
-    newest_unmatched: Row[Any] | None = None
-    """id, customer_id and named_client."""
+    newest_unmatched: UnsettledEvent | None = None
     waiting: int = 0
     waiting_since: datetime | None = None
 
@@ -100,14 +103,15 @@ def stripe_troubles(session: Session, *, unmatched_since: datetime, received_bef
     )
 
 
-def _events(session: Session, *conditions: Any) -> tuple[int, datetime | None]:
-    found = session.execute(select(func.count(), func.min(_event.c.received_at)).where(*conditions)).one()
-    return int(found[0]), found[1]
+def _events(session: Session, *conditions: ColumnExpressionArgument[bool]) -> tuple[int, datetime | None]:
+    count, oldest = session.execute(select(func.count(), func.min(_event.c.received_at)).where(*conditions)).one()
+    return int(count), oldest
 
 
-def _newest_event(session: Session, *conditions: Any) -> Row[Any] | None:
+def _newest_event(session: Session, *conditions: ColumnExpressionArgument[bool]) -> UnsettledEvent | None:
     statement = select(_event.c.id, _event.c.customer_id, _event.c.named_client).where(*conditions)
-    return session.execute(statement.order_by(_event.c.received_at.desc(), _event.c.id.desc()).limit(1)).first()
+    row = session.execute(statement.order_by(_event.c.received_at.desc(), _event.c.id.desc()).limit(1)).first()
+    return UnsettledEvent(*row) if row else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class LostAlert:
     at: datetime
 
 
-_TOLD_OTHERWISE = (
+_KNOWN_OTHERWISE = (
     BlockReason.TEMPLATE_DISABLED, BlockReason.SUPPRESSED, BlockReason.RATE_LIMITED, FailureReason.RECIPIENT_OPTED_OUT,
 )  # fmt: skip
 """An operator wants it so, it is the suppression of the address that matters, or there was one just before."""
@@ -134,18 +138,18 @@ def lost_alert(session: Session, since: datetime) -> LostAlert | None:
     to_admins = _message.c.template_key.in_(
         select(_template.c.template_key).where(_template.c.audience == Audience.ADMIN)
     )
-    told_otherwise = func.coalesce(_message.c.reason, "").in_(_TOLD_OTHERWISE)
-    ended = select(_message).where(ENDED_BADLY, _message.c.finished_at >= since, to_admins, ~told_otherwise)
+    known_otherwise = func.coalesce(_message.c.reason, "").in_(_KNOWN_OTHERWISE)
+    ended = select(_message).where(ENDED_BADLY, _message.c.finished_at >= since, to_admins, ~known_otherwise)
     # Two questions, since no index has both. An alert to admins has no client, and is too late within a day.
     expired = select(_message).where(
         _message.c.client_id.is_(None), to_admins, _message.c.created_at >= since - SEND_BY,
         _message.c.status == MessageStatus.EXPIRED, _message.c.finished_at >= since,
     )  # fmt: skip
-    last = [one.order_by(_message.c.finished_at.desc()).limit(1) for one in (ended, expired)]
-    found = [row for one in last if (row := session.execute(one).one_or_none()) is not None]
-    if not found:
+    last = [query.order_by(_message.c.finished_at.desc()).limit(1) for query in (ended, expired)]
+    candidates = [row for statement in last if (row := session.execute(statement).one_or_none()) is not None]
+    if not candidates:
         return None
-    lost = max(found, key=lambda row: row.finished_at)
+    lost = max(candidates, key=lambda row: row.finished_at)
     beside = lost.created_at - ALERTS_TOGETHER
     arrived = _message.c.status.in_((MessageStatus.SENT, MessageStatus.DELIVERED))
     sent = exists().where(WAS_SENT, _message.c.sent_at >= beside, arrived, to_admins)
@@ -154,5 +158,5 @@ def lost_alert(session: Session, since: datetime) -> LostAlert | None:
     return LostAlert(lost.id, lost.template_key, lost.channel, lost.status, lost.reason, lost.finished_at)
 
 
-def _count(session: Session, *conditions: Any) -> int:
+def _count(session: Session, *conditions: ColumnExpressionArgument[bool]) -> int:
     return int(session.execute(select(func.count()).select_from(_message).where(*conditions)).scalar_one())
