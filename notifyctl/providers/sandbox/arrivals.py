@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from enum import IntEnum
 from itertools import chain
 from typing import ClassVar
@@ -96,6 +96,16 @@ def stage(message: InboxMessage, now: datetime) -> Stage:
     if age >= DELIVERED_AFTER:
         return Stage.DELIVERED
     return Stage.SENT if age >= SENT_AFTER else Stage.QUEUED
+
+
+def period_of(text: str, zone: tzinfo) -> tuple[datetime, datetime]:
+    """What a date or a date and time covers as a bound of a search: its whole day, or its whole second.
+
+    In `zone` where it names none. Raises ValueError.
+    """
+    start = datetime.fromisoformat(text)
+    start = start if start.tzinfo else start.replace(tzinfo=zone)
+    return start, start + (timedelta(days=1) if len(text) == len("2026-01-31") else timedelta(seconds=1))
 
 
 class InboxStore:

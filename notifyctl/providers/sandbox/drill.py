@@ -138,10 +138,11 @@ class FaultInjector:
     ) -> Response:
         """What a call that may be taken is answered with. After a delay it is taken even if the client has gone."""
         injection = self._of_call(api, recipients)
-        if injection is None:
-            return _taken(take, refuse)
-        await pause(request, injection.seconds)
-        return _spoiled(injection.fault, api, take, refuse)
+        if injection is not None:
+            await pause(request, injection.seconds)
+            if injection.fault is not None:
+                return _spoiled(injection.fault, api, take, refuse)
+        return _taken(take, refuse)
 
     def refusal(self, api: str, recipients: Sequence[str] = ()) -> ApiRefusal | None:
         """What one message is refused with; None: it is accepted.
@@ -171,7 +172,7 @@ class FaultInjector:
         """Counts the attempt where the fault strikes a number of them only."""
         magic = magic_of(recipient)
         fault = magic.fault if magic else None
-        if fault is None or (fault.kind is not FaultKind.ERROR) is not is_of_call:
+        if fault is None or is_of_call is (fault.kind is FaultKind.ERROR):
             return None
         return fault if fault.times is None or self._next_attempt(recipient.lower()) <= fault.times else None
 
@@ -195,26 +196,25 @@ def _taken(take: Take, refuse: Refuse) -> Response:
         return refuse(refusal)
 
 
-def _spoiled(fault: Fault | None, api: str, take: Take, refuse: Refuse) -> Response:
-    match fault.kind if fault else None:
+def _spoiled(fault: Fault, api: str, take: Take, refuse: Refuse) -> Response:
+    match fault.kind:
         case FaultKind.HANG:
             return NoAnswer()
         case FaultKind.CUT_BEFORE:
             return ClosedConnection()
-        case FaultKind.HTTP if fault:
+        case FaultKind.HTTP:
             return _something_in_between(fault)
-        case FaultKind.TOO_MANY if fault:
+        case FaultKind.TOO_MANY:
             return refuse(too_many(api, fault.retry_after))
     answer = _taken(take, refuse)
-    is_good = answer.status_code < 400
-    match fault.kind if fault else None:
+    match fault.kind:
         case FaultKind.ACCEPT_THEN_HANG:
             return NoAnswer()
         case FaultKind.ACCEPT_THEN_CUT:
             return ClosedConnection()
-        case FaultKind.GARBAGE if is_good:
+        case FaultKind.GARBAGE if answer.status_code < 400:
             return Response(_GARBAGE, answer.status_code, media_type="application/json")
-        case FaultKind.TRUNCATED if is_good:
+        case FaultKind.TRUNCATED if answer.status_code < 400:
             return HalfAnswer(answer)
     return answer
 

@@ -5,11 +5,20 @@ https://postmarkapp.com/developer/api/messages-api
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Self
 from zoneinfo import ZoneInfo
 
-from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, Address, Email, InboxStore, Stage, bounce_id, stage
+from notifyctl.providers.sandbox.arrivals import (
+    DELIVERED_AFTER,
+    Address,
+    Email,
+    InboxStore,
+    Stage,
+    bounce_id,
+    period_of,
+    stage,
+)
 from notifyctl.providers.sandbox.failures import ApiRefusal
 
 MAX_COUNT = 500
@@ -47,6 +56,7 @@ class MailSearch:
         count, offset = _whole_number(query, "count"), _whole_number(query, "offset")
         if not 1 <= count <= MAX_COUNT or count + offset > MAX_REACH:
             raise _refused(f"'count' is 1 to {MAX_COUNT}, and 'count' and 'offset' together at most {MAX_REACH}.")
+        first, last = _period(query, "fromdate"), _period(query, "todate")
         return cls(
             count=count,
             offset=offset,
@@ -56,8 +66,8 @@ class MailSearch:
             subject=query.get("subject", ""),
             stream=query.get("messagestream", "outbound"),
             stages=_STATUS[status],
-            not_before=_moment(query, "fromdate"),
-            before=_end(query, "todate"),
+            not_before=first[0] if first else None,
+            before=last[1] if last else None,
             metadata=_metadata_field(query),
         )
 
@@ -88,22 +98,12 @@ def _whole_number(query: Mapping[str, str], name: str) -> int:
     return int(value)
 
 
-def _moment(query: Mapping[str, str], name: str) -> datetime | None:
+def _period(query: Mapping[str, str], name: str) -> tuple[datetime, datetime] | None:
     value = query.get(name)
-    if value is None:
-        return None
     try:
-        moment = datetime.fromisoformat(value)
+        return None if value is None else period_of(value, _EASTERN)
     except ValueError:
         raise _refused(f"'{name}' is a date or a date and time, not '{value}'.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=_EASTERN)
-
-
-def _end(query: Mapping[str, str], name: str) -> datetime | None:
-    """Both ends of a search are inclusive: a date takes its whole day, a time its whole second."""
-    moment = _moment(query, name)
-    is_date = len(query.get(name, "")) == len("2026-01-31")
-    return moment and moment + (timedelta(days=1) if is_date else timedelta(seconds=1))
 
 
 def _metadata_field(query: Mapping[str, str]) -> tuple[str, str] | None:

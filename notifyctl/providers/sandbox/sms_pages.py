@@ -5,13 +5,13 @@ https://www.twilio.com/docs/messaging/api/message-resource
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from itertools import dropwhile
 from typing import Self
 from urllib.parse import urlencode
 
-from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, SENT_AFTER, InboxStore, Sms, Stage, stage
+from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, SENT_AFTER, InboxStore, Sms, Stage, period_of, stage
 from notifyctl.providers.sandbox.failures import ApiRefusal
 from notifyctl.providers.segments import measure
 
@@ -140,16 +140,11 @@ class SmsSearch:
 
 
 def _period(query: Mapping[str, str], name: str) -> tuple[datetime, datetime] | None:
-    """What a date or a date and time covers, in UTC: its whole day, or its whole second."""
     value = query.get(name)
-    if value is None:
-        return None
     try:
-        start = datetime.fromisoformat(value)
+        return None if value is None else period_of(value, UTC)
     except ValueError:
         raise ApiRefusal(400, 20001, f"Invalid {name} value '{value}': use YYYY-MM-DD.") from None
-    start = start if start.tzinfo else start.replace(tzinfo=UTC)
-    return start, start + (timedelta(days=1) if len(value) == len("2026-01-31") else timedelta(seconds=1))
 
 
 def _whole_number(query: Mapping[str, str], name: str, default: int) -> int:
