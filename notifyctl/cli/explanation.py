@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 
 from rich.text import Text
-from sqlalchemy import Row
 
 from notifyctl.cli import output, terminal
 from notifyctl.orchestrator.explain import Explanation, Step
 from notifyctl.orchestrator.gates import PASSED_WHEN, Verdict
 from notifyctl.orchestrator.words import moment
+from notifyctl.store.messages import MessageRow
 
 _MARKS = {"passed": ("ok", "green"), "refused": ("no", "bold red"), "not asked": ("--", "dim")}
 _WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
@@ -35,7 +35,7 @@ def verdict_rows(verdicts: Iterable[Verdict]) -> list[dict[str, str]]:
     ]
 
 
-def print_explanation(message: Row[tuple[object, ...]], explanation: Explanation) -> None:
+def print_explanation(message: MessageRow, explanation: Explanation) -> None:
     console = terminal.console()
     status = (message.status.value, terminal.STATUS_STYLES[message.status])
     console.print(Text.assemble((message.template_key, "bold"), f" {message.id}  ", status))
@@ -52,7 +52,7 @@ def _step_cells(step: Step) -> tuple[terminal.Cell, ...]:
     return moment(step.at), (step.action.value, style), step.detail
 
 
-def explanation_fields(message: Row[tuple[object, ...]], explanation: Explanation) -> dict[str, object]:
+def explanation_fields(message: MessageRow, explanation: Explanation) -> dict[str, object]:
     """For programs."""
     return {
         "id": message.id,

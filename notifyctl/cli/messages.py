@@ -5,7 +5,6 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
@@ -26,7 +25,7 @@ from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.withdrawal import count_waiting
 from notifyctl.orchestrator.words import age
 from notifyctl.store import audit, messages, workers
-from notifyctl.store.messages import Filter
+from notifyctl.store.messages import Filter, MessageRow
 
 SEEN_LATELY = timedelta(minutes=1)
 
@@ -212,7 +211,7 @@ def _require_some(options_that_do: str, *filters: object) -> None:
         raise InvalidInput(f"say which messages: give their ids, or {options_that_do}")
 
 
-def _require(session: Session, message_id: str) -> Row[tuple[object, ...]]:
+def _require(session: Session, message_id: str) -> MessageRow:
     if message_id == LAST:
         newest = messages.find(session, messages.Filter(), limit=1)
         if not newest:
@@ -269,7 +268,7 @@ def _hashes(runtime: Runtime, address: str) -> list[str]:
     return runtime.keys.recipient_hashes("SMS", normal_phone(address, runtime.settings.otp_default_region))
 
 
-def _row(message: Row[tuple[object, ...]], reveal: bool, *, only_recipient: bool = False) -> dict[str, object]:
+def _row(message: MessageRow, reveal: bool, *, only_recipient: bool = False) -> dict[str, object]:
     recipient = message.recipient if reveal or not message.recipient else mask(message.recipient)
     if only_recipient:
         return {"recipient": recipient}

@@ -7,8 +7,8 @@ import typer
 
 from notifyctl.cli import output
 from notifyctl.cli.invocation import invocation
-from notifyctl.env_file import find_env_file
 from notifyctl.cli.sandbox_stripe import app as stripe_app
+from notifyctl.env_file import find_env_file
 from notifyctl.errors import InvalidInput
 from notifyctl.providers.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
 from notifyctl.settings import raw_settings
@@ -68,7 +68,8 @@ def sandbox(
     exit_on_signal()
     if former is not None:
         raise InvalidInput(
-            "these are parts of one option now: --receipts delay=0.5-5,bounced=0.1,doubled=0.1,reordered=0.1"
+            "--receipt-delay, --bounced, --doubled and --reordered are one option now: "
+            "--receipts delay=0.5-5,bounced=0.1,doubled=0.1,reordered=0.1"
         )
     if receipts is not None and receipts_to is None:
         raise InvalidInput("--receipts needs --receipts-to URL: where they are to go")

@@ -14,10 +14,10 @@ from notifyctl.billing.mails import THREE_DECIMALS, WHOLE
 from notifyctl.cli import options, output
 from notifyctl.clock import system_clock
 from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
+from notifyctl.settings import Settings
 
 if TYPE_CHECKING:
     from notifyctl.providers.sandbox import TriggeredEvent
-    from notifyctl.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Stripe's part: make something happen there.")
 
@@ -49,6 +49,7 @@ def trigger_events(
     ] = None,
     times: Annotated[int, typer.Option("--times", min=1, max=1000, help="Post each event so often.")] = 1,
     show: Annotated[bool, typer.Option("--print", help="Print the events, one JSON a line; post nothing.")] = False,
+    former_currency: Annotated[str | None, typer.Option("--currency", hidden=True, help="Now in --amount.")] = None,
     yes: options.Yes = False,
 ) -> None:
     """Make Stripe's events for a client and post them, signed with STRIPE_WEBHOOK_SECRET, to the webhook.
@@ -63,6 +64,8 @@ def trigger_events(
     """
     from notifyctl.providers.sandbox import StripeScenario, trigger
 
+    if former_currency is not None:
+        raise InvalidInput("--currency is said by --amount now, as --amount '49.00 EUR'")
     settings = options.settings()
     event = event.lower()
     units, currency = _minor_units(amount)
@@ -87,7 +90,7 @@ def trigger_events(
     _deliver(settings, triggered, _target(settings, to, yes), times, system_clock())
 
 
-def _deliver(settings: "Settings", triggered: Sequence["TriggeredEvent"], url: str, times: int, now: datetime) -> None:
+def _deliver(settings: Settings, triggered: Sequence["TriggeredEvent"], url: str, times: int, now: datetime) -> None:
     from notifyctl.providers.sandbox.stripe_post import deliver, record_in_sandbox
 
     secret, sandbox = _secret(settings), _sandbox(settings)
@@ -131,13 +134,13 @@ def _minor_units(text: str) -> tuple[int, str]:
     return whole, currency
 
 
-def _secret(settings: "Settings") -> str:
+def _secret(settings: Settings) -> str:
     if not settings.stripe_webhook_secret:
         raise ConfigurationError(["STRIPE_WEBHOOK_SECRET is not set; it is what `notifyctl serve` checks events with"])
     return settings.stripe_webhook_secret[0].get_secret_value()
 
 
-def _target(settings: "Settings", to: str | None, yes: bool) -> str:
+def _target(settings: Settings, to: str | None, yes: bool) -> str:
     """Somebody's real webhook is asked about first: its clients would get mails of what never happened."""
     url = to or f"{settings.public_base_url or _served(settings)}{WEBHOOK}"
     parts = urlsplit(url)
@@ -148,7 +151,7 @@ def _target(settings: "Settings", to: str | None, yes: bool) -> str:
     return url
 
 
-def _served(settings: "Settings") -> str:
+def _served(settings: Settings) -> str:
     host = NOWHERE.get(settings.http_host, settings.http_host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}"
 
@@ -160,7 +163,7 @@ def _is_local(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _sandbox(settings: "Settings") -> str:
+def _sandbox(settings: Settings) -> str:
     """Never Stripe itself."""
     host = urlsplit(settings.stripe_api_url).hostname or ""
     return DEFAULT_SANDBOX if host.endswith("stripe.com") else settings.stripe_api_url

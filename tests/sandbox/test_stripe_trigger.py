@@ -155,6 +155,7 @@ def test_the_mode_of_the_events_is_that_of_the_settings(world: World) -> None:
         (("purchase", "--amount", "1.005"), "EUR has 2 decimals"),
         (("purchase", "--amount", "-1"), "must not be negative"),
         (("purchase", "--amount", "49.00 euros"), "--amount '49.00 euros' is in no currency"),
+        (("purchase", "--currency", "usd"), "--currency is said by --amount now, as --amount '49.00 EUR'"),
         (("purchase", "--to", "ftp://x"), "--to 'ftp://x' is no URL"),
         (("purchase", "--ago", "soon"), "'soon' is not a duration"),
     ],
