@@ -3,7 +3,6 @@
 import sys
 from dataclasses import asdict
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ from notifyctl.models.enums import Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.orchestrator.api_keys import state_of
 from notifyctl.orchestrator.words import age
+from notifyctl.store.api_keys import every
 
 app = typer.Typer(name="keys", no_args_is_help=True)
 
@@ -31,21 +31,11 @@ SHOWN = (
 STYLES = {"active": "green", "expired": "yellow", "revoked": "dim"}
 
 
-class ScopeName(StrEnum):
-    """models.access.Scope, without the cost of importing the tables for --help."""
-
-    OTP = "otp"
-    SEND = "send"
-    CLIENTS = "clients"
-    READ = "read"
-    ADMIN = "admin"
-
-
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who will use it; stands in the audit log.")],
     scope: Annotated[
-        list[ScopeName],
+        list[Scope],
         typer.Option(
             "--scope",
             case_sensitive=False,
@@ -86,10 +76,8 @@ def create(
 @app.command("list")
 def list_keys(form: options.Format = OutputFormat.TABLE) -> None:
     """List keys, newest first; the keys themselves are not kept."""
-    from notifyctl.store import api_keys
-
     with opened_runtime() as runtime, runtime.database.read() as session:
-        found = api_keys.every(session)
+        keys = every(session)
         now = runtime.clock()
     rows = [
         {
@@ -98,10 +86,10 @@ def list_keys(form: options.Format = OutputFormat.TABLE) -> None:
             "age": age(key.created_at, now),
             "expires": f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never",
         }
-        for key in found
+        for key in keys
     ]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
-    if not found and form is OutputFormat.TABLE:
+    if not keys and form is OutputFormat.TABLE:
         output.say("There is no key; `notifyctl keys create NAME --scope SCOPE` makes one.")
 
 

@@ -12,7 +12,7 @@ from notifyctl.delivery.retention import ages, count
 from notifyctl.errors import NotifyctlError
 from notifyctl.stopping import interrupt_on_signal
 from notifyctl.worker.by_hand import run_now
-from notifyctl.worker.jobs import named
+from notifyctl.worker.jobs import named as job_named
 
 retention_app = typer.Typer()
 
@@ -43,7 +43,7 @@ def _count(form: OutputFormat) -> None:
 def _run() -> None:
     interrupt_on_signal()
     with opened_runtime() as runtime:
-        ended = run_now(runtime, named("retention"))
+        ended = run_now(runtime, job_named("retention"))
     if isinstance(ended.error, NotifyctlError):
         raise ended.error
     if ended.error is not None:

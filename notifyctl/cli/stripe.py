@@ -9,10 +9,11 @@ import typer
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options, output, stripe_reconcile, stripe_replay, terminal
+from notifyctl.cli import options, output, terminal
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
-from notifyctl.cli.stripe_replay import STYLES
+from notifyctl.cli.stripe_reconcile import reconcile
+from notifyctl.cli.stripe_replay import STYLES, replay
 from notifyctl.cli.terminal import STATUS_STYLES
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import StripeEventStatus
@@ -23,8 +24,8 @@ from notifyctl.store import clients, stripe_events, stripe_listing, subscription
 from notifyctl.store.stripe_events import EventSummary, StoredEvent
 
 app = typer.Typer(name="stripe", no_args_is_help=True)
-app.command()(stripe_replay.replay)
-app.command()(stripe_reconcile.reconcile)
+app.command()(replay)
+app.command()(reconcile)
 
 COLUMNS = (
     "id", "type", "created", "status", "reason", "client_id", "customer_id", "subscription_id", "message_id",

@@ -13,8 +13,8 @@ from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotifyctlError
 from notifyctl.providers.stripe_api import build_stripe_api, other_mode
 
-COLUMNS = ("kind", "id", "what", "client_id", "here", "at_stripe", "mend")
-SHOWN = (
+DIFFERENCE_COLUMNS = ("kind", "id", "what", "client_id", "here", "at_stripe", "mend")
+DIFFERENCE_SHOWN = (
     Shown("what", lambda row: f"{row['what']}\n{row['id']}"),
     Shown("client", lambda row: row["client_id"] or ""),
     Shown("here", lambda row: row["here"] or "-"),
@@ -45,7 +45,7 @@ def reconcile(
         wanted = SourceFilter(types=tuple(types or ()), since=options.parse_moment(since, now) if since else None)
         compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(wanted)
     differences = compared.differences
-    output.rows(map(asdict, differences), form, columns=COLUMNS, shown=SHOWN)
+    output.rows(map(asdict, differences), form, columns=DIFFERENCE_COLUMNS, shown=DIFFERENCE_SHOWN)
     looked_at = f"{_many(compared.events, 'event')} and {_many(compared.subscriptions, 'subscription')} at Stripe"
     if differences:
         differ = _many(len(differences), "difference")
