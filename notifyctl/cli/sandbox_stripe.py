@@ -119,6 +119,8 @@ def _named(client: str) -> str:
 
 def _minor_units(text: str) -> tuple[int, str]:
     """`49.00 EUR` is 4900 of eur."""
+    from notifyctl.billing.money import THREE_DECIMALS, WHOLE
+
     amount, _, written = text.strip().partition(" ")
     currency = written.strip().lower() or "eur"
     if len(currency) != 3 or not (currency.isascii() and currency.isalpha()):

@@ -141,7 +141,7 @@ class FaultInjector:
         if injection is not None:
             await pause(request, injection.seconds)
             if injection.fault is not None:
-                return _spoiled(injection.fault, api, take, refuse)
+                return _inject_fault(injection.fault, api, take, refuse)
         return _taken(take, refuse)
 
     def refusal(self, api: str, recipients: Sequence[str] = ()) -> ApiRefusal | None:
@@ -196,7 +196,7 @@ def _taken(take: Take, refuse: Refuse) -> Response:
         return refuse(refusal)
 
 
-def _spoiled(fault: Fault, api: str, take: Take, refuse: Refuse) -> Response:
+def _inject_fault(fault: Fault, api: str, take: Take, refuse: Refuse) -> Response:
     match fault.kind:
         case FaultKind.HANG:
             return NoAnswer()
