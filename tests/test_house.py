@@ -1,0 +1,55 @@
+"""What holds for the package as a whole, and no lint rule says."""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests import figures
+from tests.figures import Module
+
+LIBRARIES = ("sqlalchemy", "sqlmodel")
+STATEMENTS = {"select", "insert", "update", "delete", "text", "func", "exists"}
+SQL_FOLDERS = ("store/", "db/", "operations/", "models/")
+SQL_MODULES = {
+    "audit/log.py",
+    "delivery/outbox.py",
+    "health/latencies.py",
+    "health/reports.py",
+    "orchestrator/gate_facts.py",
+}
+
+
+def statements_in(module: Module) -> Iterator[str]:
+    """What a module imports to write SQL with."""
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.ImportFrom(module=str(library), names=names) if library.split(".")[0] in LIBRARIES:
+                yield from STATEMENTS & {alias.name for alias in names}
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names if alias.name.split(".")[0] in LIBRARIES)
+
+
+def may_have_sql(path: str) -> bool:
+    """A store is a file of that name beside what it stores; a few have a better one."""
+    inner = path.removeprefix("notifyctl/")
+    return inner.startswith(SQL_FOLDERS) or inner.endswith(("/store.py", "_store.py")) or inner in SQL_MODULES
+
+
+def test_sql_stands_in_the_stores_alone() -> None:
+    writing = {module.path for module in figures.modules() if set(statements_in(module))}
+    assert len(writing) > 20
+    assert {path for path in writing if not may_have_sql(path)} == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from sqlalchemy import func",
+        "import sqlalchemy as sa",
+        "from sqlmodel import Session, select",
+        "def f():\n    from sqlalchemy.sql import text",
+    ],
+)
+def test_sql_is_seen_wherever_it_is_imported(code: str) -> None:
+    assert set(statements_in(Module("notifyctl/cli/health.py", code)))
