@@ -53,3 +53,25 @@ def test_sql_stands_in_the_stores_alone() -> None:
 )
 def test_sql_is_seen_wherever_it_is_imported(code: str) -> None:
     assert set(statements_in(Module("notifyctl/cli/health.py", code)))
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, int]:
+    return figures.measured(figures.modules())
+
+
+@pytest.mark.parametrize("figure", figures.LIMITS)
+def test_no_figure_is_over_its_limit(figure: str, measured: dict[str, int]) -> None:
+    assert measured[figure] <= figures.LIMITS[figure], "`make figures` shows what counts, and where"
+
+
+def test_what_is_counted() -> None:
+    source = (
+        "from typing import Any\nclass A:\n    def f(self):\n        import os\n        from x import y\nclass A: ...\n"
+    )
+    module = Module("notifyctl/x/y.py", source)
+    assert figures.measured([module]) == {
+        "modules": 1, "modules in a folder": 1, "lines of a module": 6, "Any": 1, "imports in functions": 2,
+        "class names used twice": 1,
+    }  # fmt: skip
+    assert list(module.functions()) == [(3, "notifyctl/x/y.py:3 f")]
