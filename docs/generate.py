@@ -158,13 +158,23 @@ def _required_type(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
+ROWS = "notifyctl/models/channels.py"
+
+
 def _setting_reads() -> dict[str, list[str]]:
-    """Setting -> where `….settings.<name>` stands; a property counts for each setting that it reads."""
+    """Setting -> where `….settings.<name>` stands, or its name in the row of a channel; a property counts for each
+    setting that it reads.
+    """
     properties = _setting_properties()
     reads: dict[str, list[str]] = {}
     for path, tree in _modules():
         places = sorted(
             {(node.lineno, node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_read(node)}
+            | {
+                (node.lineno, str(node.value))
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Constant) and path == ROWS
+            }
         )
         for line, attribute in places:
             for name in properties.get(attribute, [attribute]):

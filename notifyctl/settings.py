@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from notifyctl import setting_rules
 from notifyctl.env_file import RawSettings, find_env_file
 from notifyctl.errors import ConfigurationError
+from notifyctl.models.channels import CHANNELS
+from notifyctl.models.enums import Channel
 from notifyctl.setting_rules import parse_hours, parse_rate
 
 MAX_DAYS = 36_500
@@ -250,11 +252,15 @@ class Settings(BaseSettings):
         """The environment and the file are read by our own rules."""
         return init_settings, _Environment(settings_cls)
 
-    def per_minute_limit(self, channel: str) -> int:
+    @property
+    def channels(self) -> list[Channel]:
+        """Those that are switched on."""
+        return [channel for channel, spec in CHANNELS.items() if spec.switch is None or getattr(self, spec.switch)]
+
+    def per_minute_limit(self, channel: Channel) -> int:
         """Until an operator sets another one."""
-        if channel == "EMAIL":
-            return self.notification_email_per_minute_limit
-        return self.notification_sms_per_minute_limit
+        limit: int = getattr(self, CHANNELS[channel].limit_setting)
+        return limit
 
     @property
     def otp_rate(self) -> tuple[int, timedelta]:

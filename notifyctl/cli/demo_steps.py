@@ -25,8 +25,8 @@ from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.explain import explain
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate
 from notifyctl.orchestrator.words import took
+from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Email, InboxMessage, Sandbox, Sms
-from notifyctl.providers.senders import build_senders
 from notifyctl.settings import Settings
 from notifyctl.store import audit, limits, messages, migrations, outbox
 from notifyctl.store.database import Database
@@ -250,6 +250,7 @@ def _explain(runtime: Runtime, message_id: str) -> None:
     _title(9, f"notifyctl messages explain {message_id}")
     with runtime.database.read() as session:
         message = messages.get(session, message_id)
+        assert message is not None  # the demo itself sent it
         rows = audit.of_message(session, message_id)
     print_explanation(message, explain(message, rows, now=runtime.clock(), workers=1))
 

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from notifyctl.billing.mails import THREE_DECIMALS, WHOLE
 from notifyctl.cli import options, output
 from notifyctl.clock import system_clock
 from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
@@ -119,7 +118,7 @@ def _named(client: str) -> str:
 
 def _minor_units(text: str) -> tuple[int, str]:
     """`49.00 EUR` is 4900 of eur."""
-    from notifyctl.billing.money import THREE_DECIMALS, WHOLE
+    from notifyctl.billing.mails import THREE_DECIMALS, WHOLE
 
     amount, _, written = text.strip().partition(" ")
     currency = written.strip().lower() or "eur"

@@ -10,9 +10,7 @@ from notifyctl.cli.invocation import invocation
 from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode
-from notifyctl.models.enums import Channel
-from notifyctl.providers.lookups import build_lookups
-from notifyctl.providers.senders import build_senders
+from notifyctl.providers.registry import PROVIDERS, build_lookups, build_senders
 from notifyctl.store import workers as store
 from notifyctl.worker.daemon import Worker
 from notifyctl.worker.jobs import JOBS
@@ -49,10 +47,11 @@ def worker(
 def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
     options.log_remarks("notifyctl.worker")
     with opened_runtime(lasting=not once) as runtime:
-        channels = [Channel.EMAIL, Channel.SMS] if runtime.settings.sms_enabled else [Channel.EMAIL]
-        senders = build_senders(runtime.settings, channels, concurrency)
-        urgent = build_senders(runtime.settings, [Channel.EMAIL], concurrency)
-        lookups = build_lookups(runtime.settings, channels)
+        settings = runtime.settings
+        senders = build_senders(settings, settings.channels, concurrency)
+        batched = [channel for channel in settings.channels if PROVIDERS[channel].sends_in_batches]
+        urgent = build_senders(settings, batched, concurrency)
+        lookups = build_lookups(settings, settings.channels)
         jobs = () if no_jobs else JOBS
         daemon = Worker(runtime, senders, lookups, urgent=urgent, jobs=jobs, once=once)
         gc.freeze()  # what is loaded by now lasts to the end, and need not be looked through for garbage ever again

@@ -18,6 +18,7 @@ from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.words import iso
+from notifyctl.providers.registry import PROVIDERS
 from notifyctl.store import attempt_results, audit, outbox, pauses, templates
 from notifyctl.store.database import Database
 from notifyctl.store.outbox import QUEUES, DeferrableMessage, DueMessage, Queue
@@ -206,7 +207,7 @@ class Claims:
             session,
             [item.message.id for item in claimed],
             owner=self._owner,
-            provider=PROVIDERS[self.channel],
+            provider=PROVIDERS[self.channel].name,
             now=now,
             lease_until=now + LEASE,
         )
@@ -283,9 +284,6 @@ class Claims:
         return audit.for_message(
             AuditAction.NOTIFICATION_THROTTLED, message, actor=self._owner, now=now, details=details
         )
-
-
-PROVIDERS = {Channel.EMAIL: "postmark", Channel.SMS: "twilio"}
 
 
 def _by_lane(due: Mapping[Queue, int]) -> dict[Lane, int]:

@@ -6,19 +6,26 @@ from base64 import b64decode
 from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import Result, receive
 from notifyctl.http.dependencies import RawBody, RuntimeDep
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.request_log import origin_of
+from notifyctl.models.enums import Channel
 from notifyctl.providers import postmark_receipts, twilio_receipts
-from notifyctl.providers.receipts import MalformedReceipt, Notice
-from notifyctl.providers.senders import TWILIO_INBOUND_PATH, TWILIO_STATUS_PATH
+from notifyctl.providers.receipts import (
+    POSTMARK_PATH,
+    TWILIO_INBOUND_PATH,
+    TWILIO_STATUS_PATH,
+    MalformedReceipt,
+    Notice,
+)
+from notifyctl.providers.registry import PROVIDERS, secret_text, unset
 from notifyctl.providers.twilio_signature import Call, read_signed
+from notifyctl.settings import Settings
 
-POSTMARK_PATH = "/api/webhooks/postmark"
 POSTMARK_HEADER = b"x-postmark-token"
 NO_REPLY = "<Response/>"
 """TwiML. What a person is answered to STOP is Twilio's own text."""
@@ -34,7 +41,7 @@ class ReceiptAnswer(BaseModel):
 @router.post(POSTMARK_PATH, responses=documented(401, 413, 422))
 def postmark(request: Request, runtime: RuntimeDep, body: RawBody) -> ReceiptAnswer:
     """Deliveries, bounces, spam complaints and changes of subscription."""
-    _admit_postmark(request, _plain(runtime.settings.postmark_webhook_token))
+    _admit_postmark(request, runtime.settings)
     try:
         notice = postmark_receipts.read(body, stream=runtime.settings.postmark_message_stream)
     except MalformedReceipt as error:
@@ -69,11 +76,12 @@ def _receive(runtime: Runtime, notice: Notice) -> Result:
     return receive(runtime.database, runtime.keys, notice, now=runtime.clock())
 
 
-def _admit_postmark(request: Request, token: str) -> None:
-    if not token:
-        raise _refused(request, 401, "POSTMARK_WEBHOOK_TOKEN is not set, so that every webhook of Postmark is refused")
+def _admit_postmark(request: Request, settings: Settings) -> None:
+    if missing := unset(settings, PROVIDERS[Channel.EMAIL].webhook_settings):
+        raise _refused(request, 401, f"{missing[0]} is not set, so that every webhook of Postmark is refused")
+    token = secret_text(settings.postmark_webhook_token).encode()
     # All of them, whichever is right: the time that it takes tells nothing.
-    if not any([hmac.compare_digest(credential, token.encode()) for credential in _credentials(request)]):
+    if not any([hmac.compare_digest(credential, token) for credential in _credentials(request)]):
         raise _refused(request, 401, "the credentials are not POSTMARK_WEBHOOK_TOKEN")
 
 
@@ -98,9 +106,7 @@ def _password(encoded: bytes) -> bytes:
 
 def _read_twilio(request: Request, runtime: Runtime, body: bytes, path: str) -> dict[str, str]:
     settings = runtime.settings
-    token = _plain(settings.twilio_auth_token)
-    needed = {"PUBLIC_BASE_URL": settings.public_base_url, "TWILIO_AUTH_TOKEN": token}
-    if missing := [name for name, value in needed.items() if not value]:
+    if missing := unset(settings, PROVIDERS[Channel.SMS].webhook_settings):
         raise _refused(request, 403, f"{' and '.join(missing)} not set, so that no signature of Twilio can be checked")
     query = request.scope["query_string"].decode("latin-1")
     call = Call(
@@ -110,7 +116,7 @@ def _read_twilio(request: Request, runtime: Runtime, body: bytes, path: str) -> 
         signature=request.headers.get("x-twilio-signature", ""),
     )
     try:
-        fields = read_signed(call, token)
+        fields = read_signed(call, secret_text(settings.twilio_auth_token))
     except MalformedReceipt as error:
         raise _malformed(error) from error
     if fields is None:
@@ -130,8 +136,3 @@ def _refused(request: Request, status: int, cause: str) -> ApiError:
 
 def _malformed(error: MalformedReceipt) -> ApiError:
     return ApiError(422, "invalid_request", f"{error}.")
-
-
-def _plain(secret: SecretStr | None) -> str:
-    """Without the line end that a secret pasted or read from a file tends to bring."""
-    return secret.get_secret_value().strip() if secret else ""

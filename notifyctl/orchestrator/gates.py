@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from notifyctl.models.channels import CHANNELS
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION, ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.message import OTP_TEMPLATE, BlockReason
 from notifyctl.models.template import Audience, Channel, Template
@@ -105,8 +106,7 @@ def _recipient_missing(facts: Facts) -> _Answer:
         return _SKIP
     if facts.recipient or facts.recipient_fault:
         return None
-    missing = "email address" if facts.template.channel is Channel.EMAIL else "phone number"
-    return f"client {facts.client_id} has no {missing}"
+    return f"client {facts.client_id} has no {CHANNELS[facts.template.channel].address}"
 
 
 def _recipient_invalid(facts: Facts) -> _Answer:

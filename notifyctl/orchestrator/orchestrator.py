@@ -8,12 +8,13 @@ from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
+from notifyctl.models.channels import CHANNELS
 from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.columns import new_message_id
 from notifyctl.models.message import OTP_TEMPLATE, MessageStatus
 from notifyctl.models.template import Channel, Lane, Template
 from notifyctl.orchestrator import gates
-from notifyctl.orchestrator.addresses import AddressError, normal_email, normal_phone, region_of
+from notifyctl.orchestrator.addresses import AddressError, normal_address, region_of
 from notifyctl.orchestrator.context import canonical_json, context_faults, rate_subject
 from notifyctl.orchestrator.drafts import Draft, audit_row, message_row, payload_row
 from notifyctl.orchestrator.gates import ClientFacts, Facts
@@ -139,18 +140,13 @@ class NotificationOrchestrator:
                 continue
             draft.written = raw[:MAX_WRITTEN]
             try:
-                recipient = draft.recipient = self._normal(channel, draft.written)
+                recipient = draft.recipient = normal_address(channel, draft.written, self._settings.otp_default_region)
             except AddressError as error:
                 draft.recipient_fault, draft.stored_fault = str(error), error.fault
                 continue
             if (channel, recipient) not in hashes:
                 hashes[channel, recipient] = self._keys.recipient_hashes(channel.value, recipient)
             draft.hashes = hashes[channel, recipient]
-
-    def _normal(self, channel: Channel, raw: str) -> str:
-        if channel is Channel.EMAIL:
-            return normal_email(raw)
-        return normal_phone(raw, self._settings.otp_default_region)
 
     def _decide(
         self, session: Session, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts], now: datetime
@@ -296,7 +292,8 @@ def plan_has_feature(plans: PlanRegistry, client: ClientFacts | None, template: 
 
 
 def _address_of(client: ClientFacts, channel: Channel) -> str | None:
-    return client.email if channel is Channel.EMAIL else client.phone_e164
+    address: str | None = getattr(client, CHANNELS[channel].client_field)
+    return address
 
 
 def _is_rated_recipient(draft: Draft) -> bool:

@@ -7,13 +7,12 @@ from base64 import b64encode
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pydantic import SecretStr
-
 from notifyctl.clock import Clock
 from notifyctl.providers.answers import json_object, server_time, without_recipients
 from notifyctl.providers.certificates import trusted_authorities
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
 from notifyctl.providers.in_between import described
+from notifyctl.providers.registry import secret_text
 from notifyctl.providers.timeouts import CONNECT_TIMEOUT
 from notifyctl.settings import Settings
 
@@ -46,7 +45,7 @@ class Told:
 
 def postmark_question(settings: Settings) -> Question | None:
     """None where the key is not set; likewise below."""
-    token = _plain(settings.postmark_server_token)
+    token = secret_text(settings.postmark_server_token)
     headers = ("Accept: application/json", f"X-Postmark-Server-Token: {token}")
     url = f"{settings.postmark_api_url}/messages/outbound?count=1&offset=0"
     question = Question("Postmark", url, headers, "POSTMARK_API_URL", "POSTMARK_SERVER_TOKEN", "Messages")
@@ -54,7 +53,7 @@ def postmark_question(settings: Settings) -> Question | None:
 
 
 def twilio_question(settings: Settings) -> Question | None:
-    account, token = (settings.twilio_account_sid or "").strip(), _plain(settings.twilio_auth_token)
+    account, token = secret_text(settings.twilio_account_sid), secret_text(settings.twilio_auth_token)
     headers = (f"Authorization: Basic {b64encode(f'{account}:{token}'.encode()).decode()}",)
     url = f"{settings.twilio_api_url}/2010-04-01/Accounts/{account}/Messages.json?PageSize=1"
     keys = "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"
@@ -62,7 +61,7 @@ def twilio_question(settings: Settings) -> Question | None:
 
 
 def stripe_question(settings: Settings) -> Question | None:
-    key = _plain(settings.stripe_api_key)
+    key = secret_text(settings.stripe_api_key)
     headers = (f"Authorization: Bearer {key}",)
     url = f"{settings.stripe_api_url}/v1/events?limit=1"
     return Question("Stripe", url, headers, "STRIPE_API_URL", "STRIPE_API_KEY", "data") if key else None
@@ -108,7 +107,3 @@ def _own_words(body: dict[str, object]) -> str | None:
     if isinstance(error, dict):
         return str(error.get("message") or error.get("type") or "")
     return str(body.get("message", "")) if isinstance(body.get("code"), int) else None
-
-
-def _plain(secret: SecretStr | None) -> str:
-    return secret.get_secret_value().strip() if secret else ""

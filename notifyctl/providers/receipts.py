@@ -12,6 +12,10 @@ from notifyctl.models.message import FailureReason
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
 
+POSTMARK_PATH = "/api/webhooks/postmark"
+TWILIO_STATUS_PATH = "/api/webhooks/twilio/status"
+TWILIO_INBOUND_PATH = "/api/webhooks/twilio/inbound"
+"""Where they are posted."""
 _OUR_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
 

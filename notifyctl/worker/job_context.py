@@ -29,10 +29,10 @@ class JobContext:
     @cached_property
     def lookups(self) -> Mapping[Channel, Lookup]:
         """How to ask the providers; made when first used. Raises ProviderError where a key is not set."""
-        from notifyctl.providers.lookups import build_lookups
+        from notifyctl.providers.registry import build_lookups
 
         settings = self.runtime.settings
-        return build_lookups(settings, [Channel.EMAIL, Channel.SMS] if settings.sms_enabled else [Channel.EMAIL])
+        return build_lookups(settings, settings.channels)
 
     def close(self) -> None:
         for lookup in self.__dict__.get("lookups", {}).values():

@@ -17,8 +17,8 @@ from worker_rate import fresh_database, provider, queue, rewind, sent
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.template import Channel
+from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.providers.senders import build_senders
 from notifyctl.store import migrations
 from notifyctl.store.database import Database
 from notifyctl.worker.daemon import Worker

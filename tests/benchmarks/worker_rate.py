@@ -28,7 +28,7 @@ from notifyctl.models.client import Client
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.base import Accepted, OutboundMessage
-from notifyctl.providers.senders import build_senders
+from notifyctl.providers.registry import build_senders
 from notifyctl.store import bulk, migrations
 from notifyctl.store.database import Database
 from tests.support.messages import REMINDER_SMS, WELCOME

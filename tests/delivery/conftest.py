@@ -7,8 +7,8 @@ import pytest
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.models.template import Channel, Lane
+from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Sandbox
-from notifyctl.providers.senders import build_senders
 from notifyctl.worker.daemon import make_dispatcher
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher

@@ -10,8 +10,8 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import Result, apply
 from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.models.template import Channel
-from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.receipts import Receipt, ReceiptEvent
+from notifyctl.providers.registry import build_lookups
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, drain

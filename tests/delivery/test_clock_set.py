@@ -9,7 +9,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
 from notifyctl.delivery.claims import LEASE
 from notifyctl.models.template import Channel
-from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.worker import runs
 from notifyctl.worker.daemon import SETTLED_AFTER, Worker

@@ -14,8 +14,8 @@ from notifyctl.models.message import MessageLog, MessageStatus
 from notifyctl.models.operations import BreakerState, JobOutcome
 from notifyctl.models.otp import OtpSubject
 from notifyctl.models.template import Channel
+from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Sandbox
-from notifyctl.providers.senders import build_senders
 from notifyctl.store import audit, breakers, clock_steps, job_runs, workers
 from notifyctl.worker.daemon import Worker
 from tests.support.clients import a_client

@@ -13,7 +13,7 @@ from notifyctl.delivery.claims import LEASE
 from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Lookup
-from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import outbox
 from tests.support.clients import a_client

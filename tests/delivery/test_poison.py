@@ -20,7 +20,7 @@ from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.base import Lookup
-from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import latencies, limits, outbox
 from tests.support.clients import a_client

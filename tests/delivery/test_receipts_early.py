@@ -13,7 +13,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import KEPT_FOR, Result, retry_early_receipts
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
-from notifyctl.providers.senders import build_senders
+from notifyctl.providers.registry import build_senders
 from notifyctl.store.database import Database
 from notifyctl.worker.daemon import Worker
 from tests.support.clocks import TurnableClock

@@ -19,8 +19,8 @@ from notifyctl.delivery.receipts import Result, retry_early_receipts
 from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
-from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.receipts import Receipt
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import doubts
 from notifyctl.store.database import Database
@@ -212,7 +212,7 @@ def test_a_receipt_and_an_inquiry_at_the_same_moment_settle_a_doubt_once(
 
 def sent_by_hand(runtime: Runtime, sandbox: Sandbox, message_id: str, phone: str) -> str:
     """The SMS as the worker would have sent it, whose answer was lost. Returns its SID."""
-    from notifyctl.providers.senders import build_senders
+    from notifyctl.providers.registry import build_senders
     from notifyctl.worker.daemon import make_dispatcher
     from tests.support.delivery import drain
 

@@ -15,7 +15,7 @@ from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.missing_receipts import MOST, TAKEN_AT_ONCE, TROUBLE_IN_A_ROW, InquiryReport, ask_missing
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Lookup
-from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock

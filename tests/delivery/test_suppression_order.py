@@ -28,8 +28,8 @@ from notifyctl.models.template import Channel
 from notifyctl.orchestrator.erasure import erase_client
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import lift, suppress
-from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.receipts import Receipt, ReceiptEvent, Release
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import suppressions
 from notifyctl.store.database import Database

@@ -10,8 +10,8 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import retry_early_receipts
 from notifyctl.models.message import WAITING
 from notifyctl.models.template import Channel
+from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Receipts, Sandbox
-from notifyctl.providers.senders import build_senders
 from notifyctl.worker.daemon import make_dispatcher
 from tests.support.api import Api
 from tests.support.clients import a_client

@@ -9,7 +9,7 @@ import pytest
 from notifyctl.models.message import FailureReason
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import OutboundMessage, Rejected, SendResult, Unavailable, Unknown
-from notifyctl.providers.senders import build_senders
+from notifyctl.providers.registry import build_senders
 from tests.support.scripted_server import Reply, ScriptedServer, Step
 from tests.support.settings import make_settings
 

@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from notifyctl.errors import ProviderError
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Accepted, Doubt, NotFound, OutboundMessage, Unavailable
-from notifyctl.providers.lookups import build_lookups
-from notifyctl.providers.senders import build_senders
+from notifyctl.providers.registry import build_lookups, build_senders
 from notifyctl.providers.stripe_api import build_stripe_api
 from notifyctl.settings import Settings, load_settings
 from tests.support.scripted_server import Reply, ScriptedServer, private_authority

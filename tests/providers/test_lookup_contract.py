@@ -12,7 +12,7 @@ import pytest
 
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import CannotTell, Finding, Found, Lookup, NotFound, Unavailable
-from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox
 from tests.support import providers as made
 from tests.support.scripted_server import (

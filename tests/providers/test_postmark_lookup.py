@@ -18,9 +18,9 @@ from notifyctl.providers.base import (
     OutboundMessage,
     Rejected,
 )
-from notifyctl.providers.lookups import build_lookups
 from notifyctl.providers.postmark import PostmarkSender
 from notifyctl.providers.postmark_lookup import SEARCH_DELAY, PostmarkLookup
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.clocks import StandingClock
 from tests.support.providers import ADDRESS, TOKEN, nobody, postmark_lookup

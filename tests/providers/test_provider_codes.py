@@ -15,7 +15,7 @@ from notifyctl.providers.codes import (
     codes_markdown,
 )
 from notifyctl.providers.curl import HttpAnswer
-from notifyctl.providers.senders import build_senders
+from notifyctl.providers.registry import build_senders
 from notifyctl.providers.timeouts import CONNECT_TIMEOUT, POSTMARK_TIMEOUT, TWILIO_TIMEOUT
 from notifyctl.settings import Settings
 

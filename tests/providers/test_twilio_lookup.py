@@ -21,7 +21,7 @@ from notifyctl.providers.base import (
     Rejected,
     Unavailable,
 )
-from notifyctl.providers.lookups import build_lookups
+from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.providers.twilio import TwilioSender
 from notifyctl.providers.twilio_lookup import SEARCH_DELAY, TwilioLookup

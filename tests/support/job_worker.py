@@ -14,7 +14,7 @@ from time import sleep
 from notifyctl.bootstrap import open_runtime
 from notifyctl.errors import DatabaseError
 from notifyctl.models.template import Channel
-from notifyctl.providers.senders import build_senders
+from notifyctl.providers.registry import build_senders
 from notifyctl.settings import Settings
 from notifyctl.worker import daemon, runs, scheduler
 from notifyctl.worker.daemon import Worker
