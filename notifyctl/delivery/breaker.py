@@ -14,7 +14,7 @@ from notifyctl.models.message import FailureReason
 from notifyctl.models.operations import BreakerState
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Accepted, Answer, Rejected
-from notifyctl.providers.timeouts import CALL_TIMEOUTS
+from notifyctl.providers.registry import PROVIDERS
 from notifyctl.store import breakers
 
 FAILURES_TO_OPEN = 5
@@ -45,7 +45,10 @@ def _is_ours(answer: Answer, channel: Channel) -> bool:
     result = answer.result
     if isinstance(result, Rejected):
         return result.reason is FailureReason.RENDER_ERROR
-    return getattr(result, "code", "") == TIMED_OUT and answer.seconds > CALL_TIMEOUTS[channel].total_seconds() + LATE
+    return (
+        getattr(result, "code", "") == TIMED_OUT
+        and answer.seconds > PROVIDERS[channel].call_timeout.total_seconds() + LATE
+    )
 
 
 def is_account_problem(result: Rejected) -> bool:

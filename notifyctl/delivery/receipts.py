@@ -18,6 +18,7 @@ from notifyctl.orchestrator.addresses import AddressError, normal_address
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import known_since, lift, suppress
 from notifyctl.providers.receipts import Ignored, Notice, Receipt, ReceiptEvent, Release, from_json, to_json
+from notifyctl.providers.registry import PROVIDERS
 from notifyctl.store import audit, doubts, outbox
 from notifyctl.store import receipts as store
 from notifyctl.store.database import Database
@@ -59,7 +60,7 @@ def apply(
     session: Session, keys: KeyRing, receipt: Receipt, *, now: datetime, heard_at: datetime | None = None
 ) -> Result:
     """`heard_at` is when it came, of one that was kept."""
-    if receipt.channel is Channel.SMS and receipt.provider_message_id is not None:
+    if receipt.provider_message_id is not None and not PROVIDERS[receipt.channel].keeps_our_id:
         # Before any row is locked, as the inquiries into doubts do it: the other way round is a deadlock.
         doubts.lock_provider_message_id(session, receipt.provider_message_id)
     ids = {"message_id": receipt.message_id, "provider_message_id": receipt.provider_message_id}
@@ -93,7 +94,8 @@ def _move(session: Session, message: ReceivedMessage, receipt: Receipt, now: dat
 
 def _is_id_free(session: Session, message: ReceivedMessage, receipt: Receipt) -> bool:
     """An SMS in doubt is recognised by its text, so that another message may have been given this one's id."""
-    if receipt.channel is not Channel.SMS or receipt.provider_message_id is None or not is_in_doubt(message):
+    keeps_our_id = PROVIDERS[receipt.channel].keeps_our_id
+    if keeps_our_id or receipt.provider_message_id is None or not is_in_doubt(message):
         return True
     return not doubts.held_elsewhere(session, [receipt.provider_message_id], message_id=message.id)
 

@@ -25,6 +25,7 @@ from notifyctl.orchestrator.render import Renderer, RenderError
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import known_since, suppress
 from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Rejected, Unavailable
+from notifyctl.providers.registry import PROVIDERS
 from notifyctl.store import audit, doubts, outbox, templates, unusable
 from notifyctl.store.attempt_results import AttemptResult
 from notifyctl.store.database import Database
@@ -111,7 +112,7 @@ class Reconciler:
             with self._database.read() as session:
                 return doubts.held_elsewhere(session, ids, message_id=message.id)
 
-        if message.channel is Channel.SMS and self._is_ambiguous(message):
+        if not PROVIDERS[message.channel].keeps_our_id and self._is_ambiguous(message):
             return Unavailable("", "another message to the same number is on its way")
         doubt = Doubt(message.id, message.recipient, text, age=self._clock() - message.last_attempt_at)
         return lookup.find(doubt, held_elsewhere=held_elsewhere)
@@ -122,7 +123,7 @@ class Reconciler:
             return doubts.is_being_sent_to(session, message.recipient_hash, but_not=message.id)
 
     def _text(self, message: DoubtfulMessage) -> str:
-        if message.channel is Channel.EMAIL:
+        if PROVIDERS[message.channel].keeps_our_id:
             return ""  # found by its id alone
         context = context_of(self._keys, message)
         pinned = (message.template_key, message.template_version)
@@ -167,7 +168,7 @@ class Reconciler:
         log.info("doubt settled", extra={"message_id": message.id, "status": result.status, "channel": message.channel})
 
     def _was_taken(self, session: Session, message: DoubtfulMessage, provider_message_id: str) -> bool:
-        if message.channel is not Channel.SMS:
+        if PROVIDERS[message.channel].keeps_our_id:
             return False
         doubts.lock_provider_message_id(session, provider_message_id)
         return bool(doubts.held_elsewhere(session, [provider_message_id], message_id=message.id))

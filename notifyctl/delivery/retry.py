@@ -2,13 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from notifyctl.models.template import Channel
-
-BACKOFF: dict[Channel, tuple[timedelta, ...]] = {
-    Channel.EMAIL: (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10)),
-    Channel.SMS: (timedelta(minutes=1), timedelta(minutes=1)),
-}
-"""The wait after the first, second, … failed attempt. When it is used up, the message has failed."""
+from notifyctl.models.channels import CHANNELS
+from notifyctl.models.enums import Channel
 
 
 def next_attempt(
@@ -18,7 +13,7 @@ def next_attempt(
 
     The provider's Retry-After is honoured, but never shortens the backoff and at most doubles it.
     """
-    waits = BACKOFF[channel]
+    waits = CHANNELS[channel].backoff
     if attempts > len(waits):
         return None
     backoff = waits[attempts - 1]

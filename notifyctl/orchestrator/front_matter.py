@@ -11,6 +11,7 @@ from pydantic import StrictStr as Text
 from pydantic_core import ErrorDetails
 
 from notifyctl.models.audit import AuditAction
+from notifyctl.models.channels import CHANNELS
 from notifyctl.models.template import Audience, Channel, Lane, OnDoubt, VariableType
 
 FENCE = "+++"
@@ -80,9 +81,9 @@ def parse(head: str) -> tuple[FrontMatter | None, list[str]]:
 
 def _contradictions(front: FrontMatter) -> list[str]:
     faults = []
-    if front.channel is Channel.EMAIL and not (front.subject or "").strip():
+    if CHANNELS[front.channel].has_subject and not (front.subject or "").strip():
         faults.append("subject is missing; an email needs one")
-    if front.channel is Channel.SMS and front.subject is not None:
+    if not CHANNELS[front.channel].has_subject and front.subject is not None:
         faults.append("subject is set, but an SMS has none; remove it")
     for name in front.rate_limit_by:
         if name not in front.variables:

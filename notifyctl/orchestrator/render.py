@@ -11,7 +11,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from notifyctl.errors import NotifyctlError
-from notifyctl.models.template import Channel, TemplateSource
+from notifyctl.models.channels import CHANNELS
+from notifyctl.models.template import TemplateSource
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
@@ -141,7 +142,7 @@ def _required(source: TemplateSource, part: _Part | None) -> _Part:
 
 
 def _checked(source: TemplateSource, subject: str | None, text: str, html: str | None) -> Content:
-    if source.channel is Channel.SMS:
+    if not CHANNELS[source.channel].has_subject:
         text = text.strip()
     elif subject is None or not subject.strip():
         raise RenderError(f"{_name(source, 'subject')} is empty once rendered")

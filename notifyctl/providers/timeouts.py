@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-from notifyctl.models.template import Channel
-
 CONNECT_TIMEOUT = timedelta(seconds=5)
 
 POSTMARK_TIMEOUT = timedelta(seconds=30)
@@ -11,5 +9,3 @@ POSTMARK_TIMEOUT = timedelta(seconds=30)
 
 TWILIO_TIMEOUT = timedelta(seconds=15)
 """From `submit` to the answer of one message."""
-
-CALL_TIMEOUTS = {Channel.EMAIL: POSTMARK_TIMEOUT, Channel.SMS: TWILIO_TIMEOUT}

@@ -15,6 +15,7 @@ from notifyctl.http.pages.charts import Chart, traffic_chart
 from notifyctl.http.pages.listing import REASONS, ListingQuery, find_messages, read_query
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SignedIn
+from notifyctl.models.channels import CHANNELS
 from notifyctl.models.message import MessageStatus
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.health import MINUTE, Health, look
@@ -25,7 +26,7 @@ from notifyctl.text.wording import plural
 
 DEFAULT_WINDOW = 60
 REFRESH_SECONDS = 10
-NAMES = {Channel.EMAIL: "Email", Channel.SMS: "SMS"}
+NAMES = {channel: spec.label for channel, spec in CHANNELS.items()}
 
 router = APIRouter(include_in_schema=False)
 
