@@ -8,7 +8,7 @@ from sqlmodel import Session
 from notifyctl.models.template import Channel, Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.gates import Verdict
-from notifyctl.orchestrator.orchestrator import client_facts, plan_has_feature
+from notifyctl.orchestrator.orchestrator import plan_has_feature
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import facts
@@ -49,14 +49,13 @@ def refusal(
     message: AcceptedMessage, template: Template, suppressed_as: str | None, *, plans: PlanRegistry, sms_enabled: bool
 ) -> Verdict | None:
     """The first gate that would refuse it now."""
-    client = client_facts(message.client.id, message.client) if message.client is not None else None
     return gates.asked_again(
         gates.Facts(
             template=template,
             client_id=message.client_id,
-            client=client,
+            client=message.client,
             sms_enabled=sms_enabled,
-            plan_has_feature=plan_has_feature(plans, client, template),
+            plan_has_feature=plan_has_feature(plans, message.client, template),
             suppressed=suppressed_as,
         )
     )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import OTP_TEMPLATE, BlockReason, MessageStatus
@@ -60,7 +59,7 @@ class Draft:
         return self.template.template_key, owner, self.rate_subject
 
 
-def message_row(draft: Draft, now: datetime) -> dict[str, Any]:
+def message_row(draft: Draft, now: datetime) -> dict[str, object]:
     request, template = draft.request, draft.template
     refused = draft.decision if isinstance(draft.decision, Blocked) else None
     expires = template.expires_after_seconds
@@ -92,7 +91,7 @@ def message_row(draft: Draft, now: datetime) -> dict[str, Any]:
     }
 
 
-def payload_row(draft: Draft, keys: KeyRing) -> dict[str, Any]:
+def payload_row(draft: Draft, keys: KeyRing) -> dict[str, object]:
     if not draft.template.sensitive:
         text = draft.context or canonical_json(draft.request.context)
         return {"message_id": draft.message_id, "context": text, "sealed": None, "key_id": None}
@@ -121,7 +120,7 @@ _ACTIONS = {
 
 
 def audit_row(draft: Draft, now: datetime) -> audit.NewAuditRow:
-    details: dict[str, Any] = {"template_key": draft.template.template_key}
+    details: dict[str, object] = {"template_key": draft.template.template_key}
     match draft.decision:
         case Queued(verdicts=verdicts):
             details |= gates.pack(verdicts)

@@ -9,22 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from notifyctl.models.channels import CHANNELS
-from notifyctl.models.client import ACTIVE_SUBSCRIPTION, ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.client import ACTIVE_SUBSCRIPTION, ProvisioningStatus
 from notifyctl.models.message import OTP_TEMPLATE, BlockReason
 from notifyctl.models.template import Audience, Channel, Template
 from notifyctl.orchestrator import words
-
-
-@dataclass(frozen=True, slots=True)
-class ClientFacts:
-    id: str
-    email: str | None
-    phone_e164: str | None
-    plan: str | None
-    provisioning_status: ProvisioningStatus
-    subscription_status: SubscriptionStatus
-    sms_enabled: bool
-    timezone: str = "UTC"
+from notifyctl.store.messages import AddressedClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +22,7 @@ class Facts:
 
     template: Template
     client_id: str | None
-    client: ClientFacts | None
+    client: AddressedClient | None
     sms_enabled: bool
     """SMS_ENABLED, for the whole installation."""
     plan_has_feature: bool

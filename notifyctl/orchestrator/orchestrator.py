@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
 from notifyctl.models.channels import CHANNELS
-from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.columns import new_message_id
 from notifyctl.models.message import OTP_TEMPLATE, MessageStatus
 from notifyctl.models.template import Channel, Lane, Template
@@ -17,13 +15,14 @@ from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.addresses import AddressError, normal_address, region_of
 from notifyctl.orchestrator.context import canonical_json, context_faults, rate_subject
 from notifyctl.orchestrator.drafts import Draft, audit_row, message_row, payload_row
-from notifyctl.orchestrator.gates import ClientFacts, Facts
+from notifyctl.orchestrator.gates import Facts
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.settings import Settings
 from notifyctl.store import audit, facts, messages, templates
+from notifyctl.store.messages import AddressedClient
 
 CHUNK = 1_000
 MAX_WRITTEN = 254
@@ -94,7 +93,7 @@ class NotificationOrchestrator:
         clients = self._lock_and_read_clients(session, drafts)
         self._address(drafts, clients)
         rated = [draft for draft in drafts if _is_rated_recipient(draft)]
-        facts.lock_recipients(session, {found for draft in rated for found in draft.hashes})
+        facts.lock_recipients(session, {hashed for draft in rated for hashed in draft.hashes})
         self._decide(session, drafts, clients, now)
         self._put_off(drafts, clients, now)
         return drafts
@@ -119,17 +118,16 @@ class NotificationOrchestrator:
             draft.rate_subject = rate_subject(draft.template, request.context)
             if request.idempotency_key is not None:
                 draft.context = canonical_json(request.context)
-                asked_for = (request.template_key, request.client_id or "", request.recipient or "")
-                draft.fingerprints = self._keys.fingerprints(*asked_for, draft.context)
+                wanted = (request.template_key, request.client_id or "", request.recipient or "")
+                draft.fingerprints = self._keys.fingerprints(*wanted, draft.context)
         return drafts
 
-    def _lock_and_read_clients(self, session: Session, drafts: Sequence[Draft]) -> dict[str, ClientFacts]:
+    def _lock_and_read_clients(self, session: Session, drafts: Sequence[Draft]) -> dict[str, AddressedClient]:
         rated = {draft.rated_client_id for draft in drafts if draft.is_rate_limited} - {None}
         others = {draft.request.client_id for draft in drafts} - rated - {None}
-        found = facts.clients(session, _texts(rated), lock=True) | facts.clients(session, _texts(others), lock=False)
-        return {client_id: client_facts(client_id, row) for client_id, row in found.items()}
+        return facts.clients(session, _texts(rated), lock=True) | facts.clients(session, _texts(others), lock=False)
 
-    def _address(self, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts]) -> None:
+    def _address(self, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient]) -> None:
         hashes: dict[tuple[Channel, str], list[str]] = {}
         for draft in drafts:
             raw, channel = draft.request.recipient, draft.template.channel
@@ -149,11 +147,11 @@ class NotificationOrchestrator:
             draft.hashes = hashes[channel, recipient]
 
     def _decide(
-        self, session: Session, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts], now: datetime
+        self, session: Session, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient], now: datetime
     ) -> None:
         self._recognise(session, drafts)
         open_drafts = [draft for draft in drafts if draft.decision is None]
-        suppressed = facts.suppressed(session, {found for draft in open_drafts for found in draft.hashes})
+        suppressed = facts.suppressed(session, {hashed for draft in open_drafts for hashed in draft.hashes})
         verified = facts.verified_stripe_events(session, _stripe_references(open_drafts))
         sends = self._sends_in_windows(session, open_drafts, now)
         first_of_key: dict[str, Draft] = {}
@@ -162,7 +160,7 @@ class NotificationOrchestrator:
             if key is not None and (first := first_of_key.get(key)) is not None:
                 draft.decision = _duplicate(draft, first.message_id, MessageStatus.QUEUED, first.fingerprints[0])
                 continue
-            self._ask(draft, clients, suppressed, verified, sends)
+            self._ask_gates(draft, clients, suppressed, verified, sends)
             if isinstance(draft.decision, Queued):
                 sends[draft.rate_owner] = sends.get(draft.rate_owner, 0) + 1
                 if key is not None:
@@ -176,10 +174,10 @@ class NotificationOrchestrator:
             if row is not None:
                 draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
 
-    def _ask(
+    def _ask_gates(
         self,
         draft: Draft,
-        clients: Mapping[str, ClientFacts],
+        clients: Mapping[str, AddressedClient],
         suppressed: Mapping[tuple[str, str], str],
         verified: set[str],
         sends: Mapping[tuple[str, str, str], int],
@@ -187,7 +185,7 @@ class NotificationOrchestrator:
         request, template = draft.request, draft.template
         client = clients.get(request.client_id or "")
         channel = template.channel.value
-        found = Facts(
+        known = Facts(
             template=template,
             client_id=request.client_id,
             client=client,
@@ -204,7 +202,7 @@ class NotificationOrchestrator:
             objections=request.objections,
         )
         draft.message_id = new_message_id()
-        draft.verdicts = gates.ask_all(found)
+        draft.verdicts = gates.ask_all(known)
         refusal = gates.first_refusal(draft.verdicts)
         if refusal is None:
             draft.decision = Queued(draft.message_id, draft.verdicts)
@@ -217,7 +215,7 @@ class NotificationOrchestrator:
             return None
         return region_of(draft.recipient)
 
-    def _put_off(self, drafts: Sequence[Draft], clients: Mapping[str, ClientFacts], now: datetime) -> None:
+    def _put_off(self, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient], now: datetime) -> None:
         """Nothing of lane BULK is due in its client's quiet hours."""
         zones = {
             draft.message_id: client.timezone
@@ -232,7 +230,7 @@ class NotificationOrchestrator:
         self, session: Session, drafts: Sequence[Draft], now: datetime
     ) -> dict[tuple[str, str, str], int]:
         owners: dict[tuple[str, str, str], int] = {}
-        windows: list[facts.Window] = []
+        windows: list[facts.RateWindow] = []
         numbers: list[tuple[str, str, str]] = []
         for draft in drafts:
             if not draft.is_rate_limited or (owner := draft.rate_owner) in owners:
@@ -242,7 +240,7 @@ class NotificationOrchestrator:
             client_id = draft.rated_client_id
             for recipient in [None] if client_id is not None else draft.hashes:
                 windows.append(
-                    facts.Window(draft.template.template_key, draft.rate_subject, client_id, recipient, since)
+                    facts.RateWindow(draft.template.template_key, draft.rate_subject, client_id, recipient, since)
                 )
                 numbers.append(owner)
         for owner, count in zip(numbers, facts.sends_in_windows(session, windows), strict=True):
@@ -273,25 +271,12 @@ class NotificationOrchestrator:
                 draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
 
 
-def client_facts(client_id: str, row: Any) -> ClientFacts:
-    return ClientFacts(
-        id=client_id,
-        email=row.email,
-        phone_e164=row.phone_e164,
-        plan=row.plan,
-        provisioning_status=ProvisioningStatus(row.provisioning_status),
-        subscription_status=SubscriptionStatus(row.subscription_status),
-        sms_enabled=row.sms_enabled,
-        timezone=row.timezone,
-    )
-
-
-def plan_has_feature(plans: PlanRegistry, client: ClientFacts | None, template: Template) -> bool:
+def plan_has_feature(plans: PlanRegistry, client: AddressedClient | None, template: Template) -> bool:
     feature = template.plan_required_feature_key
     return feature is not None and client is not None and plans.has_feature(client.plan, feature)
 
 
-def _address_of(client: ClientFacts, channel: Channel) -> str | None:
+def _address_of(client: AddressedClient, channel: Channel) -> str | None:
     address: str | None = getattr(client, CHANNELS[channel].client_field)
     return address
 

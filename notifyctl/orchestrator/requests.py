@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Literal
+from typing import Literal
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.message import BlockReason, MessageStatus
@@ -33,12 +33,12 @@ class SendRequest:
     template_key: str
     client_id: str | None = None
     recipient: str | None = None
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, object] = field(default_factory=dict)
     idempotency_key: str | None = None
     source: str = "api"
     source_ref: str | None = None
     actor: str | None = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, object] | None = None
     objections: Mapping[BlockReason, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ def _check_text(name: str, value: object, longest: int) -> None:
         raise InvalidInput(f"{name} has a NUL or half of a surrogate pair in it; leave it out")
 
 
-def _checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_metadata(metadata: Mapping[str, object]) -> dict[str, object]:
     """A copy, which nobody can change any more."""
     if fault := name_fault("metadata", metadata):
         raise InvalidInput(fault)

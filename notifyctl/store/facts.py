@@ -5,50 +5,42 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from functools import cache
-from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Select, TextClause, bindparam, func, select, text
 from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
 from notifyctl.models.message import IS_ANONYMOUS, IS_COUNTED_CODE, NOT_COUNTED_BY_RATE, OTP_TEMPLATE, MessageLog
 from notifyctl.models.stripe_event import StripeEvent
-from notifyctl.models.suppression import Suppression
+from notifyctl.models.suppression import Suppression, SuppressionReason
 from notifyctl.models.template import Channel
 from notifyctl.store import bulk
+from notifyctl.store.messages import AddressedClient
 
 _client = table(Client)
 _message = table(MessageLog)
 _suppression = table(Suppression)
 _stripe_event = table(StripeEvent)
 
-_CLIENT_FACTS = (
-    _client.c.id,
-    _client.c.email,
-    _client.c.phone_e164,
-    _client.c.plan,
-    _client.c.provisioning_status,
-    _client.c.subscription_status,
-    _client.c.sms_enabled,
-    _client.c.timezone,
-)
+_CLIENT_FACTS = [_client.c[name] for name in AddressedClient._fields]
 
 
-def clients(session: Session, ids: Collection[str], *, lock: bool) -> dict[str, Row[Any]]:
+def clients(session: Session, ids: Collection[str], *, lock: bool) -> dict[str, AddressedClient]:
     """`lock` makes others who send to one of these clients wait for our commit, so that windows are counted right."""
     if not ids:
         return {}
-    dialect = session.get_bind().dialect.name
-    asked = {"id": next(iter(ids))} if len(ids) == 1 else bulk.encode(dialect, [{"id": found} for found in ids])
-    return {row.id: row for row in session.execute(_clients_statement(dialect, lock, len(ids) == 1), asked)}
+    dialect = bulk.dialect(session)
+    wanted = {"id": next(iter(ids))} if len(ids) == 1 else bulk.encode(dialect, [{"id": one} for one in ids])
+    rows = session.execute(_clients_statement(dialect, lock, len(ids) == 1), wanted)
+    return {row[0]: AddressedClient._make(row) for row in rows}
 
 
 @cache
-def _clients_statement(dialect: str, lock: bool, single: bool) -> Any:
-    asked = bulk.unpack(dialect, bulk.column_types(_client, "id"))
+def _clients_statement(dialect: str, lock: bool, single: bool) -> Select[*tuple[object, ...]]:
+    wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
     # PostgreSQL takes any JSON for a hundred rows, and reads all of a small table for them.
-    chosen = _client.c.id == bindparam("id") if single else _client.c.id.in_(select(asked.c.id))
+    chosen = _client.c.id == bindparam("id") if single else _client.c.id.in_(select(wanted.c.id))
     statement = select(*_CLIENT_FACTS).where(chosen, _client.c.erased_at.is_(None))
     if lock:
         # In one order for everyone: two callers that lock the same clients never wait for each other in a circle.
@@ -62,9 +54,9 @@ LOCK_BUCKETS = 1_024
 
 def lock_recipients(session: Session, hashes: Collection[str]) -> None:
     """The same for recipients who are no clients. SQLite's write lock is already held."""
-    if not hashes or session.get_bind().dialect.name == "sqlite":
+    if not hashes or bulk.dialect(session) == "sqlite":
         return
-    buckets = sorted({int(found[:8], 16) % LOCK_BUCKETS for found in hashes})
+    buckets = sorted({int(hashed[:8], 16) % LOCK_BUCKETS for hashed in hashes})
     in_order = "SELECT bucket FROM unnest(CAST(:buckets AS integer[])) AS given(bucket) ORDER BY bucket"
     statement = text(f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, bucket) FROM ({in_order}) AS ordered")  # noqa: S608
     session.execute(statement, {"buckets": buckets})
@@ -77,24 +69,24 @@ def suppressed(session: Session, hashes: Collection[str]) -> dict[tuple[str, str
     """(channel, recipient hash) -> reason."""
     if not hashes:
         return {}
-    dialect = session.get_bind().dialect.name
+    dialect = bulk.dialect(session)
     if len(hashes) == 1:
-        asked = {"hash": next(iter(hashes))}
+        wanted = {"hash": next(iter(hashes))}
     else:
-        asked = bulk.encode(dialect, [{"recipient_hash": found} for found in hashes])
-    found = session.execute(_suppressed_statement(dialect, len(hashes) == 1), asked)
-    return {(row.channel.value, row.recipient_hash): row.reason.value for row in found}
+        wanted = bulk.encode(dialect, [{"recipient_hash": hashed} for hashed in hashes])
+    rows = session.execute(_suppressed_statement(dialect, len(hashes) == 1), wanted)
+    return {(channel.value, hashed): reason.value for channel, hashed, reason in rows}
 
 
 @cache
-def _suppressed_statement(dialect: str, single: bool) -> Any:
-    asked = bulk.unpack(dialect, bulk.column_types(_suppression, "recipient_hash"))
+def _suppressed_statement(dialect: str, single: bool) -> Select[Channel, str, SuppressionReason]:
+    wanted = bulk.unpack(dialect, bulk.column_types(_suppression, "recipient_hash"))
     columns = (_suppression.c.channel, _suppression.c.recipient_hash, _suppression.c.reason)
     # Both channels are named, so that the primary key, which begins with it, serves.
     here = _suppression.c.channel.in_(list(Channel))
     if single:
         return select(*columns).where(here, _suppression.c.recipient_hash == bindparam("hash"))
-    return select(*columns).join(asked, asked.c.recipient_hash == _suppression.c.recipient_hash).where(here)
+    return select(*columns).join(wanted, wanted.c.recipient_hash == _suppression.c.recipient_hash).where(here)
 
 
 def verified_stripe_events(session: Session, ids: Collection[str]) -> set[str]:
@@ -105,7 +97,7 @@ def verified_stripe_events(session: Session, ids: Collection[str]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class RateWindow:
     """Whose sends of which template are counted, and since when (exclusive)."""
 
     template_key: str
@@ -115,7 +107,7 @@ class Window:
     since: datetime
 
 
-def sends_in_windows(session: Session, windows: Sequence[Window]) -> list[int]:
+def sends_in_windows(session: Session, windows: Sequence[RateWindow]) -> list[int]:
     """One count for each window. Messages dated ahead of us count too: a clock set back frees nothing.
 
     A code is never given back to its window, whatever became of it.
@@ -135,14 +127,14 @@ class _Rule(Enum):
     CODE = "code"
 
 
-def _rule_of(window: Window) -> _Rule:
+def _rule_of(window: RateWindow) -> _Rule:
     if window.template_key == OTP_TEMPLATE:
         return _Rule.CODE
     return _Rule.RECIPIENT if window.client_id is None else _Rule.CLIENT
 
 
-def _count(session: Session, windows: Sequence[tuple[int, Window]], rule: _Rule) -> list[tuple[int, int]]:
-    dialect = session.get_bind().dialect.name
+def _count(session: Session, windows: Sequence[tuple[int, RateWindow]], rule: _Rule) -> list[tuple[int, int]]:
+    dialect = bulk.dialect(session)
     values = [
         {
             "number": number,
@@ -153,12 +145,12 @@ def _count(session: Session, windows: Sequence[tuple[int, Window]], rule: _Rule)
         }
         for number, window in windows
     ]
-    found = session.execute(_count_statement(dialect, rule), bulk.encode(dialect, values))
-    return [(row.number, row.sends) for row in found]
+    counts = session.execute(_count_statement(dialect, rule), bulk.encode(dialect, values))
+    return [(number, sends) for number, sends in counts]
 
 
 @cache
-def _count_statement(dialect: str, rule: _Rule) -> Any:
+def _count_statement(dialect: str, rule: _Rule) -> Select[int, int]:
     types = {
         "number": _message.c.attempts.type,
         "owner": _message.c.client_id.type,
@@ -167,7 +159,10 @@ def _count_statement(dialect: str, rule: _Rule) -> Any:
     }
     windows = bulk.unpack(dialect, types)
     owner = _message.c.client_id if rule is _Rule.CLIENT else _message.c.recipient_hash
-    matches: list[Any] = [owner == windows.c.owner, _message.c.created_at > windows.c.since]
+    matches: list[ColumnElement[bool] | TextClause] = [
+        owner == windows.c.owner,
+        _message.c.created_at > windows.c.since,
+    ]
     if rule is _Rule.CODE:
         matches.append(IS_COUNTED_CODE)
     else:

@@ -2,9 +2,9 @@ import pytest
 
 from notifyctl.models.channels import CHANNELS
 from notifyctl.models.enums import Channel
-from notifyctl.orchestrator.gates import ClientFacts
 from notifyctl.providers.registry import PROVIDERS, Provider, unset
 from notifyctl.settings import Settings
+from notifyctl.store.messages import AddressedClient
 from tests.support.settings import make_settings
 
 
@@ -24,7 +24,7 @@ def test_what_a_provider_asks_for_are_settings(provider: Provider) -> None:
 @pytest.mark.parametrize("channel", Channel)
 def test_what_a_channel_names_exists(channel: Channel) -> None:
     spec = CHANNELS[channel]
-    assert spec.client_field in ClientFacts.__dataclass_fields__
+    assert spec.client_field in AddressedClient._fields
     assert {spec.limit_setting, spec.switch or spec.limit_setting} <= Settings.model_fields.keys()
 
 
