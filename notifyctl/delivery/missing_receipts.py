@@ -12,7 +12,7 @@ from notifyctl.delivery.receipts import Result, apply
 from notifyctl.errors import DatabaseError
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.providers.base import CannotTell, Finding, Found, Lookup, Unavailable
+from notifyctl.providers.base import CannotTell, Lookup, LookupHit, LookupResult, Unavailable
 from notifyctl.providers.receipts import Receipt, ReceiptEvent
 from notifyctl.store import receipts as store
 from notifyctl.store.database import Database
@@ -98,7 +98,7 @@ class _Inquiry:
         """What came of it. Over one message that nobody can deal with, the others are not forgotten."""
         try:
             finding = self._lookup.fate(message.provider_message_id)
-            self._trouble = 0 if isinstance(finding, Found) else self._trouble + 1
+            self._trouble = 0 if isinstance(finding, LookupHit) else self._trouble + 1
             return self._record(message, finding)
         except DatabaseError:
             raise
@@ -125,8 +125,8 @@ class _Inquiry:
         with self._database.transaction() as session:
             store.ask_again_at(session, dict.fromkeys((message.id for message in messages), self._clock()))
 
-    def _record(self, message: UnconfirmedMessage, finding: Finding) -> str:
-        if not isinstance(finding, Found):
+    def _record(self, message: UnconfirmedMessage, finding: LookupResult) -> str:
+        if not isinstance(finding, LookupHit):
             about = {"message_id": message.id, "provider": message.provider, "answer": _words(finding)}
             log.warning("provider gives no answer about a receipt", extra=about)
             return "unanswered"
@@ -139,7 +139,7 @@ class _Inquiry:
         return "settled" if result in (Result.APPLIED, Result.NOTHING_NEW) else "unanswered"
 
 
-def _as_receipt(message: UnconfirmedMessage, channel: Channel, found: Found) -> Receipt | None:
+def _as_receipt(message: UnconfirmedMessage, channel: Channel, found: LookupHit) -> Receipt | None:
     """None while it is on its way."""
     event = ReceiptEvent.BOUNCED if found.bounce else ReceiptEvent.DELIVERED if found.delivered else None
     if event is None:
@@ -160,7 +160,7 @@ def _as_receipt(message: UnconfirmedMessage, channel: Channel, found: Found) -> 
     )
 
 
-def _words(finding: Finding) -> str:
+def _words(finding: LookupResult) -> str:
     match finding:
         case Unavailable():
             return f"{finding.code}: {finding.detail}"

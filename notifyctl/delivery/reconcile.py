@@ -24,7 +24,16 @@ from notifyctl.models.template import Channel, OnDoubt, Template
 from notifyctl.orchestrator.render import Renderer, RenderError
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import known_since, suppress
-from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, Lookup, NotFound, Rejected, Unavailable
+from notifyctl.providers.base import (
+    CannotTell,
+    Lookup,
+    LookupHit,
+    LookupMiss,
+    LookupResult,
+    Rejected,
+    Unavailable,
+    UncertainSend,
+)
 from notifyctl.providers.registry import PROVIDERS
 from notifyctl.store import audit, doubts, outbox, templates, unusable
 from notifyctl.store.attempt_results import AttemptResult
@@ -98,7 +107,7 @@ class Reconciler:
             return {message.channel: f"{finding.code}: {finding.detail}"}
         return {}
 
-    def _ask(self, message: DoubtfulMessage) -> Finding:
+    def _ask(self, message: DoubtfulMessage) -> LookupResult:
         lookup = self._lookups[message.channel]
         try:
             text = self._text(message)
@@ -114,7 +123,7 @@ class Reconciler:
 
         if not PROVIDERS[message.channel].keeps_our_id and self._is_ambiguous(message):
             return Unavailable("", "another message to the same number is on its way")
-        doubt = Doubt(message.id, message.recipient, text, age=self._clock() - message.last_attempt_at)
+        doubt = UncertainSend(message.id, message.recipient, text, age=self._clock() - message.last_attempt_at)
         return lookup.find(doubt, held_elsewhere=held_elsewhere)
 
     def _is_ambiguous(self, message: DoubtfulMessage) -> bool:
@@ -133,10 +142,10 @@ class Reconciler:
             raise RenderError(f"version {message.template_version} of {message.template_key} is gone from the store")
         return self._renderer.render(source, context).text
 
-    def _record(self, message: DoubtfulMessage, template: Template, finding: Finding) -> None:
+    def _record(self, message: DoubtfulMessage, template: Template, finding: LookupResult) -> None:
         with self._database.transaction() as session:
             now = self._clock()
-            if isinstance(finding, Found) and self._was_taken(session, message, finding.provider_message_id):
+            if isinstance(finding, LookupHit) and self._was_taken(session, message, finding.provider_message_id):
                 finding = Unavailable("", "another message took what was found")
             finding = _without_secrets(finding, message, template)
             resolution = settle(message, template.on_doubt, finding, self._lookups[message.channel].search_delay, now)
@@ -153,7 +162,7 @@ class Reconciler:
             audit.write_many(session, entries)
             if template.sensitive and result.status in FINAL:
                 outbox.erase_payloads(session, [message.id])
-            if isinstance(finding, Found) and finding.bounce and finding.bounce.suppress:
+            if isinstance(finding, LookupHit) and finding.bounce and finding.bounce.suppress:
                 suppress(
                     session,
                     self._keys,
@@ -179,24 +188,24 @@ class Reconciler:
         return audit.for_message(action, message, actor=self._owner, now=now, details=details)
 
 
-def _without_secrets(finding: Finding, message: DoubtfulMessage, template: Template) -> Finding:
+def _without_secrets(finding: LookupResult, message: DoubtfulMessage, template: Template) -> LookupResult:
     match finding:
         case CannotTell(detail=detail):
             return CannotTell(kept_words(detail, message.recipient, sensitive=template.sensitive))
-        case Found(bounce=Rejected() as bounce):
+        case LookupHit(bounce=Rejected() as bounce):
             detail = kept_words(bounce.detail, message.recipient, sensitive=template.sensitive)
             return replace(finding, bounce=replace(bounce, detail=detail))
     return finding
 
 
 def settle(
-    message: DoubtfulMessage, on_doubt: OnDoubt, finding: Finding, search_delay: timedelta, now: datetime
+    message: DoubtfulMessage, on_doubt: OnDoubt, finding: LookupResult, search_delay: timedelta, now: datetime
 ) -> DoubtResolution:
     """Pure."""
     match finding:
-        case Found():
+        case LookupHit():
             return _settled_by_provider(message, finding, now)
-        case NotFound():
+        case LookupMiss():
             believed_at = message.last_attempt_at + search_delay
             if now < believed_at:
                 return DoubtResolution(None, again_at=believed_at)
@@ -217,7 +226,7 @@ def settle(
             assert_never(finding)
 
 
-def _settled_by_provider(message: DoubtfulMessage, found: Found, now: datetime) -> DoubtResolution:
+def _settled_by_provider(message: DoubtfulMessage, found: LookupHit, now: datetime) -> DoubtResolution:
     result = partial(_result(message), provider_message_id=found.provider_message_id, sent_at=message.last_attempt_at)
     if found.bounce is not None:
         bounced = result(
@@ -250,11 +259,11 @@ def _result(message: DoubtfulMessage) -> "partial[AttemptResult]":
     return partial(AttemptResult, id=message.id, lease_generation=message.lease_generation)
 
 
-def _detail(finding: Finding) -> dict[str, str]:
+def _detail(finding: LookupResult) -> dict[str, str]:
     match finding:
-        case Found():
+        case LookupHit():
             return {"detail": "the provider was asked and has it"}
-        case NotFound():
+        case LookupMiss():
             return {"detail": "the provider was asked and does not have it"}
         case CannotTell(detail=detail):
             return {"detail": f"the provider was asked and cannot tell: {detail}"}

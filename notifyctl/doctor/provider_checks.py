@@ -31,10 +31,10 @@ def _ask(context: CheckContext, question: probe.Question | None, if_unset: str) 
     if question is None:
         return CheckResult(problem=f"not asked: {if_unset}")
     answer = probe.ask(question, context.settings, system_clock)
-    if answer.trouble:
+    if answer.problem:
         status = CheckStatus.FAIL if answer.is_final else CheckStatus.WARN
         return CheckResult(
-            status, answer.trouble, f"check the network, {question.url_setting} and {question.key_setting}"
+            status, answer.problem, f"check the network, {question.url_setting} and {question.key_setting}"
         )
     return _clock(question.provider, answer.ahead)
 

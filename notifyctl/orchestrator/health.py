@@ -311,14 +311,14 @@ def _channel(health: Health, channel: Channel) -> ChannelHealth:
     )
 
 
-def gauges(told: Summary) -> Iterator[tuple[str, str, float]]:
+def gauges(figures: Summary) -> Iterator[tuple[str, str, float]]:
     """Name, help and value of the figures that Prometheus reads one by one."""
     for name, hint in get_type_hints(Summary, include_extras=True).items():
         about = getattr(hint, "__metadata__", ())
         for gauge in about:
             if isinstance(gauge, Gauge):
                 words = next(one.description for one in about if isinstance(one, FieldInfo))
-                yield gauge.name, words or "", getattr(told, name)
+                yield gauge.name, words or "", getattr(figures, name)
 
 
 def timeseries(session: Session, now: datetime, *, window_minutes: int, bucket_minutes: int) -> Timeseries:

@@ -75,6 +75,6 @@ class Problem:
         return ProblemView(self.gravity, self.code, self.channel, self.since, self.text, self.remedy or None)
 
 
-def ordered(found: list[Problem]) -> list[Problem]:
+def ordered(problems: list[Problem]) -> list[Problem]:
     """The gravest first."""
-    return sorted(found, key=lambda problem: list(Gravity).index(problem.gravity))
+    return sorted(problems, key=lambda problem: list(Gravity).index(problem.gravity))

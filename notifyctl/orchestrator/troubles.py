@@ -25,7 +25,7 @@ _GRAVITY = {SpikeLevel.WARN: Gravity.WARNING, SpikeLevel.CRITICAL: Gravity.CRITI
 
 def problems(health: Health) -> list[Problem]:
     """What is wrong, the gravest first; empty when nothing is."""
-    waiting = sum(found.pending + found.retrying for found in health.backlog.values())
+    waiting = sum(backlog.pending + backlog.retrying for backlog in health.backlog.values())
     stalled = max(_stalled(health, channel) for channel in Channel)
     return ordered(
         [
@@ -41,10 +41,10 @@ def problems(health: Health) -> list[Problem]:
     )
 
 
-def folded(found: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
+def folded(wrong: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
     """What is shown, and notes behind a fold: forty pauses must not push the figures off the screen."""
-    grave = [problem for problem in found if problem.gravity is not Gravity.NOTE]
-    notes = [problem for problem in found if problem.gravity is Gravity.NOTE]
+    grave = [problem for problem in wrong if problem.gravity is not Gravity.NOTE]
+    notes = [problem for problem in wrong if problem.gravity is Gravity.NOTE]
     # One more than what is shown would fold away a single line behind another.
     shown = notes if len(notes) <= NOTES_SHOWN + 1 else notes[:NOTES_SHOWN]
     return [*grave, *shown], notes[len(shown) :]
@@ -153,7 +153,7 @@ def _failed_before(health: Health, channel: Channel) -> Iterator[Problem]:
 
 
 def _in_doubt(health: Health) -> Iterator[Problem]:
-    count = sum(found.in_doubt for found in health.backlog.values())
+    count = sum(backlog.in_doubt for backlog in health.backlog.values())
     if count:
         text = f"{plural(count, 'message')} may have gone out without an answer; the providers are being asked"
         yield Problem(Gravity.NOTE, text, Code.IN_DOUBT)

@@ -131,7 +131,7 @@ def refusal(answer: HttpAnswer, errors: ErrorFormat) -> Rejected | Unavailable |
     return Unknown(code, detail)
 
 
-def no_finding(outcome: Outcome, errors: ErrorFormat) -> CannotTell | Unavailable:
+def no_result(outcome: Outcome, errors: ErrorFormat) -> CannotTell | Unavailable:
     """The meaning of any answer to a look-up but a success. A look-up may be repeated, so no answer is in doubt.
 
     Only the provider itself can refuse it for good: a 4xx from something in between may be gone the next time.
@@ -165,8 +165,8 @@ def undelivered(error: OwnError, codes: Mapping[int, CodeMeaning]) -> Rejected:
 def server_time(answer: HttpAnswer) -> datetime | None:
     """When it answered by its own clock (RFC 9110, section 6.6.1), to the second; None where it does not say."""
     try:
-        told = parsedate_to_datetime(answer.header("Date") or "")
-        return told.astimezone(UTC) if told.tzinfo else None
+        sent_at = parsedate_to_datetime(answer.header("Date") or "")
+        return sent_at.astimezone(UTC) if sent_at.tzinfo else None
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -97,7 +97,7 @@ class Sender(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class UncertainSend:
     """A message that may have gone out, as it would have gone out."""
 
     message_id: str
@@ -108,7 +108,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LookupHit:
     """It did go out. `bounce` is set when the provider already knows that it did not arrive.
 
     `bounced_at` is when, by the provider's clock; None where it does not say.
@@ -121,7 +121,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class NotFound:
+class LookupMiss:
     """The provider does not have it, or not yet: its search lags behind its intake."""
 
 
@@ -132,19 +132,19 @@ class CannotTell:
     detail: str
 
 
-Finding = Found | NotFound | CannotTell | Unavailable
+LookupResult = LookupHit | LookupMiss | CannotTell | Unavailable
 
 
 class Lookup(Protocol):
     """Asks a provider what became of a message. Blocks for one call at a time; used by one thread."""
 
     search_delay: timedelta
-    """After this long an accepted message is found; NotFound counts only then."""
+    """After this long an accepted message is found; LookupMiss counts only then."""
 
-    def find(self, doubt: Doubt, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> Finding:
+    def find(self, send: UncertainSend, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> LookupResult:
         """`held_elsewhere` tells which of these provider message ids other messages already have."""
 
-    def fate(self, provider_message_id: str) -> Finding:
+    def fate(self, provider_message_id: str) -> LookupResult:
         """What has become of a message that the provider accepted under this id."""
 
     def close(self) -> None: ...

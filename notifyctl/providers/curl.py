@@ -304,8 +304,8 @@ class Transfers:
     def _overdue(self) -> list[tuple[Transfer, Outcome]]:
         now = monotonic()
         overdue = [one for one in self._put_off if one.answer_by is not None and one.answer_by <= now]
-        told = pycurl.E_OPERATION_TIMEDOUT, "no answer in time"
-        return [(self._stop(transfer.handle), transfer.failure(*told)) for transfer in overdue]
+        cause = pycurl.E_OPERATION_TIMEDOUT, "no answer in time"
+        return [(self._stop(transfer.handle), transfer.failure(*cause)) for transfer in overdue]
 
     def _finished(self) -> list[tuple[Transfer, Outcome]]:
         finished: list[tuple[Transfer, Outcome]] = []

@@ -70,7 +70,7 @@ def _shown(base: str, location: str) -> str:
 
 def _title(body: bytes) -> str:
     """A page's own words, so that one can tell what it is. Only short words of letters: it may quote what was sent."""
-    found = _TITLE.search(body[:10_000])
-    text = found[1].partition(b"<")[0].decode("utf-8", "replace") if found else ""
+    title = _TITLE.search(body[:10_000])
+    text = title[1].partition(b"<")[0].decode("utf-8", "replace") if title else ""
     words = [word for word in re.findall(r"[^\W\d_]+", text) if len(word) <= _LONGEST_WORD]
     return f" (a page titled '{' '.join(words[:8])}')" if words else ""

@@ -98,9 +98,9 @@ class PostmarkSender:
         try:
             answer = self._client.send_batch([self._email(message) for message in messages], left, send_by)
         except NotAccepted as no:
-            told = _told_by_list(no.outcome, messages)
-            if any(isinstance(result, Accepted) for result in told):
-                return told
+            answers = _results_of_list(no.outcome, messages)
+            if any(isinstance(result, Accepted) for result in answers):
+                return answers
             if count > 1 and _may_be_one_message(no.outcome):
                 return self._send_halves(deadline, messages, send_by)
             return [_result_of_call(no.outcome)] * count
@@ -141,7 +141,7 @@ def _may_be_one_message(outcome: Outcome) -> bool:
     return meaning is None or not (meaning.transient or meaning.reason is FailureReason.ACCOUNT_PROBLEM)
 
 
-def _told_by_list(outcome: Outcome, messages: Sequence[OutboundMessage]) -> list[SendResult]:
+def _results_of_list(outcome: Outcome, messages: Sequence[OutboundMessage]) -> list[SendResult]:
     """A list tells of each message, whatever the status beside it. Empty where there is none that can be read."""
     received = outcome.received if isinstance(outcome, TransferFailure) else outcome
     try:

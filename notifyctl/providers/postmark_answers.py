@@ -36,14 +36,14 @@ def _in_order(items: list[Any], recipients: Sequence[str]) -> list[Any]:
     recipients that it names.
     """
     named = [_recipient(item) for item in items]
-    asked = [recipient.casefold() for recipient in recipients]
-    if len(items) == len(asked) and not any(
-        name != recipient and name in asked for name, recipient in zip(named, asked, strict=True)
+    wanted = [recipient.casefold() for recipient in recipients]
+    if len(items) == len(wanted) and not any(
+        name != recipient and name in wanted for name, recipient in zip(named, wanted, strict=True)
     ):
         return items
-    times, times_asked = Counter(named), Counter(asked)
+    times, times_wanted = Counter(named), Counter(wanted)
     by_recipient = {name: item for name, item in zip(named, items, strict=True) if name and times[name] == 1}
-    return [by_recipient.get(recipient) if times_asked[recipient] == 1 else None for recipient in asked]
+    return [by_recipient.get(recipient) if times_wanted[recipient] == 1 else None for recipient in wanted]
 
 
 def _recipient(item: Any) -> str | None:

@@ -8,8 +8,16 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from notifyctl.providers.answers import NotAccepted, no_finding, provider_id, without_recipients
-from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Rejected, Unavailable
+from notifyctl.providers.answers import NotAccepted, no_result, provider_id, without_recipients
+from notifyctl.providers.base import (
+    CannotTell,
+    LookupHit,
+    LookupMiss,
+    LookupResult,
+    Rejected,
+    Unavailable,
+    UncertainSend,
+)
 from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.postmark_client import POSTMARK_ERRORS, CurlPostmarkClient
 from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES
@@ -41,68 +49,68 @@ class PostmarkLookup:
         self._message_stream = message_stream
         self._client = CurlPostmarkClient(server_token, api_url, timeout_seconds, authorities)
 
-    def find(self, doubt: Doubt, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> Finding:
+    def find(self, send: UncertainSend, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> LookupResult:
         """Needs no `held_elsewhere`: no other message has this one's id."""
-        return _asked(lambda: self._find(doubt))
+        return _answered(lambda: self._find(send))
 
-    def fate(self, provider_message_id: str) -> Finding:
-        return _asked(lambda: self._told_by_events(provider_message_id))
+    def fate(self, provider_message_id: str) -> LookupResult:
+        return _answered(lambda: self._read_from_events(provider_message_id))
 
-    def _find(self, doubt: Doubt) -> Finding:
-        found, is_complete = self._search(doubt)
-        if not found:
-            return NotFound() if is_complete else CannotTell(f"the search gives over {MAX_REACH} messages")
-        if len(found) > 1:
-            extra = {"message_id": doubt.message_id, "provider": "postmark"}
-            _log.debug("sent %d times, the earliest counts", len(found), extra=extra)
-        earliest = min(found, key=_received_at)
+    def _find(self, send: UncertainSend) -> LookupResult:
+        rows, is_complete = self._search(send)
+        if not rows:
+            return LookupMiss() if is_complete else CannotTell(f"the search gives over {MAX_REACH} messages")
+        if len(rows) > 1:
+            extra = {"message_id": send.message_id, "provider": "postmark"}
+            _log.debug("sent %d times, the earliest counts", len(rows), extra=extra)
+        earliest = min(rows, key=_received_at)
         postmark_id = provider_id(earliest["MessageID"])
         if postmark_id is None:
             return Unavailable("UNREADABLE_ANSWER", "A message without a MessageID")
-        return self._fate_of_found(postmark_id, earliest.get("Status"), doubt.message_id)
+        return self._fate_of_hit(postmark_id, earliest.get("Status"), send.message_id)
 
-    def _search(self, doubt: Doubt) -> tuple[list[dict[str, Any]], bool]:
+    def _search(self, send: UncertainSend) -> tuple[list[dict[str, Any]], bool]:
         """What carries the id, and whether that is all there can be.
 
         Without dates, which Postmark takes for Eastern time. Without the stream, it would search `outbound` only.
         """
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for offset in range(0, MAX_REACH, PAGE_SIZE):
             page = self._client.messages.outbound.call(  # type: ignore[attr-defined]
                 "GET",
                 "/messages/outbound",
                 count=PAGE_SIZE,
                 offset=offset,
-                recipient=doubt.recipient,
+                recipient=send.recipient,
                 messagestream=self._message_stream,
-                metadata_message_id=doubt.message_id,
+                metadata_message_id=send.message_id,
             )
-            found += [row for row in page["Messages"] if _is_it(row, doubt)]
-            if found and "TotalCount" not in page:
-                return found, True
+            rows += [row for row in page["Messages"] if _is_it(row, send)]
+            if rows and "TotalCount" not in page:
+                return rows, True
             if page["TotalCount"] <= offset + PAGE_SIZE:
-                return found, True
-        return found, False
+                return rows, True
+        return rows, False
 
-    def _fate_of_found(self, postmark_id: str, status: object, message_id: str) -> Found:
+    def _fate_of_hit(self, postmark_id: str, status: object, message_id: str) -> LookupHit:
         """Trouble on the way only means that its receipt is not known yet: that it went out is."""
         if status == "Queued":
-            return Found(postmark_id)
+            return LookupHit(postmark_id)
         try:
-            return self._told_by_events(postmark_id)
+            return self._read_from_events(postmark_id)
         # That the search has it is what counts, whatever the details stumble over.
         except Exception as error:  # noqa: BLE001
             extra = {"message_id": message_id, "provider": "postmark"}
             _log.debug("the search found it, but no details: %s", type(error).__name__, extra=extra)
-            return Found(postmark_id)
+            return LookupHit(postmark_id)
 
-    def _told_by_events(self, postmark_id: str) -> Found:
+    def _read_from_events(self, postmark_id: str) -> LookupHit:
         events = self._client.messages.outbound.get(postmark_id).MessageEvents  # type: ignore[attr-defined]
         bounced = [event for event in events if event["Type"] == "Bounced"]
         bounce = self._bounce(bounced[-1]["Details"]) if bounced else None
         if bounce is not None:
-            return Found(postmark_id, bounce=bounce, bounced_at=moment(bounced[-1].get("ReceivedAt")))
-        return Found(postmark_id, any(event["Type"] == "Delivered" for event in events))
+            return LookupHit(postmark_id, bounce=bounce, bounced_at=moment(bounced[-1].get("ReceivedAt")))
+        return LookupHit(postmark_id, any(event["Type"] == "Delivered" for event in events))
 
     def _bounce(self, details: dict[str, str]) -> Rejected | None:
         """The event says why in a mail server's words; only the bounce itself has Postmark's type."""
@@ -119,22 +127,22 @@ class PostmarkLookup:
         self._client.close()
 
 
-def _asked(ask: Callable[[], Finding]) -> Finding:
+def _answered(ask: Callable[[], LookupResult]) -> LookupResult:
     try:
         return ask()
     except NotAccepted as no:
-        return no_finding(no.outcome, POSTMARK_ERRORS)
+        return no_result(no.outcome, POSTMARK_ERRORS)
     # Whatever is wrong with an answer 200, the next one may be readable.
     except Exception as error:  # noqa: BLE001
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 
-def _is_it(row: dict[str, Any], doubt: Doubt) -> bool:
+def _is_it(row: dict[str, Any], send: UncertainSend) -> bool:
     """The search is documented as a filter, not as an exact one."""
     metadata = row["Metadata"] or {}
-    if metadata.get("message_id") != doubt.message_id:
+    if metadata.get("message_id") != send.message_id:
         return False
-    return "Recipients" not in row or doubt.recipient.lower() in [recipient.lower() for recipient in row["Recipients"]]
+    return "Recipients" not in row or send.recipient.lower() in [recipient.lower() for recipient in row["Recipients"]]
 
 
 def _received_at(row: dict[str, Any]) -> datetime:

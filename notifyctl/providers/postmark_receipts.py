@@ -152,10 +152,10 @@ def _bounce_id(fields: Mapping[str, Any], kind: str) -> str:
 
 def _recipient(fields: Mapping[str, Any], name: str, stream: str) -> str | None:
     """Postmark suppresses by message stream: who leaves a newsletter's has not left ours."""
-    found = fields.get(name)
-    return found if isinstance(found, str) and (fields.get("MessageStream") or stream) == stream else None
+    text = fields.get(name)
+    return text if isinstance(text, str) and (fields.get("MessageStream") or stream) == stream else None
 
 
 def _words(fields: Mapping[str, Any], *names: str) -> str:
-    found = (fields.get(name) for name in names)
-    return next((without_recipients(text) for text in found if isinstance(text, str) and text.strip()), "")
+    texts = (fields.get(name) for name in names)
+    return next((without_recipients(text) for text in texts if isinstance(text, str) and text.strip()), "")

@@ -34,10 +34,10 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """`trouble` is empty when the provider itself answered. `is_final`: it will be the same the next time."""
+class ProbeAnswer:
+    """`problem` is empty when the provider itself answered. `is_final`: it will be the same the next time."""
 
-    trouble: str = ""
+    problem: str = ""
     is_final: bool = False
     ahead: timedelta | None = None
     """How far its clock is ahead of ours, to about a second; None where it did not say."""
@@ -67,7 +67,7 @@ def stripe_question(settings: Settings) -> Question | None:
     return Question("Stripe", url, headers, "STRIPE_API_URL", "STRIPE_API_KEY", "data") if key else None
 
 
-def ask(question: Question, settings: Settings, clock: Clock) -> Told:
+def ask(question: Question, settings: Settings, clock: Clock) -> ProbeAnswer:
     """Blocks for TIMEOUT at most. Raises ProviderError when the certificates that are to be trusted cannot be read."""
     transfer = Transfer(TIMEOUT.total_seconds(), trusted_authorities(settings))
     try:
@@ -78,15 +78,15 @@ def ask(question: Question, settings: Settings, clock: Clock) -> Told:
     finally:
         transfer.close()
     if isinstance(outcome, TransferFailure):
-        return Told(f"{outcome.code}: {outcome.detail}")
-    told_at = server_time(outcome)
+        return ProbeAnswer(f"{outcome.code}: {outcome.detail}")
+    dated_at = server_time(outcome)
     # The Date is cut to whole seconds, half of one on the average.
-    ahead = told_at + SECOND / 2 - (before + took / 2) if told_at else None
-    trouble, is_final = _trouble(question, outcome)
-    return Told(trouble, is_final, ahead if not trouble else None)
+    ahead = dated_at + SECOND / 2 - (before + took / 2) if dated_at else None
+    problem, is_final = _problem(question, outcome)
+    return ProbeAnswer(problem, is_final, ahead if not problem else None)
 
 
-def _trouble(question: Question, answer: HttpAnswer) -> tuple[str, bool]:
+def _problem(question: Question, answer: HttpAnswer) -> tuple[str, bool]:
     body = json_object(answer.body)
     if answer.is_success and question.answers_with in body:
         return "", False

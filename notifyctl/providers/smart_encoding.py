@@ -34,7 +34,7 @@ _LOOKALIKES = {
     "~": "˜˷∼\u0303\u0330\u0334",
 }
 _SMALL_CAPITALS = ("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "ABCDEFGHIJKLMNOPRSTUVWYZ")
-_TABLE = {ord(found): plain for plain, lookalikes in _LOOKALIKES.items() for found in lookalikes}
+_TABLE = {ord(lookalike): plain for plain, lookalikes in _LOOKALIKES.items() for lookalike in lookalikes}
 _TABLE |= dict(zip(map(ord, _SMALL_CAPITALS[0]), _SMALL_CAPITALS[1], strict=True))
 _UNSEEN = frozenset({"Cc", "Cf"})
 

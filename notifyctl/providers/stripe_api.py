@@ -88,13 +88,13 @@ class StripeApi:
         start, width = since, _FIRST_SLICE
         while start < until:
             end = min(start + width, until)
-            found = self._slice(start, end, types)
-            if found is None:
+            events = self._slice(start, end, types)
+            if events is None:
                 width = timedelta(seconds=max(1, (end - start).total_seconds() // 2))
                 continue
-            yield from reversed(found)
+            yield from reversed(events)
             start = end
-            if len(found) < MOST_AT_ONCE // 4:
+            if len(events) < MOST_AT_ONCE // 4:
                 width = min(width * 2, _LONGEST_SLICE)
 
     def _slice(self, start: datetime, end: datetime, types: Sequence[str]) -> list[Json] | None:
@@ -102,12 +102,12 @@ class StripeApi:
         created = {"gte": _seconds(start), "lt": _seconds(end)}
         query = {"created": created} | ({"types": list(types)} if types else {})
         is_shortest = created["lt"] - created["gte"] <= 1
-        found: list[Json] = []
+        events: list[Json] = []
         for event in self._all("/v1/events", query):
-            found.append(event)
-            if len(found) > MOST_AT_ONCE and not is_shortest:
+            events.append(event)
+            if len(events) > MOST_AT_ONCE and not is_shortest:
                 return None
-        return found
+        return events
 
     def subscriptions(self) -> Iterator[Json]:
         """All of them, the canceled ones too, newest first."""
@@ -145,16 +145,16 @@ class StripeApi:
     def _get_once(self, path: str, query: Mapping[str, Any]) -> Json:
         try:
             answer = self._client.raw_request("get", path, **query)
-            found = json.loads(answer.body)
+            value = json.loads(answer.body)
         except stripe.RateLimitError:
             raise
         except stripe.StripeError as error:
             if error.http_status == 404:
                 raise _Missing(f"Stripe has no {path}") from error
             raise ProviderError(self._explained(error)) from error
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise ProviderError(f"Stripe at {self._api_url} answers {path} with no object; check STRIPE_API_URL")
-        return found
+        return value
 
     def _explained(self, error: stripe.StripeError) -> str:
         match error:
@@ -209,8 +209,8 @@ class _Missing(ProviderError):
 
 def _words_of(error: BaseException | None) -> str:
     """OpenSSL's, out of the many that requests puts around them."""
-    found = re.search(r"certificate verify failed: ([^()]+)", str(error))
-    return found[1].strip() if found else "the handshake failed"
+    cause = re.search(r"certificate verify failed: ([^()]+)", str(error))
+    return cause[1].strip() if cause else "the handshake failed"
 
 
 def _seconds(moment: datetime) -> int:

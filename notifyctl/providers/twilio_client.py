@@ -91,9 +91,9 @@ class _Requests:
         if method not in ("GET", "POST"):
             raise NotImplementedError(method)
         body = urlencode(data or {}, doseq=True).encode() if method == "POST" else None
-        asked = urlsplit(uri)
-        query = asked.query or urlencode(params or {})
-        url = self._api_url + asked.path + (f"?{query}" if query else "")
+        parts = urlsplit(uri)
+        query = parts.query or urlencode(params or {})
+        url = self._api_url + parts.path + (f"?{query}" if query else "")
         transfer.prepare(url, self._header_lines(headers or {}, auth), body)
 
     def _header_lines(self, headers: dict[str, str], auth: tuple[str, str] | None) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from twilio.rest import Client
 
-from notifyctl.providers.answers import NotAccepted, no_finding, provider_id
-from notifyctl.providers.base import CannotTell, Doubt, Finding, Found, NotFound, Unavailable
+from notifyctl.providers.answers import NotAccepted, no_result, provider_id
+from notifyctl.providers.base import CannotTell, LookupHit, LookupMiss, LookupResult, Unavailable, UncertainSend
 from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.receipts import ReceiptEvent
 from notifyctl.providers.smart_encoding import may_be_the_same
@@ -48,14 +48,14 @@ class TwilioLookup:
         client = Client(account_sid, auth_token, http_client=self._http_client)  # type: ignore[no-untyped-call]
         self._messages = client.messages
 
-    def find(self, doubt: Doubt, *, held_elsewhere: HeldElsewhere) -> Finding:
-        listed = _asked(lambda: self._listed(doubt))
-        return _choice(listed, doubt.text, held_elsewhere) if isinstance(listed, _Listed) else listed
+    def find(self, send: UncertainSend, *, held_elsewhere: HeldElsewhere) -> LookupResult:
+        listed = _answered(lambda: self._listed(send))
+        return _choice(listed, send.text, held_elsewhere) if isinstance(listed, _Listed) else listed
 
-    def fate(self, provider_message_id: str) -> Finding:
-        return _asked(lambda: _found(self._messages(provider_message_id).fetch()))
+    def fate(self, provider_message_id: str) -> LookupResult:
+        return _answered(lambda: _hit(self._messages(provider_message_id).fetch()))
 
-    def _listed(self, doubt: Doubt) -> "_Listed":
+    def _listed(self, send: UncertainSend) -> "_Listed":
         """What went out to this number since the attempt, and for a day before.
 
         Without a filter by date: that would be the date of sending, which a message still queued does not have.
@@ -63,14 +63,14 @@ class TwilioLookup:
         most = PAGE_SIZE * MAX_PAGES
         since: datetime | None = None
         candidates: list[Any] = []
-        rows = self._messages.stream(to=doubt.recipient, page_size=PAGE_SIZE, limit=most)
+        rows = self._messages.stream(to=send.recipient, page_size=PAGE_SIZE, limit=most)
         for number, row in enumerate(rows, 1):
             _check(row)
             if number == 1:
-                since = _since(self._http_client.answered_at, doubt.age, row)
+                since = _since(self._http_client.answered_at, send.age, row)
             if since and _is_past(row, since - CLOCK_MAY_HAVE_STEPPED_BY):
                 break
-            if _may_be_to(row, doubt.recipient):
+            if _may_be_to(row, send.recipient):
                 candidates.append(row)
             if number == most:
                 raise _TooMany(f"over {most} messages went to the number since the attempt")
@@ -94,11 +94,11 @@ class _TooMany(Exception):
     pass
 
 
-def _asked(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
+def _answered(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
     try:
         return ask()
     except NotAccepted as no:
-        return no_finding(no.outcome, TWILIO_ERRORS)
+        return no_result(no.outcome, TWILIO_ERRORS)
     except _TooMany as too_many:
         return CannotTell(str(too_many))
     # Whatever the SDK stumbles over in an answer 200, the next one may be readable.
@@ -135,7 +135,7 @@ def _may_be_to(row: Any, recipient: str) -> bool:
     return is_sent_by_us and len(to) == len(recipient) and recipient.startswith(to.rstrip("X*"))
 
 
-def _choice(listed: _Listed, text: str, held_elsewhere: HeldElsewhere) -> Finding:
+def _choice(listed: _Listed, text: str, held_elsewhere: HeldElsewhere) -> LookupResult:
     same = [row for row in listed.candidates if row.body and may_be_the_same(text, row.body)]
     # An account may be set to keep no texts.
     withheld = [row for row in listed.candidates if not row.body]
@@ -145,17 +145,17 @@ def _choice(listed: _Listed, text: str, held_elsewhere: HeldElsewhere) -> Findin
     certain = [row for row in free if listed.is_since_the_attempt(row)]
     if certain:
         # Which of several with one text is this one makes no difference to who reads them: each is taken once.
-        return _found(min(certain, key=lambda row: row.date_created))
+        return _hit(min(certain, key=lambda row: row.date_created))
     if free:
         return CannotTell("a message with this text went to the number, but perhaps before the attempt")
     if any(row.sid not in held and (listed.since is None or listed.is_since_the_attempt(row)) for row in withheld):
         return CannotTell("Twilio does not show the text of a message that went to the number")
-    return NotFound()
+    return LookupMiss()
 
 
-def _found(row: Any) -> Found:
+def _hit(row: Any) -> LookupHit:
     event = EVENTS.get(row.status)
     if event is ReceiptEvent.BOUNCED:
         code = row.error_code if isinstance(row.error_code, int) else None
-        return Found(row.sid, bounce=rejection(row.sid, row.status, code, row.error_message))
-    return Found(row.sid, delivered=event is ReceiptEvent.DELIVERED)
+        return LookupHit(row.sid, bounce=rejection(row.sid, row.status, code, row.error_message))
+    return LookupHit(row.sid, delivered=event is ReceiptEvent.DELIVERED)

@@ -52,15 +52,15 @@ def _is_signed(call: Call, parameters: dict[str, list[str]], auth_token: str) ->
     validator = RequestValidator(auth_token)  # type: ignore[no-untyped-call]
     parts = urlsplit(call.url)
     spellings = {call.url, add_port(parts), remove_port(parts)}  # type: ignore[no-untyped-call]
-    given = call.signature.encode("latin-1", "replace")
+    signed = call.signature.encode("latin-1", "replace")
     expected = [validator.compute_signature(url, parameters) for url in spellings]  # type: ignore[no-untyped-call]
-    return any([hmac.compare_digest(signature.encode(), given) for signature in expected])
+    return any([hmac.compare_digest(signature.encode(), signed) for signature in expected])
 
 
 def _has_signed_body(call: Call) -> bool:
     """Of JSON the signature covers only the URL, which has the hash of the body in it."""
-    given = parse_qs(urlsplit(call.url).query).get(BODY_HASH, [""])[0].lower()
-    return hmac.compare_digest(hashlib.sha256(call.body).hexdigest().encode(), given.encode("utf-8", "replace"))
+    digest = parse_qs(urlsplit(call.url).query).get(BODY_HASH, [""])[0].lower()
+    return hmac.compare_digest(hashlib.sha256(call.body).hexdigest().encode(), digest.encode("utf-8", "replace"))
 
 
 def _of_form(body: bytes) -> _Parameters:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 
 from notifyctl.errors import ProviderError
 from notifyctl.models.template import Channel
-from notifyctl.providers.base import Accepted, Doubt, NotFound, OutboundMessage, Unavailable
+from notifyctl.providers.base import Accepted, LookupMiss, OutboundMessage, Unavailable, UncertainSend
 from notifyctl.providers.registry import build_lookups, build_senders
 from notifyctl.providers.stripe_api import build_stripe_api
 from notifyctl.settings import Settings, load_settings
@@ -53,9 +53,9 @@ def look_up_sms(settings: Settings) -> str:
 
 def _look_up(settings: Settings, channel: Channel) -> str:
     lookup = build_lookups(settings, [channel])[channel]
-    finding = lookup.find(Doubt("m1", "x", "Hello", timedelta()), held_elsewhere=lambda _: set())
+    finding = lookup.find(UncertainSend("m1", "x", "Hello", timedelta()), held_elsewhere=lambda _: set())
     lookup.close()
-    return "" if isinstance(finding, NotFound) else getattr(finding, "detail", "?")
+    return "" if isinstance(finding, LookupMiss) else getattr(finding, "detail", "?")
 
 
 def ask_stripe(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from notifyctl.models.template import Channel
-from notifyctl.providers.base import CannotTell, Finding, Found, Lookup, NotFound, Unavailable
+from notifyctl.providers.base import CannotTell, Lookup, LookupHit, LookupMiss, LookupResult, Unavailable
 from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox
 from tests.support import providers as made
@@ -48,7 +48,7 @@ STRANGER = "<html><head><title>Sign in to Acme Wi-Fi</title></head></html>"
 class Provider:
     channel: Channel
     make: Callable[..., Lookup]
-    find: Callable[[Lookup], Finding]
+    find: Callable[[Lookup], LookupResult]
     rows: Callable[..., Reply]
     row: Callable[..., dict[str, Any]]
     id: str
@@ -162,7 +162,7 @@ def of_each(name: str) -> Any:
     return pytest.mark.parametrize(("provider", "case"), cases)
 
 
-Look = Callable[..., Finding]
+Look = Callable[..., LookupResult]
 
 
 @pytest.fixture
@@ -186,12 +186,12 @@ def look(provider: Provider, opened: Callable[..., Lookup]) -> Look:
 @each_provider
 class TestEveryLookup:
     def test_does_not_find_what_was_not_sent(self, sandbox: Sandbox, look: Look) -> None:
-        assert look(sandbox.url) == NotFound()
+        assert look(sandbox.url) == LookupMiss()
 
     def test_uses_its_connection_again(self, provider: Provider, opened: Callable[..., Lookup]) -> None:
         with ScriptedServer(provider.rows()) as server:
             lookup = opened(server.url)
-            assert [provider.find(lookup) for _ in range(3)] == [NotFound()] * 3
+            assert [provider.find(lookup) for _ in range(3)] == [LookupMiss()] * 3
         assert (server.connections, len(server.requests)) == (1, 3)
 
     @pytest.mark.parametrize(("script", "code"), COMMON_TROUBLE.values(), ids=COMMON_TROUBLE)
@@ -232,7 +232,7 @@ class TestEveryLookup:
             lookup = opened(server.url)
             # libcurl asks once more by itself only on a connection that it had used before.
             kinds = [type(provider.find(lookup)) for _ in range(3)]
-        assert kinds == [Unavailable, Unavailable, Found]
+        assert kinds == [Unavailable, Unavailable, LookupHit]
 
     def test_takes_no_longer_than_the_time_out(self, look: Look) -> None:
         with ScriptedServer(HANG) as server:

@@ -12,11 +12,11 @@ from notifyctl.models.template import Channel
 from notifyctl.providers.base import (
     Accepted,
     CannotTell,
-    Doubt,
-    Found,
-    NotFound,
+    LookupHit,
+    LookupMiss,
     OutboundMessage,
     Rejected,
+    UncertainSend,
 )
 from notifyctl.providers.postmark import PostmarkSender
 from notifyctl.providers.postmark_lookup import SEARCH_DELAY, PostmarkLookup
@@ -88,38 +88,38 @@ BOUNCED = {
 class TestWhatWasAccepted:
     def test_is_found_by_its_id_among_others(self, sandbox: Sandbox, make: Make) -> None:
         _, wanted, _ = send(sandbox, "m0", "m1", "m2")
-        assert find(make(sandbox.url)) == Found(wanted)
+        assert find(make(sandbox.url)) == LookupHit(wanted)
 
     def test_is_found_whatever_the_case_of_its_address(self, sandbox: Sandbox, make: Make) -> None:
         (wanted,) = send(sandbox, "m1", recipient="Anna@Client.example")
-        assert find(make(sandbox.url)) == Found(wanted)
+        assert find(make(sandbox.url)) == LookupHit(wanted)
 
     def test_is_found_under_an_address_that_a_query_must_escape(self, sandbox: Sandbox, make: Make) -> None:
         (wanted,) = send(sandbox, "m1", recipient="anna+b&c@client.example")
-        assert find(make(sandbox.url), recipient="anna+b&c@client.example") == Found(wanted)
+        assert find(make(sandbox.url), recipient="anna+b&c@client.example") == LookupHit(wanted)
 
     def test_is_found_in_its_own_stream_only(self, sandbox: Sandbox, make: Make) -> None:
         (wanted,) = send(sandbox, "m1", stream="receipts")
-        assert find(make(sandbox.url, message_stream="receipts")) == Found(wanted)
-        assert find(make(sandbox.url)) == NotFound()
+        assert find(make(sandbox.url, message_stream="receipts")) == LookupHit(wanted)
+        assert find(make(sandbox.url)) == LookupMiss()
 
     def test_is_found_in_winter_and_summer_though_postmark_lives_in_eastern_time(
         self, sandbox: Sandbox, make: Make, clock: StandingClock
     ) -> None:
         clock.now = datetime(2026, 7, 1, 3, 30, tzinfo=UTC)
         (wanted,) = send(sandbox, "m1")
-        assert find(make(sandbox.url)) == Found(wanted)
+        assert find(make(sandbox.url)) == LookupHit(wanted)
 
     def test_is_delivered_once_postmark_says_so(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
         (wanted,) = send(sandbox, "m1")
         clock.now += timedelta(minutes=1)
-        assert find(make(sandbox.url)) == Found(wanted, delivered=True)
+        assert find(make(sandbox.url)) == LookupHit(wanted, delivered=True)
 
     def test_bounces_once_postmark_says_so(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
         (wanted,) = send(sandbox, "m1", recipient="bounce@client.example")
         clock.now += timedelta(minutes=1)
         found = find(make(sandbox.url), recipient="bounce@client.example")
-        assert isinstance(found, Found)
+        assert isinstance(found, LookupHit)
         assert (found.provider_message_id, found.delivered) == (wanted, False)
         assert found.bounce is not None
 
@@ -130,7 +130,7 @@ class TestWhatWasAccepted:
         (first,) = send(sandbox, "m1")
         clock.now += timedelta(milliseconds=100)
         send(sandbox, "m1")
-        assert find(make(sandbox.url)) == Found(first)
+        assert find(make(sandbox.url)) == LookupHit(first)
         assert "sent 2 times" in caplog.text
         assert ADDRESS not in caplog.text
 
@@ -138,20 +138,20 @@ class TestWhatWasAccepted:
 class TestWhatIsNotThere:
     def test_another_message_went_to_the_address(self, sandbox: Sandbox, make: Make) -> None:
         send(sandbox, "m2")
-        assert find(make(sandbox.url)) == NotFound()
+        assert find(make(sandbox.url)) == LookupMiss()
 
     def test_the_id_went_to_another_address(self, sandbox: Sandbox, make: Make) -> None:
         send(sandbox, "m1", recipient="bert@client.example")
-        assert find(make(sandbox.url)) == NotFound()
+        assert find(make(sandbox.url)) == LookupMiss()
 
     def test_the_search_has_not_caught_up_yet(self, sandbox: Sandbox, make: Make, clock: StandingClock) -> None:
         sandbox.search_delay = timedelta(seconds=30)
         try:
             (wanted,) = send(sandbox, "m1")
             clock.now += timedelta(seconds=29)
-            assert find(make(sandbox.url)) == NotFound()
+            assert find(make(sandbox.url)) == LookupMiss()
             clock.now += timedelta(seconds=1)
-            assert find(make(sandbox.url)) == Found(wanted, delivered=True)
+            assert find(make(sandbox.url)) == LookupHit(wanted, delivered=True)
         finally:
             sandbox.search_delay = timedelta()
 
@@ -159,7 +159,7 @@ class TestWhatIsNotThere:
 class TestTheSearch:
     def test_names_one_metadata_field_the_recipient_and_the_stream_and_no_date(self, make: Make) -> None:
         with ScriptedServer(rows()) as server:
-            assert find(make(f"{server.url}/proxy", message_stream="receipts")) == NotFound()
+            assert find(make(f"{server.url}/proxy", message_stream="receipts")) == LookupMiss()
         (request,) = server.requests
         url = urlsplit(request.path)
         assert (url.path, request.headers["x-postmark-server-token"]) == ("/proxy/messages/outbound", TOKEN)
@@ -185,14 +185,14 @@ class TestTheSearch:
     )
     def test_is_not_trusted_to_be_exact(self, make: Make, other: dict[str, Any]) -> None:
         with ScriptedServer(rows(other)) as server:
-            assert find(make(server.url)) == NotFound()
+            assert find(make(server.url)) == LookupMiss()
         with ScriptedServer(rows(other, row("pm-2"))) as server:
-            assert find(make(server.url)) == Found("pm-2")
+            assert find(make(server.url)) == LookupHit("pm-2")
 
     def test_is_read_to_its_last_page(self, make: Make) -> None:
         others = [row(f"pm-{n}", Metadata={"message_id": f"m{n}"}) for n in range(2, 502)]
         with ScriptedServer(rows(*others, total=501), rows(row(), total=501)) as server:
-            assert find(make(server.url)) == Found("pm-1")
+            assert find(make(server.url)) == LookupHit("pm-1")
         pages = [parse_qs(urlsplit(request.path).query) for request in server.requests]
         assert [(page["count"], page["offset"]) for page in pages] == [(["500"], ["0"]), (["500"], ["500"])]
 
@@ -205,7 +205,7 @@ class TestTheSearch:
         earlier = row("pm-1", ReceivedAt="2026-11-01T01:59:00.0000000-04:00")
         later = row("pm-2", ReceivedAt="2026-11-01T01:01:00.0000000-05:00")
         with ScriptedServer(rows(later, earlier)) as server:
-            assert find(make(server.url)) == Found("pm-1")
+            assert find(make(server.url)) == LookupHit("pm-1")
 
 
 BOUNCE_WITHOUT_TYPE: dict[str, Script] = {
@@ -218,10 +218,10 @@ BOUNCE_WITHOUT_TYPE: dict[str, Script] = {
 }
 
 
-def fate(make: Make, *script: Script) -> Found:
+def fate(make: Make, *script: Script) -> LookupHit:
     with ScriptedServer(rows(row(Status="Sent")), *script) as server:
         found = find(make(server.url, timeout_seconds=0.5))
-    assert isinstance(found, Found)
+    assert isinstance(found, LookupHit)
     assert found.provider_message_id == "pm-1"
     return found
 
@@ -240,7 +240,7 @@ class TestItsFate:
     ) -> None:
         found = fate(make, details(DELIVERED, BOUNCED), Reply(200, {"ID": 42, "Type": kind}))
         reason, suppress = expected
-        assert found == Found("pm-1", bounce=Rejected(reason, kind, "smtp;550 5.1.1 [address] unknown", suppress))
+        assert found == LookupHit("pm-1", bounce=Rejected(reason, kind, "smtp;550 5.1.1 [address] unknown", suppress))
 
     def test_the_details_and_the_bounce_are_asked_for_by_their_ids(self, make: Make) -> None:
         script = (rows(row(Status="Sent")), details(BOUNCED), Reply(200, {"Type": "HardBounce"}))
@@ -250,7 +250,7 @@ class TestItsFate:
 
     def test_a_bounce_that_postmark_calls_transient_is_none(self, make: Make) -> None:
         found = fate(make, details(BOUNCED, DELIVERED), Reply(200, {"Type": "Transient"}))
-        assert found == Found("pm-1", delivered=True)
+        assert found == LookupHit("pm-1", delivered=True)
 
     @pytest.mark.parametrize("answer", BOUNCE_WITHOUT_TYPE.values(), ids=BOUNCE_WITHOUT_TYPE)
     def test_a_bounce_without_a_type_is_one_nevertheless(self, make: Make, answer: Script) -> None:
@@ -263,7 +263,7 @@ class TestItsFate:
 
     @pytest.mark.parametrize("events", [[], [{"Type": "Opened"}], [{"Type": "Transient", "Details": {}}]])
     def test_without_a_last_event_it_is_only_sent(self, make: Make, events: list[dict[str, Any]]) -> None:
-        assert fate(make, details(*events)) == Found("pm-1")
+        assert fate(make, details(*events)) == LookupHit("pm-1")
 
     @pytest.mark.parametrize(
         "answer",
@@ -272,7 +272,7 @@ class TestItsFate:
         ids=["hang", "cut", "500", "not found", "no JSON", "no events", "an event without a type"],
     )  # fmt: skip
     def test_trouble_with_the_details_does_not_hide_that_it_went_out(self, make: Make, answer: Script) -> None:
-        assert fate(make, answer) == Found("pm-1")
+        assert fate(make, answer) == LookupHit("pm-1")
 
 
 @pytest.mark.parametrize("missing", ["Recipients", "ReceivedAt", "Status"])
@@ -284,7 +284,7 @@ def test_a_row_with_our_id_and_postmarks_proves_it_whatever_else_is_missing(
     del one[missing]
     answer = {"Messages": [one]} | ({} if total is None else {"TotalCount": total})
     with ScriptedServer(Reply(200, answer), Reply(500, "")) as server:
-        assert find(make(server.url)) == Found("pm-1")
+        assert find(make(server.url)) == LookupHit("pm-1")
 
 
 class TestOneMessage:
@@ -295,12 +295,12 @@ class TestOneMessage:
         (bad,) = send(sandbox, "m2", recipient="softbounce@client.example")
         (angry,) = send(sandbox, "m3", recipient="complaint@client.example")
         lookup = make(sandbox.url)
-        assert lookup.fate(good) == Found(good)
+        assert lookup.fate(good) == LookupHit(good)
         clock.now += timedelta(seconds=5)
-        assert lookup.fate(good) == Found(good, delivered=True)
-        assert lookup.fate(angry) == Found(angry, delivered=True)
+        assert lookup.fate(good) == LookupHit(good, delivered=True)
+        assert lookup.fate(angry) == LookupHit(angry, delivered=True)
         bounce = lookup.fate(bad)
-        assert isinstance(bounce, Found)
+        assert isinstance(bounce, LookupHit)
         assert bounce.bounce is not None
         assert (bounce.bounce.reason, bounce.bounce.code) == (FailureReason.RECIPIENT_UNREACHABLE, "SoftBounce")
 
@@ -310,5 +310,5 @@ class TestFromTheSettings:
         (wanted,) = send(sandbox, "m1")
         lookup = build_lookups(make_settings(postmark_api_url=sandbox.url), [Channel.EMAIL])[Channel.EMAIL]
         assert lookup.search_delay == SEARCH_DELAY == timedelta(minutes=2)
-        assert lookup.find(Doubt("m1", ADDRESS, "", timedelta()), held_elsewhere=nobody) == Found(wanted)
+        assert lookup.find(UncertainSend("m1", ADDRESS, "", timedelta()), held_elsewhere=nobody) == LookupHit(wanted)
         lookup.close()

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 from time import monotonic
 from typing import Any
 
-from notifyctl.providers.base import Answer, Doubt, Finding, Lookup, OutboundMessage, Sender, SendResult
+from notifyctl.providers.base import Answer, Lookup, LookupResult, OutboundMessage, Sender, SendResult, UncertainSend
 from notifyctl.providers.postmark import PostmarkSender
 from notifyctl.providers.postmark_lookup import PostmarkLookup
 from notifyctl.providers.twilio import TwilioSender
@@ -80,8 +80,8 @@ def nobody(_: Collection[str]) -> set[str]:
     raise AssertionError("no other message can have this one's id")
 
 
-def find_mail(lookup: Lookup, message_id: str = "m1", recipient: str = ADDRESS) -> Finding:
-    return lookup.find(Doubt(message_id, recipient, "Hello", timedelta()), held_elsewhere=nobody)
+def find_mail(lookup: Lookup, message_id: str = "m1", recipient: str = ADDRESS) -> LookupResult:
+    return lookup.find(UncertainSend(message_id, recipient, "Hello", timedelta()), held_elsewhere=nobody)
 
 
 def find_sms(
@@ -91,8 +91,8 @@ def find_sms(
     *,
     held: Collection[str] = (),
     age: timedelta = timedelta(),
-) -> Finding:
-    return lookup.find(Doubt("m1", recipient, text, age), held_elsewhere=holding(*held))
+) -> LookupResult:
+    return lookup.find(UncertainSend("m1", recipient, text, age), held_elsewhere=holding(*held))
 
 
 def mail_row(postmark_id: str | None = "pm-1", **values: Any) -> dict[str, Any]:
