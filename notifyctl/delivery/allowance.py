@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import cast
 
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, Stopwatch, machine_stopwatch, system_clock
-from notifyctl.delivery.throttle import BULK_SHARE, TOKEN_LIFE, Budget
+from notifyctl.delivery.throttle import BULK_SHARE, TOKEN_LIFE, Budget, BudgetState
 from notifyctl.delivery.window_time import Reading, Stamp, WindowTime
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import limits
@@ -59,7 +59,7 @@ class Allowance:
         limit = limits.per_minute(session, self._channel) or self._default_limit
         self._load(limits.read_budget(session, self._channel), limit)
 
-    def _load(self, state: Mapping[str, Any], limit: int) -> None:
+    def _load(self, state: Mapping[str, object], limit: int) -> None:
         """The moment is that of now, also where others' writing had to be waited for."""
         wall, host = self._clock(), self._host_clock()
         watch = self._stopwatch
@@ -68,9 +68,9 @@ class Allowance:
         self._ahead = self.now - wall
         self.budget = self._budget(state, limit)
 
-    def _budget(self, state: Mapping[str, Any], limit: int) -> Budget:
+    def _budget(self, state: Mapping[str, object], limit: int) -> Budget:
         try:
-            return Budget.load(state, limit)
+            return Budget.load(cast(BudgetState, state), limit)
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             # Nobody knows what was used: a minute later nothing of it counts any more.
             log.error("record of the used limit is unreadable", extra={"channel": self._channel, "error": repr(error)})
@@ -111,8 +111,8 @@ class Allowance:
         state = limits.lock_budget(session, self._channel)
         self._load(state, limits.per_minute(session, self._channel) or self._default_limit)
         ahead = AHEAD if self.takes_ahead else 1
-        asked = {lane: max(0, count * ahead - self._held[lane]) for lane, count in wanted.items()}
-        taken = self.budget.allot(asked, self.now)
+        missing = {lane: max(0, count * ahead - self._held[lane]) for lane, count in wanted.items()}
+        taken = self.budget.allot(missing, self.now)
         self._save(session)
         if not any(self._held.values()):
             self._taken_at = self._stopwatch.read()
@@ -122,7 +122,7 @@ class Allowance:
 
     def _save(self, session: Session) -> None:
         assert self._stamp is not None
-        limits.save_budget(session, self._channel, self.budget.dump() | {"time": self._stamp.dump()})
+        limits.save_budget(session, self._channel, {**self.budget.dump(), "time": self._stamp.dump()})
 
     def was_short(self, lane: Lane) -> bool:
         """Whether the last taking left a lane with fewer tokens than it had messages for."""

@@ -80,7 +80,7 @@ class Breaker:
             return BreakerDecision.FREE
         self._failed_probes = row.failed_probes
         # A moment that nobody can have meant was written before the clock was set back.
-        is_waiting = now < row.probe_at <= now + LAST_PROBE_AFTER + CLOCKS_DIFFER_BY
+        is_waiting = row.probe_at is not None and now < row.probe_at <= now + LAST_PROBE_AFTER + CLOCKS_DIFFER_BY
         return BreakerDecision.NONE if is_waiting else BreakerDecision.PROBE
 
     def start_probe(self, session: Session, now: datetime) -> bool:

@@ -1,7 +1,6 @@
 """What keeps a waiting message from being claimed, besides its turn."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlmodel import Session
 
@@ -10,9 +9,10 @@ from notifyctl.models.operations import BreakerState
 from notifyctl.models.template import Lane
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.store import breakers, clients, pauses
+from notifyctl.store.messages import MessageRow
 
 
-def held_by(session: Session, message: Any, quiet: QuietHours, now: datetime) -> list[str]:
+def held_by(session: Session, message: MessageRow, quiet: QuietHours, now: datetime) -> list[str]:
     """In words; empty when nothing holds it."""
     held = []
     if words := _quiet_hours(session, message, quiet, now):
@@ -27,7 +27,7 @@ def held_by(session: Session, message: Any, quiet: QuietHours, now: datetime) ->
     return held
 
 
-def _quiet_hours(session: Session, message: Any, quiet: QuietHours, now: datetime) -> str | None:
+def _quiet_hours(session: Session, message: MessageRow, quiet: QuietHours, now: datetime) -> str | None:
     if message.lane != Lane.BULK or message.client_id is None or message.status not in WAITING:
         return None
     client = clients.get(session, message.client_id)

@@ -63,13 +63,7 @@ def _fail(database: Database, message_id: str, why: str, owner: str, now: dateti
         if failed is None:
             return False
         outbox.erase_sealed(session, [message_id])
-        audit.write(
-            session,
-            AuditAction.NOTIFICATION_FAILED,
-            actor=owner,
-            now=now,
-            client_id=failed.client_id,
-            message_id=message_id,
-            details={"reason": reason, "error": error, "attempts": failed.attempts},
-        )
+        details = {"reason": reason, "error": error, "attempts": failed.attempts}
+        entry = audit.for_message(AuditAction.NOTIFICATION_FAILED, failed, actor=owner, now=now, details=details)
+        audit.write_many(session, [entry])
     return True

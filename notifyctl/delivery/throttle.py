@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import floor
-from typing import Any
+from typing import TypedDict
 
 from notifyctl.models.template import Lane
 
@@ -26,6 +26,17 @@ BUCKET_SECONDS = 0.25
 PACE_CREDIT = timedelta(seconds=1)
 """A paced lane may catch up on this much: workers look about once a second."""
 BULK_SHARE = 0.1
+
+
+class BudgetState(TypedDict, total=False):
+    """A Budget as JSON."""
+
+    limit: int
+    buckets: list[list[int]]
+    """Number and tokens of each."""
+    paced_until: str | None
+    full_at: dict[str, str]
+    bulk_credit: float
 
 
 @dataclass(slots=True)
@@ -151,7 +162,7 @@ class Budget:
             start = max(start, freed)
         return start + self.spacing * place
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> BudgetState:
         return {
             "limit": self.limit,
             "buckets": [[bucket.number, bucket.tokens] for bucket in self.buckets],
@@ -166,7 +177,7 @@ class Budget:
         return cls(limit, [Bucket(floor(now.timestamp() / BUCKET_SECONDS), limit)])
 
     @classmethod
-    def load(cls, state: Mapping[str, Any], limit: int) -> "Budget":
+    def load(cls, state: BudgetState, limit: int) -> "Budget":
         """What was used still counts under another limit; how it was paced does not."""
         budget = cls(limit, [Bucket(*numbers) for numbers in state.get("buckets", [])])
         if state.get("limit") == limit:

@@ -15,7 +15,6 @@ Pure: who calls it reads the clocks.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Stamp:
     origin: str
     stopwatch: float
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, object]:
         return asdict(self)
 
     @classmethod

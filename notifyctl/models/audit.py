@@ -1,6 +1,7 @@
 """The append-only record of what was decided and done, and the seals over it."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Column, Index, LargeBinary, text
@@ -18,7 +19,7 @@ class AuditLog(SQLModel, table=True):
     actor: str
     client_id: str | None = None
     message_id: str | None = Field(default=None, sa_column=Column(MESSAGE_ID, nullable=True, index=True))
-    details: dict[str, Any] | None = Field(default=None, sa_column=json_column("metadata", nullable=True))
+    details: dict[str, object] | None = Field(default=None, sa_column=json_column("metadata", nullable=True))
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 

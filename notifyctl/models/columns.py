@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Integer, String, Table, TypeDecorator, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
@@ -38,7 +37,7 @@ JSON_VALUE = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "pos
 ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def enum_column(enum: type[StrEnum], *, primary_key: bool = False, constraint: str | None = None) -> Column[Any]:
+def enum_column(enum: type[StrEnum], *, primary_key: bool = False, constraint: str | None = None) -> Column[object]:
     """Stores the member's value, guarded by a CHECK constraint on both databases.
 
     The second column of an enum in one table needs a name for its constraint.
@@ -55,7 +54,7 @@ def enum_column(enum: type[StrEnum], *, primary_key: bool = False, constraint: s
     return Column(kind, nullable=False, primary_key=primary_key)
 
 
-def json_column(name: str | None = None, *, nullable: bool = False) -> Column[Any]:
+def json_column(name: str | None = None, *, nullable: bool = False) -> Column[object]:
     return Column(name, JSON_VALUE, nullable=nullable) if name else Column(JSON_VALUE, nullable=nullable)
 
 

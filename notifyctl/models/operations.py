@@ -1,6 +1,7 @@
 """What operators set and workers report: limits, job runs, heartbeats."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Boolean, Column, Index, false, text
@@ -25,7 +26,7 @@ class OutboundBudget(SQLModel, table=True):
     __tablename__ = "notification_outbound_budget"
 
     channel: Channel = Field(sa_column=enum_column(Channel, primary_key=True))
-    state: dict[str, Any] = Field(sa_column=json_column())
+    state: dict[str, object] = Field(sa_column=json_column())
 
 
 class Pause(SQLModel, table=True):

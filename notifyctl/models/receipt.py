@@ -1,7 +1,6 @@
 """What is kept of receipts besides their effect on a message. None of it has an address or a number."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Column
 from sqlmodel import Field, SQLModel
@@ -18,7 +17,7 @@ class EarlyReceipt(SQLModel, table=True):
     provider: str
     message_id: str | None = Field(default=None, sa_column=Column(MESSAGE_ID, nullable=True))
     provider_message_id: str | None = None
-    receipt: dict[str, Any] = Field(sa_column=json_column())
+    receipt: dict[str, object] = Field(sa_column=json_column())
     received_at: datetime = Field(sa_type=UtcDateTime, index=True)
 
 

@@ -1,6 +1,7 @@
 """Addresses and numbers that must not be written to."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlmodel import Field, SQLModel
@@ -29,7 +30,7 @@ class Suppression(SQLModel, table=True):
     """When we wrote it down."""
     acted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When the recipient, the provider or the operator acted; None in a row from before this was known."""
-    causes: list[dict[str, Any]] | None = Field(default=None, sa_column=json_column(nullable=True))
+    causes: list[dict[str, object]] | None = Field(default=None, sa_column=json_column(nullable=True))
     """All that holds, as store.suppressions writes it; None in a row from before there could be several."""
 
 

@@ -29,7 +29,7 @@ class Variable:
             value.get("in_header", False),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "type": self.type.value,
             "optional": self.optional,
@@ -110,9 +110,9 @@ class NotificationTemplateVersion(SQLModel, table=True):
     subject: str | None = None
     text_body: str
     html_body: str | None = None
-    variables: dict[str, dict[str, Any]] = Field(sa_column=json_column())
+    variables: dict[str, dict[str, object]] = Field(sa_column=json_column())
     """name -> Variable.to_json"""
-    example: dict[str, Any] = Field(sa_column=json_column())
-    flags: dict[str, Any] = Field(sa_column=json_column())
+    example: dict[str, object] = Field(sa_column=json_column())
+    flags: dict[str, object] = Field(sa_column=json_column())
     """The front matter's fields as they were seeded with this version."""
     created_at: datetime = Field(sa_type=UtcDateTime)

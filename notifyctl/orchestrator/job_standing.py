@@ -8,7 +8,7 @@ from enum import StrEnum
 from notifyctl.models.operations import JobOutcome
 from notifyctl.orchestrator.timetable import TIMETABLE, Timed
 from notifyctl.orchestrator.words import age, moment, place
-from notifyctl.store.job_runs import Record
+from notifyctl.store.job_runs import JobRecord
 
 GRACE = timedelta(minutes=5)
 """On top of two periods without a run that was DONE."""
@@ -35,30 +35,30 @@ _URGENCY = list(JobState)
 class JobStatus:
     job: Timed
     state: JobState
-    record: Record | None
+    record: JobRecord | None
     next_due: datetime
     """In the past while its run is still to be had."""
     problem: str = ""
     remedy: str = ""
 
 
-def job_statuses(records: Mapping[str, Record], since: datetime | None, now: datetime) -> list[JobStatus]:
+def job_statuses(records: Mapping[str, JobRecord], since: datetime | None, now: datetime) -> list[JobStatus]:
     """All jobs, those in trouble first. They should have run since `since`; None when that is unknown."""
     statuses = [job_status(job, records.get(job.name), since, now) for job in TIMETABLE]
     return sorted(statuses, key=lambda status: _URGENCY.index(status.state))
 
 
-def job_status(job: Timed, record: Record | None, since: datetime | None, now: datetime) -> JobStatus:
+def job_status(job: Timed, record: JobRecord | None, since: datetime | None, now: datetime) -> JobStatus:
     state = _state(job, record, since, now)
     due = job.due_at(now)
     next_due = due if record is None or record.last.due_at < due else job.next_due(now)
     return JobStatus(job, state, record, next_due, *_words(job, state, record, now))
 
 
-def _state(job: Timed, record: Record | None, since: datetime | None, now: datetime) -> JobState:
+def _state(job: Timed, record: JobRecord | None, since: datetime | None, now: datetime) -> JobState:
     last = record.last if record else None
     if last is not None and last.outcome is JobOutcome.RUNNING:
-        if last.lease_until < now:
+        if last.lease_until is None or last.lease_until < now:
             return JobState.LOST
         if now - last.started_at > job.longest:
             return JobState.HUNG
@@ -68,7 +68,7 @@ def _state(job: Timed, record: Record | None, since: datetime | None, now: datet
     return JobState(last.outcome.lower()) if last is not None else JobState.NEVER
 
 
-def _words(job: Timed, state: JobState, record: Record | None, now: datetime) -> tuple[str, str]:
+def _words(job: Timed, state: JobState, record: JobRecord | None, now: datetime) -> tuple[str, str]:
     """What is wrong and what to do; both empty where nothing is."""
     if state not in TROUBLED:
         return "", ""
@@ -84,7 +84,7 @@ def _words(job: Timed, state: JobState, record: Record | None, now: datetime) ->
     return f"{job.name} hangs {begun}", "look at the log of that worker, and restart it"
 
 
-def _overdue(job: Timed, record: Record | None, now: datetime) -> str:
+def _overdue(job: Timed, record: JobRecord | None, now: datetime) -> str:
     if record is None:
         return f"{job.name} has never run"
     done = f"was last done {age(record.done_at, now)} ago" if record.done_at else "was never done"

@@ -1,9 +1,9 @@
 """The circuit breaker of a channel's provider, shared by all workers: one row a channel, written only when it moves."""
 
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -14,9 +14,19 @@ from notifyctl.store import bulk
 _breaker = table(ProviderBreaker)
 
 
-def get(session: Session, channel: Channel) -> Row[Any] | None:
+class BreakerRow(NamedTuple):
+    channel: Channel
+    state: BreakerState
+    reason: str | None
+    opened_at: datetime | None
+    probe_at: datetime | None
+    failed_probes: int
+
+
+def get(session: Session, channel: Channel) -> BreakerRow | None:
     """None until it has opened for the first time: closed."""
-    return session.execute(select(_breaker).where(_breaker.c.channel == channel)).one_or_none()
+    row = session.execute(select(_breaker).where(_breaker.c.channel == channel)).one_or_none()
+    return BreakerRow(*row) if row is not None else None
 
 
 def not_closed(session: Session) -> dict[Channel, str]:

@@ -3,7 +3,6 @@ there: messages, leases of workers that are gone, jobs, a breaker, a locked phon
 """
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Column, ColumnElement, func, literal, select, update
 from sqlmodel import Session
@@ -44,10 +43,10 @@ def _traces(session: Session) -> list[datetime | None]:
 
 
 def _move(session: Session, now: datetime, step: timedelta, longest_lease: timedelta) -> None:
-    def ahead(column: Column[Any], by: timedelta = timedelta()) -> ColumnElement[bool]:
+    def ahead(column: Column[datetime], by: timedelta = timedelta()) -> ColumnElement[bool]:
         return column > now + by
 
-    def move(column: Column[Any], *which: ColumnElement[bool]) -> None:
+    def move(column: Column[datetime], *which: ColumnElement[bool]) -> None:
         earlier = func.strftime("%Y-%m-%d %H:%M:%f000", column, f"-{step.total_seconds():.3f} seconds")
         not_before = literal(now, column.type)
         moved = func.max(not_before, earlier, type_=column.type)

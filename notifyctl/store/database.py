@@ -9,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from typing import Any
 
 import platformdirs
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
@@ -127,11 +126,11 @@ class Database:
         )
 
         @event.listens_for(engine, "do_connect")
-        def _look(*_arguments: Any) -> None:
+        def _look(*_arguments: object) -> None:
             _require(path)
 
         @event.listens_for(engine, "connect")
-        def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+        def _configure(connection: sqlite3.Connection, _record: object) -> None:
             # The driver's own BEGIN is deferred: switch it off, and begin ourselves.
             connection.isolation_level = None
             connection.execute("PRAGMA journal_mode=WAL")
@@ -142,8 +141,9 @@ class Database:
             connection.execute(f"PRAGMA journal_size_limit={SQLITE_LOG_BYTES}")
 
         @event.listens_for(engine, "begin")
-        def _begin(connection: Any) -> None:
-            driver: sqlite3.Connection = connection.connection.driver_connection
+        def _begin(connection: Connection) -> None:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
             if connection.info.get("begin") == "DEFERRED":
                 driver.execute("BEGIN DEFERRED")
             else:

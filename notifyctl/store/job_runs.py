@@ -1,12 +1,12 @@
 """Runs of jobs: claimed by their slot, held under a lease, kept as history."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Executable, ScalarSelect, delete, func, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -19,11 +19,24 @@ _RUNNING = text("outcome = 'RUNNING'")
 _LATEST_FIRST = (_run.c.due_at.desc(), _run.c.attempt.desc())
 
 
+class RunRow(NamedTuple):
+    id: int
+    name: str
+    due_at: datetime
+    attempt: int
+    worker: str
+    outcome: JobOutcome
+    summary: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    lease_until: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
-class Record:
+class JobRecord:
     """What is known of a job that has run."""
 
-    last: Row[Any]
+    last: RunRow
     """Its latest run, however it ended."""
     done_at: datetime | None
     """When a run of it was last DONE."""
@@ -81,45 +94,52 @@ def _end(session: Session, which: ColumnElement[bool], outcome: JobOutcome, summ
     return session.execute(statement).first() is not None
 
 
-def running(session: Session, name: str) -> Row[Any] | None:
+def running(session: Session, name: str) -> RunRow | None:
     """There is one at most."""
-    return session.execute(select(_run).where(_run.c.name == name, _RUNNING)).one_or_none()
+    return _first(session, select(_run).where(_run.c.name == name, _RUNNING))
 
 
-def latest(session: Session, name: str, up_to: datetime) -> Row[Any] | None:
+def latest(session: Session, name: str, up_to: datetime) -> RunRow | None:
     """The last attempt at the last slot that is not later than `up_to`."""
     statement = select(_run).where(_run.c.name == name, _run.c.due_at <= up_to)
-    return session.execute(statement.order_by(*_LATEST_FIRST).limit(1)).one_or_none()
+    return _first(session, statement.order_by(*_LATEST_FIRST).limit(1))
 
 
-def history(session: Session, name: str, limit: int) -> Sequence[Row[Any]]:
+def history(session: Session, name: str, limit: int) -> list[RunRow]:
     """Latest first."""
-    statement = select(_run).where(_run.c.name == name).order_by(_run.c.id.desc())
-    return session.execute(statement.limit(limit)).all()
+    return _rows(session, select(_run).where(_run.c.name == name).order_by(_run.c.id.desc()).limit(limit))
 
 
-def records(session: Session) -> dict[str, Record]:
+def _rows(session: Session, statement: Executable) -> list[RunRow]:
+    return [RunRow(*row) for row in session.execute(statement)]
+
+
+def _first(session: Session, statement: Executable) -> RunRow | None:
+    return next(iter(_rows(session, statement)), None)
+
+
+def records(session: Session) -> dict[str, JobRecord]:
     """Of every job that has ever run, by its name."""
     names = session.execute(select(_run.c.name).distinct()).scalars().all()
     return {name: _record(session, name) for name in names}
 
 
-def records_of(session: Session, names: Collection[str]) -> dict[str, Record]:
+def records_of(session: Session, names: Collection[str]) -> dict[str, JobRecord]:
     """The same as `records` for those of these names that have run, in one statement."""
-    rows = {row.id: row for row in session.execute(_latest_of(tuple(names)))}
-    found: dict[str, Record] = {}
+    rows = {row.id: row for row in _rows(session, _latest_of(tuple(names)))}
+    records: dict[str, JobRecord] = {}
     for name in names:
         ours = sorted((row for row in rows.values() if row.name == name), key=lambda row: (row.due_at, row.attempt))
         if ours:
             done = [row.finished_at for row in ours if row.outcome is JobOutcome.DONE]
-            found[name] = Record(ours[-1], done[-1] if done else None)
-    return found
+            records[name] = JobRecord(ours[-1], done[-1] if done else None)
+    return records
 
 
 @cache
-def _latest_of(names: tuple[str, ...]) -> Any:
+def _latest_of(names: tuple[str, ...]) -> Executable:
     """Of each its last run, and its last that was DONE."""
-    ids: list[Any] = []
+    ids: list[ScalarSelect[int]] = []
     for name in names:
         last = select(_run.c.id).where(_run.c.name == name).order_by(*_LATEST_FIRST).limit(1)
         ids += [last.scalar_subquery(), last.where(_run.c.outcome == JobOutcome.DONE).scalar_subquery()]
@@ -148,14 +168,14 @@ def _forgettable(session: Session, before: datetime) -> tuple[ColumnElement[bool
     return _run.c.finished_at < before, _run.c.id.not_in(kept)
 
 
-def _record(session: Session, name: str) -> Record:
+def _record(session: Session, name: str) -> JobRecord:
     last, done = _last(session, name), _last(session, name, JobOutcome.DONE)
     assert last is not None
-    return Record(last, done.finished_at if done else None)
+    return JobRecord(last, done.finished_at if done else None)
 
 
-def _last(session: Session, name: str, outcome: JobOutcome | None = None) -> Row[Any] | None:
+def _last(session: Session, name: str, outcome: JobOutcome | None = None) -> RunRow | None:
     statement = select(_run).where(_run.c.name == name)
     if outcome is not None:
         statement = statement.where(_run.c.outcome == outcome)
-    return session.execute(statement.order_by(*_LATEST_FIRST).limit(1)).one_or_none()
+    return _first(session, statement.order_by(*_LATEST_FIRST).limit(1))

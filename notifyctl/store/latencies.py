@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from math import isfinite
-from typing import Any
 
-from sqlalchemy import Float, bindparam, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Float,
+    FunctionElement,
+    WithinGroup,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -22,7 +31,7 @@ PERCENTS = (50, 95)
 MICROSECONDS = 1_000_000
 
 
-def within(moment: Any) -> tuple[Any, Any]:
+def within(moment: ColumnElement[datetime]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """In [since, until), which the statement is executed with."""
     kind = _message.c.sent_at.type
     return moment >= bindparam("since", type_=kind), moment < bindparam("until", type_=kind)
@@ -64,32 +73,32 @@ def _ranked(listed: str) -> dict[int, float]:
 
 def _named(seconds: Sequence[float] | None) -> dict[int, float]:
     """A difference of more than a day is not quite exact in PostgreSQL's floating point; moments are to the µs."""
-    found = zip(PERCENTS, seconds or (), strict=False)
-    return {percent: round(each * MICROSECONDS) / MICROSECONDS for percent, each in found if isfinite(each)}
+    ranked = zip(PERCENTS, seconds or (), strict=False)
+    return {percent: round(each * MICROSECONDS) / MICROSECONDS for percent, each in ranked if isfinite(each)}
 
 
 @cache
-def _sent_statement(dialect: str) -> Any:
+def _sent_statement(dialect: str) -> Executable:
     """All in one pass, and nothing grouped: both databases would sort the rows by their channel for it.
 
     PostgreSQL's percentile_disc is the nearest rank. SQLite would number the rows at ten times the price of reading
     the bare numbers and sorting them here.
     """
     if dialect == "sqlite":
-        waited: Any = func.json_group_array(literal_column(SQLITE_WAITED))
+        waited: FunctionElement[object] | WithinGroup[object] = func.json_group_array(literal_column(SQLITE_WAITED))
     else:
         waited = func.percentile_disc([percent / 100 for percent in PERCENTS]).within_group(_seconds(dialect))
     is_code = _message.c.template_key == OTP_TEMPLATE
-    asked = {"messages": (func.count(),), "codes": (func.count(), is_code), "waited": (waited,)}
+    figures = {"messages": (func.count(),), "codes": (func.count(), is_code), "waited": (waited,)}
     columns = (
         figure.filter(_message.c.channel == channel, *condition).label(f"{name}_{channel}")
         for channel in Channel
-        for name, (figure, *condition) in asked.items()
+        for name, (figure, *condition) in figures.items()
     )
     return select(*columns).where(WAS_SENT, *within(_message.c.sent_at))
 
 
-def _seconds(dialect: str) -> Any:
+def _seconds(dialect: str) -> ColumnElement[float]:
     if dialect == "sqlite":
         return literal_column(f"({SQLITE_WAITED}) / {MICROSECONDS}.0", Float)
     # date_part and not extract, which computes in slow decimals.
@@ -101,19 +110,19 @@ def histogram(
 ) -> dict[Channel, tuple[list[int], float]]:
     """How many messages were sent within each bound in seconds, the last count being all, and the sum of seconds."""
     statement = _histogram_statement(bulk.dialect(session), tuple(bounds))
-    found = {channel: ([0] * (len(bounds) + 1), 0.0) for channel in Channel}
+    histograms = {channel: ([0] * (len(bounds) + 1), 0.0) for channel in Channel}
     for channel, total, *counts in session.execute(statement, {"since": since, "until": until}):
-        found[channel] = ([int(count) for count in counts], float(total))
-    return found
+        histograms[channel] = ([int(count) for count in counts], float(total))
+    return histograms
 
 
 @cache
-def _histogram_statement(dialect: str, bounds: tuple[float, ...]) -> Any:
+def _histogram_statement(dialect: str, bounds: tuple[float, ...]) -> Executable:
     seconds = select(_message.c.channel, _seconds(dialect).label("seconds"))
     # Materialized, or each of the counts would work the seconds out again.
     waited = seconds.where(WAS_SENT, *within(_message.c.sent_at)).cte("waited").prefix_with("MATERIALIZED")
     counts = [
         func.count().filter(waited.c.seconds <= bound).label(f"bound_{number}") for number, bound in enumerate(bounds)
     ]
-    found = select(waited.c.channel, func.sum(waited.c.seconds), *counts, func.count().label("all"))
-    return found.group_by(waited.c.channel)
+    figures = select(waited.c.channel, func.sum(waited.c.seconds), *counts, func.count().label("all"))
+    return figures.group_by(waited.c.channel)

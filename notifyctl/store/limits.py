@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import delete, select, update
 from sqlmodel import Session
@@ -36,7 +35,7 @@ def reset(session: Session, channel: Channel) -> bool:
     )
 
 
-def lock_budget(session: Session, channel: Channel) -> dict[str, Any]:
+def lock_budget(session: Session, channel: Channel) -> dict[str, object]:
     """What was saved last, kept from every other worker until this transaction ends."""
     statement = select(_budget.c.state).where(_budget.c.channel == channel).with_for_update()
     state = session.execute(statement).scalar_one_or_none()
@@ -46,14 +45,14 @@ def lock_budget(session: Session, channel: Channel) -> dict[str, Any]:
     return _as_record(state)
 
 
-def read_budget(session: Session, channel: Channel) -> dict[str, Any]:
+def read_budget(session: Session, channel: Channel) -> dict[str, object]:
     return _as_record(session.execute(select(_budget.c.state).where(_budget.c.channel == channel)).scalar_one_or_none())
 
 
-def _as_record(state: Any) -> dict[str, Any]:
+def _as_record(state: object) -> dict[str, object]:
     """Empty where there is none yet. What is no record at all is handed on as one that cannot be read."""
     return dict(state) if isinstance(state, dict) else {"buckets": None} if state else {}
 
 
-def save_budget(session: Session, channel: Channel, state: Mapping[str, Any]) -> None:
+def save_budget(session: Session, channel: Channel, state: Mapping[str, object]) -> None:
     session.execute(update(_budget).where(_budget.c.channel == channel).values(state=dict(state)))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
 
@@ -106,7 +106,7 @@ def _alembic(database: Database) -> Iterator["Config"]:
     config = Config()
     config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
     with database.transaction() as session:
-        connection: Any = session.connection()
+        connection = session.connection()
         if not database.is_sqlite:
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})

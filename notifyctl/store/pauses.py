@@ -1,11 +1,10 @@
 """What operators hold back."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, true
+from sqlalchemy import ColumnElement, FromClause, and_, delete, func, insert, select, true
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -14,6 +13,17 @@ from notifyctl.models.operations import Pause
 
 _pause = table(Pause)
 _message = table(MessageLog)
+
+
+class _Addressed(Protocol):
+    @property
+    def channel(self) -> str: ...
+
+    @property
+    def template_key(self) -> str: ...
+
+    @property
+    def client_id(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +38,37 @@ class Scope:
         parts = {"channel": self.channel, "template": self.template_key, "client": self.client_id}
         return ", ".join(f"{name} {value}" for name, value in parts.items() if value) or "everything"
 
-    def fits(self, message: Any) -> bool:
+    def fits(self, message: _Addressed) -> bool:
         return (
             self.channel in (None, message.channel)
             and self.template_key in (None, message.template_key)
             and self.client_id in (None, message.client_id)
         )
 
-    def holds(self, messages: Any) -> ColumnElement[bool]:
+    def holds(self, messages: FromClause) -> ColumnElement[bool]:
         """Whether a row of `messages` is held by this."""
         parts = [(messages.c.channel, self.channel), (messages.c.template_key, self.template_key)]
         parts.append((messages.c.client_id, self.client_id))
         return and_(true(), *(func.coalesce(column, "") == value for column, value in parts if value is not None))
 
 
-def scope_of(row: Row[Any]) -> Scope:
+class PauseRow(NamedTuple):
+    id: int
+    channel: str | None
+    template_key: str | None
+    client_id: str | None
+    reason: str
+    actor: str
+    created_at: datetime
+
+
+def scope_of(row: PauseRow) -> Scope:
     return Scope(row.channel, row.template_key, row.client_id)
 
 
-def everything(session: Session) -> Sequence[Row[Any]]:
+def everything(session: Session) -> list[PauseRow]:
     """Oldest first."""
-    return session.execute(select(_pause).order_by(_pause.c.id)).all()
+    return [PauseRow(*row) for row in session.execute(select(_pause).order_by(_pause.c.id))]
 
 
 def add(session: Session, scope: Scope, *, reason: str, actor: str, now: datetime) -> bool:
@@ -62,9 +82,9 @@ def add(session: Session, scope: Scope, *, reason: str, actor: str, now: datetim
 
 def remove(session: Session, scope: Scope) -> bool:
     """False when there is no pause of just this scope."""
-    found = [row.id for row in everything(session) if scope_of(row) == scope]
-    session.execute(delete(_pause).where(_pause.c.id.in_(found)))
-    return bool(found)
+    ids = [row.id for row in everything(session) if scope_of(row) == scope]
+    session.execute(delete(_pause).where(_pause.c.id.in_(ids)))
+    return bool(ids)
 
 
 def held(session: Session, scope: Scope) -> int:

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Integer, Row, select, update
+from sqlalchemy import Column, Integer, select, update
 from sqlmodel import Session
 
 from notifyctl.errors import DatabaseError
@@ -28,8 +28,14 @@ def due_ids(
     return session.execute(statement, {"channel": channel, "now": now}).scalars().all()
 
 
-def fail(session: Session, message_id: str, *, reason: str, error: str, now: datetime) -> Row[Any] | None:
-    """A waiting message that cannot be claimed for what stands in it. Its `client_id` and `attempts`; None if gone.
+class UnusableMessage(NamedTuple):
+    id: str
+    client_id: str | None
+    attempts: int
+
+
+def fail(session: Session, message_id: str, *, reason: str, error: str, now: datetime) -> UnusableMessage | None:
+    """A waiting message that cannot be claimed for what stands in it. None if it is gone.
 
     What nobody can read of it is emptied: it would go on to break every list that the row stands in.
     """
@@ -39,7 +45,8 @@ def fail(session: Session, message_id: str, *, reason: str, error: str, now: dat
     if session.execute(written.returning(_message.c.id)).first() is None:
         return None
     make_readable(session, message_id, now)
-    return session.execute(select(_message.c.client_id, _message.c.attempts).where(_message.c.id == message_id)).one()
+    columns = (_message.c[name] for name in UnusableMessage._fields)
+    return UnusableMessage(*session.execute(select(*columns).where(_message.c.id == message_id)).one())
 
 
 def make_readable(session: Session, message_id: str, now: datetime) -> None:
@@ -54,7 +61,7 @@ def make_readable(session: Session, message_id: str, now: datetime) -> None:
         log.error("removed what nobody can read", extra={"message_id": message_id, "columns": list(values)})
 
 
-def _can_be_read(session: Session, column: Any, message_id: str) -> bool:
+def _can_be_read(session: Session, column: Column[object], message_id: str) -> bool:
     try:
         session.execute(select(column).where(_message.c.id == message_id)).all()
     except DatabaseError:
@@ -64,7 +71,7 @@ def _can_be_read(session: Session, column: Any, message_id: str) -> bool:
     return True
 
 
-def _nothing(column: Any, now: datetime) -> Any:
+def _nothing(column: Column[object], now: datetime) -> datetime | int | str:
     if isinstance(column.type, UtcDateTime):
         return now
     return 0 if isinstance(column.type, Integer) else ""

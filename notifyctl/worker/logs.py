@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
 
 from notifyctl.orchestrator.words import iso
 
@@ -21,7 +20,7 @@ def configure_logging(*, debug: bool = False, quiet: bool = False) -> None:
     root.propagate = False
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
+def _fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
 
 
@@ -31,8 +30,8 @@ def _moment(record: logging.LogRecord) -> str:
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": _moment(record), "level": record.levelname.lower(), "event": record.getMessage()}
-        line |= _fields(record)
+        head = {"time": _moment(record), "level": record.levelname.lower(), "event": record.getMessage()}
+        line = head | _fields(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pydantic import SecretStr
 from sqlmodel import Session
@@ -98,12 +98,12 @@ def _claim(
     return None if run_id is None else Begun(run_id, job, worker, now)
 
 
-def _not_before(job: Job, last: Any, now: datetime, *, lost: bool) -> datetime:
+def _not_before(job: Job, last: job_runs.RunRow | None, now: datetime, *, lost: bool) -> datetime:
     """Slots that were missed are one run: the one of the last slot."""
     if last is None or last.due_at < job.due_at(now):
         return now
     if last.outcome is JobOutcome.FAILED and last.attempt < TRIES:
-        again = now if lost else last.finished_at + TRY_AGAIN
+        again = now if lost else (last.finished_at or now) + TRY_AGAIN
         return min(again, job.next_due(now))
     return job.next_due(now)
 
@@ -140,7 +140,7 @@ def told(error: BaseException, runtime: Runtime) -> str:
 
 
 def _secrets(runtime: Runtime) -> set[str]:
-    values: list[Any] = []
+    values: list[object] = []
     for value in dict(runtime.settings).values():
         values += value if isinstance(value, tuple) else [value]
     found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
