@@ -3,20 +3,15 @@
 Alembic is imported only by what changes the schema: every command asks for the state.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from sqlalchemy import inspect, text
 
 from notifyctl.errors import WrongSchema
 from notifyctl.store.database import Database
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 UPGRADE_LOCK = 0x6E6F7469
@@ -84,23 +79,17 @@ def upgrade(database: Database, revision: str = "head") -> SchemaStatus:
     before = schema_status(database)
     if before.is_newer_than_code:
         require_current_schema(database)
-    with _alembic(database) as config:
-        from alembic import command
-
-        command.upgrade(config, revision)
+    _migrate(database, "upgrade", revision)
     return schema_status(database)
 
 
 def downgrade(database: Database, revision: str) -> SchemaStatus:
-    with _alembic(database) as config:
-        from alembic import command
-
-        command.downgrade(config, revision)
+    _migrate(database, "downgrade", revision)
     return schema_status(database)
 
 
-@contextmanager
-def _alembic(database: Database) -> Iterator["Config"]:
+def _migrate(database: Database, step: Literal["upgrade", "downgrade"], revision: str) -> None:
+    from alembic import command
     from alembic.config import Config
 
     config = Config()
@@ -111,4 +100,5 @@ def _alembic(database: Database) -> Iterator["Config"]:
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
         config.attributes["connection"] = connection
-        yield config
+        run = command.upgrade if step == "upgrade" else command.downgrade
+        run(config, revision)

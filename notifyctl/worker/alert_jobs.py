@@ -1,19 +1,20 @@
 """The jobs that watch over the traffic and over what expires."""
 
+from notifyctl.alerts.compliance import Reminders
+from notifyctl.alerts.compliance_sla import SlaMonitor
+from notifyctl.alerts.spike_levels import Thresholds
+from notifyctl.alerts.spike_report import summary
+from notifyctl.alerts.spikes import SpikeMonitor
 from notifyctl.worker.job_context import JobContext
 
 
 def run_notification_failure_spike_monitor(context: JobContext) -> str:
     """The same as `notifyctl monitor`."""
-    from notifyctl.alerts.spike_levels import Thresholds
-    from notifyctl.alerts.spike_report import summary
-    from notifyctl.alerts.spikes import SpikeMonitor
-
     runtime = context.runtime
     monitor = SpikeMonitor(
         database=runtime.database,
         settings=runtime.settings,
-        clock=context.clock,
+        clock=runtime.clock,
         orchestrator=lambda: runtime.orchestrator,
         actor=context.worker,
     )
@@ -21,26 +22,22 @@ def run_notification_failure_spike_monitor(context: JobContext) -> str:
 
 
 def remind_of_expiry(context: JobContext) -> str:
-    from notifyctl.alerts.compliance import Reminders
-
     runtime = context.runtime
     reminders = Reminders(
         database=runtime.database,
         orchestrator=runtime.orchestrator,
         plans=runtime.plans,
         settings=runtime.settings,
-        clock=context.clock,
+        clock=runtime.clock,
     )
     return str(reminders.run(context.stopping))
 
 
 def watch_compliance_sla(context: JobContext) -> str:
-    from notifyctl.alerts.compliance_sla import SlaMonitor
-
     runtime = context.runtime
     return SlaMonitor(
         database=runtime.database,
         orchestrator=runtime.orchestrator,
         settings=runtime.settings,
-        clock=context.clock,
+        clock=runtime.clock,
     ).run()

@@ -6,7 +6,6 @@ from datetime import datetime
 from functools import cached_property
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.clock import Clock
 from notifyctl.models.template import Channel
 from notifyctl.providers.base import Lookup
 
@@ -21,10 +20,6 @@ class JobContext:
     """When the run began."""
     stopping: Callable[[], bool]
     """Whether to leave off: the worker is on its way out, or another has taken the run over."""
-
-    @property
-    def clock(self) -> Clock:
-        return self.runtime.clock
 
     @cached_property
     def lookups(self) -> Mapping[Channel, Lookup]:

@@ -31,15 +31,13 @@ _DO = {
     "audit_seal": upkeep_jobs.seal_audit_rows,
     "retention": upkeep_jobs.remove_what_is_old,
 }
-"""To add one, add its line here and in orchestrator.timetable; its function's imports are its own affair, so that cron
-does not pay for all of them.
-"""
+"""To add one, add its line here and in orchestrator.timetable."""
 JOBS = tuple(Job(one.name, one.every, _DO[one.name], one.longest) for one in timetable.TIMETABLE)
 
 
 def named(name: str) -> Job:
     """Raises NotFound that lists the names there are."""
-    found = next((job for job in JOBS if job.name == name), None)
-    if found is None:
-        raise NotFound(f"no job is called {name!r}; there is {', '.join(job.name for job in JOBS)}")
-    return found
+    job = next((job for job in JOBS if job.name == name), None)
+    if job is None:
+        raise NotFound(f"no job is called {name!r}; there is {', '.join(each.name for each in JOBS)}")
+    return job

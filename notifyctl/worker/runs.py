@@ -9,8 +9,10 @@ from pydantic import SecretStr
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.delivery.outcomes import kept_words
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.operations import JobOutcome
+from notifyctl.providers.answers import without_recipients
 from notifyctl.store import job_runs
 from notifyctl.text.wording import one_line
 from notifyctl.worker.job_context import JobContext
@@ -114,7 +116,7 @@ def perform(runtime: Runtime, run: Begun, stopping: Callable[[], bool]) -> Ended
     try:
         return Ended(JobOutcome.DONE, one_line(run.job.do(context))[:MAX_SUMMARY])
     except BaseException as error:  # noqa: BLE001  whatever a job stumbles over is its outcome, and ends nothing else
-        return Ended(JobOutcome.FAILED, told(error, runtime), error)
+        return Ended(JobOutcome.FAILED, describe_error(error, runtime), error)
     finally:
         context.close()
 
@@ -125,11 +127,8 @@ def record(runtime: Runtime, run: Begun, ended: Ended) -> bool:
         return job_runs.end(session, run.id, ended.outcome, ended.summary, runtime.clock())
 
 
-def told(error: BaseException, runtime: Runtime) -> str:
+def describe_error(error: BaseException, runtime: Runtime) -> str:
     """The class of an error and its words in one line: without addresses, and without what the settings keep secret."""
-    from notifyctl.delivery.outcomes import kept_words
-    from notifyctl.providers.answers import without_recipients
-
     words = str(error)
     for secret in _secrets(runtime):
         words = words.replace(secret, "[secret]")
@@ -143,6 +142,6 @@ def _secrets(runtime: Runtime) -> set[str]:
     values: list[object] = []
     for value in dict(runtime.settings).values():
         values += value if isinstance(value, tuple) else [value]
-    found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
-    found.add(str(runtime.database.url.password or ""))
-    return {secret for secret in found if len(secret) >= SHORTEST_SECRET}
+    secrets = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+    secrets.add(str(runtime.database.url.password or ""))
+    return {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
