@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from sqlalchemy import Row
 
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
@@ -17,6 +16,7 @@ from notifyctl.orchestrator.job_standing import JobStatus
 from notifyctl.orchestrator.words import age, took
 from notifyctl.stopping import interrupt_on_signal
 from notifyctl.store import job_runs
+from notifyctl.store.job_runs import RunRow
 from notifyctl.worker.by_hand import run_now
 from notifyctl.worker.jobs import named as job_named
 from notifyctl.worker.logs import configure_logging
@@ -116,7 +116,7 @@ def _listed(job: JobStatus, now: datetime) -> dict[str, object]:
     return listed | known | about | _duration(last, now)
 
 
-def _duration(run: Row[tuple[object, ...]], now: datetime) -> dict[str, object]:
+def _duration(run: RunRow, now: datetime) -> dict[str, object]:
     """Of a run that has not ended, until now."""
     seconds = round(((run.finished_at or now) - run.started_at).total_seconds(), 3)
     return {"duration_seconds": seconds, "took": took(seconds)}

@@ -61,7 +61,7 @@ def serve(
 
 def _answer(runtime: Runtime, listener: "socket.socket", started: Callable[[], None] = lambda: None) -> None:
     def tell(state: str) -> None:
-        service_manager.tell(state)
+        service_manager.notify(state)
         if state == "READY=1":
             started()
 

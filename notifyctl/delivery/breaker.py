@@ -56,10 +56,10 @@ def is_account_problem(result: Rejected) -> bool:
     return result.reason is FailureReason.ACCOUNT_PROBLEM
 
 
-def _in_words(code: str, detail: str) -> str:
+def _describe_failure(code: str, detail: str) -> str:
     """As operators read it: `HTTP_503` is not told twice where what was said begins with it."""
-    is_told = detail.startswith(code.replace("_", " "))
-    return (detail if is_told else f"{code} {detail}".strip())[:LONGEST_REASON]
+    is_repeated = detail.startswith(code.replace("_", " "))
+    return (detail if is_repeated else f"{code} {detail}".strip())[:LONGEST_REASON]
 
 
 class Breaker:
@@ -98,7 +98,7 @@ class Breaker:
                 self._failures = 0
             else:
                 self._failures += 1
-                self._reason = _in_words(result.code, result.detail)
+                self._reason = _describe_failure(result.code, result.detail)
         if self._failures == 0:
             self._heard_success(session)
         elif self._is_probing:

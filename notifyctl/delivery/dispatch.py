@@ -281,4 +281,4 @@ def _unfit(error: Exception, message_id: str) -> Rejected:
     if isinstance(error, NotifyctlError):
         return Rejected(FailureReason.RENDER_ERROR, "", str(error))
     unexpected.report(log, "message cannot be rendered", error, message_id=message_id)
-    return Rejected(FailureReason.RENDER_ERROR, "", f"It cannot be rendered: {unexpected.in_words(error)}")
+    return Rejected(FailureReason.RENDER_ERROR, "", f"It cannot be rendered: {unexpected.describe(error)}")

@@ -127,8 +127,8 @@ class _Inquiry:
 
     def _record(self, message: UnconfirmedMessage, finding: LookupResult) -> str:
         if not isinstance(finding, LookupHit):
-            about = {"message_id": message.id, "provider": message.provider, "answer": _words(finding)}
-            log.warning("provider gives no answer about a receipt", extra=about)
+            log_fields = {"message_id": message.id, "provider": message.provider, "answer": _words(finding)}
+            log.warning("provider gives no answer about a receipt", extra=log_fields)
             return "unanswered"
         receipt = _as_receipt(message, self._channel, finding)
         if receipt is None:

@@ -199,8 +199,8 @@ def of_refusal(
 def _log_fields(
     message_id: str, template_key: str, recipient: str | None, details: Mapping[str, object]
 ) -> dict[str, object]:
-    about = {"message_id": message_id, "template_key": template_key, "recipient": mask(recipient)}
-    return about | {name: value for name, value in details.items() if value is not None}
+    names = {"message_id": message_id, "template_key": template_key, "recipient": mask(recipient)}
+    return names | {name: value for name, value in details.items() if value is not None}
 
 
 def _entry(

@@ -52,7 +52,7 @@ def set_aside(
                 raise
             except Exception as error:  # noqa: BLE001  that is what we are looking for
                 unexpected.report(log, "message cannot be used", error, message_id=message_id)
-                count += _fail(database, message_id, unexpected.in_words(error), owner, now)
+                count += _fail(database, message_id, unexpected.describe(error), owner, now)
     return count
 
 

@@ -43,8 +43,8 @@ class Result(StrEnum):
 def receive(database: Database, keys: KeyRing, notice: Notice, *, now: datetime) -> Result:
     """Takes in what a webhook brought. Raises DatabaseError; then the provider must send it again."""
     if isinstance(notice, Ignored):
-        about = {"provider": notice.provider, "why": notice.why, "message_id": notice.message_id}
-        log.log(logging.WARNING if notice.is_misdirected else logging.INFO, "receipt ignored", extra=about)
+        log_fields = {"provider": notice.provider, "why": notice.why, "message_id": notice.message_id}
+        log.log(logging.WARNING if notice.is_misdirected else logging.INFO, "receipt ignored", extra=log_fields)
         return Result.IGNORED
     with database.transaction() as session:
         if isinstance(notice, Release):
@@ -76,19 +76,19 @@ def apply(
 
 
 def _move(session: Session, message: ReceivedMessage, receipt: Receipt, now: datetime) -> Result:
-    about = {"message_id": message.id, "provider": receipt.provider, "receipt": receipt.event.lower()}
+    log_fields = {"message_id": message.id, "provider": receipt.provider, "receipt": receipt.event.lower()}
     if is_of_another_copy(message, receipt):
-        log.info("receipt of another copy ignored", extra=about)
+        log.info("receipt of another copy ignored", extra=log_fields)
         return Result.IGNORED
     effect = effect_of(message, receipt, is_id_free=_is_id_free(session, message, receipt), now=now)
     if effect is None or not store.move(session, effect.result):
-        log.debug("receipt brings nothing new", extra=about | {"status": message.status})
+        log.debug("receipt brings nothing new", extra=log_fields | {"status": message.status})
         return Result.NOTHING_NEW
     audit.write_many(session, effect.entries)
     if is_in_doubt(message):
         outbox.erase_sealed(session, [message.id])
     code = {"error_code": receipt.code} if receipt.code else {}
-    log.info("message %s", effect.result.status.lower(), extra=about | code)
+    log.info("message %s", effect.result.status.lower(), extra=log_fields | code)
     return Result.APPLIED
 
 

@@ -114,7 +114,7 @@ class Reconciler:
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001  as where it is sent
-            why = str(error) if isinstance(error, NotifyctlError) else unexpected.in_words(error)
+            why = str(error) if isinstance(error, NotifyctlError) else unexpected.describe(error)
             return CannotTell(f"what was sent cannot be made again to compare it: {why}")
 
         def held_elsewhere(ids: Collection[str]) -> set[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 
 
-def in_words(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """`unexpected MemoryError at orchestrator/render.py:96`: an error's own text could quote a value."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parents]
     if not frames:
@@ -16,7 +16,7 @@ def in_words(error: Exception) -> str:
     return f"unexpected {type(error).__name__} at {Path(last.filename).relative_to(PACKAGE)}:{last.lineno}"
 
 
-def report(log: logging.Logger, event: str, error: Exception, **about: object) -> None:
+def report(log: logging.Logger, event: str, error: Exception, **log_fields: object) -> None:
     """One line at level ERROR. The traceback, which may quote anything, is for `--debug` alone."""
     shown = error if log.isEnabledFor(logging.DEBUG) else None
-    log.error(event, extra={**about, "error": in_words(error)}, exc_info=shown)
+    log.error(event, extra={**log_fields, "error": describe(error)}, exc_info=shown)

@@ -292,9 +292,9 @@ class DatabaseClock:
             return self._measured
         try:
             with self._database.translated(), self._engine.connect() as connection:
-                asked = monotonic()
+                before = monotonic()
                 moment = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-                self._measured = (moment, (asked + monotonic()) / 2)
+                self._measured = (moment, (before + monotonic()) / 2)
         except DatabaseError:
             if self._measured is None:
                 raise

@@ -27,9 +27,21 @@ class WorkerRow(NamedTuple):
     left_at: datetime | None
 
 
-def beat(session: Session, *, worker: str, now: datetime, stopping: bool, **about: object) -> None:
-    """`about` is host, pid, version, started_at and `once`, written with the first beat."""
-    statement = bulk.upsert(session, _heartbeat).values(worker=worker, seen_at=now, stopping=stopping, **about)
+def beat(  # noqa: PLR0913  the columns of its row
+    session: Session,
+    *,
+    worker: str,
+    host: str,
+    pid: int,
+    version: str,
+    started_at: datetime,
+    now: datetime,
+    stopping: bool,
+    once: bool = False,
+) -> None:
+    """The first beat makes the row; of the others only `now` and `stopping` are written."""
+    first = WorkerRow(worker, host, pid, version, started_at, now, stopping, once, left_at=None)
+    statement = bulk.upsert(session, _heartbeat).values(first._asdict())
     session.execute(
         statement.on_conflict_do_update(index_elements=["worker"], set_={"seen_at": now, "stopping": stopping})
     )

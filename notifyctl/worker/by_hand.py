@@ -11,7 +11,7 @@ from notifyctl.models.operations import JobOutcome
 from notifyctl.orchestrator.words import moment, place
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
-from notifyctl.worker.chore import Chore
+from notifyctl.worker.chore import PeriodicThread
 from notifyctl.worker.jobs import Job
 from notifyctl.worker.names import new_name
 from notifyctl.worker.runs import Begun, Busy, Ended
@@ -24,7 +24,7 @@ def run_now(runtime: Runtime, job: Job) -> Ended:
 
     KeyboardInterrupt is recorded and handed on.
     """
-    claimed = runs.claim(runtime, job, new_name(), by_hand=True)
+    claimed = runs.claim(runtime, job, new_name(), run_now=True)
     if isinstance(claimed, Busy):
         since = moment(claimed.since)
         raise NotifyctlError(f"{job.name} is running at {place(claimed.worker)} since {since}; nothing was started")
@@ -70,10 +70,12 @@ def _held(runtime: Runtime, run: Begun, stop: Event) -> Iterator[None]:
                 stop.set()
         return False
 
-    chore = Chore("job-lease", renew, seconds=runs.RENEW_SECONDS, stop=over, failed=lambda _error: stop.set())
-    chore.start()
+    renewal = PeriodicThread(
+        "job-lease", renew, seconds=runs.RENEW_SECONDS, stop=over, failed=lambda _error: stop.set()
+    )
+    renewal.start()
     try:
         yield
     finally:
         over.set()
-        chore.join()
+        renewal.join()

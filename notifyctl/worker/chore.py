@@ -10,7 +10,7 @@ from notifyctl.errors import DatabaseError
 log = logging.getLogger("notifyctl.worker")
 
 
-class Chore(threading.Thread):
+class PeriodicThread(threading.Thread):
     """Calls `do` every `seconds`, at once again while it returns True, until `stop` is set.
 
     A database that is away is waited for. Whatever else `do` raises is logged, and it is done again in its time: no

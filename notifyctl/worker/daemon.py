@@ -1,4 +1,4 @@
-"""One worker process: a loop a channel, the watch for new work, the chores beside it, and the way out."""
+"""One worker process: a loop a channel, the watch for new work, the periodic threads beside it, and the way out."""
 
 import logging
 import os
@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from types import FrameType
 
@@ -31,7 +32,7 @@ from notifyctl.store import audit, clock_steps, outbox, workers
 from notifyctl.store.migrations import require_current_schema
 from notifyctl.store.wakeup import Watcher
 from notifyctl.worker import runs, service_manager
-from notifyctl.worker.chore import Chore
+from notifyctl.worker.chore import PeriodicThread
 from notifyctl.worker.database_wait import wait_for_database
 from notifyctl.worker.jobs import Job
 from notifyctl.worker.loop import ChannelLoop
@@ -110,12 +111,12 @@ class Worker:
             self._retry_receipts()
             while self._reconcile():
                 pass
-        parts = [*self._loops, *self._chores(), *self._schedulers()]
+        parts = [*self._loops, *self._periodic_threads(), *self._schedulers()]
         for part in parts:
             part.start()
-        service_manager.tell("READY=1")
+        service_manager.notify("READY=1")
         self._wait_for_loops()
-        service_manager.tell("STOPPING=1")
+        service_manager.notify("STOPPING=1")
         self._stop.set()
         self._drained.set()
         for part in parts:
@@ -154,15 +155,18 @@ class Worker:
         for loop in self._loops:
             loop.wake.set()
 
-    def _chores(self) -> list[Chore]:
-        chores = [Chore("watch", self._watch, seconds=1.0, stop=self._stop, failed=self._fail)]
-        chores.append(Chore("upkeep", self._keep_up, seconds=UPKEEP_SECONDS, stop=self._drained, failed=self._fail))
+    def _periodic_threads(self) -> list[PeriodicThread]:
+        periodic = partial(PeriodicThread, failed=self._fail)
+        threads = [
+            periodic("watch", self._watch, seconds=1.0, stop=self._stop),
+            periodic("upkeep", self._keep_up, seconds=UPKEEP_SECONDS, stop=self._drained),
+        ]
         if not self._once:
-            every = RECONCILE_SECONDS
-            chores.append(Chore("reconcile", self._reconcile, seconds=every, stop=self._stop, failed=self._fail))
-            every = EARLY_RECEIPTS_SECONDS
-            chores.append(Chore("receipts", self._retry_receipts, seconds=every, stop=self._stop, failed=self._fail))
-        return chores
+            threads += [
+                periodic("reconcile", self._reconcile, seconds=RECONCILE_SECONDS, stop=self._stop),
+                periodic("receipts", self._retry_receipts, seconds=EARLY_RECEIPTS_SECONDS, stop=self._stop),
+            ]
+        return threads
 
     def _schedulers(self) -> list[JobScheduler]:
         if self._once or not self._jobs:
@@ -177,7 +181,7 @@ class Worker:
             for loop in self._loops:
                 loop.join(0.05)
             if watchdog is not None and monotonic() - told_at >= watchdog and self._is_coming_round():
-                service_manager.tell("WATCHDOG=1")
+                service_manager.notify("WATCHDOG=1")
                 told_at = monotonic()
 
     def _is_coming_round(self) -> bool:
@@ -207,25 +211,23 @@ class Worker:
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 version=__version__,
-                started_at=self._started_at,
+                started_at=self._started_at or now,
                 now=now,
                 stopping=self._stop.is_set(),
                 once=self._once,
             )
             workers.forget(session, lost_before=now - LOST_AFTER, left_before=now - LEFT_KEPT)
-            outbox.renew_leases(
-                session, self.name, [found for loop in self._loops for found in loop.holding()], now + LEASE
-            )
+            ids = [message_id for loop in self._loops for message_id in loop.holding()]
+            outbox.renew_leases(session, self.name, ids, now + LEASE)
             # By a clock that was set forward all the others' leases have ended, and they are sending.
             is_unsettled = self._clock_watch.was_set_forward_within(SETTLED_AFTER)
             lost = [] if is_unsettled else outbox.expire_leases(session, now)
             entries = [
-                audit.entry(
+                audit.for_message(
                     AuditAction.NOTIFICATION_IN_DOUBT,
+                    message,
                     actor=self.name,
                     now=now,
-                    client_id=message.client_id,
-                    message_id=message.id,
                     details={"attempt": message.attempts, "lost_worker": message.lease_owner},
                 )
                 for message in lost

@@ -28,11 +28,11 @@ def wait_for_database(reach: Callable[[], None], stop: Event) -> bool:
         except DatabaseError as error:
             log.warning("database unavailable", extra={"error": str(error), "retry_in_seconds": backoff})
             # Not only when the database is there: a start that lasts too long would be ended (TimeoutStartSec).
-            service_manager.tell("READY=1\nSTATUS=waiting for the database")
+            service_manager.notify("READY=1\nSTATUS=waiting for the database")
             _wait_alive(backoff, stop)
             backoff = min(2 * backoff, MOST_SECONDS)
         else:
-            service_manager.tell("STATUS=")
+            service_manager.notify("STATUS=")
             return True
     return False
 
@@ -41,4 +41,4 @@ def _wait_alive(seconds: float, stop: Event) -> None:
     every = service_manager.watchdog_seconds() or seconds
     deadline = monotonic() + seconds
     while (left := deadline - monotonic()) > 0 and not stop.wait(min(every, left)):
-        service_manager.tell("WATCHDOG=1")
+        service_manager.notify("WATCHDOG=1")

@@ -66,21 +66,21 @@ class Ended:
 
 
 def claim(
-    runtime: Runtime, job: Job, worker: str, *, by_hand: bool = False, patience: timedelta = timedelta()
+    runtime: Runtime, job: Job, worker: str, *, run_now: bool = False, patience: timedelta = timedelta()
 ) -> Claimed:
-    """Begins a run if one is due and nobody is at it; `by_hand` also one that is not due.
+    """Begins a run if one is due and nobody is at it; `run_now` also one that is not due.
 
     A run that was lost is ended first, `patience` after its lease, and then taken up again.
     """
     while True:
         with runtime.database.transaction() as session:
-            claimed = _claim(session, job, worker, runtime.clock(), by_hand, patience)
+            claimed = _claim(session, job, worker, runtime.clock(), run_now, patience)
         if claimed is not None:
             return claimed
 
 
 def _claim(
-    session: Session, job: Job, worker: str, now: datetime, by_hand: bool, patience: timedelta
+    session: Session, job: Job, worker: str, now: datetime, run_now: bool, patience: timedelta
 ) -> Claimed | None:
     """None when another was faster."""
     lost = job_runs.end_lost(session, job.name, summary=LOST, before=now - patience, now=now)
@@ -90,7 +90,7 @@ def _claim(
     # A worker that is ahead of us by a moment may have begun with the next slot. What is later than that was
     # written by a wrong clock, and would hold up the job for as long as the clock was wrong.
     last = job_runs.latest(session, job.name, up_to=job.next_due(now))
-    if not by_hand and (until := _not_before(job, last, now, lost=lost)) > now:
+    if not run_now and (until := _not_before(job, last, now, lost=lost)) > now:
         return NotDue(until)
     due_at = max(job.due_at(now), last.due_at) if last else job.due_at(now)
     attempt = last.attempt + 1 if last and last.due_at == due_at else 1

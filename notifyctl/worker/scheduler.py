@@ -50,11 +50,11 @@ class RunThread(threading.Thread):
     def run(self) -> None:
         begun = monotonic()
         ended = runs.perform(self._runtime, self.begun, lambda: self._stopping.is_set() or self.lost.is_set())
-        about = {"job": self.begun.job.name, "seconds": round(monotonic() - begun, 3), "summary": ended.summary}
+        log_fields = {"job": self.begun.job.name, "seconds": round(monotonic() - begun, 3), "summary": ended.summary}
         if ended.error is None:
-            log.log(self._level(ended.summary), "job done", extra=about)
+            log.log(self._level(ended.summary), "job done", extra=log_fields)
         else:
-            log.error("job failed", extra=about, exc_info=ended.error if log.isEnabledFor(logging.DEBUG) else None)
+            log.error("job failed", extra=log_fields, exc_info=ended.error if log.isEnabledFor(logging.DEBUG) else None)
         self._record(ended)
 
     def _level(self, summary: str) -> int:

@@ -4,7 +4,7 @@ import os
 import socket
 
 
-def tell(state: str) -> None:
+def notify(state: str) -> None:
     """`READY=1`, `STOPPING=1`, `WATCHDOG=1` or `STATUS=…`, to the socket that NOTIFY_SOCKET names."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:

@@ -64,14 +64,14 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         for _ in range(self._wanted):
             self._start(0)
-        service_manager.tell("READY=1")
+        service_manager.notify("READY=1")
         self._started()
         watchdog, told_at = service_manager.watchdog_seconds(), monotonic()
         while self._running or (self._replacements and not self._stopping):
             if watchdog is not None and monotonic() - told_at >= watchdog:
-                service_manager.tell("WATCHDOG=1")
+                service_manager.notify("WATCHDOG=1")
                 told_at = monotonic()
-            for process in [found for found in self._running if found.poll() is not None]:
+            for process in [each for each in self._running if each.poll() is not None]:
                 self._ended(process)
             self._replace()
             sleep(0.05)
@@ -104,8 +104,8 @@ class Supervisor:
             self._pass_on(signal.SIGTERM)
             return
         seconds = self._replace_later(died_young if is_young else 0)
-        about = {"pid": process.pid, "exit_code": process.returncode, "replaced_in_seconds": seconds}
-        log.warning("worker process ended", extra=about)
+        log_fields = {"pid": process.pid, "exit_code": process.returncode, "replaced_in_seconds": seconds}
+        log.warning("worker process ended", extra=log_fields)
 
     def _has_one_that_is_well(self) -> bool:
         return any(monotonic() - since >= YOUNG_SECONDS for since, _ in self._running.values())
@@ -128,7 +128,7 @@ class Supervisor:
         if self._patience.is_over(number):
             self._pass_on(signal.SIGKILL)
         elif not self._stopping:
-            service_manager.tell("STOPPING=1")
+            service_manager.notify("STOPPING=1")
             self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: signal.Signals) -> None:

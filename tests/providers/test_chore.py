@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from notifyctl.errors import DatabaseError
-from notifyctl.worker.chore import Chore
+from notifyctl.worker.chore import PeriodicThread
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ def test_a_chore_that_fails_is_done_again_and_ends_nothing(error: Exception, cap
         return False
 
     with caplog.at_level(logging.WARNING, logger="notifyctl"):
-        chore = Chore("test", do, seconds=0.01, stop=stop, failed=failed.append)
-        chore.start()
+        thread = PeriodicThread("test", do, seconds=0.01, stop=stop, failed=failed.append)
+        thread.start()
         assert done_again.wait(5)
         stop.set()
-        chore.join(5)
+        thread.join(5)
     assert failed == []
     assert caplog.records
     assert "4915112345678" not in str([record.__dict__ for record in caplog.records])

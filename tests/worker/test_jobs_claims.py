@@ -130,16 +130,16 @@ def test_after_an_outage_its_worker_is_given_time_to_renew(runtime: Runtime, clo
     assert isinstance(runs.claim(runtime, JOB, "b"), Busy)
 
 
-def test_a_run_by_hand_counts_as_the_one_that_is_due(runtime: Runtime, clock: StandingClock) -> None:
-    runs.record(runtime, take(runtime, "cron", by_hand=True), DONE)
+def test_a_run_on_demand_counts_as_the_one_that_is_due(runtime: Runtime, clock: StandingClock) -> None:
+    runs.record(runtime, take(runtime, "cron", run_now=True), DONE)
     assert runs.claim(runtime, JOB, "a") == NotDue(NOON + PERIOD)
 
 
-def test_a_run_by_hand_is_had_whenever_none_is_on_its_way(runtime: Runtime) -> None:
+def test_a_run_on_demand_is_had_whenever_none_is_on_its_way(runtime: Runtime) -> None:
     runs.record(runtime, take(runtime), DONE)
-    by_hand = take(runtime, "cron", by_hand=True)
-    assert runs.claim(runtime, JOB, "other", by_hand=True) == Busy("cron", NOON)
-    runs.record(runtime, by_hand, DONE)
+    on_demand = take(runtime, "cron", run_now=True)
+    assert runs.claim(runtime, JOB, "other", run_now=True) == Busy("cron", NOON)
+    runs.record(runtime, on_demand, DONE)
     assert [(row.due_at, row.attempt) for row in history(runtime)] == [(NOON, 2), (NOON, 1)]
 
 
