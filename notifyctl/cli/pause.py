@@ -11,7 +11,7 @@ from notifyctl.cli.runtime import opened_runtime
 from notifyctl.models.enums import Channel
 from notifyctl.operations import controls
 from notifyctl.operations.controls import ActivePause
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 
 holds = typer.Typer()
 
@@ -40,7 +40,7 @@ def pause(
         if not (channel or template or client or reason):
             _list_pauses(runtime, form)
             return
-        scope = Scope(channel, template, client)
+        scope = PauseScope(channel, template, client)
         with runtime.database.transaction() as session:
             held = controls.pause(session, scope, reason=reason or "", actor=options.actor(), now=runtime.clock())
     if held is None:
@@ -52,7 +52,7 @@ def pause(
 @holds.command()
 def resume(channel: OfChannel = None, template: OfTemplate = None, client: OfClient = None) -> None:
     """Let go what `pause` with the same options held."""
-    scope = Scope(channel, template, client)
+    scope = PauseScope(channel, template, client)
     with opened_runtime() as runtime, runtime.database.transaction() as session:
         held = controls.resume(session, scope, actor=options.actor(), now=runtime.clock())
     output.say(f"Let go: {scope}. {held} waiting messages go out, unless something else holds them.")

@@ -19,10 +19,11 @@ from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.words import iso
 from notifyctl.providers.registry import PROVIDERS
-from notifyctl.store import attempt_results, audit, outbox, pauses, templates
+from notifyctl.store import attempt_results, audit, deferrals, outbox, pauses, templates
 from notifyctl.store.database import Database
-from notifyctl.store.outbox import QUEUES, DeferrableMessage, DueMessage, Queue
-from notifyctl.store.pauses import Scope
+from notifyctl.store.deferrals import DeferrableMessage
+from notifyctl.store.outbox import QUEUES, DueMessage, Queue
+from notifyctl.store.pauses import PauseScope
 
 DEFERRED_AT_ONCE = 500
 LEASE = timedelta(seconds=45)
@@ -72,7 +73,7 @@ class QueueSnapshot:
     """What was seen without a lock."""
 
     due: Mapping[Queue, int]
-    paused: tuple[Scope, ...]
+    paused: tuple[PauseScope, ...]
     decision: BreakerDecision
     slots: Mapping[Lane, int]
 
@@ -88,7 +89,7 @@ class ClaimBatch:
     """To the end of their clients' quiet hours."""
 
 
-class Claims:
+class Claimer:
     """Used by one thread."""
 
     def __init__(
@@ -147,7 +148,7 @@ class Claims:
             with database.transaction() as session:
                 self.allowance.take(session, snapshot.slots)
 
-    def take(self, session: Session, now: datetime, snapshot: QueueSnapshot) -> ClaimBatch:
+    def claim(self, session: Session, now: datetime, snapshot: QueueSnapshot) -> ClaimBatch:
         """Locks, asks the gates again, and claims; what found no token is deferred."""
         batch = ClaimBatch()
         if snapshot.decision is BreakerDecision.PROBE and not self.breaker.start_probe(session, now):
@@ -196,7 +197,7 @@ class Claims:
         if not ends:
             return messages
         quiet = {message.id: ends[message.timezone] for message in messages if message.timezone in ends}
-        outbox.put_off(session, quiet)
+        deferrals.put_off(session, quiet)
         batch.put_off += len(quiet)
         return [message for message in messages if message.id not in quiet]
 
@@ -259,13 +260,13 @@ class Claims:
 
     def _defer(self, session: Session, lane: Lane, now: datetime, snapshot: QueueSnapshot, batch: ClaimBatch) -> None:
         """Once for each deferral: what is deferred already is left as it is."""
-        last = outbox.last_forecast(session, self.channel, lane, now)
+        last = deferrals.last_forecast(session, self.channel, lane, now)
         forecasts: dict[str, datetime] = {}
         entries: list[audit.NewAuditRow] = []
         for status in (MessageStatus.RETRY_SCHEDULED, MessageStatus.QUEUED):
             most = DEFERRED_AT_ONCE - len(forecasts)
             queue = Queue(lane, status)
-            due: Sequence[DeferrableMessage] = outbox.lock_for_deferral(
+            due: Sequence[DeferrableMessage] = deferrals.lock_due(
                 session, self.channel, queue, now=now, most=most, paused=snapshot.paused
             )
             if lane is Lane.BULK:
@@ -275,7 +276,7 @@ class Claims:
                 forecasts[message.id] = turn
                 entries.append(self._deferral(message, turn, now))
         if forecasts:
-            outbox.defer(session, forecasts, now=now)
+            deferrals.defer(session, forecasts, now=now)
             audit.write_many(session, entries)
             batch.deferred += len(forecasts)
 

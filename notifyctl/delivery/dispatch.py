@@ -17,7 +17,7 @@ from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.delivery import outcomes, quarantine, unexpected
-from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claims, QueueSnapshot
+from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claimer, QueueSnapshot
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
 from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.models.message import FailureReason, MessageStatus
@@ -40,10 +40,10 @@ class Dispatcher:
     """Used by one thread. What it holds in memory is only what is on the way; everything else is in the store."""
 
     def __init__(
-        self, *, claims: Claims, sender: Sender, database: Database, clock: Clock, keys: KeyRing, owner: str
+        self, *, claimer: Claimer, sender: Sender, database: Database, clock: Clock, keys: KeyRing, owner: str
     ) -> None:
-        self.channel = claims.channel
-        self._claims = claims
+        self.channel = claimer.channel
+        self._claimer = claimer
         self._sender = sender
         self._database = database
         self._clock = clock
@@ -114,9 +114,9 @@ class Dispatcher:
         """Asked without a lock, so that an idle worker never stands in a writer's way."""
         now = self._clock()
         with self._database.read() as session:
-            snapshot = self._claims.snapshot(session, now, free)
+            snapshot = self._claimer.snapshot(session, now, free)
         if snapshot is not None:
-            self._claims.take_ahead(self._database, snapshot)
+            self._claimer.take_ahead(self._database, snapshot)
         return snapshot
 
     def _record_and_claim(self, snapshot: QueueSnapshot | None) -> ClaimBatch:
@@ -127,11 +127,11 @@ class Dispatcher:
                 outbox.give_back(session, self._owner, now, self._unsent)
                 if snapshot is None:
                     return ClaimBatch()
-                batch = self._claims.take(session, now, snapshot)
+                batch = self._claimer.claim(session, now, snapshot)
                 self._settle(session, batch.refused, now)
                 self._load_sources(session, batch.claimed)
         except BaseException:
-            self._claims.allowance.drop()
+            self._claimer.allowance.drop()
             raise
         return batch
 
@@ -144,7 +144,7 @@ class Dispatcher:
         aside = 0
         if snapshot is not None:
             load = self._load_sources
-            aside = quarantine.set_aside(self._database, self._clock, self._claims, snapshot, self._owner, load=load)
+            aside = quarantine.set_aside(self._database, self._clock, self._claimer, snapshot, self._owner, load=load)
         if not stubborn and not aside:
             raise error
         return stubborn + aside
@@ -180,7 +180,7 @@ class Dispatcher:
         if lost := len(made) - len(kept):
             log.warning("answers came after the lease was lost", extra={"channel": self.channel, "count": lost})
         self._settle(session, kept, now)
-        self._claims.breaker.hear(session, answers, now)
+        self._claimer.breaker.hear(session, answers, now)
 
     def _settle(self, session: Session, kept: Sequence[DeliveryOutcome], now: datetime) -> None:
         audit.write_many(session, [entry for outcome in kept for entry in outcome.entries])
@@ -233,7 +233,7 @@ class Dispatcher:
                 self._attempts[attempt.message_id] = replace(attempt, subject=message.subject)
             outbound.append(message)
         has_lease = monotonic() - started < LEASE.total_seconds() / 3
-        if has_lease and (not outbound or self._claims.allowance.is_fresh()):
+        if has_lease and (not outbound or self._claimer.allowance.is_fresh()):
             # Checked again as the bytes are written: this process may be frozen between here and there.
             self._submit(outbound, started + LEASE.total_seconds() * 2 / 3)
         else:

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from notifyctl.clock import Clock
 from notifyctl.delivery import unexpected
-from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claim, Claims, QueueSnapshot
+from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claim, Claimer, QueueSnapshot
 from notifyctl.errors import DatabaseError
 from notifyctl.models.audit import AuditAction
 from notifyctl.models.message import FailureReason
@@ -29,7 +29,7 @@ class _Sound(Exception):
 
 
 def set_aside(
-    database: Database, clock: Clock, claims: Claims, snapshot: QueueSnapshot, owner: str, *, load: Load
+    database: Database, clock: Clock, claimer: Claimer, snapshot: QueueSnapshot, owner: str, *, load: Load
 ) -> int:
     """Tries what is due one by one and fails what cannot be claimed. Returns how many. Raises DatabaseError.
 
@@ -40,11 +40,11 @@ def set_aside(
     for queue in snapshot.due:
         with database.read() as session:
             most, paused = DEFERRED_AT_ONCE, snapshot.paused
-            ids = unusable.due_ids(session, claims.channel, queue, now=now, most=most, paused=paused)
+            ids = unusable.due_ids(session, claimer.channel, queue, now=now, most=most, paused=paused)
         for message_id in ids:
             try:
                 with database.transaction() as session:
-                    load(session, claims.try_one(session, queue, message_id, now))
+                    load(session, claimer.try_one(session, queue, message_id, now))
                     raise _Sound
             except _Sound:
                 continue

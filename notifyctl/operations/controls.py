@@ -10,7 +10,7 @@ from notifyctl.models.client import Client
 from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.models.template import NotificationTemplate
 from notifyctl.store import audit, limits, pauses
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 
 
 class ActivePause(NamedTuple):
@@ -40,7 +40,7 @@ def active_pauses(session: Session) -> list[ActivePause]:
     ]
 
 
-def pause(session: Session, scope: Scope, *, reason: str, actor: str, now: datetime) -> int | None:
+def pause(session: Session, scope: PauseScope, *, reason: str, actor: str, now: datetime) -> int | None:
     """How many waiting messages it holds; None when just this is paused already, and its first reason is kept.
 
     Raises NotFound for a template or client that is not there, InvalidInput without a reason.
@@ -55,7 +55,7 @@ def pause(session: Session, scope: Scope, *, reason: str, actor: str, now: datet
     return pauses.held(session, scope)
 
 
-def resume(session: Session, scope: Scope, *, actor: str, now: datetime) -> int:
+def resume(session: Session, scope: PauseScope, *, actor: str, now: datetime) -> int:
     """How many waiting messages it held. Raises NotFound when there is no pause of just this."""
     _require_known(session, scope)
     held = pauses.held(session, scope)
@@ -66,7 +66,7 @@ def resume(session: Session, scope: Scope, *, actor: str, now: datetime) -> int:
     return held
 
 
-def _require_known(session: Session, scope: Scope) -> None:
+def _require_known(session: Session, scope: PauseScope) -> None:
     if not (scope.channel or scope.template_key or scope.client_id):
         raise InvalidInput("say what: --channel, --template or --client")
     if scope.template_key and session.get(NotificationTemplate, scope.template_key) is None:

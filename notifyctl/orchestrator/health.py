@@ -103,8 +103,8 @@ class Paused:
     held: int
 
     @property
-    def scope(self) -> pauses.Scope:
-        return pauses.Scope(self.channel, self.template_key, self.client_id)
+    def scope(self) -> pauses.PauseScope:
+        return pauses.PauseScope(self.channel, self.template_key, self.client_id)
 
 
 @dataclass(frozen=True, slots=True)

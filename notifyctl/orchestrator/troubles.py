@@ -14,7 +14,7 @@ from notifyctl.orchestrator.health import Health, Spike
 from notifyctl.orchestrator.problem import Code, Gravity, Problem, ordered
 from notifyctl.orchestrator.thresholds import MAX_DUE, percent_of
 from notifyctl.orchestrator.words import moment, whole_units, window
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 from notifyctl.text.wording import plural
 
 DRAIN_TOO_LONG_SECONDS = 15 * 60
@@ -89,7 +89,7 @@ def _who_probes(health: Health, channel: Channel) -> str:
     """What opens the way again, and whether anybody is about to do it."""
     if not health.installation.is_run:
         return "nobody probes it while no worker is running"
-    if any(pause.scope == Scope(channel) for pause in health.paused):
+    if any(pause.scope == PauseScope(channel) for pause in health.paused):
         return "nobody probes it while the channel is paused"
     if not health.backlog[channel].pending + health.backlog[channel].retrying:
         return "the next message will probe it"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
@@ -12,10 +12,8 @@ from sqlalchemy import (
     TextClause,
     and_,
     bindparam,
-    case,
     delete,
     func,
-    literal,
     not_,
     or_,
     select,
@@ -35,14 +33,11 @@ from notifyctl.models.message import (
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk
 from notifyctl.store.messages import AddressedClient
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
 _client = table(Client)
-
-FORESEEABLE = timedelta(days=366)
-"""A forecast is of so long ahead at most: the largest backlog at the smallest limit has half a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,7 @@ QUEUES = tuple(
 
 
 def due(
-    session: Session, channel: Channel, *, now: datetime, most: int, paused: Sequence[Scope] = ()
+    session: Session, channel: Channel, *, now: datetime, most: int, paused: Sequence[PauseScope] = ()
 ) -> dict[Queue, int]:
     """How many messages of each queue may go now, counted up to `most`. Takes no lock.
 
@@ -73,7 +68,7 @@ def due(
 
 
 @cache
-def _due_statement(paused: tuple[Scope, ...]) -> Executable:
+def _due_statement(paused: tuple[PauseScope, ...]) -> Executable:
     counts = []
     for queue in QUEUES:
         first = select(_message.c.id).where(*is_due(queue, paused)).limit(bindparam("most")).subquery()
@@ -81,7 +76,7 @@ def _due_statement(paused: tuple[Scope, ...]) -> Executable:
     return select(*counts)
 
 
-def is_due(queue: Queue, paused: Sequence[Scope]) -> list[ColumnElement[bool] | TextClause]:
+def is_due(queue: Queue, paused: Sequence[PauseScope]) -> list[ColumnElement[bool] | TextClause]:
     """Conditions with the parameters `channel` and `now`."""
     conditions: list[ColumnElement[bool] | TextClause] = [
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
@@ -130,7 +125,7 @@ def lock_due(
     *,
     now: datetime,
     most: int,
-    paused: Sequence[Scope] = (),
+    paused: Sequence[PauseScope] = (),
     only: str | None = None,
 ) -> list[DueMessage]:
     """Up to `most` messages of a queue, locked until the transaction ends. What another worker locked is passed over.
@@ -148,7 +143,7 @@ _CLIENT_AT = len(_OF_MESSAGE) + len(_OF_PAYLOAD)
 
 
 @cache
-def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> Executable:
+def _lock_statement(queue: Queue, paused: tuple[PauseScope, ...], single: bool) -> Executable:
     is_it = [_message.c.id == bindparam("only", type_=_message.c.id.type)] if single else []
     picked = (
         select(*(_message.c[name] for name in _OF_MESSAGE))
@@ -167,78 +162,6 @@ def _lock_statement(queue: Queue, paused: tuple[Scope, ...], single: bool) -> Ex
         .select_from(picked)
         .outerjoin(_payload, _payload.c.message_id == picked.c.id)
         .outerjoin(_client, and_(_client.c.id == picked.c.client_id, _client.c.erased_at.is_(None)))
-    )
-
-
-class DeferrableMessage(NamedTuple):
-    id: str
-    client_id: str | None
-    timezone: str | None
-    """Its client's."""
-
-
-def lock_for_deferral(
-    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
-) -> list[DeferrableMessage]:
-    """Messages that are due and will not fit this minute."""
-    values = {"channel": channel, "now": now, "most": most}
-    return [DeferrableMessage(*row) for row in session.execute(_deferral_statement(queue, tuple(paused)), values)]
-
-
-@cache
-def _deferral_statement(queue: Queue, paused: tuple[Scope, ...]) -> Executable:
-    columns = (_message.c.id, _message.c.client_id, _client.c.timezone)
-    due = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*is_due(queue, paused))
-    locked = due.order_by(_message.c.next_attempt_at).limit(bindparam("most"))
-    return locked.with_for_update(of=_message, skip_locked=True)
-
-
-def last_forecast(session: Session, channel: Channel, lane: Lane, now: datetime) -> datetime | None:
-    """When the last deferred message of a lane expects its turn; what nobody forecast, as infinity, is passed over."""
-    deferred = Queue(lane, MessageStatus.DEFERRED_THROTTLED)
-    foreseeable = _message.c.next_attempt_at.between(now, now + FORESEEABLE)
-    statement = select(_message.c.next_attempt_at).where(*is_due(deferred, ()), foreseeable)
-    newest = statement.order_by(_message.c.next_attempt_at.desc()).limit(1)
-    forecast: datetime | None = session.execute(newest, {"channel": channel}).scalar_one_or_none()
-    return forecast
-
-
-def defer(session: Session, forecasts: Mapping[str, datetime], *, now: datetime) -> None:
-    """Locked messages wait for their channel's minute. Uses up no attempt."""
-    dialect = bulk.dialect(session)
-    values = [{"id": message_id, "next_attempt_at": at} for message_id, at in forecasts.items()]
-    session.execute(_defer_statement(dialect), {"now": now} | bulk.encode(dialect, values))
-
-
-@cache
-def _defer_statement(dialect: str) -> Executable:
-    rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "next_attempt_at"))
-    first = func.coalesce(_message.c.throttled_at, bindparam("now", type_=_message.c.throttled_at.type))
-    return (
-        update(_message)
-        .where(_message.c.id == rows.c.id)
-        .values(status=MessageStatus.DEFERRED_THROTTLED, next_attempt_at=rows.c.next_attempt_at, throttled_at=first)
-    )
-
-
-def put_off(session: Session, moments: Mapping[str, datetime]) -> None:
-    """Locked messages are not due before their moment. Uses up no attempt, and does not count as throttled.
-
-    One that waited for its channel's minute is queued again, as if it had been claimed and given back.
-    """
-    if moments:
-        dialect = bulk.dialect(session)
-        values = [{"id": message_id, "next_attempt_at": at} for message_id, at in moments.items()]
-        session.execute(_put_off_statement(dialect), bulk.encode(dialect, values))
-
-
-@cache
-def _put_off_statement(dialect: str) -> Executable:
-    rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "next_attempt_at"))
-    deferred = _message.c.status == MessageStatus.DEFERRED_THROTTLED
-    status = case((deferred, literal(MessageStatus.QUEUED, _message.c.status.type)), else_=_message.c.status)
-    return (
-        update(_message).where(_message.c.id == rows.c.id).values(status=status, next_attempt_at=rows.c.next_attempt_at)
     )
 
 

@@ -27,7 +27,7 @@ class _Addressed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class PauseScope:
     """Which messages; None fits any."""
 
     channel: str | None = None
@@ -62,8 +62,8 @@ class PauseRow(NamedTuple):
     created_at: datetime
 
 
-def scope_of(row: PauseRow) -> Scope:
-    return Scope(row.channel, row.template_key, row.client_id)
+def scope_of(row: PauseRow) -> PauseScope:
+    return PauseScope(row.channel, row.template_key, row.client_id)
 
 
 def everything(session: Session) -> list[PauseRow]:
@@ -71,7 +71,7 @@ def everything(session: Session) -> list[PauseRow]:
     return [PauseRow(*row) for row in session.execute(select(_pause).order_by(_pause.c.id))]
 
 
-def add(session: Session, scope: Scope, *, reason: str, actor: str, now: datetime) -> bool:
+def add(session: Session, scope: PauseScope, *, reason: str, actor: str, now: datetime) -> bool:
     """False when just this scope is held already; its first reason is kept."""
     if any(scope_of(row) == scope for row in everything(session)):
         return False
@@ -80,14 +80,14 @@ def add(session: Session, scope: Scope, *, reason: str, actor: str, now: datetim
     return True
 
 
-def remove(session: Session, scope: Scope) -> bool:
+def remove(session: Session, scope: PauseScope) -> bool:
     """False when there is no pause of just this scope."""
     ids = [row.id for row in everything(session) if scope_of(row) == scope]
     session.execute(delete(_pause).where(_pause.c.id.in_(ids)))
     return bool(ids)
 
 
-def held(session: Session, scope: Scope) -> int:
+def held(session: Session, scope: PauseScope) -> int:
     """How many waiting messages it holds."""
     conditions = [_message.c.status.in_(WAITING), scope.holds(_message)]
     return int(session.execute(select(func.count()).select_from(_message).where(*conditions)).scalar_one())

@@ -44,7 +44,7 @@ from notifyctl.models.otp import USED_INDEX, OtpChallenge
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk, latencies
 from notifyctl.store.latencies import within
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 
 _message = table(MessageLog)
 _challenge = table(OtpChallenge)
@@ -180,7 +180,7 @@ def _per_channel(what: str, moment: ColumnElement[datetime], has_it: _Condition)
     return select(literal(what).label("what"), *counts).where(has_it, *within(moment))
 
 
-def backlog(session: Session, now: datetime, paused: Sequence[Scope] = ()) -> dict[Channel, Backlog]:
+def backlog(session: Session, now: datetime, paused: Sequence[PauseScope] = ()) -> dict[Channel, Backlog]:
     """`paused`: the scopes of what is held back, which is pending and not due."""
     counts: dict[Channel, Counter[str]] = {channel: Counter() for channel in Channel}
     for condition in (IS_WAITING, IS_HELD):

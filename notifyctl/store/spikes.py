@@ -35,7 +35,7 @@ from notifyctl.models.message import ENDED_BADLY, IS_HELD, IS_WAITING, WAS_SENT,
 from notifyctl.models.spike import SpikeLevel, SpikeState
 from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 
 _message = table(MessageLog)
 _audit = table(AuditLog)
@@ -188,7 +188,7 @@ def _sent_statement() -> Executable:
     )
 
 
-def queues(session: Session, channel: Channel, now: datetime, paused: Sequence[Scope] = ()) -> list[LaneQueue]:
+def queues(session: Session, channel: Channel, now: datetime, paused: Sequence[PauseScope] = ()) -> list[LaneQueue]:
     """A row a lane. The whole channel being paused, nothing is due in it."""
     if any(scope.channel in (None, channel) and not (scope.template_key or scope.client_id) for scope in paused):
         return [LaneQueue(lane, None, None) for lane in Lane]
@@ -205,11 +205,11 @@ _STATUSES = (MessageStatus.QUEUED, MessageStatus.RETRY_SCHEDULED, MessageStatus.
 
 
 @cache
-def _queues_statement(paused: tuple[Scope, ...]) -> Executable:
+def _queues_statement(paused: tuple[PauseScope, ...]) -> Executable:
     return select(*(_first_moment(lane, status, paused) for lane in Lane for status in _STATUSES))
 
 
-def _first_moment(lane: Lane, status: MessageStatus, paused: Sequence[Scope]) -> ScalarSelect[datetime]:
+def _first_moment(lane: Lane, status: MessageStatus, paused: Sequence[PauseScope]) -> ScalarSelect[datetime]:
     conditions: list[ColumnElement[bool] | TextClause] = [
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
         _message.c.lane == lane,

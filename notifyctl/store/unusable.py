@@ -13,7 +13,7 @@ from notifyctl.models.columns import UtcDateTime, table
 from notifyctl.models.message import WAITING, MessageLog, MessageStatus
 from notifyctl.models.template import Channel
 from notifyctl.store.outbox import Queue, is_due
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 
 log = logging.getLogger("notifyctl.delivery")
 
@@ -21,7 +21,7 @@ _message = table(MessageLog)
 
 
 def due_ids(
-    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[Scope] = ()
+    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[PauseScope] = ()
 ) -> Sequence[str]:
     """As outbox.lock_due, without a lock, and without reading what may be unreadable."""
     statement = select(_message.c.id).where(*is_due(queue, paused)).order_by(_message.c.next_attempt_at).limit(most)

@@ -18,7 +18,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
 from notifyctl.delivery.allowance import Allowance
 from notifyctl.delivery.breaker import Breaker
-from notifyctl.delivery.claims import LEASE, Claims, Rules
+from notifyctl.delivery.claims import LEASE, Claimer, Rules
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.receipts import retry_early_receipts
 from notifyctl.delivery.reconcile import Reconciler
@@ -280,9 +280,9 @@ def make_dispatcher(
     rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled, QuietHours(*settings.quiet_span))
     limit = settings.per_minute_limit(channel)
     allowance = Allowance(channel, limit, runtime.clock, stopwatch=runtime.stopwatch)
-    claims = Claims(channel, allowance, Breaker(channel), rules, owner, lanes=lanes)
+    claimer = Claimer(channel, allowance, Breaker(channel), rules, owner, lanes=lanes)
     return Dispatcher(
-        claims=claims,
+        claimer=claimer,
         sender=sender,
         database=runtime.database,
         clock=runtime.clock,

@@ -16,7 +16,7 @@ from notifyctl.models.template import Channel
 from notifyctl.orchestrator import catalogue
 from notifyctl.store import breakers, pauses, spikes
 from notifyctl.store import templates as template_store
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 from tests.support.alerts import ADMIN, OPS, PHONE, alerts, attempted, audited, failed, queue, sent
 from tests.support.audit_log import sql
 from tests.support.clocks import StandingClock
@@ -212,9 +212,11 @@ def test_due_work_that_nobody_takes_is_critical(runtime: Runtime, clock: Standin
 
 
 @pytest.mark.parametrize(
-    "scope", [Scope(channel="EMAIL"), Scope(template_key="WELCOME_EMAIL"), Scope(client_id="client0")], ids=str
+    "scope",
+    [PauseScope(channel="EMAIL"), PauseScope(template_key="WELCOME_EMAIL"), PauseScope(client_id="client0")],
+    ids=str,
 )
-def test_what_is_paused_is_not_unattended(runtime: Runtime, clock: StandingClock, scope: Scope) -> None:
+def test_what_is_paused_is_not_unattended(runtime: Runtime, clock: StandingClock, scope: PauseScope) -> None:
     queue(runtime, 1)
     with runtime.database.transaction() as session:
         pauses.add(session, scope, reason="incident", actor="test", now=clock())

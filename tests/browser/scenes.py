@@ -15,7 +15,7 @@ from notifyctl.models.spike import SpikeLevel
 from notifyctl.models.template import Channel, Lane
 from notifyctl.orchestrator.timetable import TIMETABLE
 from notifyctl.store import audit, breakers, bulk, job_runs, pauses, spikes, workers
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 from notifyctl.store.spikes import SpikeMemory
 
 S = MessageStatus
@@ -191,8 +191,8 @@ def trouble(runtime: Runtime, now: datetime) -> None:
             probe_at=now + timedelta(seconds=20),
         )  # fmt: skip
         pauses.add(
-            session, Scope(template_key="COMPLIANCE_EXPIRY_REMINDER_SMS"), reason="wrong renewal link in version 3",
-            actor="cli:mira", now=now - timedelta(minutes=12),
+            session, PauseScope(template_key="COMPLIANCE_EXPIRY_REMINDER_SMS"),
+            reason="wrong renewal link in version 3", actor="cli:mira", now=now - timedelta(minutes=12),
         )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def a_very_busy_day(api: Api) -> None:
     write(api.runtime, [a_message(now, created_at=now - timedelta(seconds=number), **failed) for number in range(99)])
     with api.runtime.database.transaction() as session:
         for number in range(30):
-            scope = pauses.Scope(client_id=f"{number}-" + "y" * 150)
+            scope = pauses.PauseScope(client_id=f"{number}-" + "y" * 150)
             pauses.add(session, scope, reason="z" * 200, actor="cli:" + "w" * 60, now=now)
 
 

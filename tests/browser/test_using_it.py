@@ -115,7 +115,7 @@ def test_it_refreshes_by_itself_and_keeps_focus_scroll_and_what_is_typed(tab: Ta
     on_screen = tab.js("document.activeElement.getBoundingClientRect().top")
     now = api.runtime.clock()
     with api.runtime.database.transaction() as session:
-        pauses.add(session, pauses.Scope(client_id="globex"), reason="they asked", actor="cli:mira", now=now)
+        pauses.add(session, pauses.PauseScope(client_id="globex"), reason="they asked", actor="cli:mira", now=now)
     write(api.runtime, [a_message(now, client_id="newcomer")])
     tab.until(lambda: "newcomer" in tab.text(".list") and "they asked" in tab.text(".paused"), "what is new")
 
@@ -253,7 +253,7 @@ def test_what_others_wrote_is_shown_as_they_wrote_it_and_runs_nowhere(signed_in:
     row = a_message(now, **fields)
     write(api.runtime, [row])
     with api.runtime.database.transaction() as session:
-        pauses.add(session, pauses.Scope(client_id=NASTY), reason=NASTY, actor=NASTY, now=now)
+        pauses.add(session, pauses.PauseScope(client_id=NASTY), reason=NASTY, actor=NASTY, now=now)
     if where == "form":
         signed_in.open(f"{api.url}{HOME}")
         for name in ("client_id", "template_key"):

@@ -8,7 +8,7 @@ from notifyctl.models.template import Channel, Lane
 from notifyctl.orchestrator.requests import Decision, SendRequest
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import limits, pauses
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, drain
@@ -202,16 +202,16 @@ def test_bulk_moves_while_transactional_messages_keep_coming(
 
 
 SCOPES = {
-    "its channel": Scope(channel="EMAIL"),
-    "its template": Scope(template_key="WELCOME_EMAIL"),
-    "its client": Scope(client_id="c000"),
-    "all three": Scope("EMAIL", "WELCOME_EMAIL", "c000"),
+    "its channel": PauseScope(channel="EMAIL"),
+    "its template": PauseScope(template_key="WELCOME_EMAIL"),
+    "its client": PauseScope(client_id="c000"),
+    "all three": PauseScope("EMAIL", "WELCOME_EMAIL", "c000"),
 }
 
 
 @pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES.keys())
 def test_a_paused_message_waits_and_goes_out_after(
-    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, scope: Scope
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, scope: PauseScope
 ) -> None:
     with runtime.database.transaction() as session:
         pauses.add(session, scope, reason="incident", actor="test", now=runtime.clock())
@@ -227,9 +227,16 @@ def test_a_paused_message_waits_and_goes_out_after(
 
 
 @pytest.mark.parametrize(
-    "scope", [Scope(channel="SMS"), Scope(template_key="PASSWORD_RESET"), Scope("EMAIL", "WELCOME_EMAIL", "other")]
+    "scope",
+    [
+        PauseScope(channel="SMS"),
+        PauseScope(template_key="PASSWORD_RESET"),
+        PauseScope("EMAIL", "WELCOME_EMAIL", "other"),
+    ],
 )
-def test_a_pause_of_something_else_holds_nothing(runtime: Runtime, dispatcher: MakeDispatcher, scope: Scope) -> None:
+def test_a_pause_of_something_else_holds_nothing(
+    runtime: Runtime, dispatcher: MakeDispatcher, scope: PauseScope
+) -> None:
     with runtime.database.transaction() as session:
         pauses.add(session, scope, reason="incident", actor="test", now=runtime.clock())
     (decision,) = queue_welcomes(runtime, 1)
@@ -239,7 +246,7 @@ def test_a_pause_of_something_else_holds_nothing(runtime: Runtime, dispatcher: M
 
 def test_an_anonymous_message_is_not_held_by_a_pause_of_a_client(runtime: Runtime, dispatcher: MakeDispatcher) -> None:
     with runtime.database.transaction() as session:
-        pauses.add(session, Scope(client_id="acme"), reason="x", actor="test", now=runtime.clock())
+        pauses.add(session, PauseScope(client_id="acme"), reason="x", actor="test", now=runtime.clock())
     decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
     drain(dispatcher(Channel.SMS))
     assert message(runtime, decision.message_id).status == "SENT"

@@ -42,7 +42,7 @@ def traffic(api: Api) -> Api:
     with api.runtime.database.transaction() as session:
         for statement in statements:
             session.execute(text(statement), {"now": now.strftime(stamp), "earlier": earlier.strftime(stamp)})
-        pauses.add(session, pauses.Scope("EMAIL", None, None), reason="audit", actor="cli:anna", now=now)
+        pauses.add(session, pauses.PauseScope("EMAIL", None, None), reason="audit", actor="cli:anna", now=now)
     return api
 
 

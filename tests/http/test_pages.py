@@ -377,7 +377,7 @@ def test_the_page_has_what_waits_and_the_messages_behind_it(signed_in: Browser, 
     a_client(api.runtime)
     message_id = accepted(api)
     with api.runtime.database.transaction() as session:
-        scope = pauses.Scope(channel=Channel.EMAIL)
+        scope = pauses.PauseScope(channel=Channel.EMAIL)
         pauses.add(session, scope, reason="new sender", actor="cli:mira", now=api.runtime.clock())
     page = signed_in.get(HOME).text
 

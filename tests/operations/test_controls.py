@@ -14,12 +14,12 @@ from notifyctl.operations import controls
 from notifyctl.orchestrator import withdrawal
 from notifyctl.store import limits
 from notifyctl.store.messages import Filter
-from notifyctl.store.pauses import Scope
+from notifyctl.store.pauses import PauseScope
 from tests.support.clients import a_client
 from tests.support.messages import WELCOME, send
 
-SMS = Scope(channel=Channel.SMS)
-WELCOMES = Scope(template_key="WELCOME_EMAIL")
+SMS = PauseScope(channel=Channel.SMS)
+WELCOMES = PauseScope(template_key="WELCOME_EMAIL")
 
 
 def written(session: Session, *actions: AuditAction) -> Sequence[Any]:
@@ -51,15 +51,15 @@ def test_a_pause_is_kept_once_and_on_record_until_it_is_resumed(runtime: Runtime
     ("scope", "reason", "error"),
     [
         (SMS, " ", InvalidInput),
-        (Scope(), "why", InvalidInput),
-        (Scope(template_key="NOPE"), "why", NotFound),
-        (Scope(client_id="nobody"), "why", NotFound),
+        (PauseScope(), "why", InvalidInput),
+        (PauseScope(template_key="NOPE"), "why", NotFound),
+        (PauseScope(client_id="nobody"), "why", NotFound),
     ],
     ids=["no reason", "no scope", "unknown template", "unknown client"],
 )
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_pause_that_makes_no_sense_writes_nothing(
-    runtime: Runtime, scope: Scope, reason: str, error: type[Exception]
+    runtime: Runtime, scope: PauseScope, reason: str, error: type[Exception]
 ) -> None:
     with runtime.database.transaction() as session:
         with pytest.raises(error):
