@@ -125,7 +125,7 @@ def bare_loop(runtime: Runtime, channel: Channel, concurrency: int) -> None:
             answers += sender.collect(1)
         assert all(isinstance(answer.result, Accepted) for answer in answers)
         with runtime.database.transaction() as session:
-            dialect = session.get_bind().dialect.name
+            dialect = bulk.dialect(session)
             rows = bulk.encode(dialect, [{"id": answer.message_id} for answer in answers])
             ids = "SELECT value ->> '$.id' FROM json_each(:document)" if dialect == "sqlite" else (
                 "SELECT (value ->> 'id')::uuid FROM jsonb_array_elements(CAST(:document AS jsonb))"

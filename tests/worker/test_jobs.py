@@ -11,7 +11,7 @@ from notifyctl.errors import NotFound
 from notifyctl.models.operations import JobOutcome
 from notifyctl.orchestrator.job_standing import JobState, job_status
 from notifyctl.orchestrator.words import place
-from notifyctl.store.job_runs import Record
+from notifyctl.store.job_runs import JobRecord
 from notifyctl.worker.jobs import JOBS, Job, named
 from notifyctl.worker.names import new_name
 
@@ -77,7 +77,7 @@ def test_the_place_of_a_worker_is_its_host_and_process() -> None:
     assert "(process " in place(new_name())
 
 
-def record(outcome: JobOutcome, *, started: timedelta, done: timedelta | None, **more: Any) -> Record:
+def record(outcome: JobOutcome, *, started: timedelta, done: timedelta | None, **more: Any) -> JobRecord:
     """Both so long before noon."""
     started_at = NOON - started
     values = {
@@ -88,7 +88,7 @@ def record(outcome: JobOutcome, *, started: timedelta, done: timedelta | None, *
         "worker": "web1:312:a0b1c2",
         "summary": "ValueError: no",
     }
-    return Record(SimpleNamespace(**(values | more)), None if done is None else NOON - done)  # type: ignore[arg-type]
+    return JobRecord(SimpleNamespace(**(values | more)), None if done is None else NOON - done)  # type: ignore[arg-type]
 
 
 def minutes(number: float) -> timedelta:
@@ -134,8 +134,13 @@ STANDINGS = {
 
 
 @pytest.mark.parametrize(("known", "state", "problem"), STANDINGS.values(), ids=STANDINGS)
+<<<<<<< HEAD
 def test_how_a_job_stands(known: Record | None, state: JobState, problem: str) -> None:
     found = job_status(job(), known, NOON - timedelta(days=1), NOON)
+=======
+def test_how_a_job_stands(known: JobRecord | None, state: State, problem: str) -> None:
+    found = standing(job(), known, NOON - timedelta(days=1), NOON)
+>>>>>>> 050f65e (The tests of jobs know a JobRecord, and the generated pages their lines)
     assert (found.state, found.problem) == (state, problem)
     assert bool(found.remedy) == bool(problem)
 
