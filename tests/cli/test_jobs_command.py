@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("_sigterm")
 
 
 def begin(runtime: Runtime) -> Begun:
-    claimed = runs.claim(runtime, named(NAME), WEB1, by_hand=True)
+    claimed = runs.claim(runtime, named(NAME), WEB1, run_now=True)
     assert isinstance(claimed, Begun)
     return claimed
 

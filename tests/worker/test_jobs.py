@@ -134,13 +134,8 @@ STANDINGS = {
 
 
 @pytest.mark.parametrize(("known", "state", "problem"), STANDINGS.values(), ids=STANDINGS)
-<<<<<<< HEAD
-def test_how_a_job_stands(known: Record | None, state: JobState, problem: str) -> None:
+def test_how_a_job_stands(known: JobRecord | None, state: JobState, problem: str) -> None:
     found = job_status(job(), known, NOON - timedelta(days=1), NOON)
-=======
-def test_how_a_job_stands(known: JobRecord | None, state: State, problem: str) -> None:
-    found = standing(job(), known, NOON - timedelta(days=1), NOON)
->>>>>>> 050f65e (The tests of jobs know a JobRecord, and the generated pages their lines)
     assert (found.state, found.problem) == (state, problem)
     assert bool(found.remedy) == bool(problem)
 
