@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from notifyctl.alerts.provisioning import announce
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.delivery.requeue import Requeue
 from notifyctl.errors import (
     ConfigurationError,
     DatabaseError,
@@ -17,12 +18,15 @@ from notifyctl.errors import (
     NotifyctlError,
     WrongSchema,
 )
-from notifyctl.models.message import BlockReason, MessageStatus
-from notifyctl.models.otp import OtpAction
+from notifyctl.models.enums import BlockReason, Channel, MessageStatus, OtpAction
+from notifyctl.operations.controls import pause, reset_limit, resume, set_limit
 from notifyctl.orchestrator import clients
 from notifyctl.orchestrator.client_fields import COLUMN_OF, ClientFields
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
+from notifyctl.orchestrator.withdrawal import cancel
 from notifyctl.settings import Settings, load_settings
+from notifyctl.store.messages import Filter as MessageFilter
+from notifyctl.store.pauses import Scope as PauseScope
 
 __all__ = [  # noqa: RUF022  in the order of docs/python.md
     # Opening
@@ -33,6 +37,8 @@ __all__ = [  # noqa: RUF022  in the order of docs/python.md
     "set_clients", "ClientValues", "ClientsSet",
     # One-time codes
     "OtpAction",
+    # What operators do
+    "pause", "resume", "PauseScope", "set_limit", "reset_limit", "Channel", "cancel", "retry_failed", "MessageFilter",
     # Errors
     "NotifyctlError", "InvalidInput", "ConfigurationError", "NotFound", "IdempotencyConflict", "DatabaseError",
     "WrongSchema",
@@ -93,3 +99,10 @@ def _texts(client_id: str, values: ClientValues) -> dict[str, str]:
         raise InvalidInput(f"client {client_id!r}: no field {', '.join(unknown)}; there are {', '.join(COLUMN_OF)}")
     given = cast(Mapping[str, str | bool | None], values)
     return {name: "" if value is None else str(value) for name, value in given.items()}
+
+
+def retry_failed(runtime: Runtime, session: Session, wanted: MessageFilter, *, actor: str) -> int:
+    """Queues FAILED messages again, but for those that a gate would refuse now. How many were queued."""
+    requeue = Requeue(runtime.keys, runtime.plans, sms_enabled=runtime.settings.sms_enabled)
+    chosen = requeue.choose(session, wanted, runtime.clock())
+    return requeue.queue(session, chosen.ids, actor=actor, now=runtime.clock())

@@ -130,3 +130,21 @@ def test_codes_are_sent_and_verified_from_python(runtime: Runtime) -> None:
     assert not defined["is_right"](PHONE, wrong(code))
     assert defined["is_right"](PHONE, code)
     assert not defined["is_right"](PHONE, code)
+
+
+def test_what_operators_do_is_done_from_python(runtime: Runtime, host: dict[str, Any]) -> None:
+    a_client(runtime)
+    _run_example("operators", host)
+    host["place_order"]("1", "acme", stock=1)
+
+    assert host["close_shop"]("acme") == 1
+    with runtime.database.transaction() as session:
+        [message] = all_messages(session)
+        assert message.status == "CANCELED"
+        session.execute(text("UPDATE message_log SET status = 'FAILED', reason = 'UNKNOWN'"))
+    assert host["open_again"]("acme") == 1
+    with runtime.database.read() as session:
+        [message] = all_messages(session)
+        actions = session.execute(text("SELECT action FROM audit_log WHERE actor = 'shop' ORDER BY id")).scalars()
+        assert list(actions)[-5:] == ["PAUSED", "NOTIFICATION_CANCELED", "RESUMED", "LIMIT_CHANGED", "OPERATOR_ACTION"]
+    assert message.status == "QUEUED"
