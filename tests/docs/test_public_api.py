@@ -76,7 +76,8 @@ def test_the_documentation_uses_nothing_else(page: str) -> None:
 
 def test_the_examples_are_right_about_the_types(processes: Processes, tmp_path: Path) -> None:
     """As a host application sees them: by the marker of the installed package, with mypy's strictest rules."""
-    sources = {page.replace("/", "_").replace(".md", ".py"): examples(page) for page in PAGES} | {"misused.py": MISUSED}
+    pages = (*PAGES, "docs/sandbox.md")
+    sources = {page.replace("/", "_").replace(".md", ".py"): examples(page) for page in pages} | {"misused.py": MISUSED}
     for name, source in sources.items():
         (tmp_path / name).write_text(source, encoding="utf-8")
     mypy = (sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context")

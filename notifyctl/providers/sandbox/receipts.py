@@ -37,9 +37,9 @@ Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 class Receipts:
     """`url` is where Postmark's webhooks go; None: there are none. Twilio's go to each message's StatusCallback."""
 
-    url: Annotated[str | None, AfterValidator(_http_url)] = Field(None, repr=False)
+    url: Annotated[str | None, AfterValidator(_http_url)] = Field(default=None, repr=False)
     """May hold a user and password, which become Basic authentication."""
-    token: Annotated[str | None, AfterValidator(_header_value)] = Field(None, repr=False)
+    token: Annotated[str | None, AfterValidator(_header_value)] = Field(default=None, repr=False)
     """Stands in Postmark's webhooks as X-Postmark-Token."""
     delay: Annotated[tuple[Seconds, Seconds], BeforeValidator(as_range)] = (2.0, 2.0)
     """Seconds from acceptance to the last receipt of a message. Twilio's "sent" comes after a tenth of it."""
