@@ -26,7 +26,7 @@ from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued
 from notifyctl.orchestrator.withdrawal import cancel
 from notifyctl.settings import Settings, load_settings
 from notifyctl.store.messages import Filter as MessageFilter
-from notifyctl.store.pauses import Scope as PauseScope
+from notifyctl.store.pauses import PauseScope
 
 __all__ = [  # noqa: RUF022  in the order of docs/python.md
     # Opening
