@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from notifyctl.models.message import FailureReason
 from notifyctl.providers import in_between
@@ -57,7 +56,7 @@ class NotAccepted(Exception):
         self.outcome = outcome
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes) -> object:
     """The door that all of a provider's words come through: without what PostgreSQL's text and JSON cannot keep.
 
     Raises ValueError or RecursionError for a body that cannot be read.
@@ -65,7 +64,7 @@ def read_json(body: bytes) -> Any:
     return _storable(json.loads(body))
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: object) -> object:
     match value:
         case str():
             return value.replace("\0", "").encode(errors="replace").decode()
@@ -76,7 +75,7 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, object]:
     """Empty for anything that is not a JSON object."""
     try:
         value = read_json(body)

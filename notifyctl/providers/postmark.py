@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import monotonic
-from typing import Any
 
 from notifyctl.models.message import FailureReason
 from notifyctl.providers.answers import NotAccepted, lost, read_json, refusal
@@ -117,8 +116,8 @@ class PostmarkSender:
         parts = (messages[:half], messages[half:])
         return [result for part in parts for result in self._send_until(deadline, part, send_by)]
 
-    def _email(self, message: OutboundMessage) -> dict[str, Any]:
-        email: dict[str, Any] = {
+    def _email(self, message: OutboundMessage) -> dict[str, object]:
+        email: dict[str, object] = {
             **self._common,
             "To": message.recipient,
             "Subject": message.subject or "",

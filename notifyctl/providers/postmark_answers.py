@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from notifyctl.models.message import FailureReason
 from notifyctl.models.suppression import SuppressionReason
@@ -18,7 +17,7 @@ INACTIVE_RECIPIENT = 406
 NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
-def results(answer: Any, recipients: Sequence[str]) -> list[SendResult]:
+def results(answer: object, recipients: Sequence[str]) -> list[SendResult]:
     """One result for each recipient of the batch, in its order. Never raises, whatever `answer` is."""
     items = [answer] if isinstance(answer, dict) else answer
     if not isinstance(items, list):
@@ -29,7 +28,7 @@ def results(answer: Any, recipients: Sequence[str]) -> list[SendResult]:
     ]
 
 
-def _in_order(items: list[Any], recipients: Sequence[str]) -> list[Any]:
+def _in_order(items: list[object], recipients: Sequence[str]) -> list[object]:
     """The item of each recipient; None where it cannot be told which is.
 
     Postmark answers in the order of the request. An answer that is in another, or is not whole, is read by the
@@ -46,12 +45,12 @@ def _in_order(items: list[Any], recipients: Sequence[str]) -> list[Any]:
     return [by_recipient.get(recipient) if times_wanted[recipient] == 1 else None for recipient in wanted]
 
 
-def _recipient(item: Any) -> str | None:
+def _recipient(item: object) -> str | None:
     to = item.get("To") if isinstance(item, dict) else None
     return to.casefold() if isinstance(to, str) else None
 
 
-def result_of_item(item: Any) -> SendResult:
+def result_of_item(item: object) -> SendResult:
     """An id proves that it was accepted: when deliveries are delayed, Postmark leaves the ErrorCode out."""
     fields = item if isinstance(item, dict) else {}
     error = own_error(as_number(fields.get("ErrorCode")), fields.get("Message"))

@@ -1,7 +1,6 @@
 """postmarker's client over libcurl."""
 
 import json
-from typing import Any
 from urllib.parse import urlencode
 
 from postmarker.core import USER_AGENT, PostmarkClient
@@ -31,13 +30,20 @@ class CurlPostmarkClient(PostmarkClient):
         self.has_dialled = False
         """Whether the latest call got as far as the network."""
 
-    def send_batch(self, emails: list[dict[str, Any]], timeout_seconds: float, send_by: float | None) -> Any:
+    def send_batch(self, emails: list[dict[str, object]], timeout_seconds: float, send_by: float | None) -> object:
         """The answers. Raises NotAccepted, and whatever postmarker stumbles over."""
         self._timeout_seconds, self._send_by = timeout_seconds, send_by
         self.has_dialled = False
         return self.emails.send_batch(*emails)  # type: ignore[attr-defined]
 
-    def call(self, method: str, endpoint: str, token_type: str = "server", data: Any = None, **query: Any) -> Any:  # noqa: S107
+    def call(
+        self,
+        method: str,
+        endpoint: str,
+        token_type: str = "server",  # noqa: S107
+        data: object = None,
+        **query: object,
+    ) -> object:
         """What every manager of postmarker calls. Raises NotAccepted for anything but a 2xx with JSON."""
         if method not in ("GET", "POST") or token_type != "server":  # noqa: S105
             raise NotImplementedError(f"{method} with the {token_type} token")

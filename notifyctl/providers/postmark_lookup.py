@@ -4,7 +4,7 @@ https://postmarkapp.com/developer/api/messages-api
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,8 @@ from notifyctl.providers.receipts import moment
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT
 
 SEARCH_DELAY = timedelta(minutes=2)
+Row = Mapping[str, Any]
+"""A message in the JSON of the search: what is not as documented is unreadable, and caught as that."""
 PAGE_SIZE = 500
 MAX_REACH = 10_000
 """Postmark's own limit: a search gives out no more."""
@@ -69,12 +71,12 @@ class PostmarkLookup:
             return Unavailable("UNREADABLE_ANSWER", "A message without a MessageID")
         return self._fate_of_hit(postmark_id, earliest.get("Status"), send.message_id)
 
-    def _search(self, send: UncertainSend) -> tuple[list[dict[str, Any]], bool]:
+    def _search(self, send: UncertainSend) -> tuple[list[Row], bool]:
         """What carries the id, and whether that is all there can be.
 
         Without dates, which Postmark takes for Eastern time. Without the stream, it would search `outbound` only.
         """
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         for offset in range(0, MAX_REACH, PAGE_SIZE):
             page = self._client.messages.outbound.call(  # type: ignore[attr-defined]
                 "GET",
@@ -137,7 +139,7 @@ def _answered(ask: Callable[[], LookupResult]) -> LookupResult:
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 
-def _is_it(row: dict[str, Any], send: UncertainSend) -> bool:
+def _is_it(row: Row, send: UncertainSend) -> bool:
     """The search is documented as a filter, not as an exact one."""
     metadata = row["Metadata"] or {}
     if metadata.get("message_id") != send.message_id:
@@ -145,5 +147,5 @@ def _is_it(row: dict[str, Any], send: UncertainSend) -> bool:
     return "Recipients" not in row or send.recipient.lower() in [recipient.lower() for recipient in row["Recipients"]]
 
 
-def _received_at(row: dict[str, Any]) -> datetime:
+def _received_at(row: Row) -> datetime:
     return moment(row.get("ReceivedAt")) or datetime.max.replace(tzinfo=UTC)

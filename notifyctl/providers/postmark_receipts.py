@@ -4,7 +4,6 @@ https://postmarkapp.com/developer/webhooks/webhooks-overview
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from notifyctl.models.suppression import SuppressionReason
 from notifyctl.models.template import Channel
@@ -56,7 +55,7 @@ def read(body: bytes, *, stream: str) -> Notice:
     raise MalformedReceipt("RecordType is missing")
 
 
-def _delivery(fields: Mapping[str, Any]) -> Notice:
+def _delivery(fields: Mapping[str, object]) -> Notice:
     postmark_id = provider_id(fields.get("MessageID"))
     return Receipt(
         PROVIDER,
@@ -70,7 +69,7 @@ def _delivery(fields: Mapping[str, Any]) -> Notice:
     )
 
 
-def _bounce(fields: Mapping[str, Any], stream: str) -> Notice:
+def _bounce(fields: Mapping[str, object], stream: str) -> Notice:
     kind = provider_id(fields.get("Type")) or "Unknown"
     meaning = POSTMARK_BOUNCE_TYPES.get(kind, POSTMARK_BOUNCE_TYPES["Unknown"])
     if meaning.suppress and (meaning.transient or kind == COMPLAINT):
@@ -93,7 +92,7 @@ def _bounce(fields: Mapping[str, Any], stream: str) -> Notice:
     )
 
 
-def _refused(fields: Mapping[str, Any], stream: str, kind: str, why: SuppressionReason) -> Notice:
+def _refused(fields: Mapping[str, object], stream: str, kind: str, why: SuppressionReason) -> Notice:
     """It has arrived, and its recipient wants no more."""
     return Receipt(
         PROVIDER,
@@ -109,7 +108,7 @@ def _refused(fields: Mapping[str, Any], stream: str, kind: str, why: Suppression
     )
 
 
-def _subscription_change(fields: Mapping[str, Any], stream: str) -> Notice:
+def _subscription_change(fields: Mapping[str, object], stream: str) -> Notice:
     changed_at = moment(fields.get("ChangedAt"))
     recipient = _recipient(fields, "Recipient", stream)
     suppressed = fields.get("SuppressSending")
@@ -138,24 +137,24 @@ def _suppressed_for(reason: object) -> SuppressionReason:
     return known or SuppressionReason.INACTIVE
 
 
-def _our_id(fields: Mapping[str, Any]) -> str | None:
+def _our_id(fields: Mapping[str, object]) -> str | None:
     metadata = fields.get("Metadata")
     return our_id(metadata.get("message_id")) if isinstance(metadata, dict) else None
 
 
-def _bounce_id(fields: Mapping[str, Any], kind: str) -> str:
+def _bounce_id(fields: Mapping[str, object], kind: str) -> str:
     number = fields.get("ID")
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**63:
         return f"bounce {number}"
     return f"{kind} of {provider_id(fields.get('MessageID'))}"
 
 
-def _recipient(fields: Mapping[str, Any], name: str, stream: str) -> str | None:
+def _recipient(fields: Mapping[str, object], name: str, stream: str) -> str | None:
     """Postmark suppresses by message stream: who leaves a newsletter's has not left ours."""
     text = fields.get(name)
     return text if isinstance(text, str) and (fields.get("MessageStream") or stream) == stream else None
 
 
-def _words(fields: Mapping[str, Any], *names: str) -> str:
+def _words(fields: Mapping[str, object], *names: str) -> str:
     texts = (fields.get(name) for name in names)
     return next((without_recipients(text) for text in texts if isinstance(text, str) and text.strip()), "")

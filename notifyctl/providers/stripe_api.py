@@ -113,7 +113,7 @@ class StripeApi:
         """All of them, the canceled ones too, newest first."""
         return self._all("/v1/subscriptions", {"status": "all"})
 
-    def _all(self, path: str, query: Mapping[str, Any]) -> Iterator[Json]:
+    def _all(self, path: str, query: Mapping[str, object]) -> Iterator[Json]:
         cursor: dict[str, str] = {}
         while True:
             page = self._get(path, {**query, **cursor, "limit": PAGE})
@@ -131,7 +131,7 @@ class StripeApi:
         except _Missing:
             return None
 
-    def _get(self, path: str, query: Mapping[str, Any]) -> Json:
+    def _get(self, path: str, query: Mapping[str, object]) -> Json:
         for seconds in PAUSES_WHEN_TOO_MANY:
             try:
                 return self._get_once(path, query)
@@ -142,7 +142,7 @@ class StripeApi:
         except stripe.RateLimitError as error:
             raise ProviderError("Stripe takes no more requests for now (429); try again in a minute") from error
 
-    def _get_once(self, path: str, query: Mapping[str, Any]) -> Json:
+    def _get_once(self, path: str, query: Mapping[str, object]) -> Json:
         try:
             answer = self._client.raw_request("get", path, **query)
             value = json.loads(answer.body)

@@ -3,10 +3,10 @@
 https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from twilio.rest import Client
 
@@ -28,6 +28,22 @@ PAGE_SIZE = 50
 MAX_PAGES = 20
 
 Answer = TypeVar("Answer")
+
+
+class _Row(Protocol):
+    """A message as the SDK reads it, once it has been checked."""
+
+    sid: str
+    status: str
+    date_created: datetime
+    date_sent: datetime | None
+    to: str | None
+    direction: str | None
+    body: str | None
+    error_code: int | None
+    error_message: str | None
+
+
 HeldElsewhere = Callable[[Collection[str]], set[str]]
 
 
@@ -53,7 +69,7 @@ class TwilioLookup:
         return _choice(listed, send.text, held_elsewhere) if isinstance(listed, _Listed) else listed
 
     def fate(self, provider_message_id: str) -> LookupResult:
-        return _answered(lambda: _hit(self._messages(provider_message_id).fetch()))
+        return _answered(lambda: _hit(cast(_Row, self._messages(provider_message_id).fetch())))
 
     def _listed(self, send: UncertainSend) -> "_Listed":
         """What went out to this number since the attempt, and for a day before.
@@ -62,8 +78,8 @@ class TwilioLookup:
         """
         most = PAGE_SIZE * MAX_PAGES
         since: datetime | None = None
-        candidates: list[Any] = []
-        rows = self._messages.stream(to=send.recipient, page_size=PAGE_SIZE, limit=most)
+        candidates: list[_Row] = []
+        rows = cast(Iterator[_Row], self._messages.stream(to=send.recipient, page_size=PAGE_SIZE, limit=most))
         for number, row in enumerate(rows, 1):
             _check(row)
             if number == 1:
@@ -82,12 +98,12 @@ class TwilioLookup:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    candidates: list[Any]
+    candidates: list[_Row]
     since: datetime | None
     """When the attempt was, by Twilio's clock, less some leeway; None where that cannot be told."""
 
-    def is_since_the_attempt(self, row: Any) -> bool:
-        return self.since is not None and bool(row.date_created >= self.since)
+    def is_since_the_attempt(self, row: _Row) -> bool:
+        return self.since is not None and row.date_created >= self.since
 
 
 class _TooMany(Exception):
@@ -106,7 +122,7 @@ def _answered(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 
-def _since(answered_at: datetime | None, age: timedelta, newest: Any) -> datetime | None:
+def _since(answered_at: datetime | None, age: timedelta, newest: _Row) -> datetime | None:
     """No answer that is older than what it lists has the time from Twilio: a cache or a proxy wrote it."""
     if answered_at is None or answered_at < newest.date_created - LEEWAY:
         return None
@@ -120,12 +136,12 @@ def _check(row: Any) -> None:
         raise TypeError("a message without a date")
 
 
-def _is_past(row: Any, since: datetime) -> bool:
+def _is_past(row: _Row, since: datetime) -> bool:
     """Whether this row and all that follow are too old, be the list ordered by creation or by sending."""
-    return bool(row.date_created < since and row.date_sent is not None and row.date_sent < since)
+    return row.date_created < since and row.date_sent is not None and row.date_sent < since
 
 
-def _may_be_to(row: Any, recipient: str) -> bool:
+def _may_be_to(row: _Row, recipient: str) -> bool:
     """What a row leaves out says nothing against it: it stands in the list of what went to this number.
 
     Other channels than SMS have a prefix, as rcs: has. An account may be set to hide a number's last digits.
@@ -153,7 +169,7 @@ def _choice(listed: _Listed, text: str, held_elsewhere: HeldElsewhere) -> Lookup
     return LookupMiss()
 
 
-def _hit(row: Any) -> LookupHit:
+def _hit(row: _Row) -> LookupHit:
     event = EVENTS.get(row.status)
     if event is ReceiptEvent.BOUNCED:
         code = row.error_code if isinstance(row.error_code, int) else None
