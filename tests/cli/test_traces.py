@@ -19,12 +19,12 @@ def test_cron_and_a_worker_that_stopped_are_told_apart(
         found: dict[str, Any] = json.loads(ran.out)
         return found
 
-    def troubles() -> list[dict[str, Any]]:
+    def problems() -> list[dict[str, Any]]:
         return [problem for problem in health()["problems"] if problem["code"] != "SANDBOX"]
 
-    assert [problem["code"] for problem in troubles()] == ["NO_WORKER"]
+    assert [problem["code"] for problem in problems()] == ["NO_WORKER"]
     assert processes.run(*NOTIFYCTL, "worker", "--once", env=environment()).returncode == 0
-    assert troubles() == []
+    assert problems() == []
 
     worker = processes.notifyctl("worker", env=environment())
     deadline = time.monotonic() + 60
@@ -34,7 +34,7 @@ def test_cron_and_a_worker_that_stopped_are_told_apart(
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
     workers = health()["workers"]
-    [problem] = troubles()
+    [problem] = problems()
     assert (workers, problem["level"], problem["code"]) == (0, "WARNING", "NO_WORKER")
     assert f"(process {worker.pid}), stopped " in problem["text"]
     listed = notifyctl("workers")
