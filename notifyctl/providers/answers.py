@@ -186,5 +186,5 @@ def retry_after(answer: HttpAnswer) -> timedelta | None:
 
 def without_recipients(text: str) -> str:
     """One line of the provider's words. They like to quote the address, which has no business in a log."""
-    line = one_line(_storable(text[:MAX_SEARCHED]))
+    line = one_line(str(_storable(text[:MAX_SEARCHED])))
     return _NUMBER.sub("[number]", _ADDRESS.sub("[address]", line))[:MAX_DETAIL]
