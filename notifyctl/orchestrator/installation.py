@@ -14,7 +14,6 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.template import Channel
 from notifyctl.orchestrator.addresses import normal_address
 from notifyctl.orchestrator.job_standing import JobState, JobStatus, job_statuses
-from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
 from notifyctl.orchestrator.words import place
 from notifyctl.settings import Settings
@@ -159,6 +158,8 @@ def suppressed_addresses(session: Session, settings: Settings) -> Iterator[Suppr
             wanted.setdefault((channel, address), []).append(name)
     if not wanted:
         return
+    from notifyctl.orchestrator.sealing import KeyRing  # cryptography: `monitor` needs it for nothing else
+
     keys = KeyRing(settings.notification_secret_key)
     for (channel, address), names in wanted.items():
         row = suppressions.find(session, channel, keys.recipient_hashes(channel, address))
