@@ -86,7 +86,7 @@ def json_object(body: bytes) -> dict[str, object]:
 
 def provider_id(value: object) -> str | None:
     """The id that a provider gave a message; None for what is not one."""
-    return (one_line(_storable(value))[:MAX_ID].rstrip() or None) if isinstance(value, str) else None
+    return (one_line(str(_storable(value)))[:MAX_ID].rstrip() or None) if isinstance(value, str) else None
 
 
 def own_error(code: object, message: object) -> OwnError | None:
