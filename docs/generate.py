@@ -26,7 +26,8 @@ from pydantic.fields import FieldInfo
 from notifyctl.cli.environment import default_text
 from notifyctl.cli.main import whole_tree
 from notifyctl.errors import ExitCode
-from notifyctl.models.message import FINAL, BlockReason, FailureReason, MessageStatus
+from notifyctl.models.enums import BlockReason, FailureReason, MessageStatus
+from notifyctl.models.message import FINAL
 from notifyctl.models.status import FOLLOWERS
 from notifyctl.orchestrator import template_files
 from notifyctl.orchestrator.gates import ASKED_AGAIN, PASSED_WHEN

@@ -155,7 +155,7 @@ def _served() -> Iterator[tuple[str, "Runtime", str]]:
     """The pages over a fresh database in the working directory: their address, what is behind them, an admin key."""
     from notifyctl.bootstrap import open_runtime
     from notifyctl.http.app import create_app
-    from notifyctl.models.access import Scope
+    from notifyctl.models.enums import Scope
     from notifyctl.orchestrator import api_keys
     from notifyctl.settings import Settings
     from notifyctl.store import migrations

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from notifyctl.alerts.compliance_items import days_left, reminder_keys
 from notifyctl.clock import Clock
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.plans import SMS_REMINDERS, PlanRegistry
 from notifyctl.orchestrator.requests import Blocked, SendRequest

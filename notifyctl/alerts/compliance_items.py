@@ -11,9 +11,8 @@ from typing import TypeVar
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput, NotFound
-from notifyctl.models.audit import AuditAction
+from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.models.message import WAITING
-from notifyctl.models.template import Channel
 from notifyctl.orchestrator.client_fields import identifier, plain_text
 from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.store import audit, messages

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from notifyctl.alerts.compliance_items import days_left
 from notifyctl.clock import Clock
-from notifyctl.models.message import BlockReason
+from notifyctl.models.enums import BlockReason
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
 from notifyctl.orchestrator.words import moment

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from notifyctl.models.client import ProvisioningStatus
+from notifyctl.models.enums import ProvisioningStatus
 from notifyctl.orchestrator.admins import for_admins
 from notifyctl.orchestrator.clients import ProvisioningChange
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator

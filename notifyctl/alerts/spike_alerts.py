@@ -8,9 +8,7 @@ from sqlmodel import Session
 from notifyctl.alerts.spike_levels import SpikeTransition, Thresholds
 from notifyctl.alerts.spike_report import SpikeReport
 from notifyctl.alerts.spike_words import affected, reasons
-from notifyctl.models.message import BlockReason
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import BlockReason, Channel, SpikeLevel
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, Decision, SendRequest
 from notifyctl.settings import Settings

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SpikeLevel
 from notifyctl.orchestrator.thresholds import MAX_DUE as MAX_DUE
 from notifyctl.orchestrator.thresholds import Thresholds as Thresholds
 from notifyctl.orchestrator.thresholds import percent_of as percent_of

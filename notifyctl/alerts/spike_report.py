@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from notifyctl.alerts.spike_levels import Measurement, SpikeTransition, SpikeVerdict, share_in_words
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SpikeLevel
 from notifyctl.store.spikes import SpikeMemory
 
 

@@ -24,9 +24,7 @@ from notifyctl.alerts.spike_levels import (
 from notifyctl.alerts.spike_report import SpikeReport
 from notifyctl.clock import Clock
 from notifyctl.errors import NotifyctlError
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.operations import BreakerState
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import AuditAction, BreakerState, Channel
 from notifyctl.orchestrator import timetable
 from notifyctl.settings import Settings
 from notifyctl.store import audit, breakers, pauses, spikes

@@ -26,8 +26,7 @@ from notifyctl.billing.mails import (
 )
 from notifyctl.billing.mirror import Payments, SubscriptionState, best, best_in_force, state_of, with_payments
 from notifyctl.billing.objects import Invoice, StripeObject
-from notifyctl.models.client import SubscriptionStatus
-from notifyctl.models.stripe_event import StripeEventStatus
+from notifyctl.models.enums import StripeEventStatus, SubscriptionStatus
 from notifyctl.orchestrator.client_fields import ClientChange, ClientValue
 from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.plans import PlanRegistry

@@ -10,8 +10,7 @@ from sqlmodel import Session
 from notifyctl.billing.case import ACTOR
 from notifyctl.billing.processing import BillingServices, ProcessingOptions
 from notifyctl.errors import IdempotencyConflict, NotFound
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.stripe_event import Alert
+from notifyctl.models.enums import Alert, AuditAction
 from notifyctl.orchestrator.admins import tell_admins
 from notifyctl.store import audit
 from notifyctl.store import stripe_events as store

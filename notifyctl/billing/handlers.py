@@ -7,7 +7,7 @@ from notifyctl.billing.case import EventContext, HandlerResult, ignored, process
 from notifyctl.billing.mails import BillingMail, HistoryPart, SubscriptionHistory, terms_of_purchase, terms_of_recovery
 from notifyctl.billing.mirror import DELETED, SubscriptionState, find_plan, with_report
 from notifyctl.billing.objects import Checkout, Invoice, read_checkout, read_invoice, read_subscription
-from notifyctl.models.client import SubscriptionStatus
+from notifyctl.models.enums import SubscriptionStatus
 
 
 @dataclass(frozen=True, slots=True)

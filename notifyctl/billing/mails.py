@@ -21,7 +21,8 @@ from notifyctl.billing.objects import (
     read_invoice,
     read_subscription,
 )
-from notifyctl.models.template import Variable, VariableType
+from notifyctl.models.enums import VariableType
+from notifyctl.models.template import Variable
 from notifyctl.orchestrator.context import context_faults
 from notifyctl.orchestrator.plans import Plan, PlanRegistry
 from notifyctl.zones import zone_of

@@ -12,7 +12,8 @@ from datetime import datetime
 
 from notifyctl.billing.envelope import Event
 from notifyctl.billing.objects import Price, Subscription, read_subscription
-from notifyctl.models.client import ACTIVE_SUBSCRIPTION, SubscriptionStatus
+from notifyctl.models.client import ACTIVE_SUBSCRIPTION
+from notifyctl.models.enums import SubscriptionStatus
 from notifyctl.orchestrator.plans import Plan, PlanRegistry
 from notifyctl.store.subscriptions import SubscriptionRow
 

@@ -27,8 +27,8 @@ from notifyctl.billing.envelope import Event, read_event
 from notifyctl.billing.handlers import EVENTS, current_mail
 from notifyctl.billing.mails import TEMPLATES, BillingMail
 from notifyctl.clock import Clock
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.stripe_event import SETTLED, Origin
+from notifyctl.models.enums import AuditAction, Origin
+from notifyctl.models.stripe_event import SETTLED
 from notifyctl.orchestrator.orchestrator import STRIPE, NotificationOrchestrator
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest

@@ -15,7 +15,7 @@ from notifyctl.billing.mirror import TERMINAL, SubscriptionState, reporter_of, w
 from notifyctl.billing.objects import read_subscription
 from notifyctl.billing.reading import Json
 from notifyctl.billing.replay_sources import SourceFilter, StripeAccount, fetch_events
-from notifyctl.models.stripe_event import StripeEventStatus
+from notifyctl.models.enums import StripeEventStatus
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.upkeep import how_to_match
 from notifyctl.store import stripe_events, stripe_listing

@@ -15,7 +15,8 @@ from notifyctl.billing.envelope import event_subject, is_same_event, read_event
 from notifyctl.billing.processing import ProcessingOptions, repeated
 from notifyctl.billing.replay_sources import PAGE, ReplayItem
 from notifyctl.billing.stripe_events import StripeEvents
-from notifyctl.models.stripe_event import SETTLED, StripeEventStatus
+from notifyctl.models.enums import StripeEventStatus
+from notifyctl.models.stripe_event import SETTLED
 from notifyctl.store import clients, stripe_events, stripe_listing
 from notifyctl.store.database import Database
 from notifyctl.store.stripe_events import EventSubject, EventSummary, StoredEvent

@@ -17,7 +17,7 @@ from notifyctl.billing.event_files import FileFault, read_events
 from notifyctl.billing.handlers import EVENTS
 from notifyctl.billing.reading import Json
 from notifyctl.errors import InvalidInput
-from notifyctl.models.stripe_event import Origin
+from notifyctl.models.enums import Origin
 from notifyctl.store import stripe_listing
 from notifyctl.store.database import Database
 from notifyctl.store.stripe_listing import EventFilter

@@ -20,8 +20,8 @@ from notifyctl.billing.processing import (
     was_just_delivered,
 )
 from notifyctl.errors import DatabaseError, NotFound
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.stripe_event import SETTLED, Origin, StripeEventStatus
+from notifyctl.models.enums import AuditAction, Origin, StripeEventStatus
+from notifyctl.models.stripe_event import SETTLED
 from notifyctl.store import audit
 from notifyctl.store import stripe_events as store
 from notifyctl.store.stripe_events import NewEvent, StoredEvent

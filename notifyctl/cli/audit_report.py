@@ -3,41 +3,37 @@
 from dataclasses import asdict
 from datetime import datetime
 
-from notifyctl.cli import output
 from notifyctl.orchestrator.audit_chain import ChainHead
 from notifyctl.orchestrator.audit_seal import is_late
 from notifyctl.orchestrator.audit_verify import VerifyReport
 from notifyctl.orchestrator.words import age
+from notifyctl.text.wording import plural, printable
 
 
 def print_report(report: VerifyReport, now: datetime, expected: ChainHead | None) -> None:
     lines = [
-        ("verified", f"{_counted(report.rows, 'row')} in {_counted(report.seals, 'seal')}"),
+        ("verified", f"{plural(report.rows, 'row')} in {plural(report.seals, 'seal')}"),
         ("not sealed", _unsealed(report, now)),
         ("head", str(report.head)),
     ]
     if expected is not None and report.is_good:
         lines.append(("expected", f"seal {expected.number} is in the chain"))
     if report.checkpoint is not None:
-        removed = _counted(report.checkpoint.rows_removed or 0, "row")
+        removed = plural(report.checkpoint.rows_removed or 0, "row")
         lines.append(("removed", f"{removed} by retention, up to seal {report.checkpoint.seal_id}"))
     lines += [("problem", problem.text) for problem in report.problems]
     if report.dated_back:
         lines.append(("dated back", f"row {report.dated_back[0]} says that it is older than the seal before its own"))
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
-        print(output.one_line(f"{name:<{width}}  {text}"))
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count != 1 else ''}"
+        print(printable(f"{name:<{width}}  {text}"))
 
 
 def _unsealed(report: VerifyReport, now: datetime) -> str:
     if not report.unsealed.rows:
         return "0 rows"
     oldest = f", the oldest {age(report.unsealed.oldest_at, now)} old" if report.unsealed.oldest_at else ""
-    rows = f"{_counted(report.unsealed.rows, 'row')}{oldest}"
+    rows = f"{plural(report.unsealed.rows, 'row')}{oldest}"
     return f"WARN: {rows}; is `notifyctl worker` running?" if is_late(report.unsealed, now) else rows
 
 

@@ -18,6 +18,7 @@ from notifyctl.models.enums import AuditAction
 from notifyctl.orchestrator.csv_files import CsvFault
 from notifyctl.store import audit, compliance
 from notifyctl.store.compliance import ListedItem
+from notifyctl.text.wording import plural
 
 app = typer.Typer(name="compliance", no_args_is_help=True)
 
@@ -171,4 +172,4 @@ def _days(left: int) -> str:
 
 
 def _withdrawn(count: int) -> str:
-    return f" Withdrawn: {count} waiting reminder{'s' if count != 1 else ''}." if count else ""
+    return f" Withdrawn: {plural(count, 'waiting reminder')}." if count else ""

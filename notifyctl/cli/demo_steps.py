@@ -16,15 +16,14 @@ from notifyctl.cli.demo_cases import CLIENTS, Case, CodeCase, accepted, backlog,
 from notifyctl.cli.demo_stripe import CLIENT, post_events, served
 from notifyctl.cli.explanation import print_explanation
 from notifyctl.clock import Stopwatch, machine_stopwatch, system_clock
-from notifyctl.models.message import OTP_TEMPLATE, MessageStatus
-from notifyctl.models.otp import OtpAction
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, MessageStatus, OtpAction
+from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.orchestrator import catalogue, client_files
 from notifyctl.orchestrator.client_fields import ClientFields
 from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.explain import explain
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate
-from notifyctl.orchestrator.words import took
+from notifyctl.orchestrator.words import duration
 from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Email, InboxMessage, Sandbox, Sms
 from notifyctl.settings import Settings
@@ -191,7 +190,7 @@ def _drain(runtime: Runtime, of: str | None = None) -> tuple[terminal.Cell, ...]
         MessageStatus.FAILED,
     )
     statuses = [Text.assemble(f"{counts[status]} ", _coloured(status)) for status in shown if status in counts]
-    return Text(", ").join(statuses), took(seconds)
+    return Text(", ").join(statuses), duration(seconds)
 
 
 def _worker(runtime: Runtime, *, once: bool) -> Worker:

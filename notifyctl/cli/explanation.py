@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
-from notifyctl.cli import output, terminal
+from notifyctl.cli import terminal
 from notifyctl.orchestrator.explain import Explanation, Step
 from notifyctl.orchestrator.gates import PASSED_WHEN, Verdict
 from notifyctl.orchestrator.words import moment
 from notifyctl.store.messages import MessageRow
+from notifyctl.text.wording import printable
 
 _MARKS = {"passed": ("ok", "green"), "refused": ("no", "bold red"), "not asked": ("--", "dim")}
 _WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
@@ -39,7 +40,7 @@ def print_explanation(message: MessageRow, explanation: Explanation) -> None:
     console = terminal.console()
     status = (message.status.value, terminal.STATUS_STYLES[message.status])
     console.print(Text.assemble((message.template_key, "bold"), f" {message.id}  ", status))
-    console.print(output.one_line(explanation.sentence), markup=False)
+    console.print(printable(explanation.sentence), markup=False)
     if explanation.verdicts:
         console.print("\nGates at acceptance")
         print_verdicts(explanation.verdicts)

@@ -9,14 +9,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from notifyctl.cli import output, streams, terminal
+from notifyctl.cli import streams, terminal
 from notifyctl.errors import DatabaseError
 from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.health import Health
 from notifyctl.orchestrator.problem import Code, Gravity, Problem
 from notifyctl.orchestrator.troubles import folded, problems
-from notifyctl.orchestrator.words import moment, took, window
+from notifyctl.orchestrator.words import duration, exact_duration, moment
 from notifyctl.store.reports import TOP, Backlog, BucketView, Counts, Traffic
+from notifyctl.text.wording import plural, printable
 
 GRAVITY_STYLES = {Gravity.CRITICAL: "bold reverse red", Gravity.WARNING: "bold black on yellow", Gravity.NOTE: "bold"}
 BAR, BAR_FAILED = "█", "▓"
@@ -58,9 +59,9 @@ class _Overview:
 
 def _head(health: Health, room: int | None) -> Text:
     """`room`: how wide the terminal is; None where it is none. Of a long place, the end tells the most."""
-    span = window(int((health.until - health.since).total_seconds()))
+    span = exact_duration(int((health.until - health.since).total_seconds()))
     head = Text.assemble(("notifyctl", "bold"), f"  last {span}, until {moment(health.until)}  ")
-    kind, _, place = output.one_line(health.installation.database).partition(" ")
+    kind, _, place = printable(health.installation.database).partition(" ")
     left = room - head.cell_len - len(kind) - 1 if room is not None else len(place)
     shown = place if len(place) <= left else f"…{place[-max(left - 1, 1) :]}"
     return head.append(f"{kind} {shown}", "dim")
@@ -75,7 +76,7 @@ def _problems(wrong: Sequence[Problem]) -> RenderableType:
     shown, more = folded(wrong)
     for problem in shown:
         label = Text(f" {problem.gravity} ", GRAVITY_STYLES[problem.gravity])
-        table.add_row(label, output.one_line(problem.sentence))
+        table.add_row(label, printable(problem.sentence))
     if more:
         table.add_row("", Text(f"and {len(more)} more; `notifyctl health --format json` has every pause", "dim"))
     return table
@@ -91,7 +92,7 @@ def _rate(traffic: Traffic) -> Text:
 
 
 def _latency(seconds: float | None) -> Text:
-    return Text(NOTHING, "dim") if seconds is None else Text(took(seconds))
+    return Text(NOTHING, "dim") if seconds is None else Text(duration(seconds))
 
 
 _TRAFFIC: Mapping[str, Callable[[Traffic], Text]] = {
@@ -180,12 +181,12 @@ def _top(title: str, counts: Iterable[tuple[str, int]]) -> Table:
     table.add_column("", justify="right")
     table.add_column(title, overflow="ellipsis", no_wrap=True, max_width=40)
     for name, count in counts:
-        table.add_row(f"{count:,}", output.one_line(name))
+        table.add_row(f"{count:,}", printable(name))
     return table
 
 
 def _footer(health: Health) -> Text:
-    parts = [f"{health.workers} worker{'s' if health.workers != 1 else ''}"]
+    parts = [plural(health.workers, "worker")]
     if not health.workers and health.installation.lives_by_cron:
         parts = ["run by cron"]
     if health.oldest_pending_seconds:
@@ -269,5 +270,5 @@ class Screen:
         except DatabaseError as error:
             self._lost_at = self._lost_at or monotonic()
             gone = f"No figures for {int(monotonic() - self._lost_at)} s. {error}"
-            return overview(self._last, stale=gone) if self._last else Text(output.one_line(gone), "bold red")
+            return overview(self._last, stale=gone) if self._last else Text(printable(gone), "bold red")
         return overview(self._last)

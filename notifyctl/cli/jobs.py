@@ -13,7 +13,7 @@ from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotifyctlError
 from notifyctl.orchestrator.installation import jobs
 from notifyctl.orchestrator.job_standing import JobStatus
-from notifyctl.orchestrator.words import age, took
+from notifyctl.orchestrator.words import age, duration
 from notifyctl.stopping import interrupt_on_signal
 from notifyctl.store import job_runs
 from notifyctl.store.job_runs import RunRow
@@ -119,4 +119,4 @@ def _listed(job: JobStatus, now: datetime) -> dict[str, object]:
 def _duration(run: RunRow, now: datetime) -> dict[str, object]:
     """Of a run that has not ended, until now."""
     seconds = round(((run.finished_at or now) - run.started_at).total_seconds(), 3)
-    return {"duration_seconds": seconds, "took": took(seconds)}
+    return {"duration_seconds": seconds, "took": duration(seconds)}

@@ -18,7 +18,7 @@ from notifyctl.delivery.requeue import Choice, Requeue
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import MessageStatus
 from notifyctl.orchestrator import withdrawal
-from notifyctl.orchestrator.addresses import normal_email, normal_phone
+from notifyctl.orchestrator.addresses import parse_address
 from notifyctl.orchestrator.explain import explain as explained
 from notifyctl.orchestrator.masking import mask
 from notifyctl.orchestrator.quiet_hours import QuietHours
@@ -26,6 +26,7 @@ from notifyctl.orchestrator.withdrawal import count_waiting
 from notifyctl.orchestrator.words import age
 from notifyctl.store import audit, messages, workers
 from notifyctl.store.messages import Filter, MessageRow
+from notifyctl.text.wording import plural
 
 SEEN_LATELY = timedelta(minutes=1)
 
@@ -203,7 +204,7 @@ def cancel(
 
 
 def _messages(count: int) -> str:
-    return f"{count} message{'s' if count != 1 else ''}"
+    return plural(count, "message")
 
 
 def _require_some(options_that_do: str, *filters: object) -> None:
@@ -263,9 +264,7 @@ def _filter(
 
 
 def _hashes(runtime: Runtime, address: str) -> list[str]:
-    if "@" in address:
-        return runtime.keys.recipient_hashes("EMAIL", normal_email(address))
-    return runtime.keys.recipient_hashes("SMS", normal_phone(address, runtime.settings.otp_default_region))
+    return runtime.keys.recipient_hashes(*parse_address(address, runtime.settings.otp_default_region))
 
 
 def _row(message: MessageRow, reveal: bool, *, only_recipient: bool = False) -> dict[str, object]:

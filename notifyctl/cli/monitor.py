@@ -27,6 +27,7 @@ from notifyctl.settings import Settings
 from notifyctl.store import job_runs
 from notifyctl.store.database import Database
 from notifyctl.store.migrations import require_current_schema
+from notifyctl.text.wording import printable
 from notifyctl.worker.names import new_name
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _leave_a_run(database: Database, reports: Sequence[SpikeReport]) -> None:
             name=JOB,
             due_at=job_runs.slot(now, EVERY),
             worker=new_name(),
-            summary=output.one_line(summary(reports))[:MAX_SUMMARY],
+            summary=printable(summary(reports))[:MAX_SUMMARY],
             now=now,
         )
 
@@ -243,4 +244,4 @@ def _print_unknown(text: str, form: Form) -> None:
 
 def _line(text: str) -> str:
     """What follows a bar would be taken for performance data."""
-    return output.one_line(" ".join(text.split())).replace("|", "/")
+    return printable(" ".join(text.split())).replace("|", "/")

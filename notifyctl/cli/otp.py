@@ -10,7 +10,7 @@ from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotFound
 from notifyctl.orchestrator.masking import mask
-from notifyctl.orchestrator.words import window as in_words
+from notifyctl.orchestrator.words import exact_duration as in_words
 from notifyctl.otp.one_time_codes import PhoneStatus
 
 app = typer.Typer(name="otp", no_args_is_help=True)

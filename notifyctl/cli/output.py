@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from notifyctl.cli import streams
 from notifyctl.orchestrator.csv_files import neutral
 from notifyctl.orchestrator.words import iso
+from notifyctl.text.wording import printable
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")
@@ -52,7 +53,7 @@ def say(text: str = "") -> None:
 
 def complain(text: str) -> None:
     """One line on stderr, whoever reads what."""
-    print(one_line(text), file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def hint(text: str) -> None:
@@ -109,7 +110,7 @@ def _as_long_as_read(items: Iterable[Item]) -> Iterator[Item]:
 
 def named(column: str, *, whole: bool = False, from_width: int = 0) -> Shown:
     """A column that shows one value of the row."""
-    return Shown(column.replace("_", " "), lambda row: one_line(flat(row.get(column))), whole, from_width)
+    return Shown(column.replace("_", " "), lambda row: printable(flat(row.get(column))), whole, from_width)
 
 
 def track(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
@@ -134,11 +135,6 @@ def dumps(value: object, indent: int | None = None) -> str:
     # Where the terminal or file cannot hold every character, JSON has its own way to write it.
     ascii_only = not sys.stdout.encoding.lower().startswith("utf")
     return json.dumps(value, default=_jsonable, indent=indent, ensure_ascii=ascii_only)
-
-
-def one_line(text: str) -> str:
-    """One line, with nothing in it that a terminal would obey."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _jsonable(value: object) -> object:
@@ -182,7 +178,7 @@ def flat(value: object) -> str:
 def _tabulated(lines: Iterable[Row], columns: Sequence[str], form: str) -> str:
     from tabulate import tabulate
 
-    cells = [[one_line(flat(row.get(column))) for column in columns] for row in lines]
+    cells = [[printable(flat(row.get(column))) for column in columns] for row in lines]
     if form == "github":
         cells = [[cell.replace("|", "\\|") for cell in line] for line in cells]
     return tabulate(cells, headers=list(columns), tablefmt=form, disable_numparse=True)

@@ -14,6 +14,7 @@ from notifyctl.cli import options, output
 from notifyctl.clock import system_clock
 from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
 from notifyctl.settings import Settings
+from notifyctl.text.wording import printable
 
 if TYPE_CHECKING:
     from notifyctl.providers.sandbox import TriggeredEvent
@@ -98,7 +99,7 @@ def _deliver(settings: Settings, triggered: Sequence["TriggeredEvent"], url: str
         for _ in range(times):
             reply = deliver(url, one.event, secret=secret, now=now)
             words = reply.text if reply.status else f"no answer ({reply.text})"
-            print(output.one_line(f"{one.type} {one.id}: {reply.status or ''} {words}"))
+            print(printable(f"{one.type} {one.id}: {reply.status or ''} {words}"))
             refused += not reply.is_success
         recorded += record_in_sandbox(sandbox, one)
     if recorded:

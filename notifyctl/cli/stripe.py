@@ -19,7 +19,7 @@ from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import StripeEventStatus
 from notifyctl.orchestrator.masking import mask, masked_body
 from notifyctl.orchestrator.upkeep import how_to_match
-from notifyctl.orchestrator.words import age, moment
+from notifyctl.orchestrator.words import age, iso, moment
 from notifyctl.store import clients, stripe_events, stripe_listing, subscriptions
 from notifyctl.store.stripe_events import EventSummary, StoredEvent
 
@@ -202,7 +202,7 @@ def _text(value: object) -> str:
         case None:
             return "-"
         case datetime():
-            return value.isoformat(timespec="seconds").replace("+00:00", "Z")
+            return iso(value, "seconds")
         case bool():
             return "yes" if value else "no"
     return str(value)

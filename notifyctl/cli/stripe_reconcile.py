@@ -12,6 +12,7 @@ from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotifyctlError
 from notifyctl.providers.stripe_api import build_stripe_api, other_mode
+from notifyctl.text.wording import plural
 
 DIFFERENCE_COLUMNS = ("kind", "id", "what", "client_id", "here", "at_stripe", "mend")
 DIFFERENCE_SHOWN = (
@@ -46,12 +47,8 @@ def reconcile(
         compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(wanted)
     differences = compared.differences
     output.rows(map(asdict, differences), form, columns=DIFFERENCE_COLUMNS, shown=DIFFERENCE_SHOWN)
-    looked_at = f"{_many(compared.events, 'event')} and {_many(compared.subscriptions, 'subscription')} at Stripe"
+    looked_at = f"{plural(compared.events, 'event')} and {plural(compared.subscriptions, 'subscription')} at Stripe"
     if differences:
-        differ = _many(len(differences), "difference")
+        differ = plural(len(differences), "difference")
         raise NotifyctlError(f"{looked_at} were compared: {differ}; what mends each stands beside it")
     output.say(f"{looked_at} were compared: no difference.")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

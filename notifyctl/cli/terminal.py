@@ -10,7 +10,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from notifyctl.cli.output import Row, Shown, flat, on_terminal, one_line
+from notifyctl.cli.output import Row, Shown, flat, on_terminal
+from notifyctl.text.wording import printable
 
 Item = TypeVar("Item")
 Cell: TypeAlias = str | tuple[str, str] | Text
@@ -80,7 +81,7 @@ def _text(cell: Cell) -> Text:
     if isinstance(cell, Text):
         return cell
     text, style = cell if isinstance(cell, tuple) else (cell, "")
-    return Text(one_line(text), style)
+    return Text(printable(text), style)
 
 
 def progress(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
@@ -101,7 +102,7 @@ def print_table(rows: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str
 
 def _styled(cell: str, styles: Mapping[str, str]) -> Text:
     """The first word in its style, and further lines dimmed."""
-    first, *more = [one_line(line) for line in cell.split("\n")]
+    first, *more = [printable(line) for line in cell.split("\n")]
     text = Text(first)
     word = first.split(" ")[0]
     if word in styles:

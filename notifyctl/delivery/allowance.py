@@ -10,7 +10,7 @@ from sqlmodel import Session
 from notifyctl.clock import Clock, Stopwatch, machine_stopwatch, system_clock
 from notifyctl.delivery.throttle import BULK_SHARE, TOKEN_LIFE, Budget, BudgetState
 from notifyctl.delivery.window_time import Reading, Stamp, WindowTime
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane
 from notifyctl.store import limits
 
 BULK_TAKING_FROM = 6_000

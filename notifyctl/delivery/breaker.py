@@ -10,9 +10,7 @@ from enum import Enum, auto
 
 from sqlmodel import Session
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.operations import BreakerState
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import BreakerState, Channel, FailureReason
 from notifyctl.providers.base import Accepted, Answer, Rejected
 from notifyctl.providers.registry import PROVIDERS
 from notifyctl.store import breakers

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from sqlmodel import Session
 
-from notifyctl.models.template import Channel, Template
+from notifyctl.models.enums import Channel
+from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.gates import Verdict
 from notifyctl.orchestrator.orchestrator import plan_has_feature

@@ -11,9 +11,8 @@ from notifyctl.delivery import changeable, outcomes
 from notifyctl.delivery.allowance import Allowance
 from notifyctl.delivery.breaker import Breaker, BreakerDecision
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.template import Channel, Lane, Template
+from notifyctl.models.enums import AuditAction, Channel, Lane, MessageStatus
+from notifyctl.models.template import Template
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.sealing import KeyRing

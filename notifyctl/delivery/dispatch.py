@@ -20,7 +20,7 @@ from notifyctl.delivery import outcomes, quarantine, unexpected
 from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claimer, QueueSnapshot
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
 from notifyctl.errors import DatabaseError, NotifyctlError
-from notifyctl.models.message import FailureReason, MessageStatus
+from notifyctl.models.enums import FailureReason, MessageStatus
 from notifyctl.models.template import TemplateSource
 from notifyctl.orchestrator.render import Renderer, RenderError
 from notifyctl.orchestrator.sealing import KeyRing, SealedContext

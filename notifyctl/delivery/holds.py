@@ -4,9 +4,8 @@ from datetime import datetime
 
 from sqlmodel import Session
 
+from notifyctl.models.enums import BreakerState, Lane
 from notifyctl.models.message import WAITING
-from notifyctl.models.operations import BreakerState
-from notifyctl.models.template import Lane
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.store import breakers, clients, pauses
 from notifyctl.store.messages import MessageRow

@@ -10,7 +10,7 @@ from notifyctl.clock import Clock
 from notifyctl.delivery import unexpected
 from notifyctl.delivery.receipts import Result, apply
 from notifyctl.errors import DatabaseError
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.providers.base import CannotTell, Lookup, LookupHit, LookupResult, Unavailable
 from notifyctl.providers.receipts import Receipt, ReceiptEvent

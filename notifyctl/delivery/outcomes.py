@@ -8,10 +8,8 @@ from functools import partial
 from typing import assert_never
 
 from notifyctl.delivery.retry import next_attempt
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import FINAL, BlockReason, FailureReason, MessageStatus
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import AuditAction, BlockReason, Channel, FailureReason, MessageStatus, SuppressionReason
+from notifyctl.models.message import FINAL
 from notifyctl.orchestrator.masking import mask
 from notifyctl.orchestrator.words import iso
 from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown

@@ -14,8 +14,7 @@ from notifyctl.clock import Clock
 from notifyctl.delivery import unexpected
 from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claim, Claimer, QueueSnapshot
 from notifyctl.errors import DatabaseError
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import FailureReason
+from notifyctl.models.enums import AuditAction, FailureReason
 from notifyctl.store import audit, outbox, unusable
 from notifyctl.store.database import Database
 

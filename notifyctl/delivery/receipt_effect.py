@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from notifyctl.delivery.outcomes import kept_words
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import FailureReason, MessageStatus
+from notifyctl.models.enums import AuditAction, FailureReason, MessageStatus
 from notifyctl.models.status import may_become
 from notifyctl.orchestrator.words import iso
 from notifyctl.providers.receipts import Receipt, ReceiptEvent

@@ -13,7 +13,7 @@ from sqlmodel import Session
 from notifyctl.delivery import unexpected
 from notifyctl.delivery.receipt_effect import effect_of, is_in_doubt, is_of_another_copy, is_too_early
 from notifyctl.errors import DatabaseError
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.addresses import AddressError, normal_address
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import known_since, lift, suppress

@@ -18,9 +18,9 @@ from notifyctl.delivery.dispatch import context_of
 from notifyctl.delivery.outcomes import kept_words, to_details
 from notifyctl.delivery.retry import next_attempt
 from notifyctl.errors import DatabaseError, NotifyctlError
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import FINAL, FailureReason, MessageStatus
-from notifyctl.models.template import Channel, OnDoubt, Template
+from notifyctl.models.enums import AuditAction, Channel, FailureReason, MessageStatus, OnDoubt
+from notifyctl.models.message import FINAL
+from notifyctl.models.template import Template
 from notifyctl.orchestrator.render import Renderer, RenderError
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import known_since, suppress

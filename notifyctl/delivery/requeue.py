@@ -8,9 +8,7 @@ from datetime import datetime
 from sqlmodel import Session
 
 from notifyctl.delivery import changeable
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import BlockReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import AuditAction, BlockReason, Channel
 from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import audit, messages, templates

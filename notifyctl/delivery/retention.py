@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
-from notifyctl.models.audit import AuditAction
+from notifyctl.models.enums import AuditAction
 from notifyctl.orchestrator.audit_chain import SealKeys
 from notifyctl.orchestrator.audit_cut import PruneResult, count_removable, prune
 from notifyctl.orchestrator.audit_verify import ChainProblem

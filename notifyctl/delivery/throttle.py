@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from math import floor
 from typing import TypedDict
 
-from notifyctl.models.template import Lane
+from notifyctl.models.enums import Lane
 
 TOKEN_LIFE = timedelta(seconds=0.5)
 """From the taking of a token to its use."""

@@ -15,6 +15,7 @@ from notifyctl.orchestrator.words import age
 from notifyctl.otp.codes import PepperRing
 from notifyctl.store import api_keys, append_only, breakers, clients, diagnosis, migrations, otp, secret_keys, spikes
 from notifyctl.store import audit_seals as seals
+from notifyctl.text.wording import plural
 
 KEYS_END_WITHIN = timedelta(days=7)
 OVERDUE = timedelta(seconds=300)
@@ -279,7 +280,7 @@ def _without(counts: Mapping[str, int], known: Sequence[str]) -> dict[str, int]:
 
 def _counted(counts: Mapping[str, int], what: str) -> str:
     total = sum(counts.values())
-    return f"{total} {what}{'s' if total != 1 else ''} (key {', '.join(sorted(counts))})"
+    return f"{plural(total, what)} (key {', '.join(sorted(counts))})"
 
 
 def _few(names: Sequence[str], shown: int = 3) -> str:

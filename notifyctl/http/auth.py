@@ -16,7 +16,7 @@ from fastapi.security.base import SecurityBase
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError
 from notifyctl.http.request_log import method_of, origin_of
-from notifyctl.models.access import Scope
+from notifyctl.models.enums import Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.orchestrator.api_keys import Refused
 from notifyctl.store.api_keys import ApiKeyInfo

@@ -14,8 +14,7 @@ from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.fields import Moment
 from notifyctl.http.json_body import JsonRoute
-from notifyctl.models.access import Scope
-from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.enums import ProvisioningStatus, Scope, SubscriptionStatus
 from notifyctl.orchestrator import clients
 from notifyctl.orchestrator.client_fields import CLEARED, MAX_LENGTH, ClientChange, ClientFields
 from notifyctl.store import clients as store

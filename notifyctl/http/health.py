@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from notifyctl.http.auth import Caller, require
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
-from notifyctl.models.access import Scope
+from notifyctl.models.enums import Scope
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import LONGEST_WINDOW_MINUTES, MOST_BUCKETS, MOST_RECENT, Recent, Summary, Timeseries
 from notifyctl.orchestrator.troubles import problems

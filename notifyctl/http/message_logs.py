@@ -13,10 +13,7 @@ from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.fields import Moment, QueryMoment, Text64, Text128, Text255, Text1000
 from notifyctl.http.message_view import MessageView, require_message, view
-from notifyctl.models.access import Scope
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import AuditAction, Channel, MessageStatus, Scope
 from notifyctl.orchestrator.addresses import AddressError, parse_address
 from notifyctl.store import audit, messages
 

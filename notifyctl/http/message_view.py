@@ -8,8 +8,7 @@ from sqlmodel import Session
 from notifyctl.http.auth import Caller
 from notifyctl.http.errors import ApiError
 from notifyctl.http.fields import Moment
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.template import Audience, Channel, Lane
+from notifyctl.models.enums import Audience, Channel, Lane, MessageStatus
 from notifyctl.orchestrator.masking import mask
 from notifyctl.store import messages
 from notifyctl.store.messages import MessageRow

@@ -17,9 +17,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.http.auth import Caller, require
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import documented
-from notifyctl.models.access import Scope
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, Scope, SpikeLevel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import Health
 from notifyctl.orchestrator.problem import Problem

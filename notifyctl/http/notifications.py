@@ -14,9 +14,8 @@ from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.fields import Text128, Text255, Text1000
 from notifyctl.http.json_body import JsonRoute
 from notifyctl.http.message_view import MessageView, require_message, view
-from notifyctl.models.access import Scope
-from notifyctl.models.message import OTP_TEMPLATE, MessageStatus
-from notifyctl.models.template import Audience
+from notifyctl.models.enums import Audience, MessageStatus, Scope
+from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
 from notifyctl.store import messages, templates
 

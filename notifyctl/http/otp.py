@@ -14,8 +14,7 @@ from notifyctl.http.auth import Caller, require
 from notifyctl.http.dependencies import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.json_body import JsonRoute
-from notifyctl.models.access import Scope
-from notifyctl.models.otp import OtpAction
+from notifyctl.models.enums import OtpAction, Scope
 from notifyctl.orchestrator.addresses import AddressError
 
 ANSWER_AFTER_SECONDS = 0.1

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from notifyctl.http.auth import require
-from notifyctl.models.access import Scope
+from notifyctl.models.enums import Scope
 
 PAGES = Path(__file__).parent / "pages"
 

@@ -5,7 +5,6 @@ from datetime import datetime
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, json_column
-from notifyctl.models.enums import Scope
 
 
 class PageSession(SQLModel, table=True):

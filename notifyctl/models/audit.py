@@ -1,8 +1,6 @@
 """The append-only record of what was decided and done, and the seals over it."""
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel

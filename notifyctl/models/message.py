@@ -3,8 +3,6 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Index, TextClause, text
 from sqlalchemy.ext.compiler import compiles
@@ -12,7 +10,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column, table
-from notifyctl.models.enums import Audience, BlockReason, Channel, FailureReason, Lane, MessageStatus
+from notifyctl.models.enums import Audience, Channel, Lane, MessageStatus
 
 WAITING = (MessageStatus.QUEUED, MessageStatus.DEFERRED_THROTTLED, MessageStatus.RETRY_SCHEDULED)
 """What a worker may claim once next_attempt_at has come."""

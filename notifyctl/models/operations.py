@@ -1,8 +1,6 @@
 """What operators set and workers report: limits, job runs, heartbeats."""
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import Boolean, Column, Index, false, text
 from sqlmodel import Field, SQLModel

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, table
-from notifyctl.models.enums import Alert, Origin, StripeEventStatus
+from notifyctl.models.enums import Origin, StripeEventStatus
 
 SETTLED = (StripeEventStatus.PROCESSED, StripeEventStatus.IGNORED)
 """A redelivery of these changes nothing."""

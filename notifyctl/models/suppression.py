@@ -1,8 +1,6 @@
 """Addresses and numbers that must not be written to."""
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
 
 from sqlmodel import Field, SQLModel
 

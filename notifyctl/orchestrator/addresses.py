@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 
 CACHED = 65_536
 MAX_NAME, MAX_EMAIL = 64, 254

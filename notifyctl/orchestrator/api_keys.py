@@ -15,8 +15,7 @@ from hashlib import sha256
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput, NotFound
-from notifyctl.models.access import Scope
-from notifyctl.models.audit import AuditAction
+from notifyctl.models.enums import AuditAction, Scope
 from notifyctl.orchestrator.words import iso
 from notifyctl.store import api_keys as store
 from notifyctl.store import audit

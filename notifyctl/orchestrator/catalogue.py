@@ -11,7 +11,7 @@ from typing import Any
 from sqlmodel import Session
 
 from notifyctl.errors import NotFound
-from notifyctl.models.audit import AuditAction
+from notifyctl.models.enums import AuditAction
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
 from notifyctl.orchestrator.template_files import TemplateFile, load, templates_dir

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from notifyctl import zones
 from notifyctl.errors import InvalidInput
-from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.client import Client
+from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
 from notifyctl.orchestrator.addresses import normal_email, normal_phone
 from notifyctl.orchestrator.plans import PlanRegistry
 

@@ -8,8 +8,7 @@ from datetime import datetime
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.client import ProvisioningStatus
+from notifyctl.models.enums import AuditAction, ProvisioningStatus
 from notifyctl.orchestrator.client_fields import CLEARED, ClientChange
 from notifyctl.store import audit
 from notifyctl.store import clients as store

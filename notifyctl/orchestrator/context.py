@@ -9,7 +9,8 @@ from math import isfinite
 from urllib.parse import urlsplit
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.template import Template, Variable, VariableType
+from notifyctl.models.enums import VariableType
+from notifyctl.models.template import Template, Variable
 
 MAX_VALUE_CHARACTERS = 10_000
 MAX_CONTEXT_BYTES = 32 * 1024

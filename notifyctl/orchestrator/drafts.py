@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import OTP_TEMPLATE, BlockReason, MessageStatus
+from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
+from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.context import canonical_json

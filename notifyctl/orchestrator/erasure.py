@@ -6,8 +6,7 @@ from datetime import datetime
 from sqlmodel import Session
 
 from notifyctl.errors import NotFound
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import audit, clients, erasure, messages, stripe_events, subscriptions
 from notifyctl.store.clients import ClientRow

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypedDict, cast
 
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import MessageStatus
+from notifyctl.models.enums import AuditAction, MessageStatus
 from notifyctl.orchestrator.gates import Verdict, unpack
-from notifyctl.orchestrator.words import age, moment, took
+from notifyctl.orchestrator.words import age, duration, moment
 from notifyctl.store.audit import AuditRow
 from notifyctl.store.messages import MessageRow
 from notifyctl.text.wording import plural
@@ -82,7 +81,7 @@ def _detail(details: _Details, at: datetime, message: MessageRow) -> str:
     if happened := _long_before(details.get("happened_at"), at):
         parts.append(f"it happened at {moment(happened, beside=at)}")
     if (seconds := details.get("seconds")) is not None:
-        parts.append(took(seconds))
+        parts.append(duration(seconds))
     return "; ".join(filter(None, parts))
 
 

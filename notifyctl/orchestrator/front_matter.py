@@ -10,9 +10,8 @@ from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
 from pydantic_core import ErrorDetails
 
-from notifyctl.models.audit import AuditAction
 from notifyctl.models.channels import CHANNELS
-from notifyctl.models.template import Audience, Channel, Lane, OnDoubt, VariableType
+from notifyctl.models.enums import Audience, AuditAction, Channel, Lane, OnDoubt, VariableType
 
 FENCE = "+++"
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from notifyctl.models.channels import CHANNELS
-from notifyctl.models.client import ACTIVE_SUBSCRIPTION, ProvisioningStatus
-from notifyctl.models.message import OTP_TEMPLATE, BlockReason
-from notifyctl.models.template import Audience, Channel, Template
+from notifyctl.models.client import ACTIVE_SUBSCRIPTION
+from notifyctl.models.enums import Audience, BlockReason, Channel, ProvisioningStatus
+from notifyctl.models.message import OTP_TEMPLATE
+from notifyctl.models.template import Template
 from notifyctl.orchestrator import words
 from notifyctl.store.messages import AddressedClient
 
@@ -159,7 +160,7 @@ def _rate_limited(facts: Facts) -> _Answer:
         return None
     return (
         f"{facts.sends_in_window} of at most {template.rate_limit_max_sends} sends"
-        f" in the last {words.window(template.rate_limit_window_seconds)}"
+        f" in the last {words.exact_duration(template.rate_limit_window_seconds)}"
     )
 
 

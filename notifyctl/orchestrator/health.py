@@ -15,7 +15,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 from sqlmodel import Session
 
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.installation import Installation
 from notifyctl.orchestrator.installation import look as look_at_installation
 from notifyctl.orchestrator.masking import mask

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.addresses import normal_address
 from notifyctl.orchestrator.job_standing import JobState, JobStatus, job_statuses
 from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
-from notifyctl.orchestrator.words import place
+from notifyctl.orchestrator.words import worker_place
 from notifyctl.settings import Settings
 from notifyctl.store import diagnosis, job_runs, spikes, suppressions, templates, workers
 from notifyctl.store.diagnosis import LostAlert, StripeTroubles
@@ -118,7 +118,7 @@ def _names(session: Session) -> tuple[str, str]:
 
 def _last(known: Sequence[WorkerRow]) -> LastWorker | None:
     last = max(known, key=lambda row: row.seen_at, default=None)
-    return LastWorker(place(last.worker), last.seen_at, last.left_at is not None, last.once) if last else None
+    return LastWorker(worker_place(last.worker), last.seen_at, last.left_at is not None, last.once) if last else None
 
 
 def _sends_by_cron(known: Sequence[WorkerRow], now: datetime) -> bool:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from notifyctl.models.operations import JobOutcome
+from notifyctl.models.enums import JobOutcome
 from notifyctl.orchestrator.timetable import TIMETABLE, Timed
-from notifyctl.orchestrator.words import age, moment, place
+from notifyctl.orchestrator.words import age, moment, worker_place
 from notifyctl.store.job_runs import JobRecord
 
 GRACE = timedelta(minutes=5)
@@ -78,7 +78,7 @@ def _words(job: Timed, state: JobState, record: JobRecord | None, now: datetime)
     last = record.last
     if state is JobState.FAILED:
         return f"{job.name} failed: {last.summary}", f"mend that, then run `notifyctl jobs run {job.name}`"
-    begun = f"at {place(last.worker)} since {moment(last.started_at)}"
+    begun = f"at {worker_place(last.worker)} since {moment(last.started_at)}"
     if state is JobState.LOST:
         return f"{job.name} was lost, having run {begun}", "start `notifyctl worker`: it takes the run up again"
     return f"{job.name} hangs {begun}", "look at the log of that worker, and restart it"

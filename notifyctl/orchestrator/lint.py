@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from notifyctl.errors import TemplateError
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.render import Content, Renderer, RenderError, names_in
 from notifyctl.orchestrator.template_files import TemplateFile
 from notifyctl.providers.segments import SmsEncoding, measure

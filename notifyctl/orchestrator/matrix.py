@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.orchestrator.front_matter import FrontMatter
 from notifyctl.orchestrator.template_files import TemplateFile
-from notifyctl.orchestrator.words import window
+from notifyctl.orchestrator.words import exact_duration
 
 _HEAD = """\
 # Notification templates
@@ -79,7 +79,7 @@ def _variables(front: FrontMatter) -> str:
 
 
 def _span(seconds: int | None) -> str:
-    return "-" if seconds is None else window(seconds)
+    return "-" if seconds is None else exact_duration(seconds)
 
 
 def _code(text: str) -> str:

@@ -9,8 +9,9 @@ from notifyctl.clock import Clock
 from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
 from notifyctl.models.channels import CHANNELS
 from notifyctl.models.columns import new_message_id
-from notifyctl.models.message import OTP_TEMPLATE, MessageStatus
-from notifyctl.models.template import Channel, Lane, Template
+from notifyctl.models.enums import Channel, Lane, MessageStatus
+from notifyctl.models.message import OTP_TEMPLATE
+from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.addresses import AddressError, normal_address, region_of
 from notifyctl.orchestrator.context import canonical_json, context_faults, rate_subject

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 
 
 class Gravity(StrEnum):

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Literal
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.models.enums import BlockReason, MessageStatus
 from notifyctl.orchestrator.context import MAX_INTEGER, is_unicode, kind_of, name_fault
 from notifyctl.orchestrator.gates import Verdict
 

@@ -9,11 +9,8 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import AuditAction, Channel, FailureReason, SuppressionReason
 from notifyctl.models.suppression_causes import Cause, Lift, holding
-from notifyctl.models.template import Channel
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.store import audit
 from notifyctl.store import suppressions as store

@@ -6,7 +6,8 @@ from pathlib import Path
 import jinja2
 
 from notifyctl.errors import InvalidInput, TemplateError
-from notifyctl.models.template import Channel, TemplateSource, Variable
+from notifyctl.models.enums import Channel
+from notifyctl.models.template import TemplateSource, Variable
 from notifyctl.orchestrator import email_html, front_matter
 from notifyctl.orchestrator.context import context_faults
 from notifyctl.orchestrator.front_matter import FENCE, FrontMatter

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from notifyctl.models.spike import SpikeLevel
+from notifyctl.models.enums import SpikeLevel
 from notifyctl.settings import Settings
 
 MAX_DUE = timedelta(seconds=300)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 
-from notifyctl.orchestrator.words import window
+from notifyctl.orchestrator.words import exact_duration
 from notifyctl.store.job_runs import slot
 
 DAY = timedelta(days=1)
@@ -27,7 +27,7 @@ class Timed:
     def schedule(self) -> str:
         if isinstance(self.every, time):
             return f"daily at {self.every:%H:%MZ}"
-        return f"every {window(int(self.every.total_seconds()))}"
+        return f"every {exact_duration(int(self.every.total_seconds()))}"
 
     def due_at(self, now: datetime) -> datetime:
         """Its slot: the last moment up to `now` at which it was due, the same for every worker."""

@@ -6,14 +6,12 @@ now: what was so five minutes ago, said as if it were so still, sends people aft
 
 from collections.abc import Iterator, Sequence
 
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, MessageStatus, SpikeLevel
 from notifyctl.orchestrator import upkeep
 from notifyctl.orchestrator.health import Health, Spike
 from notifyctl.orchestrator.problem import Code, Gravity, Problem, ordered
 from notifyctl.orchestrator.thresholds import MAX_DUE, percent_of
-from notifyctl.orchestrator.words import moment, whole_units, window
+from notifyctl.orchestrator.words import exact_duration, moment, rough_duration
 from notifyctl.store.pauses import PauseScope
 from notifyctl.text.wording import plural
 
@@ -57,7 +55,9 @@ def _of_channel(health: Health, channel: Channel) -> Iterator[Problem]:
         yield _provider_down(health, channel)
         return
     if (waits := _stalled(health, channel)) and health.workers:
-        text = f"{channel}: the oldest message that is due has waited for {whole_units(waits)}, and a worker is running"
+        text = (
+            f"{channel}: the oldest message that is due has waited for {rough_duration(waits)}, and a worker is running"
+        )
         yield Problem(Gravity.CRITICAL, text, Code.STANDSTILL, "look at the worker's log", channel)
     if failing := _failing(health, channel, spike):
         yield failing
@@ -81,7 +81,7 @@ def _provider_down(health: Health, channel: Channel) -> Problem:
     if health.lately[channel].failed:
         text = f"{text}; {_lately(health, channel)}"
     if waits := health.stalled_seconds(channel):
-        text = f"{text}; the oldest due message has waited for {whole_units(waits)}"
+        text = f"{text}; the oldest due message has waited for {rough_duration(waits)}"
     return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, _who_probes(health, channel), channel, since)
 
 
@@ -125,7 +125,7 @@ def _lately(health: Health, channel: Channel) -> str:
     lately = health.lately[channel]
     tried = lately.failed + lately.sent
     percent = percent_of(lately.failed, lately.sent)
-    span = window(int(health.thresholds.window.total_seconds()))
+    span = exact_duration(int(health.thresholds.window.total_seconds()))
     return f"attempts at {lately.failed:,} of {tried:,} messages failed in the last {span} ({percent:.1f}%)"
 
 
@@ -143,12 +143,12 @@ def _failed_before(health: Health, channel: Channel) -> Iterator[Problem]:
     did = health.traffic[channel]
     if health.thresholds.level(did.failed, did.sent) is SpikeLevel.OK:
         return
-    span = window(int((health.until - health.since).total_seconds()))
+    span = exact_duration(int((health.until - health.since).total_seconds()))
     text = f"{channel}: {did.failed:,} of {did.failed + did.sent:,} failed in the last {span} ({did.failure_rate:.1%})"
     if health.lately[channel].failed:
         yield Problem(Gravity.WARNING, text, Code.FAILING, "", channel)
     else:
-        lately = window(int(health.thresholds.window.total_seconds()))
+        lately = exact_duration(int(health.thresholds.window.total_seconds()))
         yield Problem(Gravity.NOTE, f"{text}, and none in the last {lately}", Code.FAILING, "", channel)
 
 
@@ -170,7 +170,7 @@ def _held(health: Health) -> Iterator[Problem]:
 
 def _slow(health: Health) -> Iterator[Problem]:
     if health.drain_seconds > DRAIN_TOO_LONG_SECONDS:
-        text = f"the backlog will be gone in {whole_units(health.drain_seconds)} at today's limits"
+        text = f"the backlog will be gone in {rough_duration(health.drain_seconds)} at today's limits"
         yield Problem(Gravity.WARNING, text, Code.BACKLOG_SLOW, "`notifyctl limits` shows and sets them")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from notifyctl.orchestrator.installation import Installation, LastWorker
 from notifyctl.orchestrator.job_standing import JobState
 from notifyctl.orchestrator.problem import Code, Gravity, Problem
-from notifyctl.orchestrator.words import age, moment, whole_units
+from notifyctl.orchestrator.words import age, moment, rough_duration
 from notifyctl.text.wording import plural
 
 _WAITS_FOR_SOMEBODY = (JobState.OVERDUE, JobState.LOST)
@@ -48,7 +48,7 @@ def _nobody_at_work(installation: Installation, waiting: int, overdue_seconds: i
         return
     parts = [f"no worker is running{_last(installation.last_worker, installation)}"]
     if overdue_seconds:
-        parts.append(f"the oldest message that is due has waited for {whole_units(overdue_seconds)}")
+        parts.append(f"the oldest message that is due has waited for {rough_duration(overdue_seconds)}")
     elif waiting:
         parts.append(f"{plural(waiting, 'message')} wait{'s' if waiting == 1 else ''}")
     overdue = sum(job.state in _WAITS_FOR_SOMEBODY for job in installation.jobs)

@@ -7,17 +7,17 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def age(since: datetime, now: datetime) -> str:
     """`3 min`, `5 h`, `2 d`: in whole units."""
-    return whole_units((now - since).total_seconds())
+    return rough_duration((now - since).total_seconds())
 
 
-def whole_units(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """`3 min`, `5 h`, `2 d`: of the largest unit that there is one of, and what is over that is left off."""
     whole = max(0, int(seconds))
     size, unit = next(((size, unit) for size, unit in _UNITS if whole >= size), _UNITS[-1])
     return f"{whole // size} {unit}"
 
 
-def window(seconds: int) -> str:
+def exact_duration(seconds: int) -> str:
     """`24 h`, `7 d`, `90 s`: exact, and in days only from two days on."""
     for size, unit in _UNITS:
         if seconds % size == 0 and seconds >= (2 * size if unit == "d" else size):
@@ -25,7 +25,7 @@ def window(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def took(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """`340 ms`, `1.2 s`, `4 min`, `3.5 h`, `3.6 d`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
@@ -46,7 +46,7 @@ def iso(at: datetime, timespec: str = "milliseconds") -> str:
     return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-def place(name: str) -> str:
+def worker_place(name: str) -> str:
     """Of a worker's name: `web1 (process 312)`."""
     host, _, rest = name.partition(":")
     process = rest.partition(":")[0]

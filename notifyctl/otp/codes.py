@@ -12,7 +12,7 @@ from functools import cached_property
 import phonenumbers
 from pydantic import SecretStr
 
-from notifyctl.models.otp import OtpAction
+from notifyctl.models.enums import OtpAction
 from notifyctl.orchestrator.secret import Secret, keyed_hash
 from notifyctl.store.otp import CodeRow
 

@@ -1,7 +1,6 @@
 """Checking a code: counted first, then compared."""
 
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.otp import OtpState
+from notifyctl.models.enums import AuditAction, OtpState
 from notifyctl.otp.standing import CLEAN, PhoneState, is_open
 from notifyctl.otp.visit import PhoneSession, lock_details
 from notifyctl.store import otp as store

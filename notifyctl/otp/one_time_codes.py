@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from notifyctl.clock import Clock
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.otp import OtpAction
+from notifyctl.models.enums import AuditAction, OtpAction
 from notifyctl.orchestrator.addresses import normal_phone
 from notifyctl.orchestrator.code_pipe import CodePipe
 from notifyctl.orchestrator.plans import PlanRegistry

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import OTP_TEMPLATE, BlockReason
-from notifyctl.models.otp import OtpState
+from notifyctl.models.enums import AuditAction, BlockReason, OtpState
+from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.orchestrator.requests import Blocked, Decision, Queued, SendRequest
 from notifyctl.otp.budgets import spent_budget
 from notifyctl.otp.codes import is_premium_rate, new_challenge_id, new_code, prefix_of

@@ -7,8 +7,7 @@ from datetime import timedelta
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.otp import OtpAction, OtpState
+from notifyctl.models.enums import AuditAction, OtpAction, OtpState
 from notifyctl.orchestrator.code_pipe import CodePipe
 from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.orchestrator.words import iso

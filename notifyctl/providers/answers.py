@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from notifyctl.models.message import FailureReason
+from notifyctl.models.enums import FailureReason
 from notifyctl.providers import in_between
 from notifyctl.providers.base import CannotTell, Rejected, Unavailable, Unknown
 from notifyctl.providers.code_meaning import CodeMeaning

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import FailureReason, SuppressionReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urljoin, urlsplit
 
-from notifyctl.models.message import FailureReason
+from notifyctl.models.enums import FailureReason
 from notifyctl.providers.base import Rejected, Unavailable, Unknown
 from notifyctl.providers.curl import HttpAnswer
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import monotonic
 
-from notifyctl.models.message import FailureReason
+from notifyctl.models.enums import FailureReason
 from notifyctl.providers.answers import NotAccepted, lost, read_json, refusal
 from notifyctl.providers.base import (
     Accepted,

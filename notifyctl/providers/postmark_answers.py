@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import FailureReason, SuppressionReason
 from notifyctl.providers.answers import OwnError, as_number, by_code, own_error, provider_id
 from notifyctl.providers.base import Accepted, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.in_between import UNREADABLE

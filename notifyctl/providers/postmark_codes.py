@@ -5,8 +5,7 @@ https://postmarkapp.com/developer/api/bounce-api#bounce-types. Codes of the othe
 inbound rules, statistics) cannot be the answer to a send and are left out.
 """
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import FailureReason, SuppressionReason
 from notifyctl.providers.code_meaning import CodeMeaning
 
 _INVALID = FailureReason.RECIPIENT_INVALID

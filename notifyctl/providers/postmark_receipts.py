@@ -5,8 +5,7 @@ https://postmarkapp.com/developer/webhooks/webhooks-overview
 
 from collections.abc import Mapping
 
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.providers.answers import provider_id, read_json, without_recipients
 from notifyctl.providers.postmark_codes import POSTMARK_BOUNCE_TYPES
 from notifyctl.providers.receipts import (

@@ -8,9 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 
 POSTMARK_PATH = "/api/webhooks/postmark"
 TWILIO_STATUS_PATH = "/api/webhooks/twilio/status"

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from twilio.rest import Client
 
-from notifyctl.models.message import FailureReason
+from notifyctl.models.enums import FailureReason
 from notifyctl.providers.answers import by_code, json_object, lost, own_error, provider_id, refusal
 from notifyctl.providers.base import (
     Accepted,

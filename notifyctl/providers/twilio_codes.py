@@ -4,8 +4,7 @@ Source: https://www.twilio.com/docs/api/errors. Codes of voice, trunks, registra
 those that only WhatsApp has, are left out; 63xxx are the ones that a messaging service with RCS may bring.
 """
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import FailureReason, SuppressionReason
 from notifyctl.providers.code_meaning import CodeMeaning
 
 _INVALID = FailureReason.RECIPIENT_INVALID

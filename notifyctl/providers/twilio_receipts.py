@@ -7,9 +7,7 @@ https://www.twilio.com/docs/messaging/guides/webhook-request
 import re
 from collections.abc import Mapping
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.answers import own_error, provider_id, undelivered
 from notifyctl.providers.base import Rejected
 from notifyctl.providers.receipts import Ignored, MalformedReceipt, Notice, Receipt, ReceiptEvent, Release, our_id

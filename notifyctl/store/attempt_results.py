@@ -10,7 +10,8 @@ from sqlalchemy import Executable, FromClause, Update, bindparam, func, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import BlockReason, FailureReason, MessageLog, MessageStatus
+from notifyctl.models.enums import BlockReason, FailureReason, MessageStatus
+from notifyctl.models.message import MessageLog
 from notifyctl.store import bulk
 
 _message = table(MessageLog)

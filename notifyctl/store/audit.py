@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import insert, select
 from sqlmodel import Session
 
-from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
+from notifyctl.models.enums import AuditAction
 from notifyctl.store import bulk
 
 _audit = table(AuditLog)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Executable, Select, func, select
 from sqlmodel import Session
 
-from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
+from notifyctl.models.enums import AuditAction
 from notifyctl.store import bulk
 from notifyctl.store.exact import as_bytes, as_moment, moment_as_bytes, moment_of, text_of
 

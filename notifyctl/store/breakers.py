@@ -7,8 +7,8 @@ from sqlalchemy import or_, select, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.operations import BreakerState, ProviderBreaker
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import BreakerState, Channel
+from notifyctl.models.operations import ProviderBreaker
 from notifyctl.store import bulk
 
 _breaker = table(ProviderBreaker)

@@ -10,8 +10,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.client import Client
 from notifyctl.models.columns import table
+from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
 from notifyctl.store import bulk
 
 _client = table(Client)

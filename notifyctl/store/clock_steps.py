@@ -9,8 +9,9 @@ from sqlmodel import Session
 
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
-from notifyctl.models.message import WAITING, MessageLog, MessageStatus
-from notifyctl.models.operations import BreakerState, JobOutcome, JobRun, ProviderBreaker, WorkerHeartbeat
+from notifyctl.models.enums import BreakerState, JobOutcome, MessageStatus
+from notifyctl.models.message import WAITING, MessageLog
+from notifyctl.models.operations import JobRun, ProviderBreaker, WorkerHeartbeat
 from notifyctl.models.otp import OtpChallenge, OtpSubject
 
 TOLERANCE = timedelta(seconds=5)

@@ -10,8 +10,8 @@ from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
-from notifyctl.models.message import MessageLog, MessageStatus
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane, MessageStatus
+from notifyctl.models.message import MessageLog
 from notifyctl.store import bulk
 from notifyctl.store.outbox import Queue, is_due
 from notifyctl.store.pauses import PauseScope

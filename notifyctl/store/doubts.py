@@ -9,8 +9,8 @@ from sqlalchemy import Executable, bindparam, or_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Channel
 from notifyctl.models.message import HAS_PROVIDER_ID, IS_IN_DOUBT, IS_SENDING, MessageLog, MessagePayload
-from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 from notifyctl.store.attempt_results import AttemptResult, encode_results, result_rows, write_results
 

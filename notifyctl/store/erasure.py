@@ -7,9 +7,9 @@ from sqlmodel import Session
 
 from notifyctl.models.columns import table
 from notifyctl.models.compliance import ComplianceItem
+from notifyctl.models.enums import Audience
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload
 from notifyctl.models.suppression import Suppression
-from notifyctl.models.template import Audience
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)

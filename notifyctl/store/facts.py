@@ -11,10 +11,10 @@ from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.models.message import IS_ANONYMOUS, IS_COUNTED_CODE, NOT_COUNTED_BY_RATE, OTP_TEMPLATE, MessageLog
 from notifyctl.models.stripe_event import StripeEvent
-from notifyctl.models.suppression import Suppression, SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.suppression import Suppression
 from notifyctl.store import bulk
 from notifyctl.store.messages import AddressedClient
 

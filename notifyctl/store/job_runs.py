@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Executable, ScalarSelect, delete, func, se
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.operations import JobOutcome, JobRun
+from notifyctl.models.enums import JobOutcome
+from notifyctl.models.operations import JobRun
 from notifyctl.store import bulk
 
 _run = table(JobRun)

@@ -21,8 +21,8 @@ from sqlalchemy import (
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Channel
 from notifyctl.models.message import OTP_TEMPLATE, SQLITE_WAITED, WAS_SENT, MessageLog
-from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 
 _message = table(MessageLog)

@@ -7,8 +7,8 @@ from sqlalchemy import delete, select, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Channel
 from notifyctl.models.operations import OutboundBudget, OutboundLimit
-from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 
 _limit = table(OutboundLimit)

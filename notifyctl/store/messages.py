@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeAlias
 from sqlalchemy import ColumnElement, Executable, Update, and_, bindparam, case, exists, func, or_, select, true, update
 from sqlmodel import Session
 
-from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.client import Client
 from notifyctl.models.columns import oldest_message_id, table
-from notifyctl.models.message import IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload, MessageStatus
-from notifyctl.models.template import Audience, Channel, Lane
+from notifyctl.models.enums import Audience, Channel, Lane, MessageStatus, ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.message import IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload
 from notifyctl.store import bulk
 
 _message = table(MessageLog)

@@ -12,7 +12,8 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.otp import LIVE_INDEX, OtpAction, OtpChallenge, OtpState, OtpSubject
+from notifyctl.models.enums import OtpAction, OtpState
+from notifyctl.models.otp import LIVE_INDEX, OtpChallenge, OtpSubject
 from notifyctl.store import bulk
 
 _subject = table(OtpSubject)

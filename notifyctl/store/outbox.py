@@ -23,14 +23,8 @@ from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
-from notifyctl.models.message import (
-    IS_SENDING,
-    IS_WAITING,
-    MessageLog,
-    MessagePayload,
-    MessageStatus,
-)
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane, MessageStatus
+from notifyctl.models.message import IS_SENDING, IS_WAITING, MessageLog, MessagePayload
 from notifyctl.store import bulk
 from notifyctl.store.messages import AddressedClient
 from notifyctl.store.pauses import PauseScope

@@ -9,10 +9,11 @@ from sqlalchemy import ColumnElement, Executable, Select, and_, delete, insert, 
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.message import FINAL, HAS_PROVIDER_ID, IS_UNCONFIRMED, FailureReason, MessageLog, MessageStatus
+from notifyctl.models.enums import Channel, FailureReason, MessageStatus
+from notifyctl.models.message import FINAL, HAS_PROVIDER_ID, IS_UNCONFIRMED, MessageLog
 from notifyctl.models.receipt import EarlyReceipt, ReceiptInquiry, SeenEvent
 from notifyctl.models.status import predecessors
-from notifyctl.models.template import Channel, NotificationTemplate
+from notifyctl.models.template import NotificationTemplate
 from notifyctl.store import bulk
 from notifyctl.store.attempt_results import RECORDED, AttemptResult
 

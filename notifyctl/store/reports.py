@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Channel, Lane, MessageStatus
 from notifyctl.models.message import (
     ENDED_BADLY,
     IS_HELD,
@@ -38,10 +39,8 @@ from notifyctl.models.message import (
     WAS_SENT,
     WAS_THROTTLED,
     MessageLog,
-    MessageStatus,
 )
 from notifyctl.models.otp import USED_INDEX, OtpChallenge
-from notifyctl.models.template import Channel, Lane
 from notifyctl.store import bulk, latencies
 from notifyctl.store.latencies import within
 from notifyctl.store.pauses import PauseScope

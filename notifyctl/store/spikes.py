@@ -31,9 +31,9 @@ from sqlmodel import Session
 
 from notifyctl.models.audit import FAILED_ATTEMPTS, AuditLog
 from notifyctl.models.columns import table
-from notifyctl.models.message import ENDED_BADLY, IS_HELD, IS_WAITING, WAS_SENT, MessageLog, MessageStatus
-from notifyctl.models.spike import SpikeLevel, SpikeState
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane, MessageStatus, SpikeLevel
+from notifyctl.models.message import ENDED_BADLY, IS_HELD, IS_WAITING, WAS_SENT, MessageLog
+from notifyctl.models.spike import SpikeState
 from notifyctl.store import bulk
 from notifyctl.store.pauses import PauseScope
 

@@ -11,14 +11,13 @@ from sqlmodel import Session
 
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Alert, StripeEventStatus
 from notifyctl.models.stripe_event import (
     ALERTED_INDEX,
     DUE_INDEX,
     SETTLED,
     UNMATCHED_INDEX,
-    Alert,
     StripeEvent,
-    StripeEventStatus,
     StripeSubscription,
 )
 from notifyctl.store import bulk

@@ -8,10 +8,11 @@ from functools import cache
 from sqlalchemy import Column, ColumnElement, Executable, and_, func, or_, select, tuple_
 from sqlmodel import Session
 
-from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
+from notifyctl.models.enums import AuditAction, StripeEventStatus
 from notifyctl.models.message import MessageLog
-from notifyctl.models.stripe_event import SETTLED, StripeEvent, StripeEventStatus, StripeSubscription
+from notifyctl.models.stripe_event import SETTLED, StripeEvent, StripeSubscription
 from notifyctl.store import bulk
 from notifyctl.store.audit import AuditRow
 from notifyctl.store.messages import MessageRow

@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, String, Table, cast, delete, func, or_, se
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
-from notifyctl.models.suppression import Suppression, SuppressionReason, SuppressionRelease
+from notifyctl.models.enums import Channel, SuppressionReason
+from notifyctl.models.suppression import Suppression, SuppressionRelease
 from notifyctl.models.suppression_causes import Cause, Lift
-from notifyctl.models.template import Channel
 from notifyctl.store import bulk
 
 _suppression = table(Suppression)

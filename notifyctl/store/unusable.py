@@ -10,8 +10,8 @@ from sqlmodel import Session
 
 from notifyctl.errors import DatabaseError
 from notifyctl.models.columns import UtcDateTime, table
-from notifyctl.models.message import WAITING, MessageLog, MessageStatus
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, MessageStatus
+from notifyctl.models.message import WAITING, MessageLog
 from notifyctl.store.outbox import Queue, is_due
 from notifyctl.store.pauses import PauseScope
 

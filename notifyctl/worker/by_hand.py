@@ -7,8 +7,8 @@ from threading import Event, Thread
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import NotifyctlError
-from notifyctl.models.operations import JobOutcome
-from notifyctl.orchestrator.words import moment, place
+from notifyctl.models.enums import JobOutcome
+from notifyctl.orchestrator.words import moment, worker_place
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
 from notifyctl.worker.chore import PeriodicThread
@@ -27,7 +27,9 @@ def run_now(runtime: Runtime, job: Job) -> Ended:
     claimed = runs.claim(runtime, job, new_name(), run_now=True)
     if isinstance(claimed, Busy):
         since = moment(claimed.since)
-        raise NotifyctlError(f"{job.name} is running at {place(claimed.worker)} since {since}; nothing was started")
+        raise NotifyctlError(
+            f"{job.name} is running at {worker_place(claimed.worker)} since {since}; nothing was started"
+        )
     assert isinstance(claimed, Begun)
     stop = Event()
     with _held(runtime, claimed, stop):

@@ -23,8 +23,7 @@ from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.receipts import retry_early_receipts
 from notifyctl.delivery.reconcile import Reconciler
 from notifyctl.errors import DatabaseError
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import AuditAction, Channel, Lane
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.providers.base import Lookup, Sender
 from notifyctl.stopping import Patience, stop_signals

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.base import Lookup
 
 

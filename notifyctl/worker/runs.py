@@ -11,7 +11,7 @@ from sqlmodel import Session
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.outcomes import kept_words
 from notifyctl.errors import NotifyctlError
-from notifyctl.models.operations import JobOutcome
+from notifyctl.models.enums import JobOutcome
 from notifyctl.providers.answers import without_recipients
 from notifyctl.store import job_runs
 from notifyctl.text.wording import one_line

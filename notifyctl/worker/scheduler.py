@@ -13,7 +13,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
 from notifyctl.delivery import unexpected
 from notifyctl.errors import DatabaseError
-from notifyctl.models.operations import JobOutcome
+from notifyctl.models.enums import JobOutcome
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
 from notifyctl.worker.jobs import Job

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from notifyctl.alerts import compliance_items
 from notifyctl.alerts.compliance_sla import REMINDER_JOB, SlaMonitor
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.operations import JobOutcome
+from notifyctl.models.enums import JobOutcome
 from notifyctl.store import job_runs
 from notifyctl.store.compliance import ItemValues
 from tests.support.alerts import OPS, alerts

@@ -12,7 +12,7 @@ import pytest
 
 from notifyctl.alerts.spikes import JOB
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.operations import JobOutcome
+from notifyctl.models.enums import JobOutcome
 from notifyctl.store import job_runs, migrations
 from notifyctl.store.database import Database
 from notifyctl.worker import runs

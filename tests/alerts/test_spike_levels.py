@@ -15,8 +15,7 @@ from notifyctl.alerts.spike_levels import (
     due_alert,
     move,
 )
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane, SpikeLevel
 from notifyctl.store.spikes import ChannelFailures, LaneQueue
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -11,8 +11,7 @@ from notifyctl.alerts.spike_levels import Thresholds
 from notifyctl.alerts.spike_report import SpikeReport
 from notifyctl.alerts.spikes import SpikeMonitor
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SpikeLevel
 from notifyctl.orchestrator import catalogue
 from notifyctl.store import breakers, pauses, spikes
 from notifyctl.store import templates as template_store

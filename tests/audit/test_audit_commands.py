@@ -14,8 +14,8 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime
 from notifyctl.doctor import store_checks as checks
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
-from notifyctl.models.audit import AuditAction
 from notifyctl.models.columns import new_message_id
+from notifyctl.models.enums import AuditAction
 from notifyctl.store import audit
 from tests.support.audit_log import ask, insert_row, row_ids, seal, sealed_log, sql, verify, write_rows
 from tests.support.command_line import CommandLine

@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 from worker_rate import fresh_database, provider, queue, rewind, sent
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import migrations

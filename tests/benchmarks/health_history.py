@@ -26,8 +26,8 @@ from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Channel
 from notifyctl.models.message import MessageLog
-from notifyctl.models.template import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.troubles import problems
 from notifyctl.store import migrations

@@ -22,8 +22,7 @@ from otp_verify import free_port, serve
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.models.access import Scope
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import migrations

@@ -24,9 +24,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.models.access import Scope
 from notifyctl.models.columns import table
-from notifyctl.models.otp import OtpAction, OtpChallenge, OtpState, OtpSubject
+from notifyctl.models.enums import OtpAction, OtpState, Scope
+from notifyctl.models.otp import OtpChallenge, OtpSubject
 from notifyctl.orchestrator import api_keys
 from notifyctl.otp.codes import PepperRing
 from notifyctl.store import bulk, migrations

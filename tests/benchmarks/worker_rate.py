@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.client import Client
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.base import Accepted, OutboundMessage
 from notifyctl.providers.registry import build_senders

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from notifyctl.billing.case import EventOutcome
 from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.stripe_event import Origin
+from notifyctl.models.enums import Origin
 from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
 from tests.support.processes import Environment, Processes

@@ -9,7 +9,7 @@ import pytest
 from notifyctl.billing.case import MailFate
 from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.stripe_event import Origin
+from notifyctl.models.enums import Origin
 from notifyctl.store import messages
 from tests.support.clocks import StandingClock
 from tests.support.stripe_payloads import (

@@ -15,7 +15,7 @@ from notifyctl.billing.failing import RETRY_AFTER
 from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotFound
-from notifyctl.models.stripe_event import Origin
+from notifyctl.models.enums import Origin
 from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
 from tests.support.runtimes import MakeRuntime

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.http.pages.sign_in import FailedSignIns
-from notifyctl.models.access import Scope
+from notifyctl.models.enums import Scope
 from tests.browser.chromium import Chromium, Tab, find
 from tests.browser.signing_in import HOME, sign_in
 from tests.support.api import Api, serving, shared_app

@@ -6,13 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.audit import AuditAction
 from notifyctl.models.client import Client
 from notifyctl.models.columns import new_message_id, table
-from notifyctl.models.message import FINAL, MessageLog, MessageStatus
-from notifyctl.models.otp import OtpAction, OtpChallenge, OtpState
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import AuditAction, Channel, Lane, MessageStatus, OtpAction, OtpState, SpikeLevel
+from notifyctl.models.message import FINAL, MessageLog
+from notifyctl.models.otp import OtpChallenge
 from notifyctl.orchestrator.timetable import TIMETABLE
 from notifyctl.store import audit, breakers, bulk, job_runs, pauses, spikes, workers
 from notifyctl.store.pauses import PauseScope

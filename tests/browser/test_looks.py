@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.models.message import MessageStatus
+from notifyctl.models.enums import MessageStatus
 from notifyctl.store import pauses
 from tests.browser.chromium import Tab
 from tests.browser.scenes import a_bad_hour, a_good_day, a_message, a_story, write

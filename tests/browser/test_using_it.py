@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.models.message import MessageStatus
+from notifyctl.models.enums import MessageStatus
 from notifyctl.orchestrator import api_keys
 from notifyctl.store import pauses
 from tests.browser.chromium import Chromium, Tab

@@ -10,7 +10,7 @@ from time import sleep
 
 import pytest
 
-from notifyctl.models.message import BlockReason
+from notifyctl.models.enums import BlockReason
 from tests.support.processes import NOTIFYCTL, Processes
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -16,8 +16,8 @@ from sqlalchemy import text
 from sqlmodel import col, update
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.message import MessageLog, MessageStatus
-from notifyctl.models.operations import JobOutcome
+from notifyctl.models.enums import JobOutcome, MessageStatus
+from notifyctl.models.message import MessageLog
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import job_runs
 from notifyctl.worker import runs

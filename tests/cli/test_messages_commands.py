@@ -11,8 +11,7 @@ from notifyctl.cli import options
 from notifyctl.cli.main import main
 from notifyctl.delivery.requeue import Requeue
 from notifyctl.errors import ExitCode
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.orchestrator.gates import ASKED_AGAIN
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.store import messages

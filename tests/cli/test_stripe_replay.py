@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from notifyctl.billing import replay_sources
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.stripe_event import Origin
+from notifyctl.models.enums import Origin
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine, Ran
 from tests.support.processes import Environment, Processes

@@ -10,8 +10,9 @@ from sqlmodel import select
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import clients as commands
 from notifyctl.errors import InvalidInput
-from notifyctl.models.audit import AuditAction, AuditLog
-from notifyctl.models.client import Client, ProvisioningStatus
+from notifyctl.models.audit import AuditLog
+from notifyctl.models.client import Client
+from notifyctl.models.enums import AuditAction, ProvisioningStatus
 from notifyctl.orchestrator.client_fields import ClientChange, ClientFields
 from notifyctl.orchestrator.clients import ProvisioningChange, WrittenClients, set_clients
 from notifyctl.store import clients

@@ -9,8 +9,7 @@ from sqlmodel import select
 
 from notifyctl.clock import system_clock
 from notifyctl.models.audit import AuditLog
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.store import suppressions

@@ -6,7 +6,7 @@ import pytest
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.dispatch import Dispatcher
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane
 from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.worker.daemon import make_dispatcher

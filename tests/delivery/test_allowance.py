@@ -1,7 +1,7 @@
 from collections import Counter
 
 from notifyctl.delivery.allowance import Allowance
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane
 
 URGENT, NORMAL, BULK = Lane
 

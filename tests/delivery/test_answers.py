@@ -9,7 +9,7 @@ import pytest
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import Result, apply
 from notifyctl.delivery.reconcile import Reconciler
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.receipts import Receipt, ReceiptEvent
 from notifyctl.providers.registry import build_lookups
 from tests.support.clients import a_client

@@ -3,7 +3,7 @@
 import pytest
 
 from notifyctl.delivery.breaker import FAILURES_TO_OPEN, Breaker
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.base import Answer, Unavailable
 from notifyctl.store import breakers
 from notifyctl.store.database import Database

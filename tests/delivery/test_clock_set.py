@@ -8,7 +8,7 @@ import pytest
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
 from notifyctl.delivery.claims import LEASE
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.worker import runs

@@ -8,12 +8,11 @@ from sqlalchemy import select, update
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
-from notifyctl.models.message import MessageLog, MessageStatus
-from notifyctl.models.operations import BreakerState, JobOutcome
+from notifyctl.models.enums import AuditAction, BreakerState, Channel, JobOutcome, MessageStatus
+from notifyctl.models.message import MessageLog
 from notifyctl.models.otp import OtpSubject
-from notifyctl.models.template import Channel
 from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import audit, breakers, clock_steps, job_runs, workers

@@ -9,9 +9,7 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.claims import LEASE
 from notifyctl.errors import DatabaseError
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane, MessageStatus, SuppressionReason
 from notifyctl.orchestrator.requests import Blocked
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.providers.sandbox import Sandbox

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.claims import LEASE
 from notifyctl.delivery.reconcile import Reconciler
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.base import Lookup
 from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane
 from notifyctl.orchestrator.requests import Decision, SendRequest
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import limits, pauses

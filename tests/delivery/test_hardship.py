@@ -10,9 +10,8 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.claims import LEASE
 from notifyctl.errors import DatabaseError
-from notifyctl.models.message import MessageStatus
+from notifyctl.models.enums import Channel, MessageStatus
 from notifyctl.models.status import may_become
-from notifyctl.models.template import Channel
 from notifyctl.orchestrator.erasure import erase_client
 from notifyctl.orchestrator.requests import Duplicate, Queued, SendRequest
 from notifyctl.providers.sandbox import Sandbox

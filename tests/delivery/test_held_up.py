@@ -10,7 +10,7 @@ from time import monotonic, sleep
 import pytest
 
 from notifyctl.delivery.breaker import FAILURES_TO_OPEN, Breaker, BreakerDecision
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.base import Accepted, Answer, OutboundMessage, SendResult, Unknown
 from notifyctl.providers.twilio import TwilioSender
 from notifyctl.store.database import Database

@@ -17,7 +17,7 @@ from notifyctl.delivery.claims import LEASE
 from notifyctl.delivery.missing_receipts import ask_missing
 from notifyctl.delivery.receipts import retry_early_receipts
 from notifyctl.delivery.reconcile import Reconciler
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.base import Lookup
 from notifyctl.providers.registry import build_lookups

@@ -10,8 +10,7 @@ from sqlalchemy import event, text
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import Stopwatch
 from notifyctl.delivery.holds import held_by
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, MessageStatus
 from notifyctl.orchestrator.explain import explain
 from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.requests import SendRequest

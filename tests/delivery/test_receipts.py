@@ -8,9 +8,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import Result
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, MessageStatus, SuppressionReason
 from notifyctl.orchestrator.erasure import erase_client
 from notifyctl.orchestrator.explain import explain
 from notifyctl.orchestrator.suppressions import lift, suppress

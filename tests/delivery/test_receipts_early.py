@@ -11,8 +11,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import KEPT_FOR, Result, retry_early_receipts
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.providers.registry import build_senders
 from notifyctl.store.database import Database
 from notifyctl.worker.daemon import Worker

@@ -17,8 +17,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.delivery import receipts
 from notifyctl.delivery.receipts import Result, retry_early_receipts
 from notifyctl.delivery.reconcile import Reconciler
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.providers.receipts import Receipt
 from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.missing_receipts import MOST, TAKEN_AT_ONCE, TROUBLE_IN_A_ROW, InquiryReport, ask_missing
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.base import Lookup
 from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox

@@ -4,7 +4,7 @@ import pytest
 
 from notifyctl.delivery.claims import LEASE
 from notifyctl.delivery.retry import next_attempt
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.timeouts import POSTMARK_TIMEOUT, TWILIO_TIMEOUT
 from notifyctl.worker.daemon import UPKEEP_SECONDS
 

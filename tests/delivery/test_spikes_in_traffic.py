@@ -9,8 +9,7 @@ from notifyctl.alerts.spike_levels import Thresholds
 from notifyctl.alerts.spike_report import SpikeReport
 from notifyctl.alerts.spikes import SpikeMonitor
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, SpikeLevel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import templates

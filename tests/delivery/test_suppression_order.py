@@ -19,12 +19,10 @@ from notifyctl.delivery import receipts
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.missing_receipts import ask_missing
 from notifyctl.delivery.receipts import retry_early_receipts
-from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import AuditAction, Channel, FailureReason, SuppressionReason
 from notifyctl.models.suppression_causes import Cause
-from notifyctl.models.template import Channel
 from notifyctl.orchestrator.erasure import erase_client
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import lift, suppress

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifyctl.delivery.throttle import Budget
-from notifyctl.models.template import Lane
+from notifyctl.models.enums import Lane
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 Sent = list[tuple[float, Lane, float]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from notifyctl.delivery.throttle import Budget
 from notifyctl.delivery.window_time import Reading, Stamp, WindowTime
-from notifyctl.models.template import Lane
+from notifyctl.models.enums import Lane
 
 EPOCH = 1_772_000_000.0
 LIMIT = 60

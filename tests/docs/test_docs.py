@@ -13,8 +13,8 @@ import pytest
 from docs import generate
 from notifyctl.cli.main import whole_tree
 from notifyctl.errors import ExitCode
-from notifyctl.models.message import BlockReason, FailureReason, MessageStatus
-from notifyctl.models.template import Audience, Channel, Lane, OnDoubt, Template
+from notifyctl.models.enums import Audience, BlockReason, Channel, FailureReason, Lane, MessageStatus, OnDoubt
+from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
 from notifyctl.providers.codes import POSTMARK_CODES, TWILIO_CODES
 from notifyctl.settings import Settings

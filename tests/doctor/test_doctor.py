@@ -17,10 +17,9 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.doctor import settings_checks, store_checks
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.doctor.doctor import examine, mend
-from notifyctl.models.audit import AuditAction, AuditLog
-from notifyctl.models.message import MessageLog, MessageStatus
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.audit import AuditLog
+from notifyctl.models.enums import AuditAction, Channel, MessageStatus, SuppressionReason
+from notifyctl.models.message import MessageLog
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.store import breakers
 from tests.support.audit_log import sql

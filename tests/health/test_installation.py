@@ -10,12 +10,17 @@ from sqlalchemy import text
 from sqlmodel import col, update
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.message import FailureReason, MessageLog, MessageStatus
-from notifyctl.models.operations import JobOutcome
-from notifyctl.models.spike import SpikeLevel
-from notifyctl.models.stripe_event import StripeEvent, StripeEventStatus
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import (
+    Channel,
+    FailureReason,
+    JobOutcome,
+    MessageStatus,
+    SpikeLevel,
+    StripeEventStatus,
+    SuppressionReason,
+)
+from notifyctl.models.message import MessageLog
+from notifyctl.models.stripe_event import StripeEvent
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.problem import Code, Gravity, Problem
 from notifyctl.orchestrator.suppressions import lift, suppress

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli.health_view import overview
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.health import Attempts, Health, Paused, Spike
 from notifyctl.orchestrator.problem import Code, Gravity, Problem

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.message import MessageStatus
+from notifyctl.models.enums import MessageStatus
 from notifyctl.orchestrator import health
 from notifyctl.orchestrator.problem import Gravity
 from notifyctl.orchestrator.troubles import problems

@@ -5,7 +5,7 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.access import Scope
+from notifyctl.models.enums import Scope
 from tests.support.api import Api, serving, shared_app
 
 

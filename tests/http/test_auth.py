@@ -6,8 +6,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import inspect, text
 
-from notifyctl.models.access import Scope
-from notifyctl.models.audit import AuditAction
+from notifyctl.models.enums import AuditAction, Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.store import audit
 from tests.support.api import Api

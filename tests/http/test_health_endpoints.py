@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.store import pauses
 from tests.support.api import Api
 from tests.support.clients import a_client

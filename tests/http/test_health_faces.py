@@ -23,9 +23,9 @@ from notifyctl.http.metrics import BOUNDS
 from notifyctl.http.pages.figures import count, share, span
 from notifyctl.http.pages.sessions import HOME, SIGN_IN
 from notifyctl.http.pages.sign_in import FailedSignIns
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator import health
-from notifyctl.orchestrator.words import iso, took
+from notifyctl.orchestrator.words import duration, iso
 from tests.support.api import Api
 from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, within, write
 
@@ -215,7 +215,7 @@ FULL = (
 
 def on_the_terminal(rows: Rows, channel: Channel, wanted: dict[str, Any]) -> list[str]:
     numbers = {name: f"{value:,}" if value else "·" for name, value in wanted.items() if isinstance(value, int)}
-    waited = {name: "·" if value is None else took(value) for name, value in wanted["latency_seconds"].items()}
+    waited = {name: "·" if value is None else duration(value) for name, value in wanted["latency_seconds"].items()}
     throttled = len(within(of_channel(rows, channel), "throttled_at", NOW - HOUR, NOW))
     cells = (
         numbers

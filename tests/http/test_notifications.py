@@ -6,8 +6,7 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from notifyctl.models.access import Scope
-from notifyctl.models.client import ProvisioningStatus
+from notifyctl.models.enums import ProvisioningStatus, Scope
 from notifyctl.store import audit
 from tests.support.api import Api
 from tests.support.clients import a_client

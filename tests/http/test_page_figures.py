@@ -6,7 +6,7 @@ from notifyctl.http.pages.charts import LEAST, PLOT, STRIP, Chart, round_up, tra
 from notifyctl.http.pages.figures import count, share, span
 from notifyctl.http.pages.page import sentence
 from notifyctl.http.pages.sessions import HOME, safe_next
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.store.reports import BucketView, Counts
 
 FIVE_MINUTES = timedelta(minutes=5)

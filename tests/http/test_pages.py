@@ -13,8 +13,7 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.http.pages.sessions import COOKIE, HOME, SIGN_IN, safe_next
 from notifyctl.http.pages.sign_in import FailedSignIns
-from notifyctl.models.access import Scope
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.orchestrator.requests import Queued
 from notifyctl.store import audit, pauses

@@ -8,8 +8,8 @@ import pytest
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.receipts import retry_early_receipts
+from notifyctl.models.enums import Channel
 from notifyctl.models.message import WAITING
-from notifyctl.models.template import Channel
 from notifyctl.providers.registry import build_senders
 from notifyctl.providers.sandbox import Receipts, Sandbox
 from notifyctl.worker.daemon import make_dispatcher

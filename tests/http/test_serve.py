@@ -18,7 +18,7 @@ import requests
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.http.server import listen, url_of
-from notifyctl.models.access import Scope
+from notifyctl.models.enums import Scope
 from notifyctl.orchestrator import api_keys
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.settings import PEPPER, SECRET

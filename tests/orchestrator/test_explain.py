@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
 from notifyctl.orchestrator.explain import explain
 from notifyctl.orchestrator.gates import PASSED_WHEN
 

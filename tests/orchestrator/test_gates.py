@@ -8,10 +8,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotFound
-from notifyctl.models.client import ProvisioningStatus, SubscriptionStatus
-from notifyctl.models.message import BlockReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import BlockReason, Channel, ProvisioningStatus, SubscriptionStatus, SuppressionReason
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.gates import GATES, Facts, Gate, GateOutcome, unpack
 from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest

@@ -8,8 +8,7 @@ from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import IdempotencyConflict
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import BlockReason, MessageStatus
+from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
 from notifyctl.orchestrator.requests import Blocked, Duplicate, Queued, SendRequest
 from notifyctl.settings import Settings
 from notifyctl.store import audit, bulk

@@ -7,9 +7,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput
-from notifyctl.models.message import BlockReason, MessageStatus
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import BlockReason, Channel, MessageStatus, SuppressionReason
 from notifyctl.orchestrator.requests import Blocked, Queued
 from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.otp.codes import new_code

@@ -19,8 +19,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.access import Scope
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.providers.sandbox.faults import Fault, Faults

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput
-from notifyctl.models.message import BlockReason
+from notifyctl.models.enums import BlockReason
 from notifyctl.orchestrator.requests import Queued, SendRequest
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from notifyctl.errors import ProviderError
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.base import Accepted, LookupMiss, OutboundMessage, Unavailable, UncertainSend
 from notifyctl.providers.registry import build_lookups, build_senders
 from notifyctl.providers.stripe_api import build_stripe_api

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.base import CannotTell, Lookup, LookupHit, LookupMiss, LookupResult, Unavailable
 from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Sandbox

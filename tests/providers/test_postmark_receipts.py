@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.codes import POSTMARK_BOUNCE_TYPES
 from notifyctl.providers.postmark_receipts import read
 from notifyctl.providers.receipts import (

@@ -6,8 +6,7 @@ from time import monotonic
 
 import pytest
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import FailureReason, SuppressionReason
 from notifyctl.providers.base import (
     Accepted,
     Rejected,

@@ -3,9 +3,7 @@ from datetime import timedelta
 import pytest
 
 from notifyctl.errors import InvalidInput, ProviderError
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.answers import MAX_RETRY_AFTER, retry_after, without_recipients
 from notifyctl.providers.codes import (
     POSTMARK_BOUNCE_TYPES,

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from notifyctl.delivery import outcomes
 from notifyctl.delivery.outcomes import Attempt, of_answer
-from notifyctl.models.message import FailureReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason
 from notifyctl.providers.answers import json_object, own_error, provider_id, read_json, without_recipients
 from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.curl import HttpAnswer

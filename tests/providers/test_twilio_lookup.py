@@ -7,9 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from notifyctl.errors import ProviderError
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.base import (
     Accepted,
     CannotTell,

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.receipts import Ignored, MalformedReceipt, Receipt, ReceiptEvent, Release
 from notifyctl.providers.twilio_receipts import read_inbound, read_status
 from notifyctl.providers.wishes import START_WORDS, STOP_WORDS

@@ -5,8 +5,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
+from notifyctl.models.enums import FailureReason, SuppressionReason
 from notifyctl.providers.base import (
     Accepted,
     Rejected,

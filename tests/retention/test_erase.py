@@ -7,13 +7,13 @@ from sqlmodel import Session, col, select, update
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotFound
-from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.audit import AuditLog
 from notifyctl.models.client import Client
 from notifyctl.models.compliance import ComplianceItem
-from notifyctl.models.message import WAITING, MessageLog, MessagePayload, MessageStatus
+from notifyctl.models.enums import AuditAction, Channel, MessageStatus, SuppressionReason
+from notifyctl.models.message import WAITING, MessageLog, MessagePayload
 from notifyctl.models.status import predecessors
-from notifyctl.models.suppression import Suppression, SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.suppression import Suppression
 from notifyctl.orchestrator.client_fields import ClientChange
 from notifyctl.orchestrator.clients import set_clients
 from notifyctl.orchestrator.erasure import Erased, erase_client

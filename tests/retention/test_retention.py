@@ -12,13 +12,12 @@ from sqlmodel import col, select, update
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.retention import Removed, Retention, RetentionReport, ages, count
-from notifyctl.models.audit import AuditAction, AuditLog
-from notifyctl.models.message import FINAL, MessageLog, MessagePayload, MessageStatus
-from notifyctl.models.operations import JobOutcome, JobRun
+from notifyctl.models.audit import AuditLog
+from notifyctl.models.enums import AuditAction, Channel, JobOutcome, MessageStatus, StripeEventStatus, SuppressionReason
+from notifyctl.models.message import FINAL, MessageLog, MessagePayload
+from notifyctl.models.operations import JobRun
 from notifyctl.models.receipt import ReceiptInquiry
-from notifyctl.models.stripe_event import StripeEvent, StripeEventStatus
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.stripe_event import StripeEvent
 from notifyctl.orchestrator import audit_seal
 from notifyctl.orchestrator.audit_chain import SealKeys, parse_head
 from notifyctl.orchestrator.audit_verify import ProblemKind

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.providers.sandbox.magic import MAGIC_RECIPIENTS
 from tests.support.processes import NOTIFYCTL, Processes

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox import Fault, FaultKind, Faults, faults_from_lines
 from notifyctl.providers.sandbox.drill import FaultSchedule
 from notifyctl.providers.sandbox.faults import read_fault

@@ -9,8 +9,7 @@ import pytest
 import requests
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.message import FailureReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason
 from notifyctl.providers.base import Accepted, OutboundMessage, Rejected, Sender, SendResult, Unavailable
 from notifyctl.providers.codes import POSTMARK_CODES, TWILIO_CODES
 from notifyctl.providers.postmark import PostmarkSender

@@ -15,7 +15,7 @@ import requests
 from twilio.request_validator import RequestValidator
 
 from notifyctl.clock import system_clock
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox import Receipts, Sandbox
 
 ACCOUNT = "AC" + "0" * 32

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.audit import AuditAction
+from notifyctl.models.enums import AuditAction
 from notifyctl.orchestrator.requests import Queued, SendRequest
 from notifyctl.store import audit, messages
 from tests.support.clients import a_client

@@ -15,7 +15,7 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.http.app import create_app
 from notifyctl.http.connections import Bounds
 from notifyctl.http.server import ApiServer, listen, url_of
-from notifyctl.models.access import Scope
+from notifyctl.models.enums import Scope
 from notifyctl.orchestrator import api_keys
 from tests.support.settings import make_settings
 

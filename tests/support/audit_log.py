@@ -9,8 +9,9 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.audit import AuditAction, AuditLog
+from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import new_message_id, table
+from notifyctl.models.enums import AuditAction
 from notifyctl.orchestrator import audit_seal, audit_verify
 from notifyctl.orchestrator.audit_chain import ChainHead, SealKeys
 from notifyctl.orchestrator.audit_seal import SealResult

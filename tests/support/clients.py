@@ -3,7 +3,8 @@
 from typing import Any
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.client import Client, ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.client import Client
+from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
 
 
 def a_client(runtime: Runtime, client_id: str = "acme", **fields: Any) -> Client:

@@ -13,7 +13,7 @@ from time import sleep
 
 from notifyctl.bootstrap import open_runtime
 from notifyctl.errors import DatabaseError
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.registry import build_senders
 from notifyctl.settings import Settings
 from notifyctl.worker import daemon, runs, scheduler

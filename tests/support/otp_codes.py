@@ -7,8 +7,8 @@ from sqlalchemy import select, text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.columns import table
+from notifyctl.models.enums import OtpAction
 from notifyctl.models.message import MessagePayload
-from notifyctl.models.otp import OtpAction
 from notifyctl.orchestrator.requests import Queued
 from notifyctl.orchestrator.sealing import SealedContext
 from notifyctl.store import messages

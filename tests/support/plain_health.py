@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.columns import new_message_id, table
-from notifyctl.models.message import FINAL, MessageLog, MessageStatus
-from notifyctl.models.template import Channel, Lane
+from notifyctl.models.enums import Channel, Lane, MessageStatus
+from notifyctl.models.message import FINAL, MessageLog
 from notifyctl.store import bulk
 
 NOW = datetime(2026, 3, 2, 12, 7, 31, 250_000, tzinfo=UTC)

@@ -9,9 +9,7 @@ from sqlalchemy import text
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery import receipts
 from notifyctl.delivery.receipts import Result
-from notifyctl.models.message import FailureReason
-from notifyctl.models.suppression import SuppressionReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.receipts import Notice, Receipt, ReceiptEvent
 from tests.support.clients import a_client
 from tests.support.messages import CODE, WELCOME, message, send

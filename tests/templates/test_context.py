@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.template import Audience, Channel, Lane, OnDoubt, Template, Variable, VariableType
+from notifyctl.models.enums import Audience, Channel, Lane, OnDoubt, VariableType
+from notifyctl.models.template import Template, Variable
 from notifyctl.orchestrator.context import (
     MAX_VALUE_CHARACTERS,
     canonical_json,

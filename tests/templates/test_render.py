@@ -2,7 +2,8 @@ import traceback
 
 import pytest
 
-from notifyctl.models.template import Channel, TemplateSource
+from notifyctl.models.enums import Channel
+from notifyctl.models.template import TemplateSource
 from notifyctl.orchestrator.render import Renderer, RenderError
 
 SECRET = "s3cret"

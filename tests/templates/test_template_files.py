@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from notifyctl.errors import TemplateError
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator import catalogue, email_html
 from notifyctl.orchestrator.lint import lint
 from notifyctl.orchestrator.matrix import matrix_markdown

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import event, select
 
 from notifyctl.errors import NotFound
-from notifyctl.models.audit import AuditAction, AuditLog
-from notifyctl.models.template import Channel, Lane, OnDoubt
+from notifyctl.models.audit import AuditLog
+from notifyctl.models.enums import AuditAction, Channel, Lane, OnDoubt
 from notifyctl.orchestrator import catalogue
 from notifyctl.orchestrator.catalogue import SeedStatus
 from notifyctl.orchestrator.render import Renderer

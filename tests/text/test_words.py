@@ -22,7 +22,7 @@ NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 )
 def test_an_age_is_in_the_largest_unit_that_there_is_one_of(seconds: int, text: str) -> None:
     assert words.age(NOON - timedelta(seconds=seconds), NOON) == text
-    assert words.whole_units(seconds) == text
+    assert words.rough_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_an_age_is_in_the_largest_unit_that_there_is_one_of(seconds: int, text: 
     [(90, "90 s"), (60, "1 min"), (1800, "30 min"), (86400, "24 h"), (90000, "25 h"), (172800, "2 d"), (604800, "7 d")],
 )
 def test_a_window_is_exact(seconds: int, text: str) -> None:
-    assert words.window(seconds) == text
+    assert words.exact_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_window_is_exact(seconds: int, text: str) -> None:
     ],
 )
 def test_how_long_it_took_is_in_the_unit_that_fits(seconds: float, text: str) -> None:
-    assert words.took(seconds) == text
+    assert words.duration(seconds) == text
 
 
 def test_a_moment_leaves_out_the_day_that_stands_beside_it() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from notifyctl.errors import NotFound
-from notifyctl.models.operations import JobOutcome
+from notifyctl.models.enums import JobOutcome
 from notifyctl.orchestrator.job_standing import JobState, job_status
-from notifyctl.orchestrator.words import place
+from notifyctl.orchestrator.words import worker_place
 from notifyctl.store.job_runs import JobRecord
 from notifyctl.worker.jobs import JOBS, Job, named
 from notifyctl.worker.names import new_name
@@ -73,8 +73,8 @@ def test_a_job_stands_in_the_documentation_with_its_times(one: Job) -> None:
 
 
 def test_the_place_of_a_worker_is_its_host_and_process() -> None:
-    assert place("web1:312:a0b1c2") == "web1 (process 312)"
-    assert "(process " in place(new_name())
+    assert worker_place("web1:312:a0b1c2") == "web1 (process 312)"
+    assert "(process " in worker_place(new_name())
 
 
 def record(outcome: JobOutcome, *, started: timedelta, done: timedelta | None, **more: Any) -> JobRecord:

@@ -10,7 +10,7 @@ from freezegun import freeze_time
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import NotifyctlError
-from notifyctl.models.operations import JobOutcome
+from notifyctl.models.enums import JobOutcome
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
 from notifyctl.worker.job_context import JobContext

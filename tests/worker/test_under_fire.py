@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.client import Client
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.store import bulk

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.models.client import Client, ProvisioningStatus
-from notifyctl.models.template import Channel
+from notifyctl.models.client import Client
+from notifyctl.models.enums import Channel, ProvisioningStatus
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.sandbox import Sandbox
 from tests.support.messages import CODE, WELCOME, code_pipe

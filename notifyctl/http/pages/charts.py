@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from notifyctl.http.pages.figures import count
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.store.reports import BucketView, Counts
 
 PLOT, STRIP = 112.0, 26.0

@@ -16,8 +16,7 @@ from notifyctl.http.pages.listing import REASONS, ListingQuery, find_messages, r
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SignedIn
 from notifyctl.models.channels import CHANNELS
-from notifyctl.models.message import MessageStatus
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, MessageStatus
 from notifyctl.orchestrator.health import MINUTE, Health, look
 from notifyctl.orchestrator.problem import Gravity, Problem
 from notifyctl.orchestrator.troubles import folded, problems

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from notifyctl.orchestrator.words import took
+from notifyctl.orchestrator.words import duration
 
 NOTHING = "–"
 
@@ -26,7 +26,7 @@ def share(part: float, whole: float = 1) -> str:
 
 def span(seconds: float | None) -> str:
     """`340 ms`, `1.2 s`, `4 min`, `3.5 h`; a dash when it is not known."""
-    return NOTHING if seconds is None else took(seconds)
+    return NOTHING if seconds is None else duration(seconds)
 
 
 def day_and_time(at: datetime) -> str:

@@ -13,8 +13,7 @@ from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.http.fields import QueryMoment
-from notifyctl.models.message import BlockReason, FailureReason, MessageStatus
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import BlockReason, Channel, FailureReason, MessageStatus
 from notifyctl.orchestrator.addresses import AddressError, parse_address
 from notifyctl.orchestrator.masking import mask
 from notifyctl.store import messages

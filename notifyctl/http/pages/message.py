@@ -15,8 +15,8 @@ from notifyctl.http.pages.dashboard import NAMES, REFRESH_SECONDS
 from notifyctl.http.pages.own_forms import OwnForm
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SignedIn
-from notifyctl.models.audit import AuditAction
-from notifyctl.models.message import FINAL, MessageStatus
+from notifyctl.models.enums import AuditAction, MessageStatus
+from notifyctl.models.message import FINAL
 from notifyctl.orchestrator.explain import explain
 from notifyctl.orchestrator.gates import PASSED_WHEN
 from notifyctl.orchestrator.health import MINUTE

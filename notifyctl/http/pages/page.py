@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from notifyctl.http.pages.figures import count, day_and_time, share, span
 from notifyctl.http.pages.files import address
-from notifyctl.models.message import BlockReason
+from notifyctl.models.enums import BlockReason
 from notifyctl.orchestrator.words import iso
 
 HEADERS = {

@@ -16,7 +16,7 @@ from notifyctl.http.pages.own_forms import Fields, OwnForm
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SIGN_IN, safe_next
 from notifyctl.http.request_log import peer_of
-from notifyctl.models.access import Scope
+from notifyctl.models.enums import Scope
 from notifyctl.orchestrator import api_keys
 from notifyctl.orchestrator.api_keys import Refused
 

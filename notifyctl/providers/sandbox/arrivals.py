@@ -10,7 +10,7 @@ from itertools import chain
 from typing import ClassVar
 from zlib import crc32
 
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 
 KEEP = 200_000
 SENT_AFTER = timedelta(milliseconds=200)

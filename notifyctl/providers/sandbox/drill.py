@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox.connection import ClosedConnection, HalfAnswer, NoAnswer, pause
 from notifyctl.providers.sandbox.failures import (
     APIS,

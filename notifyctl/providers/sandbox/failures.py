@@ -6,8 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.message import FailureReason
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel, FailureReason
 from notifyctl.providers.postmark_codes import POSTMARK_CODES
 from notifyctl.providers.twilio_codes import TWILIO_CODES
 

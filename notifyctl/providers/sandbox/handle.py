@@ -5,7 +5,7 @@ from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 from notifyctl.clock import Clock
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox.arrivals import Email, InboxMessage
 from notifyctl.providers.sandbox.faults import Fault, Faults
 from notifyctl.providers.sandbox.receipts import ReceiptCounts, Receipts

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from notifyctl.clock import Clock
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox.arrivals import Address, Email, InboxMessage, Stage, stage
 from notifyctl.providers.sandbox.controls import json_answer
 from notifyctl.providers.sandbox.failures import APIS

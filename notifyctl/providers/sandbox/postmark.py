@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox.arrivals import DELIVERED_AFTER, Email, Stage, bounce_id, stage
 from notifyctl.providers.sandbox.controls import json_answer
 from notifyctl.providers.sandbox.drill import inactive_among

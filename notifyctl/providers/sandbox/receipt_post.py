@@ -10,7 +10,7 @@ from itertools import count
 from random import Random
 from time import monotonic
 
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, Transfers
 from notifyctl.providers.sandbox.arrivals import Email, InboxMessage
 from notifyctl.providers.sandbox.receipt_words import (

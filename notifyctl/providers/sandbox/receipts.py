@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 from pydantic.dataclasses import dataclass
 
 from notifyctl.errors import InvalidInput
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox.faults import as_range, in_one_line
 
 BOUNCES = {Channel.EMAIL: ("HardBounce", "SoftBounce", "Blocked"), Channel.SMS: ("30003", "30005", "30007")}

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TypeVar
 
 from notifyctl.clock import Clock
-from notifyctl.models.template import Channel
+from notifyctl.models.enums import Channel
 from notifyctl.providers.sandbox.arrivals import Email, InboxStore, Sms
 from notifyctl.providers.sandbox.drill import FaultInjector
 from notifyctl.providers.sandbox.magic import magic_of
