@@ -17,7 +17,7 @@ from notifyctl.billing.reading import Json
 from notifyctl.billing.replay_sources import SourceFilter, StripeAccount, fetch_events
 from notifyctl.models.enums import StripeEventStatus
 from notifyctl.orchestrator.plans import PlanRegistry
-from notifyctl.orchestrator.upkeep import how_to_match
+from notifyctl.orchestrator.problem import how_to_match
 from notifyctl.store import stripe_events, stripe_listing
 from notifyctl.store.database import Database
 from notifyctl.store.subscriptions import SubscriptionRow

@@ -7,7 +7,7 @@ import typer
 
 from notifyctl.cli import output
 from notifyctl.cli.invocation import invocation
-from notifyctl.cli.sandbox_stripe import app as stripe_app
+from notifyctl.cli.sandbox_stripe import stripe_app
 from notifyctl.env_file import find_env_file
 from notifyctl.errors import InvalidInput
 from notifyctl.providers.sandbox import InboxStore, faults_from_lines, receipts_from_line, run

@@ -19,7 +19,7 @@ from notifyctl.text.wording import printable
 if TYPE_CHECKING:
     from notifyctl.providers.sandbox import TriggeredEvent
 
-app = typer.Typer(no_args_is_help=True, help="Stripe's part: make something happen there.")
+stripe_app = typer.Typer(no_args_is_help=True, help="Stripe's part: make something happen there.")
 
 DEFAULT_SANDBOX = "http://127.0.0.1:8026"
 WEBHOOK = "/api/webhooks/stripe"
@@ -27,7 +27,7 @@ NOWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  what a server lis
 MAX_AMOUNT = 10**12
 
 
-@app.command("trigger")
+@stripe_app.command("trigger")
 def trigger_events(
     event: Annotated[str, typer.Argument(metavar="EVENT", help="purchase, or one event by its type.")],
     client: Annotated[str, typer.Option("--client", help="Your own id of the client; Stripe's ids follow from it.")],

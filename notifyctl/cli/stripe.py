@@ -18,7 +18,7 @@ from notifyctl.cli.terminal import STATUS_STYLES
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import StripeEventStatus
 from notifyctl.orchestrator.masking import mask, masked_body
-from notifyctl.orchestrator.upkeep import how_to_match
+from notifyctl.orchestrator.problem import how_to_match
 from notifyctl.orchestrator.words import age, iso, moment
 from notifyctl.store import clients, stripe_events, stripe_listing, subscriptions
 from notifyctl.store.stripe_events import EventSummary, StoredEvent

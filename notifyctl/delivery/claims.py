@@ -18,7 +18,7 @@ from notifyctl.orchestrator.quiet_hours import QuietHours
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.words import iso
 from notifyctl.providers.registry import PROVIDERS
-from notifyctl.store import attempt_results, audit, deferrals, outbox, pauses, templates
+from notifyctl.store import attempt_results, audit, deferrals, outbox, pauses, payloads, templates
 from notifyctl.store.database import Database
 from notifyctl.store.deferrals import DeferrableMessage
 from notifyctl.store.outbox import QUEUES, DueMessage, Queue
@@ -175,7 +175,7 @@ class Claimer:
             awake = self._put_off_quiet(session, due, now, batch) if queue.lane is Lane.BULK else due
             claimed, refused = self._ask_again(session, awake[:most], now)
             attempt_results.close_unclaimed(session, [outcome.result for outcome in refused])
-            outbox.forget(session, [outcome.result.id for outcome in refused if outcome.has_no_client])
+            payloads.forget(session, [outcome.result.id for outcome in refused if outcome.has_no_client])
             self._claim(session, claimed, now)
             self.allowance.use(queue.lane, len(claimed))
             batch.claimed += claimed

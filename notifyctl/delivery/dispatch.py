@@ -26,7 +26,7 @@ from notifyctl.orchestrator.render import Renderer, RenderError
 from notifyctl.orchestrator.sealing import KeyRing, SealedContext
 from notifyctl.orchestrator.suppressions import lock, suppress
 from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
-from notifyctl.store import attempt_results, audit, outbox, templates
+from notifyctl.store import attempt_results, audit, outbox, payloads, templates
 from notifyctl.store.database import Database
 from notifyctl.store.doubts import DoubtfulMessage
 from notifyctl.store.outbox import DueMessage
@@ -184,7 +184,7 @@ class Dispatcher:
 
     def _settle(self, session: Session, kept: Sequence[DeliveryOutcome], now: datetime) -> None:
         audit.write_many(session, [entry for outcome in kept for entry in outcome.entries])
-        outbox.erase_payloads(session, [outcome.result.id for outcome in kept if outcome.erase])
+        payloads.erase_payloads(session, [outcome.result.id for outcome in kept if outcome.erase])
         for outcome in kept:
             self._report(outcome)
         self._suppress(session, [outcome for outcome in kept if outcome.suppress], now)

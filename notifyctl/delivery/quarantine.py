@@ -15,7 +15,7 @@ from notifyctl.delivery import unexpected
 from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claim, Claimer, QueueSnapshot
 from notifyctl.errors import DatabaseError
 from notifyctl.models.enums import AuditAction, FailureReason
-from notifyctl.store import audit, outbox, unusable
+from notifyctl.store import audit, payloads, unusable
 from notifyctl.store.database import Database
 
 log = logging.getLogger("notifyctl.delivery")
@@ -61,7 +61,7 @@ def _fail(database: Database, message_id: str, why: str, owner: str, now: dateti
         failed = unusable.fail(session, message_id, reason=reason, error=error, now=now)
         if failed is None:
             return False
-        outbox.erase_sealed(session, [message_id])
+        payloads.erase_sealed(session, [message_id])
         details = {"reason": reason, "error": error, "attempts": failed.attempts}
         entry = audit.for_message(AuditAction.NOTIFICATION_FAILED, failed, actor=owner, now=now, details=details)
         audit.write_many(session, [entry])

@@ -19,7 +19,7 @@ from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.orchestrator.suppressions import known_since, lift, suppress
 from notifyctl.providers.receipts import Ignored, Notice, Receipt, ReceiptEvent, Release, from_json, to_json
 from notifyctl.providers.registry import PROVIDERS
-from notifyctl.store import audit, doubts, outbox
+from notifyctl.store import audit, doubts, payloads
 from notifyctl.store import receipts as store
 from notifyctl.store.database import Database
 from notifyctl.store.receipts import KeptReceipt, ReceivedMessage
@@ -86,7 +86,7 @@ def _move(session: Session, message: ReceivedMessage, receipt: Receipt, now: dat
         return Result.NOTHING_NEW
     audit.write_many(session, effect.entries)
     if is_in_doubt(message):
-        outbox.erase_sealed(session, [message.id])
+        payloads.erase_sealed(session, [message.id])
     code = {"error_code": receipt.code} if receipt.code else {}
     log.info("message %s", effect.result.status.lower(), extra=log_fields | code)
     return Result.APPLIED

@@ -35,7 +35,7 @@ from notifyctl.providers.base import (
     UncertainSend,
 )
 from notifyctl.providers.registry import PROVIDERS
-from notifyctl.store import audit, doubts, outbox, templates, unusable
+from notifyctl.store import audit, doubts, payloads, templates, unusable
 from notifyctl.store.attempt_results import AttemptResult
 from notifyctl.store.database import Database
 from notifyctl.store.doubts import DoubtfulMessage
@@ -161,7 +161,7 @@ class Reconciler:
                 entries.append(self._entry(message, AuditAction(template.audit_sent), message.metadata or {}, now))
             audit.write_many(session, entries)
             if template.sensitive and result.status in FINAL:
-                outbox.erase_payloads(session, [message.id])
+                payloads.erase_payloads(session, [message.id])
             if isinstance(finding, LookupHit) and finding.bounce and finding.bounce.suppress:
                 suppress(
                     session,

@@ -81,10 +81,10 @@ class Requeue:
     def _verdicts(self, session: Session, ids: Sequence[str]) -> Iterator[tuple[FailedMessage, BlockReason | None]]:
         failed = messages.with_clients(session, ids)
         known = templates.by_key(session, {message.template_key for message in failed})
-        suppressed: dict[str, str] = {}
+        on_record: dict[str, str] = {}
         for channel in Channel:
             ours = [message for message in failed if message.channel == channel]
-            suppressed |= changeable.suppressed(session, self._keys, channel, ours)
+            on_record |= changeable.suppressed(session, self._keys, channel, ours)
         for message in failed:
             template = known.get(message.template_key)
             if template is None:  # nobody can say what it would be
@@ -93,7 +93,7 @@ class Requeue:
             verdict = changeable.refusal(
                 message,
                 template,
-                suppressed.get(message.id),
+                on_record.get(message.id),
                 plans=self._plans,
                 sms_enabled=self._sms_enabled,
             )

@@ -30,18 +30,18 @@ def stripe(request: Request, runtime: RuntimeDep, body: RawBody) -> EventAnswer:
     secrets = runtime.settings.stripe_webhook_secret
     if not secrets:
         cause = "STRIPE_WEBHOOK_SECRET is not set, so that no signature can be checked"
-        raise _refused(request, cause, 503, "unavailable", "Webhooks are not set up here.")
+        raise _refuse_event(request, cause, 503, "unavailable", "Webhooks are not set up here.")
     fault = signature_fault(body, request.headers.get("stripe-signature"), secrets, runtime.clock())
     if fault is not None:
-        raise _refused(request, fault.value, 400, "invalid_signature", "The signature is missing or not valid.")
+        raise _refuse_event(request, fault.value, 400, "invalid_signature", "The signature is missing or not valid.")
     try:
         runtime.billing.receive(body)
     except InvalidInput as error:
         text = f"{str(error)[0].upper()}{str(error)[1:]}."
-        raise _refused(request, f"rightly signed, but {error}", 400, "invalid_request", text) from error
+        raise _refuse_event(request, f"rightly signed, but {error}", 400, "invalid_request", text) from error
     return EventAnswer()
 
 
-def _refused(request: Request, cause: str, status: int, code: str, message: str) -> ApiError:
+def _refuse_event(request: Request, cause: str, status: int, code: str, message: str) -> ApiError:
     log.warning("webhook refused", extra=origin_of(request.scope) | {"cause": cause})
     return ApiError(status, code, message)

@@ -49,7 +49,7 @@ def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str,
 
 
 def _cancel(session: Session, wanted: messages.Filter, client_id: str, actor: str, now: datetime) -> int:
-    canceled = messages.cancel(session, wanted, now=now)
+    canceled = messages.cancel_waiting(session, wanted, now=now)
     entries = [
         audit.entry(
             AuditAction.NOTIFICATION_CANCELED,

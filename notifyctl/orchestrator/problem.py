@@ -78,3 +78,10 @@ class Problem:
 def ordered(problems: list[Problem]) -> list[Problem]:
     """The gravest first."""
     return sorted(problems, key=lambda problem: list(Gravity).index(problem.gravity))
+
+
+def how_to_match(customer_id: str | None, named_client: str | None, event_id: str) -> str:
+    """For an event that is about nobody we know."""
+    if customer_id is None and named_client is not None:
+        return f"notifyctl clients set {named_client} --name NAME, then notifyctl stripe replay {event_id}"
+    return f"notifyctl clients set ID --stripe-customer {customer_id or 'CUS'}, then notifyctl stripe replay {event_id}"

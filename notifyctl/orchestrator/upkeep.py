@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from notifyctl.orchestrator.installation import Installation, LastWorker
 from notifyctl.orchestrator.job_standing import JobState
-from notifyctl.orchestrator.problem import Code, Gravity, Problem
+from notifyctl.orchestrator.problem import Code, Gravity, Problem, how_to_match
 from notifyctl.orchestrator.words import age, moment, rough_duration
 from notifyctl.text.wording import plural
 
@@ -129,10 +129,3 @@ def stripe(installation: Installation) -> Iterator[Problem]:
         text = f"{plural(known.waiting, 'Stripe event')} wait{'s' if known.waiting == 1 else ''} to be processed"
         remedy = "run `notifyctl jobs run stripe_event_retry`"
         yield Problem(Gravity.WARNING, text, Code.STRIPE_WAITING, remedy, since=known.waiting_since)
-
-
-def how_to_match(customer_id: str | None, named_client: str | None, event_id: str) -> str:
-    """For an event that is about nobody we know."""
-    if customer_id is None and named_client is not None:
-        return f"notifyctl clients set {named_client} --name NAME, then notifyctl stripe replay {event_id}"
-    return f"notifyctl clients set ID --stripe-customer {customer_id or 'CUS'}, then notifyctl stripe replay {event_id}"

@@ -6,14 +6,14 @@ from sqlmodel import Session
 
 from notifyctl.models.enums import AuditAction
 from notifyctl.models.message import WAITING
-from notifyctl.store import audit, messages, outbox
+from notifyctl.store import audit, messages, payloads
 from notifyctl.store.messages import Filter, MovedMessage
 
 
 def withdraw(session: Session, wanted: Filter, detail: str, *, actor: str, now: datetime) -> list[MovedMessage]:
     """What was withdrawn. A message that a worker is sending is left alone."""
-    moved = messages.cancel(session, wanted, now=now)
-    outbox.erase_sealed(session, [message.id for message in moved])
+    moved = messages.cancel_waiting(session, wanted, now=now)
+    payloads.erase_sealed(session, [message.id for message in moved])
     entries = [
         audit.for_message(AuditAction.NOTIFICATION_CANCELED, message, actor=actor, now=now, details={"detail": detail})
         for message in moved

@@ -263,7 +263,7 @@ def requeue(session: Session, ids: Sequence[str], *, now: datetime) -> list[Move
     return _move(session, ids, [MessageStatus.FAILED], values | cleared)
 
 
-def cancel(session: Session, wanted: Filter, *, now: datetime) -> list[MovedMessage]:
+def cancel_waiting(session: Session, wanted: Filter, *, now: datetime) -> list[MovedMessage]:
     """Messages that still wait are withdrawn. One that a worker holds is not."""
     values = {"status": MessageStatus.CANCELED, "finished_at": now, "next_attempt_at": None}
     statement = update(_message).where(*wanted.conditions(), _message.c.status.in_(WAITING)).values(values)

@@ -12,7 +12,6 @@ from sqlalchemy import (
     TextClause,
     and_,
     bindparam,
-    delete,
     func,
     not_,
     or_,
@@ -214,18 +213,6 @@ def _give_back_statement(dialect: str) -> Executable:
     )
 
 
-def erase_payloads(session: Session, ids: Sequence[str]) -> None:
-    if ids:
-        dialect = bulk.dialect(session)
-        session.execute(_erase_statement(dialect), bulk.encode(dialect, _ids(ids)))
-
-
-@cache
-def _erase_statement(dialect: str) -> Executable:
-    rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
-    return delete(_payload).where(_payload.c.message_id.in_(select(rows.c.id)))
-
-
 def renew_leases(session: Session, owner: str, ids: Sequence[str], until: datetime) -> None:
     """Of the messages that `owner` knows to be on their way. One that it has lost track of runs out."""
     if ids:
@@ -273,18 +260,6 @@ def expire_leases(session: Session, now: datetime) -> list[LostMessage]:
         .returning(*(_message.c[name] for name in LostMessage._fields))
     )
     return [LostMessage(*row) for row in session.execute(statement)]
-
-
-def forget(session: Session, ids: Sequence[str]) -> None:
-    """Addresses and contexts of messages whose client was erased while they were being accepted."""
-    if ids:
-        erase_payloads(session, ids)
-        session.execute(update(_message).where(_message.c.id.in_(ids)).values(recipient=None, subject=None))
-
-
-def erase_sealed(session: Session, ids: Sequence[str]) -> None:
-    """The contexts of sensitive messages among these."""
-    session.execute(delete(_payload).where(_payload.c.message_id.in_(ids), _payload.c.sealed.is_not(None)))
 
 
 def waiting(session: Session, channel: Channel) -> int:

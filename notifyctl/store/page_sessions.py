@@ -11,7 +11,7 @@ from notifyctl.models.columns import table
 _session = table(PageSession)
 
 
-def add(session: Session, session_id: str, *, key_id: str, now: datetime, expires_at: datetime) -> None:
+def open_session(session: Session, session_id: str, *, key_id: str, now: datetime, expires_at: datetime) -> None:
     """Removes those that have expired besides: nobody else does."""
     session.execute(delete(_session).where(_session.c.expires_at <= now))
     values = {"id": session_id, "key_id": key_id, "created_at": now, "expires_at": expires_at}
@@ -23,5 +23,5 @@ def is_open(session: Session, session_id: str, key_id: str) -> bool:
     return session.execute(statement).first() is not None
 
 
-def end(session: Session, session_id: str) -> None:
+def end_session(session: Session, session_id: str) -> None:
     session.execute(delete(_session).where(_session.c.id == session_id))

@@ -14,7 +14,7 @@ from notifyctl.models.otp import OtpChallenge, OtpSubject
 from notifyctl.models.receipt import ReceiptInquiry, SeenEvent
 from notifyctl.models.stripe_event import SETTLED, StripeEvent
 from notifyctl.models.template import NotificationTemplate
-from notifyctl.store import outbox
+from notifyctl.store import payloads
 from notifyctl.store.messages import CLOCKS_DIFFER_BY
 
 _message = table(MessageLog)
@@ -75,7 +75,7 @@ def erase_contexts(session: Session, before: datetime, *, after: str, most: int)
     """Those with ids above `after`. The ids of the messages that have none any more."""
     statement = _contexts(before).where(_payload.c.message_id > after).order_by(_payload.c.message_id)
     ids = _locked(session, statement, most)
-    outbox.erase_payloads(session, ids)
+    payloads.erase_payloads(session, ids)
     return ids
 
 
@@ -87,7 +87,7 @@ def delete_messages(session: Session, before: datetime, *, after: str, most: int
     """Those with ids above `after`, with all that belongs to them but their audit rows. The ids of those deleted."""
     ids = _locked(session, _messages(before).where(_message.c.id > after).order_by(_message.c.id), most)
     if ids:
-        outbox.erase_payloads(session, ids)
+        payloads.erase_payloads(session, ids)
         session.execute(delete(_inquiry).where(_inquiry.c.message_id.in_(ids)))
         session.execute(delete(_message).where(_message.c.id.in_(ids)))
     return ids

@@ -15,7 +15,7 @@ from notifyctl.models.status import may_become
 from notifyctl.orchestrator.erasure import erase_client
 from notifyctl.orchestrator.requests import Duplicate, Queued, SendRequest
 from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import messages, outbox
+from notifyctl.store import messages, outbox, payloads
 from notifyctl.store.wakeup import Watcher
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
@@ -162,7 +162,7 @@ def test_a_canceled_secret_is_erased(runtime: Runtime) -> None:
     send(runtime, "WELCOME_EMAIL", WELCOME)
     with runtime.database.transaction() as session:
         moved = messages.cancel(session, messages.Filter(client_id="acme"), now=runtime.clock())
-        outbox.erase_sealed(session, [row.id for row in moved])
+        payloads.erase_sealed(session, [row.id for row in moved])
         kept = session.execute(text("SELECT sealed FROM message_payload")).all()
     assert [row.sealed for row in kept] == [None]
 

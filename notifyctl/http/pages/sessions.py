@@ -38,7 +38,7 @@ _OUR_PAGE = re.compile(r"/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*
 
 def start(session: Session, response: Response, settings: Settings, key: StoredApiKey, now: datetime) -> None:
     expires, session_id = int((now + LIFE).timestamp()), secrets.token_hex(ID_BYTES)
-    page_sessions.add(session, session_id, key_id=key.id, now=now, expires_at=now + LIFE)
+    page_sessions.open_session(session, session_id, key_id=key.id, now=now, expires_at=now + LIFE)
     mac = _macs(settings.notification_secret_key, session_id, key, expires)[0]
     response.set_cookie(
         COOKIE,
@@ -55,7 +55,7 @@ def end(session: Session, response: Response, settings: Settings, cookie: str, n
     """Whoever has kept the cookie has nothing. Returns whose session it was."""
     caller = holder(session, settings, cookie, now)
     if caller is not None:
-        page_sessions.end(session, cookie.partition(".")[0])
+        page_sessions.end_session(session, cookie.partition(".")[0])
     response.delete_cookie(COOKIE, path=PATH, secure=_is_https(settings), httponly=True, samesite="strict")
     return caller
 
