@@ -1,1 +1,1 @@
-"""Reminders and alarms that nobody asked for: expiry, service levels, failure spikes."""
+"""Reminders and alarms that nobody asked for."""

@@ -1,1 +1,1 @@
-"""Stripe's webhooks: what they change, and which mails they send."""
+"""Stripe's events become state and mails."""

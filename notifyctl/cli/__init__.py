@@ -1,1 +1,1 @@
-"""The command line: parse, call one function, print."""
+"""The command line: it parses, calls one function of a capability, and prints."""

@@ -18,7 +18,7 @@ from notifyctl.stopping import interrupt_on_signal
 from notifyctl.store import job_runs
 from notifyctl.store.job_runs import RunRow
 from notifyctl.worker.by_hand import run_now
-from notifyctl.worker.jobs import named as job_named
+from notifyctl.worker.jobs.registry import named as job_named
 from notifyctl.worker.logs import configure_logging
 
 app = typer.Typer(name="jobs", no_args_is_help=True)

@@ -33,9 +33,11 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "init": Entry("notifyctl.cli.setup", "Write a .env file with fresh secrets and every setting explained."),
-    "config": Entry("notifyctl.cli.setup", "Show the settings in force and where each comes from; secrets are masked."),
-    "doctor": Entry("notifyctl.cli.setup", "Check this installation: what is wrong, and how to mend it."),
+    "init": Entry("notifyctl.cli.admin.setup", "Write a .env file with fresh secrets and every setting explained."),
+    "config": Entry(
+        "notifyctl.cli.admin.setup", "Show the settings in force and where each comes from; secrets are masked."
+    ),
+    "doctor": Entry("notifyctl.cli.admin.setup", "Check this installation: what is wrong, and how to mend it."),
     "send": Entry("notifyctl.cli.send", "Queue one message for the worker."),
     "worker": Entry("notifyctl.cli.worker", "Send what is queued and run the jobs, until SIGTERM.", is_daemon=True),
     "workers": Entry("notifyctl.cli.worker", "Who is at work, on all hosts."),

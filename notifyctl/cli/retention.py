@@ -12,7 +12,7 @@ from notifyctl.delivery.retention import ages, count
 from notifyctl.errors import NotifyctlError
 from notifyctl.stopping import interrupt_on_signal
 from notifyctl.worker.by_hand import run_now
-from notifyctl.worker.jobs import named as job_named
+from notifyctl.worker.jobs.registry import named as job_named
 
 retention_app = typer.Typer()
 

@@ -13,7 +13,7 @@ from notifyctl.errors import ExitCode
 from notifyctl.providers.registry import PROVIDERS, build_lookups, build_senders
 from notifyctl.store import workers as store
 from notifyctl.worker.daemon import Worker
-from notifyctl.worker.jobs import JOBS
+from notifyctl.worker.jobs.registry import JOBS
 from notifyctl.worker.logs import configure_logging
 from notifyctl.worker.supervisor import Supervisor, this_program
 

@@ -1,1 +1,1 @@
-"""The life of an accepted message: claim, send, record."""
+"""The life of an accepted message: claimed, sent, recorded."""

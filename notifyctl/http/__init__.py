@@ -1,1 +1,1 @@
-"""The HTTP shim: one thin room over the same calls that the command line makes."""
+"""HTTP: the API, what providers call, and the page."""

@@ -5,20 +5,20 @@ from fastapi import FastAPI
 from notifyctl import __version__
 from notifyctl.bootstrap import Runtime
 from notifyctl.http import (
-    body_limit,
     clients,
     health,
     message_logs,
     metrics,
+    middleware,
     notifications,
     otp,
     probes,
     receipts,
     stripe_webhook,
 )
-from notifyctl.http.body_limit import BodyLimit
 from notifyctl.http.errors import UnexpectedErrors, add_error_handlers
 from notifyctl.http.head import HeadRequests
+from notifyctl.http.middleware import BodyLimit
 from notifyctl.http.pages.faults import PageErrors
 from notifyctl.http.pages.site import add_pages
 from notifyctl.http.reference import reference_router
@@ -26,7 +26,7 @@ from notifyctl.http.request_log import RequestLog
 from notifyctl.http.security_headers import SecurityHeaders, security_headers
 
 
-def create_app(runtime: Runtime, *, body_seconds: float = body_limit.SECONDS) -> FastAPI:
+def create_app(runtime: Runtime, *, body_seconds: float = middleware.SECONDS) -> FastAPI:
     """`runtime` stays the caller's to close."""
     app = FastAPI(
         title="notifyctl",

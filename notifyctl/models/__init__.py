@@ -1,1 +1,1 @@
-"""Tables, enums and small value types. No queries, no I/O."""
+"""The tables, as rows with types."""

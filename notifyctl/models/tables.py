@@ -7,14 +7,7 @@ from notifyctl.models.audit import AuditCheckpoint, AuditLog, AuditSeal
 from notifyctl.models.client import Client
 from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.message import MessageLog, MessagePayload
-from notifyctl.models.operations import (
-    JobRun,
-    OutboundBudget,
-    OutboundLimit,
-    Pause,
-    ProviderBreaker,
-    WorkerHeartbeat,
-)
+from notifyctl.models.operations import JobRun, OutboundBudget, OutboundLimit, Pause, ProviderBreaker, WorkerHeartbeat
 from notifyctl.models.otp import OtpChallenge, OtpSubject
 from notifyctl.models.receipt import EarlyReceipt
 from notifyctl.models.spike import SpikeState

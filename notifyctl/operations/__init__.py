@@ -1,1 +1,1 @@
-"""What operators set, and what workers report."""
+"""What operators set and workers report."""

@@ -1,1 +1,1 @@
-"""The single pipe: decide whether a message may go, write it down, render it."""
+"""The single pipe: gates, decision, message rows, explanation."""

@@ -1,1 +1,1 @@
-"""One-time codes by SMS: sending and verifying, one critical section a phone."""
+"""One-time codes: one critical section a phone."""

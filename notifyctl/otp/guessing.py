@@ -1,7 +1,7 @@
 """Checking a code: counted first, then compared."""
 
 from notifyctl.models.enums import AuditAction, OtpState
-from notifyctl.otp.standing import CLEAN, PhoneState, is_open
+from notifyctl.otp.phone_state import CLEAN, PhoneState, is_open
 from notifyctl.otp.visit import PhoneSession, lock_details
 from notifyctl.store import otp as store
 from notifyctl.store.otp import CodeRow

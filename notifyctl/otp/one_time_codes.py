@@ -16,8 +16,8 @@ from notifyctl.orchestrator.requests import Decision
 from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.otp.codes import PepperRing
 from notifyctl.otp.guessing import VerifyCode
+from notifyctl.otp.phone_state import CLEAN, PhoneState, is_open, merged
 from notifyctl.otp.sending import SendCode
-from notifyctl.otp.standing import CLEAN, PhoneState, is_open, merged
 from notifyctl.otp.visit import SOURCE, OtpServices
 from notifyctl.settings import Settings
 from notifyctl.store import audit

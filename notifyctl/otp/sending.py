@@ -8,7 +8,7 @@ from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.orchestrator.requests import Blocked, Decision, Queued, SendRequest
 from notifyctl.otp.budgets import spent_budget
 from notifyctl.otp.codes import is_premium_rate, new_challenge_id, new_code, prefix_of
-from notifyctl.otp.standing import PhoneState
+from notifyctl.otp.phone_state import PhoneState
 from notifyctl.otp.visit import SOURCE, PhoneSession, lock_details
 from notifyctl.store import otp as store
 from notifyctl.store.otp import CodeRow

@@ -12,7 +12,7 @@ from notifyctl.orchestrator.code_pipe import CodePipe
 from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.orchestrator.words import iso
 from notifyctl.otp.codes import PepperRing
-from notifyctl.otp.standing import LockPolicy, PhoneState, merged
+from notifyctl.otp.phone_state import LockPolicy, PhoneState, merged
 from notifyctl.settings import Settings
 from notifyctl.store import audit
 from notifyctl.store import otp as store

@@ -1,1 +1,1 @@
-"""The outside world: our words to the providers and back. Knows no database."""
+"""The outside world behind one contract and one registry."""

@@ -6,15 +6,7 @@ from time import monotonic
 
 from notifyctl.models.enums import FailureReason
 from notifyctl.providers.answers import NotAccepted, lost, read_json, refusal
-from notifyctl.providers.base import (
-    Accepted,
-    Answer,
-    OutboundMessage,
-    Rejected,
-    SendResult,
-    Unavailable,
-    Unknown,
-)
+from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.curl import Outcome, TransferFailure
 from notifyctl.providers.in_between import UNREADABLE

@@ -11,15 +11,7 @@ from twilio.rest import Client
 
 from notifyctl.models.enums import FailureReason
 from notifyctl.providers.answers import by_code, json_object, lost, own_error, provider_id, refusal
-from notifyctl.providers.base import (
-    Accepted,
-    Answer,
-    OutboundMessage,
-    Rejected,
-    SendResult,
-    Unavailable,
-    Unknown,
-)
+from notifyctl.providers.base import Accepted, Answer, OutboundMessage, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure, Transfers
 from notifyctl.providers.timeouts import TWILIO_TIMEOUT

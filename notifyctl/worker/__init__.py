@@ -1,1 +1,1 @@
-"""The daemon around delivery: signals, wake-up, one loop a channel."""
+"""The daemon: a loop a channel, and what runs beside it."""

@@ -12,7 +12,7 @@ from notifyctl.orchestrator.words import moment, worker_place
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
 from notifyctl.worker.chore import PeriodicThread
-from notifyctl.worker.jobs import Job
+from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.names import new_name
 from notifyctl.worker.runs import Begun, Busy, Ended
 

@@ -33,7 +33,7 @@ from notifyctl.store.wakeup import Watcher
 from notifyctl.worker import runs, service_manager
 from notifyctl.worker.chore import PeriodicThread
 from notifyctl.worker.database_wait import wait_for_database
-from notifyctl.worker.jobs import Job
+from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.loop import ChannelLoop
 from notifyctl.worker.names import new_name
 from notifyctl.worker.scheduler import JobScheduler

@@ -16,7 +16,7 @@ from notifyctl.providers.answers import without_recipients
 from notifyctl.store import job_runs
 from notifyctl.text.wording import one_line
 from notifyctl.worker.job_context import JobContext
-from notifyctl.worker.jobs import Job
+from notifyctl.worker.jobs.registry import Job
 
 LEASE = timedelta(seconds=60)
 """How long a run is left to a worker that does not renew it."""

@@ -16,7 +16,7 @@ from notifyctl.errors import DatabaseError
 from notifyctl.models.enums import JobOutcome
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
-from notifyctl.worker.jobs import Job
+from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.runs import Begun, Ended, NotDue
 
 TICK_SECONDS = 0.1

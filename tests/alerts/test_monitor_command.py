@@ -16,7 +16,7 @@ from notifyctl.models.enums import JobOutcome
 from notifyctl.store import job_runs, migrations
 from notifyctl.store.database import Database
 from notifyctl.worker import runs
-from notifyctl.worker.jobs import named
+from notifyctl.worker.jobs.registry import named
 from tests.support.alerts import ADMIN, OPS, alerts, audited, failed, queue, sent
 from tests.support.clocks import StandingClock
 from tests.support.command_line import CommandLine

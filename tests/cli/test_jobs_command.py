@@ -21,7 +21,7 @@ from notifyctl.models.message import MessageLog
 from notifyctl.providers.sandbox import Sandbox
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
-from notifyctl.worker.jobs import JOBS, named
+from notifyctl.worker.jobs.registry import JOBS, named
 from notifyctl.worker.runs import Begun, Ended
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine

@@ -13,7 +13,7 @@ from notifyctl.providers.registry import build_lookups
 from notifyctl.providers.sandbox import Fault, Faults, Sandbox
 from notifyctl.worker import runs
 from notifyctl.worker.daemon import SETTLED_AFTER, Worker
-from notifyctl.worker.jobs import Job
+from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.runs import Begun, Busy
 from notifyctl.worker.scheduler import JobScheduler
 from tests.support.clients import a_client

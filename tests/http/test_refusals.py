@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from notifyctl.bootstrap import open_runtime
 from notifyctl.http.app import create_app
-from notifyctl.http.body_limit import BYTES, DEFAULT_BYTES
+from notifyctl.http.middleware import BYTES, DEFAULT_BYTES
 from notifyctl.models.enums import Scope
 from tests.support.api import Api, serving
 from tests.support.settings import make_settings

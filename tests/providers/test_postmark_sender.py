@@ -7,13 +7,7 @@ from time import monotonic
 import pytest
 
 from notifyctl.models.enums import FailureReason, SuppressionReason
-from notifyctl.providers.base import (
-    Accepted,
-    Rejected,
-    SendResult,
-    Unavailable,
-    Unknown,
-)
+from notifyctl.providers.base import Accepted, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.postmark import PostmarkSender
 from notifyctl.providers.sandbox import Email, Sandbox
 from tests.support.providers import ADDRESS, collect_all, mail, postmark_sender, send

@@ -6,13 +6,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from notifyctl.models.enums import FailureReason, SuppressionReason
-from notifyctl.providers.base import (
-    Accepted,
-    Rejected,
-    SendResult,
-    Unavailable,
-    Unknown,
-)
+from notifyctl.providers.base import Accepted, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.sandbox import Sandbox, Sms
 from notifyctl.providers.twilio import TwilioSender
 from tests.support.providers import NUMBER, send, sms, twilio_sender

@@ -19,7 +19,7 @@ from notifyctl.settings import Settings
 from notifyctl.worker import daemon, runs, scheduler
 from notifyctl.worker.daemon import Worker
 from notifyctl.worker.job_context import JobContext
-from notifyctl.worker.jobs import Job
+from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.logs import configure_logging
 
 PERIOD = timedelta(seconds=2)

@@ -12,7 +12,7 @@ from notifyctl.models.enums import JobOutcome
 from notifyctl.orchestrator.job_standing import JobState, job_status
 from notifyctl.orchestrator.words import worker_place
 from notifyctl.store.job_runs import JobRecord
-from notifyctl.worker.jobs import JOBS, Job, named
+from notifyctl.worker.jobs.registry import JOBS, Job, named
 from notifyctl.worker.names import new_name
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"

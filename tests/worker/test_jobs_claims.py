@@ -14,7 +14,7 @@ from notifyctl.models.enums import JobOutcome
 from notifyctl.store import job_runs
 from notifyctl.worker import runs
 from notifyctl.worker.job_context import JobContext
-from notifyctl.worker.jobs import Job
+from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.runs import LEASE, Begun, Busy, Ended, NotDue
 from notifyctl.worker.scheduler import JobScheduler
 from tests.support.clocks import NOON, StandingClock

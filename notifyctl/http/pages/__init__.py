@@ -1,1 +1,1 @@
-"""Pages for people: server-rendered, signed in to with an admin key, and usable without scripts."""
+"""The pages for operators."""
