@@ -23,17 +23,16 @@ os.environ.pop("COLUMNS", None)
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from notifyctl.cli.environment import default_text
+from notifyctl.cli.admin.setup import default_text
 from notifyctl.cli.main import whole_tree
 from notifyctl.errors import ExitCode
 from notifyctl.models.enums import BlockReason, FailureReason, MessageStatus
-from notifyctl.models.message import FINAL
-from notifyctl.models.status import FOLLOWERS
-from notifyctl.orchestrator import template_files
+from notifyctl.models.message import FINAL, FOLLOWERS
 from notifyctl.orchestrator.gates import ASKED_AGAIN, PASSED_WHEN
-from notifyctl.orchestrator.matrix import matrix_markdown
-from notifyctl.providers.codes import codes_markdown
+from notifyctl.providers.codes_page import codes_markdown
 from notifyctl.settings import Settings
+from notifyctl.templates import files
+from notifyctl.templates.matrix import matrix_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "notifyctl"
@@ -159,7 +158,7 @@ def _required_type(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-ROWS = "notifyctl/models/channels.py"
+ROWS = "notifyctl/models/enums.py"
 
 
 def _setting_reads() -> dict[str, list[str]]:
@@ -353,7 +352,7 @@ def _commands_below(command: Any, name: str, parent: Any) -> Iterator[tuple[str,
 
 
 def matrix_page() -> str:
-    return matrix_markdown(template_files.load(template_files.templates_dir()))
+    return matrix_markdown(files.load(files.templates_dir()))
 
 
 def readme_page() -> str:

@@ -123,8 +123,8 @@ def pictures_of_health(images: Path, chromium: str) -> None:
     """A bad hour, as the terminal shows it, as the page shows it by day and by night, and one message."""
     # What the tests of the page know: how to drive a browser, and how traffic looks.
     sys.path.insert(0, str(ROOT))
-    from notifyctl.cli.health_view import overview
-    from notifyctl.orchestrator import health
+    from notifyctl.cli.health.view import overview
+    from notifyctl.health import summary
     from tests.browser.chromium import Chromium
     from tests.browser.scenes import a_bad_hour, a_story
     from tests.browser.signing_in import HOME, sign_in
@@ -134,7 +134,7 @@ def pictures_of_health(images: Path, chromium: str) -> None:
         a_bad_hour(runtime)
         message_id = a_story(runtime)
         with runtime.database.read() as session:
-            found = health.look(session, runtime.settings, runtime.clock(), 60 * health.MINUTE)
+            found = summary.look(session, runtime.settings, runtime.clock(), 60 * summary.MINUTE)
         _draw_terminal(images / "health.svg", "notifyctl health", overview(found))
         (profile := Path(folder) / "profile").mkdir()
         browser = Chromium(chromium, profile)
@@ -154,12 +154,12 @@ def pictures_of_health(images: Path, chromium: str) -> None:
 def _served() -> Iterator[tuple[str, "Runtime", str]]:
     """The pages over a fresh database in the working directory: their address, what is behind them, an admin key."""
     from notifyctl.bootstrap import open_runtime
-    from notifyctl.http.app import create_app
+    from notifyctl.db import migrations
+    from notifyctl.db.database import Database
+    from notifyctl.http import api_keys
+    from notifyctl.http.server import create_app
     from notifyctl.models.enums import Scope
-    from notifyctl.orchestrator import api_keys
     from notifyctl.settings import Settings
-    from notifyctl.store import migrations
-    from notifyctl.store.database import Database
     from tests.support.api import serving
     from tests.support.templates import seed_templates
 

@@ -1,4 +1,4 @@
-"""Alembic runs inside the transaction that notifyctl/store/migrations.py opened."""
+"""Alembic runs inside the transaction that notifyctl/db/migrations.py opened."""
 
 from alembic import context
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from notifyctl.clients.plans import PlanRegistry, load_plans
 from notifyctl.clock import Clock, Stopwatch, machine_stopwatch
-from notifyctl.orchestrator.plans import PlanRegistry, load_plans
-from notifyctl.orchestrator.sealing import KeyRing
+from notifyctl.db.database import Database
+from notifyctl.keyring import KeyRing
 from notifyctl.settings import Settings
-from notifyctl.store.database import Database
 
 if TYPE_CHECKING:
     from notifyctl.billing.stripe_events import StripeEvents

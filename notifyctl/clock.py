@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
+from importlib.resources import files
 from pathlib import Path
 from secrets import token_hex
 from threading import Lock
+from zoneinfo import ZoneInfo
 
 Clock = Callable[[], datetime]
 """Returns the present moment, aware, in UTC."""
@@ -76,3 +78,25 @@ class ClockWatch:
                 self._set_at = passed
             self._ahead = now - passed
             return self._set_at is not None and passed - self._set_at < seconds
+
+
+NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
+"""`Factory` says that nobody has set one. The others are the zone of a host, and another one on the next."""
+
+
+@cache
+def names() -> frozenset[str]:
+    """Those of the time zone database (package tzdata), and not what a host has beside it, such as `right/UTC`."""
+    listed = files("tzdata").joinpath("zones").read_text(encoding="utf-8")
+    return frozenset(listed.split()) - NO_ZONES
+
+
+@lru_cache(maxsize=1024)
+def zone_of(name: str) -> ZoneInfo:
+    """UTC for a name that is none, as of a client that was written by somebody else."""
+    return ZoneInfo(name if name in names() else "UTC")
+
+
+def meant(name: str) -> str | None:
+    """The zone that is written like `name` but for capitals."""
+    return next((zone for zone in names() if zone.lower() == name.lower()), None)

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from notifyctl.errors import ConfigurationError, InvalidInput
-from notifyctl.text_files import read_text
+from notifyctl.text.files import read_text
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COMMENT = ("#", ";")

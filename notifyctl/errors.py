@@ -12,7 +12,10 @@ NotifyctlError                      exit 1
 └── IdempotencyConflict             exit 1   a key used again for another message
 """
 
+import logging
+import traceback
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -66,3 +69,21 @@ class ProviderError(NotifyctlError):
 
 class IdempotencyConflict(NotifyctlError):
     pass
+
+
+PACKAGE = Path(__file__).parent
+
+
+def describe(error: Exception) -> str:
+    """`unexpected MemoryError at orchestrator/render.py:96`: an error's own text could quote a value."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parents]
+    if not frames:
+        return f"unexpected {type(error).__name__}"
+    last = frames[-1]
+    return f"unexpected {type(error).__name__} at {Path(last.filename).relative_to(PACKAGE)}:{last.lineno}"
+
+
+def report(log: logging.Logger, event: str, error: Exception, **log_fields: object) -> None:
+    """One line at level ERROR. The traceback, which may quote anything, is for `--debug` alone."""
+    shown = error if log.isEnabledFor(logging.DEBUG) else None
+    log.error(event, extra={**log_fields, "error": describe(error)}, exc_info=shown)

@@ -8,6 +8,8 @@ from sqlmodel import Session
 
 from notifyctl.alerts.provisioning import announce
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.clients import clients
+from notifyctl.clients.fields import COLUMN_OF, ClientFields
 from notifyctl.delivery.requeue import Requeue
 from notifyctl.errors import (
     ConfigurationError,
@@ -20,13 +22,11 @@ from notifyctl.errors import (
 )
 from notifyctl.models.enums import BlockReason, Channel, MessageStatus, OtpAction
 from notifyctl.operations.controls import pause, reset_limit, resume, set_limit
-from notifyctl.orchestrator import clients
-from notifyctl.orchestrator.client_fields import COLUMN_OF, ClientFields
+from notifyctl.operations.pauses import PauseScope
+from notifyctl.orchestrator.cancel import cancel
+from notifyctl.orchestrator.message_store import Filter as MessageFilter
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
-from notifyctl.orchestrator.withdrawal import cancel
 from notifyctl.settings import Settings, load_settings
-from notifyctl.store.messages import Filter as MessageFilter
-from notifyctl.store.pauses import PauseScope
 
 __all__ = [  # noqa: RUF022  in the order of docs/python.md
     # Opening

@@ -14,8 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from notifyctl import setting_rules
 from notifyctl.env_file import RawSettings, find_env_file
 from notifyctl.errors import ConfigurationError
-from notifyctl.models.channels import CHANNELS
-from notifyctl.models.enums import Channel
+from notifyctl.models.enums import CHANNELS, Channel
 from notifyctl.setting_rules import parse_hours, parse_rate
 
 MAX_DAYS = 36_500

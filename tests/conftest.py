@@ -21,9 +21,9 @@ import pytest
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli.main import main
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.db.database import Database
+from notifyctl.sandbox import Sandbox
 from notifyctl.settings import Settings
-from notifyctl.store.database import Database
 from tests.support import leaks
 from tests.support.command_line import CommandLine, Ran
 from tests.support.databases import KeptDatabase, KeptFile, PostgresServer, fast_folder, shared

@@ -52,7 +52,7 @@ def test_sql_stands_in_the_stores_alone() -> None:
     ],
 )
 def test_sql_is_seen_wherever_it_is_imported(code: str) -> None:
-    assert set(statements_in(Module("notifyctl/cli/health.py", code)))
+    assert set(statements_in(Module("notifyctl/cli/health/health.py", code)))
 
 
 @pytest.fixture(scope="module")

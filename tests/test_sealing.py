@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from notifyctl.orchestrator.sealing import NONCE_BYTES, KeyRing, SealedContext, SealError, _Key
+from notifyctl.keyring import NONCE_BYTES, KeyRing, SealedContext, SealError, _Key
 
 OLD = SecretStr("old-0f8e7d6c5b4a39281706f5e4d3c2b1a0")
 NEW = SecretStr("new-1a2b3c4d5e6f708192a3b4c5d6e7f809")

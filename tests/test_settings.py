@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from notifyctl.cli import environment
+from notifyctl.cli.admin import setup
 from notifyctl.errors import ConfigurationError, NotifyctlError
 from notifyctl.settings import Settings, load_settings, parse_rate
 from tests.support.processes import Processes
@@ -186,7 +186,7 @@ def test_a_rate_is_a_count_and_a_window() -> None:
 
 
 def test_a_fresh_env_file_is_private_names_every_setting_once_and_is_valid() -> None:
-    environment.write_env_file(Path(".env"))
+    setup.write_env_file(Path(".env"))
     text = Path(".env").read_text()
     assert stat.S_IMODE(os.stat(".env").st_mode) == 0o600
     names = [line.lstrip("#").partition("=")[0] for line in text.splitlines() if "=" in line and line[:2] != "# "]
@@ -195,7 +195,7 @@ def test_a_fresh_env_file_is_private_names_every_setting_once_and_is_valid() -> 
 
 
 def test_the_defaults_in_a_fresh_env_file_are_those_in_force() -> None:
-    environment.write_env_file(Path(".env"))
+    setup.write_env_file(Path(".env"))
     bare = load_settings()
     lines = Path(".env").read_text().splitlines()
     Path(".env").write_text(
@@ -205,8 +205,8 @@ def test_the_defaults_in_a_fresh_env_file_are_those_in_force() -> None:
 
 
 def test_two_fresh_env_files_have_different_secrets() -> None:
-    environment.write_env_file(Path("a.env"))
-    environment.write_env_file(Path("b.env"))
+    setup.write_env_file(Path("a.env"))
+    setup.write_env_file(Path("b.env"))
     first, second = load_settings(Path("a.env")), load_settings(Path("b.env"))
     secrets = {
         *first.notification_secret_key,
@@ -220,14 +220,14 @@ def test_two_fresh_env_files_have_different_secrets() -> None:
 def test_an_env_file_that_exists_is_never_overwritten() -> None:
     Path(".env").write_text("KEPT=1\n")
     with pytest.raises(NotifyctlError, match=r"\.env exists already"):
-        environment.write_env_file(Path(".env"))
+        setup.write_env_file(Path(".env"))
     assert Path(".env").read_text() == "KEPT=1\n"
 
 
 def test_the_effective_settings_say_where_each_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text(f"{ENV_FILE}HTTP_PORT=8081\nhttp_host=0.0.0.0\nEMAIL_SENDER=\n")
     monkeypatch.setenv("HTTP_PORT", "nonsense")
-    found = {setting.name: (setting.value, setting.source) for setting in environment.effective(Path(".env"))}
+    found = {setting.name: (setting.value, setting.source) for setting in setup.effective(Path(".env"))}
     assert list(found) == [name.upper() for name in Settings.model_fields]
     assert found["HTTP_PORT"] == ("nonsense", "environment")
     assert found["HTTP_HOST"] == ("0.0.0.0", ".env")
@@ -238,7 +238,7 @@ def test_the_effective_settings_say_where_each_comes_from(monkeypatch: pytest.Mo
 def test_the_effective_settings_show_no_secret_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text(f"NOTIFICATION_SECRET_KEY={SECRET},{PEPPER}\nPOSTMARK_SERVER_TOKEN=token-1\n")
     monkeypatch.setenv("STRIPE_API_URL", "https://user:hunter2@proxy.example:8443/v1")
-    found = {setting.name: setting.value for setting in environment.effective(Path(".env"))}
+    found = {setting.name: setting.value for setting in setup.effective(Path(".env"))}
     assert found["NOTIFICATION_SECRET_KEY"] == "set (2 keys)"
     assert found["POSTMARK_SERVER_TOKEN"] == "set"
     assert found["TWILIO_AUTH_TOKEN"] == "not set"
@@ -265,7 +265,7 @@ def test_a_password_in_the_database_url_is_masked_also_when_the_url_is_wrong(
     url: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
-    found = {setting.name: setting.value for setting in environment.effective(Path(".env"))}
+    found = {setting.name: setting.value for setting in setup.effective(Path(".env"))}
     assert found["DATABASE_URL"] == shown
 
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from notifyctl.store import append_only
+from notifyctl.audit import append_only
 
 revision = "0012"
 down_revision = "0011"

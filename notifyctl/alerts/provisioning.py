@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from notifyctl.clients import store as client_store
+from notifyctl.clients.clients import ProvisioningChange
 from notifyctl.models.enums import ProvisioningStatus
 from notifyctl.orchestrator.admins import for_admins
-from notifyctl.orchestrator.clients import ProvisioningChange
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, SendRequest
 from notifyctl.settings import Settings
-from notifyctl.store import clients, templates
+from notifyctl.templates import store as template_store
 
 WELCOME_TEMPLATE = "WELCOME_EMAIL"
 ADMIN_TEMPLATE = "PROVISIONING_FAILED_ADMIN"
@@ -57,7 +58,7 @@ def announce(
     completed = [one.client_id for one in known if one.new is ProvisioningStatus.COMPLETED]
     failed = [one.client_id for one in known if one.new is ProvisioningStatus.FAILED]
     named = completed + failed[:NAMED]
-    names = {row.id: row.name for row in clients.get_many(session, named).values()} if named else {}
+    names = {row.id: row.name for row in client_store.get_many(session, named).values()} if named else {}
     requests: list[SendRequest] = []
     warnings = []
     if completed and settings.login_url is None:
@@ -103,7 +104,7 @@ def _welcome(client_id: str, name: str, login_url: str | None) -> SendRequest:
 def _sent(
     session: Session, orchestrator: NotificationOrchestrator, requests: Sequence[SendRequest], warnings: list[str]
 ) -> Announced:
-    seeded = templates.by_key(session, {request.template_key for request in requests}) if requests else {}
+    seeded = template_store.by_key(session, {request.template_key for request in requests}) if requests else {}
     for missing in sorted({request.template_key for request in requests} - seeded.keys()):
         warnings.append(f"no {missing} is sent: there is no such template, run `notifyctl templates seed`")
     requests = [request for request in requests if request.template_key in seeded]

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from notifyctl.billing.case import EventContext, HandlerResult, ignored, processed
+from notifyctl.billing.event_context import EventContext, HandlerResult, ignored, processed
 from notifyctl.billing.mails import BillingMail, HistoryPart, SubscriptionHistory, terms_of_purchase, terms_of_recovery
-from notifyctl.billing.mirror import DELETED, SubscriptionState, find_plan, with_report
 from notifyctl.billing.objects import Checkout, Invoice, read_checkout, read_invoice, read_subscription
+from notifyctl.billing.subscription import DELETED, SubscriptionState, find_plan, with_report
 from notifyctl.models.enums import SubscriptionStatus
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from notifyctl.billing.envelope import Event
-from notifyctl.billing.mirror import OWING, WERE_LIVE, SubscriptionState, find_plan, report_order
+from notifyctl.billing.event import Event
 from notifyctl.billing.objects import (
     Checkout,
     Invoice,
@@ -21,11 +20,12 @@ from notifyctl.billing.objects import (
     read_invoice,
     read_subscription,
 )
+from notifyctl.billing.subscription import OWING, WERE_LIVE, SubscriptionState, find_plan, report_order
+from notifyctl.clients.plans import Plan, PlanRegistry
+from notifyctl.clock import zone_of
 from notifyctl.models.enums import VariableType
 from notifyctl.models.template import Variable
-from notifyctl.orchestrator.context import context_faults
-from notifyctl.orchestrator.plans import Plan, PlanRegistry
-from notifyctl.zones import zone_of
+from notifyctl.templates.context import context_faults
 
 SUBSCRIPTION_CONFIRMED = "SUBSCRIPTION_CONFIRMED"
 PAYMENT_FAILED = "PAYMENT_FAILED"

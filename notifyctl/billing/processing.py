@@ -12,7 +12,10 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
-from notifyctl.billing.case import (
+from notifyctl.audit import log as audit_log
+from notifyctl.billing import store
+from notifyctl.billing.event import Event, read_event
+from notifyctl.billing.event_context import (
     ACTOR,
     Change,
     EventContext,
@@ -23,22 +26,20 @@ from notifyctl.billing.case import (
     ignored,
     withdrawals,
 )
-from notifyctl.billing.envelope import Event, read_event
 from notifyctl.billing.handlers import EVENTS, current_mail
 from notifyctl.billing.mails import TEMPLATES, BillingMail
+from notifyctl.billing.store import EventSummary, StoredEvent
+from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clock import Clock
+from notifyctl.db.database import Database
 from notifyctl.models.enums import AuditAction, Origin
 from notifyctl.models.stripe_event import SETTLED
+from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.cancel import withdraw
+from notifyctl.orchestrator.message_store import UntriedMessage
 from notifyctl.orchestrator.orchestrator import STRIPE, NotificationOrchestrator
-from notifyctl.orchestrator.plans import PlanRegistry
 from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
-from notifyctl.orchestrator.withdrawal import withdraw
 from notifyctl.settings import Settings
-from notifyctl.store import audit, messages
-from notifyctl.store import stripe_events as store
-from notifyctl.store.database import Database
-from notifyctl.store.messages import UntriedMessage
-from notifyctl.store.stripe_events import EventSummary, StoredEvent
 
 NEWS_FOR = timedelta(hours=72)
 """An event that happened longer ago is no news to anybody any more."""
@@ -182,12 +183,12 @@ def _record(
         actions.append(AuditAction.STRIPE_EVENT_PROCESSED)
     message_id = outcome.mail.message_id if outcome.mail else None
     entries = [
-        audit.entry(
+        audit_log.entry(
             action, actor=options.actor, now=now, client_id=outcome.client_id, message_id=message_id, details=details
         )
         for action in actions
     ]
-    audit.write_many(session, entries)
+    audit_log.write_many(session, entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ class EventMailer:
         if not mail_old and self.now - self.event.created > NEWS_FOR:
             hours = NEWS_FOR // timedelta(hours=1)
             return MailOutcome(MailFate.WITHHELD, mail.template_key, None, f"the event is older than {hours} h")
-        if earlier := messages.by_idempotency_keys(self.session, [mail.key]).get(mail.key):
+        if earlier := message_store.by_idempotency_keys(self.session, [mail.key]).get(mail.key):
             self._record_duplicate(mail, earlier.id)
             self._rewrite_if_waiting(mail, earlier.id)
             return MailOutcome(MailFate.DUPLICATE, mail.template_key, earlier.id)
@@ -225,10 +226,10 @@ class EventMailer:
         if self.orchestrator.rewrite(self.session, message.id, message.fingerprint, self._request(mail)):
             self._record_duplicate(mail, message.id, detail=f"written anew, with what {source} tells")
         if mail.is_whole and message.next_attempt_at > self.now:
-            messages.set_due(self.session, message.id, self.now)
+            message_store.set_due(self.session, message.id, self.now)
 
     def _rewrite_if_waiting(self, mail: BillingMail, message_id: str) -> None:
-        for message in messages.untried(self.session, self.client_id, [mail.template_key], ids=[message_id]):
+        for message in message_store.untried(self.session, self.client_id, [mail.template_key], ids=[message_id]):
             self.rewrite(message, mail, source=self.event.id)
 
     def _send(self, mail: BillingMail) -> MailOutcome:
@@ -236,7 +237,7 @@ class EventMailer:
             case Queued(message_id=message_id) if mail.is_whole:
                 return MailOutcome(MailFate.QUEUED, mail.template_key, message_id)
             case Queued(message_id=message_id):
-                messages.set_due(self.session, message_id, self.now + MAIL_WAITS)
+                message_store.set_due(self.session, message_id, self.now + MAIL_WAITS)
                 detail = f"waits {MAIL_WAITS.seconds} s at most for the event that completes it"
                 return MailOutcome(MailFate.QUEUED, mail.template_key, message_id, detail)
             case Blocked(message_id=message_id, reason=reason, detail=detail):
@@ -255,7 +256,7 @@ class EventMailer:
         )
 
     def _record_duplicate(self, mail: BillingMail, message_id: str, **more: str) -> None:
-        audit.write(
+        audit_log.write(
             self.session,
             AuditAction.NOTIFICATION_DUPLICATE,
             actor=ACTOR,
@@ -287,7 +288,7 @@ def _withdraw_own_mail(
     """Of what this event brought when it was worked on before."""
     if not result.withdraws_mail or stored.message_id is None or context.client is None:
         return []
-    waiting = messages.untried(session, context.client.id, TEMPLATES, ids=[stored.message_id])
+    waiting = message_store.untried(session, context.client.id, TEMPLATES, ids=[stored.message_id])
     return _withdraw_mail(session, stored, result, waiting, now) if waiting else []
 
 
@@ -297,7 +298,7 @@ def _update_waiting_mails(
     """Writes the mails anew that wait and that other events about the same subscription brought."""
     if context.client is None or context.subscription_id is None:
         return []
-    waiting = messages.untried(session, context.client.id, TEMPLATES)
+    waiting = message_store.untried(session, context.client.id, TEMPLATES)
     others = {message.source_ref: message for message in waiting if message.source_ref != context.event.id}
     if not others:
         return []
@@ -332,9 +333,9 @@ def _withdraw_mail(
     session: Session, stored: StoredEvent, result: HandlerResult, waiting: Sequence[UntriedMessage], now: datetime
 ) -> list[Change]:
     """Withdraws what is about nothing, if it waits. Its key is free again: a third event may show otherwise."""
-    wanted = messages.Filter(ids=[message.id for message in waiting], client_id=waiting[0].client_id)
+    wanted = message_store.Filter(ids=[message.id for message in waiting], client_id=waiting[0].client_id)
     withdrawn = [message.id for message in withdraw(session, wanted, result.reason or "", actor=ACTOR, now=now)]
-    messages.give_key_back(session, withdrawn)
+    message_store.give_key_back(session, withdrawn)
     if withdrawn:
         store.take_mail_back(session, stored.id, result.reason)
     return withdrawals(withdrawn)

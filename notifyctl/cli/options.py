@@ -20,7 +20,7 @@ from notifyctl.env_file import env_file_path, find_env_file
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import Channel
 from notifyctl.settings import Settings, load_settings, raw_settings
-from notifyctl.text_files import decoded
+from notifyctl.text.files import decoded
 
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]

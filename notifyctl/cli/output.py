@@ -11,9 +11,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from notifyctl.cli import streams
-from notifyctl.orchestrator.csv_files import neutral
-from notifyctl.orchestrator.words import iso
-from notifyctl.text.wording import printable
+from notifyctl.text.csv_import import neutral
+from notifyctl.text.durations import iso, printable
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")

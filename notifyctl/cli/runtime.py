@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.cli import options
+from notifyctl.db.database import Database
+from notifyctl.db.migrations import require_current_schema
 from notifyctl.errors import DatabaseError, WrongSchema
-from notifyctl.store.database import Database
-from notifyctl.store.migrations import require_current_schema
 
 
 @contextmanager

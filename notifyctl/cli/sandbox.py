@@ -1,18 +1,182 @@
 """`notifyctl sandbox`: the local stand-in for Postmark, Twilio and Stripe."""
 
-from datetime import timedelta
-from typing import Annotated
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from notifyctl.cli import output
+from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
-from notifyctl.cli.sandbox_stripe import stripe_app
+from notifyctl.clock import system_clock
 from notifyctl.env_file import find_env_file
-from notifyctl.errors import InvalidInput
-from notifyctl.providers.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
-from notifyctl.settings import raw_settings
+from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
+from notifyctl.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
+from notifyctl.settings import Settings, raw_settings
 from notifyctl.stopping import exit_on_signal, stop_signals
+from notifyctl.text.durations import printable
+
+if TYPE_CHECKING:
+    from notifyctl.sandbox import TriggeredEvent
+
+stripe_app = typer.Typer(no_args_is_help=True, help="Stripe's part: make something happen there.")
+
+DEFAULT_SANDBOX = "http://127.0.0.1:8026"
+WEBHOOK = "/api/webhooks/stripe"
+NOWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  what a server listens on, and nobody can dial
+MAX_AMOUNT = 10**12
+
+
+@stripe_app.command("trigger")
+def trigger_events(
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="purchase, or one event by its type.")],
+    client: Annotated[str, typer.Option("--client", help="Your own id of the client; Stripe's ids follow from it.")],
+    attempt: Annotated[int, typer.Option("--attempt", min=1, max=99, help="Of paying the invoice.")] = 1,
+    amount: Annotated[
+        str, typer.Option("--amount", help="In the currency's own unit, as '49.00 EUR' or '1250 JPY'.")
+    ] = "49.00 EUR",
+    price: Annotated[
+        str, typer.Option("--price", help="A price's id (price_…), a product's (prod_…), or a lookup key.")
+    ] = "pro_monthly",
+    cause: Annotated[
+        str, typer.Option("--cause", help="Why it was canceled: cancellation_requested, payment_failed, ….")
+    ] = "cancellation_requested",
+    unpaid: Annotated[bool, typer.Option("--unpaid", help="The checkout waits for a slow payment.")] = False,
+    ago: Annotated[str, typer.Option("--ago", metavar="DURATION", help="It happened so long ago: 90s, 2h, 4d.")] = "0s",
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="URL", help="Where to post it; by default to the webhook of the settings."),
+    ] = None,
+    times: Annotated[int, typer.Option("--times", min=1, max=1000, help="Post each event so often.")] = 1,
+    show: Annotated[bool, typer.Option("--print", help="Print the events, one JSON a line; post nothing.")] = False,
+    former_currency: Annotated[str | None, typer.Option("--currency", hidden=True, help="Now in --amount.")] = None,
+    yes: options.Yes = False,
+) -> None:
+    """Make Stripe's events for a client and post them, signed with STRIPE_WEBHOOK_SECRET, to the webhook.
+
+    EVENT is purchase (a subscription, its checkout and its paid invoice), checkout.session.completed,
+    checkout.session.async_payment_succeeded, invoice.paid, invoice.payment_failed, customer.subscription.created,
+    customer.subscription.updated or customer.subscription.deleted.
+
+    An invoice that fails is that of the first renewal, and so is one that is paid at a later attempt; else it is the
+    subscription's first. A sandbox that runs at STRIPE_API_URL lists the events afterwards. Prints the webhook's
+    answers; exit 1 if it refused one.
+    """
+    from notifyctl.sandbox import StripeScenario, trigger
+
+    if former_currency is not None:
+        raise InvalidInput("--currency is said by --amount now, as --amount '49.00 EUR'")
+    settings = options.settings()
+    event = event.lower()
+    units, currency = _minor_units(amount)
+    is_of_renewal = event == "invoice.payment_failed" or attempt > 1
+    scenario = StripeScenario(
+        client_id=_named(client),
+        now=system_clock() - options.parse_duration(ago),
+        price=price,
+        amount=units,
+        currency=currency,
+        invoice=2 if is_of_renewal else 1,
+        attempt=attempt,
+        cause=cause,
+        is_unpaid=unpaid,
+        livemode=settings.stripe_livemode,
+    )
+    triggered = trigger(event, scenario)
+    if show:
+        for one in triggered:
+            print(json.dumps(one.event, separators=(",", ":"), ensure_ascii=True))
+        return
+    _deliver(settings, triggered, _target(settings, to, yes), times, system_clock())
+
+
+def _deliver(settings: Settings, triggered: Sequence["TriggeredEvent"], url: str, times: int, now: datetime) -> None:
+    from notifyctl.sandbox.stripe.webhook import deliver, record_in_sandbox
+
+    secret, sandbox = _secret(settings), _sandbox(settings)
+    refused = recorded = 0
+    for one in triggered:
+        for _ in range(times):
+            reply = deliver(url, one.event, secret=secret, now=now)
+            words = reply.text if reply.status else f"no answer ({reply.text})"
+            print(printable(f"{one.type} {one.id}: {reply.status or ''} {words}"))
+            refused += not reply.is_success
+        recorded += record_in_sandbox(sandbox, one)
+    if recorded:
+        output.say(f"The sandbox at {sandbox} has them on its books.")
+    if refused:
+        raise NotifyctlError(
+            f"{url} did not take {refused} of {len(triggered) * times}; is `notifyctl serve` running there,"
+            " with the same STRIPE_WEBHOOK_SECRET?"
+        )
+
+
+def _named(client: str) -> str:
+    if not client.strip():
+        raise InvalidInput("--client is empty; give your own id of the client")
+    return client
+
+
+def _minor_units(text: str) -> tuple[int, str]:
+    """`49.00 EUR` is 4900 of eur."""
+    from notifyctl.billing.mails import THREE_DECIMALS, WHOLE
+
+    amount, _, written = text.strip().partition(" ")
+    currency = written.strip().lower() or "eur"
+    if len(currency) != 3 or not (currency.isascii() and currency.isalpha()):
+        raise InvalidInput(f"--amount {text!r} is in no currency; write three letters behind it, as 49.00 EUR")
+    places = 0 if currency in WHOLE else 3 if currency in THREE_DECIMALS else 2
+    try:
+        units = Decimal(amount).scaleb(places)
+        whole = int(units)
+    except (InvalidOperation, ValueError, OverflowError):
+        raise InvalidInput(f"--amount {text!r} is no amount; write it as 49.00 EUR") from None
+    if whole != units or not 0 <= whole <= MAX_AMOUNT:
+        raise InvalidInput(f"--amount {text}: {currency.upper()} has {places} decimals, and it must not be negative")
+    return whole, currency
+
+
+def _secret(settings: Settings) -> str:
+    if not settings.stripe_webhook_secret:
+        raise ConfigurationError(["STRIPE_WEBHOOK_SECRET is not set; it is what `notifyctl serve` checks events with"])
+    return settings.stripe_webhook_secret[0].get_secret_value()
+
+
+def _target(settings: Settings, to: str | None, yes: bool) -> str:
+    """Somebody's real webhook is asked about first: its clients would get mails of what never happened."""
+    url = to or f"{settings.public_base_url or _served(settings)}{WEBHOOK}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput(f"--to {url!r} is no URL; write it as http://127.0.0.1:8080{WEBHOOK}")
+    if to is None and not _is_local(parts.hostname):
+        options.confirm(f"Post events of what never happened to {url}?", yes)
+    return url
+
+
+def _served(settings: Settings) -> str:
+    host = NOWHERE.get(settings.http_host, settings.http_host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}"
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _sandbox(settings: Settings) -> str:
+    """Never Stripe itself."""
+    host = urlsplit(settings.stripe_api_url).hostname or ""
+    return DEFAULT_SANDBOX if host.endswith("stripe.com") else settings.stripe_api_url
+
+
+pass  # MOVED
+
 
 DEFAULT_PORT = 8026
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from notifyctl.cli.output import Row, Shown, flat, on_terminal
-from notifyctl.text.wording import printable
+from notifyctl.text.durations import printable
 
 Item = TypeVar("Item")
 Cell: TypeAlias = str | tuple[str, str] | Text

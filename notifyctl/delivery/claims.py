@@ -7,22 +7,25 @@ from typing import TypeVar
 
 from sqlmodel import Session
 
-from notifyctl.delivery import changeable, outcomes
-from notifyctl.delivery.allowance import Allowance
-from notifyctl.delivery.breaker import Breaker, BreakerDecision
+from notifyctl.audit import log as audit_log
+from notifyctl.clients.plans import PlanRegistry
+from notifyctl.db.database import Database
+from notifyctl.delivery import outbox, outcomes, requeue, result_store
+from notifyctl.delivery.outbox import QUEUES, DueMessage, Queue
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
+from notifyctl.delivery.pace.allowance import Allowance
+from notifyctl.delivery.pace.breaker import Breaker, BreakerDecision
+from notifyctl.delivery.result_store import DeferrableMessage
+from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, Channel, Lane, MessageStatus
 from notifyctl.models.template import Template
-from notifyctl.orchestrator.plans import PlanRegistry
-from notifyctl.orchestrator.quiet_hours import QuietHours
-from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.orchestrator.words import iso
+from notifyctl.operations import pauses
+from notifyctl.operations.pauses import PauseScope
+from notifyctl.orchestrator import payload_store
+from notifyctl.orchestrator.holds import QuietHours
 from notifyctl.providers.registry import PROVIDERS
-from notifyctl.store import attempt_results, audit, deferrals, outbox, pauses, payloads, templates
-from notifyctl.store.database import Database
-from notifyctl.store.deferrals import DeferrableMessage
-from notifyctl.store.outbox import QUEUES, DueMessage, Queue
-from notifyctl.store.pauses import PauseScope
+from notifyctl.templates import store as template_store
+from notifyctl.text.durations import iso
 
 DEFERRED_AT_ONCE = 500
 LEASE = timedelta(seconds=45)
@@ -136,7 +139,7 @@ class Claimer:
         due = outbox.lock_due(session, self.channel, queue, now=now, most=1, only=message_id)
         awake = self._put_off_quiet(session, due, now, ClaimBatch()) if queue.lane is Lane.BULK else due
         claimed, refused = self._ask_again(session, awake, now)
-        attempt_results.close_unclaimed(session, [outcome.result for outcome in refused])
+        result_store.close_unclaimed(session, [outcome.result for outcome in refused])
         self._claim(session, claimed, now)
         for claim in claimed:
             claim.attempt(now)
@@ -174,8 +177,8 @@ class Claimer:
             due = outbox.lock_due(session, self.channel, queue, now=now, most=wanted, paused=snapshot.paused)
             awake = self._put_off_quiet(session, due, now, batch) if queue.lane is Lane.BULK else due
             claimed, refused = self._ask_again(session, awake[:most], now)
-            attempt_results.close_unclaimed(session, [outcome.result for outcome in refused])
-            payloads.forget(session, [outcome.result.id for outcome in refused if outcome.has_no_client])
+            result_store.close_unclaimed(session, [outcome.result for outcome in refused])
+            payload_store.forget(session, [outcome.result.id for outcome in refused if outcome.has_no_client])
             self._claim(session, claimed, now)
             self.allowance.use(queue.lane, len(claimed))
             batch.claimed += claimed
@@ -196,7 +199,7 @@ class Claimer:
         if not ends:
             return messages
         quiet = {message.id: ends[message.timezone] for message in messages if message.timezone in ends}
-        deferrals.put_off(session, quiet)
+        result_store.put_off(session, quiet)
         batch.put_off += len(quiet)
         return [message for message in messages if message.id not in quiet]
 
@@ -217,8 +220,8 @@ class Claimer:
     ) -> tuple[list[Claim], list[DeliveryOutcome]]:
         if not messages:
             return [], []
-        known = templates.by_key(session, {message.template_key for message in messages})
-        suppressed = changeable.suppressed(session, self._rules.keys, self.channel, messages)
+        known = template_store.by_key(session, {message.template_key for message in messages})
+        suppressed = requeue.suppressed(session, self._rules.keys, self.channel, messages)
         claimed: list[Claim] = []
         refused: list[DeliveryOutcome] = []
         for message in messages:
@@ -236,7 +239,7 @@ class Claimer:
         if message.expires_at is not None and message.expires_at <= now:
             detail = "its send-by time had passed before it could be sent"
             return outcomes.of_refusal(message, MessageStatus.EXPIRED, None, detail, actor=self._owner, now=now)
-        verdict = changeable.refusal(
+        verdict = requeue.refusal(
             message, template, suppressed, plans=self._rules.plans, sms_enabled=self._rules.sms_enabled
         )
         if verdict is not None:
@@ -259,13 +262,13 @@ class Claimer:
 
     def _defer(self, session: Session, lane: Lane, now: datetime, snapshot: QueueSnapshot, batch: ClaimBatch) -> None:
         """Once for each deferral: what is deferred already is left as it is."""
-        last = deferrals.last_forecast(session, self.channel, lane, now)
+        last = result_store.last_forecast(session, self.channel, lane, now)
         forecasts: dict[str, datetime] = {}
-        entries: list[audit.NewAuditRow] = []
+        entries: list[audit_log.NewAuditRow] = []
         for status in (MessageStatus.RETRY_SCHEDULED, MessageStatus.QUEUED):
             most = DEFERRED_AT_ONCE - len(forecasts)
             queue = Queue(lane, status)
-            due: Sequence[DeferrableMessage] = deferrals.lock_due(
+            due: Sequence[DeferrableMessage] = result_store.lock_due(
                 session, self.channel, queue, now=now, most=most, paused=snapshot.paused
             )
             if lane is Lane.BULK:
@@ -275,13 +278,13 @@ class Claimer:
                 forecasts[message.id] = turn
                 entries.append(self._deferral(message, turn, now))
         if forecasts:
-            deferrals.defer(session, forecasts, now=now)
-            audit.write_many(session, entries)
+            result_store.defer(session, forecasts, now=now)
+            audit_log.write_many(session, entries)
             batch.deferred += len(forecasts)
 
-    def _deferral(self, message: DeferrableMessage, turn: datetime, now: datetime) -> audit.NewAuditRow:
+    def _deferral(self, message: DeferrableMessage, turn: datetime, now: datetime) -> audit_log.NewAuditRow:
         details = {"next_attempt_at": iso(turn), "per_minute_limit": self.allowance.budget.limit}
-        return audit.for_message(
+        return audit_log.for_message(
             AuditAction.NOTIFICATION_THROTTLED, message, actor=self._owner, now=now, details=details
         )
 

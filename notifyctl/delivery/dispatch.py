@@ -15,21 +15,24 @@ from time import monotonic
 
 from sqlmodel import Session
 
+from notifyctl import errors
+from notifyctl.audit import log as audit_log
+from notifyctl.clients.suppressions import lock, suppress
 from notifyctl.clock import Clock
-from notifyctl.delivery import outcomes, quarantine, unexpected
+from notifyctl.db.database import Database
+from notifyctl.delivery import outbox, outcomes, quarantine, result_store
 from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claimer, QueueSnapshot
+from notifyctl.delivery.in_doubt_store import DoubtfulMessage
+from notifyctl.delivery.outbox import DueMessage
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
 from notifyctl.errors import DatabaseError, NotifyctlError
+from notifyctl.keyring import KeyRing, SealedContext
 from notifyctl.models.enums import FailureReason, MessageStatus
 from notifyctl.models.template import TemplateSource
-from notifyctl.orchestrator.render import Renderer, RenderError
-from notifyctl.orchestrator.sealing import KeyRing, SealedContext
-from notifyctl.orchestrator.suppressions import lock, suppress
-from notifyctl.providers.base import Answer, OutboundMessage, Rejected, Sender
-from notifyctl.store import attempt_results, audit, outbox, payloads, templates
-from notifyctl.store.database import Database
-from notifyctl.store.doubts import DoubtfulMessage
-from notifyctl.store.outbox import DueMessage
+from notifyctl.orchestrator import payload_store
+from notifyctl.providers.contract import Answer, OutboundMessage, Rejected, Sender
+from notifyctl.templates import store as template_store
+from notifyctl.templates.render import Renderer, RenderError
 
 _EXPECTED = (MessageStatus.SENT, MessageStatus.RETRY_SCHEDULED, MessageStatus.BLOCKED)
 
@@ -106,7 +109,7 @@ class Dispatcher:
 
     def _lose(self, ids: Sequence[str], error: Exception) -> None:
         """Their calls may have gone out: their leases run out, and the provider is asked."""
-        unexpected.report(log, "calls lost, their messages become in doubt", error, count=len(ids))
+        errors.report(log, "calls lost, their messages become in doubt", error, count=len(ids))
         for message_id in ids:
             self._attempts.pop(message_id, None)
 
@@ -163,7 +166,7 @@ class Dispatcher:
                 raise
             except Exception as error:  # noqa: BLE001
                 troubles += 1
-                unexpected.report(log, "answer cannot be recorded", error, message_id=answer.message_id)
+                errors.report(log, "answer cannot be recorded", error, message_id=answer.message_id)
         self._answers.remove(answer)
         del self._attempts[answer.message_id]
         return troubles > 0
@@ -175,7 +178,7 @@ class Dispatcher:
         ]
         if not made:
             return
-        written = attempt_results.record(session, self._owner, [outcome.result for outcome in made])
+        written = result_store.record(session, self._owner, [outcome.result for outcome in made])
         kept = [outcome for outcome in made if outcome.result.id in written]
         if lost := len(made) - len(kept):
             log.warning("answers came after the lease was lost", extra={"channel": self.channel, "count": lost})
@@ -183,8 +186,8 @@ class Dispatcher:
         self._claimer.breaker.hear(session, answers, now)
 
     def _settle(self, session: Session, kept: Sequence[DeliveryOutcome], now: datetime) -> None:
-        audit.write_many(session, [entry for outcome in kept for entry in outcome.entries])
-        payloads.erase_payloads(session, [outcome.result.id for outcome in kept if outcome.erase])
+        audit_log.write_many(session, [entry for outcome in kept for entry in outcome.entries])
+        payload_store.erase_payloads(session, [outcome.result.id for outcome in kept if outcome.erase])
         for outcome in kept:
             self._report(outcome)
         self._suppress(session, [outcome for outcome in kept if outcome.suppress], now)
@@ -217,7 +220,7 @@ class Dispatcher:
     def _load_sources(self, session: Session, claimed: Sequence[Claim]) -> None:
         wanted = {(item.message.template_key, item.message.template_version) for item in claimed}
         if missing := wanted - self._sources.keys():
-            self._sources |= templates.sources(session, missing)
+            self._sources |= template_store.sources(session, missing)
 
     def _send(self, batch: ClaimBatch, started: float) -> None:
         outbound: list[OutboundMessage] = []
@@ -280,5 +283,5 @@ def context_of(keys: KeyRing, message: DueMessage | DoubtfulMessage) -> Mapping[
 def _unfit(error: Exception, message_id: str) -> Rejected:
     if isinstance(error, NotifyctlError):
         return Rejected(FailureReason.RENDER_ERROR, "", str(error))
-    unexpected.report(log, "message cannot be rendered", error, message_id=message_id)
-    return Rejected(FailureReason.RENDER_ERROR, "", f"It cannot be rendered: {unexpected.describe(error)}")
+    errors.report(log, "message cannot be rendered", error, message_id=message_id)
+    return Rejected(FailureReason.RENDER_ERROR, "", f"It cannot be rendered: {errors.describe(error)}")

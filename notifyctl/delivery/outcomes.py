@@ -3,19 +3,44 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
 
-from notifyctl.delivery.retry import next_attempt
-from notifyctl.models.enums import AuditAction, BlockReason, Channel, FailureReason, MessageStatus, SuppressionReason
+from notifyctl.audit import log as audit_log
+from notifyctl.delivery.outbox import DueMessage
+from notifyctl.delivery.result_store import AttemptResult
+from notifyctl.models.enums import (
+    CHANNELS,
+    AuditAction,
+    BlockReason,
+    Channel,
+    FailureReason,
+    MessageStatus,
+    SuppressionReason,
+)
 from notifyctl.models.message import FINAL
-from notifyctl.orchestrator.masking import mask
-from notifyctl.orchestrator.words import iso
-from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
-from notifyctl.store import audit
-from notifyctl.store.attempt_results import AttemptResult
-from notifyctl.store.outbox import DueMessage
+from notifyctl.providers.contract import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
+from notifyctl.text.durations import iso
+from notifyctl.text.masking import mask
+
+
+def next_attempt(
+    channel: Channel, *, attempts: int, now: datetime, retry_after: timedelta | None = None
+) -> datetime | None:
+    """When to try again after `attempts` attempts; None to give up.
+
+    The provider's Retry-After is honoured, but never shortens the backoff and at most doubles it.
+    """
+    waits = CHANNELS[channel].backoff
+    if attempts > len(waits):
+        return None
+    backoff = waits[attempts - 1]
+    return now + max(backoff, min(retry_after or backoff, 2 * backoff))
+
+
+pass  # MOVED
+
 
 MAX_ERROR_LENGTH = 500
 
@@ -43,7 +68,7 @@ class DeliveryOutcome:
     """All that is written down of one message; `entries` are audit rows."""
 
     result: AttemptResult
-    entries: list[audit.NewAuditRow]
+    entries: list[audit_log.NewAuditRow]
     erase: bool
     log_fields: dict[str, object]
     """For one structured line; the recipient is masked."""
@@ -188,7 +213,7 @@ def of_refusal(
     """A message that is due but must not go: a gate has closed since acceptance, or its time has passed."""
     result = AttemptResult(id=message.id, status=status, reason=reason, error=detail, finished_at=now)
     details = {"reason": reason, "detail": detail, "attempts": message.attempts}
-    entry = audit.for_message(_ACTIONS[status], message, actor=actor, now=now, details=details)
+    entry = audit_log.for_message(_ACTIONS[status], message, actor=actor, now=now, details=details)
     words = {"reason": reason, "error": detail}
     log_fields = _log_fields(message.id, message.template_key, message.recipient, words)
     return DeliveryOutcome(result, [entry], message.sealed is not None, log_fields)
@@ -203,8 +228,8 @@ def _log_fields(
 
 def _entry(
     action: AuditAction, attempt: Attempt, details: Mapping[str, object], actor: str, now: datetime
-) -> audit.NewAuditRow:
-    return audit.entry(
+) -> audit_log.NewAuditRow:
+    return audit_log.entry(
         action,
         actor=actor,
         now=now,

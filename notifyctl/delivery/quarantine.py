@@ -10,13 +10,15 @@ from datetime import datetime
 
 from sqlmodel import Session
 
+from notifyctl import errors
+from notifyctl.audit import log as audit_log
 from notifyctl.clock import Clock
-from notifyctl.delivery import unexpected
+from notifyctl.db.database import Database
+from notifyctl.delivery import quarantine_store
 from notifyctl.delivery.claims import DEFERRED_AT_ONCE, Claim, Claimer, QueueSnapshot
 from notifyctl.errors import DatabaseError
 from notifyctl.models.enums import AuditAction, FailureReason
-from notifyctl.store import audit, payloads, unusable
-from notifyctl.store.database import Database
+from notifyctl.orchestrator import payload_store
 
 log = logging.getLogger("notifyctl.delivery")
 
@@ -39,7 +41,7 @@ def set_aside(
     for queue in snapshot.due:
         with database.read() as session:
             most, paused = DEFERRED_AT_ONCE, snapshot.paused
-            ids = unusable.due_ids(session, claimer.channel, queue, now=now, most=most, paused=paused)
+            ids = quarantine_store.due_ids(session, claimer.channel, queue, now=now, most=most, paused=paused)
         for message_id in ids:
             try:
                 with database.transaction() as session:
@@ -50,19 +52,19 @@ def set_aside(
             except DatabaseError:
                 raise
             except Exception as error:  # noqa: BLE001  that is what we are looking for
-                unexpected.report(log, "message cannot be used", error, message_id=message_id)
-                count += _fail(database, message_id, unexpected.describe(error), owner, now)
+                errors.report(log, "message cannot be used", error, message_id=message_id)
+                count += _fail(database, message_id, errors.describe(error), owner, now)
     return count
 
 
 def _fail(database: Database, message_id: str, why: str, owner: str, now: datetime) -> bool:
     reason, error = FailureReason.RENDER_ERROR, f"It cannot be used: {why}"
     with database.transaction() as session:
-        failed = unusable.fail(session, message_id, reason=reason, error=error, now=now)
+        failed = quarantine_store.fail(session, message_id, reason=reason, error=error, now=now)
         if failed is None:
             return False
-        payloads.erase_sealed(session, [message_id])
+        payload_store.erase_sealed(session, [message_id])
         details = {"reason": reason, "error": error, "attempts": failed.attempts}
-        entry = audit.for_message(AuditAction.NOTIFICATION_FAILED, failed, actor=owner, now=now, details=details)
-        audit.write_many(session, [entry])
+        entry = audit_log.for_message(AuditAction.NOTIFICATION_FAILED, failed, actor=owner, now=now, details=details)
+        audit_log.write_many(session, [entry])
     return True

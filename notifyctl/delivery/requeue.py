@@ -4,15 +4,69 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from sqlmodel import Session
 
-from notifyctl.delivery import changeable
+from notifyctl.audit import log as audit_log
+from notifyctl.clients.plans import PlanRegistry
+from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, BlockReason, Channel
-from notifyctl.orchestrator.plans import PlanRegistry
-from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.store import audit, messages, templates
-from notifyctl.store.messages import FailedMessage, Filter
+from notifyctl.models.template import Template
+from notifyctl.orchestrator import gate_facts, gates, message_store
+from notifyctl.orchestrator.gates import Verdict
+from notifyctl.orchestrator.message_store import AddressedClient, FailedMessage, Filter
+from notifyctl.orchestrator.orchestrator import plan_has_feature
+from notifyctl.templates import store as template_store
+
+
+class AcceptedMessage(Protocol):
+    """Any row of a message that has its client with it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def client_id(self) -> str | None: ...
+
+    @property
+    def recipient(self) -> str | None: ...
+
+    @property
+    def client(self) -> AddressedClient | None: ...
+
+
+def suppressed(
+    session: Session, keys: KeyRing, channel: Channel, messages: Sequence[AcceptedMessage]
+) -> dict[str, str]:
+    """Message id -> reason. Asked under every secret key: the suppression may be older than the message's hash."""
+    hashes = {
+        message.id: keys.recipient_hashes(channel, message.recipient)
+        for message in messages
+        if message.recipient is not None
+    }
+    reasons = gate_facts.suppressed(session, {key for under_each in hashes.values() for key in under_each})
+    here = {key: reason for (where, key), reason in reasons.items() if where == channel}
+    return {message_id: here[key] for message_id, under_each in hashes.items() for key in under_each if key in here}
+
+
+def refusal(
+    message: AcceptedMessage, template: Template, suppressed_as: str | None, *, plans: PlanRegistry, sms_enabled: bool
+) -> Verdict | None:
+    """The first gate that would refuse it now."""
+    return gates.asked_again(
+        gates.Facts(
+            template=template,
+            client_id=message.client_id,
+            client=message.client,
+            sms_enabled=sms_enabled,
+            plan_has_feature=plan_has_feature(plans, message.client, template),
+            suppressed=suppressed_as,
+        )
+    )
+
+
+pass  # MOVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +102,7 @@ class Requeue:
 
     def choose(self, session: Session, wanted: Filter, now: datetime) -> Choice:
         """Asks the gates that a worker asks again before it sends. Writes nothing."""
-        by_obstacle = messages.retryable(session, wanted, now=now)
+        by_obstacle = message_store.retryable(session, wanted, now=now)
         going: list[FailedMessage] = []
         refused: dict[BlockReason, list[FailedMessage]] = {}
         for part in _parts(by_obstacle.pop("", [])):
@@ -69,28 +123,28 @@ class Requeue:
     def queue(self, session: Session, ids: Collection[str], *, actor: str, now: datetime) -> int:
         """Those of `ids` that nothing refuses by now wait for a worker again, each with an audit row. How many."""
         chosen = self.choose(session, Filter(ids=ids), now)
-        moved = messages.requeue(session, chosen.ids, now=now)
+        moved = message_store.requeue(session, chosen.ids, now=now)
         details = {"detail": "queued again"}
         entries = [
-            audit.for_message(AuditAction.OPERATOR_ACTION, message, actor=actor, now=now, details=details)
+            audit_log.for_message(AuditAction.OPERATOR_ACTION, message, actor=actor, now=now, details=details)
             for message in moved
         ]
-        audit.write_many(session, entries)
+        audit_log.write_many(session, entries)
         return len(moved)
 
     def _verdicts(self, session: Session, ids: Sequence[str]) -> Iterator[tuple[FailedMessage, BlockReason | None]]:
-        failed = messages.with_clients(session, ids)
-        known = templates.by_key(session, {message.template_key for message in failed})
+        failed = message_store.with_clients(session, ids)
+        known = template_store.by_key(session, {message.template_key for message in failed})
         on_record: dict[str, str] = {}
         for channel in Channel:
             ours = [message for message in failed if message.channel == channel]
-            on_record |= changeable.suppressed(session, self._keys, channel, ours)
+            on_record |= suppressed(session, self._keys, channel, ours)
         for message in failed:
             template = known.get(message.template_key)
             if template is None:  # nobody can say what it would be
                 yield message, BlockReason.TEMPLATE_DISABLED
                 continue
-            verdict = changeable.refusal(
+            verdict = refusal(
                 message,
                 template,
                 on_record.get(message.id),

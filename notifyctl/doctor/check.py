@@ -8,11 +8,11 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from notifyctl.orchestrator import upkeep
-from notifyctl.orchestrator.installation import look
-from notifyctl.orchestrator.problem import Gravity, Problem
+from notifyctl.db.database import Database
+from notifyctl.health import upkeep
+from notifyctl.health.installation import look
+from notifyctl.operations.problem import Gravity, Problem
 from notifyctl.settings import Settings
-from notifyctl.store.database import Database
 
 
 class CheckStatus(StrEnum):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from notifyctl.doctor import provider_checks, settings_checks, store_checks
+from notifyctl.audit import log as audit_log
+from notifyctl.doctor import settings_checks, store_checks
 from notifyctl.doctor.check import Check, CheckContext, CheckResult, CheckStatus
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.enums import AuditAction
 from notifyctl.settings import Settings
-from notifyctl.store import audit
 
 UNUSABLE = ("database", "schema")
 """While one of these is not ok, nothing is mended: what is done is audited."""
@@ -26,7 +26,7 @@ class NamedResult:
 def examine_installation(settings: Settings, env_file: Path, *, mend_as: str | None = None) -> list[NamedResult]:
     """Asks every check. `mend_as` names who wants mended what is safe to mend, for the audit log."""
     with closing(CheckContext(settings, env_file)) as context:
-        offline = (*settings_checks.OFFLINE, *provider_checks.PROVIDERS)
+        offline = (*settings_checks.OFFLINE, *settings_checks.PROVIDERS)
         results = list(examine(context, offline=offline, schema=store_checks.SCHEMA, stored=store_checks.STORED))
         if mend_as is None or not can_mend(results):
             return results
@@ -61,7 +61,7 @@ def mend(context: CheckContext, examined: NamedResult, *, actor: str, now: datet
     details = {"command": "doctor --fix", "check": examined.check, "done": result.remedy}
     try:
         with context.database.transaction() as session:
-            audit.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=now, details=details)
+            audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=now, details=details)
             result.mend(session)
     except NotifyctlError as error:
         return replace(examined, result=replace(result, problem=f"{result.problem}; not mended: {error}"))

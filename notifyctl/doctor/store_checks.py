@@ -3,19 +3,25 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+from notifyctl.alerts.spikes import store as spike_store
+from notifyctl.audit import append_only
+from notifyctl.audit import seal_store as seals
+from notifyctl.audit.seal import count_unsealed, is_old, writer_in_words
+from notifyctl.clients import store as client_store
+from notifyctl.clients.plans import load_plans
 from notifyctl.clock import system_clock
+from notifyctl.db import migrations
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
-from notifyctl.orchestrator import catalogue
-from notifyctl.orchestrator.audit_seal import count_unsealed, is_old, writer_in_words
-from notifyctl.orchestrator.installation import jobs as standings_of
-from notifyctl.orchestrator.plans import load_plans
-from notifyctl.orchestrator.problem import Code
-from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.orchestrator.words import age
+from notifyctl.health import store as health_store
+from notifyctl.health.installation import jobs as standings_of
+from notifyctl.http import api_key_store
+from notifyctl.keyring import KeyRing
+from notifyctl.operations import breakers
+from notifyctl.operations.problem import Code
+from notifyctl.otp import store as otp_store
 from notifyctl.otp.codes import PepperRing
-from notifyctl.store import api_keys, append_only, breakers, clients, diagnosis, migrations, otp, secret_keys, spikes
-from notifyctl.store import audit_seals as seals
-from notifyctl.text.wording import plural
+from notifyctl.templates import catalogue
+from notifyctl.text.durations import age, plural
 
 KEYS_END_WITHIN = timedelta(days=7)
 OVERDUE = timedelta(seconds=300)
@@ -52,8 +58,8 @@ def clock(context: CheckContext) -> CheckResult:
 def secret_keys_in_use(context: CheckContext) -> CheckResult:
     known = KeyRing(context.settings.notification_secret_key).ids
     with context.database.read() as session:
-        suppressions = _without(secret_keys.count_suppressions(session), known)
-        sealed = _without(secret_keys.count_unfinished(session), known)
+        suppressions = _without(health_store.count_suppressions(session), known)
+        sealed = _without(health_store.count_unfinished(session), known)
     problems = []
     if suppressions:
         problems.append(f"{_counted(suppressions, 'suppression')}: these people would be written to again")
@@ -89,7 +95,7 @@ def templates(context: CheckContext) -> CheckResult:
 def plans_of_clients(context: CheckContext) -> CheckResult:
     plans = load_plans(context.settings.notification_plan_registry).plans
     with context.database.read() as session:
-        counts = clients.count_by_plan(session)
+        counts = client_store.count_by_plan(session)
     unknown = {plan: count for plan, count in counts.items() if plan not in plans}
     if unknown:
         plans_and_counts = ", ".join(f"{plan} ({count})" for plan, count in sorted(unknown.items()))
@@ -103,7 +109,7 @@ def plans_of_clients(context: CheckContext) -> CheckResult:
 
 def leases(context: CheckContext) -> CheckResult:
     with context.database.read() as session:
-        count = diagnosis.count_expired_leases(session, context.database.clock())
+        count = health_store.count_expired_leases(session, context.database.clock())
     if count:
         return CheckResult(
             CheckStatus.WARN,
@@ -116,9 +122,9 @@ def leases(context: CheckContext) -> CheckResult:
 def due_messages(context: CheckContext) -> CheckResult:
     since = context.database.clock() - OVERDUE
     with context.database.read() as session:
-        moving = [channel for channel, sent in spikes.sent(session, since).items() if sent]
+        moving = [channel for channel, sent in spike_store.sent(session, since).items() if sent]
         down = breakers.not_closed(session)
-        count = diagnosis.count_due_before(session, since, moving, down)
+        count = health_store.count_due_before(session, since, moving, down)
     if down and not count:
         outages = "; ".join(f"{channel}: its provider is taken for down ({why})" for channel, why in down.items())
         return CheckResult(CheckStatus.WARN, outages, "mostly wait; `notifyctl health` says whether anybody probes it")
@@ -134,7 +140,7 @@ def due_messages(context: CheckContext) -> CheckResult:
 def receipts(context: CheckContext) -> CheckResult:
     now = context.database.clock()
     with context.database.read() as session:
-        counts = diagnosis.receipts(session, now - RECEIPTS_SINCE, now - RECEIPTS_UNTIL)
+        counts = health_store.receipts(session, now - RECEIPTS_SINCE, now - RECEIPTS_UNTIL)
     silent = [f"{row.sent} {row.channel}" for row in counts if not row.confirmed]
     if silent:
         return CheckResult(
@@ -178,7 +184,7 @@ def jobs(context: CheckContext) -> CheckResult:
 def keys_about_to_end(context: CheckContext) -> CheckResult:
     now = context.database.clock()
     with context.database.read() as session:
-        ending = api_keys.ending(session, now, now + KEYS_END_WITHIN)
+        ending = api_key_store.ending(session, now, now + KEYS_END_WITHIN)
     if ending:
         names = _few([key.name for key in ending])
         return CheckResult(
@@ -226,7 +232,7 @@ def audit_seals(context: CheckContext) -> CheckResult:
 def otp_peppers(context: CheckContext) -> CheckResult:
     known = PepperRing(context.settings.otp_pepper).ids
     with context.database.read() as session:
-        in_use = otp.keys_in_use(session, context.database.clock())
+        in_use = otp_store.keys_in_use(session, context.database.clock())
     forgotten = {key: count for key, count in in_use.items() if key not in known}
     if not forgotten:
         return CheckResult()
@@ -242,7 +248,7 @@ def otp_conversion(context: CheckContext) -> CheckResult:
     """Codes that nobody types in are what SMS pumping looks like."""
     until = context.database.clock() - TIME_TO_TYPE
     with context.database.read() as session:
-        made, used = otp.conversion(session, until - DAY, until)
+        made, used = otp_store.conversion(session, until - DAY, until)
     if made < ENOUGH_CODES or used >= LEAST_USED * made:
         return CheckResult()
     return CheckResult(

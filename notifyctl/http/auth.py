@@ -7,19 +7,38 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer as BearerModel
 from fastapi.security.base import SecurityBase
 
-from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.bootstrap import Runtime
+from notifyctl.http import api_keys
+from notifyctl.http.api_key_store import ApiKeyInfo
+from notifyctl.http.api_keys import Refused
 from notifyctl.http.errors import ApiError
-from notifyctl.http.request_log import method_of, origin_of
+from notifyctl.http.middleware import method_of, origin_of
 from notifyctl.models.enums import Scope
-from notifyctl.orchestrator import api_keys
-from notifyctl.orchestrator.api_keys import Refused
-from notifyctl.store.api_keys import ApiKeyInfo
+
+
+async def _runtime(request: Request) -> Runtime:
+    """Not in a thread, as FastAPI would run a plain function: those may all be busy, and a probe must not wait."""
+    return cast(Runtime, request.app.state.runtime)
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+
+
+async def _raw_body(request: Request) -> bytes:
+    return await request.body()
+
+
+RawBody = Annotated[bytes, Depends(_raw_body)]
+
+
+pass  # MOVED
+
 
 SCHEME = b"bearer"
 

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from notifyctl.http.errors import CODES, MESSAGES, RETRY_AFTER_SECONDS, error_response
-from notifyctl.http.security_headers import HEADERS
+from notifyctl.http.middleware import HEADERS
 
 PROBES = ("/healthz", "/readyz")
 MOST_CONNECTIONS = 1_000

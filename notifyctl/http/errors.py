@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifyctl.errors import DatabaseError, InvalidInput
-from notifyctl.http.json_body import fault_of
+from notifyctl.http.strict_json import fault_of
 
 RETRY_AFTER_SECONDS = 5
 MAX_FAULTS = 10

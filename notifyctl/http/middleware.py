@@ -1,8 +1,11 @@
 """A request's body is read before anything is done with it, and refused as soon as it is too long or takes too long."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
+from time import perf_counter
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -90,3 +93,115 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
+
+
+QUIET = ("/healthz", "/readyz", "/metrics")
+"""Asked every few seconds, by machines."""
+LONGEST_METHOD = 16
+NO_ROUTE = "(none)"
+
+log = logging.getLogger("notifyctl.http")
+
+
+class RequestLog:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})
+        started, status = perf_counter(), 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            _write(scope, status, perf_counter() - started)
+
+
+def _write(scope: Scope, status: int, seconds: float) -> None:
+    """Status 0: the caller was gone before there was an answer."""
+    route = route_of(scope)
+    fields = {"method": method_of(scope), "route": route, "status": status, "ms": round(seconds * 1000, 1)}
+    caller = scope["state"].get("caller")
+    if caller is not None:
+        fields["key"] = caller.name
+    log.log(logging.DEBUG if route in QUIET and status < 500 else logging.INFO, "request", extra=fields)
+
+
+def method_of(scope: Scope) -> str:
+    """The beginning of it: a caller may have made up its own."""
+    return str(scope["method"])[:LONGEST_METHOD]
+
+
+def route_of(scope: Scope) -> str:
+    """As /api/notifications/{message_id}."""
+    return getattr(scope.get("route"), "path_format", NO_ROUTE)
+
+
+def peer_of(scope: Scope) -> str | None:
+    """The address that the request came from."""
+    client: tuple[str, int] | None = scope.get("client")
+    return client[0] if client else None
+
+
+def origin_of(scope: Scope) -> dict[str, object]:
+    """For the log."""
+    return {"route": route_of(scope), "peer": peer_of(scope)}
+
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "X-Frame-Options": "DENY",
+}
+TRANSPORT = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
+
+
+def security_headers(public_base_url: str | None) -> dict[str, str]:
+    return HEADERS | (TRANSPORT if (public_base_url or "").startswith("https://") else {})
+
+
+class SecurityHeaders:
+    """A response that has one of them already keeps its own: a page says itself what it loads."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, add)
+
+
+class HeadRequests:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def drop_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self._app({**scope, "method": "GET"}, receive, drop_body)

@@ -14,8 +14,17 @@ from types import FrameType
 from fastapi import FastAPI
 from uvicorn import Config, Server
 
+from notifyctl import __version__
+from notifyctl.bootstrap import Runtime
 from notifyctl.errors import NotifyctlError
+from notifyctl.http import middleware, webhooks
+from notifyctl.http.api import clients, health, messages, metrics, notifications, otp, probes
+from notifyctl.http.api.reference import reference_router
 from notifyctl.http.connections import Bounds, HttpConnection, OpenConnections
+from notifyctl.http.errors import UnexpectedErrors, add_error_handlers
+from notifyctl.http.middleware import BodyLimit, HeadRequests, RequestLog, SecurityHeaders, security_headers
+from notifyctl.http.pages.errors import PageErrors
+from notifyctl.http.pages.sign_in import add_pages
 from notifyctl.stopping import Patience, stop_signals
 
 BACKLOG = 2048
@@ -141,3 +150,29 @@ class ApiServer(Server):
         if self._patience.is_over(sig):
             os._exit(FORCED_EXIT)
         self.should_exit = True
+
+
+def create_app(runtime: Runtime, *, body_seconds: float = middleware.SECONDS) -> FastAPI:
+    """`runtime` stays the caller's to close."""
+    app = FastAPI(
+        title="notifyctl",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.runtime = runtime
+    for module in (otp, notifications, clients, messages, health, metrics, webhooks, webhooks, probes):
+        app.include_router(module.router)
+    app.include_router(reference_router(open_to_all=runtime.settings.http_docs))
+    add_pages(app)
+    add_error_handlers(app)
+    # The one added last is the outermost.
+    app.add_middleware(BodyLimit, seconds=body_seconds)
+    app.add_middleware(UnexpectedErrors)
+    app.add_middleware(PageErrors)
+    app.add_middleware(SecurityHeaders, headers=security_headers(runtime.settings.public_base_url))
+    app.add_middleware(RequestLog)
+    app.add_middleware(HeadRequests)
+    return app

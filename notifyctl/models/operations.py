@@ -92,3 +92,26 @@ class WorkerHeartbeat(SQLModel, table=True):
     """It was to send what was due and to end: cron starts such."""
     left_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it ended in good order. Such rows are kept for a while, to say when somebody was last at work."""
+
+
+class PageSession(SQLModel, table=True):
+    """Somebody who has signed in on the page, and not out again. The cookie names it, and is worth nothing without."""
+
+    __tablename__ = "page_session"
+
+    id: str = Field(primary_key=True)
+    key_id: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class ApiKey(SQLModel, table=True):
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
+    name: str
+    key_hash: str = Field(unique=True)
+    scopes: list[str] = Field(sa_column=json_column())
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

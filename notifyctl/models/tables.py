@@ -2,17 +2,23 @@
 
 from sqlmodel import SQLModel
 
-from notifyctl.models.access import ApiKey, PageSession
+from notifyctl.models.alerts import ComplianceItem, SpikeState
 from notifyctl.models.audit import AuditCheckpoint, AuditLog, AuditSeal
 from notifyctl.models.client import Client
-from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.message import MessageLog, MessagePayload
-from notifyctl.models.operations import JobRun, OutboundBudget, OutboundLimit, Pause, ProviderBreaker, WorkerHeartbeat
+from notifyctl.models.operations import (
+    ApiKey,
+    JobRun,
+    OutboundBudget,
+    OutboundLimit,
+    PageSession,
+    Pause,
+    ProviderBreaker,
+    WorkerHeartbeat,
+)
 from notifyctl.models.otp import OtpChallenge, OtpSubject
-from notifyctl.models.receipt import EarlyReceipt
-from notifyctl.models.spike import SpikeState
+from notifyctl.models.receipt import EarlyReceipt, Suppression, SuppressionRelease
 from notifyctl.models.stripe_event import StripeEvent, StripeInvoice, StripeSubscription
-from notifyctl.models.suppression import Suppression, SuppressionRelease
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
 
 metadata = SQLModel.metadata

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.client import Client
 from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.models.template import NotificationTemplate
-from notifyctl.store import audit, limits, pauses
-from notifyctl.store.pauses import PauseScope
+from notifyctl.operations import limits, pauses
+from notifyctl.operations.pauses import PauseScope
 
 
 class ActivePause(NamedTuple):
@@ -51,7 +52,7 @@ def pause(session: Session, scope: PauseScope, *, reason: str, actor: str, now: 
     if not pauses.add(session, scope, reason=reason, actor=actor, now=now):
         return None
     details = {"scope": str(scope), "reason": reason}
-    audit.write(session, AuditAction.PAUSED, actor=actor, now=now, client_id=scope.client_id, details=details)
+    audit_log.write(session, AuditAction.PAUSED, actor=actor, now=now, client_id=scope.client_id, details=details)
     return pauses.held(session, scope)
 
 
@@ -62,7 +63,7 @@ def resume(session: Session, scope: PauseScope, *, actor: str, now: datetime) ->
     if not pauses.remove(session, scope):
         raise NotFound(f"nothing is held by {scope}; `notifyctl pause` without options lists what is")
     details = {"scope": str(scope)}
-    audit.write(session, AuditAction.RESUMED, actor=actor, now=now, client_id=scope.client_id, details=details)
+    audit_log.write(session, AuditAction.RESUMED, actor=actor, now=now, client_id=scope.client_id, details=details)
     return held
 
 
@@ -90,4 +91,4 @@ def reset_limit(session: Session, channel: Channel, *, actor: str, now: datetime
 
 def _audit_limit(session: Session, channel: Channel, per_minute: int | None, *, actor: str, now: datetime) -> None:
     details = {"channel": channel.value, "per_minute_limit": per_minute}
-    audit.write(session, AuditAction.LIMIT_CHANGED, actor=actor, now=now, details=details)
+    audit_log.write(session, AuditAction.LIMIT_CHANGED, actor=actor, now=now, details=details)

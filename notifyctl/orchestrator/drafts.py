@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from notifyctl.audit import log as audit_log
+from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
-from notifyctl.orchestrator.context import canonical_json
 from notifyctl.orchestrator.gates import GateOutcome, Verdict
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
-from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.orchestrator.words import iso
-from notifyctl.store import audit
+from notifyctl.templates.context import canonical_json
+from notifyctl.text.durations import iso
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ _ACTIONS = {
 }
 
 
-def audit_row(draft: Draft, now: datetime) -> audit.NewAuditRow:
+def audit_row(draft: Draft, now: datetime) -> audit_log.NewAuditRow:
     details: dict[str, object] = {"template_key": draft.template.template_key}
     match draft.decision:
         case Queued(verdicts=verdicts):
@@ -131,7 +131,7 @@ def audit_row(draft: Draft, now: datetime) -> audit.NewAuditRow:
             details |= {"reason": reason} | gates.pack([draft.stored(verdict) for verdict in verdicts])
         case _:
             details |= {"idempotency_key": draft.request.idempotency_key}
-    return audit.entry(
+    return audit_log.entry(
         _ACTIONS[type(draft.decision)],
         actor=draft.request.actor or draft.request.source,
         now=now,

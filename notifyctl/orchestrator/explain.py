@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypedDict, cast
 
+from notifyctl.audit.log import AuditRow
 from notifyctl.models.enums import AuditAction, MessageStatus
 from notifyctl.orchestrator.gates import Verdict, unpack
-from notifyctl.orchestrator.words import age, duration, moment
-from notifyctl.store.audit import AuditRow
-from notifyctl.store.messages import MessageRow
-from notifyctl.text.wording import plural
+from notifyctl.orchestrator.message_store import MessageRow
+from notifyctl.text.durations import age, duration, moment, plural
 
 _LATE = timedelta(minutes=1)
 

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from notifyctl.models.channels import CHANNELS
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION
-from notifyctl.models.enums import Audience, BlockReason, Channel, ProvisioningStatus
+from notifyctl.models.enums import CHANNELS, Audience, BlockReason, Channel, ProvisioningStatus
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import Template
-from notifyctl.orchestrator import words
-from notifyctl.store.messages import AddressedClient
+from notifyctl.orchestrator.message_store import AddressedClient
+from notifyctl.text import durations as words
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,25 +5,25 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
+from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clock import Clock
 from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
-from notifyctl.models.channels import CHANNELS
+from notifyctl.keyring import KeyRing
 from notifyctl.models.columns import new_message_id
-from notifyctl.models.enums import Channel, Lane, MessageStatus
+from notifyctl.models.enums import CHANNELS, Channel, Lane, MessageStatus
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import Template
-from notifyctl.orchestrator import gates
-from notifyctl.orchestrator.addresses import AddressError, normal_address, region_of
-from notifyctl.orchestrator.context import canonical_json, context_faults, rate_subject
+from notifyctl.orchestrator import gate_facts, gates, message_store
 from notifyctl.orchestrator.drafts import Draft, audit_row, message_row, payload_row
 from notifyctl.orchestrator.gates import Facts
-from notifyctl.orchestrator.plans import PlanRegistry
-from notifyctl.orchestrator.quiet_hours import QuietHours
+from notifyctl.orchestrator.holds import QuietHours
+from notifyctl.orchestrator.message_store import AddressedClient
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
-from notifyctl.orchestrator.sealing import KeyRing
 from notifyctl.settings import Settings
-from notifyctl.store import audit, facts, messages, templates
-from notifyctl.store.messages import AddressedClient
+from notifyctl.templates import store as template_store
+from notifyctl.templates.context import canonical_json, context_faults, rate_subject
+from notifyctl.text.addresses import AddressError, normal_address, region_of
 
 CHUNK = 1_000
 MAX_WRITTEN = 254
@@ -75,7 +75,7 @@ class NotificationOrchestrator:
         if fingerprint in draft.fingerprints or context_faults(draft.template.variables, request.context):
             return False
         draft.message_id = message_id
-        return messages.rewrite(session, message_id, draft.fingerprints[0], payload_row(draft, self._keys))
+        return message_store.rewrite(session, message_id, draft.fingerprints[0], payload_row(draft, self._keys))
 
     def preview(self, session: Session, request: SendRequest) -> Decision:
         """What `send` would decide now, with every verdict. Writes nothing. Raises the same."""
@@ -94,7 +94,7 @@ class NotificationOrchestrator:
         clients = self._lock_and_read_clients(session, drafts)
         self._address(drafts, clients)
         rated = [draft for draft in drafts if _is_rated_recipient(draft)]
-        facts.lock_recipients(session, {hashed for draft in rated for hashed in draft.hashes})
+        gate_facts.lock_recipients(session, {hashed for draft in rated for hashed in draft.hashes})
         self._decide(session, drafts, clients, now)
         self._put_off(drafts, clients, now)
         return drafts
@@ -107,7 +107,7 @@ class NotificationOrchestrator:
     def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[Draft]:
         for request in requests:
             self._admit(request.template_key)
-        known = templates.by_key(session, {request.template_key for request in requests})
+        known = template_store.by_key(session, {request.template_key for request in requests})
         for request in requests:
             if request.template_key not in known:
                 raise NotFound(
@@ -126,7 +126,9 @@ class NotificationOrchestrator:
     def _lock_and_read_clients(self, session: Session, drafts: Sequence[Draft]) -> dict[str, AddressedClient]:
         rated = {draft.rated_client_id for draft in drafts if draft.is_rate_limited} - {None}
         others = {draft.request.client_id for draft in drafts} - rated - {None}
-        return facts.clients(session, _texts(rated), lock=True) | facts.clients(session, _texts(others), lock=False)
+        return gate_facts.clients(session, _texts(rated), lock=True) | gate_facts.clients(
+            session, _texts(others), lock=False
+        )
 
     def _address(self, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient]) -> None:
         hashes: dict[tuple[Channel, str], list[str]] = {}
@@ -152,8 +154,8 @@ class NotificationOrchestrator:
     ) -> None:
         self._recognise(session, drafts)
         open_drafts = [draft for draft in drafts if draft.decision is None]
-        suppressed = facts.suppressed(session, {hashed for draft in open_drafts for hashed in draft.hashes})
-        verified = facts.verified_stripe_events(session, _stripe_references(open_drafts))
+        suppressed = gate_facts.suppressed(session, {hashed for draft in open_drafts for hashed in draft.hashes})
+        verified = gate_facts.verified_stripe_events(session, _stripe_references(open_drafts))
         sends = self._sends_in_windows(session, open_drafts, now)
         first_of_key: dict[str, Draft] = {}
         for draft in open_drafts:
@@ -169,7 +171,7 @@ class NotificationOrchestrator:
 
     def _recognise(self, session: Session, drafts: Iterable[Draft]) -> None:
         keyed = {draft.request.idempotency_key: draft for draft in drafts if draft.request.idempotency_key}
-        earlier = messages.by_idempotency_keys(session, _texts(keyed))
+        earlier = message_store.by_idempotency_keys(session, _texts(keyed))
         for draft in drafts:
             row = earlier.get(draft.request.idempotency_key or "")
             if row is not None:
@@ -231,7 +233,7 @@ class NotificationOrchestrator:
         self, session: Session, drafts: Sequence[Draft], now: datetime
     ) -> dict[tuple[str, str, str], int]:
         owners: dict[tuple[str, str, str], int] = {}
-        windows: list[facts.RateWindow] = []
+        windows: list[gate_facts.RateWindow] = []
         numbers: list[tuple[str, str, str]] = []
         for draft in drafts:
             if not draft.is_rate_limited or (owner := draft.rate_owner) in owners:
@@ -241,10 +243,10 @@ class NotificationOrchestrator:
             client_id = draft.rated_client_id
             for recipient in [None] if client_id is not None else draft.hashes:
                 windows.append(
-                    facts.RateWindow(draft.template.template_key, draft.rate_subject, client_id, recipient, since)
+                    gate_facts.RateWindow(draft.template.template_key, draft.rate_subject, client_id, recipient, since)
                 )
                 numbers.append(owner)
-        for owner, count in zip(numbers, facts.sends_in_windows(session, windows), strict=True):
+        for owner, count in zip(numbers, gate_facts.sends_in_windows(session, windows), strict=True):
             owners[owner] += count
         return owners
 
@@ -253,17 +255,17 @@ class NotificationOrchestrator:
         if new:
             self._insert(session, drafts, new, now)
             queued = [draft for draft in new if isinstance(draft.decision, Queued)]
-            messages.insert_payloads(session, [payload_row(draft, self._keys) for draft in queued])
-        audit.write_many(session, [audit_row(draft, now) for draft in drafts])
+            message_store.insert_payloads(session, [payload_row(draft, self._keys) for draft in queued])
+        audit_log.write_many(session, [audit_row(draft, now) for draft in drafts])
 
     def _insert(self, session: Session, drafts: Sequence[Draft], new: Sequence[Draft], now: datetime) -> None:
-        written = messages.insert(session, [message_row(draft, now) for draft in new])
+        written = message_store.insert(session, [message_row(draft, now) for draft in new])
         losers = [draft for draft in new if draft.message_id not in written]
         if not losers:
             return
         # Someone else committed these keys between our look and our insert: theirs are the first messages.
         keys = _texts(draft.request.idempotency_key for draft in losers)
-        winners = messages.by_idempotency_keys(session, keys)
+        winners = message_store.by_idempotency_keys(session, keys)
         for draft in drafts:
             if (key := draft.request.idempotency_key) in keys:
                 if key not in winners:
@@ -303,3 +305,14 @@ def _duplicate(draft: Draft, message_id: str, status: MessageStatus, fingerprint
         )
     draft.message_id = message_id
     return Duplicate(message_id, status)
+
+
+pass  # MOVED
+
+
+class CodePipe(NotificationOrchestrator):
+    """Raises InvalidInput for any other template."""
+
+    def _admit(self, template_key: str) -> None:
+        if template_key != OTP_TEMPLATE:
+            raise InvalidInput(f"{template_key} is no one-time code; send it through the orchestrator")

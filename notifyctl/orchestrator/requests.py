@@ -8,8 +8,8 @@ from typing import Literal
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import BlockReason, MessageStatus
-from notifyctl.orchestrator.context import MAX_INTEGER, is_unicode, kind_of, name_fault
 from notifyctl.orchestrator.gates import Verdict
+from notifyctl.templates.context import MAX_INTEGER, is_unicode, kind_of, name_fault
 
 MAX_LENGTHS = {
     "template_key": 128, "client_id": 255, "recipient": 1_000, "idempotency_key": 255, "source": 64, "source_ref": 255,

@@ -12,9 +12,9 @@ from functools import cached_property
 import phonenumbers
 from pydantic import SecretStr
 
+from notifyctl.keyring import Secret, keyed_hash
 from notifyctl.models.enums import OtpAction
-from notifyctl.orchestrator.secret import Secret, keyed_hash
-from notifyctl.store.otp import CodeRow
+from notifyctl.otp.store import CodeRow
 
 DIGITS = 6
 NETWORK_DIGITS = 3

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pycurl as untyped_pycurl
 
 from notifyctl.providers.certificates import ADVICE, Authorities, public_authorities
-from notifyctl.providers.timeouts import CONNECT_TIMEOUT
+from notifyctl.providers.contract import CONNECT_TIMEOUT
 
 # Its names come from a C module without stubs.
 pycurl: Any = untyped_pycurl

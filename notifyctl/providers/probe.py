@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from notifyctl.clock import Clock
-from notifyctl.providers.answers import json_object, server_time, without_recipients
 from notifyctl.providers.certificates import trusted_authorities
+from notifyctl.providers.contract import CONNECT_TIMEOUT
 from notifyctl.providers.curl import HttpAnswer, Transfer, TransferFailure
-from notifyctl.providers.in_between import described
 from notifyctl.providers.registry import secret_text
-from notifyctl.providers.timeouts import CONNECT_TIMEOUT
+from notifyctl.providers.results import described, json_object, server_time, without_recipients
 from notifyctl.settings import Settings
 
 TIMEOUT = 2 * CONNECT_TIMEOUT

@@ -11,10 +11,9 @@ from pydantic import SecretStr
 
 from notifyctl.errors import InvalidInput, ProviderError
 from notifyctl.models.enums import Channel
-from notifyctl.providers.base import Lookup, Sender
 from notifyctl.providers.certificates import Authorities, trusted_authorities
+from notifyctl.providers.contract import POSTMARK_TIMEOUT, TWILIO_TIMEOUT, Lookup, Sender
 from notifyctl.providers.receipts import TWILIO_STATUS_PATH
-from notifyctl.providers.timeouts import POSTMARK_TIMEOUT, TWILIO_TIMEOUT
 from notifyctl.settings import Settings
 
 
@@ -26,7 +25,7 @@ def secret_text(value: SecretStr | str | None) -> str:
 
 def _postmark_sender(settings: Settings, _: int, authorities: Authorities) -> Sender:
     # An SDK costs a quarter of a second and is imported by those who use it; likewise below.
-    from notifyctl.providers.postmark import PostmarkSender
+    from notifyctl.providers.postmark.sender import PostmarkSender
 
     return PostmarkSender(
         server_token=secret_text(settings.postmark_server_token),
@@ -39,7 +38,7 @@ def _postmark_sender(settings: Settings, _: int, authorities: Authorities) -> Se
 
 
 def _postmark_lookup(settings: Settings, authorities: Authorities) -> Lookup:
-    from notifyctl.providers.postmark_lookup import SEARCH_DELAY, PostmarkLookup
+    from notifyctl.providers.postmark.lookup import SEARCH_DELAY, PostmarkLookup
 
     return PostmarkLookup(
         server_token=secret_text(settings.postmark_server_token),
@@ -51,7 +50,7 @@ def _postmark_lookup(settings: Settings, authorities: Authorities) -> Lookup:
 
 
 def _twilio_sender(settings: Settings, concurrency: int, authorities: Authorities) -> Sender:
-    from notifyctl.providers.twilio import TwilioSender
+    from notifyctl.providers.twilio.sender import TwilioSender
 
     base_url = settings.public_base_url
     return TwilioSender(
@@ -67,7 +66,7 @@ def _twilio_sender(settings: Settings, concurrency: int, authorities: Authoritie
 
 
 def _twilio_lookup(settings: Settings, authorities: Authorities) -> Lookup:
-    from notifyctl.providers.twilio_lookup import SEARCH_DELAY, TwilioLookup
+    from notifyctl.providers.twilio.lookup import SEARCH_DELAY, TwilioLookup
 
     return TwilioLookup(
         account_sid=settings.twilio_account_sid or "",

@@ -10,7 +10,7 @@ from types import FrameType
 
 from notifyctl.errors import ExitCode
 from notifyctl.stopping import Patience, stop_signals
-from notifyctl.worker import service_manager
+from notifyctl.worker import systemd
 
 RESTART_SECONDS = 1.0
 """A process that dies is replaced after this. One that dies young again waits twice as long, up to the longest."""
@@ -64,12 +64,12 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         for _ in range(self._wanted):
             self._start(0)
-        service_manager.notify("READY=1")
+        systemd.notify("READY=1")
         self._started()
-        watchdog, told_at = service_manager.watchdog_seconds(), monotonic()
+        watchdog, told_at = systemd.watchdog_seconds(), monotonic()
         while self._running or (self._replacements and not self._stopping):
             if watchdog is not None and monotonic() - told_at >= watchdog:
-                service_manager.notify("WATCHDOG=1")
+                systemd.notify("WATCHDOG=1")
                 told_at = monotonic()
             for process in [each for each in self._running if each.poll() is not None]:
                 self._ended(process)
@@ -128,7 +128,7 @@ class Supervisor:
         if self._patience.is_over(number):
             self._pass_on(signal.SIGKILL)
         elif not self._stopping:
-            service_manager.notify("STOPPING=1")
+            systemd.notify("STOPPING=1")
             self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: signal.Signals) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from notifyctl.alerts.compliance import Reminders
+from notifyctl.alerts.compliance.reminders import Reminders
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import system_clock
 from tests.support.clients import a_client

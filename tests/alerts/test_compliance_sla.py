@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from notifyctl.alerts import compliance_items
-from notifyctl.alerts.compliance_sla import REMINDER_JOB, SlaMonitor
+from notifyctl.alerts.compliance import items as compliance_items
+from notifyctl.alerts.compliance.sla import REMINDER_JOB, SlaMonitor
+from notifyctl.alerts.compliance.store import ItemValues
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.enums import JobOutcome
-from notifyctl.store import job_runs
-from notifyctl.store.compliance import ItemValues
+from notifyctl.operations import job_runs
 from tests.support.alerts import OPS, alerts
 from tests.support.clients import a_client
 from tests.support.clocks import NOON, StandingClock

@@ -10,12 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from notifyctl.alerts.spikes import JOB
+from notifyctl.alerts.spikes.monitor import JOB
 from notifyctl.bootstrap import Runtime
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
 from notifyctl.models.enums import JobOutcome
-from notifyctl.store import job_runs, migrations
-from notifyctl.store.database import Database
-from notifyctl.worker import runs
+from notifyctl.operations import job_runs
+from notifyctl.worker.jobs import runs
 from notifyctl.worker.jobs.registry import named
 from tests.support.alerts import ADMIN, OPS, alerts, audited, failed, queue, sent
 from tests.support.clocks import StandingClock
@@ -282,7 +283,7 @@ def test_a_server_that_is_not_there_is_unknown(notifyctl: CommandLine) -> None:
 def test_a_locked_database_is_unknown_before_others_would_give_up(
     database_url: str, notifyctl: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyctl.cli.monitor.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("notifyctl.cli.health.monitor.PATIENCE_SECONDS", 0.5)
     if database_url.startswith("sqlite"):
         path = database_url.removeprefix("sqlite:///")
         other = sqlite3.connect(path, isolation_level=None)

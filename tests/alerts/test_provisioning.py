@@ -8,9 +8,9 @@ from sqlalchemy import text
 
 from notifyctl.alerts.provisioning import FEW, NAMED, NO_ADMINS, NO_LOGIN_URL, Announced, announce
 from notifyctl.bootstrap import Runtime
-from notifyctl.orchestrator.client_fields import ClientChange
-from notifyctl.orchestrator.clients import set_clients
-from notifyctl.store import messages
+from notifyctl.clients.clients import set_clients
+from notifyctl.clients.fields import ClientChange
+from notifyctl.orchestrator import message_store
 from tests.support.alerts import ADMIN, OPS, alerts, some_clients
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
@@ -83,7 +83,7 @@ def fail(runtime: Runtime, ids: list[str], **more: Any) -> Announced:
 def test_an_import_sums_up_over_all_of_its_file(
     runtime: Runtime, notifyctl: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyctl.cli.clients.CHUNK", 2)
+    monkeypatch.setattr("notifyctl.cli.clients.clients.CHUNK", 2)
     ids = some_clients(runtime, FEW + 1)
     file = tmp_path / "clients.csv"
     file.write_text("\n".join(["id,provisioning_status", *(f"{client_id},FAILED" for client_id in ids)]) + "\n")
@@ -161,7 +161,7 @@ def test_an_import_announces_known_clients_alone(runtime: Runtime, notifyctl: Co
     assert ran.code == 0
     assert ran.err == "Queued: 1 WELCOME_EMAIL.\nQueued: 2 PROVISIONING_FAILED_ADMIN.\n"
     with runtime.database.read() as session:
-        found = messages.find(session, messages.Filter(template_key=WELCOME), limit=10)
+        found = message_store.find(session, message_store.Filter(template_key=WELCOME), limit=10)
     assert [row.client_id for row in found] == ["known"]
 
 

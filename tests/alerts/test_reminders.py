@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from notifyctl.alerts import compliance_items
-from notifyctl.alerts.compliance import ReminderCounts, Reminders
+from notifyctl.alerts.compliance import items
+from notifyctl.alerts.compliance.reminders import ReminderCounts, Reminders
+from notifyctl.alerts.compliance.store import ItemValues
 from notifyctl.bootstrap import Runtime
-from notifyctl.store import messages
-from notifyctl.store.compliance import ItemValues
+from notifyctl.orchestrator import message_store
 from tests.support.clients import a_client
 from tests.support.clocks import NOON, StandingClock
 from tests.support.command_line import CommandLine
@@ -24,7 +24,7 @@ TODAY = NOON.date()
 def an_item(runtime: Runtime, days: int, reference: str = "TL-20", client_id: str = "acme") -> None:
     item = ItemValues(client_id, reference, "Trade licence", TODAY + timedelta(days=days))
     with runtime.database.transaction() as session:
-        compliance_items.write(session, [item], actor="test", now=runtime.clock())
+        items.write(session, [item], actor="test", now=runtime.clock())
 
 
 def run(runtime: Runtime, **settings: Any) -> ReminderCounts:
@@ -40,7 +40,7 @@ def run(runtime: Runtime, **settings: Any) -> ReminderCounts:
 def asked(runtime: Runtime) -> list[tuple[str, str, str]]:
     """Template, client and status of every reminder, oldest first."""
     with runtime.database.read() as session:
-        rows = messages.find(session, messages.Filter(), limit=1_000)
+        rows = message_store.find(session, message_store.Filter(), limit=1_000)
     return [(row.template_key, row.client_id, row.reason or row.status.value) for row in reversed(rows)]
 
 
@@ -243,7 +243,7 @@ def test_at_night_it_is_queued_for_the_morning(runtime: Runtime, clock: Standing
     an_item(runtime, 14)
     run(runtime)
     with runtime.database.read() as session:
-        (row,) = messages.find(session, messages.Filter(), limit=10)
+        (row,) = message_store.find(session, message_store.Filter(), limit=10)
     assert row.next_attempt_at == datetime.fromisoformat("2026-03-03T08:00Z")
 
 
@@ -278,7 +278,7 @@ def test_a_run_that_stops_early_leaves_the_rest_to_the_next(runtime: Runtime) ->
 
 
 def test_the_items_of_an_erased_client_are_not_reminded_of(runtime: Runtime) -> None:
-    from notifyctl.orchestrator.erasure import erase_client
+    from notifyctl.retention.erasure import erase_client
 
     a_client(runtime)
     an_item(runtime, 30)
@@ -292,6 +292,6 @@ def test_the_job_says_what_it_did(runtime: Runtime, clock: StandingClock, notify
     a_client(runtime, timezone="UTC")
     day: date = clock.now.date() + timedelta(days=10)
     with runtime.database.transaction() as session:
-        compliance_items.write(session, [ItemValues("acme", "TL-1", "Licence", day)], actor="test", now=clock())
+        items.write(session, [ItemValues("acme", "TL-1", "Licence", day)], actor="test", now=clock())
     ran = notifyctl("jobs", "run", "compliance_expiry_reminders")
     assert (ran.code, ran.out, ran.err) == (0, "1 reminders queued by email, 1 by SMS\n", "")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.alerts.spike_levels import (
+from notifyctl.alerts.spikes.levels import (
     Measurement,
     SpikeMemory,
     SpikeTransition,
@@ -15,8 +15,8 @@ from notifyctl.alerts.spike_levels import (
     due_alert,
     move,
 )
+from notifyctl.alerts.spikes.store import ChannelFailures, LaneQueue
 from notifyctl.models.enums import Channel, Lane, SpikeLevel
-from notifyctl.store.spikes import ChannelFailures, LaneQueue
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

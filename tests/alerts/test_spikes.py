@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from notifyctl.alerts.spike_levels import Thresholds
-from notifyctl.alerts.spike_report import SpikeReport
-from notifyctl.alerts.spikes import SpikeMonitor
+from notifyctl.alerts.spikes import store as spike_store
+from notifyctl.alerts.spikes.levels import Thresholds
+from notifyctl.alerts.spikes.monitor import SpikeMonitor
+from notifyctl.alerts.spikes.report import SpikeReport
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.enums import Channel, SpikeLevel
-from notifyctl.orchestrator import catalogue
-from notifyctl.store import breakers, pauses, spikes
-from notifyctl.store import templates as template_store
-from notifyctl.store.pauses import PauseScope
+from notifyctl.operations import breakers, pauses
+from notifyctl.operations.pauses import PauseScope
+from notifyctl.templates import catalogue
+from notifyctl.templates import store as template_store
 from tests.support.alerts import ADMIN, OPS, PHONE, alerts, attempted, audited, failed, queue, sent
 from tests.support.audit_log import sql
 from tests.support.clocks import StandingClock
@@ -183,7 +184,7 @@ def test_with_nothing_sent_a_spike_stays_and_is_shown(runtime: Runtime, clock: S
     report = watch(runtime)
     assert (report.verdict.level, report.level) == (OK, CRITICAL)
     with runtime.database.read() as session:
-        (row,) = spikes.raised(session)
+        (row,) = spike_store.raised(session)
     assert (row.channel, row.level, row.problem) == (Channel.EMAIL, CRITICAL, "12 of 12 failed (100.0 %)")
 
 
@@ -399,9 +400,9 @@ def test_what_it_asks_costs_as_much_as_the_window_has_and_not_the_history(
         if not runtime.database.is_sqlite:  # so small a table is read as a whole, unless that is forbidden
             session.execute(text("SET LOCAL enable_seqscan = off"))
         asked.clear()
-        spikes.failures(session, clock())
-        spikes.sent(session, clock())
-        spikes.queues(session, Channel.EMAIL, clock())
+        spike_store.failures(session, clock())
+        spike_store.sent(session, clock())
+        spike_store.queues(session, Channel.EMAIL, clock())
         event.remove(runtime.database.engine, "before_cursor_execute", note)
         cursor = session.connection().connection.cursor()
         plans = []

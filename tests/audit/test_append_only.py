@@ -8,9 +8,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.delivery.retention import Retention
+from notifyctl.db import migrations
 from notifyctl.errors import DatabaseError
-from notifyctl.store import migrations
+from notifyctl.retention.retention import Retention
 from tests.support.audit_log import ask, row_ids, seal, sealed_log, sql, verify, write_rows
 
 DAY = timedelta(days=1)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifyctl.orchestrator.audit_chain import row_hash
-from notifyctl.store.audit_rows import StoredRow
+from notifyctl.audit.chain import row_hash
+from notifyctl.audit.row_store import StoredRow
 
 TEXTS = st.none() | st.text(max_size=4).map(str.encode)
 ROWS = st.builds(

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.doctor import store_checks as checks
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.models.columns import new_message_id
 from notifyctl.models.enums import AuditAction
-from notifyctl.store import audit
 from tests.support.audit_log import ask, insert_row, row_ids, seal, sealed_log, sql, verify, write_rows
 from tests.support.command_line import CommandLine
 from tests.support.processes import Processes
@@ -50,7 +50,7 @@ def test_rows_can_be_picked(runtime: Runtime, notifyctl: CommandLine) -> None:
     now, message_id = runtime.clock(), new_message_id()
     write_rows(runtime, 1, actor="old", now=now - timedelta(days=2), client_id="bob")
     with runtime.database.transaction() as session:
-        audit.write(session, AuditAction.PAUSED, actor="cli:ann", now=now, message_id=message_id)
+        audit_log.write(session, AuditAction.PAUSED, actor="cli:ann", now=now, message_id=message_id)
     picked = {
         ("--action", "paused"): ["cli:ann"],
         ("--actor", "cli:ann"): ["cli:ann"],

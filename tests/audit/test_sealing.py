@@ -9,12 +9,13 @@ from time import sleep
 import pytest
 from sqlalchemy import text
 
+from notifyctl.audit import log as audit_log
+from notifyctl.audit import row_store, seal_store
+from notifyctl.audit import seal as audit_seal
+from notifyctl.audit.chain import SealKeys
+from notifyctl.audit.seal import SealResult
+from notifyctl.audit.verify import ProblemKind
 from notifyctl.bootstrap import Runtime
-from notifyctl.orchestrator import audit_seal
-from notifyctl.orchestrator.audit_chain import SealKeys
-from notifyctl.orchestrator.audit_seal import SealResult
-from notifyctl.orchestrator.audit_verify import ProblemKind
-from notifyctl.store import audit, audit_rows, audit_seals
 from tests.support.audit_log import an_entry, ask, keys_of, row_ids, seal, sealed_log, sql, verify, write_rows
 from tests.support.settings import SECRET, make_settings
 
@@ -46,7 +47,7 @@ def test_a_backlog_is_sealed_in_one_run_and_in_pieces(runtime: Runtime) -> None:
     made = seal(runtime)
     assert made.rows == len(row_ids(runtime))
     assert made.seals == 6
-    assert all(row.row_count <= audit_rows.PAGE_ROWS for row in ask(runtime, "SELECT row_count FROM audit_seal"))
+    assert all(row.row_count <= row_store.PAGE_ROWS for row in ask(runtime, "SELECT row_count FROM audit_seal"))
     assert verify(runtime).is_good
 
 
@@ -54,7 +55,7 @@ def test_a_backlog_is_sealed_in_one_run_and_in_pieces(runtime: Runtime) -> None:
 def test_a_lower_id_that_is_committed_late_is_waited_for(runtime: Runtime) -> None:
     seal(runtime)
     with runtime.database.transaction() as slow:
-        audit.write_many(slow, [an_entry(runtime, actor="slow")])
+        audit_log.write_many(slow, [an_entry(runtime, actor="slow")])
         write_rows(runtime, 2)
         waiting = seal(runtime, patience_seconds=0.1)
         assert (waiting.rows, waiting.waits_for is None) == (0, False)
@@ -73,10 +74,10 @@ def test_a_sealer_that_goes_by_the_highest_id_blames_who_commits_late(runtime: R
     """Why it is not done: this is what the test above would find."""
     seal(runtime)
     with runtime.database.transaction() as slow:
-        audit.write_many(slow, [an_entry(runtime, actor="slow")])
+        audit_log.write_many(slow, [an_entry(runtime, actor="slow")])
         write_rows(runtime, 2)
         with runtime.database.read() as session:
-            highest = audit_rows.highest_id(session)
+            highest = row_store.highest_id(session)
         audit_seal.seal_up_to(highest, runtime.database, keys_of(runtime), runtime.clock, lambda: False)
     problem = verify(runtime).problems[0]
     assert (problem.kind, problem.row) == (ProblemKind.ROW_INSERTED, row_ids(runtime)[-3])
@@ -111,7 +112,7 @@ def test_a_writer_who_has_his_id_and_no_transaction_number_yet_is_waited_for(run
 @on_postgresql
 def test_a_rolled_back_writer_is_waited_for_and_leaves_a_gap(runtime: Runtime) -> None:
     with runtime.database.read() as slow:
-        audit.write_many(slow, [an_entry(runtime)])
+        audit_log.write_many(slow, [an_entry(runtime)])
         write_rows(runtime, 1)
         assert seal(runtime, patience_seconds=0).waits_for is not None
     seal(runtime)
@@ -126,14 +127,14 @@ def test_those_who_only_read_or_write_elsewhere_are_not_waited_for(runtime: Runt
         reader.execute(text("SELECT count(*) FROM audit_log"))
         other.execute(text("DELETE FROM audit_checkpoint"))
         with runtime.database.read() as session:
-            assert audit_seals.writers(session) == {}
+            assert seal_store.writers(session) == {}
         assert seal(runtime, patience_seconds=0).rows > 0
 
 
 @on_postgresql
 def test_no_writer_waits_for_a_sealer_that_waits(runtime: Runtime) -> None:
     with runtime.database.transaction() as slow:
-        audit.write_many(slow, [an_entry(runtime)])
+        audit_log.write_many(slow, [an_entry(runtime)])
         done: list[SealResult] = []
         sealer = threading.Thread(target=lambda: done.append(seal(runtime)))
         sealer.start()
@@ -162,7 +163,7 @@ def keep_writing(runtime: Runtime, seed: int, number: int, has_enough_seals: Cal
         is_rolled_back = rng.random() < 0.2 and not database.is_sqlite
         with database.read() if is_rolled_back else database.transaction() as session:
             for _ in range(rng.randint(1, 3)):
-                audit.write_many(session, [an_entry(runtime, actor=f"w{number}")] * rng.randint(1, 4))
+                audit_log.write_many(session, [an_entry(runtime, actor=f"w{number}")] * rng.randint(1, 4))
                 sleep(rng.random() / 200)
 
 

@@ -8,15 +8,15 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, update
 
+from notifyctl.audit import row_store, seal_store
+from notifyctl.audit.chain import BEGINNING, ChainHead, SealKeys, digest_of, parse_head, seal_of, tip_after
+from notifyctl.audit.seal import current_head
+from notifyctl.audit.seal_store import StoredSeal
+from notifyctl.audit.verify import ChainProblem, ProblemKind
 from notifyctl.bootstrap import Runtime
+from notifyctl.db.bulk import as_moment
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.audit import AuditLog, AuditSeal
-from notifyctl.orchestrator.audit_chain import BEGINNING, ChainHead, SealKeys, digest_of, parse_head, seal_of, tip_after
-from notifyctl.orchestrator.audit_seal import current_head
-from notifyctl.orchestrator.audit_verify import ChainProblem, ProblemKind
-from notifyctl.store import audit_rows, audit_seals
-from notifyctl.store.audit_seals import StoredSeal
-from notifyctl.store.exact import as_moment
 from tests.support.audit_log import (
     ask,
     insert_row,
@@ -112,7 +112,7 @@ def test_a_time_that_moved_by_a_microsecond_is_an_edit(runtime: Runtime) -> None
 
 def audit_row(runtime: Runtime, row_id: int) -> Any:
     with runtime.database.read() as session:
-        return next(row for row in audit_rows.every(session) if row.id == row_id)
+        return next(row for row in row_store.every(session) if row.id == row_id)
 
 
 SQLITE_ONLY = {
@@ -324,8 +324,8 @@ def test_seals_that_were_numbered_anew_to_hide_one_are_named(runtime: Runtime) -
 def forge(runtime: Runtime, number: int, keys: SealKeys, key_id: str | None = None) -> None:
     """Makes this seal and all after it anew over the rows as they are now, with everything right but the key."""
     with runtime.database.read() as session:
-        seals = list(audit_seals.every(session))
-        rows = list(audit_rows.every(session))
+        seals = list(seal_store.every(session))
+        rows = list(row_store.every(session))
     tip = tip_after(seals[number - 2]) if number > 1 else BEGINNING
     for old in seals[number - 1 :]:
         span = [row for row in rows if tip.last_id < row.id <= old.last_audit_id]
@@ -371,7 +371,7 @@ def test_no_seal_of_ours_vouches_for_such_a_chain(runtime: Runtime) -> None:
 def test_a_seal_in_the_middle_made_anew_does_not_fit_the_next(runtime: Runtime) -> None:
     sealed_log(runtime)
     with runtime.database.read() as session:
-        last = audit_seals.newest(session)
+        last = seal_store.newest(session)
     forge(runtime, 3, keys_of(runtime))
     assert last is not None
     rewrite(runtime, last)

@@ -16,12 +16,12 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 from worker_rate import fresh_database, provider, queue, rewind, sent
 
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
 from notifyctl.models.enums import Channel
 from notifyctl.providers.registry import build_senders
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
-from notifyctl.worker.daemon import Worker
+from notifyctl.sandbox import Fault, Faults, Sandbox
+from notifyctl.worker.worker import Worker
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 

@@ -18,13 +18,13 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 
 from worker_rate import fresh_database
 
-from notifyctl.alerts import compliance_items
-from notifyctl.alerts.compliance import ReminderCounts, Reminders
+from notifyctl.alerts.compliance import items as compliance_items
+from notifyctl.alerts.compliance.reminders import ReminderCounts, Reminders
+from notifyctl.alerts.compliance.store import ItemValues
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.db import bulk, migrations
+from notifyctl.db.database import Database
 from notifyctl.models.client import Client
-from notifyctl.store import bulk, migrations
-from notifyctl.store.compliance import ItemValues
-from notifyctl.store.database import Database
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 

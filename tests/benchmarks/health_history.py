@@ -25,13 +25,13 @@ from sqlmodel import Session
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
+from notifyctl.health import summary as health
+from notifyctl.health.problems import problems
 from notifyctl.models.columns import table
 from notifyctl.models.enums import Channel
 from notifyctl.models.message import MessageLog
-from notifyctl.orchestrator import health
-from notifyctl.orchestrator.troubles import problems
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
 from tests.support.settings import make_settings
 
 HOUR = timedelta(hours=1)

@@ -22,11 +22,11 @@ from otp_verify import free_port, serve
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import open_runtime
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
+from notifyctl.http import api_keys
 from notifyctl.models.enums import Channel, Scope
-from notifyctl.orchestrator import api_keys
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
+from notifyctl.sandbox import Sandbox
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
 

@@ -24,13 +24,13 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.db import bulk, migrations
+from notifyctl.db.database import Database
+from notifyctl.http import api_keys
 from notifyctl.models.columns import table
 from notifyctl.models.enums import OtpAction, OtpState, Scope
 from notifyctl.models.otp import OtpChallenge, OtpSubject
-from notifyctl.orchestrator import api_keys
 from notifyctl.otp.codes import PepperRing
-from notifyctl.store import bulk, migrations
-from notifyctl.store.database import Database
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
 
@@ -40,7 +40,7 @@ import os, sys
 from fastapi import FastAPI
 from pydantic import BaseModel
 from sqlalchemy import text
-from notifyctl.store.database import Database
+from notifyctl.db.database import Database
 database = Database(os.environ["DATABASE_URL"])
 app = FastAPI()
 class Asked(BaseModel):

@@ -17,11 +17,11 @@ from sqlalchemy import text
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.orchestrator.client_fields import ClientChange
-from notifyctl.orchestrator.clients import set_clients
-from notifyctl.providers.stripe_signature import signature_fault
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
+from notifyctl.clients.clients import set_clients
+from notifyctl.clients.fields import ClientChange
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
+from notifyctl.providers.stripe import signature_fault
 from tests.support.settings import make_settings
 from tests.support.stripe_payloads import (
     WEBHOOK_SECRET,

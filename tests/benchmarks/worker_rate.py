@@ -24,13 +24,13 @@ from sqlalchemy import text
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.db import bulk, migrations
+from notifyctl.db.database import Database
 from notifyctl.models.client import Client
 from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
-from notifyctl.providers.base import Accepted, OutboundMessage
+from notifyctl.providers.contract import Accepted, OutboundMessage
 from notifyctl.providers.registry import build_senders
-from notifyctl.store import bulk, migrations
-from notifyctl.store.database import Database
 from tests.support.messages import REMINDER_SMS, WELCOME
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyctl.billing import reading
-from notifyctl.billing.mirror import find_plan
+from notifyctl.billing import objects
 from notifyctl.billing.objects import read_checkout, read_invoice, read_subscription
-from notifyctl.orchestrator.plans import SHIPPED
+from notifyctl.billing.subscription import find_plan
+from notifyctl.clients.plans import SHIPPED
 from tests.support.stripe_payloads import (
     DAY,
     ERAS,
@@ -173,18 +173,18 @@ def test_whatever_stands_in_an_object_it_is_read_without_an_error(raw: dict[str,
 
 @pytest.mark.parametrize("value", [None, 5, "", "a b", "a\x00", "é", "\ud800", "x" * 121, [], {}, {"id": 7}, True])
 def test_what_is_no_id_is_none(value: Any) -> None:
-    assert reading.identifier(value) is None
+    assert objects.identifier(value) is None
 
 
 @pytest.mark.parametrize("value", [None, "1", 1.5, True, -1, 0, 10**11 * 3, 2**70])
 def test_what_is_no_time_is_none(value: Any) -> None:
-    assert reading.moment(value) is None
+    assert objects.moment(value) is None
 
 
 @pytest.mark.parametrize("value", ["a\x00b", "a\nb", "\ud800", "", "x" * 121, 5, None])
 def test_what_cannot_be_kept_names_no_client(value: Any) -> None:
-    assert reading.client_name(value) is None
+    assert objects.client_name(value) is None
 
 
 def test_a_client_may_be_called_anything_that_can_be_printed() -> None:
-    assert reading.client_name("Müller & Söhne 7") == "Müller & Söhne 7"
+    assert objects.client_name("Müller & Söhne 7") == "Müller & Söhne 7"

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from notifyctl.billing.envelope import is_same_event, read_event
-from notifyctl.billing.failing import RETRY_AFTER, describe_error, next_attempt
+from notifyctl.billing.event import is_same_event, read_event
 from notifyctl.billing.handlers import EVENTS
 from notifyctl.billing.mails import Addressee, money, read_history
-from notifyctl.billing.mirror import Payments, SubscriptionState, best, with_payments, with_report
 from notifyctl.billing.objects import read_subscription
+from notifyctl.billing.stripe_events import RETRY_AFTER, describe_error, next_attempt
+from notifyctl.billing.subscription import Payments, SubscriptionState, best, with_payments, with_report
+from notifyctl.clients.plans import SHIPPED
 from notifyctl.errors import InvalidInput, NotFound
-from notifyctl.orchestrator.plans import SHIPPED
 from tests.support.stripe_payloads import (
     DAY,
     NOW,
@@ -160,7 +160,7 @@ def test_an_error_of_ours_is_told_in_its_words_and_any_other_by_its_place() -> N
         read_event(b"ann@private.example", NOON)
     except InvalidInput as error:
         text = describe_error(error)
-    assert text.startswith("InvalidInput in notifyctl/billing/envelope.py, line ")
+    assert text.startswith("InvalidInput in notifyctl/billing/event.py, line ")
 
 
 def test_a_day_is_that_of_the_clients_zone_and_of_utc_where_that_is_unknown() -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 
-from notifyctl.billing.case import EventOutcome
+from notifyctl.billing.event_context import EventOutcome
 from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.enums import Origin

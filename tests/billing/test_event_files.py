@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifyctl.billing.event_files import FileEvent, FileFault, read_events
+from notifyctl.billing.replay.event_files import FileEvent, FileFault, read_events
 from notifyctl.errors import InvalidInput
 
 Json = dict[str, Any]

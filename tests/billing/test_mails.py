@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from notifyctl.billing.case import MailFate
+from notifyctl.billing.event_context import MailFate
 from notifyctl.bootstrap import Runtime
-from notifyctl.store import messages
+from notifyctl.orchestrator import message_store
 from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
 from tests.support.stripe_payloads import (
@@ -104,7 +104,7 @@ def test_what_completes_a_mail_that_waits_is_in_the_log(runtime: Runtime, clock:
 
 def due_at(runtime: Runtime) -> datetime:
     with runtime.database.read() as session:
-        (row,) = messages.find(session, messages.Filter(), limit=2)
+        (row,) = message_store.find(session, message_store.Filter(), limit=2)
     return row.next_attempt_at  # type: ignore[no-any-return]
 
 

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.orchestrator.client_fields import ClientChange
-from notifyctl.orchestrator.clients import set_clients
-from notifyctl.orchestrator.erasure import Erased, erase_client
+from notifyctl.clients.clients import set_clients
+from notifyctl.clients.fields import ClientChange
+from notifyctl.retention.erasure import Erased, erase_client
 from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
 from tests.support.stripe_payloads import (

@@ -16,9 +16,9 @@ from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessagePayload
-from notifyctl.providers.sandbox import StripeScenario
-from notifyctl.providers.sandbox import trigger as trigger_events
-from notifyctl.store import messages
+from notifyctl.orchestrator import message_store
+from notifyctl.sandbox import StripeScenario
+from notifyctl.sandbox import trigger as trigger_events
 from tests.support.clients import a_client
 from tests.support.stripe_payloads import (
     DAY,
@@ -442,7 +442,7 @@ def written(runtime: Runtime, client_id: str) -> list[tuple[str, dict[str, Any]]
     """What is to go out, with its words, in a fixed order."""
     payload = table(MessagePayload)
     with runtime.database.read() as session:
-        rows = messages.find(session, messages.Filter(client_id=client_id), limit=100)
+        rows = message_store.find(session, message_store.Filter(client_id=client_id), limit=100)
         texts = {row.message_id: row.context for row in session.execute(select(payload))}
     mails = [(row.template_key, json.loads(texts[row.id])) for row in rows if row.status == "QUEUED"]
     for _, words in mails:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from notifyctl.billing.case import MailFate
-from notifyctl.billing.failing import RETRY_AFTER
+from notifyctl.billing.event_context import MailFate
 from notifyctl.billing.processing import ProcessingOptions
+from notifyctl.billing.stripe_events import RETRY_AFTER
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import Origin
@@ -189,7 +189,7 @@ def test_an_error_tells_the_place_and_nothing_of_the_event(runtime: Runtime, cap
         failing = receive(runtime, paid(an_invoice("in_2", amount=73519)))
     assert failing.status == "FAILED"
     error = event(runtime, failing.event_id).error
-    assert error.startswith("IntegrityError in notifyctl/store/subscriptions.py, line ")
+    assert error.startswith("IntegrityError in notifyctl/billing/subscription_store.py, line ")
     logged = str([record.__dict__ for record in caplog.records])
     assert failing.event_id in logged
     for secret in ("73519", "elsewhere.example", "Somebody"):

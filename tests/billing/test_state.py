@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
-from notifyctl.store import clients
+from notifyctl.clients import store as client_store
 from tests.support.clients import a_client
 from tests.support.runtimes import MakeRuntime
 from tests.support.stripe_payloads import (
@@ -298,4 +298,4 @@ def test_two_subscriptions_that_end_leave_the_same_client_in_any_order(runtime: 
 
 def _numbered(runtime: Runtime) -> int:
     with runtime.database.read() as session:
-        return len(clients.page(session, limit=10_000))
+        return len(client_store.page(session, limit=10_000))

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.http.app import create_app
+from notifyctl.http.server import create_app
 from tests.support.api import serving
 from tests.support.clocks import StandingClock
 from tests.support.runtimes import MakeRuntime

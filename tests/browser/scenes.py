@@ -5,16 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from notifyctl.alerts.spikes import store as spike_store
+from notifyctl.alerts.spikes.store import SpikeMemory
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
+from notifyctl.db import bulk
 from notifyctl.models.client import Client
 from notifyctl.models.columns import new_message_id, table
 from notifyctl.models.enums import AuditAction, Channel, Lane, MessageStatus, OtpAction, OtpState, SpikeLevel
 from notifyctl.models.message import FINAL, MessageLog
 from notifyctl.models.otp import OtpChallenge
-from notifyctl.orchestrator.timetable import TIMETABLE
-from notifyctl.store import audit, breakers, bulk, job_runs, pauses, spikes, workers
-from notifyctl.store.pauses import PauseScope
-from notifyctl.store.spikes import SpikeMemory
+from notifyctl.operations import breakers, heartbeats, job_runs, pauses
+from notifyctl.operations.job_runs import TIMETABLE
+from notifyctl.operations.pauses import PauseScope
 
 S = MessageStatus
 EMAIL = {
@@ -74,7 +77,7 @@ def write(runtime: Runtime, rows: Sequence[Mapping[str, Any]]) -> None:
 def a_worker(runtime: Runtime, name: str = "app-1:4711", seen_ago: timedelta = timedelta()) -> None:
     now = runtime.clock()
     with runtime.database.transaction() as session:
-        workers.beat(
+        heartbeats.beat(
             session, worker=name, now=now - seen_ago, stopping=False, host="app-1", pid=4711, version="0.1.0",
             started_at=now - timedelta(hours=9),
         )  # fmt: skip
@@ -176,14 +179,14 @@ def a_bad_hour(runtime: Runtime) -> None:
 
 def trouble(runtime: Runtime, now: datetime) -> None:
     with runtime.database.transaction() as session:
-        spikes.lock(session, Channel.EMAIL)
+        spike_store.lock(session, Channel.EMAIL)
         memory = SpikeMemory(
             level=SpikeLevel.CRITICAL,
             told=SpikeLevel.CRITICAL,
             problem="85 of 214 failed (39.7 %)",
             raised_at=now - timedelta(minutes=17),
         )
-        spikes.save(session, Channel.EMAIL, memory)
+        spike_store.save(session, Channel.EMAIL, memory)
         breakers.open_(
             session, Channel.EMAIL, reason="503: The service is down for maintenance", now=now - timedelta(minutes=4),
             probe_at=now + timedelta(seconds=20),
@@ -221,7 +224,7 @@ def a_story(runtime: Runtime, **fields: Any) -> str:
         for seconds, action, details in trail:
             actor = "key:backend" if seconds == 0 else "worker app-1:4711"
             at = made + timedelta(seconds=seconds)
-            audit.write(
+            audit_log.write(
                 session, action, actor=actor, now=at, client_id=row["client_id"], message_id=row["id"], details=details
             )
     return str(row["id"])

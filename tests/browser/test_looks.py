@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from notifyctl.bootstrap import open_runtime
 from notifyctl.models.enums import MessageStatus
-from notifyctl.store import pauses
+from notifyctl.operations import pauses
 from tests.browser.chromium import Tab
 from tests.browser.scenes import a_bad_hour, a_good_day, a_message, a_story, write
 from tests.browser.signing_in import HOME

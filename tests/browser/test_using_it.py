@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import open_runtime
+from notifyctl.http import api_keys
 from notifyctl.models.enums import MessageStatus
-from notifyctl.orchestrator import api_keys
-from notifyctl.store import pauses
+from notifyctl.operations import pauses
 from tests.browser.chromium import Chromium, Tab
 from tests.browser.scenes import a_bad_hour, a_good_day, a_message, a_story, a_worker, write
 from tests.browser.signing_in import HOME, sign_in

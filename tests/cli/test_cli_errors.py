@@ -14,8 +14,8 @@ from typing import IO
 
 import pytest
 
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
 from tests.support.processes import NOTIFYCTL, Processes
 from tests.support.settings import PEPPER, SECRET
 

@@ -69,7 +69,7 @@ def test_the_help_of_a_command_imports_its_module_alone(processes: Processes) ->
     ran = processes.run(sys.executable, "-c", HELP, "limits", "set", "--help")
     assert ran.stdout.startswith("Usage: notifyctl limits set [OPTIONS] {EMAIL|SMS} {PER_MINUTE}")
     modules = [name for name in ran.stderr.split() if name.startswith("notifyctl")]
-    assert (modules, ran.returncode) == (["notifyctl.cli.limits"], 0)
+    assert (modules, ran.returncode) == (["notifyctl.cli.admin.limits"], 0)
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from sqlmodel import col, update
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.enums import JobOutcome, MessageStatus
 from notifyctl.models.message import MessageLog
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import job_runs
-from notifyctl.worker import runs
+from notifyctl.operations import job_runs
+from notifyctl.sandbox import Sandbox
+from notifyctl.worker.jobs import runs
 from notifyctl.worker.jobs.registry import JOBS, named
-from notifyctl.worker.runs import Begun, Ended
+from notifyctl.worker.jobs.runs import Begun, Ended
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import WELCOME, message, send

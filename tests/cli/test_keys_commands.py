@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.http import api_keys
+from notifyctl.http.api_keys import Refused
 from notifyctl.models.enums import Scope
-from notifyctl.orchestrator import api_keys
-from notifyctl.orchestrator.api_keys import Refused
 from tests.support.command_line import CommandLine
 
 

@@ -10,12 +10,12 @@ import pytest
 from sqlmodel import select
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients import csv_import
+from notifyctl.clients.fields import ClientFields
 from notifyctl.errors import InvalidInput
+from notifyctl.keyring import SealedContext
 from notifyctl.models.message import MessagePayload
-from notifyctl.orchestrator import client_files
-from notifyctl.orchestrator.client_fields import ClientFields
 from notifyctl.orchestrator.requests import Blocked
-from notifyctl.orchestrator.sealing import SealedContext
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import CODE, REMINDER, RESET, WELCOME, all_messages, message, send
@@ -65,8 +65,8 @@ def test_a_nul_in_an_import_is_a_bad_row(runtime: Runtime, notifyctl: CommandLin
 
 
 def test_a_row_with_a_bad_id_is_not_looked_up(runtime: Runtime) -> None:
-    file = client_files.parse(b"id,name\na\0b,x\n,y\nok,z\n", "f.csv")
-    checked = client_files.check(file, file.records, ClientFields(runtime.plans))
+    file = csv_import.parse(b"id,name\na\0b,x\n,y\nok,z\n", "f.csv")
+    checked = csv_import.check(file, file.records, ClientFields(runtime.plans))
     assert [change.id for change in checked.changes] == ["ok"]
     assert [fault.line for fault in checked.faults] == [2, 3]
 

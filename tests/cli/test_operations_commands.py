@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.store import workers
+from notifyctl.operations import heartbeats
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import CODE, WELCOME, message, send
@@ -94,6 +94,6 @@ def test_workers_lists_who_is_at_work(runtime: Runtime, notifyctl: CommandLine) 
     now = runtime.clock()
     with runtime.database.transaction() as session:
         about = {"host": "mail-1", "pid": 17, "version": "0.1.0", "started_at": now}
-        workers.beat(session, worker="mail-1:17:ab", now=now, stopping=False, **about)
+        heartbeats.beat(session, worker="mail-1:17:ab", now=now, stopping=False, **about)
     (row,) = json.loads(notifyctl("workers", "-f", "json").out)
     assert (row["worker"], row["state"], row["holds"]) == ("mail-1:17:ab", "working", 0)

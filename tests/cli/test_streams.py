@@ -12,8 +12,8 @@ import pytest
 from sqlmodel import update
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.db.database import Database
 from notifyctl.models.message import MessageLog
-from notifyctl.store.database import Database
 from tests.support.clients import a_client
 from tests.support.messages import WELCOME, send
 from tests.support.processes import NOTIFYCTL, Environment, Processes

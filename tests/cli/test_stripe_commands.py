@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.orchestrator.erasure import erase_client
+from notifyctl.retention.erasure import erase_client
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine, Ran
 from tests.support.stripe_history import a_year, happened, told, write_lines

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.providers.sandbox import STRIPE, Fault, Faults, Sandbox
+from notifyctl.sandbox import STRIPE, Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine, Ran
 from tests.support.stripe_history import dump, happened, on_books, told, write_lines

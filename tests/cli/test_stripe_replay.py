@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from notifyctl.billing import replay_sources
+from notifyctl.billing.replay import sources
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.enums import Origin
 from tests.support.clients import a_client
@@ -224,7 +224,7 @@ def test_what_has_to_do_with_each_other_is_rehearsed_together_however_far_apart(
 def test_stored_events_are_read_page_by_page(
     runtime: Runtime, replay: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_sources, "PAGE", 3)
+    monkeypatch.setattr(sources, "PAGE", 3)
     for one in a_year(runtime.clock()):
         runtime.billing.record(json.dumps(one).encode(), origin=Origin.WEBHOOK, is_verified=True)
     assert summary(replay("--format", "json"))["events"] == 7
@@ -439,9 +439,9 @@ def test_an_interrupted_replay_says_how_far_it_came(
 
 
 def test_replays_beside_deliveries_of_the_same_events_mail_once(runtime: Runtime) -> None:
-    from notifyctl.billing.replay import Replay
-    from notifyctl.billing.replay_sources import stored_items
-    from notifyctl.store.stripe_listing import EventFilter
+    from notifyctl.billing.replay.listing_store import EventFilter
+    from notifyctl.billing.replay.replay import Replay
+    from notifyctl.billing.replay.sources import stored_items
 
     names = [f"client-{number}" for number in range(5)]
     for name in names:

@@ -8,15 +8,15 @@ import pytest
 from sqlmodel import select
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import clients as commands
+from notifyctl.cli.clients import clients as commands
+from notifyctl.clients import store as client_store
+from notifyctl.clients.clients import ProvisioningChange, WrittenClients, set_clients
+from notifyctl.clients.fields import ClientChange, ClientFields
+from notifyctl.db.database import Database
 from notifyctl.errors import InvalidInput
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.client import Client
 from notifyctl.models.enums import AuditAction, ProvisioningStatus
-from notifyctl.orchestrator.client_fields import ClientChange, ClientFields
-from notifyctl.orchestrator.clients import ProvisioningChange, WrittenClients, set_clients
-from notifyctl.store import clients
-from notifyctl.store.database import Database
 from tests.support.clocks import NOON
 from tests.support.command_line import CommandLine
 
@@ -36,7 +36,7 @@ def change(client_id: str, **values: Any) -> ClientChange:
 
 def client(database: Database, client_id: str) -> Client | None:
     with database.read() as session:
-        return clients.get(session, client_id)
+        return client_store.get(session, client_id)
 
 
 def audits(database: Database) -> list[tuple[str, str | None, Any]]:
@@ -79,7 +79,7 @@ def test_changes_of_different_fields_are_written_together(database: Database) ->
         1, 2
     )
     with database.read() as session:
-        found = clients.get_many(session, ["ann", "bob", "eve", "nobody"])
+        found = client_store.get_many(session, ["ann", "bob", "eve", "nobody"])
     assert {key: (row.name, row.plan) for key, row in found.items()} == {
         "ann": ("Anna", "PRO"),
         "bob": ("Bob", "SOLO"),
@@ -130,7 +130,7 @@ def test_a_stripe_customer_taken_behind_our_back_is_refused_in_words(database: D
     row = {"id": "bob", "stripe_customer_id": "cus_1", "name": "", "timezone": "UTC", "locale": "en"}
     states = {"provisioning_status": "PENDING", "subscription_status": "none", "sms_enabled": False}
     with pytest.raises(InvalidInput, match="just given to another client"), database.transaction() as session:
-        clients.upsert(session, (), [row | states | {"created_at": NOON, "updated_at": NOON}])
+        client_store.upsert(session, (), [row | states | {"created_at": NOON, "updated_at": NOON}])
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from notifyctl.clients.plans import SMS_REMINDERS, load_plans
 from notifyctl.errors import InvalidInput
-from notifyctl.orchestrator.plans import SMS_REMINDERS, load_plans
 
 REGISTRY = """
 [plans.TEAM]

@@ -7,13 +7,13 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import select
 
+from notifyctl.clients import suppression_store
+from notifyctl.clients.suppressions import lift, suppress
 from notifyctl.clock import system_clock
+from notifyctl.db.database import Database
+from notifyctl.keyring import KeyRing
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.enums import Channel, SuppressionReason
-from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.orchestrator.suppressions import lift, suppress
-from notifyctl.store import suppressions
-from notifyctl.store.database import Database
 from tests.support.clocks import NOON
 from tests.support.command_line import CommandLine
 from tests.support.settings import SECRET
@@ -37,8 +37,8 @@ def test_a_suppressed_address_is_found_by_its_hash_and_audited_without_it(databa
     keys = KeyRing([NEW])
     assert add(database, keys, note="550 no such user")
     with database.read() as session:
-        found = suppressions.find(session, Channel.EMAIL, keys.recipient_hashes("EMAIL", "ann@acme.example"))
-        other = suppressions.find(session, Channel.SMS, keys.recipient_hashes("EMAIL", "ann@acme.example"))
+        found = suppression_store.find(session, Channel.EMAIL, keys.recipient_hashes("EMAIL", "ann@acme.example"))
+        other = suppression_store.find(session, Channel.SMS, keys.recipient_hashes("EMAIL", "ann@acme.example"))
     assert found is not None
     assert (found.address, found.reason, found.source, found.note) == (
         "ann@acme.example",
@@ -62,7 +62,7 @@ def test_suppressing_again_for_the_same_changes_nothing_and_audits_nothing(datab
     add(database, keys, note="550 no such user")
     assert not add(database, keys, note="551 no such user")
     with database.read() as session:
-        (row,) = suppressions.page(session, limit=10)
+        (row,) = suppression_store.page(session, limit=10)
     assert row.note == "550 no such user"
     assert len(audits(database)) == 1
 
@@ -74,7 +74,7 @@ def test_of_two_causes_the_first_is_shown_and_each_has_to_be_lifted(database: Da
 
     def row() -> Any:
         with database.read() as session:
-            (found,) = suppressions.page(session, limit=10)
+            (found,) = suppression_store.page(session, limit=10)
         return found.reason, found.source, found.note, found.address
 
     assert row() == ("HARD_BOUNCE", "postmark", "asked by phone", "ann@acme.example")
@@ -84,7 +84,7 @@ def test_of_two_causes_the_first_is_shown_and_each_has_to_be_lifted(database: Da
     with database.transaction() as session:
         lift(session, keys, Channel.EMAIL, "ann@acme.example", actor="cli", now=NOON)
     with database.read() as session:
-        assert suppressions.page(session, limit=10) == []
+        assert suppression_store.page(session, limit=10) == []
     added, removed = "SUPPRESSION_ADDED", "SUPPRESSION_REMOVED"
     assert [action for action, _ in audits(database)] == [added, added, removed, removed]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from notifyctl import zones
-from notifyctl.alerts.compliance_items import days_left
+from notifyctl import clock
+from notifyctl.alerts.compliance.items import days_left
 from notifyctl.billing.mails import Addressee
+from notifyctl.clients.fields import ClientFields
+from notifyctl.clients.plans import SHIPPED
 from notifyctl.errors import InvalidInput
-from notifyctl.orchestrator.client_fields import ClientFields
-from notifyctl.orchestrator.plans import SHIPPED
-from notifyctl.orchestrator.quiet_hours import QuietHours
+from notifyctl.orchestrator.holds import QuietHours
 from tests.support.settings import make_settings
 
 OF_THE_HOST = [
@@ -32,7 +32,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_real_zones_are_taken(name: str) -> None:
     assert ClientFields(SHIPPED).change("ann", {"timezone": name}).values == {"timezone": name}
-    assert zones.zone_of(name).key == name
+    assert clock.zone_of(name).key == name
 
 
 @pytest.mark.parametrize("name", [name for name in OF_THE_HOST if name])
@@ -48,7 +48,7 @@ def test_a_zone_in_other_capitals_is_named() -> None:
 
 @pytest.mark.parametrize("name", OF_THE_HOST)
 def test_what_is_stored_as_such_counts_as_utc_everywhere(name: str, elsewhere: None) -> None:
-    assert zones.zone_of(name).key == "UTC"
+    assert clock.zone_of(name).key == "UTC"
     assert Addressee("Ann", name, None).day(LATE) == "2026-07-01"
     assert days_left(LATE.date(), name, LATE) == 0
     quiet = QuietHours(*make_settings(quiet_hours="21:00-08:00").quiet_span)

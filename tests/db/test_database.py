@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import open_runtime
+from notifyctl.db import migrations
+from notifyctl.db.database import SQLITE_LOG_BYTES, Database
+from notifyctl.db.wakeup import Watcher
 from notifyctl.errors import DatabaseError
-from notifyctl.store import migrations
-from notifyctl.store.database import SQLITE_LOG_BYTES, Database
-from notifyctl.store.wakeup import Watcher
 from tests.support.processes import Processes
 from tests.support.settings import make_settings
 
@@ -21,7 +21,7 @@ WRITE_AND_CLOSE = """
 import sys
 from contextlib import ExitStack
 from sqlalchemy import text
-from notifyctl.store.database import Database
+from notifyctl.db.database import Database
 
 database = Database(sys.argv[1])
 with database.transaction() as session:

@@ -6,12 +6,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import TextClause, inspect, text
 from sqlalchemy.schema import CreateIndex
 
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
 from notifyctl.models import message
 from notifyctl.models.columns import table
 from notifyctl.models.message import PARTIAL_INDEXES, MessageLog
 from notifyctl.models.tables import metadata
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
 
 
 # Indexes on expressions are not read back from SQLite: that one is compared below.

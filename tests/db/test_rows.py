@@ -2,15 +2,15 @@
 
 import pytest
 
+from notifyctl.delivery.result_store import RECORDED
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessageLog
 from notifyctl.models.operations import JobRun, Pause, ProviderBreaker, WorkerHeartbeat
-from notifyctl.store.attempt_results import RECORDED
-from notifyctl.store.breakers import BreakerRow
-from notifyctl.store.job_runs import RunRow
-from notifyctl.store.messages import MessageRow
-from notifyctl.store.pauses import PauseRow
-from notifyctl.store.workers import WorkerRow
+from notifyctl.operations.breakers import BreakerRow
+from notifyctl.operations.heartbeats import WorkerRow
+from notifyctl.operations.job_runs import RunRow
+from notifyctl.operations.pauses import PauseRow
+from notifyctl.orchestrator.message_store import MessageRow
 
 ROWS = [
     (MessageRow, MessageLog),

@@ -8,8 +8,8 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.models.enums import Channel, Lane
 from notifyctl.providers.registry import build_senders
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.worker.daemon import make_dispatcher
+from notifyctl.sandbox import Sandbox
+from notifyctl.worker.worker import make_dispatcher
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher
 from tests.support.runtimes import open_shared

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from notifyctl.delivery.allowance import Allowance
+from notifyctl.delivery.pace.allowance import Allowance
 from notifyctl.models.enums import Channel, Lane
 
 URGENT, NORMAL, BULK = Lane

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.receipts import Result, apply
-from notifyctl.delivery.reconcile import Reconciler
+from notifyctl.delivery.in_doubt import Reconciler
+from notifyctl.delivery.receipts.apply import Result, apply
 from notifyctl.models.enums import Channel
 from notifyctl.providers.receipts import Receipt, ReceiptEvent
 from notifyctl.providers.registry import build_lookups

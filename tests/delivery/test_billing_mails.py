@@ -8,7 +8,7 @@ import pytest
 
 from notifyctl.billing.processing import MAIL_WAITS
 from notifyctl.bootstrap import Runtime
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain

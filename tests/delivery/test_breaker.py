@@ -2,11 +2,11 @@
 
 import pytest
 
-from notifyctl.delivery.breaker import FAILURES_TO_OPEN, Breaker
+from notifyctl.db.database import Database
+from notifyctl.delivery.pace.breaker import FAILURES_TO_OPEN, Breaker
 from notifyctl.models.enums import Channel
-from notifyctl.providers.base import Answer, Unavailable
-from notifyctl.store import breakers
-from notifyctl.store.database import Database
+from notifyctl.operations import breakers
+from notifyctl.providers.contract import Answer, Unavailable
 from tests.support.clocks import NOON
 
 

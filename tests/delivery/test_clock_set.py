@@ -10,12 +10,12 @@ from notifyctl.clock import ClockWatch
 from notifyctl.delivery.claims import LEASE
 from notifyctl.models.enums import Channel
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.worker import runs
-from notifyctl.worker.daemon import SETTLED_AFTER, Worker
+from notifyctl.sandbox import Fault, Faults, Sandbox
+from notifyctl.worker.jobs import runs
 from notifyctl.worker.jobs.registry import Job
-from notifyctl.worker.runs import Begun, Busy
-from notifyctl.worker.scheduler import JobScheduler
+from notifyctl.worker.jobs.runs import Begun, Busy
+from notifyctl.worker.jobs.scheduler import JobScheduler
+from notifyctl.worker.worker import SETTLED_AFTER, Worker
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain

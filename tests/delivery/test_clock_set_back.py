@@ -7,16 +7,18 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
+from notifyctl.db import clock_steps
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
 from notifyctl.models.enums import AuditAction, BreakerState, Channel, JobOutcome, MessageStatus
 from notifyctl.models.message import MessageLog
 from notifyctl.models.otp import OtpSubject
+from notifyctl.operations import breakers, heartbeats, job_runs
 from notifyctl.providers.registry import build_senders
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import audit, breakers, clock_steps, job_runs, workers
-from notifyctl.worker.daemon import Worker
+from notifyctl.sandbox import Sandbox
+from notifyctl.worker.worker import Worker
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain
@@ -42,7 +44,7 @@ def follow(runtime: Runtime) -> timedelta | None:
 
 
 def leave_a_trace(session: Session, runtime: Runtime) -> None:
-    audit.write(session, AuditAction.OPERATOR_ACTION, actor="test", now=runtime.clock())
+    audit_log.write(session, AuditAction.OPERATOR_ACTION, actor="test", now=runtime.clock())
 
 
 def work_once(runtime: Runtime) -> None:
@@ -119,14 +121,14 @@ def test_jobs_the_breaker_and_locks_are_not_held_up(
         breakers.open_(session, Channel.EMAIL, reason="x", now=then, probe_at=then + MINUTE)
         locked = {"phone_hash": "h", "key_id": "k", "locked_until": then + 15 * MINUTE, "updated_at": then}
         session.execute(table(OtpSubject).insert().values(**locked, failed_count=0, consecutive_failures=0))
-        workers.beat(session, worker="gone", now=then, stopping=False, host="h", pid=1, version="1", started_at=then)
+        heartbeats.beat(session, worker="gone", now=then, stopping=False, host="h", pid=1, version="1", started_at=then)
     clock.ahead = timedelta()
     assert follow(runtime) is not None
     now = runtime.clock()
     with runtime.database.read() as session:
         run, breaker = job_runs.running(session, "retention"), breakers.get(session, Channel.EMAIL)
         subject = session.execute(select(table(OtpSubject))).one()
-        (worker,) = workers.present(session)
+        (worker,) = heartbeats.present(session)
     assert (run.outcome, run.lease_until - now <= LEASE + A_MOMENT) == (JobOutcome.RUNNING, True)
     assert (breaker.state, breaker.probe_at - now <= MINUTE + A_MOMENT) == (BreakerState.OPEN, True)
     assert 14 * MINUTE < subject.locked_until - now <= 15 * MINUTE + A_MOMENT

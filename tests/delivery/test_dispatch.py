@@ -7,14 +7,14 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients.suppressions import suppress
+from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE
+from notifyctl.delivery.outbox import Queue
 from notifyctl.errors import DatabaseError
 from notifyctl.models.enums import Channel, Lane, MessageStatus, SuppressionReason
 from notifyctl.orchestrator.requests import Blocked
-from notifyctl.orchestrator.suppressions import suppress
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import outbox
-from notifyctl.store.outbox import Queue
+from notifyctl.sandbox import Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain

@@ -9,13 +9,13 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE
-from notifyctl.delivery.reconcile import Reconciler
+from notifyctl.delivery.in_doubt import Reconciler
 from notifyctl.models.enums import Channel
-from notifyctl.providers.base import Lookup
+from notifyctl.providers.contract import Lookup
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import outbox
+from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain

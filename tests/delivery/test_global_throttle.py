@@ -5,10 +5,10 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.enums import Channel, Lane
+from notifyctl.operations import limits, pauses
+from notifyctl.operations.pauses import PauseScope
 from notifyctl.orchestrator.requests import Decision, SendRequest
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import limits, pauses
-from notifyctl.store.pauses import PauseScope
+from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, drain

@@ -8,15 +8,16 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.db.wakeup import Watcher
+from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE
 from notifyctl.errors import DatabaseError
 from notifyctl.models.enums import Channel, MessageStatus
-from notifyctl.models.status import may_become
-from notifyctl.orchestrator.erasure import erase_client
+from notifyctl.models.message import may_become
+from notifyctl.orchestrator import message_store, payload_store
 from notifyctl.orchestrator.requests import Duplicate, Queued, SendRequest
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import messages, outbox, payloads
-from notifyctl.store.wakeup import Watcher
+from notifyctl.retention.erasure import erase_client
+from notifyctl.sandbox import Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain
@@ -68,7 +69,7 @@ def test_a_message_erased_between_the_choice_and_the_retry_is_left_alone(
     with runtime.database.transaction() as session:
         session.execute(text("UPDATE message_log SET status = 'FAILED' WHERE client_id = 'erased'"))
         erase_client(session, runtime.keys, "erased", actor="test", now=runtime.clock())
-        assert messages.requeue(session, [decision.message_id], now=runtime.clock()) == []
+        assert message_store.requeue(session, [decision.message_id], now=runtime.clock()) == []
         session.execute(text("UPDATE message_log SET status = 'QUEUED' WHERE client_id = 'erased'"))
         session.execute(text("UPDATE message_log SET next_attempt_at = created_at"))
     drain(dispatcher())
@@ -161,8 +162,8 @@ def test_a_canceled_secret_is_erased(runtime: Runtime) -> None:
     send(runtime, "PASSWORD_RESET", RESET)
     send(runtime, "WELCOME_EMAIL", WELCOME)
     with runtime.database.transaction() as session:
-        moved = messages.cancel(session, messages.Filter(client_id="acme"), now=runtime.clock())
-        payloads.erase_sealed(session, [row.id for row in moved])
+        moved = message_store.cancel(session, message_store.Filter(client_id="acme"), now=runtime.clock())
+        payload_store.erase_sealed(session, [row.id for row in moved])
         kept = session.execute(text("SELECT sealed FROM message_payload")).all()
     assert [row.sealed for row in kept] == [None]
 

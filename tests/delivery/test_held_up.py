@@ -9,11 +9,11 @@ from time import monotonic, sleep
 
 import pytest
 
-from notifyctl.delivery.breaker import FAILURES_TO_OPEN, Breaker, BreakerDecision
+from notifyctl.db.database import Database
+from notifyctl.delivery.pace.breaker import FAILURES_TO_OPEN, Breaker, BreakerDecision
 from notifyctl.models.enums import Channel
-from notifyctl.providers.base import Accepted, Answer, OutboundMessage, SendResult, Unknown
-from notifyctl.providers.twilio import TwilioSender
-from notifyctl.store.database import Database
+from notifyctl.providers.contract import Accepted, Answer, OutboundMessage, SendResult, Unknown
+from notifyctl.providers.twilio.sender import TwilioSender
 from tests.support.clocks import NOON
 from tests.support.scripted_server import HANG, Reply, ScriptedServer
 

@@ -13,16 +13,18 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE
-from notifyctl.delivery.missing_receipts import ask_missing
-from notifyctl.delivery.receipts import retry_early_receipts
-from notifyctl.delivery.reconcile import Reconciler
+from notifyctl.delivery.in_doubt import Reconciler
+from notifyctl.delivery.receipts.apply import retry_early_receipts
+from notifyctl.delivery.receipts.missing import ask_missing
+from notifyctl.health import latencies
 from notifyctl.models.enums import Channel
+from notifyctl.operations import limits
 from notifyctl.orchestrator.requests import SendRequest
-from notifyctl.providers.base import Lookup
+from notifyctl.providers.contract import Lookup
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import latencies, limits, outbox
+from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, drain

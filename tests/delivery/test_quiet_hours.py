@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import Stopwatch
-from notifyctl.delivery.holds import held_by
 from notifyctl.models.enums import Channel, MessageStatus
 from notifyctl.orchestrator.explain import explain
-from notifyctl.orchestrator.quiet_hours import QuietHours
+from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.requests import SendRequest
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import audit
+from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import StandingClock
 from tests.support.delivery import MakeDispatcher, drain
@@ -144,7 +143,7 @@ def test_what_finds_the_minute_full_at_night_is_not_throttled_but_waits_for_the_
     assert where(runtime, reminder) == ("QUEUED", 0, MORNING)
     assert message(runtime, reminder).throttled_at is None
     with runtime.database.read() as session:
-        assert "NOTIFICATION_THROTTLED" not in {row.action for row in audit.of_message(session, reminder)}
+        assert "NOTIFICATION_THROTTLED" not in {row.action for row in audit_log.of_message(session, reminder)}
 
 
 @pytest.mark.parametrize("per_minute", [20])
@@ -195,7 +194,7 @@ def test_why_it_waits_is_explained(runtime: Runtime, clock: StandingClock) -> No
     with runtime.database.read() as session:
         row = message(runtime, reminder)
         held = held_by(session, row, QuietHours(*runtime.settings.quiet_span), clock())
-        found = explain(row, audit.of_message(session, reminder), now=clock(), workers=1, held_by=held)
+        found = explain(row, audit_log.of_message(session, reminder), now=clock(), workers=1, held_by=held)
     assert found.sentence == (
         "It will be sent at 2026-03-03 07:00:00Z; held by its client's quiet hours (21:00-08:00 in Europe/Berlin)."
     )

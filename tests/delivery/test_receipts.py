@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.receipts import Result
+from notifyctl.clients.suppressions import lift, suppress
+from notifyctl.delivery.receipts import store
+from notifyctl.delivery.receipts.apply import Result
+from notifyctl.delivery.result_store import AttemptResult
 from notifyctl.models.enums import Channel, MessageStatus, SuppressionReason
-from notifyctl.orchestrator.erasure import erase_client
 from notifyctl.orchestrator.explain import explain
-from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.providers.receipts import Ignored, Receipt, Release
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import audit
-from notifyctl.store import receipts as store
-from notifyctl.store.attempt_results import AttemptResult
+from notifyctl.retention.erasure import erase_client
+from notifyctl.sandbox import Sandbox
 from tests.support.clients import a_client
 from tests.support.delivery import MakeDispatcher, drain
 from tests.support.messages import CODE, WELCOME, actions, message, send
@@ -39,12 +39,12 @@ HARD = {"suppress": SuppressionReason.HARD_BOUNCE}
 
 def last_entry(runtime: Runtime, message_id: str) -> Any:
     with runtime.database.read() as session:
-        return audit.of_message(session, message_id)[-1]
+        return audit_log.of_message(session, message_id)[-1]
 
 
 def sentence(runtime: Runtime, message_id: str) -> str:
     with runtime.database.read() as session:
-        trail = audit.of_message(session, message_id)
+        trail = audit_log.of_message(session, message_id)
     return explain(message(runtime, message_id), trail, now=runtime.clock(), workers=1).sentence
 
 

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.receipts import KEPT_FOR, Result, retry_early_receipts
+from notifyctl.db.database import Database
+from notifyctl.delivery.receipts.apply import KEPT_FOR, Result, retry_early_receipts
 from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.providers.registry import build_senders
-from notifyctl.store.database import Database
-from notifyctl.worker.daemon import Worker
+from notifyctl.worker.worker import Worker
 from tests.support.clocks import TurnableClock
 from tests.support.messages import CODE, actions, message, send
 from tests.support.receipts import (

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery import receipts
-from notifyctl.delivery.receipts import Result, retry_early_receipts
-from notifyctl.delivery.reconcile import Reconciler
+from notifyctl.db.database import Database
+from notifyctl.delivery import in_doubt_store
+from notifyctl.delivery.in_doubt import Reconciler
+from notifyctl.delivery.receipts import apply
+from notifyctl.delivery.receipts.apply import Result, retry_early_receipts
 from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.providers.receipts import Receipt
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import doubts
-from notifyctl.store.database import Database
+from notifyctl.sandbox import Sandbox
 from tests.support.audit_log import sql
 from tests.support.clocks import TurnableClock
 from tests.support.messages import CODE, actions, message, send
@@ -119,7 +119,7 @@ def test_one_receipt_that_comes_many_times_at_once_is_applied_once(
 
     def work(database: Database) -> Result:
         ready.wait()
-        return receipts.receive(database, runtime.keys, bounce, now=runtime.clock())
+        return apply.receive(database, runtime.keys, bounce, now=runtime.clock())
 
     with ThreadPoolExecutor(len(databases)) as pool:
         results = Counter(pool.map(work, databases))
@@ -144,7 +144,7 @@ def test_all_the_receipts_of_a_message_at_once_end_as_one_after_the_other_would(
 
         def work(pair: tuple[Database, Receipt], ready: Barrier = ready) -> None:
             ready.wait()
-            receipts.receive(pair[0], runtime.keys, pair[1], now=runtime.clock())
+            apply.receive(pair[0], runtime.keys, pair[1], now=runtime.clock())
 
         with ThreadPoolExecutor(len(of)) as pool:
             list(pool.map(work, zip(databases, of, strict=True)))
@@ -161,8 +161,8 @@ def test_a_receipt_waits_for_whoever_decides_about_the_same_sms(runtime: Runtime
     with ThreadPoolExecutor(1) as pool:
         with databases[0].transaction() as session:
             session.execute(text("SELECT 1"))  # SQLite begins, and locks, with the first statement
-            doubts.lock_provider_message_id(session, "SM1")
-            told = pool.submit(receipts.receive, databases[1], runtime.keys, called_back, now=runtime.clock())
+            in_doubt_store.lock_provider_message_id(session, "SM1")
+            told = pool.submit(apply.receive, databases[1], runtime.keys, called_back, now=runtime.clock())
             sleep(0.3)  # it would be done by now if nothing held it up
             values = {"id": other, "sid": "SM1"}
             session.execute(text("UPDATE message_log SET provider_message_id = :sid WHERE id = :id"), values)
@@ -193,7 +193,7 @@ def test_a_receipt_and_an_inquiry_at_the_same_moment_settle_a_doubt_once(
 
         def tell(ready: Barrier = ready, receipt: Receipt = called_back) -> None:
             ready.wait()
-            receipts.receive(databases[1], runtime.keys, receipt, now=runtime.clock())
+            apply.receive(databases[1], runtime.keys, receipt, now=runtime.clock())
 
         with ThreadPoolExecutor(2) as pool:
             for done in (pool.submit(ask), pool.submit(tell)):
@@ -212,7 +212,7 @@ def test_a_receipt_and_an_inquiry_at_the_same_moment_settle_a_doubt_once(
 def sent_by_hand(runtime: Runtime, sandbox: Sandbox, message_id: str, phone: str) -> str:
     """The SMS as the worker would have sent it, whose answer was lost. Returns its SID."""
     from notifyctl.providers.registry import build_senders
-    from notifyctl.worker.daemon import make_dispatcher
+    from notifyctl.worker.worker import make_dispatcher
     from tests.support.delivery import drain
 
     sender = build_senders(runtime.settings, [Channel.SMS], 1)[Channel.SMS]

@@ -12,11 +12,11 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.dispatch import Dispatcher
-from notifyctl.delivery.missing_receipts import MOST, TAKEN_AT_ONCE, TROUBLE_IN_A_ROW, InquiryReport, ask_missing
+from notifyctl.delivery.receipts.missing import MOST, TAKEN_AT_ONCE, TROUBLE_IN_A_ROW, InquiryReport, ask_missing
 from notifyctl.models.enums import Channel
-from notifyctl.providers.base import Lookup
+from notifyctl.providers.contract import Lookup
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, drain

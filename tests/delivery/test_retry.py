@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from notifyctl.delivery.claims import LEASE
-from notifyctl.delivery.retry import next_attempt
+from notifyctl.delivery.outcomes import next_attempt
 from notifyctl.models.enums import Channel
-from notifyctl.providers.timeouts import POSTMARK_TIMEOUT, TWILIO_TIMEOUT
-from notifyctl.worker.daemon import UPKEEP_SECONDS
+from notifyctl.providers.contract import POSTMARK_TIMEOUT, TWILIO_TIMEOUT
+from notifyctl.worker.worker import UPKEEP_SECONDS
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from notifyctl.alerts.spike_levels import Thresholds
-from notifyctl.alerts.spike_report import SpikeReport
-from notifyctl.alerts.spikes import SpikeMonitor
+from notifyctl.alerts.spikes.levels import Thresholds
+from notifyctl.alerts.spikes.monitor import SpikeMonitor
+from notifyctl.alerts.spikes.report import SpikeReport
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.enums import Channel, SpikeLevel
 from notifyctl.orchestrator.requests import SendRequest
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import templates
+from notifyctl.sandbox import Fault, Faults, Sandbox
+from notifyctl.templates import store as template_store
 from tests.support.alerts import OPS, PHONE, alerts
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
@@ -68,7 +68,7 @@ def test_with_no_email_at_all_word_of_it_reaches_a_phone(
     runtime: Runtime, clock: TurnableClock, dispatcher: MakeDispatcher, sandbox: Sandbox, watch: Watch
 ) -> None:
     with runtime.database.transaction() as session:
-        templates.set_enabled(session, "OPS_ALERT_SMS", True, now=runtime.clock())
+        template_store.set_enabled(session, "OPS_ALERT_SMS", True, now=runtime.clock())
     sandbox.set_faults(Channel.EMAIL, Faults((Fault("http", status=503),), seed=7))
     _queue(runtime, 12)
     drain(dispatcher())

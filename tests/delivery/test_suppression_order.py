@@ -15,22 +15,22 @@ from pydantic import SecretStr
 from sqlalchemy import select, text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery import receipts
+from notifyctl.clients import suppression_store
+from notifyctl.clients.suppression_store import Cause
+from notifyctl.clients.suppressions import lift, suppress
+from notifyctl.db.database import Database
 from notifyctl.delivery.dispatch import Dispatcher
-from notifyctl.delivery.missing_receipts import ask_missing
-from notifyctl.delivery.receipts import retry_early_receipts
+from notifyctl.delivery.receipts import apply
+from notifyctl.delivery.receipts.apply import retry_early_receipts
+from notifyctl.delivery.receipts.missing import ask_missing
+from notifyctl.keyring import KeyRing
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
 from notifyctl.models.enums import AuditAction, Channel, FailureReason, SuppressionReason
-from notifyctl.models.suppression_causes import Cause
-from notifyctl.orchestrator.erasure import erase_client
-from notifyctl.orchestrator.sealing import KeyRing
-from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.providers.receipts import Receipt, ReceiptEvent, Release
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import suppressions
-from notifyctl.store.database import Database
+from notifyctl.retention.erasure import erase_client
+from notifyctl.sandbox import Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, drain
@@ -68,7 +68,7 @@ class Event:
 
 
 def told(notice: Callable[["Event"], Receipt | Release]) -> Callable[["Event", Runtime, datetime], object]:
-    return lambda event, runtime, now: receipts.receive(runtime.database, runtime.keys, notice(event), now=now)
+    return lambda event, runtime, now: apply.receive(runtime.database, runtime.keys, notice(event), now=now)
 
 
 def postmark(reason: SuppressionReason) -> Callable[["Event", Runtime, datetime], object]:
@@ -99,7 +99,7 @@ def refused_late(event: "Event", runtime: Runtime, now: datetime) -> None:
     put(runtime, message_id, "SENT", last_attempt_at=stamp(event.at))
     about = {"reason": FailureReason.RECIPIENT_OPTED_OUT, "suppress": SuppressionReason.OPTED_OUT}
     receipt = a_receipt(message_id, "BOUNCED", channel=SMS, event_id=event.id, **about)
-    receipts.receive(runtime.database, runtime.keys, receipt, now=now)
+    apply.receive(runtime.database, runtime.keys, receipt, now=now)
 
 
 def added(channel: Channel, reason: SuppressionReason) -> Callable[["Event", Runtime, datetime], object]:
@@ -187,12 +187,12 @@ def start_over(runtime: Runtime) -> None:
 
 
 def held(runtime: Runtime) -> list[Cause]:
-    return [cause for row in found(runtime) for cause in suppressions.causes_of(row)]
+    return [cause for row in found(runtime) for cause in suppression_store.causes_of(row)]
 
 
 def found(runtime: Runtime) -> Any:
     with runtime.database.read() as session:
-        return suppressions.page(session, limit=10)
+        return suppression_store.page(session, limit=10)
 
 
 @pytest.mark.usefixtures("exhaustive")
@@ -238,7 +238,7 @@ def reactivated(at: datetime | None) -> Release:
 
 def hear(runtime: Runtime, *notices: Receipt | Release, after: timedelta = timedelta()) -> None:
     for notice in notices:
-        receipts.receive(runtime.database, runtime.keys, notice, now=runtime.clock() + after)
+        apply.receive(runtime.database, runtime.keys, notice, now=runtime.clock() + after)
 
 
 def remove(runtime: Runtime, channel: Channel = EMAIL) -> list[Cause]:
@@ -359,7 +359,7 @@ def test_a_release_is_found_under_every_key_that_is_known(runtime: Runtime) -> N
         (reactivated(at - timedelta(hours=2)), [old]),
         (bounced(at - timedelta(hours=2, minutes=1), number=2), [new, old]),
     ):
-        receipts.receive(runtime.database, KeyRing(keys), notice, now=at)
+        apply.receive(runtime.database, KeyRing(keys), notice, now=at)
     assert suppressed(runtime) == {}
 
 
@@ -411,7 +411,7 @@ def test_two_who_speak_at_once_end_as_one_after_the_other_would(runtime: Runtime
 
         def work(pair: tuple[Database, Receipt | Release], ready: Barrier = ready) -> None:
             ready.wait()
-            receipts.receive(pair[0], runtime.keys, pair[1], now=noon + timedelta(hours=1))
+            apply.receive(pair[0], runtime.keys, pair[1], now=noon + timedelta(hours=1))
 
         with ThreadPoolExecutor(len(notices)) as pool:
             list(pool.map(work, zip(opened, notices[turn:] + notices[:turn], strict=True)))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifyctl.delivery.throttle import Budget
+from notifyctl.delivery.pace.throttle import Budget
 from notifyctl.models.enums import Lane
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifyctl.delivery.throttle import Budget
-from notifyctl.delivery.window_time import Reading, Stamp, WindowTime
+from notifyctl.delivery.pace.throttle import Budget, Reading, Stamp, WindowTime
 from notifyctl.models.enums import Lane
 
 EPOCH = 1_772_000_000.0

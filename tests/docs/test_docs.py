@@ -16,7 +16,7 @@ from notifyctl.errors import ExitCode
 from notifyctl.models.enums import Audience, BlockReason, Channel, FailureReason, Lane, MessageStatus, OnDoubt
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
-from notifyctl.providers.codes import POSTMARK_CODES, TWILIO_CODES
+from notifyctl.providers.codes_page import POSTMARK_CODES, TWILIO_CODES
 from notifyctl.settings import Settings
 from tests.support.processes import Processes
 

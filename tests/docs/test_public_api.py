@@ -9,8 +9,8 @@ import pytest
 
 import notifyctl
 from notifyctl import public_api
+from notifyctl.clients.fields import COLUMN_OF
 from notifyctl.errors import NotifyctlError
-from notifyctl.orchestrator.client_fields import COLUMN_OF
 from tests.support.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,14 +14,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select, update
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients.suppressions import suppress
 from notifyctl.doctor import settings_checks, store_checks
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.doctor.doctor import examine, mend
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.enums import AuditAction, Channel, MessageStatus, SuppressionReason
 from notifyctl.models.message import MessageLog
-from notifyctl.orchestrator.suppressions import suppress
-from notifyctl.store import breakers
+from notifyctl.operations import breakers
 from tests.support.audit_log import sql
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from notifyctl.clock import system_clock
-from notifyctl.doctor import provider_checks
+from notifyctl.doctor import settings_checks
 from notifyctl.doctor.check import Check, CheckContext, CheckResult, CheckStatus
 from notifyctl.doctor.doctor import examine
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 from tests.support.scripted_server import Reply, ScriptedServer, closed_port, private_authority
 from tests.support.settings import make_settings
 
 CHECKS: dict[str, tuple[Check, str, dict[str, Any]]] = {
-    "Postmark": (provider_checks.postmark, "POSTMARK", {"TotalCount": 0, "Messages": []}),
-    "Twilio": (provider_checks.twilio, "TWILIO", {"messages": []}),
-    "Stripe": (provider_checks.stripe, "STRIPE", {"object": "list", "data": []}),
+    "Postmark": (settings_checks.postmark, "POSTMARK", {"TotalCount": 0, "Messages": []}),
+    "Twilio": (settings_checks.twilio, "TWILIO", {"messages": []}),
+    "Stripe": (settings_checks.stripe, "STRIPE", {"object": "list", "data": []}),
 }
 every_provider = pytest.mark.parametrize(("check", "name", "answer"), CHECKS.values(), ids=CHECKS)
 REFUSALS = {
@@ -145,10 +145,10 @@ def test_a_certificate_that_is_not_trusted_is_told_with_the_variable(
 @pytest.mark.parametrize(
     ("check", "values", "why"),
     [
-        (provider_checks.postmark, {"postmark_server_token": " "}, "POSTMARK_SERVER_TOKEN is not set"),
-        (provider_checks.twilio, {"twilio_auth_token": None}, "TWILIO_ACCOUNT_SID or TWILIO_AUTH_TOKEN is not set"),
-        (provider_checks.twilio, {"sms_enabled": False}, "SMS_ENABLED is false"),
-        (provider_checks.stripe, {"stripe_api_key": None}, "STRIPE_API_KEY is not set"),
+        (settings_checks.postmark, {"postmark_server_token": " "}, "POSTMARK_SERVER_TOKEN is not set"),
+        (settings_checks.twilio, {"twilio_auth_token": None}, "TWILIO_ACCOUNT_SID or TWILIO_AUTH_TOKEN is not set"),
+        (settings_checks.twilio, {"sms_enabled": False}, "SMS_ENABLED is false"),
+        (settings_checks.stripe, {"stripe_api_key": None}, "STRIPE_API_KEY is not set"),
     ],
 )
 def test_what_is_not_set_up_is_not_asked(check: Callable[..., Any], values: dict[str, Any], why: str) -> None:

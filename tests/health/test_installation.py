@@ -9,7 +9,12 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import col, update
 
+from notifyctl.alerts.spikes import store as spike_store
+from notifyctl.alerts.spikes.store import SpikeMemory
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients.suppressions import lift, suppress
+from notifyctl.health import summary
+from notifyctl.health.problems import problems
 from notifyctl.models.enums import (
     Channel,
     FailureReason,
@@ -21,15 +26,11 @@ from notifyctl.models.enums import (
 )
 from notifyctl.models.message import MessageLog
 from notifyctl.models.stripe_event import StripeEvent
-from notifyctl.orchestrator import health
-from notifyctl.orchestrator.problem import Code, Gravity, Problem
-from notifyctl.orchestrator.suppressions import lift, suppress
-from notifyctl.orchestrator.timetable import MONITOR, TIMETABLE
-from notifyctl.orchestrator.troubles import problems
+from notifyctl.operations import heartbeats, job_runs
+from notifyctl.operations.heartbeats import new_name
+from notifyctl.operations.job_runs import MONITOR, TIMETABLE
+from notifyctl.operations.problem import Code, Gravity, Problem
 from notifyctl.settings import Settings
-from notifyctl.store import job_runs, spikes, workers
-from notifyctl.store.spikes import SpikeMemory
-from notifyctl.worker.names import new_name
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import CODE, WELCOME, a_worker, send
@@ -42,7 +43,7 @@ OPS = "ops@acme.example"
 def said(runtime: Runtime, *, later: timedelta = timedelta(), settings: Settings | None = None) -> list[Problem]:
     with runtime.database.read() as session:
         now = runtime.clock() + later
-        return problems(health.look(session, settings or runtime.settings, now, HOUR))
+        return problems(summary.look(session, settings or runtime.settings, now, HOUR))
 
 
 def codes(found: list[Problem]) -> list[tuple[Gravity, Code]]:
@@ -51,7 +52,7 @@ def codes(found: list[Problem]) -> list[tuple[Gravity, Code]]:
 
 def stop(runtime: Runtime, name: str, *, ago: timedelta = timedelta()) -> None:
     with runtime.database.transaction() as session:
-        workers.leave(session, name, runtime.clock() - ago)
+        heartbeats.leave(session, name, runtime.clock() - ago)
 
 
 def run_jobs(runtime: Runtime, *, worker: str | None = None, ago: timedelta = timedelta(), but: str = "") -> None:
@@ -269,9 +270,9 @@ def test_a_failing_channel_of_which_nobody_was_told(
 ) -> None:
     a_worker(runtime)
     with runtime.database.transaction() as session:
-        spikes.lock(session, Channel.SMS)
+        spike_store.lock(session, Channel.SMS)
         memory = SpikeMemory(level=SpikeLevel.CRITICAL, told=told, raised_at=runtime.clock())
-        spikes.save(session, Channel.SMS, memory)
+        spike_store.save(session, Channel.SMS, memory)
     found = said(runtime, settings=make_settings(database_url=runtime.settings.database_url, **settings_of))
     untold = [problem for problem in found if problem.code is Code.ALERT_NOT_DELIVERED]
     assert [problem.remedy for problem in untold] == ([remedy] if remedy else [])
@@ -382,8 +383,8 @@ def test_a_problem_has_the_fields_that_programs_rely_on(runtime: Runtime) -> Non
     a_client(runtime)
     send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
     with runtime.database.read() as session:
-        found = health.look(session, runtime.settings, runtime.clock(), HOUR)
-    told = json.loads(health.to_json(health.summary(found, problems(found))))
+        found = summary.look(session, runtime.settings, runtime.clock(), HOUR)
+    told = json.loads(summary.to_json(summary.summary(found, problems(found))))
     assert told["problems"] == [
         {
             "level": "WARNING", "code": "NO_WORKER", "channel": None, "since": None,
@@ -394,7 +395,7 @@ def test_a_problem_has_the_fields_that_programs_rely_on(runtime: Runtime) -> Non
 
 def test_the_installation_is_named_without_its_password(runtime: Runtime) -> None:
     with runtime.database.read() as session:
-        found = health.look(session, runtime.settings, runtime.clock(), HOUR).installation
+        found = summary.look(session, runtime.settings, runtime.clock(), HOUR).installation
     kind, _, where = found.database.partition(" ")
     assert kind == ("sqlite" if runtime.database.is_sqlite else "postgresql")
     assert where.endswith(found.name)

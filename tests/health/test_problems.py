@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli.health_view import overview
+from notifyctl.cli.health.view import overview
+from notifyctl.health import summary
+from notifyctl.health.problems import folded, problems
+from notifyctl.health.reports import Backlog
+from notifyctl.health.summary import Attempts, Health, Paused, Spike
 from notifyctl.models.enums import Channel
-from notifyctl.orchestrator import health
-from notifyctl.orchestrator.health import Attempts, Health, Paused, Spike
-from notifyctl.orchestrator.problem import Code, Gravity, Problem
-from notifyctl.orchestrator.troubles import folded, problems
-from notifyctl.store import breakers
-from notifyctl.store.reports import Backlog
+from notifyctl.operations import breakers
+from notifyctl.operations.problem import Code, Gravity, Problem
 from tests.support.messages import a_worker
 from tests.support.plain_health import NOW, S, history, write
 
@@ -33,7 +33,7 @@ def _somebody_is_at_work(request: pytest.FixtureRequest) -> None:
 
 def look(runtime: Runtime, **changed: Any) -> Health:
     with runtime.database.read() as session:
-        return replace(health.look(session, runtime.settings, NOW, timedelta(hours=1)), **changed)
+        return replace(summary.look(session, runtime.settings, NOW, timedelta(hours=1)), **changed)
 
 
 def a_note(text: str) -> Problem:

@@ -11,11 +11,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.health import summary as health
+from notifyctl.health.problems import problems
 from notifyctl.models.enums import MessageStatus
-from notifyctl.orchestrator import health
-from notifyctl.orchestrator.problem import Gravity
-from notifyctl.orchestrator.troubles import problems
-from notifyctl.orchestrator.words import iso
+from notifyctl.operations.problem import Gravity
+from notifyctl.text.durations import iso
 from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, write
 
 

@@ -6,9 +6,9 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import inspect, text
 
+from notifyctl.audit import log as audit_log
+from notifyctl.http import api_keys
 from notifyctl.models.enums import AuditAction, Scope
-from notifyctl.orchestrator import api_keys
-from notifyctl.store import audit
 from tests.support.api import Api
 
 LOGS = "/api/admin/message-logs"
@@ -172,7 +172,7 @@ def test_making_and_revoking_a_key_is_audited_with_its_name_and_scopes(api: Api,
     with api.runtime.database.read() as session:
         rows = session.execute(text("SELECT action FROM audit_log WHERE action LIKE 'API_KEY%' ORDER BY id")).scalars()
         assert list(rows) == [AuditAction.API_KEY_CREATED, AuditAction.API_KEY_REVOKED]
-        assert audit.of_message(session, "00000000-0000-0000-0000-000000000000") == []
+        assert audit_log.of_message(session, "00000000-0000-0000-0000-000000000000") == []
 
 
 def test_every_refusal_is_logged_with_its_cause_and_without_the_key(api: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.orchestrator.erasure import erase_client
+from notifyctl.retention.erasure import erase_client
 from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.messages import all_messages

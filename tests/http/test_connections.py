@@ -12,8 +12,8 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.http.app import create_app
 from notifyctl.http.connections import Bounds
+from notifyctl.http.server import create_app
 from tests.support.api import serving
 from tests.support.settings import make_settings
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from notifyctl.models.enums import Channel
-from notifyctl.store import pauses
+from notifyctl.operations import pauses
 from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine

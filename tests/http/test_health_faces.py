@@ -18,14 +18,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli.health_view import bars, overview
-from notifyctl.http.metrics import BOUNDS
-from notifyctl.http.pages.figures import count, share, span
+from notifyctl.cli.health.view import bars, overview
+from notifyctl.health import summary as health
+from notifyctl.http.api.metrics import BOUNDS
+from notifyctl.http.pages.page import count, share, span
 from notifyctl.http.pages.sessions import HOME, SIGN_IN
 from notifyctl.http.pages.sign_in import FailedSignIns
 from notifyctl.models.enums import Channel
-from notifyctl.orchestrator import health
-from notifyctl.orchestrator.words import duration, iso
+from notifyctl.text.durations import duration, iso
 from tests.support.api import Api
 from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, within, write
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyctl.http.json_body import MAX_DEPTH, Malformed, fault_of, parse
+from notifyctl.http.strict_json import MAX_DEPTH, Malformed, fault_of, parse
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from notifyctl.orchestrator.words import iso
+from notifyctl.text.durations import iso
 from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.messages import REMINDER_SMS, RESET, WELCOME, actions, message, send

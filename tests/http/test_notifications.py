@@ -6,8 +6,8 @@ import pytest
 import requests
 from sqlalchemy import text
 
+from notifyctl.audit import log as audit_log
 from notifyctl.models.enums import ProvisioningStatus, Scope
-from notifyctl.store import audit
 from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.messages import CODE, RESET, SPIKE, WELCOME, message
@@ -143,7 +143,7 @@ def test_the_audit_log_names_the_key_that_asked(api: Api, sender: str) -> None:
     taken = api.post(SEND, sender, json=_welcome()).json()
 
     with api.runtime.database.read() as session:
-        assert [row.actor for row in audit.of_message(session, taken["id"])] == ["key:sender"]
+        assert [row.actor for row in audit_log.of_message(session, taken["id"])] == ["key:sender"]
 
 
 def test_what_became_of_a_message_is_told_with_its_recipient_masked(

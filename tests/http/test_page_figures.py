@@ -2,12 +2,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from notifyctl.health.reports import BucketView, Counts
 from notifyctl.http.pages.charts import LEAST, PLOT, STRIP, Chart, round_up, traffic_chart
-from notifyctl.http.pages.figures import count, share, span
-from notifyctl.http.pages.page import sentence
+from notifyctl.http.pages.page import count, sentence, share, span
 from notifyctl.http.pages.sessions import HOME, safe_next
 from notifyctl.models.enums import Channel
-from notifyctl.store.reports import BucketView, Counts
 
 FIVE_MINUTES = timedelta(minutes=5)
 

@@ -10,13 +10,14 @@ import requests
 from fastapi import FastAPI
 from sqlalchemy import text
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.http import api_keys
 from notifyctl.http.pages.sessions import COOKIE, HOME, SIGN_IN, safe_next
 from notifyctl.http.pages.sign_in import FailedSignIns
 from notifyctl.models.enums import Channel, Scope
-from notifyctl.orchestrator import api_keys
+from notifyctl.operations import pauses
 from notifyctl.orchestrator.requests import Queued
-from notifyctl.store import audit, pauses
 from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.messages import WELCOME, actions, send
@@ -471,7 +472,7 @@ def test_a_recipient_is_shown_on_demand_and_that_is_audited(signed_in: Browser, 
     message_id = accepted(api)
     page = signed_in.post(f"{HOME}/messages/{message_id}/reveal").text
     with api.runtime.database.read() as session:
-        last = audit.of_message(session, message_id)[-1]
+        last = audit_log.of_message(session, message_id)[-1]
 
     assert "acme@client.example" in page
     assert (last.action, last.actor) == ("OPERATOR_ACTION", "key:admin")

@@ -9,10 +9,10 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.http.app import create_app
-from notifyctl.http.json_body import JsonRoute
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
+from notifyctl.http.server import create_app
+from notifyctl.http.strict_json import JsonRoute
 from tests.support.api import Api, serving
 from tests.support.settings import make_settings
 

@@ -12,7 +12,7 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.receipts import retry_early_receipts
+from notifyctl.delivery.receipts.apply import retry_early_receipts
 from tests.support.api import Api
 from tests.support.messages import actions, message, send
 from tests.support.receipts import an_email, put, rows, status_of, suppressed

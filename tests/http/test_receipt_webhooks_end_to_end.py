@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.receipts import retry_early_receipts
+from notifyctl.delivery.receipts.apply import retry_early_receipts
 from notifyctl.models.enums import Channel
 from notifyctl.models.message import WAITING
 from notifyctl.providers.registry import build_senders
-from notifyctl.providers.sandbox import Receipts, Sandbox
-from notifyctl.worker.daemon import make_dispatcher
+from notifyctl.sandbox import Receipts, Sandbox
+from notifyctl.worker.worker import make_dispatcher
 from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.delivery import drain

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.providers.sandbox.receipt_words import twilio_signature
+from notifyctl.sandbox.receipts.payloads import twilio_signature
 from tests.support.api import Api
 from tests.support.messages import CODE, actions, message, send
 from tests.support.receipts import PHONE, a_code, rows, status_of, suppressed

@@ -12,8 +12,8 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.http.app import create_app
 from notifyctl.http.middleware import BYTES, DEFAULT_BYTES
+from notifyctl.http.server import create_app
 from notifyctl.models.enums import Scope
 from tests.support.api import Api, serving
 from tests.support.settings import make_settings

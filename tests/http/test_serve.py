@@ -17,9 +17,9 @@ import pytest
 import requests
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.http import api_keys
 from notifyctl.http.server import listen, url_of
 from notifyctl.models.enums import Scope
-from notifyctl.orchestrator import api_keys
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.settings import PEPPER, SECRET
 

@@ -1,8 +1,7 @@
 import pytest
 
 from notifyctl.models.enums import MessageStatus
-from notifyctl.models.message import FINAL, WAITING
-from notifyctl.models.status import FOLLOWERS, may_become, predecessors
+from notifyctl.models.message import FINAL, FOLLOWERS, WAITING, may_become, predecessors
 
 QUEUED, SENDING, SENT = MessageStatus.QUEUED, MessageStatus.SENDING, MessageStatus.SENT
 

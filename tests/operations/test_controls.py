@@ -10,11 +10,10 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.enums import AuditAction, Channel
-from notifyctl.operations import controls
-from notifyctl.orchestrator import withdrawal
-from notifyctl.store import limits
-from notifyctl.store.messages import Filter
-from notifyctl.store.pauses import PauseScope
+from notifyctl.operations import controls, limits
+from notifyctl.operations.pauses import PauseScope
+from notifyctl.orchestrator import cancel
+from notifyctl.orchestrator.message_store import Filter
 from tests.support.clients import a_client
 from tests.support.messages import WELCOME, send
 
@@ -88,9 +87,9 @@ def test_an_operators_cancel_takes_what_waits(runtime: Runtime) -> None:
     send(runtime, "WELCOME_EMAIL", WELCOME)
     wanted = Filter(template_key="WELCOME_EMAIL")
     with runtime.database.transaction() as session:
-        assert withdrawal.count_waiting(session, wanted) == 1
-        assert withdrawal.cancel(session, wanted, actor="host", now=runtime.clock()) == 1
-        assert withdrawal.count_waiting(session, wanted) == 0
+        assert cancel.count_waiting(session, wanted) == 1
+        assert cancel.cancel(session, wanted, actor="host", now=runtime.clock()) == 1
+        assert cancel.count_waiting(session, wanted) == 0
         assert written(session, AuditAction.NOTIFICATION_CANCELED) == [
             (AuditAction.NOTIFICATION_CANCELED, "host", {"detail": "withdrawn by an operator"})
         ]

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients.suppressions import suppress
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import BlockReason, Channel, ProvisioningStatus, SubscriptionStatus, SuppressionReason
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.gates import GATES, Facts, Gate, GateOutcome, unpack
 from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
-from notifyctl.orchestrator.suppressions import suppress
-from notifyctl.store import audit
 from tests.support.clients import a_client
 from tests.support.messages import CODE, REMINDER, REMINDER_SMS, RESET, SPIKE, WELCOME, actions, message, send
 from tests.support.runtimes import open_shared
@@ -159,7 +159,7 @@ def test_the_first_refusal_decides_and_all_verdicts_are_kept(runtime: Runtime) -
         BlockReason.CONTEXT_INVALID, BlockReason.RECIPIENT_MISSING, BlockReason.PROVISIONING_INCOMPLETE,
     ]  # fmt: skip
     with runtime.database.read() as session:
-        (row,) = audit.of_message(session, decision.message_id)
+        (row,) = audit_log.of_message(session, decision.message_id)
     assert unpack(row.metadata) == decision.verdicts
 
 
@@ -178,7 +178,7 @@ def insert_a_gate(monkeypatch: pytest.MonkeyPatch, question: Callable[[Facts], s
 
 def stored_outcomes(runtime: Runtime, message_id: str) -> dict[str, tuple[str, str]]:
     with runtime.database.read() as session:
-        (row,) = audit.of_message(session, message_id)
+        (row,) = audit_log.of_message(session, message_id)
     return {verdict.gate.value: (verdict.outcome.value, verdict.detail) for verdict in unpack(row.metadata)}
 
 

@@ -6,12 +6,13 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
+from notifyctl.db import bulk
 from notifyctl.errors import IdempotencyConflict
 from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
 from notifyctl.orchestrator.requests import Blocked, Duplicate, Queued, SendRequest
 from notifyctl.settings import Settings
-from notifyctl.store import audit, bulk
 from tests.support.clients import a_client
 from tests.support.clocks import NOON
 from tests.support.messages import REMINDER, RESET, WELCOME, actions, message, send
@@ -142,9 +143,9 @@ def _plain(value: Any) -> Any:
 
 
 def test_rows_that_have_everything_in_common_are_all_written(runtime: Runtime) -> None:
-    entry = audit.entry(AuditAction.OPERATOR_ACTION, actor="same", now=runtime.clock(), details={"a": None})
+    entry = audit_log.entry(AuditAction.OPERATOR_ACTION, actor="same", now=runtime.clock(), details={"a": None})
     with runtime.database.transaction() as session:
-        audit.write_many(session, [entry] * bulk.MANY)
+        audit_log.write_many(session, [entry] * bulk.MANY)
         same = session.execute(text("SELECT count(*) FROM audit_log WHERE actor = 'same'")).scalar_one()
     assert same == bulk.MANY
 

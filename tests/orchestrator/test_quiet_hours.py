@@ -2,8 +2,8 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
-from notifyctl.orchestrator.quiet_hours import QuietHours
-from notifyctl.zones import zone_of
+from notifyctl.clock import zone_of
+from notifyctl.orchestrator.holds import QuietHours
 
 NIGHT = QuietHours(time(21), time(8))
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients.suppressions import suppress
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import BlockReason, Channel, MessageStatus, SuppressionReason
 from notifyctl.orchestrator.requests import Blocked, Queued
-from notifyctl.orchestrator.suppressions import suppress
 from notifyctl.otp.codes import new_code
 from tests.support.clocks import TurnableClock
 from tests.support.command_line import CommandLine

@@ -19,10 +19,10 @@ import pytest
 from sqlalchemy import inspect, text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.http import api_keys
 from notifyctl.models.enums import Channel, Scope
-from notifyctl.orchestrator import api_keys
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.providers.sandbox.faults import Fault, Faults
+from notifyctl.sandbox import Sandbox
+from notifyctl.sandbox.faults.faults import Fault, Faults
 from tests.support.otp_codes import PHONE, audits, wrong
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 

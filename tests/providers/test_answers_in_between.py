@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifyctl.models.enums import Channel, FailureReason
-from notifyctl.providers.base import OutboundMessage, Rejected, SendResult, Unavailable, Unknown
+from notifyctl.providers.contract import OutboundMessage, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.registry import build_senders
 from tests.support.scripted_server import Reply, ScriptedServer, Step
 from tests.support.settings import make_settings

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from notifyctl.providers.stripe_signature import SignatureFault, signature_fault
+from notifyctl.providers.stripe import SignatureFault, signature_fault
 from tests.support.stripe_payloads import NOW, OLD_SECRET, WEBHOOK_SECRET, signed
 
 NOON = datetime.fromtimestamp(NOW, UTC)

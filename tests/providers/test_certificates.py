@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes
 
 from notifyctl.errors import ProviderError
 from notifyctl.models.enums import Channel
-from notifyctl.providers.base import Accepted, LookupMiss, OutboundMessage, Unavailable, UncertainSend
+from notifyctl.providers.contract import Accepted, LookupMiss, OutboundMessage, Unavailable, UncertainSend
 from notifyctl.providers.registry import build_lookups, build_senders
-from notifyctl.providers.stripe_api import build_stripe_api
+from notifyctl.providers.stripe import build_stripe_api
 from notifyctl.settings import Settings, load_settings
 from tests.support.scripted_server import Reply, ScriptedServer, private_authority
 from tests.support.settings import PEPPER, SECRET, make_settings

@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from notifyctl.errors import DatabaseError
-from notifyctl.worker.chore import PeriodicThread
+from notifyctl.worker.periodic import PeriodicThread
 
 
 @pytest.mark.parametrize(

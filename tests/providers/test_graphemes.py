@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyctl.providers.graphemes import graphemes
+from notifyctl.text.sms_segments import graphemes
 
 CUT = {
     "letters": "a|b|ж|é",

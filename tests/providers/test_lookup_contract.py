@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from notifyctl.models.enums import Channel
-from notifyctl.providers.base import CannotTell, Lookup, LookupHit, LookupMiss, LookupResult, Unavailable
+from notifyctl.providers.contract import CannotTell, Lookup, LookupHit, LookupMiss, LookupResult, Unavailable
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 from tests.support import providers as made
 from tests.support.scripted_server import (
     CUT_AFTER_READING,

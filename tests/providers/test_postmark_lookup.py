@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
-from notifyctl.providers.base import (
+from notifyctl.providers.contract import (
     Accepted,
     CannotTell,
     LookupHit,
@@ -16,10 +16,10 @@ from notifyctl.providers.base import (
     Rejected,
     UncertainSend,
 )
-from notifyctl.providers.postmark import PostmarkSender
-from notifyctl.providers.postmark_lookup import SEARCH_DELAY, PostmarkLookup
+from notifyctl.providers.postmark.lookup import SEARCH_DELAY, PostmarkLookup
+from notifyctl.providers.postmark.sender import PostmarkSender
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 from tests.support.clocks import StandingClock
 from tests.support.providers import ADDRESS, TOKEN, nobody, postmark_lookup
 from tests.support.providers import find_mail as find

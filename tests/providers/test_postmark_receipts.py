@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
-from notifyctl.providers.codes import POSTMARK_BOUNCE_TYPES
-from notifyctl.providers.postmark_receipts import read
+from notifyctl.providers.codes_page import POSTMARK_BOUNCE_TYPES
+from notifyctl.providers.postmark.receipts import read
 from notifyctl.providers.receipts import (
     Ignored,
     MalformedReceipt,

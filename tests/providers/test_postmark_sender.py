@@ -7,9 +7,9 @@ from time import monotonic
 import pytest
 
 from notifyctl.models.enums import FailureReason, SuppressionReason
-from notifyctl.providers.base import Accepted, Rejected, SendResult, Unavailable, Unknown
-from notifyctl.providers.postmark import PostmarkSender
-from notifyctl.providers.sandbox import Email, Sandbox
+from notifyctl.providers.contract import Accepted, Rejected, SendResult, Unavailable, Unknown
+from notifyctl.providers.postmark.sender import PostmarkSender
+from notifyctl.sandbox import Email, Sandbox
 from tests.support.providers import ADDRESS, collect_all, mail, postmark_sender, send
 from tests.support.providers import mail_item as item
 from tests.support.providers import mails_accepted as accepted

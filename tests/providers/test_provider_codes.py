@@ -4,11 +4,17 @@ import pytest
 
 from notifyctl.errors import InvalidInput, ProviderError
 from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
-from notifyctl.providers.answers import MAX_RETRY_AFTER, retry_after, without_recipients
-from notifyctl.providers.codes import POSTMARK_BOUNCE_TYPES, POSTMARK_CODES, TWILIO_CODES, CodeMeaning, codes_markdown
+from notifyctl.providers.codes_page import (
+    POSTMARK_BOUNCE_TYPES,
+    POSTMARK_CODES,
+    TWILIO_CODES,
+    CodeMeaning,
+    codes_markdown,
+)
+from notifyctl.providers.contract import CONNECT_TIMEOUT, POSTMARK_TIMEOUT, TWILIO_TIMEOUT
 from notifyctl.providers.curl import HttpAnswer
 from notifyctl.providers.registry import build_senders
-from notifyctl.providers.timeouts import CONNECT_TIMEOUT, POSTMARK_TIMEOUT, TWILIO_TIMEOUT
+from notifyctl.providers.results import MAX_RETRY_AFTER, retry_after, without_recipients
 from notifyctl.settings import Settings
 
 EVERY_TABLE = {"Postmark": POSTMARK_CODES, "Postmark bounces": POSTMARK_BOUNCE_TYPES, "Twilio": TWILIO_CODES}

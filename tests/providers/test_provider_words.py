@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from notifyctl.delivery import outcomes
 from notifyctl.delivery.outcomes import Attempt, of_answer
 from notifyctl.models.enums import Channel, FailureReason
-from notifyctl.providers.answers import json_object, own_error, provider_id, read_json, without_recipients
-from notifyctl.providers.base import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
+from notifyctl.providers.contract import Accepted, Answer, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.curl import HttpAnswer
-from notifyctl.providers.postmark_client import postmark_error
-from notifyctl.providers.twilio_client import _response, twilio_error
+from notifyctl.providers.postmark.client import postmark_error
+from notifyctl.providers.results import json_object, own_error, provider_id, read_json, without_recipients
+from notifyctl.providers.twilio.client import _response, twilio_error
 from tests.support.clocks import NOON
 
 NUMBER = "+4915112345678"

@@ -1,10 +1,9 @@
 import pytest
 
-from notifyctl.models.channels import CHANNELS
-from notifyctl.models.enums import Channel
+from notifyctl.models.enums import CHANNELS, Channel
+from notifyctl.orchestrator.message_store import AddressedClient
 from notifyctl.providers.registry import PROVIDERS, Provider, unset
 from notifyctl.settings import Settings
-from notifyctl.store.messages import AddressedClient
 from tests.support.settings import make_settings
 
 

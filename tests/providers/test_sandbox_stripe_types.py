@@ -9,7 +9,7 @@ import pytest
 import stripe
 
 from notifyctl.clock import system_clock
-from notifyctl.providers.sandbox import TRIGGERS, Sandbox, StripeScenario, TriggeredEvent, trigger
+from notifyctl.sandbox import TRIGGERS, Sandbox, StripeScenario, TriggeredEvent, trigger
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TYPES: dict[str, Any] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notifyctl.providers.segments import SmsEncoding, measure
+from notifyctl.text.sms_segments import SmsEncoding, measure
 from tests.support.processes import Processes
 
 PACKAGE = "sms-segments-calculator@1.3.0"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from notifyctl.providers.base import Accepted, OutboundMessage, Sender, Unavailable, Unknown
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.providers.contract import Accepted, OutboundMessage, Sender, Unavailable, Unknown
+from notifyctl.sandbox import Sandbox
 from tests.support import providers as made
 from tests.support.providers import collect_all, send
 from tests.support.scripted_server import (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from notifyctl.errors import InvalidInput, ProviderError
-from notifyctl.providers.sandbox import STRIPE, Fault, Faults, Sandbox, StripeScenario, trigger
-from notifyctl.providers.stripe_api import MOST_AT_ONCE, StripeApi, build_stripe_api, other_mode
+from notifyctl.providers.stripe import MOST_AT_ONCE, StripeApi, build_stripe_api, other_mode
+from notifyctl.sandbox import STRIPE, Fault, Faults, Sandbox, StripeScenario, trigger
 from tests.support.sandboxes import at_rest
 from tests.support.settings import make_settings
 

@@ -8,7 +8,7 @@ import pytest
 
 from notifyctl.errors import ProviderError
 from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
-from notifyctl.providers.base import (
+from notifyctl.providers.contract import (
     Accepted,
     CannotTell,
     LookupHit,
@@ -20,9 +20,9 @@ from notifyctl.providers.base import (
     UncertainSend,
 )
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.providers.twilio import TwilioSender
-from notifyctl.providers.twilio_lookup import SEARCH_DELAY, TwilioLookup
+from notifyctl.providers.twilio.lookup import SEARCH_DELAY, TwilioLookup
+from notifyctl.providers.twilio.sender import TwilioSender
+from notifyctl.sandbox import Sandbox
 from tests.support.clocks import NOON, StandingClock
 from tests.support.providers import ACCOUNT, GMT_NOON, NUMBER, TOKEN, holding, twilio_lookup
 from tests.support.providers import REPORT_TEXT as TEXT

@@ -8,8 +8,8 @@ import pytest
 
 from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.receipts import Ignored, MalformedReceipt, Receipt, ReceiptEvent, Release
-from notifyctl.providers.twilio_receipts import read_inbound, read_status
-from notifyctl.providers.wishes import START_WORDS, STOP_WORDS
+from notifyctl.providers.twilio.opt_out_words import START_WORDS, STOP_WORDS
+from notifyctl.providers.twilio.receipts import read_inbound, read_status
 
 PAYLOADS = Path(__file__).resolve().parents[1] / "support" / "payloads"
 MESSAGE_ID = "019cae51-7b2a-7d31-9c53-2b6f0c1d7a55"

@@ -6,9 +6,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from notifyctl.models.enums import FailureReason, SuppressionReason
-from notifyctl.providers.base import Accepted, Rejected, SendResult, Unavailable, Unknown
-from notifyctl.providers.sandbox import Sandbox, Sms
-from notifyctl.providers.twilio import TwilioSender
+from notifyctl.providers.contract import Accepted, Rejected, SendResult, Unavailable, Unknown
+from notifyctl.providers.twilio.sender import TwilioSender
+from notifyctl.sandbox import Sandbox, Sms
 from tests.support.providers import NUMBER, send, sms, twilio_sender
 from tests.support.providers import SMS_CREATED as CREATED
 from tests.support.scripted_server import (

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifyctl.providers.receipts import MalformedReceipt
-from notifyctl.providers.twilio_signature import Call, read_signed
+from notifyctl.providers.twilio.receipts import Call, read_signed
 
 TOKEN = "4f1d2c3b4a5968778695a4b3c2d1e0f9"
 URL = "https://notify.example/api/webhooks/twilio/status?message_id=019cae51-7b2a-7d31-9c53-2b6f0c1d7a55"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifyctl.providers.wishes import LONGEST, START_WORDS, STOP_WORDS, Wish, wish_of
+from notifyctl.providers.twilio.opt_out_words import LONGEST, START_WORDS, STOP_WORDS, Wish, wish_of
 
 STOP_ENGLISH = r"""
 stop|quit|end|revoke|opt out|cancel|unsubscribe

@@ -6,19 +6,18 @@ import pytest
 from sqlmodel import Session, col, select, update
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients import store as client_store
+from notifyctl.clients.clients import set_clients
+from notifyctl.clients.fields import ClientChange
+from notifyctl.clients.suppressions import suppress
 from notifyctl.errors import InvalidInput, NotFound
+from notifyctl.models.alerts import ComplianceItem
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.client import Client
-from notifyctl.models.compliance import ComplianceItem
 from notifyctl.models.enums import AuditAction, Channel, MessageStatus, SuppressionReason
-from notifyctl.models.message import WAITING, MessageLog, MessagePayload
-from notifyctl.models.status import predecessors
-from notifyctl.models.suppression import Suppression
-from notifyctl.orchestrator.client_fields import ClientChange
-from notifyctl.orchestrator.clients import set_clients
-from notifyctl.orchestrator.erasure import Erased, erase_client
-from notifyctl.orchestrator.suppressions import suppress
-from notifyctl.store import clients
+from notifyctl.models.message import WAITING, MessageLog, MessagePayload, predecessors
+from notifyctl.models.receipt import Suppression
+from notifyctl.retention.erasure import Erased, erase_client
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import CODE, REMINDER, WELCOME, actions, send
@@ -120,7 +119,7 @@ def test_the_row_its_states_and_the_hashes_stay(runtime: Runtime) -> None:
     before = message(runtime, sent)
     erase(runtime)
     with runtime.database.read() as session:
-        client = clients.get(session, "acme")
+        client = client_store.get(session, "acme")
     assert client is not None
     assert (client.plan, client.provisioning_status) == ("PRO", "COMPLETED")
     assert (client.sms_enabled, client.erased_at) == (False, client.updated_at)
@@ -203,7 +202,7 @@ def test_other_clients_are_left_as_they_are(runtime: Runtime) -> None:
     found = message(runtime, kept)
     assert (found.status, found.recipient) == (MessageStatus.QUEUED, "beta@client.example")
     with runtime.database.read() as session:
-        beta = clients.get(session, "beta")
+        beta = client_store.get(session, "beta")
         assert payloads(session) == {kept}
     assert beta is not None
     assert beta.erased_at is None

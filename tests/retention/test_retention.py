@@ -10,22 +10,22 @@ import pytest
 from sqlalchemy import event
 from sqlmodel import col, select, update
 
+from notifyctl.audit import seal as audit_seal
+from notifyctl.audit.chain import SealKeys, parse_head
+from notifyctl.audit.verify import ProblemKind
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.retention import Removed, Retention, RetentionReport, ages, count
+from notifyctl.clients.suppressions import lift, suppress
+from notifyctl.delivery.receipts import store as receipt_store
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.enums import AuditAction, Channel, JobOutcome, MessageStatus, StripeEventStatus, SuppressionReason
 from notifyctl.models.message import FINAL, MessageLog, MessagePayload
 from notifyctl.models.operations import JobRun
 from notifyctl.models.receipt import ReceiptInquiry
 from notifyctl.models.stripe_event import StripeEvent
-from notifyctl.orchestrator import audit_seal
-from notifyctl.orchestrator.audit_chain import SealKeys, parse_head
-from notifyctl.orchestrator.audit_verify import ProblemKind
+from notifyctl.orchestrator.message_store import requeue
 from notifyctl.orchestrator.requests import Queued
-from notifyctl.orchestrator.suppressions import lift, suppress
 from notifyctl.otp.one_time_codes import OneTimeCodes
-from notifyctl.store import receipts
-from notifyctl.store.messages import requeue
+from notifyctl.retention.retention import Removed, Retention, RetentionReport, ages, count
 from tests.support.audit_log import ask, insert_row, keys_of, row_ids, seal, sealed_log, sql, verify, write_rows
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
@@ -104,7 +104,7 @@ def test_with_a_message_goes_what_belongs_to_it_and_its_key_can_be_used_again(ru
     message_id = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="once").message_id
     with runtime.database.transaction() as session:
         session.execute(update(MessageLog).values(status=MessageStatus.DELIVERED))
-        receipts.ask_again_at(session, {message_id: runtime.clock()})
+        receipt_store.ask_again_at(session, {message_id: runtime.clock()})
     removed(runtime, 402 * DAY)
     with runtime.database.read() as session:
         assert session.exec(select(ReceiptInquiry)).all() == []
@@ -113,7 +113,7 @@ def test_with_a_message_goes_what_belongs_to_it_and_its_key_can_be_used_again(ru
 
 
 def test_what_there_was_no_time_for_is_left_to_the_next_run(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifyctl.delivery.retention.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_ONCE", 7)
     a_client(runtime)
     for number in range(30):
         a_message(runtime, str(number), status=MessageStatus.SENT)
@@ -126,7 +126,7 @@ def test_what_there_was_no_time_for_is_left_to_the_next_run(runtime: Runtime, mo
 
 
 def test_batches_go_on_where_the_last_one_ended(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifyctl.delivery.retention.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_ONCE", 7)
     messages_in_every_status(runtime)
     for number in range(20):
         a_message(runtime, str(number), status=MessageStatus.SENT)
@@ -252,7 +252,7 @@ def a_stripe_event(runtime: Runtime, status: StripeEventStatus, number: int = 0)
 def test_bodies_of_settled_stripe_events_go_and_the_events_stay(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyctl.delivery.retention.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_ONCE", 2)
     for number in range(3):
         for status in StripeEventStatus:
             a_stripe_event(runtime, status, number)
@@ -266,7 +266,7 @@ def test_bodies_of_settled_stripe_events_go_and_the_events_stay(
 
 def test_seen_events_are_kept_as_long_as_messages(runtime: Runtime) -> None:
     with runtime.database.transaction() as session:
-        receipts.see(session, "postmark:1:hash", runtime.clock())
+        receipt_store.see(session, "postmark:1:hash", runtime.clock())
     assert removed(runtime, 399 * DAY).seen_events == 0
     assert removed(runtime, 401 * DAY).seen_events == 1
 
@@ -356,7 +356,7 @@ def test_the_newest_seal_stays_however_old_it_is(runtime: Runtime) -> None:
 
 
 def test_each_step_of_a_removal_leaves_a_log_that_verifies(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifyctl.orchestrator.audit_cut.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("notifyctl.audit.prune.ROWS_AT_ONCE", 1)
     sealed_log(runtime, seals=5)
     seen = []
 
@@ -472,7 +472,7 @@ def test_rows_that_nobody_vouches_for_are_not_removed(runtime: Runtime) -> None:
 
 
 def test_two_who_remove_at_once_remove_everything_once(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifyctl.orchestrator.audit_cut.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("notifyctl.audit.prune.ROWS_AT_ONCE", 1)
     sealed_log(runtime, seals=8)
     with runtime.database.read() as session:
         expected = count(session, runtime.settings, runtime.clock() + 3_000 * DAY).audit_rows

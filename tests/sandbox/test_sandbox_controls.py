@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from notifyctl.models.enums import Channel
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.providers.sandbox.magic import MAGIC_RECIPIENTS
+from notifyctl.sandbox import Fault, Faults, Sandbox
+from notifyctl.sandbox.faults.magic import MAGIC_RECIPIENTS
 from tests.support.processes import NOTIFYCTL, Processes
 
 ACCOUNT = "AC" + "0" * 32

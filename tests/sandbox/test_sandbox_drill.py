@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import Channel
-from notifyctl.providers.sandbox import Fault, FaultKind, Faults, faults_from_lines
-from notifyctl.providers.sandbox.drill import FaultSchedule
-from notifyctl.providers.sandbox.faults import read_fault
-from notifyctl.providers.sandbox.magic import MAGIC_RECIPIENTS, Magic, MagicRecipient, magic_of
-from notifyctl.providers.sandbox.state import WINDOW_SECONDS, Meter
+from notifyctl.sandbox import Fault, FaultKind, Faults, faults_from_lines
+from notifyctl.sandbox.faults.faults import read_fault
+from notifyctl.sandbox.faults.magic import MAGIC_RECIPIENTS, Magic, MagicRecipient, magic_of
+from notifyctl.sandbox.faults.schedule import FaultSchedule
+from notifyctl.sandbox.state import WINDOW_SECONDS, Meter
 
 EMAIL, SMS = Channel.EMAIL, Channel.SMS
 

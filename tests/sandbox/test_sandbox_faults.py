@@ -10,11 +10,11 @@ import requests
 
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import Channel, FailureReason
-from notifyctl.providers.base import Accepted, OutboundMessage, Rejected, Sender, SendResult, Unavailable
-from notifyctl.providers.codes import POSTMARK_CODES, TWILIO_CODES
-from notifyctl.providers.postmark import PostmarkSender
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.providers.twilio import TwilioSender
+from notifyctl.providers.codes_page import POSTMARK_CODES, TWILIO_CODES
+from notifyctl.providers.contract import Accepted, OutboundMessage, Rejected, Sender, SendResult, Unavailable
+from notifyctl.providers.postmark.sender import PostmarkSender
+from notifyctl.providers.twilio.sender import TwilioSender
+from notifyctl.sandbox import Fault, Faults, Sandbox
 
 EMAIL, SMS = Channel.EMAIL, Channel.SMS
 ACCOUNT = "AC" + "0" * 32

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from notifyctl.errors import ExitCode, InvalidInput
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 from tests.support.processes import Processes
 
 
@@ -199,7 +199,7 @@ def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
 
 
 RUN = """
-from notifyctl.providers.sandbox import run
+from notifyctl.sandbox import run
 run("127.0.0.1", 0, ready=lambda url: print(url, flush=True))
 """
 

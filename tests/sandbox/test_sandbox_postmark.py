@@ -7,7 +7,7 @@ import requests
 from postmarker.core import PostmarkClient
 from postmarker.exceptions import ClientError
 
-from notifyctl.providers.sandbox import Address, Email, Sandbox
+from notifyctl.sandbox import Address, Email, Sandbox
 from tests.support.clocks import StandingClock
 from tests.support.sandboxes import at_rest
 

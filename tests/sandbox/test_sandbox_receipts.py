@@ -16,7 +16,7 @@ from twilio.request_validator import RequestValidator
 
 from notifyctl.clock import system_clock
 from notifyctl.models.enums import Channel
-from notifyctl.providers.sandbox import Receipts, Sandbox
+from notifyctl.sandbox import Receipts, Sandbox
 
 ACCOUNT = "AC" + "0" * 32
 AUTH_TOKEN = "the-account's-token"

@@ -9,11 +9,11 @@ import pytest
 import requests
 import stripe
 
-from notifyctl.billing.envelope import read_event
+from notifyctl.billing.event import read_event
 from notifyctl.billing.objects import read_checkout, read_invoice, read_subscription
 from notifyctl.errors import InvalidInput
-from notifyctl.providers.sandbox import STRIPE, TRIGGERS, Fault, Faults, Sandbox, StripeScenario, trigger
-from notifyctl.providers.sandbox.stripe_post import signature
+from notifyctl.sandbox import STRIPE, TRIGGERS, Fault, Faults, Sandbox, StripeScenario, trigger
+from notifyctl.sandbox.stripe.webhook import signature
 from tests.support.sandboxes import at_rest
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from twilio.http.http_client import TwilioHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
-from notifyctl.providers.sandbox import Sandbox, Sms
+from notifyctl.sandbox import Sandbox, Sms
 from tests.support.clocks import NOON, StandingClock
 from tests.support.sandboxes import at_rest
 

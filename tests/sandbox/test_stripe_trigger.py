@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.http.app import create_app
-from notifyctl.providers.sandbox import TRIGGERS, Sandbox
+from notifyctl.http.server import create_app
+from notifyctl.sandbox import TRIGGERS, Sandbox
 from tests.support.api import serving
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine, Ran

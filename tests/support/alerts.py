@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import text
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.enums import AuditAction
+from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.requests import Queued, SendRequest
-from notifyctl.store import audit, messages
 from tests.support.clients import a_client
 from tests.support.messages import CODE, pipe_for
 
@@ -63,7 +64,7 @@ def attempted(runtime: Runtime, ids: Iterable[str], outcome: str, **fields: Any)
         for message_id in ids:
             session.execute(text(f"UPDATE message_log SET {written} WHERE id = :id"), values | {"id": message_id})
             action = AuditAction(f"NOTIFICATION_{outcome}")
-            audit.write(session, action, actor="worker", now=now, message_id=message_id, details={"attempt": 1})
+            audit_log.write(session, action, actor="worker", now=now, message_id=message_id, details={"attempt": 1})
 
 
 def sent(runtime: Runtime, count: int, template: str = "WELCOME_EMAIL", prefix: str = "sent") -> list[str]:
@@ -84,7 +85,7 @@ def alerts(runtime: Runtime, *templates: str) -> list[tuple[str, str, dict[str, 
     """Template, recipient and context of those queued or sent, oldest first."""
     found = []
     with runtime.database.read() as session:
-        rows = messages.find(session, messages.Filter(), limit=1_000)
+        rows = message_store.find(session, message_store.Filter(), limit=1_000)
         for row in reversed(rows):
             if row.template_key in (templates or ALERTS) and row.status != "BLOCKED":
                 payload = text("SELECT context FROM message_payload WHERE message_id = :id")

@@ -12,11 +12,10 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.http.app import create_app
+from notifyctl.http import api_keys
 from notifyctl.http.connections import Bounds
-from notifyctl.http.server import ApiServer, listen, url_of
+from notifyctl.http.server import ApiServer, create_app, listen, url_of
 from notifyctl.models.enums import Scope
-from notifyctl.orchestrator import api_keys
 from tests.support.settings import make_settings
 
 

@@ -8,16 +8,18 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
+from notifyctl.audit import seal as audit_seal
+from notifyctl.audit import verify as audit_verify
+from notifyctl.audit.chain import ChainHead, SealKeys
+from notifyctl.audit.log import NewAuditRow
+from notifyctl.audit.seal import SealResult
+from notifyctl.audit.verify import VerifyReport
 from notifyctl.bootstrap import Runtime
+from notifyctl.db import bulk
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import new_message_id, table
 from notifyctl.models.enums import AuditAction
-from notifyctl.orchestrator import audit_seal, audit_verify
-from notifyctl.orchestrator.audit_chain import ChainHead, SealKeys
-from notifyctl.orchestrator.audit_seal import SealResult
-from notifyctl.orchestrator.audit_verify import VerifyReport
-from notifyctl.store import audit, bulk
-from notifyctl.store.audit import NewAuditRow
 
 
 def keys_of(runtime: Runtime) -> SealKeys:
@@ -32,12 +34,12 @@ def an_entry(runtime: Runtime, **fields: Any) -> NewAuditRow:
         "message_id": new_message_id(),
         "details": {"attempt": 1, "seconds": 0.002, "detail": "größer", "parts": [None, True, {"b": 2, "a": 1}]},
     }
-    return audit.entry(AuditAction.NOTIFICATION_SENT, **(values | fields))
+    return audit_log.entry(AuditAction.NOTIFICATION_SENT, **(values | fields))
 
 
 def write_rows(runtime: Runtime, count: int = 5, **fields: Any) -> None:
     with runtime.database.transaction() as session:
-        audit.write_many(session, [an_entry(runtime, **fields) for _ in range(count)])
+        audit_log.write_many(session, [an_entry(runtime, **fields) for _ in range(count)])
 
 
 def seal(runtime: Runtime, *, patience_seconds: float = 5) -> SealResult:

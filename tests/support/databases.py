@@ -16,8 +16,8 @@ from typing import ClassVar
 import psycopg
 from psycopg import sql
 
-from notifyctl.store import migrations
-from notifyctl.store.database import Database
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
 from tests.support.processes import watch
 
 ROOMY = 2 * 1024**3

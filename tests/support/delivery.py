@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from notifyctl.delivery.dispatch import Dispatcher
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 
 MakeDispatcher = Callable[..., Dispatcher]
 

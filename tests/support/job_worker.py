@@ -16,11 +16,11 @@ from notifyctl.errors import DatabaseError
 from notifyctl.models.enums import Channel
 from notifyctl.providers.registry import build_senders
 from notifyctl.settings import Settings
-from notifyctl.worker import daemon, runs, scheduler
-from notifyctl.worker.daemon import Worker
-from notifyctl.worker.job_context import JobContext
-from notifyctl.worker.jobs.registry import Job
-from notifyctl.worker.logs import configure_logging
+from notifyctl.worker import worker as daemon
+from notifyctl.worker.jobs import runs, scheduler
+from notifyctl.worker.jobs.registry import Job, JobContext
+from notifyctl.worker.logging import configure_logging
+from notifyctl.worker.worker import Worker
 
 PERIOD = timedelta(seconds=2)
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
-from notifyctl.orchestrator.code_pipe import CodePipe
-from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
+from notifyctl.operations import heartbeats
+from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.orchestrator import CodePipe, NotificationOrchestrator
 from notifyctl.orchestrator.requests import Decision, SendRequest
-from notifyctl.store import audit, messages, workers
 
 WELCOME = {"client_name": "Acme", "login_url": "https://cloud.example/login"}
 RESET = {"client_name": "Acme", "reset_url": "https://cloud.example/reset/t0k3n", "valid_minutes": 60}
@@ -48,25 +49,25 @@ def a_worker(runtime: Runtime, name: str = "app-1:4711:ab", *, now: datetime | N
     now = now or runtime.clock()
     values = {"host": "app-1", "pid": 4711, "version": "1", "started_at": now} | about
     with runtime.database.transaction() as session:
-        workers.beat(session, worker=name, now=now, stopping=False, **values)
+        heartbeats.beat(session, worker=name, now=now, stopping=False, **values)
 
 
 def message(runtime: Runtime, message_id: str) -> Any:
     with runtime.database.read() as session:
-        return messages.get(session, message_id)
+        return message_store.get(session, message_id)
 
 
 def actions(runtime: Runtime, message_id: str) -> list[str]:
     """The audit trail of a message, as names in time order."""
     with runtime.database.read() as session:
-        return [row.action.value for row in audit.of_message(session, message_id)]
+        return [row.action.value for row in audit_log.of_message(session, message_id)]
 
 
 def audit_details(runtime: Runtime, message_id: str) -> list[dict[str, Any]]:
     """What the rows of that trail tell besides, in the same order."""
     with runtime.database.read() as session:
-        return [row.metadata for row in audit.of_message(session, message_id)]
+        return [row.metadata for row in audit_log.of_message(session, message_id)]
 
 
 def all_messages(session: Session) -> list[Any]:
-    return list(messages.find(session, messages.Filter(), limit=100_000))
+    return list(message_store.find(session, message_store.Filter(), limit=100_000))

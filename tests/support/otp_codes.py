@@ -6,12 +6,12 @@ from typing import Any
 from sqlalchemy import select, text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.keyring import SealedContext
 from notifyctl.models.columns import table
 from notifyctl.models.enums import OtpAction
 from notifyctl.models.message import MessagePayload
+from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.requests import Queued
-from notifyctl.orchestrator.sealing import SealedContext
-from notifyctl.store import messages
 
 PHONE = "+4915112345678"
 VERIFY, SENSITIVE = OtpAction.PHONE_VERIFY, OtpAction.SENSITIVE_ACTION
@@ -37,7 +37,7 @@ def wrong(code: str, by: int = 1) -> str:
 def sms(runtime: Runtime) -> Counter[str]:
     """How many code messages there are by status, or by the gate that refused."""
     with runtime.database.read() as session:
-        found = messages.find(session, messages.Filter(template_key="OTP_CODE_SMS"), limit=10_000)
+        found = message_store.find(session, message_store.Filter(template_key="OTP_CODE_SMS"), limit=10_000)
     return Counter(row.reason or row.status.value for row in found)
 
 

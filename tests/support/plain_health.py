@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.db import bulk
 from notifyctl.models.columns import new_message_id, table
 from notifyctl.models.enums import Channel, Lane, MessageStatus
 from notifyctl.models.message import FINAL, MessageLog
-from notifyctl.store import bulk
 
 NOW = datetime(2026, 3, 2, 12, 7, 31, 250_000, tzinfo=UTC)
 S = MessageStatus

@@ -6,11 +6,19 @@ from email.utils import format_datetime
 from time import monotonic
 from typing import Any
 
-from notifyctl.providers.base import Answer, Lookup, LookupResult, OutboundMessage, Sender, SendResult, UncertainSend
-from notifyctl.providers.postmark import PostmarkSender
-from notifyctl.providers.postmark_lookup import PostmarkLookup
-from notifyctl.providers.twilio import TwilioSender
-from notifyctl.providers.twilio_lookup import TwilioLookup
+from notifyctl.providers.contract import (
+    Answer,
+    Lookup,
+    LookupResult,
+    OutboundMessage,
+    Sender,
+    SendResult,
+    UncertainSend,
+)
+from notifyctl.providers.postmark.lookup import PostmarkLookup
+from notifyctl.providers.postmark.sender import PostmarkSender
+from notifyctl.providers.twilio.lookup import TwilioLookup
+from notifyctl.providers.twilio.sender import TwilioSender
 from tests.support.clocks import NOON
 from tests.support.scripted_server import Reply
 

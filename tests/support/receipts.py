@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery import receipts
-from notifyctl.delivery.receipts import Result
+from notifyctl.delivery.receipts import apply
+from notifyctl.delivery.receipts.apply import Result
 from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.receipts import Notice, Receipt, ReceiptEvent
 from tests.support.clients import a_client
@@ -74,7 +74,7 @@ def a_complaint(message_id: str | None, **values: Any) -> Receipt:
 
 
 def receive(runtime: Runtime, *notices: Notice) -> list[Result]:
-    return [receipts.receive(runtime.database, runtime.keys, notice, now=runtime.clock()) for notice in notices]
+    return [apply.receive(runtime.database, runtime.keys, notice, now=runtime.clock()) for notice in notices]
 
 
 def status_of(runtime: Runtime, message_id: str) -> str:

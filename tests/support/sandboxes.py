@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from notifyctl.clock import system_clock
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 
 
 def at_rest(sandbox: Sandbox) -> Sandbox:

@@ -6,7 +6,7 @@ The law is the same, and seen to hold in a fifth of the time.
 from datetime import timedelta
 
 from notifyctl.cli.main import main
-from notifyctl.delivery import throttle
+from notifyctl.delivery.pace import throttle
 
 MINUTE = 12
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import inspect, text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.providers.sandbox import Sandbox, StripeScenario, TriggeredEvent, trigger
+from notifyctl.sandbox import Sandbox, StripeScenario, TriggeredEvent, trigger
 
 Json = dict[str, Any]
 

@@ -6,11 +6,14 @@ from typing import Any
 
 from sqlalchemy import select, text
 
-from notifyctl.billing.case import EventOutcome
+from notifyctl.billing import store as event_store
+from notifyctl.billing import subscription_store
+from notifyctl.billing.event_context import EventOutcome
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients import store as client_store
 from notifyctl.models.columns import table
 from notifyctl.models.message import MessagePayload
-from notifyctl.store import clients, messages, stripe_events, subscriptions
+from notifyctl.orchestrator import message_store
 
 CONFIRMED, FAILED, CANCELED = "SUBSCRIPTION_CONFIRMED", "PAYMENT_FAILED", "SUBSCRIPTION_CANCELED"
 ALERT = "STRIPE_WEBHOOK_FAILURE_ADMIN"
@@ -46,28 +49,28 @@ def blocked(runtime: Runtime) -> list[tuple[str, str]]:
 
 def _messages(runtime: Runtime, **wanted: Any) -> list[Any]:
     with runtime.database.read() as session:
-        rows = messages.find(session, messages.Filter(**wanted), limit=10_000)
+        rows = message_store.find(session, message_store.Filter(**wanted), limit=10_000)
     return [row for row in rows if row.audience == "CLIENT"]
 
 
 def alerts(runtime: Runtime) -> list[Any]:
     with runtime.database.read() as session:
-        return list(messages.find(session, messages.Filter(template_key=ALERT), limit=10_000))
+        return list(message_store.find(session, message_store.Filter(template_key=ALERT), limit=10_000))
 
 
 def the_client(runtime: Runtime, client_id: str = "acme") -> Any:
     with runtime.database.read() as session:
-        return clients.get_many(session, [client_id])[client_id]
+        return client_store.get_many(session, [client_id])[client_id]
 
 
 def subscription_state(runtime: Runtime, subscription_id: str = "sub_1") -> Any:
     with runtime.database.read() as session:
-        return subscriptions.get(session, subscription_id)
+        return subscription_store.get(session, subscription_id)
 
 
 def event(runtime: Runtime, event_id: str) -> Any:
     with runtime.database.read() as session:
-        return stripe_events.get(session, event_id)
+        return event_store.get(session, event_id)
 
 
 def statuses(runtime: Runtime) -> Counter[str]:

@@ -10,8 +10,8 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
-from notifyctl.orchestrator import catalogue, template_files
-from notifyctl.orchestrator.template_files import TemplateFile
+from notifyctl.templates import catalogue, files
+from notifyctl.templates.files import TemplateFile
 from tests.support.clocks import NOON
 from tests.support.settings import make_settings
 
@@ -21,7 +21,7 @@ _TIMES = ("updated_at", "created_at")
 
 @cache
 def shipped_templates() -> list[TemplateFile]:
-    return template_files.load(template_files.templates_dir())
+    return files.load(files.templates_dir())
 
 
 def seed_templates(runtime: Runtime) -> None:
@@ -47,8 +47,8 @@ def _seeded(otp_send_rate_limit: str, otp_ttl_seconds: int) -> list[list[dict[st
     import tempfile
     from pathlib import Path
 
-    from notifyctl.store import migrations
-    from notifyctl.store.database import Database
+    from notifyctl.db import migrations
+    from notifyctl.db.database import Database
 
     with tempfile.TemporaryDirectory(prefix="notifyctl-seed-") as folder:
         database = Database(f"sqlite:///{Path(folder) / 'seed.db'}")

@@ -11,7 +11,7 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.providers.sandbox.receipt_words import twilio_signature
+from notifyctl.sandbox.receipts.payloads import twilio_signature
 from tests.support.api import Api
 from tests.support.receipts import rows
 from tests.support.runtimes import open_shared

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import Audience, Channel, Lane, OnDoubt, VariableType
 from notifyctl.models.template import Template, Variable
-from notifyctl.orchestrator.context import MAX_VALUE_CHARACTERS, canonical_json, context_faults, from_text, rate_subject
+from notifyctl.templates.context import MAX_VALUE_CHARACTERS, canonical_json, context_faults, from_text, rate_subject
 
 STRING, INTEGER, NUMBER = VariableType.STRING, VariableType.INTEGER, VariableType.NUMBER
 DATE, URL = VariableType.DATE, VariableType.URL

@@ -4,7 +4,7 @@ import pytest
 
 from notifyctl.models.enums import Channel
 from notifyctl.models.template import TemplateSource
-from notifyctl.orchestrator.render import Renderer, RenderError
+from notifyctl.templates.render import Renderer, RenderError
 
 SECRET = "s3cret"
 

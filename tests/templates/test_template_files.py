@@ -5,11 +5,11 @@ import pytest
 
 from notifyctl.errors import TemplateError
 from notifyctl.models.enums import Channel
-from notifyctl.orchestrator import catalogue, email_html
-from notifyctl.orchestrator.lint import lint
-from notifyctl.orchestrator.matrix import matrix_markdown
-from notifyctl.orchestrator.render import Renderer
-from notifyctl.providers.segments import measure
+from notifyctl.templates import catalogue, files
+from notifyctl.templates.lint import lint
+from notifyctl.templates.matrix import matrix_markdown
+from notifyctl.templates.render import Renderer
+from notifyctl.text.sms_segments import measure
 
 HOUR, DAY = 3600, 86400
 PLAIN = {
@@ -383,13 +383,11 @@ def test_jinja_between_table_rows_stays_where_it_was_through_inlining():
         '{% for x in xs %}<tr><td class="{% if x > 1 %}a{% endif %}">{{ x|f("<") }}</td></tr>{% endfor %}'
         "</table></body></html>"
     )
-    inlined = email_html.inline(page)
+    inlined = files.inline(page)
     assert '{% for x in xs %}<tr><td class="{% if x > 1 %}a{% endif %}" style="color: red;">{{ x|f("<") }}' in inlined
     assert "</tr>{% endfor %}</table>" in inlined
 
 
 def test_text_outside_of_every_block_is_refused_rather_than_lost():
-    with pytest.raises(email_html.HtmlError, match="'lost' stands outside"):
-        email_html.flatten(
-            '{% extends "a" %}\nlost{% block b %}{% endblock %}', lambda _: "{% block b %}{% endblock %}"
-        )
+    with pytest.raises(files.HtmlError, match="'lost' stands outside"):
+        files.flatten('{% extends "a" %}\nlost{% block b %}{% endblock %}', lambda _: "{% block b %}{% endblock %}")

@@ -1,9 +1,9 @@
 import pytest
 
 from notifyctl.errors import TemplateError
-from notifyctl.orchestrator.front_matter import FrontMatter
-from notifyctl.orchestrator.lint import Severity, lint, refuse_errors
-from notifyctl.orchestrator.template_files import TemplateFile
+from notifyctl.templates.files import TemplateFile
+from notifyctl.templates.front_matter import FrontMatter
+from notifyctl.templates.lint import Severity, lint, refuse_errors
 
 NAME = {"type": "string", "description": "A name.", "example": "Ann"}
 NOTE = {"type": "string", "description": "A note.", "example": "soon", "optional": True}

@@ -5,7 +5,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from notifyctl.orchestrator import catalogue
+from notifyctl.templates import catalogue
 from tests.support.command_line import CommandLine
 from tests.support.processes import NOTIFYCTL, Processes
 from tests.support.templates import shipped_templates

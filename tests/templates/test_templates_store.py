@@ -8,10 +8,10 @@ from sqlalchemy import event, select
 from notifyctl.errors import NotFound
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.enums import AuditAction, Channel, Lane, OnDoubt
-from notifyctl.orchestrator import catalogue
-from notifyctl.orchestrator.catalogue import SeedStatus
-from notifyctl.orchestrator.render import Renderer
-from notifyctl.store import templates
+from notifyctl.templates import catalogue
+from notifyctl.templates import store as template_store
+from notifyctl.templates.catalogue import SeedStatus
+from notifyctl.templates.render import Renderer
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
@@ -30,7 +30,7 @@ def seed(database, files, settings, now=NOON):
 
 def by_key(database, key):
     with database.read() as session:
-        return templates.by_key(session, [key])[key]
+        return template_store.by_key(session, [key])[key]
 
 
 def edited(files, key, **changes):
@@ -86,8 +86,8 @@ def test_changed_words_make_a_new_version_and_keep_the_earlier_one(database, fil
     ]
     assert (change.status, change.version, change.fields) == (SeedStatus.CHANGED, 2, ("text_body",))
     with database.read() as session:
-        found = templates.sources(session, [("OPS_ALERT_SMS", 1), ("OPS_ALERT_SMS", 2), ("OPS_ALERT_SMS", 3)])
-        versions = [row.version for row in templates.history(session, "OPS_ALERT_SMS")]
+        found = template_store.sources(session, [("OPS_ALERT_SMS", 1), ("OPS_ALERT_SMS", 2), ("OPS_ALERT_SMS", 3)])
+        versions = [row.version for row in template_store.history(session, "OPS_ALERT_SMS")]
     texts = {number: Renderer().render(source, {"summary": "x"}).text for (_, number), source in found.items()}
     assert texts == {1: "Ops alert: x. See: notifyctl health", 2: "Now: x"}
     assert versions == [2, 1]
@@ -106,7 +106,7 @@ def test_a_changed_rule_makes_a_new_version_that_names_it(database, files, setti
 def test_a_row_that_was_changed_by_hand_is_put_right(database, files, settings):
     seed(database, files, settings)
     with database.transaction() as session:
-        templates.current(session)["WELCOME_EMAIL"][0].requires_provisioned = False
+        template_store.current(session)["WELCOME_EMAIL"][0].requires_provisioned = False
     assert seed(database, files, settings)["WELCOME_EMAIL"].fields == ("requires_provisioned",)
     assert by_key(database, "WELCOME_EMAIL").requires_provisioned is True
 
@@ -161,7 +161,7 @@ def test_diff_says_what_seeding_would_do_and_writes_nothing(database, files, set
         "WELCOME_EMAIL": (SeedStatus.NOT_IN_FILES, 1, ()),
     }
     with database.read() as session:
-        assert len(templates.everything(session)) == len(files) - 1
+        assert len(template_store.everything(session)) == len(files) - 1
 
 
 def test_a_rolled_back_seeding_leaves_nothing(database, files, settings):
@@ -169,7 +169,7 @@ def test_a_rolled_back_seeding_leaves_nothing(database, files, settings):
         catalogue.seed(session, files, settings=settings, now=NOON, actor="test")
         session.rollback()
     with database.read() as session:
-        assert templates.everything(session) == []
+        assert template_store.everything(session) == []
     assert audits(database, AuditAction.TEMPLATE_SEEDED) == []
 
 
@@ -186,10 +186,10 @@ def test_templates_are_read_in_one_statement_and_unknown_ones_are_left_out(datab
     statements = []
     event.listen(database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     with database.read() as session:
-        found = templates.by_key(session, ["WELCOME_EMAIL", "PASSWORD_RESET", "WELCOME_EMAIL", "NOPE"])
+        found = template_store.by_key(session, ["WELCOME_EMAIL", "PASSWORD_RESET", "WELCOME_EMAIL", "NOPE"])
         assert list(found) == ["PASSWORD_RESET", "WELCOME_EMAIL"]
-        assert templates.by_key(session, []) == {}
-        assert templates.sources(session, []) == {}
+        assert template_store.by_key(session, []) == {}
+        assert template_store.sources(session, []) == {}
     assert len([text for text in statements if "notification_template" in text]) == 1
     assert "body" not in statements[-1]
 
@@ -197,7 +197,7 @@ def test_templates_are_read_in_one_statement_and_unknown_ones_are_left_out(datab
 def test_a_stored_template_renders_as_its_file(database, files, settings):
     seed(database, files, settings)
     with database.read() as session:
-        sources = templates.sources(session, [(file.template_key, 1) for file in files])
+        sources = template_store.sources(session, [(file.template_key, 1) for file in files])
     for file in files:
         stored = Renderer().render(sources[file.template_key, 1], file.example)
         assert stored == Renderer().render(file.source, file.example)

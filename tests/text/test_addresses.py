@@ -4,14 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifyctl.errors import InvalidInput
-from notifyctl.orchestrator.addresses import (
-    AddressError,
-    normal_address,
-    normal_email,
-    normal_phone,
-    parse_address,
-    region_of,
-)
+from notifyctl.text.addresses import AddressError, normal_address, normal_email, normal_phone, parse_address, region_of
 
 
 @pytest.mark.parametrize(

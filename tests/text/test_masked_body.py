@@ -2,7 +2,7 @@
 
 import json
 
-from notifyctl.orchestrator.masking import masked_body
+from notifyctl.text.masking import masked_body
 
 
 def test_what_tells_who_somebody_is_is_masked_and_the_rest_stays() -> None:

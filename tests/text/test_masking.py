@@ -1,6 +1,6 @@
 import pytest
 
-from notifyctl.orchestrator.masking import mask
+from notifyctl.text.masking import mask
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from notifyctl.providers.segments import SmsEncoding, SmsSize, measure
+from notifyctl.text.sms_segments import SmsEncoding, SmsSize, measure
 
 GSM, UCS = SmsEncoding.GSM_7, SmsEncoding.UCS_2
 

@@ -16,11 +16,12 @@ import notifyctl as package
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import output
 from notifyctl.cli.options import OutputFormat
-from notifyctl.orchestrator import csv_files, template_files
-from notifyctl.orchestrator.client_fields import ClientChange
-from notifyctl.orchestrator.clients import set_clients
-from notifyctl.orchestrator.csv_files import as_written, neutral
-from notifyctl.orchestrator.plans import load_plans
+from notifyctl.clients.clients import set_clients
+from notifyctl.clients.fields import ClientChange
+from notifyctl.clients.plans import load_plans
+from notifyctl.templates import files
+from notifyctl.text import csv_import
+from notifyctl.text.csv_import import as_written, neutral
 from tests.support.clocks import NOON
 from tests.support.command_line import CommandLine
 from tests.support.processes import NOTIFYCTL, Environment, Processes
@@ -29,9 +30,9 @@ CALLS_THAT_READ_OR_WRITE = {"open": 3, "read_text": 0, "write_text": 1, "fdopen"
 """And at which place they take an encoding."""
 
 
-def parsed(text: str | bytes, **more: object) -> csv_files.CsvFile:
+def parsed(text: str | bytes, **more: object) -> csv_import.CsvFile:
     data = text.encode() if isinstance(text, str) else text
-    return csv_files.parse(data, "f.csv", known=("id", "name", "email"), required=("id",), **more)
+    return csv_import.parse(data, "f.csv", known=("id", "name", "email"), required=("id",), **more)
 
 
 def rows(text: str | bytes) -> list[tuple[str, ...]]:
@@ -87,7 +88,7 @@ class TestExcel:
 
     def test_a_column_without_a_name_but_with_content_is_named(self) -> None:
         (fault,) = parsed("sep=,\nid,name,\nann,Ann,\nbob,Bob,VIP\n").faults
-        assert fault == csv_files.CsvFault(
+        assert fault == csv_import.CsvFault(
             4, "column 3 has no name in the first line, but 'VIP' here; name it or empty it"
         )
 
@@ -171,13 +172,13 @@ class TestFiles:
             load_plans(tmp_path / "plans.toml")
 
     def test_templates_of_any_editor_are_the_same_templates(self, tmp_path: Path) -> None:
-        shipped = template_files.templates_dir()
+        shipped = files.templates_dir()
         for path in shipped.rglob("*"):
             if path.is_file():
                 copy = tmp_path / path.relative_to(shipped)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(codecs.BOM_UTF8 + path.read_bytes().replace(b"\n", b"\r\n"))
-        assert template_files.load(tmp_path) == template_files.load(shipped)
+        assert files.load(tmp_path) == files.load(shipped)
 
     def test_a_value_from_a_file_has_no_byte_order_mark(self, tmp_path: Path) -> None:
         from notifyctl.cli import options
@@ -186,7 +187,7 @@ class TestFiles:
         assert options.parse_assignments([f"a=@{tmp_path / 'v'}"]) == {"a": "Größe"}
 
     def test_an_audit_head_is_taken_from_a_file_of_any_editor(self) -> None:
-        from notifyctl.orchestrator.audit_chain import parse_head
+        from notifyctl.audit.chain import parse_head
 
         assert str(parse_head(f"\ufeff12:{'A' * 64}\r\n")) == f"12:{'a' * 64}"
 
@@ -233,7 +234,7 @@ class TestLocale:
 
 
 def test_events_in_files_that_were_put_together_are_read() -> None:
-    from notifyctl.billing.event_files import FileEvent, read_events
+    from notifyctl.billing.replay.event_files import FileEvent, read_events
 
     events = [json.dumps({"id": f"evt_{n}", "object": "event", "type": "x", "data": {}}).encode() for n in range(3)]
     for between in (b"\n", b"\r\n", b"\n\n"):

@@ -1,6 +1,6 @@
 import pytest
 
-from notifyctl.text.wording import one_line, plural, printable
+from notifyctl.text.durations import one_line, plural, printable
 
 
 @pytest.mark.parametrize(

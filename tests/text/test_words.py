@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from notifyctl.orchestrator import words
+from notifyctl.text import durations
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -21,8 +21,8 @@ NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
     ],
 )
 def test_an_age_is_in_the_largest_unit_that_there_is_one_of(seconds: int, text: str) -> None:
-    assert words.age(NOON - timedelta(seconds=seconds), NOON) == text
-    assert words.rough_duration(seconds) == text
+    assert durations.age(NOON - timedelta(seconds=seconds), NOON) == text
+    assert durations.rough_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_an_age_is_in_the_largest_unit_that_there_is_one_of(seconds: int, text: 
     [(90, "90 s"), (60, "1 min"), (1800, "30 min"), (86400, "24 h"), (90000, "25 h"), (172800, "2 d"), (604800, "7 d")],
 )
 def test_a_window_is_exact(seconds: int, text: str) -> None:
-    assert words.exact_duration(seconds) == text
+    assert durations.exact_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -46,18 +46,18 @@ def test_a_window_is_exact(seconds: int, text: str) -> None:
     ],
 )
 def test_how_long_it_took_is_in_the_unit_that_fits(seconds: float, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert durations.duration(seconds) == text
 
 
 def test_a_moment_leaves_out_the_day_that_stands_beside_it() -> None:
-    assert words.moment(NOON) == "2026-03-02 12:00:00Z"
-    assert words.moment(NOON, beside=NOON + timedelta(hours=1)) == "12:00:00Z"
-    assert words.moment(NOON, beside=NOON + timedelta(hours=12)) == "2026-03-02 12:00:00Z"
-    assert words.moment(None) == "an unknown time"
+    assert durations.moment(NOON) == "2026-03-02 12:00:00Z"
+    assert durations.moment(NOON, beside=NOON + timedelta(hours=1)) == "12:00:00Z"
+    assert durations.moment(NOON, beside=NOON + timedelta(hours=12)) == "2026-03-02 12:00:00Z"
+    assert durations.moment(None) == "an unknown time"
 
 
 def test_a_time_for_programs_is_in_utc_with_z() -> None:
     at = datetime(2026, 3, 2, 13, 0, 0, 123456, timezone(timedelta(hours=1)))
-    assert words.iso(at) == "2026-03-02T12:00:00.123Z"
-    assert words.iso(at, "seconds") == "2026-03-02T12:00:00Z"
-    assert words.iso(at, "auto") == "2026-03-02T12:00:00.123456Z"
+    assert durations.iso(at) == "2026-03-02T12:00:00.123Z"
+    assert durations.iso(at, "seconds") == "2026-03-02T12:00:00Z"
+    assert durations.iso(at, "auto") == "2026-03-02T12:00:00.123456Z"

@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import make_url, text
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.store import workers
-from notifyctl.store.database import Database
-from notifyctl.worker import database_wait
-from notifyctl.worker.daemon import Worker
+from notifyctl.db.database import Database
+from notifyctl.operations import heartbeats
+from notifyctl.worker import worker as database_wait
+from notifyctl.worker.worker import Worker
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.settings import PEPPER, SECRET, make_settings
 
@@ -104,7 +104,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 40) -> None:
 
 def at_work(runtime: Runtime) -> int:
     with runtime.database.read() as session:
-        return len(workers.present(session))
+        return len(heartbeats.present(session))
 
 
 @postgresql_only

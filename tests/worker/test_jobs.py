@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from notifyctl.errors import NotFound
+from notifyctl.health.installation import JobState, job_status
 from notifyctl.models.enums import JobOutcome
-from notifyctl.orchestrator.job_standing import JobState, job_status
-from notifyctl.orchestrator.words import worker_place
-from notifyctl.store.job_runs import JobRecord
+from notifyctl.operations.heartbeats import new_name
+from notifyctl.operations.job_runs import JobRecord
+from notifyctl.text.durations import worker_place
 from notifyctl.worker.jobs.registry import JOBS, Job, named
-from notifyctl.worker.names import new_name
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -11,12 +11,11 @@ from freezegun import freeze_time
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.enums import JobOutcome
-from notifyctl.store import job_runs
-from notifyctl.worker import runs
-from notifyctl.worker.job_context import JobContext
-from notifyctl.worker.jobs.registry import Job
-from notifyctl.worker.runs import LEASE, Begun, Busy, Ended, NotDue
-from notifyctl.worker.scheduler import JobScheduler
+from notifyctl.operations import job_runs
+from notifyctl.worker.jobs import runs
+from notifyctl.worker.jobs.registry import Job, JobContext
+from notifyctl.worker.jobs.runs import LEASE, Begun, Busy, Ended, NotDue
+from notifyctl.worker.jobs.scheduler import JobScheduler
 from tests.support.clocks import NOON, StandingClock
 from tests.support.runtimes import open_shared
 from tests.support.settings import PEPPER, SECRET, make_settings

@@ -16,8 +16,8 @@ from sqlmodel import select
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.operations import JobRun
-from notifyctl.providers.sandbox import Sandbox
-from notifyctl.store import workers
+from notifyctl.operations import heartbeats
+from notifyctl.sandbox import Sandbox
 from tests.support.messages import CODE, message, send
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 
@@ -202,9 +202,9 @@ def test_a_worker_runs_the_shipped_jobs(runtime: Runtime, start: StartWorker) ->
 
 def _working(runtime: Runtime) -> int:
     with runtime.database.read() as session:
-        return workers.count_working(session, runtime.clock() - timedelta(seconds=20))
+        return heartbeats.count_working(session, runtime.clock() - timedelta(seconds=20))
 
 
 def _seen_at(runtime: Runtime) -> Any:
     with runtime.database.read() as session:
-        return max(row.seen_at for row in workers.present(session))
+        return max(row.seen_at for row in heartbeats.present(session))

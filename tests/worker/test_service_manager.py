@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from notifyctl.worker import service_manager
+from notifyctl.worker import systemd
 
 
 @pytest.fixture
@@ -19,19 +19,19 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
 
 
 def test_the_manager_hears_each_state(manager: socket.socket) -> None:
-    service_manager.notify("READY=1")
-    service_manager.notify("WATCHDOG=1")
+    systemd.notify("READY=1")
+    systemd.notify("WATCHDOG=1")
     assert [manager.recv(100), manager.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
 
 
 def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    service_manager.notify("READY=1")
+    systemd.notify("READY=1")
 
 
 def test_a_manager_that_is_gone_stops_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
-    service_manager.notify("READY=1")
+    systemd.notify("READY=1")
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_the_watchdog_is_fed_at_half_its_time(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", {"me": str(os.getpid())}.get(pid or "", pid or ""))
-    assert service_manager.watchdog_seconds() == seconds
+    assert systemd.watchdog_seconds() == seconds

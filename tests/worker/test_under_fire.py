@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.db import bulk
 from notifyctl.models.client import Client
 from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
-from notifyctl.providers.sandbox import Fault, Faults, Sandbox
-from notifyctl.store import bulk
+from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.messages import CODE, WELCOME, code_pipe
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.short_minute import MINUTE

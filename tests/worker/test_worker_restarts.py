@@ -14,7 +14,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.models.client import Client
 from notifyctl.models.enums import Channel, ProvisioningStatus
 from notifyctl.orchestrator.requests import SendRequest
-from notifyctl.providers.sandbox import Sandbox
+from notifyctl.sandbox import Sandbox
 from tests.support.messages import CODE, WELCOME, code_pipe
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 

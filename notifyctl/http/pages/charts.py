@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from notifyctl.http.pages.figures import count
+from notifyctl.health.reports import BucketView, Counts
+from notifyctl.http.pages.page import count
 from notifyctl.models.enums import Channel
-from notifyctl.store.reports import BucketView, Counts
 
 PLOT, STRIP = 112.0, 26.0
 """Heights, in pixels. What lies across is in per cent, so that a chart fits any width and its text keeps its size."""

@@ -8,20 +8,20 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlmodel import Session
 
-from notifyctl.alerts.spike_levels import Thresholds
+from notifyctl.alerts.spikes.levels import Thresholds
 from notifyctl.bootstrap import Runtime
-from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.health import reports
+from notifyctl.health.problems import folded, problems
+from notifyctl.health.summary import MINUTE, Health, look
+from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.pages.charts import Chart, traffic_chart
 from notifyctl.http.pages.listing import REASONS, ListingQuery, find_messages, read_query
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SignedIn
-from notifyctl.models.channels import CHANNELS
-from notifyctl.models.enums import Channel, MessageStatus
-from notifyctl.orchestrator.health import MINUTE, Health, look
-from notifyctl.orchestrator.problem import Gravity, Problem
-from notifyctl.orchestrator.troubles import folded, problems
-from notifyctl.store import reports, templates
-from notifyctl.text.wording import plural
+from notifyctl.models.enums import CHANNELS, Channel, MessageStatus
+from notifyctl.operations.problem import Gravity, Problem
+from notifyctl.templates import store as template_store
+from notifyctl.text.durations import plural
 
 DEFAULT_WINDOW = 60
 REFRESH_SECONDS = 10
@@ -101,7 +101,7 @@ def _list_values(session: Session, query: ListingQuery) -> dict[str, object]:
         "listing": find_messages(session, query),
         "statuses": list(MessageStatus),
         "reasons": REASONS,
-        "template_keys": [template.template_key for template in templates.everything(session)],
+        "template_keys": [template.template_key for template in template_store.everything(session)],
     }
 
 

@@ -12,12 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.http.fields import QueryMoment
+from notifyctl.http.strict_json import QueryMoment
 from notifyctl.models.enums import BlockReason, Channel, FailureReason, MessageStatus
-from notifyctl.orchestrator.addresses import AddressError, parse_address
-from notifyctl.orchestrator.masking import mask
-from notifyctl.store import messages
-from notifyctl.store.messages import Filter
+from notifyctl.orchestrator import message_store as messages
+from notifyctl.orchestrator.message_store import Filter
+from notifyctl.text.addresses import AddressError, parse_address
+from notifyctl.text.masking import mask
 
 FILTERS = ("status", "reason", "channel", "template_key", "client_id", "recipient", "since")
 """By the names that the API gives them."""

@@ -7,23 +7,22 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
-from notifyctl.delivery.holds import held_by
-from notifyctl.http.dependencies import RuntimeDep
-from notifyctl.http.message_view import require_message
+from notifyctl.health.summary import MINUTE
+from notifyctl.http.api.messages import require_message
+from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.pages.dashboard import NAMES, REFRESH_SECONDS
-from notifyctl.http.pages.own_forms import OwnForm
 from notifyctl.http.pages.page import render
-from notifyctl.http.pages.sessions import HOME, SignedIn
+from notifyctl.http.pages.sessions import HOME, OwnForm, SignedIn
 from notifyctl.models.enums import AuditAction, MessageStatus
 from notifyctl.models.message import FINAL
+from notifyctl.operations import heartbeats
 from notifyctl.orchestrator.explain import explain
 from notifyctl.orchestrator.gates import PASSED_WHEN
-from notifyctl.orchestrator.health import MINUTE
-from notifyctl.orchestrator.masking import mask
-from notifyctl.orchestrator.quiet_hours import QuietHours
-from notifyctl.store import audit, workers
-from notifyctl.store.messages import MessageRow
+from notifyctl.orchestrator.holds import QuietHours, held_by
+from notifyctl.orchestrator.message_store import MessageRow
+from notifyctl.text.masking import mask
 
 ADDRESS = HOME + "/messages/{message_id}"
 MAY_CHANGE = {status for status in MessageStatus if status not in FINAL} | {MessageStatus.SENT}
@@ -48,7 +47,7 @@ def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLRespo
     with runtime.database.transaction() as session:
         message = require_message(session, message_id)
         values = _template_values(session, runtime, message)
-        audit.write(
+        audit_log.write(
             session,
             AuditAction.OPERATOR_ACTION,
             actor=caller.actor,
@@ -65,9 +64,9 @@ def _template_values(session: Session, runtime: Runtime, message: MessageRow) ->
     now = runtime.clock()
     explanation = explain(
         message,
-        audit.of_message(session, message.id),
+        audit_log.of_message(session, message.id),
         now=now,
-        workers=workers.count_working(session, now - MINUTE),
+        workers=heartbeats.count_working(session, now - MINUTE),
         held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
     )
     return {

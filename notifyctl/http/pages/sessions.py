@@ -5,25 +5,26 @@ signed over the key's hash as well, so that the rows of the sessions alone open 
 """
 
 import hmac
+import logging
 import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from fastapi import Depends, Request, Response
 from pydantic import SecretStr
 from sqlmodel import Session
 
-from notifyctl.http.auth import Caller
-from notifyctl.http.dependencies import RuntimeDep
+from notifyctl.http import api_key_store
+from notifyctl.http.api_key_store import StoredApiKey
+from notifyctl.http.api_keys import KeyState, state_of
+from notifyctl.http.auth import Caller, RuntimeDep
 from notifyctl.http.errors import ApiError
-from notifyctl.orchestrator.api_keys import KeyState, state_of
-from notifyctl.orchestrator.secret import Secret, keyed_hash
+from notifyctl.http.middleware import origin_of
+from notifyctl.keyring import Secret, keyed_hash
 from notifyctl.settings import Settings
-from notifyctl.store import api_keys, page_sessions
-from notifyctl.store.api_keys import StoredApiKey
 
 HOME = "/admin/notification-health"
 SIGN_IN = "/admin/login"
@@ -38,7 +39,7 @@ _OUR_PAGE = re.compile(r"/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*
 
 def start(session: Session, response: Response, settings: Settings, key: StoredApiKey, now: datetime) -> None:
     expires, session_id = int((now + LIFE).timestamp()), secrets.token_hex(ID_BYTES)
-    page_sessions.open_session(session, session_id, key_id=key.id, now=now, expires_at=now + LIFE)
+    api_key_store.open_session(session, session_id, key_id=key.id, now=now, expires_at=now + LIFE)
     mac = _macs(settings.notification_secret_key, session_id, key, expires)[0]
     response.set_cookie(
         COOKIE,
@@ -55,7 +56,7 @@ def end(session: Session, response: Response, settings: Settings, cookie: str, n
     """Whoever has kept the cookie has nothing. Returns whose session it was."""
     caller = holder(session, settings, cookie, now)
     if caller is not None:
-        page_sessions.end_session(session, cookie.partition(".")[0])
+        api_key_store.end_session(session, cookie.partition(".")[0])
     response.delete_cookie(COOKIE, path=PATH, secure=_is_https(settings), httponly=True, samesite="strict")
     return caller
 
@@ -73,7 +74,7 @@ def _macs(keys: Sequence[SecretStr], session_id: str, key: StoredApiKey, expires
 def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> Caller | None:
     """Whose session it is; None when it is over, or none of ours. Never raises for any text."""
     parts = _COOKIE.fullmatch(cookie)
-    key = api_keys.get(session, parts[2]) if parts else None
+    key = api_key_store.get(session, parts[2]) if parts else None
     if parts is None or key is None:
         return None
     session_id, expires = parts[1], int(parts[3])
@@ -81,7 +82,7 @@ def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> 
     is_ours = any(hmac.compare_digest(mac, parts[4]) for mac in macs)
     if not is_ours or now >= datetime.fromtimestamp(expires, UTC) or state_of(key, now) is not KeyState.ACTIVE:
         return None
-    if not page_sessions.is_open(session, session_id, key.id):
+    if not api_key_store.is_open(session, session_id, key.id):
         return None
     caller = Caller.of(key)
     return caller if caller.is_admin else None
@@ -109,3 +110,41 @@ def sign_in_address(request: Request) -> str:
 def safe_next(wanted: str) -> str:
     """Where to go after signing in: a page of ours, whatever was asked for."""
     return wanted if _OUR_PAGE.fullmatch(wanted) else HOME
+
+
+log = logging.getLogger("notifyctl.http")
+
+
+def _own_origin(request: Request, runtime: RuntimeDep) -> None:
+    """Browsers name the origin of every form that is posted; the cookie's SameSite is the other guard.
+
+    Only the host is compared: whether a proxy before us speaks TLS is not known here.
+    """
+    origin = request.headers.get("origin", "")
+    ours = {request.headers.get("host", "").lower(), _host(runtime.settings.public_base_url or "")}
+    if _host(origin) not in ours - {""}:
+        log.warning("foreign form refused", extra=origin_of(request.scope))
+        text = "This form was not sent from a page of this site. Open the page again and repeat what you did."
+        raise ApiError(403, "forbidden", text)
+
+
+OwnForm = Depends(_own_origin)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """Of a form without files. What is twice in it counts as it stands last."""
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=20))
+    except ValueError:
+        return {}
+
+
+Fields = Annotated[dict[str, str], Depends(_fields)]

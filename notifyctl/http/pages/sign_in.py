@@ -7,18 +7,17 @@ from math import ceil
 from threading import Lock
 from typing import cast
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from notifyctl.http.dependencies import RuntimeDep
-from notifyctl.http.pages import sessions
-from notifyctl.http.pages.own_forms import Fields, OwnForm
+from notifyctl.http import api_keys
+from notifyctl.http.api_keys import Refused
+from notifyctl.http.auth import RuntimeDep
+from notifyctl.http.middleware import peer_of
+from notifyctl.http.pages import dashboard, message, page, sessions
 from notifyctl.http.pages.page import render
-from notifyctl.http.pages.sessions import HOME, SIGN_IN, safe_next
-from notifyctl.http.request_log import peer_of
+from notifyctl.http.pages.sessions import HOME, SIGN_IN, Fields, OwnForm, safe_next
 from notifyctl.models.enums import Scope
-from notifyctl.orchestrator import api_keys
-from notifyctl.orchestrator.api_keys import Refused
 
 WRONG = "This key does not open the page. It must be a key in force with the scope admin."
 
@@ -105,3 +104,12 @@ def sign_out(request: Request, runtime: RuntimeDep) -> Response:
 @router.get("/admin/")
 def home() -> Response:
     return RedirectResponse(HOME, 303)
+
+
+pass  # MOVED
+
+
+def add_pages(app: FastAPI) -> None:
+    app.state.failed_sign_ins = FailedSignIns()
+    for pages in (router, dashboard.router, message.router, page.router):
+        app.include_router(pages)

@@ -1,0 +1,1 @@
+"""Stripe's events once more: from the store, a file, or Stripe itself."""

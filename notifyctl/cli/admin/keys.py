@@ -1,0 +1,101 @@
+"""`notifyctl keys`: who may call the HTTP API."""
+
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from notifyctl.cli import options, output, streams
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.http import api_keys
+from notifyctl.http.api_key_store import every
+from notifyctl.http.api_keys import state_of
+from notifyctl.models.enums import Scope
+from notifyctl.text.durations import age
+
+app = typer.Typer(name="keys", no_args_is_help=True)
+
+COLUMNS = ("id", "name", "scopes", "state", "created_at", "expires_at", "revoked_at")
+SHOWN = (
+    named("id", whole=True),
+    named("name"),
+    named("scopes"),
+    Shown("state", lambda row: row["state"], whole=True),
+    named("age", whole=True),
+    named("expires", whole=True),
+)
+STYLES = {"active": "green", "expired": "yellow", "revoked": "dim"}
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will use it; stands in the audit log.")],
+    scope: Annotated[
+        list[Scope],
+        typer.Option(
+            "--scope",
+            case_sensitive=False,
+            help="otp: codes; send: notifications; clients: their addresses and what the gates go by; read: logs and "
+            "health, masked; admin: everything. Repeatable.",
+        ),
+    ],
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="After so long, as 90d; never when not given.")
+    ] = None,
+) -> None:
+    """Make a key and print it, once: it is not kept and cannot be shown again."""
+    lifetime = options.parse_duration(expires) if expires is not None else None
+    if lifetime == timedelta():
+        raise InvalidInput(f"--expires {expires}: such a key would never open anything; give a longer time")
+    with opened_runtime() as runtime:
+        now = runtime.clock()
+        with runtime.database.transaction() as session:
+            key = api_keys.create(
+                session,
+                name,
+                [Scope(wanted) for wanted in scope],
+                expires_at=now + lifetime if lifetime else None,
+                actor=options.actor(),
+                now=now,
+            )
+    print(key, flush=True)
+    error = streams.lost(sys.stdout)
+    if error or streams.was_closed("stdout"):
+        why = f"cannot be written ({error.strerror})" if error else "is closed"
+        raise NotifyctlError(
+            f"the key {name} was made and nobody has read it, since stdout {why}; revoke it with"
+            f" `notifyctl keys revoke {name}`"
+        )
+    output.say("Keep it now: only its hash is stored. It is sent as `Authorization: Bearer KEY`.")
+
+
+@app.command("list")
+def list_keys(form: options.Format = OutputFormat.TABLE) -> None:
+    """List keys, newest first; the keys themselves are not kept."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        keys = every(session)
+        now = runtime.clock()
+    rows = [
+        {
+            **asdict(key),
+            "state": state_of(key, now).value,
+            "age": age(key.created_at, now),
+            "expires": f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never",
+        }
+        for key in keys
+    ]
+    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
+    if not keys and form is OutputFormat.TABLE:
+        output.say("There is no key; `notifyctl keys create NAME --scope SCOPE` makes one.")
+
+
+@app.command()
+def revoke(key: Annotated[str, typer.Argument(metavar="ID-OR-NAME", help="As `keys list` shows it.")]) -> None:
+    """Revoke a key. It opens nothing from the next request on. Exit 4 when there is no such active key."""
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        revoked = api_keys.revoke(session, key, actor=options.actor(), now=runtime.clock())
+    output.say(f"Key {revoked.id} ({revoked.name}) is revoked.")

@@ -1,0 +1,117 @@
+"""`notifyctl limits`: how many messages of a channel a minute, over all workers."""
+
+from typing import Annotated
+
+import typer
+from sqlmodel import Session
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options, output
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.delivery import outbox
+from notifyctl.delivery.pace.allowance import Allowance
+from notifyctl.models.enums import Channel
+from notifyctl.operations import controls
+from notifyctl.operations.controls import ActivePause, reset_limit, set_limit
+from notifyctl.operations.limits import per_minute
+from notifyctl.operations.pauses import PauseScope
+
+app = typer.Typer(name="limits", no_args_is_help=True)
+
+LimitedChannel = Annotated[Channel, typer.Argument(metavar="EMAIL|SMS", case_sensitive=False, help="The channel.")]
+COLUMNS = ("channel", "per_minute_limit", "source", "used", "waiting")
+
+
+@app.command()
+def show(form: options.Format = OutputFormat.TABLE) -> None:
+    """The limits in force, where they come from, and how much of the present minute is used."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        limits = [_limit(runtime, session, channel) for channel in Channel]
+    output.rows(limits, form, columns=COLUMNS)
+
+
+def _limit(runtime: Runtime, session: Session, channel: Channel) -> dict[str, object]:
+    by_operator = per_minute(session, channel)
+    limit = by_operator or runtime.settings.per_minute_limit(channel)
+    allowance = Allowance(channel, limit, runtime.clock, stopwatch=runtime.stopwatch)
+    allowance.read(session)
+    return {
+        "channel": channel,
+        "per_minute_limit": limit,
+        "source": "operator" if by_operator else "environment",
+        "used": allowance.used,
+        "waiting": outbox.waiting(session, channel),
+    }
+
+
+@app.command("set")
+def set_per_minute(
+    channel: LimitedChannel,
+    limit: Annotated[int, typer.Argument(metavar="PER_MINUTE", min=1, help="Messages a minute.")],
+) -> None:
+    """Set a limit for all workers at once. It wins over the environment until `limits reset`."""
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        set_limit(session, channel, limit, actor=options.actor(), now=runtime.clock())
+    output.say(f"{channel} is limited to {limit} a minute.")
+
+
+@app.command()
+def reset(channel: LimitedChannel) -> None:
+    """Go back to the limit of the environment."""
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        reset_limit(session, channel, actor=options.actor(), now=runtime.clock())
+    output.say(f"{channel} is limited by the environment again.")
+
+
+holds = typer.Typer()
+
+OfChannel = Annotated[Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")]
+OfTemplate = Annotated[str | None, typer.Option("--template", help="Only this template.")]
+OfClient = Annotated[str | None, typer.Option("--client", help="Only this client.")]
+
+
+@holds.command()
+def pause(
+    channel: OfChannel = None,
+    template: OfTemplate = None,
+    client: OfClient = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why; shown wherever a held message is explained.")
+    ] = None,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Hold messages: they are accepted and wait. Without any option, list what is held.
+
+    Several options narrow it: --channel SMS --client acme holds only that client's SMS.
+    To hold everything, name each channel.
+    A message whose send-by time passes while it is held expires when it is let go.
+    """
+    with opened_runtime() as runtime:
+        if not (channel or template or client or reason):
+            _list_pauses(runtime, form)
+            return
+        scope = PauseScope(channel, template, client)
+        with runtime.database.transaction() as session:
+            held = controls.pause(session, scope, reason=reason or "", actor=options.actor(), now=runtime.clock())
+    if held is None:
+        output.say(f"Already held: {scope}.")
+    else:
+        output.say(f"Held: {scope}. {held} waiting messages stay until `notifyctl resume`.")
+
+
+@holds.command()
+def resume(channel: OfChannel = None, template: OfTemplate = None, client: OfClient = None) -> None:
+    """Let go what `pause` with the same options held."""
+    scope = PauseScope(channel, template, client)
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        held = controls.resume(session, scope, actor=options.actor(), now=runtime.clock())
+    output.say(f"Let go: {scope}. {held} waiting messages go out, unless something else holds them.")
+
+
+def _list_pauses(runtime: Runtime, form: OutputFormat) -> None:
+    with runtime.database.read() as session:
+        pauses = controls.active_pauses(session)
+    output.rows((active._asdict() for active in pauses), form, columns=ActivePause._fields)
+    if not pauses and form is OutputFormat.TABLE:
+        output.say("Nothing is held.")

@@ -1,0 +1,1 @@
+"""Commands about whom we write to."""

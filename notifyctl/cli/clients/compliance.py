@@ -1,0 +1,176 @@
+"""`notifyctl compliance`: what of a client's expires, and when."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from notifyctl.alerts.compliance import items as compliance_files
+from notifyctl.alerts.compliance import items as compliance_items
+from notifyctl.alerts.compliance import store as compliance_store
+from notifyctl.alerts.compliance.items import CheckedItems, ItemsWritten, days_left
+from notifyctl.alerts.compliance.store import ListedItem
+from notifyctl.audit import log as audit_log
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options, output
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.errors import InvalidInput
+from notifyctl.models.enums import AuditAction
+from notifyctl.text.csv_import import CsvFault
+from notifyctl.text.durations import plural
+
+app = typer.Typer(name="compliance", no_args_is_help=True)
+
+COLUMNS = ("client_id", "client_name", "reference", "name", "expires_on", "days_left", "reminded_at", "timezone")
+WIDE = 110
+SHOWN = (
+    named("client_id"),
+    named("client_name", from_width=WIDE),
+    named("reference"),
+    named("name"),
+    named("expires_on", whole=True),
+    Shown("left", lambda row: _days(row["days_left"]), whole=True),
+    Shown("reminded", lambda row: f"{row['reminded_at']:%Y-%m-%d}" if row["reminded_at"] else "", from_width=WIDE),
+)
+STYLES = {"expired": "bold red", "today": "yellow"}
+CHUNK = 5_000
+FAULTS_SHOWN = 50
+
+ClientId = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's id.")]
+Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="The item's, as `compliance list` shows it.")]
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="UTF-8, or - for stdin.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file; change nothing.")] = False,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Create and change items from CSV: all of the file, or nothing when a row is bad.
+
+    The first line names the columns, in any order: client_id, name, reference, expires_on.
+    A client and a reference are one item; importing a file again changes nothing.
+    A waiting reminder of a date that is no longer so is withdrawn.
+    """
+    with opened_runtime() as runtime:
+        parsed = compliance_files.parse(options.read_input(file), file)
+        records = output.track(parsed.records, "Checking", len(parsed.records))
+        checked = compliance_files.check(parsed, records)
+        written = _write(runtime, checked, file, dry_run=dry_run)
+    if dry_run:
+        output.say(f"{file} is fine: {len(checked.items)} items. Nothing was changed.")
+        return
+    counts = {"created": written.created, "changed": written.changed, "unchanged": written.unchanged}
+    output.document(counts | {"reminders_withdrawn": written.withdrawn}, form)
+
+
+@app.command("list")
+def list_items(
+    client: Annotated[str | None, typer.Option("--client", help="Only this client's.")] = None,
+    search: Annotated[str | None, typer.Option("--search", help="Part of an id, name or reference.")] = None,
+    within: Annotated[
+        int | None, typer.Option("--within", min=0, max=99_999, help="Only what expires in at most so many days.")
+    ] = None,
+    expired: Annotated[bool, typer.Option("--expired", help="Only what has expired.")] = False,
+    limit: options.Limit = 100,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """List items, the first to expire first. Days are counted in the client's time zone."""
+    most = -1 if expired else within
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        now = runtime.clock()
+        # A day more: somewhere it is tomorrow already.
+        until = None if most is None else _day_in(now, most + 1)
+        items = compliance_store.page(session, limit=limit, client_id=client, search=search, until=until)
+        rows = [
+            _row(item, left)
+            for item in items
+            for left in [days_left(item.expires_on, item.timezone, now)]
+            if most is None or left <= most
+        ]
+    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
+    if not rows and form is OutputFormat.TABLE:
+        output.say("No item matches.")
+    if len(items) == limit:
+        output.say(f"{limit} rows; there may be more: say --limit, or narrow it")
+
+
+@app.command()
+def renew(
+    client_id: ClientId,
+    reference: Reference,
+    new_date: Annotated[str, typer.Argument(metavar="NEW_DATE", help="The last day it is valid, as 2027-04-13.")],
+) -> None:
+    """Give an item another expiry date. A waiting reminder of the former one is withdrawn."""
+    day = compliance_items.read_date(new_date)
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        written = compliance_items.renew(session, client_id, reference, day, actor=options.actor(), now=runtime.clock())
+    outcome = "expires" if written.changed else "expires as before"
+    output.say(f"{reference} of {client_id} {outcome} on {day}.{_withdrawn(written.withdrawn)}")
+
+
+@app.command()
+def remove(client_id: ClientId, reference: Reference, yes: options.Yes = False) -> None:
+    """Take an item off the list for good. A waiting reminder of it is withdrawn."""
+    with opened_runtime() as runtime:
+        with runtime.database.transaction() as session:
+            compliance_items.locked(session, client_id, reference)
+        options.confirm(f"Remove {reference} of {client_id} for good?", yes)
+        with runtime.database.transaction() as session:
+            withdrawn = compliance_items.remove(
+                session, client_id, reference, actor=options.actor(), now=runtime.clock()
+            )
+    output.say(f"{reference} of {client_id} is removed.{_withdrawn(withdrawn)}")
+
+
+def _write(runtime: Runtime, checked: CheckedItems, file: str, *, dry_run: bool) -> ItemsWritten:
+    """All of the file in one transaction: a file is never half imported, also when this process is killed."""
+    written, actor = ItemsWritten(), options.actor()
+    with runtime.database.transaction() as session:
+        known = compliance_store.lock_clients(session, checked.client_ids)
+        _refuse([*checked.faults, *checked.unknown_clients(known)], file)
+        if dry_run:
+            return written
+        chunks = [checked.items[start : start + CHUNK] for start in range(0, len(checked.items), CHUNK)]
+        for chunk in output.track(chunks, "Writing", len(chunks)):
+            written += compliance_items.write(session, chunk, actor=actor, now=runtime.clock())
+        details = {"command": "compliance import", "created": written.created, "changed": written.changed}
+        if written.created or written.changed:
+            audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=runtime.clock(), details=details)
+    return written
+
+
+def _refuse(faults: Sequence[CsvFault], file: str) -> None:
+    if not faults:
+        return
+    for fault in sorted(faults)[:FAULTS_SHOWN]:
+        output.say(f"{file} line {fault.line}, {fault.text}")
+    if len(faults) > FAULTS_SHOWN:
+        output.say(f"… and {len(faults) - FAULTS_SHOWN} more")
+    raise InvalidInput(f"{file} has {len(faults)} faults; nothing was imported, mend them and import it again")
+
+
+def _day_in(now: "datetime", days: int) -> date | None:
+    """None beyond the calendar's end."""
+    try:
+        return now.date() + timedelta(days=days)
+    except OverflowError:
+        return None
+
+
+def _row(item: ListedItem, left: int) -> dict[str, object]:
+    fields = {column: getattr(item, column, None) for column in COLUMNS}
+    reminded = item.reminded and item.asked_for == item.expires_on
+    return fields | {"days_left": left, "reminded_at": item.asked_at if reminded else None}
+
+
+def _days(left: int) -> str:
+    if left < 0:
+        return f"expired {-left} d ago"
+    return f"{left} d" if left else "today"
+
+
+def _withdrawn(count: int) -> str:
+    return f" Withdrawn: {plural(count, 'waiting reminder')}." if count else ""

@@ -1,0 +1,144 @@
+"""`notifyctl suppressions`: addresses that must not be written to."""
+
+from typing import Annotated
+
+import typer
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options, output
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.clients import suppression_store
+from notifyctl.clients.suppression_store import Cause
+from notifyctl.clients.suppressions import lift, suppress
+from notifyctl.errors import NotFound
+from notifyctl.models.enums import Channel, SuppressionReason
+from notifyctl.text.addresses import normal_address
+from notifyctl.text.durations import age
+from notifyctl.text.masking import mask
+
+app = typer.Typer(name="suppressions", no_args_is_help=True)
+
+WIDE = 110
+COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "recipient_hash", "acted_at", "causes")
+SHOWN = (
+    named("channel"),
+    Shown("address", lambda row: _address_and_note(row), below_width=WIDE),
+    Shown("address", lambda row: row["address"] or ERASED, from_width=WIDE),
+    named("reason", whole=True),
+    named("source"),
+    named("note", from_width=WIDE),
+    named("age", whole=True),
+)
+"""What fits a terminal; a narrow one has the note below the address."""
+ERASED = "(erased)"
+HOW_TO_TELL = {
+    "postmark": "Postmark itself still suppresses it: reactivate it there too, or the next message fails again.",
+    "twilio": "After STOP Twilio suppresses it as well: then the person must send START, or the next message fails.",
+}
+"""Source -> what lifting our suppression does not undo."""
+
+
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, or phone as +491701234567.")]
+
+
+@app.command("list")
+def list_suppressions(
+    channel: Annotated[
+        Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
+    ] = None,
+    reason: Annotated[
+        SuppressionReason | None, typer.Option("--reason", case_sensitive=False, help="Only for this reason.")
+    ] = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show whole addresses.")] = False,
+    limit: options.Limit = 100,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """List suppressions, newest first. An erased address has only its hash left."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        listed = suppression_store.page(
+            session,
+            limit=limit,
+            channel=channel,
+            reason=reason,
+        )
+        now = runtime.clock()
+    rows = (
+        {
+            **row._asdict(),
+            "address": row.address if reveal else mask(row.address) or None,
+            "acted_at": row.acted_at or row.created_at,
+            "causes": [_words(cause) for cause in suppression_store.causes_of(row)],
+            "age": age(row.created_at, now),
+        }
+        for row in listed
+    )
+    output.rows(rows, form, columns=COLUMNS, shown=SHOWN)
+    if not listed and form is OutputFormat.TABLE:
+        output.say("No suppression matches.")
+    if len(listed) == limit:
+        output.say(f"{limit} rows; there may be more: raise --limit")
+
+
+@app.command()
+def add(
+    channel: options.ChannelArgument,
+    address: Address,
+    reason: Annotated[
+        SuppressionReason, typer.Option("--reason", case_sensitive=False, help="What it is suppressed for.")
+    ] = SuppressionReason.MANUAL,
+    note: Annotated[str | None, typer.Option("--note", help="Why, for the next reader.")] = None,
+) -> None:
+    """Suppress an address. Messages to it are blocked from now on."""
+    with opened_runtime() as runtime:
+        kind, normal = _recipient(runtime, channel, address)
+        with runtime.database.transaction() as session:
+            before = suppression_store.find(session, kind, runtime.keys.recipient_hashes(kind, normal))
+            added = suppress(
+                session,
+                runtime.keys,
+                kind,
+                normal,
+                reason=reason,
+                note=note,
+                actor=options.actor(),
+                now=runtime.clock(),
+            )
+    if before is None:
+        output.say(f"{kind} {normal} is suppressed.")
+    elif added:
+        output.say(
+            f"{kind} {normal} was suppressed already ({before.reason} by {before.source}); {reason} holds as well."
+        )
+    else:
+        output.say(f"{kind} {normal} was suppressed already.")
+
+
+@app.command()
+def remove(channel: options.ChannelArgument, address: Address) -> None:
+    """Lift a suppression, also one that a bounce or complaint made. Exit 4 when there is none.
+
+    What happened before now does not suppress the address again, even if we hear of it only later.
+    """
+    with opened_runtime() as runtime:
+        kind, normal = _recipient(runtime, channel, address)
+        with runtime.database.transaction() as session:
+            lifted = lift(session, runtime.keys, kind, normal, actor=options.actor(), now=runtime.clock())
+    if not lifted:
+        raise NotFound(f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is")
+    output.say(f"{kind} {normal} is no longer suppressed ({', '.join(map(_words, lifted))}).")
+    for source in dict.fromkeys(cause.source for cause in lifted):
+        if source in HOW_TO_TELL:
+            output.say(HOW_TO_TELL[source])
+
+
+def _words(cause: Cause) -> str:
+    return f"{cause.reason} by {cause.source}"
+
+
+def _address_and_note(row: output.Row) -> str:
+    return "\n".join(filter(None, (row["address"] or ERASED, row["note"])))
+
+
+def _recipient(runtime: Runtime, channel: Channel, address: str) -> tuple["Channel", str]:
+    return Channel(channel), normal_address(channel, address, runtime.settings.otp_default_region)

@@ -1,0 +1,142 @@
+"""`notifyctl health`: how the traffic is, what is wrong with it first."""
+
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options, output, terminal
+from notifyctl.cli.health.view import Screen, bars, overview
+from notifyctl.cli.invocation import in_a_hurry
+from notifyctl.cli.messages.messages import SHOWN
+from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.errors import InvalidInput
+from notifyctl.health import summary as health
+from notifyctl.health.problems import problems
+from notifyctl.health.reports import BucketView
+from notifyctl.health.summary import Health
+from notifyctl.models.enums import Channel
+from notifyctl.text.durations import age
+
+app = typer.Typer(name="health", invoke_without_command=True)
+
+WindowMinutes = Annotated[
+    int, typer.Option("--window-minutes", "-w", min=1, max=health.LONGEST_WINDOW_MINUTES, help="How far to look back.")
+]
+
+
+@app.callback()
+def without_subcommand(
+    ctx: typer.Context,
+    window_minutes: WindowMinutes = 60,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        summary(window_minutes, form)
+
+
+@app.command()
+@in_a_hurry()
+def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFormat.TABLE) -> None:
+    """What is wrong, and the figures of each channel. The same as `notifyctl health` alone."""
+    with opened_runtime() as runtime:
+        figures = _look(runtime, window_minutes)
+    summed_up = health.summary(figures, problems(figures))
+    match form:
+        case OutputFormat.JSON:
+            sys.stdout.write(health.to_json(summed_up))
+        case OutputFormat.TABLE:
+            terminal.console().print(overview(figures))
+        case _:
+            rows = [
+                {"channel": name, **dict(_cells(channel))}
+                for name, channel in health.as_fields(summed_up.channels).items()
+            ]
+            output.rows(rows, form, columns=tuple(rows[0]))
+
+
+@app.command()
+@in_a_hurry()
+def timeseries(
+    window_minutes: WindowMinutes = 240,
+    bucket_minutes: Annotated[
+        int, typer.Option("--bucket-minutes", "-b", min=1, max=24 * 60, help="Length of one bucket.")
+    ] = 15,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """What was sent, failed and was throttled over time: a bar for each bucket."""
+    if window_minutes > bucket_minutes * health.MOST_BUCKETS:
+        raise InvalidInput(
+            f"--window-minutes {window_minutes} with --bucket-minutes {bucket_minutes} makes over"
+            f" {health.MOST_BUCKETS} buckets; take longer ones"
+        )
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        series = health.timeseries(
+            session, runtime.clock(), window_minutes=window_minutes, bucket_minutes=bucket_minutes
+        )
+    if form is OutputFormat.JSON:
+        sys.stdout.write(health.to_json(series))
+    elif form is OutputFormat.TABLE and output.on_terminal():
+        terminal.console().print(bars(series.buckets))
+    else:
+        columns = ("start", "channel", "sent", "failed", "throttled")
+        output.rows(_flat_buckets(series.buckets), form, columns=columns)
+
+
+@app.command()
+@in_a_hurry()
+def recent(
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=health.MOST_RECENT, help="At most this many.")
+    ] = 100,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")] = False,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """The newest messages and what became of them."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        newest = health.recent(session, limit, reveal=reveal)
+        now = runtime.clock()
+    if form is OutputFormat.JSON:
+        sys.stdout.write(health.to_json(newest))
+        return
+    rows = [{**health.as_fields(message), "age": age(message.created_at, now)} for message in newest.items]
+    output.rows(rows, form, columns=health.RECENT, shown=SHOWN, styles=terminal.STATUS_STYLES)
+
+
+@app.command()
+def watch(
+    window_minutes: WindowMinutes = 60,
+    every: Annotated[int, typer.Option("--every", min=1, max=3_600, help="Seconds between two looks.")] = 2,
+) -> None:
+    """The overview, kept up to date on the terminal until Ctrl-C."""
+    if not output.on_terminal():
+        raise InvalidInput("`health watch` needs a terminal; `notifyctl health --format json` is for programs")
+
+    with opened_runtime() as runtime:
+        Screen(lambda: _look(runtime, window_minutes), every=every).run()
+
+
+def _look(runtime: Runtime, window_minutes: int) -> Health:
+    with runtime.database.read() as session:
+        return health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
+
+
+def _cells(figures: object) -> Iterator[tuple[str, object]]:
+    """A cell for each figure of a channel; the latencies have one each."""
+    for name, value in health.as_fields(figures).items():
+        if isinstance(value, health.Latency):
+            yield from ((f"{part}_seconds", seconds) for part, seconds in health.as_fields(value).items())
+        else:
+            yield name, value
+
+
+def _flat_buckets(buckets: list[BucketView]) -> list[dict[str, object]]:
+    return [
+        {"start": bucket.start, "channel": channel, **health.as_fields(bucket.of(channel))}
+        for bucket in buckets
+        for channel in Channel
+    ]

@@ -1,0 +1,337 @@
+"""How verdicts and explanations look."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.text import Text
+from sqlmodel import Session
+
+from notifyctl.audit import log as audit_log
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli import options, output, terminal
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.cli.terminal import STATUS_STYLES
+from notifyctl.delivery.requeue import Choice, Requeue
+from notifyctl.errors import InvalidInput, NotFound
+from notifyctl.models.enums import MessageStatus
+from notifyctl.operations import heartbeats
+from notifyctl.orchestrator import cancel as withdrawal
+from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.cancel import count_waiting
+from notifyctl.orchestrator.explain import Explanation, Step
+from notifyctl.orchestrator.explain import explain as explained
+from notifyctl.orchestrator.gates import PASSED_WHEN, Verdict
+from notifyctl.orchestrator.holds import QuietHours, held_by
+from notifyctl.orchestrator.message_store import Filter, MessageRow
+from notifyctl.text.addresses import parse_address
+from notifyctl.text.durations import age, moment, plural, printable
+from notifyctl.text.masking import mask
+
+_MARKS = {"passed": ("ok", "green"), "refused": ("no", "bold red"), "not asked": ("--", "dim")}
+_WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
+
+
+def print_verdicts(verdicts: Iterable[Verdict]) -> None:
+    """What had to hold, and the reason that the gate would give for a refusal."""
+    terminal.listing(
+        [
+            (
+                _MARKS[verdict.outcome],
+                (PASSED_WHEN[verdict.gate], _WORDS[verdict.outcome]),
+                (verdict.gate.value, _WORDS[verdict.outcome] or "dim"),
+                verdict.detail,
+            )
+            for verdict in verdicts
+        ]
+    )
+
+
+def verdict_rows(verdicts: Iterable[Verdict]) -> list[dict[str, str]]:
+    return [
+        {"gate": verdict.gate.value, "verdict": verdict.outcome.value, "detail": verdict.detail} for verdict in verdicts
+    ]
+
+
+def print_explanation(message: MessageRow, explanation: Explanation) -> None:
+    console = terminal.console()
+    status = (message.status.value, terminal.STATUS_STYLES[message.status])
+    console.print(Text.assemble((message.template_key, "bold"), f" {message.id}  ", status))
+    console.print(printable(explanation.sentence), markup=False)
+    if explanation.verdicts:
+        console.print("\nGates at acceptance")
+        print_verdicts(explanation.verdicts)
+    console.print("\nWhat happened")
+    terminal.listing([_step_cells(step) for step in explanation.steps])
+
+
+def _step_cells(step: Step) -> tuple[terminal.Cell, ...]:
+    style = terminal.STATUS_STYLES.get(step.action.removeprefix("NOTIFICATION_"), "")
+    return moment(step.at), (step.action.value, style), step.detail
+
+
+def explanation_fields(message: MessageRow, explanation: Explanation) -> dict[str, object]:
+    """For programs."""
+    return {
+        "id": message.id,
+        "template_key": message.template_key,
+        "status": message.status,
+        "explanation": explanation.sentence,
+        "gates": verdict_rows(explanation.verdicts),
+        "timeline": [
+            {"at": step.at, "action": step.action, "actor": step.actor, "detail": step.detail}
+            for step in explanation.steps
+        ],
+    }
+
+
+pass  # MOVED
+
+
+SEEN_LATELY = timedelta(minutes=1)
+
+app = typer.Typer(name="messages", no_args_is_help=True)
+
+COLUMNS = (
+    "id", "status", "reason", "channel", "template_key", "client_id", "recipient", "attempts", "created_at", "sent_at",
+)  # fmt: skip
+LAST = "last"
+"""Stands for the id of the newest message."""
+WIDE = 110
+
+
+def _status_and_reason(row: output.Row, separator: str) -> str:
+    return separator.join(filter(None, (row["status"], row["reason"])))
+
+
+def _what_and_id(row: output.Row) -> str:
+    to = f" to {row['recipient']}" if row["recipient"] else ""
+    return f"{row['template_key']}{to}\n{row['id']}"
+
+
+SHOWN = (
+    named("id", whole=True, from_width=WIDE),
+    Shown("status", lambda row: _status_and_reason(row, " "), from_width=WIDE),
+    Shown("status", lambda row: _status_and_reason(row, "\n"), whole=True, below_width=WIDE),
+    Shown("message", _what_and_id, below_width=WIDE),
+    Shown("template", lambda row: row["template_key"], from_width=WIDE),
+    Shown("to", lambda row: row["recipient"], from_width=WIDE),
+    named("age", whole=True),
+)
+"""What fits a terminal; a narrow one has two lines a message."""
+
+Status = Annotated[str | None, typer.Option("--status", help="As FAILED or RETRY_SCHEDULED.")]
+TemplateKey = Annotated[str | None, typer.Option("--template", help="Only this template.")]
+ClientId = Annotated[str | None, typer.Option("--client", help="Only this client.")]
+Recipient = Annotated[str | None, typer.Option("--to", help="Only this address or number.")]
+Since = Annotated[str | None, typer.Option("--since", help="Accepted since: 2h, 7d, or 2026-03-01T12:00Z.")]
+Until = Annotated[str | None, typer.Option("--until", help="Accepted before: 2h, 7d, or 2026-03-01T12:00Z.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")]
+MessageId = Annotated[str, typer.Argument(metavar="ID", help="A message's id; last is the newest message.")]
+MessageIds = Annotated[
+    list[str] | None, typer.Argument(metavar="ID", help="Ids of messages; last is the newest message.")
+]
+
+
+@app.command("list")
+def list_messages(
+    status: Status = None,
+    template: TemplateKey = None,
+    client: ClientId = None,
+    to: Recipient = None,
+    since: Since = None,
+    until: Until = None,
+    limit: options.Limit = 50,
+    reveal: Reveal = False,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """List messages, the newest first. A table on a terminal shows the most important columns."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        wanted = _filter(runtime, status=status, template=template, client=client, to=to, since=since, until=until)
+        listed = message_store.find(session, wanted, limit=limit)
+        now = runtime.clock()
+    rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in listed]
+    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STATUS_STYLES)
+    if not listed and form is OutputFormat.TABLE:
+        output.say("No message matches.")
+
+
+@app.command()
+def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = OutputFormat.TABLE) -> None:
+    """Show every field of one message."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        message = _require(session, message_id)
+    output.document(message._asdict() | _row(message, reveal, only_recipient=True), form)
+
+
+@app.command()
+def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) -> None:
+    """Explain why it did or did not arrive: in one sentence, by every gate, and step by step."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        message = _require(session, message_id)
+        rows = audit_log.of_message(session, message.id)
+        now = runtime.clock()
+        explanation = explained(
+            message,
+            rows,
+            now=now,
+            workers=heartbeats.count_working(session, now - SEEN_LATELY),
+            held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
+        )
+    if form is OutputFormat.TABLE:
+        print_explanation(message, explanation)
+    else:
+        output.document(explanation_fields(message, explanation), form)
+
+
+@app.command()
+def retry(
+    ids: MessageIds = None,
+    status: Annotated[str, typer.Option("--status", help="Only FAILED ones can be sent again.")] = "FAILED",
+    reason: Annotated[str | None, typer.Option("--reason", help="As PROVIDER_UNAVAILABLE.")] = None,
+    template: TemplateKey = None,
+    client: ClientId = None,
+    since: Since = None,
+    until: Until = None,
+    yes: options.Yes = False,
+) -> None:
+    """Queue failed messages again, after showing how many. Expired and erased ones are refused.
+
+    What a gate would refuse now stays FAILED, and is told with what lifts that: a message that a worker found refused
+    would be BLOCKED for good.
+    """
+    if status.upper() != "FAILED":
+        raise InvalidInput(f"--status {status}: only FAILED messages can be sent again")
+    _require_some("--reason, --template, --client or --since", ids, reason, template, client, since)
+    with opened_runtime() as runtime:
+        now = runtime.clock()
+        wanted = _filter(
+            runtime,
+            ids=_known(runtime, ids),
+            status=status,
+            reason=reason,
+            template=template,
+            client=client,
+            since=since,
+            until=until,
+        )
+        again = Requeue(runtime.keys, runtime.plans, sms_enabled=runtime.settings.sms_enabled)
+        with runtime.database.read() as session:
+            chosen = again.choose(session, wanted, now)
+        _tell_of(chosen, now)
+        if not chosen.ids:
+            raise NotFound("No failed message that matches can be sent again")
+        options.confirm(f"Send {_messages(len(chosen.ids))} again?", yes)
+        with runtime.database.transaction() as session:
+            queued = again.queue(session, chosen.ids, actor=options.actor(), now=runtime.clock())
+    output.say(f"{_messages(queued)} queued again.")
+
+
+def _tell_of(chosen: Choice, now: "datetime") -> None:
+    for refusal, count in chosen.refused.items():
+        if refusal.gate is None:
+            output.say(f"{count} will not be sent again: {refusal.why}.")
+        else:
+            lift = f"; to lift that: {refusal.remedy}" if refusal.remedy else ""
+            output.say(f"{count} would be {refusal.why} now and stay{'s' * (count == 1)} FAILED{lift}")
+    if chosen.oldest_at is not None and len(chosen.ids) > 1:
+        parts = ", ".join(f"{count} {key}" for key, count in sorted(chosen.by_template.items()))
+        output.say(f"To be sent again: {parts}; the oldest was accepted {age(chosen.oldest_at, now)} ago.")
+
+
+@app.command()
+def cancel(
+    ids: MessageIds = None,
+    template: TemplateKey = None,
+    client: ClientId = None,
+    since: Since = None,
+    until: Until = None,
+    yes: options.Yes = False,
+) -> None:
+    """Withdraw messages that still wait. One that a worker is sending is left alone."""
+    _require_some("--template, --client or --since", ids, template, client, since)
+    with opened_runtime() as runtime:
+        now = runtime.clock()
+        wanted = _filter(runtime, ids=_known(runtime, ids), template=template, client=client, since=since, until=until)
+        with runtime.database.read() as session:
+            waiting = count_waiting(session, wanted)
+        if not waiting:
+            raise NotFound("No waiting message matches; only waiting ones can be canceled")
+        options.confirm(f"Cancel {_messages(waiting)}?", yes)
+        with runtime.database.transaction() as session:
+            canceled = withdrawal.cancel(session, wanted, actor=options.actor(), now=now)
+    output.say(f"{_messages(canceled)} canceled.")
+
+
+def _messages(count: int) -> str:
+    return plural(count, "message")
+
+
+def _require_some(options_that_do: str, *filters: object) -> None:
+    if not any(filters):
+        raise InvalidInput(f"say which messages: give their ids, or {options_that_do}")
+
+
+def _require(session: Session, message_id: str) -> MessageRow:
+    if message_id == LAST:
+        newest = message_store.find(session, message_store.Filter(), limit=1)
+        if not newest:
+            raise NotFound("There is no message yet; `notifyctl send` makes one")
+        return newest[0]
+    message = message_store.get(session, _uuid(message_id))
+    if message is None:
+        raise NotFound(f"There is no message {message_id}; `notifyctl messages list` shows the newest")
+    return message
+
+
+def _known(runtime: Runtime, ids: list[str] | None) -> list[str] | None:
+    """The ids of these messages. Raises NotFound for the first that is not there."""
+    if not ids:
+        return None
+    with runtime.database.read() as session:
+        return [_require(session, message_id).id for message_id in ids]
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise InvalidInput(f"{text!r} is not a message id: a UUID such as 0198c7b2-…, or {LAST}") from None
+
+
+def _filter(
+    runtime: Runtime,
+    *,
+    ids: list[str] | None = None,
+    status: str | None = None,
+    reason: str | None = None,
+    template: str | None = None,
+    client: str | None = None,
+    to: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> Filter:
+    return Filter(
+        ids=ids,
+        status=options.one_of(MessageStatus, "--status", status),
+        reason=reason,
+        template_key=template,
+        client_id=client,
+        recipient_hashes=_hashes(runtime, to) if to else None,
+        since=options.parse_moment(since, runtime.clock()) if since else None,
+        until=options.parse_moment(until, runtime.clock()) if until else None,
+    )
+
+
+def _hashes(runtime: Runtime, address: str) -> list[str]:
+    return runtime.keys.recipient_hashes(*parse_address(address, runtime.settings.otp_default_region))
+
+
+def _row(message: MessageRow, reveal: bool, *, only_recipient: bool = False) -> dict[str, object]:
+    recipient = message.recipient if reveal or not message.recipient else mask(message.recipient)
+    if only_recipient:
+        return {"recipient": recipient}
+    return {name: getattr(message, name) for name in COLUMNS} | {"recipient": recipient}

@@ -1,0 +1,271 @@
+"""`notifyctl templates`: the files, the store, and what a message will look like."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from notifyctl.cli import options, output
+from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.runtime import opened_runtime
+from notifyctl.errors import ExitCode, InvalidInput, NotFound
+from notifyctl.models.template import Template, TemplateSource, Variable
+from notifyctl.templates import catalogue
+from notifyctl.templates import store as template_store
+from notifyctl.templates.catalogue import SeedChange, TemplateFile
+from notifyctl.templates.context import context_faults, from_text
+from notifyctl.templates.lint import lint as check
+from notifyctl.templates.lint import refuse_errors
+from notifyctl.templates.matrix import matrix_markdown
+from notifyctl.templates.render import Content, Renderer
+from notifyctl.text.files import read_text
+
+app = typer.Typer(name="templates", no_args_is_help=True)
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The template, as WELCOME_EMAIL.")]
+Directory = Annotated[
+    Path | None,
+    typer.Option("--dir", help="Template files to use instead of the shipped ones.", file_okay=False),
+]
+CONTENT = ("subject", "text_body", "html_body", "variables", "example", "content_hash", "created_at")
+WIDE = 140
+SHOWN = (
+    Shown("template", lambda row: row["template_key"], whole=True),
+    named("channel"),
+    named("audience", from_width=WIDE),
+    named("lane", whole=True),
+    named("enabled"),
+    named("version"),
+    named("description", from_width=WIDE),
+)
+"""What fits a terminal; a narrow one leaves the description to `show`."""
+STYLES = {
+    "NEW": "green",
+    "CHANGED": "yellow",
+    "NOT_IN_FILES": "magenta",
+    "UNCHANGED": "dim",
+    "ERROR": "bold red",
+}
+
+
+@app.command()
+def seed(directory: Directory = None, form: options.Format = OutputFormat.TABLE) -> None:
+    """Store a new version of each template file that has changed. Safe to run again."""
+    files = _files(directory)
+    refuse_errors(files)
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        changes = catalogue.seed(session, files, settings=runtime.settings, now=runtime.clock(), actor=options.actor())
+    _show_changes(changes, form)
+    output.say(f"{len(changes)} templates, {sum(change.status != 'UNCHANGED' for change in changes)} changed.")
+
+
+@app.command("list")
+def list_templates(form: options.Format = OutputFormat.TABLE) -> None:
+    """List the stored templates."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        listed = template_store.everything(session)
+    columns = ("template_key", "channel", "audience", "lane", "enabled", "version", "description")
+    output.rows([_flags(template) for template in listed], form, columns=columns, shown=SHOWN)
+
+
+@app.command()
+def show(
+    key: Key,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="An earlier version.")] = None,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Show one template: rules, variables, example and words."""
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        template = template_store.by_key(session, [key]).get(key)
+        if template is None:
+            raise _unknown(key)
+        history = {row.version: row for row in template_store.history(session, key)}
+    wanted = version or template.version
+    if wanted not in history:
+        raise NotFound(f"{key} has no version {wanted}; it has {', '.join(map(str, sorted(history)))}")
+    row = history[wanted]
+    is_current = wanted == template.version
+    flags = _flags(template) if is_current else {"template_key": key, "version": wanted, **row.flags}
+    content = {name: getattr(row, name) for name in CONTENT}
+    if form is OutputFormat.TABLE and row.html_body:
+        content["html_body"] = f"{len(row.html_body)} characters, see `notifyctl templates render {key} --html`"
+    output.document(flags | content | {"versions": sorted(history)}, form)
+
+
+@app.command()
+def render(
+    key: Key,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Instead of the example's value; repeatable."),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="NAME", help="Leave an optional variable out; repeatable."),
+    ] = None,
+    html: Annotated[bool, typer.Option("--html", help="The HTML part alone.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="The text part alone.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file.", dir_okay=False)] = None,
+    stored: Annotated[bool, typer.Option("--stored", help="As it is in the store, not in the files.")] = False,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="An earlier stored version.")] = None,
+    directory: Directory = None,
+) -> None:
+    """Show what a message would say, with the example's values unless told otherwise. Sends nothing."""
+    source, variables, example = _stored(key, version) if stored or version else _from_file(key, directory)
+    left_out = without or []
+    if strange := [name for name in left_out if name not in variables]:
+        raise InvalidInput(f"--without {strange[0]}: {key} takes {', '.join(variables)}")
+    context = {name: value for name, value in example.items() if name not in left_out}
+    context |= from_text(variables, options.parse_assignments(assignments or []))
+    if faults := context_faults(variables, context):
+        raise InvalidInput(f"{key}: {'; '.join(faults)}")
+    content = Renderer().render(source, context)
+    _write(_chosen(content, html=html, text=text), out)
+
+
+@app.command()
+def lint(
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Only these templates.")] = None,
+    directory: Directory = None,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Check the template files. Exit 1 when something is found."""
+    files = _files(directory)
+    if strange := set(keys or ()) - {file.template_key for file in files}:
+        raise _unknown(sorted(strange)[0])
+    files = [file for file in files if not keys or file.template_key in keys]
+    findings = [finding for file in files for finding in check(file)]
+    rows = [asdict(finding) for finding in findings]
+    if rows or form is not OutputFormat.TABLE:
+        output.rows(rows, form, columns=("template_key", "severity", "rule", "detail"), styles=STYLES)
+    output.say(f"{len(files)} templates, {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}.")
+    if findings:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
+def diff(directory: Directory = None, form: options.Format = OutputFormat.TABLE) -> None:
+    """Show what `seed` would change. Exit 1 when files and store differ."""
+    files = _files(directory)
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        changes = catalogue.diff(session, files, settings=runtime.settings)
+    differing = [change for change in changes if change.status != "UNCHANGED"]
+    if differing or form is not OutputFormat.TABLE:
+        _show_changes(differing, form)
+    if differing:
+        raise typer.Exit(ExitCode.FAILED)
+    output.say(f"{len(changes)} templates, files and store agree.")
+
+
+@app.command()
+def enable(key: Key) -> None:
+    """Let messages of this template go out again."""
+    _switch(key, enabled=True)
+
+
+@app.command()
+def disable(key: Key) -> None:
+    """Refuse messages of this template (TEMPLATE_DISABLED), until `enable`. Seeding does not undo it."""
+    _switch(key, enabled=False)
+
+
+@app.command()
+def matrix(
+    write: Annotated[bool, typer.Option("--write", help="Write the page instead of printing it.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit 1 when the page is stale; write nothing.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--file", help="The page; docs/NOTIFICATION_TEMPLATE_MATRIX.md if not given."),
+    ] = None,
+    directory: Directory = None,
+) -> None:
+    """Print the table of all templates and their rules, as Markdown."""
+    document = matrix_markdown(_files(directory))
+    path = page or Path("docs/NOTIFICATION_TEMPLATE_MATRIX.md")
+    if check:
+        if not path.is_file() or read_text(path) != document:
+            output.say(f"{path} is stale; run `notifyctl templates matrix --write`")
+            raise typer.Exit(ExitCode.FAILED)
+        output.say(f"{path} is up to date.")
+    else:
+        _write(document, path if write else None)
+
+
+def _files(directory: Path | None) -> list[TemplateFile]:
+    return catalogue.load(directory or catalogue.templates_dir())
+
+
+def _show_changes(changes: Iterable[SeedChange], form: OutputFormat) -> None:
+    rows = [
+        {
+            "template_key": change.template_key,
+            "status": change.status.value,
+            "version": change.version,
+            "changed": change.fields,
+        }
+        for change in changes
+    ]
+    output.rows(rows, form, columns=("template_key", "status", "version", "changed"), styles=STYLES)
+
+
+def _flags(template: Template) -> dict[str, object]:
+    return {field.name: getattr(template, field.name) for field in fields(template) if field.name != "variables"}
+
+
+_Rendered = tuple["TemplateSource", "Mapping[str, Variable]", dict[str, object]]
+
+
+def _from_file(key: str, directory: Path | None) -> _Rendered:
+    file = next((file for file in _files(directory) if file.template_key == key), None)
+    if file is None:
+        raise _unknown(key)
+    return file.source, file.variables, file.example
+
+
+def _stored(key: str, version: int | None) -> _Rendered:
+    with opened_runtime() as runtime, runtime.database.read() as session:
+        template = template_store.by_key(session, [key]).get(key)
+        if template is None:
+            raise _unknown(key)
+        wanted = version or template.version
+        source = template_store.sources(session, [(key, wanted)]).get((key, wanted))
+        row = template_store.version(session, key, wanted)
+    if source is None or row is None:
+        raise NotFound(f"{key} has no version {wanted}; `notifyctl templates show {key}` lists them")
+    return source, {name: Variable.from_json(value) for name, value in row.variables.items()}, row.example
+
+
+def _unknown(key: str) -> NotFound:
+    return NotFound(f"There is no template {key!r}; `notifyctl templates list` shows those there are")
+
+
+def _chosen(content: Content, *, html: bool, text: bool) -> str:
+    if html and text:
+        raise InvalidInput("--html and --text are given together; choose one")
+    if html:
+        if content.html is None:
+            raise InvalidInput("--html: an SMS has no HTML part; use --text")
+        return content.html
+    if text or content.subject is None:
+        return content.text
+    return f"Subject: {content.subject}\n\n{content.text}"
+
+
+def _write(document: str, path: Path | None) -> None:
+    if path is None:
+        print(document.rstrip("\n"))
+        return
+    try:
+        path.write_text(document, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+    output.say(f"Wrote {path}.")
+
+
+def _switch(key: str, *, enabled: bool) -> None:
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        changed = catalogue.set_enabled(session, key, enabled, now=runtime.clock(), actor=options.actor())
+    word = "enabled" if enabled else "disabled"
+    output.say(f"{key} is {word}." if changed else f"{key} was {word} already.")

@@ -1,0 +1,1 @@
+"""Commands about Stripe's events."""

@@ -1,0 +1,1 @@
+"""Whom we write to, and who must not be written to."""

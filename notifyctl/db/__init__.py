@@ -1,0 +1,1 @@
+"""Engine, transactions, statements of many rows, migrations, wake-up."""

@@ -1,0 +1,183 @@
+"""Many rows in one statement and one parameter: a JSON array that the database itself unpacks.
+
+And what is spelled differently on the two databases: INSERT ... ON CONFLICT, and which of them it is.
+
+On SQLite this also keeps the statement out of Python's interpreter lock, where executemany would starve beside a
+busy thread.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Insert,
+    LargeBinary,
+    Select,
+    String,
+    Table,
+    Text,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    insert,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+from sqlmodel import Session
+
+DOCUMENT = "document"
+"""The statement parameter that carries what `encode` made."""
+
+
+def dialect(session: Session) -> str:
+    """`sqlite` or `postgresql`: what the statements here are built for."""
+    return session.get_bind().dialect.name
+
+
+def upsert(target: Session | str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT with `on_conflict_do_nothing`, `on_conflict_do_update` and `excluded`.
+
+    `target` is the session that will execute it, or the dialect of a statement that is kept.
+    """
+    name = target if isinstance(target, str) else dialect(target)
+    return sqlite.insert(table) if name == "sqlite" else postgresql.insert(table)
+
+
+def unpack(dialect: str, types: Mapping[str, TypeEngine[object]]) -> FromClause:
+    """A table-like selectable over the rows in the parameter DOCUMENT; a value that is missing is NULL.
+
+    Build a statement around it once and keep it: SQLAlchemy compiles it once, and each use costs one parameter.
+    """
+    if dialect == "sqlite":
+        item = func.json_each(bindparam(DOCUMENT, type_=String)).table_valued("value", name="item")
+        values = (func.json_extract(item.c.value, f"$.{name}", type_=kind) for name, kind in types.items())
+        return select(*(value.label(name) for name, value in zip(types, values, strict=True))).subquery("rows")
+    document = cast(bindparam(DOCUMENT, type_=String), JSONB)
+    columns = [column(name, kind) for name, kind in types.items()]
+    return func.jsonb_to_recordset(document).table_valued(*columns, name="rows").render_derived(with_types=True)
+
+
+def encode(dialect: str, values: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """The parameters of a statement built on `unpack`."""
+    stamp = _sqlite_time if dialect == "sqlite" else datetime.isoformat
+    return {DOCUMENT: json.dumps(values, default=stamp, separators=(",", ":"))}
+
+
+def insert_rows(session: Session, table: Table, values: Sequence[Mapping[str, object]]) -> None:
+    """Inserts `values`, which all have the keys of the first one, into `table`."""
+    if values:
+        names, shared = tuple(values[0]), shared_names(values)
+        name = dialect(session)
+        session.execute(_insert(name, table, names, shared), encode_shared(name, values, shared))
+
+
+@lru_cache(maxsize=128)
+def _insert(dialect: str, table: Table, names: tuple[str, ...], shared: frozenset[str]) -> Insert:
+    return insert(table).from_select(list(names), unpack_shared(dialect, table, names, shared))
+
+
+MANY = 100
+"""From so many rows on it pays to look for what they share; each set of shared names is a statement of its own."""
+
+
+def shared_names(values: Sequence[Mapping[str, object]]) -> frozenset[str]:
+    """Names that have one value in all of many rows: most of what a bulk send writes. The first name never is one."""
+    if len(values) < MANY:
+        return frozenset()
+    return frozenset(name for name in list(values[0])[1:] if _is_shared(name, values))
+
+
+def _is_shared(name: str, values: Sequence[Mapping[str, object]]) -> bool:
+    first = values[0][name]
+    if isinstance(first, dict):  # {"a": 1} equals {"a": True}, and is other JSON
+        spelled = repr(first)
+        return all(repr(row[name]) == spelled for row in values)
+    return all(row[name] == first for row in values)
+
+
+def unpack_shared(
+    dialect: str, table: Table, names: Sequence[str], shared: frozenset[str]
+) -> Select[*tuple[object, ...]]:
+    """As `unpack`, in the order of `names`; what is shared is written once, in a parameter of its own."""
+    rows = unpack(dialect, column_types(table, *(name for name in names if name not in shared)))
+    columns = (
+        bindparam(f"shared_{name}", type_=table.c[name].type).label(name) if name in shared else rows.c[name]
+        for name in names
+    )
+    return select(*columns).select_from(rows)
+
+
+def encode_shared(dialect: str, values: Sequence[Mapping[str, object]], shared: frozenset[str]) -> dict[str, object]:
+    """The parameters of a statement built on `unpack_shared`."""
+    if not shared:
+        return dict(encode(dialect, values))
+    names = [name for name in values[0] if name not in shared]
+    document = encode(dialect, [{name: row[name] for name in names} for row in values])
+    return document | {f"shared_{name}": values[0][name] for name in shared}
+
+
+def column_types(table: Table, *names: str) -> dict[str, TypeEngine[object]]:
+    return {name: table.c[name].type for name in names}
+
+
+@lru_cache(maxsize=1024)
+def _sqlite_time(value: datetime) -> str:
+    """Remembered, since the rows of one statement share a handful of moments."""
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+ODD = b"\xff"
+
+
+def text_of(column: ColumnElement[object], dialect: str) -> ColumnElement[object]:
+    """For `as_bytes`."""
+    if dialect != "sqlite":
+        return cast(column, Text)
+    kind = func.typeof(column)
+    odd = literal_column("x'ff'").op("||")(kind).op("||")(func.hex(column))
+    return case((kind.in_(("text", "null")), cast(column, LargeBinary)), else_=cast(odd, LargeBinary))
+
+
+def moment_of(column: ColumnElement[object], dialect: str) -> ColumnElement[object]:
+    """For `moment_as_bytes`."""
+    if dialect == "sqlite":
+        return text_of(column, dialect)
+    in_utc = func.timezone(literal_column("'UTC'"), column)
+    return func.to_char(in_utc, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"BC', type_=Text)
+
+
+def as_bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode(errors="surrogatepass") if isinstance(value, str) else value
+
+
+def moment_as_bytes(value: str | bytes | None, dialect: str) -> bytes | None:
+    """As 2026-03-02T12:00:00.123456Z."""
+    stored = as_bytes(value)
+    if stored is None:
+        return None
+    if dialect == "sqlite":
+        return stored[:10] + b"T" + stored[11:] + b"Z" if stored[10:11] == b" " else ODD + stored
+    return stored[:-2] if stored.endswith(b"AD") else ODD + stored
+
+
+def as_moment(stored: bytes | None) -> datetime | None:
+    """None for what is no time."""
+    try:
+        moment = datetime.fromisoformat((stored or b"").decode())
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else None
+
+
+def stored_moment(moment: datetime) -> bytes:
+    """What `moment_as_bytes` gives once it was written: microseconds are what both databases keep."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds").encode() + b"Z"

@@ -1,0 +1,1 @@
+"""How fast a channel may go, and whether it may go at all."""

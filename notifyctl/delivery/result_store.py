@@ -1,0 +1,174 @@
+"""What became of messages, written on their rows: by a worker behind its fence, and by whoever holds their locks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from functools import cache
+from operator import attrgetter
+from typing import NamedTuple
+
+from sqlalchemy import Executable, FromClause, Update, bindparam, case, func, literal, select, update
+from sqlmodel import Session
+
+from notifyctl.db import bulk
+from notifyctl.delivery.outbox import Queue, is_due
+from notifyctl.models.client import Client
+from notifyctl.models.columns import table
+from notifyctl.models.enums import BlockReason, Channel, FailureReason, Lane, MessageStatus
+from notifyctl.models.message import MessageLog
+from notifyctl.operations.pauses import PauseScope
+
+_message = table(MessageLog)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptResult:
+    """What became of a message. The fields are the columns that are written."""
+
+    id: str
+    lease_generation: int | None = None
+    """The claim that the result is of. None where the row is locked, and nobody else can have claimed it."""
+    status: MessageStatus
+    reason: BlockReason | FailureReason | None = None
+    error_code: str | None = None
+    error: str | None = None
+    subject: str | None = None
+    """None leaves the one that is on the row."""
+    provider_message_id: str | None = None
+    next_attempt_at: datetime | None = None
+    sent_at: datetime | None = None
+    delivered_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+_RESULT = tuple(field.name for field in fields(AttemptResult))
+_values_of = attrgetter(*_RESULT)
+RECORDED = tuple(name for name in _RESULT if name not in ("id", "lease_generation", "subject"))
+
+
+def encode_results(dialect: str, results: Sequence[AttemptResult]) -> dict[str, str]:
+    """The parameter of a statement over `result_rows`."""
+    return bulk.encode(dialect, [dict(zip(_RESULT, _values_of(result), strict=True)) for result in results])
+
+
+def result_rows(dialect: str) -> FromClause:
+    return bulk.unpack(dialect, bulk.column_types(_message, *_RESULT))
+
+
+def write_results(rows: FromClause) -> Update:
+    """The UPDATE that writes them, without a fence."""
+    written = {name: rows.c[name] for name in RECORDED}
+    subject = func.coalesce(rows.c.subject, _message.c.subject)
+    return update(_message).where(_message.c.id == rows.c.id).values(**written, subject=subject, lease_until=None)
+
+
+def close_unclaimed(session: Session, results: Sequence[AttemptResult]) -> None:
+    """Writes what became of locked messages that are not to be sent."""
+    if results:
+        dialect = bulk.dialect(session)
+        session.execute(_close_statement(dialect), encode_results(dialect, results))
+
+
+@cache
+def _close_statement(dialect: str) -> Executable:
+    return write_results(result_rows(dialect))
+
+
+def record(session: Session, owner: str, results: Sequence[AttemptResult]) -> set[str]:
+    """Writes what became of claimed messages. Returns the ids of those that were written.
+
+    The fence: a message that was claimed again since, or is another worker's, is left as it is. One that was only
+    declared in doubt meanwhile is still ours to settle.
+    """
+    dialect = bulk.dialect(session)
+    values = {"owner": owner} | encode_results(dialect, results)
+    return set(session.execute(_record_statement(dialect), values).scalars())
+
+
+@cache
+def _record_statement(dialect: str) -> Executable:
+    rows = result_rows(dialect)
+    fence = (
+        _message.c.status.in_([MessageStatus.SENDING, MessageStatus.IN_DOUBT]),
+        _message.c.lease_owner == bindparam("owner"),
+        _message.c.lease_generation == rows.c.lease_generation,
+    )
+    return write_results(rows).where(*fence).returning(_message.c.id)
+
+
+_client = table(Client)
+
+FORESEEABLE = timedelta(days=366)
+"""A forecast is of so long ahead at most: the largest backlog at the smallest limit has half a million."""
+
+
+class DeferrableMessage(NamedTuple):
+    id: str
+    client_id: str | None
+    timezone: str | None
+    """Its client's."""
+
+
+def lock_due(
+    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[PauseScope] = ()
+) -> list[DeferrableMessage]:
+    """Messages that are due and will not fit this minute."""
+    values = {"channel": channel, "now": now, "most": most}
+    return [DeferrableMessage(*row) for row in session.execute(_deferral_statement(queue, tuple(paused)), values)]
+
+
+@cache
+def _deferral_statement(queue: Queue, paused: tuple[PauseScope, ...]) -> Executable:
+    columns = (_message.c.id, _message.c.client_id, _client.c.timezone)
+    due = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*is_due(queue, paused))
+    locked = due.order_by(_message.c.next_attempt_at).limit(bindparam("most"))
+    return locked.with_for_update(of=_message, skip_locked=True)
+
+
+def last_forecast(session: Session, channel: Channel, lane: Lane, now: datetime) -> datetime | None:
+    """When the last deferred message of a lane expects its turn; what nobody forecast, as infinity, is passed over."""
+    deferred = Queue(lane, MessageStatus.DEFERRED_THROTTLED)
+    foreseeable = _message.c.next_attempt_at.between(now, now + FORESEEABLE)
+    statement = select(_message.c.next_attempt_at).where(*is_due(deferred, ()), foreseeable)
+    newest = statement.order_by(_message.c.next_attempt_at.desc()).limit(1)
+    forecast: datetime | None = session.execute(newest, {"channel": channel}).scalar_one_or_none()
+    return forecast
+
+
+def defer(session: Session, forecasts: Mapping[str, datetime], *, now: datetime) -> None:
+    """Locked messages wait for their channel's minute. Uses up no attempt."""
+    dialect = bulk.dialect(session)
+    values = [{"id": message_id, "next_attempt_at": at} for message_id, at in forecasts.items()]
+    session.execute(_defer_statement(dialect), {"now": now} | bulk.encode(dialect, values))
+
+
+@cache
+def _defer_statement(dialect: str) -> Executable:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "next_attempt_at"))
+    first = func.coalesce(_message.c.throttled_at, bindparam("now", type_=_message.c.throttled_at.type))
+    return (
+        update(_message)
+        .where(_message.c.id == rows.c.id)
+        .values(status=MessageStatus.DEFERRED_THROTTLED, next_attempt_at=rows.c.next_attempt_at, throttled_at=first)
+    )
+
+
+def put_off(session: Session, moments: Mapping[str, datetime]) -> None:
+    """Locked messages are not due before their moment. Uses up no attempt, and does not count as throttled.
+
+    One that waited for its channel's minute is queued again, as if it had been claimed and given back.
+    """
+    if moments:
+        dialect = bulk.dialect(session)
+        values = [{"id": message_id, "next_attempt_at": at} for message_id, at in moments.items()]
+        session.execute(_put_off_statement(dialect), bulk.encode(dialect, values))
+
+
+@cache
+def _put_off_statement(dialect: str) -> Executable:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, "id", "next_attempt_at"))
+    deferred = _message.c.status == MessageStatus.DEFERRED_THROTTLED
+    status = case((deferred, literal(MessageStatus.QUEUED, _message.c.status.type)), else_=_message.c.status)
+    return (
+        update(_message).where(_message.c.id == rows.c.id).values(status=status, next_attempt_at=rows.c.next_attempt_at)
+    )

@@ -1,0 +1,1 @@
+"""The figures, what is wrong in words, and their SQL."""

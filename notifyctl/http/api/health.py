@@ -1,0 +1,53 @@
+"""The health views over HTTP: the same text as `notifyctl health --format json`."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from notifyctl.health import summary as health
+from notifyctl.health.problems import problems
+from notifyctl.health.summary import LONGEST_WINDOW_MINUTES, MOST_BUCKETS, MOST_RECENT, Recent, Summary, Timeseries
+from notifyctl.http.auth import Caller, RuntimeDep, require
+from notifyctl.http.errors import ApiError, documented
+from notifyctl.models.enums import Scope
+
+router = APIRouter(prefix="/api/admin/notification-health", tags=["health"])
+
+Reader = Annotated[Caller, Depends(require(Scope.READ))]
+WindowMinutes = Annotated[int, Query(ge=1, le=LONGEST_WINDOW_MINUTES, description="How far to look back.")]
+
+
+@router.get("/summary", response_model=Summary, responses=documented(401, 403, 422))
+def summary(runtime: RuntimeDep, _: Reader, window_minutes: WindowMinutes = 60) -> Response:
+    """Each channel in a window that ends now, and its backlog."""
+    with runtime.database.read() as session:
+        figures = health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
+    return _answer(health.summary(figures, problems(figures)))
+
+
+@router.get("/timeseries", response_model=Timeseries, responses=documented(401, 403, 422))
+def timeseries(
+    runtime: RuntimeDep,
+    _: Reader,
+    window_minutes: WindowMinutes = 240,
+    bucket_minutes: Annotated[int, Query(ge=1, le=24 * 60)] = 15,
+) -> Response:
+    """Exactly ceil(window / bucket) buckets on multiples of the bucket; the last one has now in it."""
+    if window_minutes > bucket_minutes * MOST_BUCKETS:
+        raise ApiError(422, "invalid_request", f"window_minutes: makes over {MOST_BUCKETS} buckets; take longer ones")
+    with runtime.database.read() as session:
+        now = runtime.clock()
+        series = health.timeseries(session, now, window_minutes=window_minutes, bucket_minutes=bucket_minutes)
+    return _answer(series)
+
+
+@router.get("/recent", response_model=Recent, responses=documented(401, 403, 422))
+def recent(runtime: RuntimeDep, caller: Reader, limit: Annotated[int, Query(ge=1, le=MOST_RECENT)] = 100) -> Response:
+    """The newest messages first."""
+    with runtime.database.read() as session:
+        return _answer(health.recent(session, limit, reveal=caller.is_admin))
+
+
+def _answer(value: Summary | Timeseries | Recent) -> Response:
+    return Response(health.to_json(value), media_type="application/json")

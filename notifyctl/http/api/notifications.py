@@ -1,0 +1,118 @@
+"""Sending a message, and what has become of it."""
+
+from typing import Annotated, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from sqlmodel import Session
+
+from notifyctl.errors import IdempotencyConflict, InvalidInput
+from notifyctl.http.api.messages import MessageView, require_message, view
+from notifyctl.http.auth import Caller, RuntimeDep, forbidden, require
+from notifyctl.http.errors import ApiError, documented
+from notifyctl.http.strict_json import JsonRoute, Text128, Text255, Text1000
+from notifyctl.models.enums import Audience, MessageStatus, Scope
+from notifyctl.models.message import OTP_TEMPLATE
+from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
+from notifyctl.templates import store as template_store
+
+SOURCE = "http"
+ONE_OF_TWO: list[JsonValue] = [
+    {"required": [name], "properties": {name: {"type": "string"}, other: {"type": "null"}}}
+    for name, other in (("client_id", "recipient"), ("recipient", "client_id"))
+]
+
+router = APIRouter(prefix="/api/notifications", tags=["notifications"], route_class=JsonRoute)
+
+
+class SendNotification(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"oneOf": ONE_OF_TWO})
+
+    template_key: Text128 = Field(examples=["WELCOME_EMAIL"])
+    client_id: Text255 | None = Field(None, description="Whom it goes to, by your own id; or give `recipient`.")
+    recipient: Text1000 | None = Field(None, description="An email address or phone number that is no client's.")
+    context: dict[str, object] = Field({}, description="The variables that the template declares.")
+    idempotency_key: Text255 | None = Field(None, description="The same key never makes a second message.")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.client_id is None) == (self.recipient is None):
+            raise ValueError("give either client_id or recipient, one of the two")
+        return self
+
+
+class NotificationAccepted(BaseModel):
+    id: str = Field(description="Of the message; of the earlier one, where this is a duplicate.")
+    status: MessageStatus
+    reason: str | None = Field(description="Why it is BLOCKED.")
+    duplicate_of: str | None = Field(description="The message that the idempotency key has made before.")
+
+
+@router.post("", status_code=202, responses=documented(401, 403, 404, 409, 413, 422))
+def send(
+    body: SendNotification,
+    request: Request,
+    caller: Annotated[Caller, Depends(require(Scope.SEND))],
+    runtime: RuntimeDep,
+) -> NotificationAccepted:
+    """Accept a message for sending, or refuse it: a gate that says no makes it BLOCKED, and that is a 202 as well.
+
+    Needs the scope send; admin for a template whose audience is ADMIN. OTP_CODE_SMS is sent by /api/otp/send alone.
+    """
+    try:
+        with runtime.database.transaction() as session:
+            _check_template(session, body.template_key, request, caller)
+            decision = runtime.orchestrator.send(session, _send_request(body, caller))
+            return _answer(session, decision)
+    except IdempotencyConflict as error:
+        raise ApiError(409, "idempotency_conflict", str(error)) from error
+
+
+@router.get("/{message_id}", responses=documented(401, 403, 404, 422))
+def show(
+    message_id: UUID, caller: Annotated[Caller, Depends(require(Scope.SEND, Scope.READ))], runtime: RuntimeDep
+) -> MessageView:
+    """What has become of a message. Needs the scope send or read."""
+    with runtime.database.read() as session:
+        return view(require_message(session, message_id), caller)
+
+
+def _check_template(session: Session, template_key: str, request: Request, caller: Caller) -> None:
+    if template_key == OTP_TEMPLATE:
+        raise ApiError(403, "forbidden", f"{OTP_TEMPLATE} is sent by POST /api/otp/send alone; no scope opens it here.")
+    template = template_store.by_key(session, [template_key]).get(template_key)
+    if template is None:
+        raise ApiError(404, "unknown_template", "There is no such template.")
+    # Who may write to clients must not speak to strangers in the voice of our own alarms.
+    if template.audience is Audience.ADMIN and not caller.is_admin:
+        raise forbidden(request, caller, Scope.ADMIN)
+
+
+def _send_request(body: SendNotification, caller: Caller) -> SendRequest:
+    try:
+        return SendRequest(
+            template_key=body.template_key,
+            client_id=body.client_id,
+            recipient=body.recipient,
+            context=body.context,
+            idempotency_key=body.idempotency_key,
+            source=SOURCE,
+            actor=caller.actor,
+        )
+    except InvalidInput as error:
+        raise ApiError(422, "invalid_request", str(error)) from error
+
+
+def _answer(session: Session, decision: Decision) -> NotificationAccepted:
+    match decision:
+        case Blocked(message_id=message_id, reason=reason):
+            return NotificationAccepted(id=message_id, status=decision.status, reason=reason, duplicate_of=None)
+        case Duplicate(message_id=message_id):
+            first = message_store.get(session, message_id)
+            reason_of_first = first.reason if first else None
+            return NotificationAccepted(
+                id=message_id, status=decision.status, reason=reason_of_first, duplicate_of=message_id
+            )
+    return NotificationAccepted(id=decision.message_id, status=decision.status, reason=None, duplicate_of=None)

@@ -1,0 +1,98 @@
+"""One-time codes over HTTP. What is answered tells nothing of what happened behind it."""
+
+import asyncio
+import logging
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from notifyctl.errors import NotFound
+from notifyctl.http.auth import Caller, RuntimeDep, require
+from notifyctl.http.errors import ApiError, documented
+from notifyctl.http.strict_json import JsonRoute
+from notifyctl.models.enums import OtpAction, Scope
+from notifyctl.text.addresses import AddressError
+
+ANSWER_AFTER_SECONDS = 0.1
+"""Longer than what any send takes on a database that is well, so that every answer takes as long."""
+
+log = logging.getLogger("notifyctl.http")
+router = APIRouter(
+    prefix="/api/otp",
+    tags=["one-time codes"],
+    route_class=JsonRoute,
+)
+OtpCaller = Annotated[Caller, Depends(require(Scope.OTP))]
+
+PhoneNumber = Annotated[
+    str,
+    Field(
+        max_length=80,
+        description="E.164, as +491701234567; without +, of the region that OTP_DEFAULT_REGION names.",
+        examples=["+491701234567"],
+    ),
+]
+
+
+class SendCodeRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    phone_number: PhoneNumber
+    action: OtpAction
+
+
+class VerifyCodeRequest(SendCodeRequest):
+    code: str = Field(description="What the person typed.", examples=["493027"])
+
+
+class CodeAccepted(BaseModel):
+    status: Literal["accepted"] = "accepted"
+
+
+class Verified(BaseModel):
+    verified: Literal[True] = True
+
+
+class NotVerified(BaseModel):
+    verified: Literal[False] = False
+    error: Literal["invalid_code"] = "invalid_code"
+    message: Literal["Invalid code."] = "Invalid code."
+
+
+@router.post("/send", status_code=202, responses=documented(401, 403, 413, 422))
+async def send(body: SendCodeRequest, caller: OtpCaller, runtime: RuntimeDep) -> CodeAccepted:
+    """Send a code, if nothing stands against it. The answer is the same, and as late, whether one is sent or not."""
+    earliest = asyncio.get_running_loop().time() + ANSWER_AFTER_SECONDS
+    try:
+        await run_in_threadpool(runtime.otp.send, body.phone_number, body.action, actor=caller.actor)
+    except AddressError as error:
+        raise _not_a_phone(error) from error
+    except NotFound as error:
+        log.error("code not sent", extra={"error": str(error)})
+        raise ApiError(503, "not_ready", "No template is seeded.") from error
+    await asyncio.sleep(earliest - asyncio.get_running_loop().time())
+    return CodeAccepted()
+
+
+@router.post(
+    "/verify",
+    response_model=Verified,
+    responses=documented(401, 403, 413, 422)
+    | {400: {"model": NotVerified, "description": "Wrong, expired, used, replaced, locked, or never sent."}},
+)
+async def verify(body: VerifyCodeRequest, caller: OtpCaller, runtime: RuntimeDep) -> Verified | JSONResponse:
+    """Whether this is the live code of the phone for this action. It works once."""
+    try:
+        is_right = await run_in_threadpool(
+            runtime.otp.verify, body.phone_number, body.action, body.code, actor=caller.actor
+        )
+    except AddressError as error:
+        raise _not_a_phone(error) from error
+    return Verified() if is_right else JSONResponse(NotVerified().model_dump(), 400)
+
+
+def _not_a_phone(error: AddressError) -> ApiError:
+    return ApiError(422, "invalid_request", f"phone_number: the {error.fault}")

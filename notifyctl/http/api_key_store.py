@@ -1,0 +1,96 @@
+"""API keys by their id, and all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from itertools import starmap
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlmodel import Session
+
+from notifyctl.models.columns import table
+from notifyctl.models.operations import ApiKey, PageSession
+
+_key = table(ApiKey)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyInfo:
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredApiKey(ApiKeyInfo):
+    key_hash: str
+
+
+_INFO = [_key.c[field.name] for field in fields(ApiKeyInfo)]
+_STORED = select(*_INFO, _key.c.key_hash)
+
+
+def add(
+    session: Session,
+    *,
+    key_id: str,
+    name: str,
+    key_hash: str,
+    scopes: Sequence[str],
+    now: datetime,
+    expires_at: datetime | None,
+) -> None:
+    values = {"id": key_id, "name": name, "key_hash": key_hash, "scopes": list(scopes)}
+    session.execute(insert(_key).values(**values, created_at=now, expires_at=expires_at))
+
+
+def get(session: Session, key_id: str) -> StoredApiKey | None:
+    row = session.execute(_STORED.where(_key.c.id == key_id)).one_or_none()
+    return StoredApiKey(*row) if row else None
+
+
+def every(session: Session) -> Sequence[ApiKeyInfo]:
+    """Newest first."""
+    return list(starmap(ApiKeyInfo, session.execute(select(*_INFO).order_by(_key.c.created_at.desc(), _key.c.id))))
+
+
+def usable(session: Session, name_or_id: str, now: datetime) -> Sequence[ApiKeyInfo]:
+    """Those by this name or id that are neither revoked nor expired."""
+    is_it = or_(_key.c.id == name_or_id, _key.c.name == name_or_id)
+    is_live = or_(_key.c.expires_at.is_(None), _key.c.expires_at > now)
+    statement = select(*_INFO).where(is_it, _key.c.revoked_at.is_(None), is_live)
+    return list(starmap(ApiKeyInfo, session.execute(statement)))
+
+
+def ending(session: Session, now: datetime, until: datetime) -> Sequence[ApiKeyInfo]:
+    """Those that open something now, and will not any more by `until`; the next to end comes first."""
+    statement = select(*_INFO).where(_key.c.revoked_at.is_(None), _key.c.expires_at > now, _key.c.expires_at <= until)
+    return list(starmap(ApiKeyInfo, session.execute(statement.order_by(_key.c.expires_at))))
+
+
+def revoke(session: Session, key_id: str, now: datetime) -> bool:
+    """False, and nothing is changed, when it was revoked before."""
+    statement = update(_key).where(_key.c.id == key_id, _key.c.revoked_at.is_(None)).values(revoked_at=now)
+    return session.execute(statement.returning(_key.c.id)).first() is not None
+
+
+_session = table(PageSession)
+
+
+def open_session(session: Session, session_id: str, *, key_id: str, now: datetime, expires_at: datetime) -> None:
+    """Removes those that have expired besides: nobody else does."""
+    session.execute(delete(_session).where(_session.c.expires_at <= now))
+    values = {"id": session_id, "key_id": key_id, "created_at": now, "expires_at": expires_at}
+    session.execute(insert(_session).values(**values))
+
+
+def is_open(session: Session, session_id: str, key_id: str) -> bool:
+    statement = select(_session.c.id).where(_session.c.id == session_id, _session.c.key_id == key_id)
+    return session.execute(statement).first() is not None
+
+
+def end_session(session: Session, session_id: str) -> None:
+    session.execute(delete(_session).where(_session.c.id == session_id))

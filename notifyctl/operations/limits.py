@@ -1,0 +1,58 @@
+"""Outbound limits as operators set them, and the shared record of what is used of them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import delete, select, update
+from sqlmodel import Session
+
+from notifyctl.db import bulk
+from notifyctl.models.columns import table
+from notifyctl.models.enums import Channel
+from notifyctl.models.operations import OutboundBudget, OutboundLimit
+
+_limit = table(OutboundLimit)
+_budget = table(OutboundBudget)
+
+
+def per_minute(session: Session, channel: Channel) -> int | None:
+    """What an operator has set; None where the environment decides."""
+    statement = select(_limit.c.per_minute_limit).where(_limit.c.channel == channel)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def set_per_minute(session: Session, channel: Channel, limit: int, *, actor: str, now: datetime) -> None:
+    values = {"per_minute_limit": limit, "updated_at": now, "updated_by": actor}
+    statement = bulk.upsert(session, _limit).values(channel=channel, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=["channel"], set_=values))
+
+
+def reset(session: Session, channel: Channel) -> bool:
+    """False when nothing was set."""
+    return (
+        session.execute(delete(_limit).where(_limit.c.channel == channel).returning(_limit.c.channel)).first()
+        is not None
+    )
+
+
+def lock_budget(session: Session, channel: Channel) -> dict[str, object]:
+    """What was saved last, kept from every other worker until this transaction ends."""
+    statement = select(_budget.c.state).where(_budget.c.channel == channel).with_for_update()
+    state = session.execute(statement).scalar_one_or_none()
+    if state is None:
+        session.execute(bulk.upsert(session, _budget).values(channel=channel, state={}).on_conflict_do_nothing())
+        state = session.execute(statement).scalar_one()
+    return _as_record(state)
+
+
+def read_budget(session: Session, channel: Channel) -> dict[str, object]:
+    return _as_record(session.execute(select(_budget.c.state).where(_budget.c.channel == channel)).scalar_one_or_none())
+
+
+def _as_record(state: object) -> dict[str, object]:
+    """Empty where there is none yet. What is no record at all is handed on as one that cannot be read."""
+    return dict(state) if isinstance(state, dict) else {"buckets": None} if state else {}
+
+
+def save_budget(session: Session, channel: Channel, state: Mapping[str, object]) -> None:
+    session.execute(update(_budget).where(_budget.c.channel == channel).values(state=dict(state)))

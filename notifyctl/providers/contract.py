@@ -1,0 +1,158 @@
+"""What the rest of notifyctl says to a provider, and the four answers it can get."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from notifyctl.models.enums import FailureReason, SuppressionReason
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundMessage:
+    """One rendered message, ready for one call. `subject` and `html` are None for SMS."""
+
+    message_id: str
+    template_key: str
+    recipient: str
+    text: str
+    subject: str | None = None
+    html: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has it and will try to deliver it. Without an id: it said so, but not under which."""
+
+    provider_message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """It did not go out and never will: trying again cannot help."""
+
+    reason: FailureReason
+    code: str
+    detail: str
+    suppress: SuppressionReason | None = None
+    is_ours: bool = field(default=False, compare=False)
+    """The detail is in our own words: nothing of the message can be in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """It did not go out, and may if tried later. `retry_after` is the provider's own wish."""
+
+    code: str
+    detail: str
+    retry_after: timedelta | None = None
+    is_ours: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have gone out: the answer was lost or cannot be read."""
+
+    code: str
+    detail: str
+    is_ours: bool = field(default=False, compare=False)
+
+
+SendResult = Accepted | Rejected | Unavailable | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of one attempt, and how long the provider took for it."""
+
+    message_id: str
+    result: SendResult
+    seconds: float
+
+
+class Sender(Protocol):
+    """One channel's way out. Used by one thread."""
+
+    provider: str
+
+    @property
+    def free(self) -> int:
+        """How many messages `submit` takes now."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many were submitted and not collected yet."""
+
+    def submit(self, messages: Sequence[OutboundMessage], *, send_by: float | None = None) -> None:
+        """Starts sending. Never raises for what a provider or the network does.
+
+        What is not written by `send_by` (time.monotonic) is given up, and answered as not sent.
+        """
+
+    def collect(self, timeout: float) -> list[Answer]:
+        """The answers that have come. While any is in flight, waits up to `timeout` seconds for the first."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainSend:
+    """A message that may have gone out, as it would have gone out."""
+
+    message_id: str
+    recipient: str
+    text: str
+    age: timedelta
+    """Since the attempt. A span and no moment: our clock and the provider's may be hours apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupHit:
+    """It did go out. `bounce` is set when the provider already knows that it did not arrive.
+
+    `bounced_at` is when, by the provider's clock; None where it does not say.
+    """
+
+    provider_message_id: str
+    delivered: bool = False
+    bounce: Rejected | None = None
+    bounced_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookupMiss:
+    """The provider does not have it, or not yet: its search lags behind its intake."""
+
+
+@dataclass(frozen=True, slots=True)
+class CannotTell:
+    """The provider cannot answer for this message, and asking again will not help."""
+
+    detail: str
+
+
+LookupResult = LookupHit | LookupMiss | CannotTell | Unavailable
+
+
+class Lookup(Protocol):
+    """Asks a provider what became of a message. Blocks for one call at a time; used by one thread."""
+
+    search_delay: timedelta
+    """After this long an accepted message is found; LookupMiss counts only then."""
+
+    def find(self, send: UncertainSend, *, held_elsewhere: Callable[[Collection[str]], set[str]]) -> LookupResult:
+        """`held_elsewhere` tells which of these provider message ids other messages already have."""
+
+    def fate(self, provider_message_id: str) -> LookupResult:
+        """What has become of a message that the provider accepted under this id."""
+
+    def close(self) -> None: ...
+
+
+CONNECT_TIMEOUT = timedelta(seconds=5)
+
+POSTMARK_TIMEOUT = timedelta(seconds=30)
+"""From `submit` to the last answer of the batch, also when it has to be sent in parts."""
+
+TWILIO_TIMEOUT = timedelta(seconds=15)
+"""From `submit` to the answer of one message."""

@@ -1,0 +1,1 @@
+"""What is removed: by age, and on request."""

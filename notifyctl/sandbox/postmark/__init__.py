@@ -1,0 +1,1 @@
+"""Postmark's API, as far as it is used."""

@@ -1,0 +1,1 @@
+"""Stripe's API and its events, as far as they are used."""

@@ -1,0 +1,1 @@
+"""From a template file to the words that go out."""

@@ -1,0 +1,248 @@
+"""An email's HTML as mail clients need it: one self-contained page, with its CSS in style attributes.
+
+Done once, when a template file is read. The result is still Jinja2, and needs no other file to be rendered.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import css_inline
+import jinja2
+
+from notifyctl.errors import InvalidInput, TemplateError
+from notifyctl.models.enums import Channel
+from notifyctl.models.template import TemplateSource, Variable
+from notifyctl.templates import front_matter
+from notifyctl.templates.context import context_faults
+from notifyctl.templates.front_matter import FENCE, FrontMatter
+from notifyctl.templates.render import names_in
+from notifyctl.text.files import read_text
+
+Read = Callable[[str], str]
+"""Name of a shared file -> its text. Raises OSError."""
+
+_EXTENDS = re.compile(r'\s*\{%\s*extends\s+"([^"]+)"\s*%\}')
+_BLOCK = re.compile(r"\{%\s*block\s+(\w+)\s*%\}(.*?)\{%\s*endblock(?:\s+\w+)?\s*%\}", re.DOTALL)
+_INCLUDE = re.compile(r'\{%\s*include\s+"([^"]+)"\s*%\}')
+_LEFT_OVER = re.compile(r"\{%-?\s*(extends|block|endblock|include|import|from)\b[^%]*%\}")
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+
+_STATEMENT_OR_EXPRESSION = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
+_TOKEN = re.compile(r"<!--(jinja[se]\d+z)-->|(jinja[se]\d+z)")
+_MARKUP_OR_STATEMENT = re.compile(r"<!--.*?-->|<(title|style)\b.*?</\1>|<[^>]*>|(jinjas\d+z)", re.DOTALL)
+
+
+class HtmlError(ValueError):
+    """The parts of a page do not fit together."""
+
+
+def build(body: str, read: Read) -> str:
+    """The page of `body`: flattened, then inlined. Raises HtmlError naming what does not fit, and OSError."""
+    return inline(flatten(body, read))
+
+
+def flatten(body: str, read: Read) -> str:
+    """Puts the blocks of `body` into the layout it extends, and the included files where they are named."""
+    page = _COMMENT.sub("", _with_layout(body, read))
+    page = _COMMENT.sub("", _INCLUDE.sub(lambda match: read(match[1]), page))
+    if left := _LEFT_OVER.search(page):
+        raise HtmlError(f"{left[0]} does not fit here: blocks and included files cannot be nested")
+    return page
+
+
+def inline(page: str) -> str:
+    """Copies the rules of <style> into style attributes. What has no attribute (@media) stays.
+
+    An HTML parser moves text between two table rows out of the table, so there Jinja's statements travel as
+    comments; inside tags and titles, where a comment cannot stand, they travel as words.
+    """
+    pieces: list[str] = []
+
+    def hide(match: re.Match[str]) -> str:
+        pieces.append(match[0])
+        return f"jinja{'s' if match[0].startswith('{%') else 'e'}{len(pieces) - 1}z"
+
+    def as_comment(match: re.Match[str]) -> str:
+        return f"<!--{match[2]}-->" if match[2] else match[0]
+
+    def show(match: re.Match[str]) -> str:
+        return pieces[int((match[1] or match[2])[6:-1])]
+
+    hidden = _MARKUP_OR_STATEMENT.sub(as_comment, _STATEMENT_OR_EXPRESSION.sub(hide, page))
+    inlined = _inliner().inline(hidden)
+    if "<tbody" not in page:
+        # The parser begins one at the first row, which may be inside of a condition or a loop.
+        inlined = inlined.replace("<tbody>", "").replace("</tbody>", "")
+    return _TOKEN.sub(show, inlined)
+
+
+def _with_layout(body: str, read: Read) -> str:
+    extends = _EXTENDS.match(body)
+    if extends is None:
+        return body
+    layout = read(extends[1])
+    rest = body[extends.end() :]
+    if stray := _BLOCK.sub("", _COMMENT.sub("", rest)).strip():
+        raise HtmlError(f"{stray.splitlines()[0]!r} stands outside of every block and would be lost")
+    blocks = {match[1]: match[2] for match in _BLOCK.finditer(rest)}
+    places = {match[1] for match in _BLOCK.finditer(layout)}
+    if strange := sorted(blocks.keys() - places):
+        known = ", ".join(sorted(places))
+        raise HtmlError(f"block {', '.join(strange)} is not in {extends[1]}, which has {known}")
+    return _BLOCK.sub(lambda match: blocks.get(match[1], match[2]), layout)
+
+
+def _inliner() -> css_inline.CSSInliner:
+    return css_inline.CSSInliner(keep_style_tags=True, remove_inlined_selectors=True, load_remote_stylesheets=False)
+
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFile:
+    """One template as its files say it. `html_body` is self-contained; None for SMS."""
+
+    path: str
+    """Of the file with the front matter, from the top of the catalogue."""
+    front: FrontMatter
+    text_body: str
+    html_body: str | None
+
+    @property
+    def template_key(self) -> str:
+        return self.front.template_key
+
+    @property
+    def example(self) -> dict[str, object]:
+        return {name: variable.example for name, variable in self.front.variables.items()}
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        in_subject = names_in(self.front.subject or "")
+        return {
+            name: Variable(declared.type, declared.optional, declared.description, name in in_subject)
+            for name, declared in self.front.variables.items()
+        }
+
+    @property
+    def source(self) -> TemplateSource:
+        """As version 0, which no stored version is."""
+        return TemplateSource(
+            self.template_key, 0, self.front.channel, self.front.subject, self.text_body, self.html_body
+        )
+
+
+def templates_dir() -> Path:
+    """Inside an installed wheel, or at the top of a checkout."""
+    packed = _PACKAGE / "_templates"
+    return packed if packed.is_dir() else _PACKAGE.parent / "templates"
+
+
+def load(directory: Path) -> list[TemplateFile]:
+    """Every template under email/<KEY>/ and sms/<KEY>.txt, by key.
+
+    Raises TemplateError with every fault of every file: which file, which field, which value, and what to do.
+    """
+    reading = _Reading(directory)
+    for folder in sorted(path for path in (directory / "email").glob("[!_.]*") if path.is_dir()):
+        reading.email(folder)
+    for path in sorted((directory / "sms").glob("*.txt")):
+        reading.sms(path)
+    if not reading.files and not reading.faults:
+        reading.faults.append(f"{directory} has no templates; expected email/KEY/body.txt and sms/KEY.txt")
+    if reading.faults:
+        raise TemplateError("; ".join(reading.faults))
+    return sorted(reading.files.values(), key=lambda file: file.template_key)
+
+
+@dataclass
+class _Reading:
+    directory: Path
+    files: dict[str, TemplateFile] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def email(self, folder: Path) -> None:
+        head = self._head(folder / "body.txt", Channel.EMAIL, folder.name)
+        html = self._html(folder / "body.html")
+        if head and html is not None:
+            self._keep(TemplateFile(self._name(folder / "body.txt"), *head, html))
+
+    def sms(self, path: Path) -> None:
+        if head := self._head(path, Channel.SMS, path.stem):
+            self._keep(TemplateFile(self._name(path), *head, None))
+
+    def _keep(self, file: TemplateFile) -> None:
+        parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
+        faults = [fault for part, body in parts.items() if (fault := _syntax_fault(part, body))]
+        if not faults:
+            faults = [f"example: {fault}" for fault in context_faults(file.variables, file.example)]
+        if other := self.files.get(file.template_key):
+            faults.append(f"template_key {file.template_key!r} is also that of {other.path}; keep one")
+        self._blame(file.path, faults)
+        self.files.setdefault(file.template_key, file)
+
+    def _head(self, path: Path, channel: Channel, name: str) -> tuple[FrontMatter, str] | None:
+        text = self._read(path, "an email needs a text part and its front matter there")
+        if text is None:
+            return None
+        parts = front_matter.split(text)
+        if parts is None:
+            self._blame(self._name(path), [f"has no front matter; begin it with {FENCE}, TOML, {FENCE}"])
+            return None
+        front, faults = front_matter.parse(parts[0])
+        body = parts[1].strip()
+        if not body:
+            faults.append("text part is missing; write it below the front matter")
+        if front:
+            faults += _misplaced(front, channel, name)
+        self._blame(self._name(path), faults)
+        return (front, body) if front and not faults else None
+
+    def _html(self, path: Path) -> str | None:
+        body = self._read(path, "an email needs an HTML part there")
+        if body is None:
+            return None
+        try:
+            return build(body, lambda name: read_text(self.directory / "email" / name))
+        except HtmlError as error:
+            fault = str(error)
+        except InvalidInput as error:
+            fault = f"names a file that is of no use: {error}"
+        self._blame(self._name(path), [fault])
+        return None
+
+    def _read(self, path: Path, why: str) -> str | None:
+        if not path.exists():
+            self._blame(self._name(path), [f"is missing; {why}"])
+            return None
+        try:
+            return read_text(path)
+        except InvalidInput as error:
+            self._blame(self._name(path), [str(error).removeprefix(f"{path} ")])
+            return None
+
+    def _blame(self, name: str, faults: list[str]) -> None:
+        self.faults += [f"{name}: {fault}" for fault in faults]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
+
+
+def _misplaced(front: FrontMatter, channel: Channel, name: str) -> list[str]:
+    placed = {"template_key": (front.template_key, name), "channel": (front.channel.value, channel.value)}
+    return [
+        f"{field} {value!r} does not fit the file's place; it must be {wanted!r}"
+        for field, (value, wanted) in placed.items()
+        if value != wanted
+    ]
+
+
+def _syntax_fault(part: str, body: str | None) -> str | None:
+    try:
+        names_in(body or "")
+    except jinja2.TemplateSyntaxError as error:
+        return f"{part} is not Jinja2: line {error.lineno}: {error.message}"
+    return None

@@ -1,0 +1,109 @@
+"""The head of a template file: TOML between +++ lines, checked field by field."""
+
+import tomllib
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import StrictBool as Bool
+from pydantic import StrictFloat as Float
+from pydantic import StrictInt as Int
+from pydantic import StrictStr as Text
+from pydantic_core import ErrorDetails
+
+from notifyctl.models.enums import CHANNELS, Audience, AuditAction, Channel, Lane, OnDoubt, VariableType
+
+FENCE = "+++"
+
+_Key = Annotated[Text, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,79}$")]
+_Name = Annotated[Text, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+_Positive = Annotated[Int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DeclaredVariable(_Table):
+    type: VariableType
+    optional: Bool = False
+    description: Text
+    example: Text | Int | Float
+
+
+class FrontMatter(_Table):
+    template_key: _Key
+    description: Text
+    channel: Channel
+    audience: Audience
+    lane: Lane
+    billing: Bool = False
+    requires_provisioned: Bool = False
+    requires_active_subscription: Bool = False
+    plan_required_feature_key: Text | None = None
+    rate_limit_window_seconds: _Positive | None = None
+    rate_limit_max_sends: _Positive = 1
+    rate_limit_by: tuple[Text, ...] = ()
+    sensitive: Bool = False
+    expires_after_seconds: _Positive | None = None
+    on_doubt: OnDoubt
+    audit_sent: AuditAction | None = None
+    enabled: Bool = True
+    subject: Text | None = None
+    variables: dict[_Name, DeclaredVariable] = Field(default_factory=dict)
+
+    def flags(self) -> dict[str, object]:
+        """What goes to the template's row, as JSON values."""
+        return self.model_dump(mode="json", exclude={"template_key", "subject", "variables"})
+
+
+def split(text: str) -> tuple[str, str] | None:
+    """(front matter, body), or None when the file does not begin with a fenced head."""
+    opening, _, rest = text.partition("\n")
+    head, fence, body = f"\n{rest}".partition(f"\n{FENCE}\n")
+    return (head, body) if opening.rstrip() == FENCE and fence else None
+
+
+def parse(head: str) -> tuple[FrontMatter | None, list[str]]:
+    """The front matter, or what is wrong with it: field, value and mend, a sentence each."""
+    try:
+        table = tomllib.loads(head)
+    except tomllib.TOMLDecodeError as error:
+        return None, [f"front matter is not TOML: {error}"]
+    try:
+        front = FrontMatter.model_validate(table)
+    except ValidationError as error:
+        return None, [_fault(item) for item in error.errors()]
+    faults = _contradictions(front)
+    return (None if faults else front), faults
+
+
+def _contradictions(front: FrontMatter) -> list[str]:
+    faults = []
+    if CHANNELS[front.channel].has_subject and not (front.subject or "").strip():
+        faults.append("subject is missing; an email needs one")
+    if not CHANNELS[front.channel].has_subject and front.subject is not None:
+        faults.append("subject is set, but an SMS has none; remove it")
+    for name in front.rate_limit_by:
+        if name not in front.variables:
+            faults.append(f"rate_limit_by names {name!r}, which is no variable; declare [variables.{name}]")
+        elif front.variables[name].optional:
+            faults.append(f"rate_limit_by names {name!r}, which is optional; make it required")
+    if front.rate_limit_by and front.rate_limit_window_seconds is None:
+        faults.append("rate_limit_by is set without rate_limit_window_seconds; set both or neither")
+    return faults
+
+
+def _fault(item: ErrorDetails) -> str:
+    # A union (example) is reported once a member, with the member's name at the end of the path.
+    path = [str(part) for part in item["loc"] if part not in ("str", "int", "float", "[key]")]
+    name = ".".join(path)
+    match item["type"]:
+        case "missing":
+            return f"{name} is missing; add it"
+        case "extra_forbidden":
+            known = DeclaredVariable if len(path) > 1 else FrontMatter
+            return f"{name} is not a field; known are {', '.join(known.model_fields)}"
+        case "string_pattern_mismatch":
+            return f"{name} must match {item['ctx']['pattern']}, got {item['input']!r}"
+    message = item["msg"].removeprefix("Input ").replace("should be", "must be")
+    return f"{name} {message[0].lower()}{message[1:]}, got {item['input']!r}"

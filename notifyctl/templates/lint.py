@@ -1,0 +1,106 @@
+"""What a template file says that it should not, or does not say that it should."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from notifyctl.errors import TemplateError
+from notifyctl.models.enums import Channel
+from notifyctl.templates.files import TemplateFile
+from notifyctl.templates.render import Content, Renderer, RenderError, names_in
+from notifyctl.text.sms_segments import SmsEncoding, measure
+
+MAX_SUBJECT_CHARACTERS = 78
+"""A line of RFC 5322; inboxes cut off sooner."""
+
+_XML_NAMESPACE = re.compile(r'\bxmlns(:\w+)?="[^"]*"')
+_INSECURE_LINK = re.compile(r"\bhttp://([^/\s\"'<>]+)")
+_IMAGE_WITHOUT_ALT = re.compile(r"<img(?![^>]*\balt=)[^>]*>", re.IGNORECASE)
+_MARKUP = re.compile(r"<(style|title)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL)
+
+
+class Severity(StrEnum):
+    ERROR = "ERROR"
+    """It cannot be sent as it should."""
+    WARNING = "WARNING"
+
+
+@dataclass(frozen=True, slots=True)
+class LintFinding:
+    template_key: str
+    severity: Severity
+    rule: str
+    detail: str
+
+
+_Findings = Iterator[tuple[Severity, str, str]]
+
+
+def lint(file: TemplateFile) -> list[LintFinding]:
+    """Renders with the example, without each optional variable, and without all of them."""
+    findings = dict.fromkeys([*_variables(file), *_rendering(file)])
+    return [LintFinding(file.template_key, *finding) for finding in findings]
+
+
+def refuse_errors(files: Iterable[TemplateFile]) -> None:
+    """Raises TemplateError with every finding that is an error."""
+    errors = [finding for file in files for finding in lint(file) if finding.severity is Severity.ERROR]
+    if errors:
+        raise TemplateError("; ".join(f"{finding.template_key}: {finding.detail}" for finding in errors))
+
+
+def _variables(file: TemplateFile) -> _Findings:
+    parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
+    used = {part: names_in(body) for part, body in parts.items() if body is not None}
+    declared = set(file.front.variables)
+    for part, names in used.items():
+        for name in sorted(names - declared):
+            detail = f"the {part} uses {name}; declare [variables.{name}] or remove it"
+            yield Severity.ERROR, "undeclared", detail
+    for name in sorted(declared.difference(*used.values())):
+        yield Severity.ERROR, "unused", f"{name} is used nowhere; use it or remove [variables.{name}]"
+    for name in sorted(declared & used.get("HTML", set()) - used["text"]):
+        yield Severity.WARNING, "text-part", f"{name} is in the HTML only; readers of the text miss it"
+
+
+def _rendering(file: TemplateFile) -> _Findings:
+    renderer = Renderer()
+    check = _sms if file.front.channel is Channel.SMS else _email
+    for names in _left_out(file):
+        context = {name: value for name, value in file.example.items() if name not in names}
+        with_what = f"without {', '.join(names)}" if names else "with its example"
+        try:
+            content = renderer.render(file.source, context)
+        except RenderError as error:
+            yield Severity.ERROR, "render", f"{with_what}: {error}"
+        else:
+            yield from ((severity, rule, f"{with_what}: {detail}") for severity, rule, detail in check(content))
+
+
+def _left_out(file: TemplateFile) -> list[tuple[str, ...]]:
+    optional = tuple(name for name, variable in file.front.variables.items() if variable.optional)
+    return list(dict.fromkeys([(), *((name,) for name in optional), optional]))
+
+
+def _sms(content: Content) -> _Findings:
+    size = measure(content.text)
+    if size.encoding is not SmsEncoding.GSM_7:
+        yield Severity.WARNING, "sms-encoding", f"needs {size.encoding}, which halves the room for text"
+    if size.segments > 1:
+        detail = f"takes {size.segments} segments with {size.characters} characters; shorten it to one"
+        yield Severity.WARNING, "sms-segments", detail
+
+
+def _email(content: Content) -> _Findings:
+    subject, html = content.subject or "", content.html or ""
+    if len(subject) > MAX_SUBJECT_CHARACTERS:
+        detail = f"the subject has {len(subject)} characters; keep it under {MAX_SUBJECT_CHARACTERS + 1}"
+        yield Severity.WARNING, "subject", detail
+    if not _MARKUP.sub("", html).strip():
+        yield Severity.ERROR, "empty", "the HTML shows no text"
+    for part, body in {"text": content.text, "HTML": _XML_NAMESPACE.sub("", html)}.items():
+        for host in sorted(set(_INSECURE_LINK.findall(body))):
+            yield Severity.WARNING, "http-link", f"the {part} links to http://{host}; use https"
+    for image in _IMAGE_WITHOUT_ALT.findall(html):
+        yield Severity.WARNING, "alt", f"{image[:60]} has no alt text"

@@ -1,0 +1,124 @@
+"""Templates and their versions."""
+
+from collections.abc import Collection
+from dataclasses import fields
+from datetime import datetime
+
+from sqlalchemy import Executable, and_, bindparam, func, select, text, tuple_, update
+from sqlmodel import Session
+
+from notifyctl.db import bulk
+from notifyctl.models.columns import table
+from notifyctl.models.template import (
+    NotificationTemplate,
+    NotificationTemplateVersion,
+    Template,
+    TemplateSource,
+    Variable,
+)
+
+_template = table(NotificationTemplate)
+_version = table(NotificationTemplateVersion)
+
+_in_force = and_(_version.c.template_key == _template.c.template_key, _version.c.version == _template.c.version)
+_FLAGS = [field.name for field in fields(Template) if field.name not in ("rate_limit_by", "variables")]
+_CURRENT = (
+    select(*(_template.c[name] for name in _FLAGS), _template.c.rate_limit_by, _version.c.variables)
+    .join(_version, _in_force)
+    .order_by(_template.c.template_key)
+)
+_BY_KEY = _CURRENT.where(_template.c.template_key == bindparam("key"))
+_SOURCES = select(
+    _version.c.template_key,
+    _version.c.version,
+    _template.c.channel,
+    _version.c.subject,
+    _version.c.text_body,
+    _version.c.html_body,
+).join(_template, _template.c.template_key == _version.c.template_key)
+
+
+def by_key(session: Session, keys: Collection[str]) -> dict[str, Template]:
+    """The templates of these keys with their current variables; a key that is unknown is left out."""
+    if not keys:
+        return {}
+    # There are few: to read them all costs less than a statement of its own for each number of keys.
+    known = _templates(session, _BY_KEY, key=next(iter(keys))) if len(keys) == 1 else everything(session)
+    return {template.template_key: template for template in known if template.template_key in keys}
+
+
+def are_seeded(session: Session) -> bool:
+    return session.execute(select(_template.c.template_key).limit(1)).first() is not None
+
+
+def first_seeded_at(session: Session) -> datetime | None:
+    """Since when this installation could send."""
+    earliest: datetime | None = session.execute(select(func.min(_version.c.created_at))).scalar_one_or_none()
+    return earliest
+
+
+def everything(session: Session) -> list[Template]:
+    return _templates(session, _CURRENT)
+
+
+def sources(session: Session, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], TemplateSource]:
+    """What these (template_key, version) say; one that is unknown is left out."""
+    if not wanted:
+        return {}
+    statement = _SOURCES.where(tuple_(_version.c.template_key, _version.c.version).in_(list(set(wanted))))
+    return {(row.template_key, row.version): TemplateSource(*row) for row in session.execute(statement)}
+
+
+def current(session: Session) -> dict[str, tuple[NotificationTemplate, NotificationTemplateVersion]]:
+    """Every template with the version in force."""
+    statement = select(NotificationTemplate, NotificationTemplateVersion).join(NotificationTemplateVersion, _in_force)
+    return {template.template_key: (template, version) for template, version in session.execute(statement)}
+
+
+def version(session: Session, template_key: str, number: int) -> NotificationTemplateVersion | None:
+    return session.get(NotificationTemplateVersion, (template_key, number))
+
+
+def history(session: Session, template_key: str) -> list[NotificationTemplateVersion]:
+    """Every version that was ever seeded, newest first."""
+    statement = (
+        select(NotificationTemplateVersion)
+        .where(_version.c.template_key == template_key)
+        .order_by(_version.c.version.desc())
+    )
+    return list(session.execute(statement).scalars())
+
+
+def lock_for_seeding(session: Session) -> None:
+    """Until the transaction ends nobody else seeds. On SQLite a writing transaction is alone already."""
+    if bulk.dialect(session) == "postgresql":
+        session.execute(text("LOCK TABLE notification_template IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def save_version(session: Session, template: NotificationTemplate, new_version: NotificationTemplateVersion) -> None:
+    """Makes `new_version` the one in force. Earlier versions stay: accepted messages are pinned to them."""
+    session.merge(template)
+    session.flush()  # the version points at the template
+    session.add(new_version)
+    session.flush()
+
+
+def set_enabled(session: Session, template_key: str, enabled: bool, now: datetime) -> bool:
+    """False when it was so already, or there is no such template."""
+    statement = (
+        update(_template)
+        .where(_template.c.template_key == template_key, _template.c.enabled.is_not(enabled))
+        .values(enabled=enabled, updated_at=now)
+    )
+    return session.exec(statement).rowcount > 0
+
+
+def _templates(session: Session, statement: Executable, **parameters: str) -> list[Template]:
+    return [
+        Template(
+            **dict(zip(_FLAGS, flags, strict=True)),
+            rate_limit_by=tuple(rate_limit_by),
+            variables={name: Variable.from_json(value) for name, value in variables.items()},
+        )
+        for *flags, rate_limit_by, variables in session.execute(statement, parameters)
+    ]

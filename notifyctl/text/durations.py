@@ -1,0 +1,68 @@
+"""Times and durations as people say them, in one way everywhere."""
+
+from datetime import UTC, datetime
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def age(since: datetime, now: datetime) -> str:
+    """`3 min`, `5 h`, `2 d`: in whole units."""
+    return rough_duration((now - since).total_seconds())
+
+
+def rough_duration(seconds: float) -> str:
+    """`3 min`, `5 h`, `2 d`: of the largest unit that there is one of, and what is over that is left off."""
+    whole = max(0, int(seconds))
+    size, unit = next(((size, unit) for size, unit in _UNITS if whole >= size), _UNITS[-1])
+    return f"{whole // size} {unit}"
+
+
+def exact_duration(seconds: int) -> str:
+    """`24 h`, `7 d`, `90 s`: exact, and in days only from two days on."""
+    for size, unit in _UNITS:
+        if seconds % size == 0 and seconds >= (2 * size if unit == "d" else size):
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def duration(seconds: float) -> str:
+    """`340 ms`, `1.2 s`, `4 min`, `3.5 h`, `3.6 d`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    size, unit = next((size, unit) for size, unit in _UNITS if seconds >= size)
+    return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def moment(at: datetime | None, *, beside: datetime | None = None) -> str:
+    """`2026-03-02 04:17:17Z`; `04:17:17Z` where it stands beside another time of the same day."""
+    if at is None:
+        return "an unknown time"
+    same_day = beside is not None and beside.date() == at.date()
+    return f"{at:%H:%M:%SZ}" if same_day else f"{at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def iso(at: datetime, timespec: str = "milliseconds") -> str:
+    """For programs: UTC with Z. `timespec` is that of datetime.isoformat."""
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def worker_place(name: str) -> str:
+    """Of a worker's name: `web1 (process 312)`."""
+    host, _, rest = name.partition(":")
+    process = rest.partition(":")[0]
+    return f"{host} (process {process})" if process else host
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 message`, `1,234 messages`."""
+    return f"{count:,} {noun}{'s' if count != 1 else ''}"
+
+
+def printable(text: str) -> str:
+    """With a blank in the place of each character that a terminal would obey."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
+def one_line(text: str) -> str:
+    """The same without runs of blanks, and without any at either end."""
+    return " ".join(printable(text).split())
