@@ -15,7 +15,7 @@ LAST_RUN = ROOT / ".pytest_cache" / "suite.xml"
 LIMITS = {
     "modules": 245,
     "modules in a folder": 12,
-    "lines of a module": 350,
+    "lines of a module": 370,
     "Any": 150,
     "imports in functions": 30,
     "class names used twice": 0,

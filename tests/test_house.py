@@ -10,8 +10,9 @@ from tests.figures import Module
 
 LIBRARIES = ("sqlalchemy", "sqlmodel")
 STATEMENTS = {"select", "insert", "update", "delete", "text", "func", "exists"}
-SQL_FOLDERS = ("store/", "db/", "operations/", "models/")
+SQL_FOLDERS = ("db/", "operations/", "models/")
 SQL_MODULES = {
+    "audit/append_only.py",
     "audit/log.py",
     "delivery/outbox.py",
     "health/latencies.py",

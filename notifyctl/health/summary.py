@@ -276,7 +276,7 @@ def _spikes(session: Session) -> list[Spike]:
 
 
 def summary(health: Health, problems: Sequence[Problem]) -> Summary:
-    """`problems` are orchestrator.troubles.problems of the same health."""
+    """`problems` are health.problems.problems of the same health."""
     return Summary(
         window_minutes=int((health.until - health.since) / MINUTE),
         from_=health.since,

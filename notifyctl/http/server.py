@@ -163,7 +163,7 @@ def create_app(runtime: Runtime, *, body_seconds: float = middleware.SECONDS) ->
         redirect_slashes=False,
     )
     app.state.runtime = runtime
-    for module in (otp, notifications, clients, messages, health, metrics, webhooks, webhooks, probes):
+    for module in (otp, notifications, clients, messages, health, metrics, webhooks, probes):
         app.include_router(module.router)
     app.include_router(reference_router(open_to_all=runtime.settings.http_docs))
     add_pages(app)

@@ -72,7 +72,7 @@ def test_only_the_adapters_import_the_providers_libraries() -> None:
 
 def test_only_one_time_codes_have_the_pipe_of_codes() -> None:
     users = {path for path, _ in mentioning("CodePipe", "code_pipe")}
-    assert users == {"orchestrator/code_pipe.py", "otp/one_time_codes.py", "otp/visit.py"}
+    assert users == {"orchestrator/orchestrator.py", "otp/one_time_codes.py", "otp/phone_state.py"}
 
 
 def test_only_the_clock_reads_the_wall_clock() -> None:

@@ -11,6 +11,7 @@ from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
 from notifyctl.templates import catalogue, files
+from notifyctl.templates import store as template_store
 from notifyctl.templates.files import TemplateFile
 from tests.support.clocks import NOON
 from tests.support.settings import make_settings
@@ -30,7 +31,7 @@ def seed_templates(runtime: Runtime) -> None:
     seeded = _seeded(settings.otp_send_rate_limit, settings.otp_ttl_seconds)
     now = runtime.clock()
     with runtime.database.transaction() as session:
-        if catalogue.templates.current(session):
+        if template_store.current(session):
             catalogue.seed(session, shipped_templates(), settings=settings, now=now, actor="test")
             return
         for into, rows in zip(_TABLES, seeded, strict=True):

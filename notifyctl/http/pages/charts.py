@@ -74,7 +74,7 @@ _PARTS = ("sent", "failed", "throttled")
 
 
 def traffic_chart(buckets: Sequence[BucketView], channel: Channel, bucket: timedelta) -> Chart:
-    """`buckets` as orchestrator.health.timeseries has them."""
+    """`buckets` as health.summary.timeseries has them."""
     series = [(one.start, one.of(channel)) for one in buckets]
     top = round_up(max((counts.sent + counts.failed for _, counts in series), default=0))
     most_throttled = max((counts.throttled for _, counts in series), default=0)
