@@ -1,4 +1,4 @@
-"""The only place that reads the wall clock. Everyone else is handed `now`, or a Clock."""
+"""The only place that reads the wall clock: everyone else is handed `now`, or a Clock. And time zones by name."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""`notifyctl sandbox`: the local stand-in for Postmark, Twilio and Stripe."""
+"""`notifyctl sandbox`: the local stand-in for Postmark, Twilio and Stripe, and what happens at Stripe on command."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Suppressed addresses and their releases, found by the keyed hash of the address."""
+"""Suppressed addresses and their releases, found by the keyed hash of the address, and which of the two holds."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ pass  # MOVED
 _suppression = table(Suppression)
 _release = table(SuppressionRelease)
 LOCK_SPACE = 0x7370
-"""Not the one of store.facts: that is taken before any message is locked, this one after."""
+"""Not the one of orchestrator.gate_facts: that is taken before any message is locked, this one after."""
 
 
 class SuppressionRow(NamedTuple):

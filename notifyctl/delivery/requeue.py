@@ -1,4 +1,4 @@
-"""Queueing FAILED messages again: only what no gate would refuse now, since BLOCKED is for good and FAILED is not."""
+"""What the gates say of stored messages now: of those that wait, and of FAILED ones that are to be queued again."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence

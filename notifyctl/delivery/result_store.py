@@ -1,4 +1,4 @@
-"""What became of messages, written on their rows: by a worker behind its fence, and by whoever holds their locks."""
+"""What became of messages, written on their rows; and those that are due and do not go now, put off."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

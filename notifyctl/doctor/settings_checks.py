@@ -1,4 +1,4 @@
-"""Checks of the settings: one function a check, named as its row."""
+"""Checks of the settings, and what the providers say to them: one function a check, named as its row."""
 
 import stat
 from collections.abc import Iterable

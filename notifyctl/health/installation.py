@@ -1,4 +1,4 @@
-"""What is known of the installation beside its traffic: who runs it, and what it lacks."""
+"""What is known of the installation beside its traffic: who runs it, how its jobs stand, and what it lacks."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How long messages took from acceptance to the provider's yes. Read-only, like store.reports."""
+"""How long messages took from acceptance to the provider's yes. Read-only, like health.reports."""
 
 import json
 from collections.abc import Mapping, Sequence

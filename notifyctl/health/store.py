@@ -1,4 +1,4 @@
-"""Questions about the health of the store itself."""
+"""Questions about the state of the store and the installation itself."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""API keys by their id, and all of them."""
+"""API keys by their id, and who is signed in on the page with one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

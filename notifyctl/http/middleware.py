@@ -1,4 +1,4 @@
-"""A request's body is read before anything is done with it, and refused as soon as it is too long or takes too long."""
+"""What stands around every route: a body's limits, headers that bind a browser, HEAD, and a line in the log."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""uvicorn, as this program runs it: on a socket of its own, ended in good order, quiet except for our log."""
+"""The application: its routes, what stands around each of them, and uvicorn as this program runs it."""
 
 import asyncio
 import errno

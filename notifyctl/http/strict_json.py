@@ -1,4 +1,4 @@
-"""JSON as strict as it is written down (RFC 8259): UTF-8, no name twice, no NaN, no bottomless nesting."""
+"""What comes in: JSON as strict as it is written down (RFC 8259), and the types of single fields."""
 
 import json
 from collections.abc import Callable, Coroutine

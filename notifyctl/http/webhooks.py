@@ -1,4 +1,4 @@
-"""What Postmark and Twilio call: who is calling is checked first, then what it says is read and applied."""
+"""What Postmark, Twilio and Stripe call: who is calling is checked first, then what it says is read and applied."""
 
 import hmac
 import logging

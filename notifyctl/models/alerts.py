@@ -1,4 +1,4 @@
-"""Things of a client's that expire: licences, certificates, filings."""
+"""Things of a client's that expire, and what the failure-spike monitor remembers of a channel."""
 
 from datetime import date, datetime
 

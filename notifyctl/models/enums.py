@@ -1,4 +1,4 @@
-"""Every enum of the tables. Importing them costs nothing: neither SQLAlchemy nor SQLModel comes along."""
+"""Every enum of the tables, and what is true of a channel. Importing them costs nothing: SQLAlchemy stays out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

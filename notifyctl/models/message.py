@@ -172,7 +172,7 @@ _INDEXED: dict[str, tuple[str | _Waited, ...]] = {
     "ix_message_log_recipient_rate": ("recipient_hash", "template_key", "created_at"),
     "ix_message_log_otp_rate": ("recipient_hash", "created_at"),
     "ix_message_log_provider_message_id": ("provider_message_id",),
-    # One for each moment that store.reports counts by, with all that it asks of a row.
+    # One for each moment that health.reports counts by, with all that it asks of a row.
     "ix_message_log_sent": ("sent_at", _Waited(), "channel", "template_key", "status"),
     "ix_message_log_delivered": ("delivered_at", "channel"),
     "ix_message_log_throttled": ("throttled_at", "channel"),

@@ -1,4 +1,4 @@
-"""What operators set and workers report: limits, job runs, heartbeats."""
+"""What operators set and workers report: limits, pauses, keys, job runs, heartbeats."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ class OutboundLimit(SQLModel, table=True):
 
 
 class OutboundBudget(SQLModel, table=True):
-    """What of a channel's minute is used, shared by all workers. Only delivery.throttle reads `state`."""
+    """What of a channel's minute is used, shared by all workers. Only delivery.pace.throttle reads `state`."""
 
     __tablename__ = "notification_outbound_budget"
 

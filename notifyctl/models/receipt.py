@@ -1,4 +1,4 @@
-"""What is kept of receipts besides their effect on a message. None of it has an address or a number."""
+"""What is kept of receipts and suppressions besides their effect on a message, without an address or a number."""
 
 from datetime import datetime
 
@@ -62,7 +62,7 @@ class Suppression(SQLModel, table=True):
     acted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When the recipient, the provider or the operator acted; None in a row from before this was known."""
     causes: list[dict[str, object]] | None = Field(default=None, sa_column=json_column(nullable=True))
-    """All that holds, as store.suppressions writes it; None in a row from before there could be several."""
+    """All that holds, as clients.suppression_store writes it; None in a row from before there could be several."""
 
 
 class SuppressionRelease(SQLModel, table=True):

@@ -1,4 +1,4 @@
-"""Who is at work, and who was last: one row a worker process."""
+"""Who is at work, and who was last: one row a worker process, under a name of its own."""
 
 import os
 import secrets

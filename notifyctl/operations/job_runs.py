@@ -1,4 +1,4 @@
-"""Runs of jobs: claimed by their slot, held under a lease, kept as history."""
+"""When each job is due, and its runs: claimed by their slot, held under a lease, kept as history."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

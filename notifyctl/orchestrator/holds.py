@@ -1,4 +1,4 @@
-"""What keeps a waiting message from being claimed, besides its turn."""
+"""What keeps a waiting message from being claimed, besides its turn: pauses, breakers and quiet hours."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

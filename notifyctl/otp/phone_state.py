@@ -1,4 +1,4 @@
-"""What a phone has failed so far, and what one more attempt makes of it. Pure.
+"""What a phone has failed so far, and what one more attempt makes of it; and the critical section around a phone.
 
 The count belongs to the phone, not to a code: a new code brings no new guesses (NIST SP 800-63B-4, 3.1.3.2), and no
 more than a hundred may fail in a row over all locks (3.2.2).

@@ -1,4 +1,4 @@
-"""Sending a code."""
+"""Sending a code, within the budgets of its country, its prefix and all codes together."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta

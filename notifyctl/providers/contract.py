@@ -1,4 +1,4 @@
-"""What the rest of notifyctl says to a provider, and the four answers it can get."""
+"""What the rest of notifyctl says to a provider, the four answers it can get, and how long each may take."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a provider's answer, or the lack of one, means: the rules that Postmark and Twilio share."""
+"""What a provider's answer, one from in between, or none at all proves: rules that Postmark and Twilio share."""
 
 import json
 import re

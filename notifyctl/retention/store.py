@@ -1,4 +1,4 @@
-"""Removing what the other tables know of a client."""
+"""What may be forgotten, a few rows at a time in the order of the ids; and what the other tables know of a client."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -1,6 +1,6 @@
-"""An email's HTML as mail clients need it: one self-contained page, with its CSS in style attributes.
+"""The template files: found, read and checked, all faults at once; an email's HTML as mail clients need it.
 
-Done once, when a template file is read. The result is still Jinja2, and needs no other file to be rendered.
+The HTML is made once, when a file is read: it is still Jinja2 then, and needs no other file to be rendered.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Times and durations as people say them, in one way everywhere."""
+"""Times, durations, counts and single lines as people read them, in one way everywhere."""
 
 from datetime import UTC, datetime
 

@@ -90,7 +90,7 @@ was sent before is old enough to be found at the provider."""
 LOST_AFTER = timedelta(minutes=10)
 """How long a killed worker is still listed."""
 LEFT_KEPT = timedelta(hours=3)
-"""How long one that has left is remembered: longer than its trace says anything (orchestrator.installation)."""
+"""How long one that has left is remembered: longer than its trace says anything (health.installation)."""
 STUCK_SECONDS = 120.0
 """A loop that has not come round for this long gets no more WATCHDOG=1; the longest call takes a quarter of it."""
 FORCED_EXIT = 1

@@ -1,4 +1,4 @@
-"""A file of compliance items: checked as a whole before anything is written."""
+"""What of a client's expires: read from text, checked as a whole file, written, renewed and taken off."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How bad what was found of a channel is, and what follows from it: raised, worse, over, and who hears of it. Pure."""
+"""From when on failures are too many, how bad what was measured is, and what follows from it. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What one run of the monitor found."""
+"""What one run of the monitor found, and how it is put in words."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`notifyctl jobs`: what is done at set times, how it went, and doing it now."""
+"""`notifyctl jobs` and `retention`: what is done at set times, how it went, and doing it now."""
 
 import gc
 from dataclasses import asdict

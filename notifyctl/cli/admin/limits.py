@@ -1,4 +1,4 @@
-"""`notifyctl limits`: how many messages of a channel a minute, over all workers."""
+"""`notifyctl limits`, `pause` and `resume`: how much of a channel goes a minute, and what does not go at all."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The settings as text: a fresh .env file, and what is in force and where it came from."""
+"""`notifyctl init`, `config`, `db` and `doctor`: setting up an installation and looking after it."""
 
 import os
 import re

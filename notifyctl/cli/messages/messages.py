@@ -1,4 +1,4 @@
-"""How verdicts and explanations look."""
+"""`notifyctl messages`: see, explain, queue again, withdraw; and how verdicts and explanations look."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta

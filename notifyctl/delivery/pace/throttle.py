@@ -1,4 +1,4 @@
-"""The budget of a channel's minute: who may take how many tokens now. Pure; store.throttle keeps it.
+"""The budget of a channel's minute: who may take how many tokens now. Pure; operations.limits keeps it.
 
 A token is the right to present one message to the provider at once: it is forfeited after TOKEN_LIFE. Whatever is
 presented in any 60 s was therefore taken in some WINDOW, and no WINDOW has more tokens than the limit.
@@ -47,7 +47,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Budget:
-    """Times are aware, and of the window (delivery.window_time): `now` neither jumps nor goes back."""
+    """Times are aware, and of the window (WindowTime, below): `now` neither jumps nor goes back."""
 
     limit: int
     buckets: list[Bucket] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a receipt does to its message: new values and audit rows, or nothing. Pure."""
+"""What providers report later on, applied to messages and to the list of suppressed addresses."""
 
 import logging
 from collections.abc import Mapping

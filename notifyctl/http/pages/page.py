@@ -1,4 +1,4 @@
-"""How a page is answered: written by Jinja2, under a policy by which it loads nothing but our own files."""
+"""How a page is answered: by Jinja2, under a policy by which it loads nothing but our own files, and those files."""
 
 import re
 from dataclasses import dataclass

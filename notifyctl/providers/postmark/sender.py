@@ -1,4 +1,4 @@
-"""Email through Postmark's batch endpoint, with postmarker, over libcurl."""
+"""Email through Postmark's batch endpoint, with postmarker, over libcurl, and what each answer proves."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Postmark's JSON of one email: what it has to satisfy, and the Email it becomes.
+"""Postmark's sending API: what the JSON of one email has to satisfy, and the Email it becomes.
 
 Limits and codes: https://postmarkapp.com/developer/api/email-api and its overview of error codes.
 """

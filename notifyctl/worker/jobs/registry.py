@@ -1,4 +1,4 @@
-"""The jobs that watch over the traffic and over what expires."""
+"""The jobs: what each calls, and the table of them. operations.job_runs says when."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -165,7 +165,7 @@ _DO = {
     "audit_seal": seal_audit_rows,
     "retention": remove_what_is_old,
 }
-"""To add one, add its line here and in orchestrator.timetable."""
+"""To add one, add its line here and in operations.job_runs."""
 JOBS = tuple(Job(one.name, one.every, _DO[one.name], one.longest) for one in job_runs.TIMETABLE)
 
 
