@@ -171,8 +171,8 @@ def test_a_limit_that_an_operator_sets_wins_at_once_and_can_be_taken_back(
 
 
 @pytest.mark.parametrize("per_minute", [10])
-def test_a_refused_message_uses_no_token(runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher) -> None:
-    queue_welcomes(runtime, 20)
+def test_a_refused_message_uses_no_token(runtime: Runtime, clock: TurnableClock, dispatcher: MakeDispatcher) -> None:
+    queue_one_after_the_other(runtime, clock, 20)
     with runtime.database.transaction() as session:
         session.execute(text("UPDATE client SET provisioning_status = 'FAILED' WHERE id < 'c010'"))
     drain(dispatcher())
