@@ -40,8 +40,6 @@ def keyed_hash(key: bytes, *parts: str) -> str:
     return hmac.new(key, document, hashlib.sha256).hexdigest()[:32]
 
 
-pass  # MOVED
-
 NONCE_BYTES = 12
 
 

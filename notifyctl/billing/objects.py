@@ -70,9 +70,6 @@ def text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-pass  # MOVED
-
-
 @dataclass(frozen=True, slots=True)
 class Price:
     id: str | None

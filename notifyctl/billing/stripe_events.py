@@ -39,6 +39,11 @@ OWN_ALERTS, OWN_ALERTS_WITHIN = 3, timedelta(hours=1)
 STORM_LASTS = timedelta(hours=24)
 """One mail speaks for all that fail in this time: it is the window of the template's rate, too."""
 _PACKAGE = Path(__file__).resolve().parent.parent
+LEFT_ALONE = timedelta(minutes=1)
+"""After that an event still RECEIVED is taken for abandoned: whoever stored it is gone."""
+MATCHED_WITHIN = timedelta(days=30)
+"""So long an event that matched nobody is looked at again when its client becomes known."""
+BATCH = 500
 
 
 def next_attempt(attempts: int, now: datetime) -> datetime | None:
@@ -110,14 +115,6 @@ def _send_alert(services: BillingServices, session: Session, event: StoredEvent,
     return True
 
 
-pass  # MOVED
-
-
-LEFT_ALONE = timedelta(minutes=1)
-"""After that an event still RECEIVED is taken for abandoned: whoever stored it is gone."""
-MATCHED_WITHIN = timedelta(days=30)
-"""So long an event that matched nobody is looked at again when its client becomes known."""
-BATCH = 500
 T = TypeVar("T")
 
 

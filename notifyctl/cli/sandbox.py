@@ -29,6 +29,8 @@ DEFAULT_SANDBOX = "http://127.0.0.1:8026"
 WEBHOOK = "/api/webhooks/stripe"
 NOWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  what a server listens on, and nobody can dial
 MAX_AMOUNT = 10**12
+DEFAULT_PORT = 8026
+app = typer.Typer(name="sandbox")
 
 
 @stripe_app.command("trigger")
@@ -175,12 +177,6 @@ def _sandbox(settings: Settings) -> str:
     return DEFAULT_SANDBOX if host.endswith("stripe.com") else settings.stripe_api_url
 
 
-pass  # MOVED
-
-
-DEFAULT_PORT = 8026
-
-app = typer.Typer(name="sandbox")
 app.add_typer(stripe_app, name="stripe")
 
 

@@ -14,6 +14,10 @@ from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.models.receipt import Suppression, SuppressionRelease
 
 _ORDER = {reason: number for number, reason in enumerate(SuppressionReason)}
+_suppression = table(Suppression)
+_release = table(SuppressionRelease)
+LOCK_SPACE = 0x7370
+"""Not the one of orchestrator.gate_facts: that is taken before any message is locked, this one after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,6 @@ def holding(causes: Iterable[Cause], lifts: Iterable[Lift]) -> list[Cause]:
         if not any(lift.lifts(cause) for lift in known):
             latest[cause.key] = cause
     return sorted(latest.values(), key=lambda cause: (cause.acted_at, _ORDER[cause.reason], cause.source))
-
-
-pass  # MOVED
-
-
-_suppression = table(Suppression)
-_release = table(SuppressionRelease)
-LOCK_SPACE = 0x7370
-"""Not the one of orchestrator.gate_facts: that is taken before any message is locked, this one after."""
 
 
 class SuppressionRow(NamedTuple):

@@ -24,6 +24,8 @@ from notifyctl.providers.contract import Accepted, Answer, Rejected, SendResult,
 from notifyctl.text.durations import iso
 from notifyctl.text.masking import mask
 
+MAX_ERROR_LENGTH = 500
+
 
 def next_attempt(
     channel: Channel, *, attempts: int, now: datetime, retry_after: timedelta | None = None
@@ -37,12 +39,6 @@ def next_attempt(
         return None
     backoff = waits[attempts - 1]
     return now + max(backoff, min(retry_after or backoff, 2 * backoff))
-
-
-pass  # MOVED
-
-
-MAX_ERROR_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True)

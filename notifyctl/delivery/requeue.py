@@ -66,9 +66,6 @@ def refusal(
     )
 
 
-pass  # MOVED
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why messages cannot be queued again. `gate` is the one that would refuse them, None where no gate is asked."""

@@ -19,6 +19,9 @@ from notifyctl.models.message import MessageLog
 from notifyctl.operations.pauses import PauseScope
 
 _message = table(MessageLog)
+_client = table(Client)
+FORESEEABLE = timedelta(days=366)
+"""A forecast is of so long ahead at most: the largest backlog at the smallest limit has half a million."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +97,6 @@ def _record_statement(dialect: str) -> Executable:
         _message.c.lease_generation == rows.c.lease_generation,
     )
     return write_results(rows).where(*fence).returning(_message.c.id)
-
-
-_client = table(Client)
-
-FORESEEABLE = timedelta(days=366)
-"""A forecast is of so long ahead at most: the largest backlog at the smallest limit has half a million."""
 
 
 class DeferrableMessage(NamedTuple):

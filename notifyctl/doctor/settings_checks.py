@@ -17,6 +17,7 @@ from notifyctl.settings import raw_settings
 from notifyctl.text.addresses import normal_email, normal_phone
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+CLOCK_TOLERANCE = timedelta(seconds=30)
 
 
 def secrets(context: CheckContext) -> CheckResult:
@@ -164,9 +165,6 @@ def _check_email(name: str, value: str) -> None:
         normal_email(value)
     except InvalidInput as error:
         raise InvalidInput(f"{name}: {error}") from error
-
-
-CLOCK_TOLERANCE = timedelta(seconds=30)
 
 
 def postmark(context: CheckContext) -> CheckResult:

@@ -28,6 +28,14 @@ from notifyctl.text.durations import age, moment, worker_place
 
 GRACE = timedelta(minutes=5)
 """On top of two periods without a run that was DONE."""
+SEEN = timedelta(minutes=1)
+"""A worker that was not seen for so long is not at work."""
+TRACE = timedelta(hours=2)
+"""So long what cron did last shows that it will do it again: two periods of an hourly line."""
+STUCK_AFTER = timedelta(minutes=5)
+UNMATCHED_FOR, ALERTS_FOR = timedelta(days=30), timedelta(hours=24)
+"""What is older is history: to be listed, and nothing to be woken for."""
+_PLAIN_PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
 class JobState(StrEnum):
@@ -106,19 +114,6 @@ def _overdue(job: Timed, record: JobRecord | None, now: datetime) -> str:
     done = f"was last done {age(record.done_at, now)} ago" if record.done_at else "was never done"
     failed = f"; the last run failed: {record.last.summary}" if record.last.outcome is JobOutcome.FAILED else ""
     return f"{job.name} ({job.schedule}) {done}{failed}"
-
-
-pass  # MOVED
-
-
-SEEN = timedelta(minutes=1)
-"""A worker that was not seen for so long is not at work."""
-TRACE = timedelta(hours=2)
-"""So long what cron did last shows that it will do it again: two periods of an hourly line."""
-STUCK_AFTER = timedelta(minutes=5)
-UNMATCHED_FOR, ALERTS_FOR = timedelta(days=30), timedelta(hours=24)
-"""What is older is history: to be listed, and nothing to be woken for."""
-_PLAIN_PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
 @dataclass(frozen=True, slots=True)

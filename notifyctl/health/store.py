@@ -24,6 +24,8 @@ ALERTS_TOGETHER = timedelta(minutes=1)
 """The alerts of one happening are made within so long."""
 SEND_BY = timedelta(hours=24)
 """The longest that an alert is worth sending for."""
+_payload = table(MessagePayload)
+_suppression = table(Suppression)
 
 
 def count_expired_leases(session: Session, now: datetime) -> int:
@@ -161,10 +163,6 @@ def lost_alert(session: Session, since: datetime) -> LostAlert | None:
 
 def _count(session: Session, *conditions: ColumnExpressionArgument[bool]) -> int:
     return int(session.execute(select(func.count()).select_from(_message).where(*conditions)).scalar_one())
-
-
-_payload = table(MessagePayload)
-_suppression = table(Suppression)
 
 
 def count_suppressions(session: Session) -> dict[str, int]:

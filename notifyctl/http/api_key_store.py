@@ -12,6 +12,7 @@ from notifyctl.models.columns import table
 from notifyctl.models.operations import ApiKey, PageSession
 
 _key = table(ApiKey)
+_session = table(PageSession)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,6 @@ def revoke(session: Session, key_id: str, now: datetime) -> bool:
     """False, and nothing is changed, when it was revoked before."""
     statement = update(_key).where(_key.c.id == key_id, _key.c.revoked_at.is_(None)).values(revoked_at=now)
     return session.execute(statement.returning(_key.c.id)).first() is not None
-
-
-_session = table(PageSession)
 
 
 def open_session(session: Session, session_id: str, *, key_id: str, now: datetime, expires_at: datetime) -> None:

@@ -21,6 +21,10 @@ from notifyctl.http.errors import ApiError
 from notifyctl.http.middleware import method_of, origin_of
 from notifyctl.models.enums import Scope
 
+SCHEME = b"bearer"
+
+log = logging.getLogger("notifyctl.http")
+
 
 async def _runtime(request: Request) -> Runtime:
     """Not in a thread, as FastAPI would run a plain function: those may all be busy, and a probe must not wait."""
@@ -35,14 +39,6 @@ async def _raw_body(request: Request) -> bytes:
 
 
 RawBody = Annotated[bytes, Depends(_raw_body)]
-
-
-pass  # MOVED
-
-
-SCHEME = b"bearer"
-
-log = logging.getLogger("notifyctl.http")
 
 
 @dataclass(frozen=True, slots=True)

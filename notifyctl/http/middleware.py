@@ -11,22 +11,41 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifyctl.http.errors import CODES, MESSAGES, error_response
 
+log = logging.getLogger("notifyctl.http")
+
 KIB = 1024
-DEFAULT_BYTES = 64 * KIB
-BYTES = {"/api/webhooks/stripe": 1024 * KIB}
-SECONDS = 30.0
-"""For the whole of it: who sends a byte now and then would never be late with the next one."""
+DEFAULT_BODY_BYTES = 64 * KIB
+BODY_BYTES = {"/api/webhooks/stripe": 1024 * KIB}
+BODY_SECONDS = 30.0
+"""For the whole body: a limit between two bytes would let a slow sender go on for ever."""
+
+QUIET_ROUTES = ("/healthz", "/readyz", "/metrics")
+"""Machines ask them every few seconds."""
+LONGEST_METHOD = 16
+NO_ROUTE = "(none)"
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "X-Frame-Options": "DENY",
+}
+HTTPS_HEADERS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
 
 
 class BodyLimit:
-    """Reads without a thread: someone who sends a byte a minute holds up nobody else."""
+    """Reads the whole body before the route runs, and without a thread: a slow sender holds up nobody else."""
 
     def __init__(
         self,
         app: ASGIApp,
-        limits: Mapping[str, int] = BYTES,
-        default: int = DEFAULT_BYTES,
-        seconds: float = SECONDS,
+        limits: Mapping[str, int] = BODY_BYTES,
+        default: int = DEFAULT_BODY_BYTES,
+        seconds: float = BODY_SECONDS,
     ) -> None:
         self._app = app
         self._seconds = seconds
@@ -40,20 +59,20 @@ class BodyLimit:
         if _has_two_lengths(scope):
             await error_response(400, CODES[400], MESSAGES[400], {"Connection": "close"})(scope, receive, send)
             return
-        most = self._limits.get(scope["path"], self._default)
+        limit = self._limits.get(scope["path"], self._default)
         try:
             async with asyncio.timeout(self._seconds):
-                body = None if _announced(scope) > most else await _read(receive, most)
+                body = None if _content_length(scope) > limit else await _read_body(receive, limit)
         except ClientDisconnect:
             return
         except TimeoutError:
             await error_response(408, CODES[408], MESSAGES[408], {"Connection": "close"})(scope, receive, send)
             return
         if body is None:
-            text = f"The body is longer than {most // KIB} KiB."
+            text = f"The body is longer than {limit // KIB} KiB."
             await error_response(413, CODES[413], text)(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        await self._app(scope, _replay_body(body, receive), send)
 
 
 def _has_two_lengths(scope: Scope) -> bool:
@@ -62,27 +81,27 @@ def _has_two_lengths(scope: Scope) -> bool:
     return b"content-length" in names and b"transfer-encoding" in names
 
 
-def _announced(scope: Scope) -> int:
+def _content_length(scope: Scope) -> int:
     """Content-Length; 0 where there is none, as in a body that comes in chunks."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
     return max((int(value) for value in lengths if value.isdigit() and len(value) < 20), default=0)
 
 
-async def _read(receive: Receive, most: int) -> bytes | None:
-    """None when there is more than that. Raises ClientDisconnect: half a body is none."""
+async def _read_body(receive: Receive, limit: int) -> bytes | None:
+    """None when it is longer than `limit`. Raises ClientDisconnect, also in the middle of a body."""
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
-        if len(body) > most:
+        if len(body) > limit:
             return None
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def _replay_body(body: bytes, receive: Receive) -> Receive:
     handed_on = False
 
     async def replay() -> Message:
@@ -95,15 +114,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-QUIET = ("/healthz", "/readyz", "/metrics")
-"""Asked every few seconds, by machines."""
-LONGEST_METHOD = 16
-NO_ROUTE = "(none)"
-
-log = logging.getLogger("notifyctl.http")
-
-
 class RequestLog:
+    """One line for each request, without anything that the caller wrote."""
+
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
@@ -123,17 +136,17 @@ class RequestLog:
         try:
             await self._app(scope, receive, watch)
         finally:
-            _write(scope, status, perf_counter() - started)
+            _log_request(scope, status, perf_counter() - started)
 
 
-def _write(scope: Scope, status: int, seconds: float) -> None:
-    """Status 0: the caller was gone before there was an answer."""
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
+    """Status 0: the caller hung up before the answer."""
     route = route_of(scope)
     fields = {"method": method_of(scope), "route": route, "status": status, "ms": round(seconds * 1000, 1)}
     caller = scope["state"].get("caller")
     if caller is not None:
         fields["key"] = caller.name
-    log.log(logging.DEBUG if route in QUIET and status < 500 else logging.INFO, "request", extra=fields)
+    log.log(logging.DEBUG if route in QUIET_ROUTES and status < 500 else logging.INFO, "request", extra=fields)
 
 
 def method_of(scope: Scope) -> str:
@@ -157,21 +170,8 @@ def origin_of(scope: Scope) -> dict[str, object]:
     return {"route": route_of(scope), "peer": peer_of(scope)}
 
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "X-Frame-Options": "DENY",
-}
-TRANSPORT = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
-
-
 def security_headers(public_base_url: str | None) -> dict[str, str]:
-    return HEADERS | (TRANSPORT if (public_base_url or "").startswith("https://") else {})
+    return HEADERS | (HTTPS_HEADERS if (public_base_url or "").startswith("https://") else {})
 
 
 class SecurityHeaders:
@@ -193,6 +193,8 @@ class SecurityHeaders:
 
 
 class HeadRequests:
+    """HEAD is GET without the body."""
+
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 

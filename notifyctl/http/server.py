@@ -152,7 +152,7 @@ class ApiServer(Server):
         self.should_exit = True
 
 
-def create_app(runtime: Runtime, *, body_seconds: float = middleware.SECONDS) -> FastAPI:
+def create_app(runtime: Runtime, *, body_seconds: float = middleware.BODY_SECONDS) -> FastAPI:
     """`runtime` stays the caller's to close."""
     app = FastAPI(
         title="notifyctl",

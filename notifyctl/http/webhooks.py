@@ -30,6 +30,7 @@ from notifyctl.providers.twilio import receipts as twilio_receipts
 from notifyctl.providers.twilio.receipts import Call, read_signed
 from notifyctl.settings import Settings
 
+STRIPE_PATH = "/api/webhooks/stripe"
 POSTMARK_HEADER = b"x-postmark-token"
 NO_REPLY = "<Response/>"
 """TwiML. What a person is answered to STOP is Twilio's own text."""
@@ -142,16 +143,13 @@ def _malformed(error: MalformedReceipt) -> ApiError:
     return ApiError(422, "invalid_request", f"{error}.")
 
 
-PATH = "/api/webhooks/stripe"
-
-
 class EventAnswer(BaseModel):
     """The same for whatever came of the event: Stripe needs to know no more, and we try again ourselves."""
 
     received: Literal[True] = True
 
 
-@router.post(PATH, responses=documented(400, 413))
+@router.post(STRIPE_PATH, responses=documented(400, 413))
 def stripe(request: Request, runtime: RuntimeDep, body: RawBody) -> EventAnswer:
     """An event, signed by Stripe. Any other answer than 200 makes Stripe deliver it again, for three days."""
     secrets = runtime.settings.stripe_webhook_secret

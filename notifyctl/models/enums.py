@@ -292,9 +292,6 @@ class Scope(StrEnum):
     """All of that, with recipients in full, and messages to the admins."""
 
 
-pass  # MOVED
-
-
 @dataclass(frozen=True, slots=True)
 class ChannelSpec:
     label: str

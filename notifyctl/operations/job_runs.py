@@ -183,8 +183,6 @@ def _last(session: Session, name: str, outcome: JobOutcome | None = None) -> Run
     return _first(session, statement.order_by(*_LATEST_FIRST).limit(1))
 
 
-pass  # MOVED
-
 DAY = timedelta(days=1)
 MONITOR, MONITOR_EVERY = "run_notification_failure_spike_monitor", timedelta(minutes=5)
 

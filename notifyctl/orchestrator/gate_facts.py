@@ -24,6 +24,9 @@ _suppression = table(Suppression)
 _stripe_event = table(StripeEvent)
 
 _CLIENT_FACTS = [_client.c[name] for name in AddressedClient._fields]
+LOCK_BUCKETS = 1_024
+"""Locks live in a table that the whole server shares, so a bulk send takes these and not one a recipient."""
+LOCK_SPACE = 0x6E6F
 
 
 def clients(session: Session, ids: Collection[str], *, lock: bool) -> dict[str, AddressedClient]:
@@ -48,10 +51,6 @@ def _clients_statement(dialect: str, lock: bool, single: bool) -> Select[*tuple[
     return statement
 
 
-LOCK_BUCKETS = 1_024
-"""Locks live in a table that the whole server shares, so a bulk send takes these and not one a recipient."""
-
-
 def lock_recipients(session: Session, hashes: Collection[str]) -> None:
     """The same for recipients who are no clients. SQLite's write lock is already held."""
     if not hashes or bulk.dialect(session) == "sqlite":
@@ -60,9 +59,6 @@ def lock_recipients(session: Session, hashes: Collection[str]) -> None:
     in_order = "SELECT bucket FROM unnest(CAST(:buckets AS integer[])) AS given(bucket) ORDER BY bucket"
     statement = text(f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, bucket) FROM ({in_order}) AS ordered")  # noqa: S608
     session.execute(statement, {"buckets": buckets})
-
-
-LOCK_SPACE = 0x6E6F
 
 
 def suppressed(session: Session, hashes: Collection[str]) -> dict[tuple[str, str], str]:

@@ -49,9 +49,6 @@ def _moment(day: date, at: time, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, at, zone).astimezone(UTC)
 
 
-pass  # MOVED
-
-
 def held_by(session: Session, message: MessageRow, quiet: QuietHours, now: datetime) -> list[str]:
     """In words; empty when nothing holds it."""
     held = []

@@ -18,6 +18,8 @@ from notifyctl.models.message import IDEMPOTENCY_INDEX, WAITING, MessageLog, Mes
 _message = table(MessageLog)
 _payload = table(MessagePayload)
 _client = table(Client)
+CLOCKS_DIFFER_BY = timedelta(minutes=10)
+"""An id has its maker's time, and created_at the database's."""
 
 
 class AddressedClient(NamedTuple):
@@ -152,10 +154,6 @@ def _insert_unless_known(dialect: str, names: tuple[str, ...], shared: frozenset
 
 def insert_payloads(session: Session, payloads: Sequence[Row]) -> None:
     bulk.insert_rows(session, _payload, payloads)
-
-
-CLOCKS_DIFFER_BY = timedelta(minutes=10)
-"""An id has its maker's time, and created_at the database's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

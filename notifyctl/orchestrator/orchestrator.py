@@ -307,9 +307,6 @@ def _duplicate(draft: Draft, message_id: str, status: MessageStatus, fingerprint
     return Duplicate(message_id, status)
 
 
-pass  # MOVED
-
-
 class CodePipe(NotificationOrchestrator):
     """Raises InvalidInput for any other template."""
 

@@ -73,9 +73,6 @@ class VerifyCode(PhoneSession):
         return False
 
 
-pass  # MOVED
-
-
 @dataclass(frozen=True, slots=True)
 class LiveCode:
     action: OtpAction

@@ -25,6 +25,7 @@ from notifyctl.text.durations import iso
 MAX_CONSECUTIVE_FAILURES = 100
 CLOCK_SET_BACK = timedelta(seconds=60)
 """A code that was made longer than this after now is not believed."""
+SOURCE = "otp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,6 @@ def merged(rows: Collection[PhoneFailures]) -> PhoneState:
 def is_open(code: CodeRow, now: datetime) -> bool:
     """Whether a live code may still be used."""
     return code.created_at - CLOCK_SET_BACK <= now < code.expires_at
-
-
-pass  # MOVED
-
-
-SOURCE = "otp"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,6 @@ def spent_budget(session: Session, settings: Settings, prefix_hashes: list[str],
     return None
 
 
-pass  # MOVED
-
-
 class SendCode(PhoneSession):
     def run(self) -> Decision:
         state = self._enter(store.lock_phone(self._session, self._hashes, now=self._now).values())

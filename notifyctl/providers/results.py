@@ -13,6 +13,21 @@ from notifyctl.providers.contract import CannotTell, Rejected, Unavailable, Unkn
 from notifyctl.providers.curl import HttpAnswer, Outcome, TransferFailure
 from notifyctl.text.durations import one_line
 
+MAX_DETAIL = 500
+MAX_SEARCHED = 1_000
+"""Characters of a provider's words that are looked at."""
+MAX_ID = 100
+MAX_CODE = 999_999_999
+MAX_RETRY_AFTER = timedelta(days=1)
+_ADDRESS = re.compile(r"[^\s@<>,;:'\"()]+(?:@|%40)[^\s@<>,;:'\"()]+\w", re.IGNORECASE)
+_BETWEEN_DIGITS = r"(?:%20|[ ().\-/+\u2010-\u2015]){0,3}"
+_NUMBER = re.compile(
+    rf"(?:\+|%2B){_BETWEEN_DIGITS}\d(?:{_BETWEEN_DIGITS}\d){{6,14}}"
+    # Without a country code, only what is no date.
+    rf"|(?<!\w)(?!\d{{4}}-\d\d-\d\d)\d(?:{_BETWEEN_DIGITS}\d){{6,14}}(?!\w)",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CodeMeaning:
@@ -91,29 +106,6 @@ def _title(body: bytes) -> str:
     text = title[1].partition(b"<")[0].decode("utf-8", "replace") if title else ""
     words = [word for word in re.findall(r"[^\W\d_]+", text) if len(word) <= _LONGEST_WORD]
     return f" (a page titled '{' '.join(words[:8])}')" if words else ""
-
-
-pass  # MOVED
-
-
-pass  # MOVED
-
-
-MAX_DETAIL = 500
-MAX_SEARCHED = 1_000
-"""Characters of a provider's words that are looked at."""
-MAX_ID = 100
-MAX_CODE = 999_999_999
-MAX_RETRY_AFTER = timedelta(days=1)
-
-_ADDRESS = re.compile(r"[^\s@<>,;:'\"()]+(?:@|%40)[^\s@<>,;:'\"()]+\w", re.IGNORECASE)
-_BETWEEN_DIGITS = r"(?:%20|[ ().\-/+\u2010-\u2015]){0,3}"
-_NUMBER = re.compile(
-    rf"(?:\+|%2B){_BETWEEN_DIGITS}\d(?:{_BETWEEN_DIGITS}\d){{6,14}}"
-    # Without a country code, only what is no date.
-    rf"|(?<!\w)(?!\d{{4}}-\d\d-\d\d)\d(?:{_BETWEEN_DIGITS}\d){{6,14}}(?!\w)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Stripe's API: its events, oldest first, and its subscriptions. What comes out is plain JSON.
+"""Stripe's API (events and subscriptions, as plain JSON), and the signatures of its webhooks.
 
-The SDK dials, pages and tells errors apart; its objects stay in here, since they are no dictionaries and have no JSON.
+The SDK makes the calls and names their errors. Its objects stay in here: they are not JSON.
 """
 
 import json
@@ -37,6 +37,8 @@ PAGE = 100
 MOST_AT_ONCE = 1_000
 """Events held in memory, unless more were made in one second."""
 _FIRST_SLICE, _LONGEST_SLICE = timedelta(days=1), timedelta(days=30)
+TOLERANCE_SECONDS = 300
+"""Between the time of a signature and ours, either way."""
 
 Json = Mapping[str, Any]
 
@@ -128,9 +130,9 @@ class StripeApi:
                 return
             cursor = {"starting_after": data[-1]["id"]}
 
-    def _find(self, path: str, wanted: str) -> Json | None:
+    def _find(self, path: str, object_id: str) -> Json | None:
         try:
-            return self._get(f"{path}/{quote(wanted, safe='')}", {})
+            return self._get(f"{path}/{quote(object_id, safe='')}", {})
         except _Missing:
             return None
 
@@ -168,7 +170,7 @@ class StripeApi:
             case stripe.APIConnectionError():
                 cause = type(error.__cause__ or error).__name__
                 if cause == "SSLError":
-                    why = f"{_words_of(error.__cause__)}; trusted: {self._authorities}; {ADVICE}"
+                    why = f"{_handshake_problem(error.__cause__)}; trusted: {self._authorities}; {ADVICE}"
                     return f"Stripe at {self._api_url} has a certificate that is not trusted: {why}"
                 return f"Stripe at {self._api_url} does not answer ({cause}); check the network and STRIPE_API_URL"
         if not isinstance(error.json_body, Mapping) or "error" not in error.json_body:  # its message repeats what came
@@ -183,13 +185,13 @@ class _Session(requests.Session):
         super().__init__()
         self._path = authorities.paths[0]
         if len(authorities.paths) > 1:
-            self.mount("https://", _Trusting(authorities))
+            self.mount("https://", _AuthoritiesAdapter(authorities))
 
     def request(self, *arguments: Any, **named: Any) -> Any:
         return super().request(*arguments, **{**named, "verify": self._path})
 
 
-class _Trusting(HTTPAdapter):
+class _AuthoritiesAdapter(HTTPAdapter):
     """requests itself takes one path only."""
 
     def __init__(self, authorities: Authorities) -> None:
@@ -207,11 +209,11 @@ class _Trusting(HTTPAdapter):
 
 
 class _Missing(ProviderError):
-    pass
+    """Stripe has no such object (404)."""
 
 
-def _words_of(error: BaseException | None) -> str:
-    """OpenSSL's, out of the many that requests puts around them."""
+def _handshake_problem(error: BaseException | None) -> str:
+    """OpenSSL's own words, without all that requests puts around them."""
     cause = re.search(r"certificate verify failed: ([^()]+)", str(error))
     return cause[1].strip() if cause else "the handshake failed"
 
@@ -237,10 +239,6 @@ def other_mode(settings: Settings) -> str | None:
     kind = "test" if is_test else "live"
     mode = str(settings.stripe_livemode).lower()
     return f"STRIPE_API_KEY is a {kind} key, while STRIPE_LIVEMODE is {mode}: the {kind} mode's events are ignored."
-
-
-TOLERANCE_SECONDS = 300
-"""Between the time of the signature and ours, either way."""
 
 
 class SignatureFault(StrEnum):

@@ -21,7 +21,13 @@ _message = table(MessageLog)
 _payload = table(MessagePayload)
 _suppression = table(Suppression)
 _compliance = table(ComplianceItem)
-
+_challenge = table(OtpChallenge)
+_subject = table(OtpSubject)
+_event = table(StripeEvent)
+_seen = table(SeenEvent)
+_inquiry = table(ReceiptInquiry)
+_template = table(NotificationTemplate)
+_ended_at = func.coalesce(_message.c.finished_at, _message.c.sent_at, _message.c.created_at)
 
 Addresses = Collection[tuple[str, str]]
 """(channel, hash) of the client's own addresses."""
@@ -76,16 +82,6 @@ def _is_final(client_id: str, own: Addresses) -> tuple[ColumnElement[bool], Colu
 def _is_to_address_alone(own: Addresses) -> ColumnElement[bool]:
     address = tuple_(_message.c.channel, _message.c.recipient_hash)
     return and_(_message.c.client_id.is_(None), _message.c.audience == Audience.CLIENT, address.in_(sorted(own)))
-
-
-_challenge = table(OtpChallenge)
-_subject = table(OtpSubject)
-_event = table(StripeEvent)
-_seen = table(SeenEvent)
-_inquiry = table(ReceiptInquiry)
-_template = table(NotificationTemplate)
-
-_ended_at = func.coalesce(_message.c.finished_at, _message.c.sent_at, _message.c.created_at)
 
 
 def _final(before: datetime) -> ColumnElement[bool]:

@@ -42,45 +42,8 @@ from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.jobs.scheduler import JobScheduler
 from notifyctl.worker.periodic import PeriodicThread
 
-FIRST_SECONDS = 0.25
-MOST_SECONDS = 15.0
-
-log = logging.getLogger("notifyctl.worker")
-
-
-def wait_for_database(reach: Callable[[], None], stop: Event) -> bool:
-    """Calls `reach` until it raises no DatabaseError. False when `stop` was set before that.
-
-    WrongSchema is raised: that is nothing that waiting would mend.
-    """
-    backoff = FIRST_SECONDS
-    while not stop.is_set():
-        try:
-            reach()
-        except WrongSchema:
-            raise
-        except DatabaseError as error:
-            log.warning("database unavailable", extra={"error": str(error), "retry_in_seconds": backoff})
-            # Not only when the database is there: a start that lasts too long would be ended (TimeoutStartSec).
-            systemd.notify("READY=1\nSTATUS=waiting for the database")
-            _wait_alive(backoff, stop)
-            backoff = min(2 * backoff, MOST_SECONDS)
-        else:
-            systemd.notify("STATUS=")
-            return True
-    return False
-
-
-def _wait_alive(seconds: float, stop: Event) -> None:
-    every = systemd.watchdog_seconds() or seconds
-    deadline = monotonic() + seconds
-    while (left := deadline - monotonic()) > 0 and not stop.wait(min(every, left)):
-        systemd.notify("WATCHDOG=1")
-
-
-pass  # MOVED
-
-
+FIRST_RETRY_SECONDS = 0.25
+LONGEST_RETRY_SECONDS = 15.0
 UPKEEP_SECONDS = 10.0
 RECONCILE_SECONDS = 2.0
 EARLY_RECEIPTS_SECONDS = 2.0
@@ -94,6 +57,38 @@ LEFT_KEPT = timedelta(hours=3)
 STUCK_SECONDS = 120.0
 """A loop that has not come round for this long gets no more WATCHDOG=1; the longest call takes a quarter of it."""
 FORCED_EXIT = 1
+
+log = logging.getLogger("notifyctl.worker")
+
+
+def wait_for_database(reach: Callable[[], None], stop: Event) -> bool:
+    """Calls `reach` until it raises no DatabaseError. False when `stop` was set before that.
+
+    WrongSchema is raised: that is nothing that waiting would mend.
+    """
+    backoff = FIRST_RETRY_SECONDS
+    while not stop.is_set():
+        try:
+            reach()
+        except WrongSchema:
+            raise
+        except DatabaseError as error:
+            log.warning("database unavailable", extra={"error": str(error), "retry_in_seconds": backoff})
+            # Not only when the database is there: a start that lasts too long would be ended (TimeoutStartSec).
+            systemd.notify("READY=1\nSTATUS=waiting for the database")
+            _wait_alive(backoff, stop)
+            backoff = min(2 * backoff, LONGEST_RETRY_SECONDS)
+        else:
+            systemd.notify("STATUS=")
+            return True
+    return False
+
+
+def _wait_alive(seconds: float, stop: Event) -> None:
+    every = systemd.watchdog_seconds() or seconds
+    deadline = monotonic() + seconds
+    while (left := deadline - monotonic()) > 0 and not stop.wait(min(every, left)):
+        systemd.notify("WATCHDOG=1")
 
 
 class Worker:

@@ -12,7 +12,7 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.http.middleware import BYTES, DEFAULT_BYTES
+from notifyctl.http.middleware import BODY_BYTES, DEFAULT_BODY_BYTES
 from notifyctl.http.server import create_app
 from notifyctl.models.enums import Scope
 from tests.support.api import Api, serving
@@ -125,7 +125,7 @@ def test_a_path_or_method_that_is_not_there_is_told_in_the_same_shape(
 def test_a_body_over_the_limit_is_413_and_one_of_that_length_is_read(
     api: Api, sender: str, path: str, chunked: bool
 ) -> None:
-    most = BYTES.get(path, DEFAULT_BYTES)
+    most = BODY_BYTES.get(path, DEFAULT_BODY_BYTES)
 
     def post(length: int) -> requests.Response:
         body = b"{" + b" " * (length - 1)

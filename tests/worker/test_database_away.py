@@ -193,7 +193,7 @@ def test_a_database_that_is_not_migrated_is_said_once_and_not_waited_for(
 def test_a_worker_waits_for_a_database_that_others_have_locked(
     database_url: str, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_wait, "MOST_SECONDS", 0.5)
+    monkeypatch.setattr(database_wait, "LONGEST_RETRY_SECONDS", 0.5)
     impatient = open_runtime(
         make_settings(database_url=database_url), database=Database(database_url, patience_seconds=0.1)
     )

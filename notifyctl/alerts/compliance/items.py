@@ -28,6 +28,9 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
 
 T = TypeVar("T")
+COLUMNS = ("client_id", "name", "reference", "expires_on")
+LISTED = ("client_name", "days_left", "reminded_at", "timezone")
+"""What `compliance list` prints besides, so that its CSV can be read back; it is not what an item says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +169,6 @@ def days_left(expires_on: date, zone: str, now: datetime) -> int:
 def _today(zone: str, now: datetime) -> date:
     """Remembered, since a run asks for a handful of zones at one moment, once for each item."""
     return now.astimezone(zone_of(zone)).date()
-
-
-pass  # MOVED
-
-
-COLUMNS = ("client_id", "name", "reference", "expires_on")
-LISTED = ("client_name", "days_left", "reminded_at", "timezone")
-"""What `compliance list` prints besides, so that its CSV can be read back; it is not what an item says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,11 +54,6 @@ def percent_of(failed: int, sent: int) -> float:
     return 100 * failed / (failed + sent) if failed else 0.0
 
 
-pass  # MOVED
-pass  # MOVED
-pass  # MOVED
-
-
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """One channel in the window that ends `at`, and what waits in it."""

@@ -7,6 +7,8 @@ from notifyctl.alerts.spikes.levels import Measurement, SpikeTransition, SpikeVe
 from notifyctl.alerts.spikes.store import SpikeMemory
 from notifyctl.models.enums import Channel, SpikeLevel
 
+MAX_WORDS = 500
+
 
 @dataclass(frozen=True, slots=True)
 class SpikeReport:
@@ -35,11 +37,6 @@ def summary(reports: Sequence[SpikeReport]) -> str:
     words = [f"{report.channel} {report.level}: {share_in_words(report.measurement)}" for report in reports]
     words += [f"{report.channel} alert queued: {report.alert_queued}" for report in reports if report.alert_queued]
     return "; ".join(words + [report.alert_problem for report in reports if report.alert_problem])
-
-
-pass  # MOVED
-
-MAX_WORDS = 500
 
 
 def reasons(report: SpikeReport) -> str:

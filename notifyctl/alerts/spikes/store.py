@@ -47,6 +47,7 @@ TOP = 5
 
 _ARRIVED = (MessageStatus.SENT, MessageStatus.DELIVERED)
 _is_traffic = _message.c.template_key.not_in(OWN_TEMPLATES)
+_STATUSES = (MessageStatus.QUEUED, MessageStatus.RETRY_SCHEDULED, MessageStatus.DEFERRED_THROTTLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +200,6 @@ def queues(session: Session, channel: Channel, now: datetime, paused: Sequence[P
 
 def _earliest(*moments: datetime | None) -> datetime | None:
     return min((moment for moment in moments if moment is not None), default=None)
-
-
-_STATUSES = (MessageStatus.QUEUED, MessageStatus.RETRY_SCHEDULED, MessageStatus.DEFERRED_THROTTLED)
 
 
 @cache

@@ -30,6 +30,23 @@ from notifyctl.models.enums import AuditAction
 from notifyctl.text.durations import age, plural, printable
 from notifyctl.text.masking import mask
 
+app = typer.Typer(name="audit", no_args_is_help=True)
+COLUMNS = ("id", "created_at", "action", "actor", "client_id", "message_id", "sealed", "metadata")
+WIDE = 110
+SHOWN = (
+    named("id", whole=True),
+    Shown("when", lambda row: str(row["created_at"])[:19].replace("T", " ") + "Z", whole=True),
+    Shown("action", lambda row: "\n".join(filter(None, (row["action"], _about(row)))), below_width=WIDE),
+    named("action", whole=True, from_width=WIDE),
+    named("actor", from_width=WIDE),
+    Shown("about", lambda row: _about(row), from_width=WIDE),
+    Shown("details", lambda row: output.dumps(row["metadata"]) if row["metadata"] else ""),
+)
+"""What fits a terminal; a narrow one has what it is about below the action."""
+_NUMBER = re.compile(r"\+[1-9]\d{6,14}")
+Since = Annotated[str | None, typer.Option("--since", help="Written since: 2h, 7d, or 2026-03-01T12:00Z.")]
+Until = Annotated[str | None, typer.Option("--until", help="Written before: 2h, 7d, or 2026-03-01T12:00Z.")]
+
 
 def print_report(report: VerifyReport, now: datetime, expected: ChainHead | None) -> None:
     lines = [
@@ -78,29 +95,6 @@ def report_fields(report: VerifyReport, now: datetime, expected: ChainHead | Non
         "removed": {"rows": checkpoint.rows_removed, "up_to_seal": checkpoint.seal_id} if checkpoint else None,
         "dated_back": report.dated_back,
     }
-
-
-pass  # MOVED
-
-
-app = typer.Typer(name="audit", no_args_is_help=True)
-
-COLUMNS = ("id", "created_at", "action", "actor", "client_id", "message_id", "sealed", "metadata")
-WIDE = 110
-SHOWN = (
-    named("id", whole=True),
-    Shown("when", lambda row: str(row["created_at"])[:19].replace("T", " ") + "Z", whole=True),
-    Shown("action", lambda row: "\n".join(filter(None, (row["action"], _about(row)))), below_width=WIDE),
-    named("action", whole=True, from_width=WIDE),
-    named("actor", from_width=WIDE),
-    Shown("about", lambda row: _about(row), from_width=WIDE),
-    Shown("details", lambda row: output.dumps(row["metadata"]) if row["metadata"] else ""),
-)
-"""What fits a terminal; a narrow one has what it is about below the action."""
-_NUMBER = re.compile(r"\+[1-9]\d{6,14}")
-
-Since = Annotated[str | None, typer.Option("--since", help="Written since: 2h, 7d, or 2026-03-01T12:00Z.")]
-Until = Annotated[str | None, typer.Option("--until", help="Written before: 2h, 7d, or 2026-03-01T12:00Z.")]
 
 
 @app.command("list")

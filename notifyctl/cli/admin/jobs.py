@@ -52,6 +52,7 @@ HISTORY_SHOWN = (
 )
 
 JobName = Annotated[str, typer.Argument(metavar="NAME", help="As `jobs list` shows it.")]
+retention_app = typer.Typer()
 
 
 @app.command("list")
@@ -121,9 +122,6 @@ def _duration(run: RunRow, now: datetime) -> dict[str, object]:
     """Of a run that has not ended, until now."""
     seconds = round(((run.finished_at or now) - run.started_at).total_seconds(), 3)
     return {"duration_seconds": seconds, "took": duration(seconds)}
-
-
-retention_app = typer.Typer()
 
 
 @retention_app.command()

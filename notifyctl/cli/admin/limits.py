@@ -21,6 +21,10 @@ app = typer.Typer(name="limits", no_args_is_help=True)
 
 LimitedChannel = Annotated[Channel, typer.Argument(metavar="EMAIL|SMS", case_sensitive=False, help="The channel.")]
 COLUMNS = ("channel", "per_minute_limit", "source", "used", "waiting")
+holds = typer.Typer()
+OfChannel = Annotated[Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")]
+OfTemplate = Annotated[str | None, typer.Option("--template", help="Only this template.")]
+OfClient = Annotated[str | None, typer.Option("--client", help="Only this client.")]
 
 
 @app.command()
@@ -62,13 +66,6 @@ def reset(channel: LimitedChannel) -> None:
     with opened_runtime() as runtime, runtime.database.transaction() as session:
         reset_limit(session, channel, actor=options.actor(), now=runtime.clock())
     output.say(f"{channel} is limited by the environment again.")
-
-
-holds = typer.Typer()
-
-OfChannel = Annotated[Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")]
-OfTemplate = Annotated[str | None, typer.Option("--template", help="Only this template.")]
-OfClient = Annotated[str | None, typer.Option("--client", help="Only this client.")]
 
 
 @holds.command()

@@ -40,6 +40,24 @@ FRESH = ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")
 SECRET_BYTES = 32
 _PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|([?&]\w*password=)[^&]+|(\bpassword\s*=\s*)(?:'[^']*'|\S+)")
 """In a URL, in its options, and in what libpq takes instead of a URL."""
+app = typer.Typer()
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+WIDE = 120
+SETTINGS_SHOWN = (
+    named("name", whole=True),
+    named("value"),
+    named("source"),
+    named("meaning", from_width=WIDE),
+)
+"""A narrow terminal leaves the meaning to docs and .env, which explain each."""
+CHECKS_SHOWN = (
+    named("status", whole=True),
+    named("check", whole=True),
+    named("problem", from_width=WIDE),
+    named("remedy", from_width=WIDE),
+    Shown("problem and remedy", lambda row: "\n".join(filter(None, (row["problem"], row["remedy"]))), below_width=WIDE),
+)
+schema = typer.Typer(name="db", no_args_is_help=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,29 +150,6 @@ def _masked(text: str, field: FieldInfo) -> str:
     return "not set" if count == 0 else "set" if count == 1 else f"set ({count} keys)"
 
 
-pass  # MOVED
-
-
-app = typer.Typer()
-
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-WIDE = 120
-SETTINGS_SHOWN = (
-    named("name", whole=True),
-    named("value"),
-    named("source"),
-    named("meaning", from_width=WIDE),
-)
-"""A narrow terminal leaves the meaning to docs and .env, which explain each."""
-CHECKS_SHOWN = (
-    named("status", whole=True),
-    named("check", whole=True),
-    named("problem", from_width=WIDE),
-    named("remedy", from_width=WIDE),
-    Shown("problem and remedy", lambda row: "\n".join(filter(None, (row["problem"], row["remedy"]))), below_width=WIDE),
-)
-
-
 @app.command()
 def init(
     env_file: Annotated[
@@ -212,9 +207,6 @@ def _examine(*, fix: bool) -> list[NamedResult]:
     if fix and not can_mend(results):
         output.say("Nothing was mended: what is done is audited, and the database cannot be used.")
     return [NamedResult("settings", CheckResult()), *results]
-
-
-schema = typer.Typer(name="db", no_args_is_help=True)
 
 
 @schema.command()

@@ -18,6 +18,7 @@ from notifyctl.worker.supervisor import Supervisor, this_program
 from notifyctl.worker.worker import Worker
 
 app = typer.Typer()
+LOST_SECONDS = 60
 
 
 @app.command()
@@ -94,9 +95,6 @@ def workers(form: options.Format = OutputFormat.TABLE) -> None:
     output.rows(present, form, columns=columns, styles={"working": "green", "stopping": "yellow", "lost": "bold red"})
     if not present and form is OutputFormat.TABLE:
         output.say("No worker is running; start one with `notifyctl worker`.")
-
-
-LOST_SECONDS = 60
 
 
 def _state(row: object, seen_seconds_ago: float) -> str:

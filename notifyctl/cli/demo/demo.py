@@ -45,6 +45,7 @@ from notifyctl.worker.worker import Worker
 DEMO_LIMIT = 20
 GIST = 46
 """Characters of a message that are shown."""
+app = typer.Typer()
 
 
 class DemoClock:
@@ -307,12 +308,6 @@ def _title(number: int, text: str) -> None:
     if number > 1:
         console.print()
     console.print(f"{number}  {text}", style="bold", markup=False)
-
-
-pass  # MOVED
-
-
-app = typer.Typer()
 
 
 @app.command()

@@ -33,6 +33,25 @@ from notifyctl.text.masking import mask
 
 _MARKS = {"passed": ("ok", "green"), "refused": ("no", "bold red"), "not asked": ("--", "dim")}
 _WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
+SEEN_LATELY = timedelta(minutes=1)
+app = typer.Typer(name="messages", no_args_is_help=True)
+COLUMNS = (
+    "id", "status", "reason", "channel", "template_key", "client_id", "recipient", "attempts", "created_at", "sent_at",
+)  # fmt: skip
+LAST = "last"
+"""Stands for the id of the newest message."""
+WIDE = 110
+Status = Annotated[str | None, typer.Option("--status", help="As FAILED or RETRY_SCHEDULED.")]
+TemplateKey = Annotated[str | None, typer.Option("--template", help="Only this template.")]
+ClientId = Annotated[str | None, typer.Option("--client", help="Only this client.")]
+Recipient = Annotated[str | None, typer.Option("--to", help="Only this address or number.")]
+Since = Annotated[str | None, typer.Option("--since", help="Accepted since: 2h, 7d, or 2026-03-01T12:00Z.")]
+Until = Annotated[str | None, typer.Option("--until", help="Accepted before: 2h, 7d, or 2026-03-01T12:00Z.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")]
+MessageId = Annotated[str, typer.Argument(metavar="ID", help="A message's id; last is the newest message.")]
+MessageIds = Annotated[
+    list[str] | None, typer.Argument(metavar="ID", help="Ids of messages; last is the newest message.")
+]
 
 
 def print_verdicts(verdicts: Iterable[Verdict]) -> None:
@@ -88,21 +107,6 @@ def explanation_fields(message: MessageRow, explanation: Explanation) -> dict[st
     }
 
 
-pass  # MOVED
-
-
-SEEN_LATELY = timedelta(minutes=1)
-
-app = typer.Typer(name="messages", no_args_is_help=True)
-
-COLUMNS = (
-    "id", "status", "reason", "channel", "template_key", "client_id", "recipient", "attempts", "created_at", "sent_at",
-)  # fmt: skip
-LAST = "last"
-"""Stands for the id of the newest message."""
-WIDE = 110
-
-
 def _status_and_reason(row: output.Row, separator: str) -> str:
     return separator.join(filter(None, (row["status"], row["reason"])))
 
@@ -122,18 +126,6 @@ SHOWN = (
     named("age", whole=True),
 )
 """What fits a terminal; a narrow one has two lines a message."""
-
-Status = Annotated[str | None, typer.Option("--status", help="As FAILED or RETRY_SCHEDULED.")]
-TemplateKey = Annotated[str | None, typer.Option("--template", help="Only this template.")]
-ClientId = Annotated[str | None, typer.Option("--client", help="Only this client.")]
-Recipient = Annotated[str | None, typer.Option("--to", help="Only this address or number.")]
-Since = Annotated[str | None, typer.Option("--since", help="Accepted since: 2h, 7d, or 2026-03-01T12:00Z.")]
-Until = Annotated[str | None, typer.Option("--until", help="Accepted before: 2h, 7d, or 2026-03-01T12:00Z.")]
-Reveal = Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")]
-MessageId = Annotated[str, typer.Argument(metavar="ID", help="A message's id; last is the newest message.")]
-MessageIds = Annotated[
-    list[str] | None, typer.Argument(metavar="ID", help="Ids of messages; last is the newest message.")
-]
 
 
 @app.command("list")

@@ -37,6 +37,27 @@ DIFFERENCE_SHOWN = (
     Shown("at Stripe", lambda row: row["at_stripe"] or "-"),
     named("mend"),
 )
+app = typer.Typer(name="stripe", no_args_is_help=True)
+COLUMNS = (
+    "id", "type", "created", "status", "reason", "client_id", "customer_id", "subscription_id", "message_id",
+    "attempts", "next_attempt_at", "received_at", "processed_at", "origin", "livemode",
+)  # fmt: skip
+LAST = "last"
+"""Stands for the id of the newest event."""
+WIDE = 110
+SHOWN = (
+    Shown("event", lambda row: f"{row['type']}\n{row['id']}"),
+    Shown("status", lambda row: row["status"], whole=True),
+    named("age", whole=True),
+    Shown("client", lambda row: row["client_id"] or ""),
+    named("reason"),
+)
+MESSAGE_FIELDS = ("id", "template_key", "status", "reason", "recipient", "created_at", "sent_at", "delivered_at")
+SUBSCRIPTION_FIELDS = (
+    "id", "client_id", "status", "plan", "price_id", "current_period_end", "cancel_at", "ended_at", "end_cause",
+)  # fmt: skip
+INVOICE_FIELDS = ("id", "subscription_id", "paid_at", "failed_at", "failed_attempts")
+CLIENT_FIELDS = ("id", "plan", "subscription_status", "stripe_customer_id")
 
 
 def reconcile(
@@ -69,33 +90,8 @@ def reconcile(
     output.say(f"{looked_at} were compared: no difference.")
 
 
-pass  # MOVED
-
-
-app = typer.Typer(name="stripe", no_args_is_help=True)
 app.command()(replay)
 app.command()(reconcile)
-
-COLUMNS = (
-    "id", "type", "created", "status", "reason", "client_id", "customer_id", "subscription_id", "message_id",
-    "attempts", "next_attempt_at", "received_at", "processed_at", "origin", "livemode",
-)  # fmt: skip
-LAST = "last"
-"""Stands for the id of the newest event."""
-WIDE = 110
-SHOWN = (
-    Shown("event", lambda row: f"{row['type']}\n{row['id']}"),
-    Shown("status", lambda row: row["status"], whole=True),
-    named("age", whole=True),
-    Shown("client", lambda row: row["client_id"] or ""),
-    named("reason"),
-)
-MESSAGE_FIELDS = ("id", "template_key", "status", "reason", "recipient", "created_at", "sent_at", "delivered_at")
-SUBSCRIPTION_FIELDS = (
-    "id", "client_id", "status", "plan", "price_id", "current_period_end", "cancel_at", "ended_at", "end_cause",
-)  # fmt: skip
-INVOICE_FIELDS = ("id", "subscription_id", "paid_at", "failed_at", "failed_attempts")
-CLIENT_FIELDS = ("id", "plan", "subscription_status", "stripe_customer_id")
 
 
 @app.command()

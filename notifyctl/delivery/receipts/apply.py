@@ -36,6 +36,11 @@ _ACTIONS = {
     MessageStatus.DELIVERED: AuditAction.NOTIFICATION_DELIVERED,
     MessageStatus.BOUNCED: AuditAction.NOTIFICATION_BOUNCED,
 }
+KEPT_FOR = timedelta(minutes=5)
+"""How long a receipt waits for the record that it overtook."""
+TRIED_AT_ONCE = 500
+
+log = logging.getLogger("notifyctl.delivery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +143,6 @@ def _entry(
     action: AuditAction, message: ReceivedMessage, receipt: Receipt, details: Mapping[str, object], now: datetime
 ) -> audit_log.NewAuditRow:
     return audit_log.for_message(action, message, actor=receipt.provider, now=now, details=details)
-
-
-pass  # MOVED
-
-
-KEPT_FOR = timedelta(minutes=5)
-"""How long a receipt waits for the record that it overtook."""
-TRIED_AT_ONCE = 500
-
-log = logging.getLogger("notifyctl.delivery")
 
 
 class Result(StrEnum):

@@ -19,6 +19,10 @@ from notifyctl.orchestrator.message_store import MessageRow
 from notifyctl.text.addresses import AddressError, parse_address
 from notifyctl.text.masking import mask
 
+MAX_PAGE = 200
+router = APIRouter(prefix="/api/admin/message-logs", tags=["message logs"])
+Reader = Annotated[Caller, Depends(require(Scope.READ))]
+
 
 class MessageView(BaseModel):
     model_config = ConfigDict(from_attributes=True)
@@ -67,15 +71,6 @@ def view(message: MessageRow, caller: Caller) -> MessageView:
         seen.recipient = mask(seen.recipient) or None
         seen.subject = None
     return seen
-
-
-pass  # MOVED
-
-
-MAX_PAGE = 200
-
-router = APIRouter(prefix="/api/admin/message-logs", tags=["message logs"])
-Reader = Annotated[Caller, Depends(require(Scope.READ))]
 
 
 class LogQuery(BaseModel):

@@ -27,6 +27,13 @@ TYPES = {
 FOR_GOOD = "public, max-age=31536000, immutable"
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
+NOTHING = "–"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    # With no-referrer, a browser names the origin of our own forms as "null", and they could not be told from others'.
+    "Referrer-Policy": "same-origin",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +65,6 @@ def show(digest: str, name: str) -> Response:
     return Response(file.content, media_type=TYPES[name], headers={"Cache-Control": caching})
 
 
-NOTHING = "–"
-
-
 def count(number: int) -> str:
     """`1,234,567`."""
     return f"{number:,}"
@@ -88,16 +92,6 @@ def day_and_time(at: datetime) -> str:
     return f"{at.day} {at:%b %H:%M:%S}"
 
 
-pass  # MOVED
-pass  # MOVED
-
-
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    # With no-referrer, a browser names the origin of our own forms as "null", and they could not be told from others'.
-    "Referrer-Policy": "same-origin",
-}
 _COMMAND = re.compile("`([^`]+)`")
 
 

@@ -35,6 +35,7 @@ ID_BYTES = 16
 
 _COOKIE = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{1,64})\.([0-9]{1,11})\.([0-9a-f]{32})", re.ASCII)
 _OUR_PAGE = re.compile(r"/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*)?", re.ASCII)
+log = logging.getLogger("notifyctl.http")
 
 
 def start(session: Session, response: Response, settings: Settings, key: StoredApiKey, now: datetime) -> None:
@@ -110,9 +111,6 @@ def sign_in_address(request: Request) -> str:
 def safe_next(wanted: str) -> str:
     """Where to go after signing in: a page of ours, whatever was asked for."""
     return wanted if _OUR_PAGE.fullmatch(wanted) else HOME
-
-
-log = logging.getLogger("notifyctl.http")
 
 
 def _own_origin(request: Request, runtime: RuntimeDep) -> None:

@@ -106,9 +106,6 @@ def home() -> Response:
     return RedirectResponse(HOME, 303)
 
 
-pass  # MOVED
-
-
 def add_pages(app: FastAPI) -> None:
     app.state.failed_sign_ins = FailedSignIns()
     for pages in (router, dashboard.router, message.router, page.router):

@@ -38,6 +38,9 @@ from notifyctl.providers.results import (
 INVALID_REQUEST = 300
 INACTIVE_RECIPIENT = 406
 NO_ID = "00000000-0000-0000-0000-000000000000"
+BATCH_SIZE = 500
+_EMPTY_BODY = Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML")
+_OUT_OF_TIME = Unavailable("OUT_OF_TIME", "The batch had to be sent in parts, and this part's turn never came")
 
 
 def results(answer: object, recipients: Sequence[str]) -> list[SendResult]:
@@ -116,15 +119,6 @@ def _inactive(result: Rejected, text: str) -> Rejected:
             return replace(result, suppress=SuppressionReason.OPTED_OUT)
         case _:
             return result
-
-
-pass  # MOVED
-
-
-BATCH_SIZE = 500
-
-_EMPTY_BODY = Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML")
-_OUT_OF_TIME = Unavailable("OUT_OF_TIME", "The batch had to be sent in parts, and this part's turn never came")
 
 
 class PostmarkSender:

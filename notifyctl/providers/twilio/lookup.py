@@ -58,6 +58,14 @@ _SMALL_CAPITALS = ("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡ�
 _TABLE = {ord(lookalike): plain for plain, lookalikes in _LOOKALIKES.items() for lookalike in lookalikes}
 _TABLE |= dict(zip(map(ord, _SMALL_CAPITALS[0]), _SMALL_CAPITALS[1], strict=True))
 _UNSEEN = frozenset({"Cc", "Cf"})
+SEARCH_DELAY = timedelta(seconds=30)
+LEEWAY = timedelta(minutes=2)
+"""For the times of the calls, and for servers of Twilio's that differ."""
+CLOCK_MAY_HAVE_STEPPED_BY = timedelta(days=1)
+"""Our own, between the attempt and the question. As a time zone taken for another makes it."""
+PAGE_SIZE = 50
+MAX_PAGES = 20
+Answer = TypeVar("Answer")
 
 
 def may_be_the_same(sent: str, shown: str) -> bool:
@@ -69,20 +77,6 @@ def _plain(text: str) -> str:
     # Twice, as normalisation brings forth some that are in the table, and would itself compose others away.
     replaced = normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
     return "".join(letter for letter in replaced if not letter.isspace() and category(letter) not in _UNSEEN)
-
-
-pass  # MOVED
-
-
-SEARCH_DELAY = timedelta(seconds=30)
-LEEWAY = timedelta(minutes=2)
-"""For the times of the calls, and for servers of Twilio's that differ."""
-CLOCK_MAY_HAVE_STEPPED_BY = timedelta(days=1)
-"""Our own, between the attempt and the question. As a time zone taken for another makes it."""
-PAGE_SIZE = 50
-MAX_PAGES = 20
-
-Answer = TypeVar("Answer")
 
 
 class _Row(Protocol):

@@ -39,6 +39,8 @@ EVENTS = {
 """Twilio's status of a message -> ours."""
 
 _SMS_PREFIXES = frozenset({"", "sms", "rcs"})
+MAX_FIELDS = 200
+BODY_HASH = "bodySHA256"
 
 
 def read_status(fields: Mapping[str, str], *, message_id: str | None) -> Notice:
@@ -128,10 +130,6 @@ def _number(address: str) -> str | None:
     if prefix.lower() not in _SMS_PREFIXES:
         return None
     return f"+{number}" if re.fullmatch(r"[0-9]{8,15}", number) else number
-
-
-MAX_FIELDS = 200
-BODY_HASH = "bodySHA256"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,13 @@ _TYPES: Mapping[str, type] = {
 _MAILBOX = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", re.ASCII)
 
 Fields = Mapping[str, object]
+MAX_BATCH = 500
+MAX_BYTES = 10_000_000
+MAX_BATCH_BYTES = 50_000_000
+_NOT_AUTHENTICATED = (
+    "No Account or Server API tokens were supplied in the HTTP headers. Please add a header for either"
+    " X-Postmark-Server-Token or X-Postmark-Account-Token."
+)
 
 
 def read_email(fields: object, *, now: datetime) -> Email:
@@ -131,18 +138,6 @@ def _named(fields: Fields, field: str, value: str) -> Iterator[tuple[str, str]]:
 
 def _invalid(message: str) -> ApiRefusal:
     return ApiRefusal(422, 300, message)
-
-
-pass  # MOVED
-
-
-MAX_BATCH = 500
-MAX_BYTES = 10_000_000
-MAX_BATCH_BYTES = 50_000_000
-_NOT_AUTHENTICATED = (
-    "No Account or Server API tokens were supplied in the HTTP headers. Please add a header for either"
-    " X-Postmark-Server-Token or X-Postmark-Account-Token."
-)
 
 
 class FakePostmark:

@@ -96,8 +96,6 @@ class StripeQuery:
         return int(value)
 
 
-pass  # MOVED
-
 _ENDED = ("canceled", "incomplete_expired")
 _STATUSES = ("active", "past_due", "unpaid", "incomplete", "trialing", "paused", *_ENDED, "all", "ended")
 _NO_KEY = (

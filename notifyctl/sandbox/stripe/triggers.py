@@ -160,9 +160,6 @@ def _old_part_of_line(scenario: StripeScenario) -> Json:
     }
 
 
-pass  # MOVED
-
-
 @dataclass(frozen=True, slots=True)
 class TriggeredEvent:
     """An event, and the objects as Stripe's API gives them after it."""

@@ -47,9 +47,6 @@ class JobContext:
             lookup.close()
 
 
-pass  # MOVED
-
-
 def run_notification_failure_spike_monitor(context: JobContext) -> str:
     """The same as `notifyctl monitor`."""
     runtime = context.runtime
@@ -85,9 +82,6 @@ def watch_compliance_sla(context: JobContext) -> str:
     ).run()
 
 
-pass  # MOVED
-
-
 def reconcile_doubts(context: JobContext) -> str:
     """What a worker does every 2 seconds anyway; they share the messages, so that none is asked about twice."""
     runtime = context.runtime
@@ -109,15 +103,9 @@ def ask_for_receipts(context: JobContext) -> str:
     return str(ask_missing(runtime.database, runtime.clock, runtime.keys, context.lookups, stopping=context.stopping))
 
 
-pass  # MOVED
-
-
 def retry_stripe_events(context: JobContext) -> str:
     """Each in its own transaction. One that fails again says so on its row; the others and the job go on."""
     return str(context.runtime.billing.retry(stopping=context.stopping))
-
-
-pass  # MOVED
 
 
 def seal_audit_rows(context: JobContext) -> str:
@@ -139,10 +127,6 @@ def remove_what_is_old(context: JobContext) -> str:
             f" Of the rest: {report.removed}"
         )
     return str(report.removed)
-
-
-pass  # MOVED
-pass  # MOVED
 
 
 @dataclass(frozen=True)

@@ -150,11 +150,6 @@ def _secrets(runtime: Runtime) -> set[str]:
     return {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
 
 
-pass  # MOVED
-
-
-pass  # MOVED
-
 INTERRUPTED = Ended(JobOutcome.FAILED, "interrupted")
 
 
