@@ -134,7 +134,7 @@ def pictures_of_health(images: Path, chromium: str) -> None:
         a_bad_hour(runtime)
         message_id = a_story(runtime)
         with runtime.database.read() as session:
-            found = summary.look(session, runtime.settings, runtime.clock(), 60 * summary.MINUTE)
+            found = summary.read_health(session, runtime.settings, runtime.clock(), 60 * summary.MINUTE)
         _draw_terminal(images / "health.svg", "notifyctl health", overview(found))
         (profile := Path(folder) / "profile").mkdir()
         browser = Chromium(chromium, profile)

@@ -23,8 +23,8 @@ from notifyctl.errors import (
 from notifyctl.models.enums import BlockReason, Channel, MessageStatus, OtpAction
 from notifyctl.operations.controls import pause, reset_limit, resume, set_limit
 from notifyctl.operations.pauses import PauseScope
-from notifyctl.orchestrator.cancel import cancel
-from notifyctl.orchestrator.message_store import Filter as MessageFilter
+from notifyctl.orchestrator.cancel import cancel_messages as cancel
+from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.settings import Settings, load_settings
 
@@ -87,22 +87,22 @@ def set_clients(
         faults += [f"client {client_id!r}: {fault}" for fault in wrong]
     if faults:
         raise InvalidInput("; ".join(faults))
-    written = clients.set_clients(session, changes, actor=actor, now=runtime.clock())
-    announced = announce(session, runtime.orchestrator, runtime.settings, written.transitions)
+    result = clients.set_clients(session, changes, actor=actor, now=runtime.clock())
+    announced = announce(session, runtime.orchestrator, runtime.settings, result.transitions)
     return ClientsSet(
-        written.created, written.changed, written.unchanged, announced.welcomed, announced.alerted, announced.warnings
+        result.created, result.changed, result.unchanged, announced.welcomed, announced.alerted, announced.warnings
     )
 
 
 def _texts(client_id: str, values: ClientValues) -> dict[str, str]:
     if unknown := sorted(values.keys() - COLUMN_OF.keys()):
         raise InvalidInput(f"client {client_id!r}: no field {', '.join(unknown)}; there are {', '.join(COLUMN_OF)}")
-    given = cast(Mapping[str, str | bool | None], values)
-    return {name: "" if value is None else str(value) for name, value in given.items()}
+    fields = cast(Mapping[str, str | bool | None], values)
+    return {name: "" if value is None else str(value) for name, value in fields.items()}
 
 
-def retry_failed(runtime: Runtime, session: Session, wanted: MessageFilter, *, actor: str) -> int:
+def retry_failed(runtime: Runtime, session: Session, criteria: MessageFilter, *, actor: str) -> int:
     """Queues FAILED messages again, but for those that a gate would refuse now. How many were queued."""
     requeue = Requeue(runtime.keys, runtime.plans, sms_enabled=runtime.settings.sms_enabled)
-    chosen = requeue.choose(session, wanted, runtime.clock())
-    return requeue.queue(session, chosen.ids, actor=actor, now=runtime.clock())
+    choice = requeue.choose(session, criteria, runtime.clock())
+    return requeue.queue(session, choice.ids, actor=actor, now=runtime.clock())

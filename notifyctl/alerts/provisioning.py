@@ -54,9 +54,9 @@ def announce(
     A client that was not known before is not announced: whoever brings in customers together with their status has
     not just provisioned them.
     """
-    known = [one for one in transitions if one.old is not None]
-    completed = [one.client_id for one in known if one.new is ProvisioningStatus.COMPLETED]
-    failed = [one.client_id for one in known if one.new is ProvisioningStatus.FAILED]
+    changes = [change for change in transitions if change.old is not None]
+    completed = [change.client_id for change in changes if change.new is ProvisioningStatus.COMPLETED]
+    failed = [change.client_id for change in changes if change.new is ProvisioningStatus.FAILED]
     named = completed + failed[:NAMED]
     names = {row.id: row.name for row in client_store.get_many(session, named).values()} if named else {}
     requests: list[SendRequest] = []

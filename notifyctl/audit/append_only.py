@@ -92,24 +92,24 @@ def gaps(connection: Connection) -> list[str]:
 def _on_sqlite(connection: Connection, table: str) -> dict[str, bool]:
     query = text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :table")
     there = {row.name: _words(row.sql) for row in connection.execute(query, {"table": table})}
-    return {name: there.get(name) == _words(made) for name, made in _statements(connection, table).items()}
+    return {name: there.get(name) == _words(expected) for name, expected in _statements(connection, table).items()}
 
 
 def _on_postgresql(connection: Connection, table: str) -> dict[str, bool]:
     there = {row.name: row for row in connection.execute(STANDING, {"table": table})}
     function, *triggers = _statements(connection, table)[""].replace("%%", "%").split("CREATE TRIGGER ")
     body = _words(function.split("$$")[1])
-    wanted = {trigger.split()[0]: _words(trigger) for trigger in triggers}
+    expected = {trigger.split()[0]: _words(trigger) for trigger in triggers}
     return {
-        name: name in there and _words(there[name].body) == body and _is_whole(there[name].definition, made)
-        for name, made in wanted.items()
+        name: name in there and _words(there[name].body) == body and _is_whole(there[name].definition, statement)
+        for name, statement in expected.items()
     }
 
 
-def _is_whole(definition: str, made: str) -> bool:
+def _is_whole(definition: str, statement: str) -> bool:
     """The server's own words name the schema besides; a WHEN or a list of columns would stand in between."""
     return _words(re.sub(r" ON \S+ ", " ON - ", definition)) == re.sub(
-        r" ON \S+ ", " ON - ", f"CREATE TRIGGER {made.rstrip(';')}"
+        r" ON \S+ ", " ON - ", f"CREATE TRIGGER {statement.rstrip(';')}"
     )
 
 
@@ -123,8 +123,8 @@ def _statements(connection: Connection, table: str) -> dict[str, str]:
     if connection.dialect.name == "sqlite":
         # A trigger has semicolons in it.
         script = SQLITE.format(table=table, removable=removable, on_replace=ON_REPLACE[table])
-        made = [f"{trigger.strip()}\nEND" for trigger in script.split("\nEND;")[:-1]]
-        return {trigger.split()[2]: trigger for trigger in made}
+        statements = [f"{trigger.strip()}\nEND" for trigger in script.split("\nEND;")[:-1]]
+        return {trigger.split()[2]: trigger for trigger in statements}
     schema = connection.execute(text("SELECT current_schema()")).scalar_one()
     quoted = connection.dialect.identifier_preparer.quote(schema)
     return {"": POSTGRESQL.format(table=table, removable=removable, schema=quoted)}

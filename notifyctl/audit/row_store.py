@@ -55,9 +55,9 @@ class AuditFilter:
         return conditions
 
 
-def find(session: Session, wanted: AuditFilter, *, limit: int) -> list[StoredRow]:
+def find(session: Session, criteria: AuditFilter, *, limit: int) -> list[StoredRow]:
     """Newest first."""
-    statement = _select(bulk.dialect(session)).where(*wanted.conditions())
+    statement = _select(bulk.dialect(session)).where(*criteria.conditions())
     return _rows(session, statement.order_by(_audit.c.id.desc()).limit(limit))
 
 

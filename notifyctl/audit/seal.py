@@ -87,8 +87,8 @@ def seal_up_to(
 ) -> SealResult:
     """No open transaction may still commit a row with this id or a lower one."""
     rows = seals = 0
-    while not stopping() and (made := _seal_next(last_id, database, keys, clock())) is not None:
-        rows += made.row_count or 0
+    while not stopping() and (new_seal := _seal_next(last_id, database, keys, clock())) is not None:
+        rows += new_seal.row_count or 0
         seals += 1
     head = current_head(database)
     if seals:
@@ -103,9 +103,9 @@ def _seal_next(last_id: int, database: Database, keys: SealKeys, now: datetime) 
         rows = [row for row in row_store.page(session, after=tip.last_id) if row.id <= last_id]
     if not rows:
         return None
-    made = seal_of(rows, tip, keys, now)
+    new_seal = seal_of(rows, tip, keys, now)
     with database.transaction() as session:
-        return made if seal_store.add(session, _columns(made)) else None
+        return new_seal if seal_store.add(session, _columns(new_seal)) else None
 
 
 def _trusted_tip(session: Session, keys: SealKeys) -> Tip:
@@ -156,9 +156,9 @@ def is_old(moment: datetime, now: datetime) -> bool:
     return now - moment > LATE_AFTER
 
 
-def _columns(made: StoredSeal) -> dict[str, object]:
-    texts = {name: text(getattr(made, name)) for name in ("previous_digest", "key_id", "digest", "mac")}
-    return made._asdict() | texts | {"sealed_at": as_moment(made.sealed_at)}
+def _columns(new_seal: StoredSeal) -> dict[str, object]:
+    texts = {name: text(getattr(new_seal, name)) for name in ("previous_digest", "key_id", "digest", "mac")}
+    return new_seal._asdict() | texts | {"sealed_at": as_moment(new_seal.sealed_at)}
 
 
 def writer_in_words(writer: Writer) -> str:

@@ -76,7 +76,7 @@ class VerifyReport:
 Tracked = Callable[[Iterator[StoredSeal], int], Iterator[StoredSeal]]
 
 
-def verify(
+def verify_all(
     session: Session,
     keys: SealKeys,
     *,
@@ -204,8 +204,8 @@ class Walk:
         """What is wrong between this seal and the previous one."""
         first_missing, last_missing = self.tip.head.number + 1, seal.id - 1
         if first_missing <= last_missing:
-            one = first_missing == last_missing
-            are = f"seal {first_missing} is" if one else f"seals {first_missing} to {last_missing} are"
+            is_single = first_missing == last_missing
+            are = f"seal {first_missing} is" if is_single else f"seals {first_missing} to {last_missing} are"
             return ChainProblem(ProblemKind.SEAL_MISSING, f"{are} missing", seal=first_missing)
         goes_on = (text(seal.previous_digest), seal.first_audit_id) == (self.tip.head.digest, self.tip.last_id + 1)
         if self._is_tip_known and not goes_on:

@@ -36,7 +36,7 @@ from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clients.store import ClientRow
 from notifyctl.models.enums import StripeEventStatus, SubscriptionStatus
 from notifyctl.orchestrator.cancel import withdraw
-from notifyctl.orchestrator.message_store import Filter
+from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.text.durations import iso
 
 log = logging.getLogger("notifyctl.billing")
@@ -226,8 +226,8 @@ class EventContext:
         """Nobody who has paid is to read that the payment failed: what has not gone out does not go."""
         assert self.client is not None
         failures = keys_of_failures(invoice.id)
-        wanted = Filter(client_id=self.client.id, template_key=PAYMENT_FAILED, key_prefix=failures)
-        messages = withdraw(self._session, wanted, "its invoice was paid in the meantime", actor=ACTOR, now=self._now)
+        criteria = MessageFilter(client_id=self.client.id, template_key=PAYMENT_FAILED, key_prefix=failures)
+        messages = withdraw(self._session, criteria, "its invoice was paid in the meantime", actor=ACTOR, now=self._now)
         self.changes += withdrawals(message.id for message in messages)
 
     def _holder(self, customer: str | None) -> str | None:

@@ -167,12 +167,12 @@ def terms_of_recovery(
     """Of a payment that was made good."""
     plan, price, is_plain = _invoiced_plan(invoice, history, plans)
     ends = price.period_end if price else None
-    known = state or SubscriptionState("")
+    current = state or SubscriptionState("")
     return PurchaseTerms(
-        plan=plan.key if plan else known.plan,
+        plan=plan.key if plan else current.plan,
         amount=money(invoice.amount_paid, invoice.currency),
-        ends=ends or known.current_period_end,
-        is_whole=state is None or is_plain or bool(known.report_order),
+        ends=ends or current.current_period_end,
+        is_whole=state is None or is_plain or bool(current.report_order),
     )
 
 

@@ -333,8 +333,8 @@ def _withdraw_mail(
     session: Session, stored: StoredEvent, result: HandlerResult, waiting: Sequence[UntriedMessage], now: datetime
 ) -> list[Change]:
     """Withdraws what is about nothing, if it waits. Its key is free again: a third event may show otherwise."""
-    wanted = message_store.Filter(ids=[message.id for message in waiting], client_id=waiting[0].client_id)
-    withdrawn = [message.id for message in withdraw(session, wanted, result.reason or "", actor=ACTOR, now=now)]
+    criteria = message_store.MessageFilter(ids=[message.id for message in waiting], client_id=waiting[0].client_id)
+    withdrawn = [message.id for message in withdraw(session, criteria, result.reason or "", actor=ACTOR, now=now)]
     message_store.give_key_back(session, withdrawn)
     if withdrawn:
         store.take_mail_back(session, stored.id, result.reason)

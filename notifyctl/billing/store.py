@@ -137,7 +137,7 @@ def lock_subjects(session: Session, ids: Collection[str | None]) -> None:
     The locks of their clients do not see to that: those who name different clients hold different ones. They are taken
     after the events' own and before the clients'. SQLite's transactions are alone already.
     """
-    buckets = sorted({crc32(one.encode()) % SUBJECT_LOCK_BUCKETS for one in ids if one})
+    buckets = sorted({crc32(subject.encode()) % SUBJECT_LOCK_BUCKETS for subject in ids if subject})
     if not buckets or bulk.dialect(session) == "sqlite":
         return
     in_order = "SELECT bucket FROM unnest(CAST(:buckets AS integer[])) AS given(bucket) ORDER BY bucket"
@@ -314,9 +314,9 @@ def blank_of_client(session: Session, client_id: str, customer_id: str | None) -
     ]
     # Without a customer there is nothing to compare: events of others, and of nobody, have none either.
     subjects += [_event.c.customer_id == customer_id] if customer_id else []
-    chosen = select(_event.c.id).where(or_(*subjects), func.length(_event.c.body) > 0)
-    chosen = chosen.with_for_update(of=_event, skip_locked=True)
-    statement = update(_event).where(_event.c.id.in_(chosen)).values(**_BLANK)
+    selected = select(_event.c.id).where(or_(*subjects), func.length(_event.c.body) > 0)
+    selected = selected.with_for_update(of=_event, skip_locked=True)
+    statement = update(_event).where(_event.c.id.in_(selected)).values(**_BLANK)
     return len(session.execute(statement.returning(_event.c.id)).all())
 
 

@@ -290,8 +290,8 @@ def _failed_outcome(event: StoredEvent, error: str) -> EventOutcome:
 
 def _store(session: Session, event: NewEvent, actor: str, now: datetime) -> bool:
     if not store.insert(session, event) and not (event.verified and store.trust(session, event)):
-        known = store.get(session, event.id)
-        if known and known.body and not is_same_event(known.body, event.body):
+        stored = store.get(session, event.id)
+        if stored and stored.body and not is_same_event(stored.body, event.body):
             log.warning("stripe event came again with another body; the first is kept", extra={"event_id": event.id})
         return False
     details = {"event_id": event.id, "type": event.type}

@@ -117,7 +117,7 @@ def find_plan(prices: Collection[Price], plans: PlanRegistry) -> tuple[Plan | No
 
 def best(states: Iterable[SubscriptionState], plans: PlanRegistry) -> SubscriptionState | None:
     """By status, then of those in force the one with more features, then the newest, or the one that ended last."""
-    known = [state for state in states if state.counted_status in _RANKS]
+    candidates = [state for state in states if state.counted_status in _RANKS]
 
     def merit(state: SubscriptionState) -> tuple[int, int, float, str]:
         plan = plans.plans.get(state.plan or "") if is_live(state) else None
@@ -125,7 +125,7 @@ def best(states: Iterable[SubscriptionState], plans: PlanRegistry) -> Subscripti
         features = len(plan.features) if plan else -1
         return -_RANKS[state.counted_status or ""], features, since.timestamp() if since else 0, state.id
 
-    return max(known, key=merit, default=None)
+    return max(candidates, key=merit, default=None)
 
 
 def best_in_force(states: Iterable[SubscriptionState], plans: PlanRegistry) -> SubscriptionState | None:

@@ -101,13 +101,13 @@ def _deliver(settings: Settings, triggered: Sequence["TriggeredEvent"], url: str
 
     secret, sandbox = _secret(settings), _sandbox(settings)
     refused = recorded = 0
-    for one in triggered:
+    for event in triggered:
         for _ in range(times):
-            reply = deliver(url, one.event, secret=secret, now=now)
+            reply = deliver(url, event.event, secret=secret, now=now)
             words = reply.text if reply.status else f"no answer ({reply.text})"
-            print(printable(f"{one.type} {one.id}: {reply.status or ''} {words}"))
+            print(printable(f"{event.type} {event.id}: {reply.status or ''} {words}"))
             refused += not reply.is_success
-        recorded += record_in_sandbox(sandbox, one)
+        recorded += record_in_sandbox(sandbox, event)
     if recorded:
         output.say(f"The sandbox at {sandbox} has them on its books.")
     if refused:
@@ -127,8 +127,8 @@ def _minor_units(text: str) -> tuple[int, str]:
     """`49.00 EUR` is 4900 of eur."""
     from notifyctl.billing.mails import THREE_DECIMALS, WHOLE
 
-    amount, _, written = text.strip().partition(" ")
-    currency = written.strip().lower() or "eur"
+    amount, _, currency_text = text.strip().partition(" ")
+    currency = currency_text.strip().lower() or "eur"
     if len(currency) != 3 or not (currency.isascii() and currency.isalpha()):
         raise InvalidInput(f"--amount {text!r} is in no currency; write three letters behind it, as 49.00 EUR")
     places = 0 if currency in WHOLE else 3 if currency in THREE_DECIMALS else 2

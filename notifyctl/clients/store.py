@@ -46,14 +46,14 @@ def get(session: Session, client_id: str) -> ClientRow | None:
 def get_many(session: Session, ids: Collection[str], *, lock: bool = False) -> dict[str, ClientRow]:
     """Their rows by id, without those that are unknown. `lock`: nobody else changes them until the commit."""
     dialect = bulk.dialect(session)
-    rows = session.execute(_by_ids(dialect, lock), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
+    rows = session.execute(_by_ids(dialect, lock), bulk.encode(dialect, [{"id": client_id} for client_id in ids]))
     return {row[0]: ClientRow(*row) for row in rows}
 
 
 @cache
 def _by_ids(dialect: str, lock: bool) -> Executable:
-    wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
-    statement = _SELECT.where(_client.c.id.in_(select(wanted.c.id)))
+    keys = bulk.unpack(dialect, bulk.column_types(_client, "id"))
+    statement = _SELECT.where(_client.c.id.in_(select(keys.c.id)))
     # In one order, so that two imports of the same clients cannot deadlock.
     return statement.order_by(_client.c.id).with_for_update() if lock else statement
 
@@ -61,14 +61,14 @@ def _by_ids(dialect: str, lock: bool) -> Executable:
 def erased(session: Session, ids: Collection[str]) -> list[str]:
     """Which of `ids` were erased, in the order of their ids."""
     dialect = bulk.dialect(session)
-    rows = session.execute(_erased_by_ids(dialect), bulk.encode(dialect, [{"id": wanted} for wanted in ids]))
+    rows = session.execute(_erased_by_ids(dialect), bulk.encode(dialect, [{"id": client_id} for client_id in ids]))
     return list(rows.scalars())
 
 
 @cache
 def _erased_by_ids(dialect: str) -> Executable:
-    wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
-    erased_ones = select(_client.c.id).where(_client.c.erased_at.is_not(None), _client.c.id.in_(select(wanted.c.id)))
+    keys = bulk.unpack(dialect, bulk.column_types(_client, "id"))
+    erased_ones = select(_client.c.id).where(_client.c.erased_at.is_not(None), _client.c.id.in_(select(keys.c.id)))
     return erased_ones.order_by(_client.c.id)
 
 
@@ -87,8 +87,8 @@ def page(
     if search:
         texts = (_client.c.id, _client.c.name, _client.c.email, _client.c.phone_e164, _client.c.stripe_customer_id)
         statement = statement.where(or_(*(column.icontains(search, autoescape=True) for column in texts)))
-    wanted = {"plan": plan, "provisioning_status": provisioning, "subscription_status": subscription}
-    for name, value in wanted.items():
+    values = {"plan": plan, "provisioning_status": provisioning, "subscription_status": subscription}
+    for name, value in values.items():
         if value is not None:
             statement = statement.where(_client.columns[name] == value)
     return [ClientRow(*row) for row in session.execute(statement)]
@@ -109,9 +109,9 @@ def holders_of_stripe_customers(session: Session, customer_ids: Collection[str])
 
 @cache
 def _by_stripe_customers(dialect: str) -> Executable:
-    wanted = bulk.unpack(dialect, bulk.column_types(_client, "stripe_customer_id"))
+    keys = bulk.unpack(dialect, bulk.column_types(_client, "stripe_customer_id"))
     return select(_client.c.id, _client.c.stripe_customer_id).where(
-        _client.c.stripe_customer_id.in_(select(wanted.c.stripe_customer_id))
+        _client.c.stripe_customer_id.in_(select(keys.c.stripe_customer_id))
     )
 
 

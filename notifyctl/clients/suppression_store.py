@@ -51,10 +51,10 @@ class Lift:
 
 def holding(causes: Iterable[Cause], lifts: Iterable[Lift]) -> list[Cause]:
     """What still holds; first whoever acted first."""
-    known = list(lifts)
+    all_lifts = list(lifts)
     latest: dict[tuple[SuppressionReason, str], Cause] = {}
     for cause in sorted(causes, key=lambda cause: cause.acted_at):
-        if not any(lift.lifts(cause) for lift in known):
+        if not any(lift.lifts(cause) for lift in all_lifts):
             latest[cause.key] = cause
     return sorted(latest.values(), key=lambda cause: (cause.acted_at, _ORDER[cause.reason], cause.source))
 

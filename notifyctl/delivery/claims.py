@@ -220,12 +220,12 @@ class Claimer:
     ) -> tuple[list[Claim], list[DeliveryOutcome]]:
         if not messages:
             return [], []
-        known = template_store.by_key(session, {message.template_key for message in messages})
+        templates = template_store.by_key(session, {message.template_key for message in messages})
         suppressed = requeue.suppressed(session, self._rules.keys, self.channel, messages)
         claimed: list[Claim] = []
         refused: list[DeliveryOutcome] = []
         for message in messages:
-            template = known[message.template_key]
+            template = templates[message.template_key]
             refusal = self._refusal(message, template, suppressed.get(message.id), now)
             if refusal is None:
                 claimed.append(Claim(message, template))

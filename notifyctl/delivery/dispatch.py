@@ -156,11 +156,11 @@ class Dispatcher:
         """Whether there was trouble with it. What cannot be recorded at all is left to its lease, and asked about."""
         plain = outcomes.without_extras(self._attempts[answer.message_id], answer)
         troubles = 0
-        for attempt, said in ((self._attempts[answer.message_id], answer), plain):
+        for attempt, kept_answer in ((self._attempts[answer.message_id], answer), plain):
             self._attempts[answer.message_id] = attempt
             try:
                 with self._database.transaction() as session:
-                    self._record(session, self._clock(), [said])
+                    self._record(session, self._clock(), [kept_answer])
                 break
             except DatabaseError:
                 raise
@@ -172,15 +172,15 @@ class Dispatcher:
         return troubles > 0
 
     def _record(self, session: Session, now: datetime, answers: Sequence[Answer]) -> None:
-        made = [
+        to_record = [
             outcomes.of_answer(self._attempts[answer.message_id], answer, actor=self._owner, now=now)
             for answer in answers
         ]
-        if not made:
+        if not to_record:
             return
-        written = result_store.record(session, self._owner, [outcome.result for outcome in made])
-        kept = [outcome for outcome in made if outcome.result.id in written]
-        if lost := len(made) - len(kept):
+        written = result_store.record(session, self._owner, [outcome.result for outcome in to_record])
+        kept = [outcome for outcome in to_record if outcome.result.id in written]
+        if lost := len(to_record) - len(kept):
             log.warning("answers came after the lease was lost", extra={"channel": self.channel, "count": lost})
         self._settle(session, kept, now)
         self._claimer.breaker.hear(session, answers, now)
@@ -218,8 +218,8 @@ class Dispatcher:
             log.log(level, "message %s", status.lower(), extra=outcome.log_fields)
 
     def _load_sources(self, session: Session, claimed: Sequence[Claim]) -> None:
-        wanted = {(item.message.template_key, item.message.template_version) for item in claimed}
-        if missing := wanted - self._sources.keys():
+        versions = {(item.message.template_key, item.message.template_version) for item in claimed}
+        if missing := versions - self._sources.keys():
             self._sources |= template_store.sources(session, missing)
 
     def _send(self, batch: ClaimBatch, started: float) -> None:

@@ -230,18 +230,18 @@ def settle(
             assert_never(finding)
 
 
-def _settled_by_provider(message: DoubtfulMessage, found: LookupHit, now: datetime) -> DoubtResolution:
-    result = partial(_result(message), provider_message_id=found.provider_message_id, sent_at=message.last_attempt_at)
-    if found.bounce is not None:
+def _settled_by_provider(message: DoubtfulMessage, hit: LookupHit, now: datetime) -> DoubtResolution:
+    result = partial(_result(message), provider_message_id=hit.provider_message_id, sent_at=message.last_attempt_at)
+    if hit.bounce is not None:
         bounced = result(
             status=MessageStatus.BOUNCED,
-            reason=found.bounce.reason,
-            error_code=found.bounce.code,
-            error=found.bounce.detail,
+            reason=hit.bounce.reason,
+            error_code=hit.bounce.code,
+            error=hit.bounce.detail,
             finished_at=now,
         )
         return DoubtResolution(bounced, AuditAction.NOTIFICATION_BOUNCED)
-    if found.delivered:
+    if hit.delivered:
         delivered = result(status=MessageStatus.DELIVERED, delivered_at=now, finished_at=now)
         return DoubtResolution(delivered, AuditAction.NOTIFICATION_DELIVERED)
     return DoubtResolution(result(status=MessageStatus.SENT), AuditAction.NOTIFICATION_SENT)

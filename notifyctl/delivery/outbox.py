@@ -248,10 +248,10 @@ class LostMessage(NamedTuple):
 def expire_leases(session: Session, now: datetime) -> list[LostMessage]:
     """Messages whose worker has gone become IN_DOUBT: their call may have gone out."""
     ended = or_(_message.c.lease_until < now, _message.c.lease_until.is_(None))
-    gone = select(_message.c.id).where(IS_SENDING, ended).with_for_update(skip_locked=True)
+    lost = select(_message.c.id).where(IS_SENDING, ended).with_for_update(skip_locked=True)
     statement = (
         update(_message)
-        .where(_message.c.id.in_(gone))
+        .where(_message.c.id.in_(lost))
         .values(
             status=MessageStatus.IN_DOUBT,
             error="the worker that sent it was lost before it recorded the answer",

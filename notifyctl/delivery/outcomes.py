@@ -173,8 +173,8 @@ def _number_pattern(number: str) -> str:
     optional = ""
     for digit in digits[:-_TELLING_DIGITS]:
         optional = f"(?:{optional}{digit}{_BETWEEN_DIGITS})?"
-    telling = _BETWEEN_DIGITS.join(digits[-_TELLING_DIGITS:])
-    return rf"(?:\+|%2B)?{optional}{telling}" if telling else ""
+    last_digits = _BETWEEN_DIGITS.join(digits[-_TELLING_DIGITS:])
+    return rf"(?:\+|%2B)?{optional}{last_digits}" if last_digits else ""
 
 
 def _text_pattern(address: str) -> str:

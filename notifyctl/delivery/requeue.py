@@ -15,7 +15,7 @@ from notifyctl.models.enums import AuditAction, BlockReason, Channel
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gate_facts, gates, message_store
 from notifyctl.orchestrator.gates import Verdict
-from notifyctl.orchestrator.message_store import AddressedClient, FailedMessage, Filter
+from notifyctl.orchestrator.message_store import AddressedClient, FailedMessage, MessageFilter
 from notifyctl.orchestrator.orchestrator import plan_has_feature
 from notifyctl.templates import store as template_store
 
@@ -97,30 +97,30 @@ class Requeue:
         self._plans = plans
         self._sms_enabled = sms_enabled
 
-    def choose(self, session: Session, wanted: Filter, now: datetime) -> Choice:
+    def choose(self, session: Session, criteria: MessageFilter, now: datetime) -> Choice:
         """Asks the gates that a worker asks again before it sends. Writes nothing."""
-        by_obstacle = message_store.retryable(session, wanted, now=now)
-        going: list[FailedMessage] = []
+        by_obstacle = message_store.retryable(session, criteria, now=now)
+        waiting_again: list[FailedMessage] = []
         refused: dict[BlockReason, list[FailedMessage]] = {}
         for part in _parts(by_obstacle.pop("", [])):
             for message, gate in self._verdicts(session, part):
-                going.append(message) if gate is None else refused.setdefault(gate, []).append(message)
+                waiting_again.append(message) if gate is None else refused.setdefault(gate, []).append(message)
         for_good = {Refusal(why): len(ids) for why, ids in by_obstacle.items()}
         by_gate = Counter[Refusal]()
         for gate in BlockReason:
             for message in refused.get(gate, []):
                 by_gate[self._refusal(gate, message, refused[gate])] += 1
         return Choice(
-            ids=[message.id for message in going],
+            ids=[message.id for message in waiting_again],
             refused=for_good | dict(by_gate),
-            by_template=Counter(message.template_key for message in going),
-            oldest_at=min((message.created_at for message in going), default=None),
+            by_template=Counter(message.template_key for message in waiting_again),
+            oldest_at=min((message.created_at for message in waiting_again), default=None),
         )
 
     def queue(self, session: Session, ids: Collection[str], *, actor: str, now: datetime) -> int:
         """Those of `ids` that nothing refuses by now wait for a worker again, each with an audit row. How many."""
-        chosen = self.choose(session, Filter(ids=ids), now)
-        moved = message_store.requeue(session, chosen.ids, now=now)
+        choice = self.choose(session, MessageFilter(ids=ids), now)
+        moved = message_store.requeue(session, choice.ids, now=now)
         details = {"detail": "queued again"}
         entries = [
             audit_log.for_message(AuditAction.OPERATOR_ACTION, message, actor=actor, now=now, details=details)
@@ -131,13 +131,13 @@ class Requeue:
 
     def _verdicts(self, session: Session, ids: Sequence[str]) -> Iterator[tuple[FailedMessage, BlockReason | None]]:
         failed = message_store.with_clients(session, ids)
-        known = template_store.by_key(session, {message.template_key for message in failed})
+        templates = template_store.by_key(session, {message.template_key for message in failed})
         on_record: dict[str, str] = {}
         for channel in Channel:
             ours = [message for message in failed if message.channel == channel]
             on_record |= suppressed(session, self._keys, channel, ours)
         for message in failed:
-            template = known.get(message.template_key)
+            template = templates.get(message.template_key)
             if template is None:  # nobody can say what it would be
                 yield message, BlockReason.TEMPLATE_DISABLED
                 continue
@@ -150,9 +150,9 @@ class Requeue:
             )
             yield message, verdict.gate if verdict else None
 
-    def _refusal(self, gate: BlockReason, message: FailedMessage, beside: Sequence[FailedMessage]) -> Refusal:
-        """The same for all that one command lifts; `beside` are all that the gate refuses."""
-        clients = {other.client_id for other in beside}
+    def _refusal(self, gate: BlockReason, message: FailedMessage, refused_alike: Sequence[FailedMessage]) -> Refusal:
+        """The same for all that one command lifts; `refused_alike` are all that the gate refuses."""
+        clients = {other.client_id for other in refused_alike}
         client = message.client_id if len(clients) == 1 else "ID"
         match gate:
             case BlockReason.TEMPLATE_DISABLED:

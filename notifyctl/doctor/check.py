@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from notifyctl.db.database import Database
 from notifyctl.health import upkeep
-from notifyctl.health.installation import look
+from notifyctl.health.installation import read_installation
 from notifyctl.operations.problem import Gravity, Problem
 from notifyctl.settings import Settings
 
@@ -35,7 +35,7 @@ class CheckContext:
         """What health says of the installation."""
         now = self.database.clock()
         with self.database.read() as session:
-            installation = look(session, self.settings, now)
+            installation = read_installation(session, self.settings, now)
         return [*upkeep.problems(installation), *upkeep.untold(installation), *upkeep.sandbox(installation)]
 
     def close(self) -> None:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from notifyctl.alerts.spikes import store as spike_store
-from notifyctl.audit import append_only
-from notifyctl.audit import seal_store as seals
+from notifyctl.audit import append_only, seal_store
 from notifyctl.audit.seal import count_unsealed, is_old, writer_in_words
 from notifyctl.clients import store as client_store
 from notifyctl.clients.plans import load_plans
@@ -13,7 +12,7 @@ from notifyctl.clock import system_clock
 from notifyctl.db import migrations
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.health import store as health_store
-from notifyctl.health.installation import jobs as standings_of
+from notifyctl.health.installation import read_job_statuses
 from notifyctl.http import api_key_store
 from notifyctl.keyring import KeyRing
 from notifyctl.operations import breakers
@@ -56,10 +55,10 @@ def clock(context: CheckContext) -> CheckResult:
 
 
 def secret_keys_in_use(context: CheckContext) -> CheckResult:
-    known = KeyRing(context.settings.notification_secret_key).ids
+    key_ids = KeyRing(context.settings.notification_secret_key).ids
     with context.database.read() as session:
-        suppressions = _without(health_store.count_suppressions(session), known)
-        sealed = _without(health_store.count_unfinished(session), known)
+        suppressions = _without(health_store.count_suppressions(session), key_ids)
+        sealed = _without(health_store.count_unfinished(session), key_ids)
     problems = []
     if suppressions:
         problems.append(f"{_counted(suppressions, 'suppression')}: these people would be written to again")
@@ -174,7 +173,7 @@ def _problems(context: CheckContext, *codes: Code) -> CheckResult:
 
 def jobs(context: CheckContext) -> CheckResult:
     with context.database.read() as session:
-        troubled = [job for job in standings_of(session, context.database.clock()) if job.problem]
+        troubled = [job for job in read_job_statuses(session, context.database.clock()) if job.problem]
     if troubled:
         remedies = dict.fromkeys(job.remedy for job in troubled)
         return CheckResult(CheckStatus.WARN, "; ".join(job.problem for job in troubled), "; ".join(remedies))
@@ -213,7 +212,9 @@ def audit_seals(context: CheckContext) -> CheckResult:
     now = context.database.clock()
     with context.database.read() as session:
         unsealed = count_unsealed(session)
-        writing = [writer for writer in seals.writers(session).values() if writer.since and is_old(writer.since, now)]
+        writing = [
+            writer for writer in seal_store.writers(session).values() if writer.since and is_old(writer.since, now)
+        ]
     if unsealed.oldest_at is None or not is_old(unsealed.oldest_at, now):
         return CheckResult()
     rows = f"{unsealed.rows} audit rows are not sealed, the oldest for {age(unsealed.oldest_at, now)}"
@@ -230,10 +231,10 @@ def audit_seals(context: CheckContext) -> CheckResult:
 
 
 def otp_peppers(context: CheckContext) -> CheckResult:
-    known = PepperRing(context.settings.otp_pepper).ids
+    pepper_ids = PepperRing(context.settings.otp_pepper).ids
     with context.database.read() as session:
         in_use = otp_store.keys_in_use(session, context.database.clock())
-    forgotten = {key: count for key, count in in_use.items() if key not in known}
+    forgotten = {key: count for key, count in in_use.items() if key not in pepper_ids}
     if not forgotten:
         return CheckResult()
     return CheckResult(
@@ -248,12 +249,12 @@ def otp_conversion(context: CheckContext) -> CheckResult:
     """Codes that nobody types in are what SMS pumping looks like."""
     until = context.database.clock() - TIME_TO_TYPE
     with context.database.read() as session:
-        made, used = otp_store.conversion(session, until - DAY, until)
-    if made < ENOUGH_CODES or used >= LEAST_USED * made:
+        sent, used = otp_store.conversion(session, until - DAY, until)
+    if sent < ENOUGH_CODES or used >= LEAST_USED * sent:
         return CheckResult()
     return CheckResult(
         CheckStatus.WARN,
-        f"of {made} codes of the last 24 h only {used} were used",
+        f"of {sent} codes of the last 24 h only {used} were used",
         "if these are no people, set OTP_ALLOWED_COUNTRIES, OTP_PREFIX_HOURLY_LIMIT and OTP_GLOBAL_HOURLY_LIMIT",
     )
 

@@ -17,8 +17,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.health import store as health_store
 from notifyctl.health.store import LostAlert, StripeTroubles
 from notifyctl.models.enums import Channel, JobOutcome
-from notifyctl.operations import heartbeats as workers
-from notifyctl.operations import job_runs
+from notifyctl.operations import heartbeats, job_runs
 from notifyctl.operations.heartbeats import WorkerRow
 from notifyctl.operations.job_runs import MONITOR, TIMETABLE, JobRecord, Timed
 from notifyctl.settings import Settings
@@ -126,7 +125,7 @@ class LastWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class Suppressed:
+class SuppressedAlertAddress:
     """An address that alerts go to, and that must not be written to."""
 
     settings: Sequence[str]
@@ -151,7 +150,7 @@ class Installation:
     jobs: Sequence[JobStatus]
     """Those in trouble."""
     has_templates: bool
-    suppressed: Sequence[Suppressed]
+    suppressed: Sequence[SuppressedAlertAddress]
     lost_alert: LostAlert | None
     """The last alert, where it reached nobody."""
     untold: Sequence[Channel]
@@ -166,18 +165,18 @@ class Installation:
         return self.workers > 0 or self.lives_by_cron
 
 
-def look(session: Session, settings: Settings, now: datetime) -> Installation:
+def read_installation(session: Session, settings: Settings, now: datetime) -> Installation:
     name, database = _names(session)
-    known = workers.known(session)
-    at_work = [row for row in known if workers.is_working(row, now - SEEN)]
-    statuses = jobs(session, now)
+    workers = heartbeats.known(session)
+    at_work = [row for row in workers if heartbeats.is_working(row, now - SEEN)]
+    statuses = read_job_statuses(session, now)
     return Installation(
         name=name,
         database=database,
         now=now,
         workers=len(at_work),
-        last_worker=_last(known),
-        lives_by_cron=_sends_by_cron(known, now) or _runs_jobs_by_cron(known, statuses, now),
+        last_worker=_last(workers),
+        lives_by_cron=_sends_by_cron(workers, now) or _runs_jobs_by_cron(workers, statuses, now),
         jobs=[status for status in statuses if status.problem],
         has_templates=template_store.are_seeded(session),
         suppressed=list(suppressed_addresses(session, settings)),
@@ -221,7 +220,7 @@ def _runs_jobs_by_cron(known: Sequence[WorkerRow], statuses: Sequence[JobStatus]
     return last is not None and now - last.started_at < TRACE and last.worker not in {row.worker for row in known}
 
 
-def jobs(session: Session, now: datetime) -> list[JobStatus]:
+def read_job_statuses(session: Session, now: datetime) -> list[JobStatus]:
     """Of every job, those in trouble first."""
     records = job_runs.records_of(session, [job.name for job in TIMETABLE])
     all_done = len(records) == len(TIMETABLE) and all(record.done_at for record in records.values())
@@ -230,15 +229,15 @@ def jobs(session: Session, now: datetime) -> list[JobStatus]:
 
 def _since(session: Session, now: datetime) -> datetime | None:
     """From when on jobs should have run: since the first did, a worker has been there, or templates were seeded."""
-    started = (row.started_at for row in workers.known(session) if workers.is_working(row, now - SEEN))
+    started = (row.started_at for row in heartbeats.known(session) if heartbeats.is_working(row, now - SEEN))
     return job_runs.first_start(session) or min(started, default=None) or template_store.first_seeded_at(session)
 
 
-def suppressed_addresses(session: Session, settings: Settings) -> Iterator[Suppressed]:
+def suppressed_addresses(session: Session, settings: Settings) -> Iterator[SuppressedAlertAddress]:
     """Of those that alerts go to."""
     wanted: dict[tuple[Channel, str], list[str]] = {}
     for name, channel, text in _alert_addresses(settings):
-        address = _normal(channel, text, settings)
+        address = _normal_address(channel, text, settings)
         if address:
             wanted.setdefault((channel, address), []).append(name)
     if not wanted:
@@ -249,7 +248,7 @@ def suppressed_addresses(session: Session, settings: Settings) -> Iterator[Suppr
     for (channel, address), names in wanted.items():
         row = suppression_store.find(session, channel, keys.recipient_hashes(channel, address))
         if row is not None:
-            yield Suppressed(names, channel, address, row.reason, row.source, row.created_at)
+            yield SuppressedAlertAddress(names, channel, address, row.reason, row.source, row.created_at)
 
 
 def _alert_addresses(settings: Settings) -> Iterator[tuple[str, Channel, str]]:
@@ -261,7 +260,7 @@ def _alert_addresses(settings: Settings) -> Iterator[tuple[str, Channel, str]]:
         yield "OPS_ALERT_SMS_NUMBER", Channel.SMS, settings.ops_alert_sms_number
 
 
-def _normal(channel: Channel, text: str, settings: Settings) -> str | None:
+def _normal_address(channel: Channel, text: str, settings: Settings) -> str | None:
     """None for one that is no address, which `doctor` tells. The plain ones are spared the libraries' loading."""
     if channel is Channel.EMAIL and text.isascii():
         return text.strip().lower()

@@ -153,9 +153,9 @@ def lost_alert(session: Session, since: datetime) -> LostAlert | None:
     if not candidates:
         return None
     lost = max(candidates, key=lambda row: row.finished_at)
-    beside = lost.created_at - ALERTS_TOGETHER
+    alerts_from = lost.created_at - ALERTS_TOGETHER
     arrived = _message.c.status.in_((MessageStatus.SENT, MessageStatus.DELIVERED))
-    sent = exists().where(WAS_SENT, _message.c.sent_at >= beside, arrived, to_admins)
+    sent = exists().where(WAS_SENT, _message.c.sent_at >= alerts_from, arrived, to_admins)
     if session.execute(select(sent)).scalar_one():
         return None
     return LostAlert(lost.id, lost.template_key, lost.channel, lost.status, lost.reason, lost.finished_at)

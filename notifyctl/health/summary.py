@@ -1,6 +1,6 @@
 """How the traffic is, declared once for the terminal, HTTP, the page and Prometheus.
 
-`look` asks the store. `summary` is what programs are told of it: its fields are the JSON, the schema of HTTP, the
+`read_health` asks the store. `summary` is what programs get of it: its fields are the JSON, the schema of HTTP, the
 columns of the tables and, where they have a Gauge, what Prometheus reads.
 """
 
@@ -15,11 +15,10 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 from sqlmodel import Session
 
-from notifyctl.alerts.spikes import store as spikes
+from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.alerts.spikes.levels import Thresholds
 from notifyctl.health import reports
-from notifyctl.health.installation import Installation
-from notifyctl.health.installation import look as look_at_installation
+from notifyctl.health.installation import Installation, read_installation
 from notifyctl.health.reports import Backlog, BucketView, RecentMessage, Traffic
 from notifyctl.models.enums import Channel
 from notifyctl.operations import breakers, limits, pauses
@@ -222,10 +221,10 @@ class Health:
         return max(ceil(count * 60 / self.limits[channel]) for channel, count in waiting.items())
 
 
-def look(session: Session, settings: Settings, now: datetime, window: timedelta) -> Health:
+def read_health(session: Session, settings: Settings, now: datetime, window: timedelta) -> Health:
     since = now - window
     paused, down = _paused(session), breakers.not_closed(session)
-    installation = look_at_installation(session, settings, now)
+    installation = read_installation(session, settings, now)
     thresholds = Thresholds.of(settings)
     traffic = reports.traffic(session, since, now)
     return Health(
@@ -254,7 +253,7 @@ def look(session: Session, settings: Settings, now: datetime, window: timedelta)
 
 
 def _lately(session: Session, since: datetime) -> dict[Channel, Attempts]:
-    failures, sent = spikes.failures(session, since), spikes.sent(session, since)
+    failures, sent = spike_store.failures(session, since), spike_store.sent(session, since)
     return {channel: Attempts(failures[channel].failed, sent[channel]) for channel in Channel}
 
 
@@ -270,7 +269,7 @@ def _spikes(session: Session) -> list[Spike]:
     # What was found then, and may be so no more: what is so now are the problems.
     return [
         Spike(row.channel, row.level, row.raised_at, row.problem and f"as of {moment(row.measured_at)}: {row.problem}")
-        for row in spikes.raised(session)
+        for row in spike_store.raised(session)
         if row.raised_at is not None
     ]
 

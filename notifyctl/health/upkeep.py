@@ -88,12 +88,12 @@ def _jobs(installation: Installation) -> Iterator[Problem]:
 
 def suppressed(installation: Installation) -> Iterator[Problem]:
     """One for each address, since each has its own command."""
-    for one in installation.suppressed:
-        names, are = " and ".join(one.settings), "are" if len(one.settings) > 1 else "is"
-        since = moment(one.since, beside=installation.now)
-        text = f"{names} {are} suppressed since {since} ({one.reason}, by {one.source}): alerts to it reach nobody"
-        remedy = f"lift it with `notifyctl suppressions remove {one.channel} {one.address}`"
-        yield Problem(Gravity.CRITICAL, text, Code.ALERT_ADDRESS_SUPPRESSED, remedy, one.channel, one.since)
+    for row in installation.suppressed:
+        names, are = " and ".join(row.settings), "are" if len(row.settings) > 1 else "is"
+        since = moment(row.since, beside=installation.now)
+        text = f"{names} {are} suppressed since {since} ({row.reason}, by {row.source}): alerts to it reach nobody"
+        remedy = f"lift it with `notifyctl suppressions remove {row.channel} {row.address}`"
+        yield Problem(Gravity.CRITICAL, text, Code.ALERT_ADDRESS_SUPPRESSED, remedy, row.channel, row.since)
 
 
 def _lost_alert(installation: Installation) -> Iterator[Problem]:
@@ -108,22 +108,24 @@ def _lost_alert(installation: Installation) -> Iterator[Problem]:
 
 
 def stripe(installation: Installation) -> Iterator[Problem]:
-    known = installation.stripe
-    if known.failed:
-        which = f"the newest is {known.newest_failed.id}" if known.newest_failed else ""
-        text = f"{plural(known.failed, 'Stripe event')} could not be processed ({which})"
-        event = known.newest_failed.id if known.newest_failed else "last"
+    troubles = installation.stripe
+    if troubles.failed:
+        which = f"the newest is {troubles.newest_failed.id}" if troubles.newest_failed else ""
+        text = f"{plural(troubles.failed, 'Stripe event')} could not be processed ({which})"
+        event = troubles.newest_failed.id if troubles.newest_failed else "last"
         remedy = f"see `notifyctl stripe show {event}`, mend it, then run `notifyctl stripe replay --status FAILED`"
-        yield Problem(Gravity.WARNING, text, Code.STRIPE_FAILED, remedy, since=known.failed_since)
-    if known.unmatched and known.newest_unmatched:
-        newest = known.newest_unmatched
+        yield Problem(Gravity.WARNING, text, Code.STRIPE_FAILED, remedy, since=troubles.failed_since)
+    if troubles.unmatched and troubles.newest_unmatched:
+        newest = troubles.newest_unmatched
         name = f" (of customer {newest.customer_id})" if newest.customer_id else ""
-        of = "is" if known.unmatched == 1 else "are"
-        text = f"{plural(known.unmatched, 'Stripe event')} {of} about nobody we know; the newest is {newest.id}{name}"
+        of = "is" if troubles.unmatched == 1 else "are"
+        text = (
+            f"{plural(troubles.unmatched, 'Stripe event')} {of} about nobody we know; the newest is {newest.id}{name}"
+        )
         commands = how_to_match(newest.customer_id, newest.named_client, newest.id)
         remedy = f"run `{commands.replace(', then ', '`, then `')}`"
-        yield Problem(Gravity.WARNING, text, Code.STRIPE_UNMATCHED, remedy, since=known.unmatched_since)
-    if known.waiting:
-        text = f"{plural(known.waiting, 'Stripe event')} wait{'s' if known.waiting == 1 else ''} to be processed"
+        yield Problem(Gravity.WARNING, text, Code.STRIPE_UNMATCHED, remedy, since=troubles.unmatched_since)
+    if troubles.waiting:
+        text = f"{plural(troubles.waiting, 'Stripe event')} wait{'s' if troubles.waiting == 1 else ''} to be processed"
         remedy = "run `notifyctl jobs run stripe_event_retry`"
-        yield Problem(Gravity.WARNING, text, Code.STRIPE_WAITING, remedy, since=known.waiting_since)
+        yield Problem(Gravity.WARNING, text, Code.STRIPE_WAITING, remedy, since=troubles.waiting_since)

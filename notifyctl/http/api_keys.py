@@ -80,13 +80,13 @@ def create(
 
 def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> ApiKeyInfo:
     """The key, which opens nothing any more. Raises NotFound, and InvalidInput for a name that several keys have."""
-    found = store.usable(session, name_or_id, now)
-    if not found:
+    matching = store.usable(session, name_or_id, now)
+    if not matching:
         raise NotFound(f"there is no active key {name_or_id!r}; `notifyctl keys list` shows those there are")
-    if len(found) > 1:
-        ids = ", ".join(row.id for row in found)
-        raise InvalidInput(f"{len(found)} keys are called {name_or_id!r}: {ids}; say which by its id")
-    key = found[0]
+    if len(matching) > 1:
+        ids = ", ".join(row.id for row in matching)
+        raise InvalidInput(f"{len(matching)} keys are called {name_or_id!r}: {ids}; say which by its id")
+    key = matching[0]
     if store.revoke(session, key.id, now):
         details = {"key_id": key.id, "name": key.name}
         audit_log.write(session, AuditAction.API_KEY_REVOKED, actor=actor, now=now, details=details)

@@ -79,10 +79,10 @@ _TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels"
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         raise _Unfit("has the same name twice in one object")
-    return made
+    return members
 
 
 def _no_constant(_text: str) -> NoReturn:

@@ -8,12 +8,14 @@ from notifyctl.audit import log as audit_log
 from notifyctl.models.enums import AuditAction
 from notifyctl.models.message import WAITING
 from notifyctl.orchestrator import message_store, payload_store
-from notifyctl.orchestrator.message_store import Filter, MovedMessage
+from notifyctl.orchestrator.message_store import MessageFilter, MovedMessage
 
 
-def withdraw(session: Session, wanted: Filter, detail: str, *, actor: str, now: datetime) -> list[MovedMessage]:
+def withdraw(
+    session: Session, criteria: MessageFilter, detail: str, *, actor: str, now: datetime
+) -> list[MovedMessage]:
     """What was withdrawn. A message that a worker is sending is left alone."""
-    moved = message_store.cancel_waiting(session, wanted, now=now)
+    moved = message_store.cancel_waiting(session, criteria, now=now)
     payload_store.erase_sealed(session, [message.id for message in moved])
     entries = [
         audit_log.for_message(
@@ -25,11 +27,11 @@ def withdraw(session: Session, wanted: Filter, detail: str, *, actor: str, now: 
     return moved
 
 
-def count_waiting(session: Session, wanted: Filter) -> int:
-    counts = message_store.count_by_status(session, wanted)
+def count_waiting(session: Session, criteria: MessageFilter) -> int:
+    counts = message_store.count_by_status(session, criteria)
     return sum(counts.get(status, 0) for status in WAITING)
 
 
-def cancel(session: Session, wanted: Filter, *, actor: str, now: datetime) -> int:
+def cancel_messages(session: Session, criteria: MessageFilter, *, actor: str, now: datetime) -> int:
     """For an operator. How many were withdrawn."""
-    return len(withdraw(session, wanted, "withdrawn by an operator", actor=actor, now=now))
+    return len(withdraw(session, criteria, "withdrawn by an operator", actor=actor, now=now))

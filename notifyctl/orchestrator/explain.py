@@ -47,7 +47,7 @@ class Explanation:
     steps: tuple[Step, ...]
 
 
-def explain(
+def explain_message(
     message: MessageRow, audit_rows: Sequence[AuditRow], *, now: datetime, workers: int, held_by: Sequence[str] = ()
 ) -> Explanation:
     """`workers` is how many are running; a message that waits for none is worth saying so.

@@ -34,16 +34,18 @@ def clients(session: Session, ids: Collection[str], *, lock: bool) -> dict[str, 
     if not ids:
         return {}
     dialect = bulk.dialect(session)
-    wanted = {"id": next(iter(ids))} if len(ids) == 1 else bulk.encode(dialect, [{"id": one} for one in ids])
-    rows = session.execute(_clients_statement(dialect, lock, len(ids) == 1), wanted)
+    parameters = (
+        {"id": next(iter(ids))} if len(ids) == 1 else bulk.encode(dialect, [{"id": client_id} for client_id in ids])
+    )
+    rows = session.execute(_clients_statement(dialect, lock, len(ids) == 1), parameters)
     return {row[0]: AddressedClient._make(row) for row in rows}
 
 
 @cache
 def _clients_statement(dialect: str, lock: bool, single: bool) -> Select[*tuple[object, ...]]:
-    wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
+    keys = bulk.unpack(dialect, bulk.column_types(_client, "id"))
     # PostgreSQL takes any JSON for a hundred rows, and reads all of a small table for them.
-    chosen = _client.c.id == bindparam("id") if single else _client.c.id.in_(select(wanted.c.id))
+    chosen = _client.c.id == bindparam("id") if single else _client.c.id.in_(select(keys.c.id))
     statement = select(*_CLIENT_FACTS).where(chosen, _client.c.erased_at.is_(None))
     if lock:
         # In one order for everyone: two callers that lock the same clients never wait for each other in a circle.
@@ -67,22 +69,22 @@ def suppressed(session: Session, hashes: Collection[str]) -> dict[tuple[str, str
         return {}
     dialect = bulk.dialect(session)
     if len(hashes) == 1:
-        wanted = {"hash": next(iter(hashes))}
+        parameters = {"hash": next(iter(hashes))}
     else:
-        wanted = bulk.encode(dialect, [{"recipient_hash": hashed} for hashed in hashes])
-    rows = session.execute(_suppressed_statement(dialect, len(hashes) == 1), wanted)
+        parameters = bulk.encode(dialect, [{"recipient_hash": hashed} for hashed in hashes])
+    rows = session.execute(_suppressed_statement(dialect, len(hashes) == 1), parameters)
     return {(channel.value, hashed): reason.value for channel, hashed, reason in rows}
 
 
 @cache
 def _suppressed_statement(dialect: str, single: bool) -> Select[Channel, str, SuppressionReason]:
-    wanted = bulk.unpack(dialect, bulk.column_types(_suppression, "recipient_hash"))
+    keys = bulk.unpack(dialect, bulk.column_types(_suppression, "recipient_hash"))
     columns = (_suppression.c.channel, _suppression.c.recipient_hash, _suppression.c.reason)
     # Both channels are named, so that the primary key, which begins with it, serves.
     here = _suppression.c.channel.in_(list(Channel))
     if single:
         return select(*columns).where(here, _suppression.c.recipient_hash == bindparam("hash"))
-    return select(*columns).join(wanted, wanted.c.recipient_hash == _suppression.c.recipient_hash).where(here)
+    return select(*columns).join(keys, keys.c.recipient_hash == _suppression.c.recipient_hash).where(here)
 
 
 def verified_stripe_events(session: Session, ids: Collection[str]) -> set[str]:

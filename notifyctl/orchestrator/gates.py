@@ -13,7 +13,7 @@ from notifyctl.models.enums import CHANNELS, Audience, BlockReason, Channel, Pro
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import Template
 from notifyctl.orchestrator.message_store import AddressedClient
-from notifyctl.text import durations as words
+from notifyctl.text import durations
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _rate_limited(facts: Facts) -> _Answer:
         return None
     return (
         f"{facts.sends_in_window} of at most {template.rate_limit_max_sends} sends"
-        f" in the last {words.exact_duration(template.rate_limit_window_seconds)}"
+        f" in the last {durations.exact_duration(template.rate_limit_window_seconds)}"
     )
 
 

@@ -116,14 +116,14 @@ def by_idempotency_keys(session: Session, keys: Collection[str]) -> dict[str, Ke
 def _by_idempotency_keys(dialect: str, single: bool) -> Executable:
     key = _message.c.idempotency_key
     columns = [_message.c[name] for name in KeyedMessage._fields]
-    wanted = bulk.unpack(dialect, bulk.column_types(_message, "idempotency_key"))
+    keys = bulk.unpack(dialect, bulk.column_types(_message, "idempotency_key"))
     if single:
         return select(*columns).where(key == bindparam("key"), IDEMPOTENCY_INDEX)
     if dialect == "sqlite":
-        return select(*columns).where(key.in_(select(wanted.c.idempotency_key)), IDEMPOTENCY_INDEX)
+        return select(*columns).where(key.in_(select(keys.c.idempotency_key)), IDEMPOTENCY_INDEX)
     # One by one: asked for all of them at once, PostgreSQL reads the whole table as long as it is not very large.
-    one = select(*columns).where(key == wanted.c.idempotency_key, IDEMPOTENCY_INDEX).limit(1).lateral("one")
-    return select(*one.c).select_from(wanted.join(one, true()))
+    one = select(*columns).where(key == keys.c.idempotency_key, IDEMPOTENCY_INDEX).limit(1).lateral("one")
+    return select(*one.c).select_from(keys.join(one, true()))
 
 
 def insert(session: Session, messages: Sequence[Row]) -> set[str]:
@@ -157,7 +157,7 @@ def insert_payloads(session: Session, payloads: Sequence[Row]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class MessageFilter:
     """Which messages; None means any."""
 
     ids: Collection[str] | None = None
@@ -190,9 +190,9 @@ class Filter:
         return chosen
 
 
-def find(session: Session, wanted: Filter, *, limit: int, before: str | None = None) -> list[MessageRow]:
+def find(session: Session, criteria: MessageFilter, *, limit: int, before: str | None = None) -> list[MessageRow]:
     """Newest first; only those that were made before the message of that id."""
-    statement = select(_message).where(*wanted.conditions())
+    statement = select(_message).where(*criteria.conditions())
     if before is not None:
         statement = statement.where(_message.c.id < before)
     # Ids are made in the order of time, and have an index.
@@ -207,12 +207,12 @@ def _rows(session: Session, statement: Executable) -> list[MessageRow]:
     return [MessageRow._make(row) for row in session.execute(statement)]
 
 
-def count_by_status(session: Session, wanted: Filter) -> dict[MessageStatus, int]:
-    statement = select(_message.c.status, func.count()).where(*wanted.conditions()).group_by(_message.c.status)
+def count_by_status(session: Session, criteria: MessageFilter) -> dict[MessageStatus, int]:
+    statement = select(_message.c.status, func.count()).where(*criteria.conditions()).group_by(_message.c.status)
     return {status: count for status, count in session.execute(statement)}
 
 
-def retryable(session: Session, wanted: Filter, *, now: datetime) -> dict[str, list[str]]:
+def retryable(session: Session, criteria: MessageFilter, *, now: datetime) -> dict[str, list[str]]:
     """FAILED messages by what stands in the way: "" for nothing, else the reason in words."""
     has_payload = exists().where(_payload.c.message_id == _message.c.id)
     obstacle = case(
@@ -220,7 +220,7 @@ def retryable(session: Session, wanted: Filter, *, now: datetime) -> dict[str, l
         (or_(~has_payload, _message.c.recipient.is_(None)), "their context was erased"),
         else_="",
     )
-    statement = select(_message.c.id, obstacle).where(*wanted.conditions(), _message.c.status == MessageStatus.FAILED)
+    statement = select(_message.c.id, obstacle).where(*criteria.conditions(), _message.c.status == MessageStatus.FAILED)
     by_obstacle: dict[str, list[str]] = {}
     for message_id, why in session.execute(statement):
         by_obstacle.setdefault(why, []).append(message_id)
@@ -261,10 +261,10 @@ def requeue(session: Session, ids: Sequence[str], *, now: datetime) -> list[Move
     return _move(session, ids, [MessageStatus.FAILED], values | cleared)
 
 
-def cancel_waiting(session: Session, wanted: Filter, *, now: datetime) -> list[MovedMessage]:
+def cancel_waiting(session: Session, criteria: MessageFilter, *, now: datetime) -> list[MovedMessage]:
     """Messages that still wait are withdrawn. One that a worker holds is not."""
     values = {"status": MessageStatus.CANCELED, "finished_at": now, "next_attempt_at": None}
-    statement = update(_message).where(*wanted.conditions(), _message.c.status.in_(WAITING)).values(values)
+    statement = update(_message).where(*criteria.conditions(), _message.c.status.in_(WAITING)).values(values)
     return _moved(session, statement)
 
 

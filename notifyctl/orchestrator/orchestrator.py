@@ -107,20 +107,20 @@ class NotificationOrchestrator:
     def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[Draft]:
         for request in requests:
             self._admit(request.template_key)
-        known = template_store.by_key(session, {request.template_key for request in requests})
+        templates = template_store.by_key(session, {request.template_key for request in requests})
         for request in requests:
-            if request.template_key not in known:
+            if request.template_key not in templates:
                 raise NotFound(
                     f"There is no template {request.template_key!r}; `notifyctl templates list` shows those there are"
                 )
-        drafts = [Draft(request, known[request.template_key]) for request in requests]
+        drafts = [Draft(request, templates[request.template_key]) for request in requests]
         for draft in drafts:
             request = draft.request
             draft.rate_subject = rate_subject(draft.template, request.context)
             if request.idempotency_key is not None:
                 draft.context = canonical_json(request.context)
-                wanted = (request.template_key, request.client_id or "", request.recipient or "")
-                draft.fingerprints = self._keys.fingerprints(*wanted, draft.context)
+                request_key = (request.template_key, request.client_id or "", request.recipient or "")
+                draft.fingerprints = self._keys.fingerprints(*request_key, draft.context)
         return drafts
 
     def _lock_and_read_clients(self, session: Session, drafts: Sequence[Draft]) -> dict[str, AddressedClient]:
@@ -188,7 +188,7 @@ class NotificationOrchestrator:
         request, template = draft.request, draft.template
         client = clients.get(request.client_id or "")
         channel = template.channel.value
-        known = Facts(
+        facts = Facts(
             template=template,
             client_id=request.client_id,
             client=client,
@@ -205,7 +205,7 @@ class NotificationOrchestrator:
             objections=request.objections,
         )
         draft.message_id = new_message_id()
-        draft.verdicts = gates.ask_all(known)
+        draft.verdicts = gates.ask_all(facts)
         refusal = gates.first_refusal(draft.verdicts)
         if refusal is None:
             draft.decision = Queued(draft.message_id, draft.verdicts)
@@ -259,8 +259,8 @@ class NotificationOrchestrator:
         audit_log.write_many(session, [audit_row(draft, now) for draft in drafts])
 
     def _insert(self, session: Session, drafts: Sequence[Draft], new: Sequence[Draft], now: datetime) -> None:
-        written = message_store.insert(session, [message_row(draft, now) for draft in new])
-        losers = [draft for draft in new if draft.message_id not in written]
+        inserted = message_store.insert(session, [message_row(draft, now) for draft in new])
+        losers = [draft for draft in new if draft.message_id not in inserted]
         if not losers:
             return
         # Someone else committed these keys between our look and our insert: theirs are the first messages.

@@ -72,8 +72,8 @@ class PepperRing:
         pepper = next((pepper for pepper in self._peppers if pepper.id == challenge.key_id), None)
         if pepper is None:
             return False
-        made = pepper.code_hash(challenge.id, phone, challenge.action, code)
-        return hmac.compare_digest(made.encode(), challenge.code_hash.encode())
+        code_hash = pepper.code_hash(challenge.id, phone, challenge.action, code)
+        return hmac.compare_digest(code_hash.encode(), challenge.code_hash.encode())
 
 
 class _Pepper(Secret):

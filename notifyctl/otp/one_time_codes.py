@@ -35,10 +35,10 @@ from notifyctl.text.addresses import normal_phone
 
 class VerifyCode(PhoneSession):
     def run(self, code: str) -> bool:
-        known = store.lock_known_phone(self._session, self._hashes)
-        state = self._enter(known.values())
+        subjects = store.lock_known_phone(self._session, self._hashes)
+        state = self._enter(subjects.values())
         # Only of rows that are locked: the first code of a phone may be on its way in at this moment.
-        live = store.live(self._session, known)
+        live = store.live(self._session, subjects)
         challenge = next((row for row in live if row.action == self._action), None)
         if state.is_locked(self._now):
             self._record(AuditAction.OTP_LOCKED_OUT, event="refused", **lock_details(state))

@@ -14,7 +14,7 @@ from notifyctl.audit import log as audit_log
 from notifyctl.clock import Clock
 from notifyctl.models.enums import AuditAction, OtpAction, OtpState
 from notifyctl.orchestrator.cancel import withdraw
-from notifyctl.orchestrator.message_store import Filter
+from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.orchestrator.orchestrator import CodePipe
 from notifyctl.otp import store
 from notifyctl.otp.codes import PepperRing
@@ -113,7 +113,7 @@ class PhoneSession:
         """Their messages are withdrawn where they have not gone out."""
         ended = store.end(self._session, self._hashes, state, now=self._now, action=action)
         if ended:
-            withdraw(self._session, Filter(ids=ended), detail, actor=self._actor, now=self._now)
+            withdraw(self._session, MessageFilter(ids=ended), detail, actor=self._actor, now=self._now)
 
     def _record(self, what: AuditAction, message_id: str | None = None, /, **details: object) -> None:
         details = {"phone_hash": self._phone_hash, "action": self._action, **details}

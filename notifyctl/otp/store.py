@@ -74,11 +74,11 @@ def lock_phone(session: Session, phone_hashes: Mapping[str, str], *, now: dateti
 
     `phone_hashes`: hash -> the id of its pepper. The clock is to be read after this: it may have waited.
     """
-    known = lock_known_phone(session, phone_hashes)
-    if len(known) == len(phone_hashes):
-        return known
+    subjects = lock_known_phone(session, phone_hashes)
+    if len(subjects) == len(phone_hashes):
+        return subjects
     blank = {"failed_count": 0, "consecutive_failures": 0, "updated_at": now}
-    missing = sorted(phone_hashes.keys() - known.keys())
+    missing = sorted(phone_hashes.keys() - subjects.keys())
     values = [{"phone_hash": phone_hash, "key_id": phone_hashes[phone_hash], **blank} for phone_hash in missing]
     session.execute(bulk.upsert(session, _subject).values(values).on_conflict_do_nothing())
     return lock_known_phone(session, phone_hashes)
@@ -143,8 +143,8 @@ def made_since(
     prefix_hashes: Collection[str] | None = None,
 ) -> int:
     """How many codes were made after `moment`, for any of these hashes, counted up to `most`."""
-    wanted = {"phone_hash": phone_hashes, "prefix_hash": prefix_hashes}
-    chosen = [_challenge.c[name].in_(sorted(hashes)) for name, hashes in wanted.items() if hashes is not None]
+    hashes_by_column = {"phone_hash": phone_hashes, "prefix_hash": prefix_hashes}
+    chosen = [_challenge.c[name].in_(sorted(hashes)) for name, hashes in hashes_by_column.items() if hashes is not None]
     first = select(_challenge.c.id).where(_challenge.c.created_at > moment, *chosen).limit(most).subquery()
     return int(session.execute(select(func.count()).select_from(first)).scalar_one())
 
@@ -159,8 +159,8 @@ def lock_budget(session: Session, name: str) -> None:
 def conversion(session: Session, since: datetime, until: datetime) -> tuple[int, int]:
     """How many codes were made in [since, until), and how many of these were used."""
     used = func.count().filter(_challenge.c.state == OtpState.USED)
-    made = select(func.count(), used).where(_challenge.c.created_at >= since, _challenge.c.created_at < until)
-    row = session.execute(made).one()
+    counts = select(func.count(), used).where(_challenge.c.created_at >= since, _challenge.c.created_at < until)
+    row = session.execute(counts).one()
     return int(row[0]), int(row[1])
 
 

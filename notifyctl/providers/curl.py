@@ -303,7 +303,7 @@ class Transfers:
 
     def _overdue(self) -> list[tuple[Transfer, Outcome]]:
         now = monotonic()
-        overdue = [one for one in self._put_off if one.answer_by is not None and one.answer_by <= now]
+        overdue = [waiting for waiting in self._put_off if waiting.answer_by is not None and waiting.answer_by <= now]
         cause = pycurl.E_OPERATION_TIMEDOUT, "no answer in time"
         return [(self._stop(transfer.handle), transfer.failure(*cause)) for transfer in overdue]
 
@@ -332,7 +332,7 @@ class Transfers:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     def _until_timer(self, seconds: float) -> float:
-        alarms = [one.answer_by for one in self._put_off if one.answer_by is not None]
+        alarms = [transfer.answer_by for transfer in self._put_off if transfer.answer_by is not None]
         if self._timer is not None:
             alarms.append(self._timer)
         return max(0.0, min(seconds, min(alarms) - monotonic())) if alarms else seconds

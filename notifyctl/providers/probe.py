@@ -93,9 +93,9 @@ def _problem(question: Question, answer: HttpAnswer) -> tuple[str, bool]:
     if words is None:
         # Who sends elsewhere, refuses or is content with anything is not the provider, and will not be the next time.
         return described(answer), answer.status < 500 and answer.status != 429
-    said = f"{question.provider} says {without_recipients(words)} (HTTP {answer.status})"
+    text = f"{question.provider} says {without_recipients(words)} (HTTP {answer.status})"
     refused = answer.status in (401, 403)
-    return (f"{said}; check {question.key_setting}" if refused else said), refused
+    return (f"{text}; check {question.key_setting}" if refused else text), refused
 
 
 def _own_words(body: dict[str, object]) -> str | None:

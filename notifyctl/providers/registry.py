@@ -139,7 +139,7 @@ PROVIDERS = {
 
 
 def unset(settings: Settings, names: Iterable[str]) -> list[str]:
-    return [name for name in names if not any(_is_set(settings, one) for one in name.split(" or "))]
+    return [name for name in names if not any(_is_set(settings, setting) for setting in name.split(" or "))]
 
 
 def _is_set(settings: Settings, name: str) -> bool:

@@ -193,8 +193,8 @@ def refusal(answer: HttpAnswer, errors: ErrorFormat) -> Rejected | Unavailable |
     status = answer.status
     error = errors.read(answer)
     if error is None or error.code == 0:
-        stranger = verdict(answer, errors.url_setting)
-        return replace(stranger, retry_after=retry_after(answer)) if isinstance(stranger, Unavailable) else stranger
+        result = verdict(answer, errors.url_setting)
+        return replace(result, retry_after=retry_after(answer)) if isinstance(result, Unavailable) else result
     code, detail = str(error.code), without_recipients(error.message)
     if status >= 500:
         return Unavailable(code, detail, retry_after(answer))

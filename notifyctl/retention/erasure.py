@@ -36,8 +36,8 @@ def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str,
         raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
     hashes, customer_id = _hashes(keys, client), client.stripe_customer_id
     client_store.erase(session, client_id, now)
-    canceled = _cancel(session, message_store.Filter(client_id=client_id), client_id, actor, now)
-    codes = message_store.Filter(ids=retention_store.to_addresses_alone(session, hashes))
+    canceled = _cancel(session, message_store.MessageFilter(client_id=client_id), client_id, actor, now)
+    codes = message_store.MessageFilter(ids=retention_store.to_addresses_alone(session, hashes))
     canceled += _cancel(session, codes, client_id, actor, now)
     erased = Erased(
         messages_canceled=canceled,
@@ -55,8 +55,8 @@ def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str,
     return erased
 
 
-def _cancel(session: Session, wanted: message_store.Filter, client_id: str, actor: str, now: datetime) -> int:
-    canceled = message_store.cancel_waiting(session, wanted, now=now)
+def _cancel(session: Session, criteria: message_store.MessageFilter, client_id: str, actor: str, now: datetime) -> int:
+    canceled = message_store.cancel_waiting(session, criteria, now=now)
     entries = [
         audit_log.entry(
             AuditAction.NOTIFICATION_CANCELED,

@@ -46,8 +46,8 @@ def delete_payloads(session: Session, client_id: str, own: Addresses) -> int:
 
 def clear_messages(session: Session, client_id: str, own: Addresses) -> int:
     """The provider's words go too: they quote the address that it could not reach."""
-    telling = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
-    statement = update(_message).where(*_is_final(client_id, own), telling)
+    has_data = or_(_message.c.recipient.is_not(None), _message.c.subject.is_not(None), _message.c.error.is_not(None))
+    statement = update(_message).where(*_is_final(client_id, own), has_data)
     return session.exec(statement.values(recipient=None, subject=None, error=None)).rowcount
 
 
@@ -64,9 +64,9 @@ def clear_suppressions(session: Session, client_id: str, own: Addresses) -> int:
     The rows stay, and with them the hash that blocks. Notes go, since they quote bounces.
     """
     key = tuple_(_suppression.c.channel, _suppression.c.recipient_hash)
-    ever = select(_message.c.channel, _message.c.recipient_hash).where(_message.c.client_id == client_id)
+    written_to = select(_message.c.channel, _message.c.recipient_hash).where(_message.c.client_id == client_id)
     statement = update(_suppression).where(
-        or_(key.in_(ever), key.in_(sorted(own))), _suppression.c.address.is_not(None)
+        or_(key.in_(written_to), key.in_(sorted(own))), _suppression.c.address.is_not(None)
     )
     return session.exec(statement.values(address=None, note=None)).rowcount
 
@@ -169,8 +169,8 @@ def delete_phones(session: Session, before: datetime, *, after: str, most: int) 
     locked = session.execute(next_ones.with_for_update(of=_subject, skip_locked=True)).scalars().all()
     # Asked again under the lock: a code may have been sent to one of them in between.
     still = _phones(before).where(_subject.c.phone_hash.in_(locked))
-    gone = delete(_subject).where(_subject.c.phone_hash.in_(still)).returning(_subject.c.phone_hash)
-    return sorted(session.execute(gone).scalars())
+    deleted = delete(_subject).where(_subject.c.phone_hash.in_(still)).returning(_subject.c.phone_hash)
+    return sorted(session.execute(deleted).scalars())
 
 
 def count_stripe_bodies(session: Session, before: datetime) -> int:

@@ -86,16 +86,16 @@ def json_answer(payload: object, status: int = 200, headers: Mapping[str, str] |
     return Response(_encode(payload), status, headers, "application/json")
 
 
-async def json_object(request: Request, known: Collection[str] = ()) -> dict[str, object]:
-    """The body, which may have no other names than the `known` if there are any. Raises InvalidInput."""
+async def json_object(request: Request, allowed: Collection[str] = ()) -> dict[str, object]:
+    """The body, which may have no other names than the `allowed` if there are any. Raises InvalidInput."""
     try:
         value = json.loads(await request.body())
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidInput("the body must be a JSON object")
-    if known and (unknown := sorted(value.keys() - known)):
-        raise InvalidInput(f"{', '.join(unknown)}: unknown; the fields are {', '.join(sorted(known))}")
+    if allowed and (unknown := sorted(value.keys() - allowed)):
+        raise InvalidInput(f"{', '.join(unknown)}: unknown; the fields are {', '.join(sorted(allowed))}")
     return value
 
 

@@ -139,8 +139,8 @@ def _status(message: InboxMessage, reached: Stage) -> str:
 
 
 def _channel(request: Request) -> Channel | None:
-    wanted = request.query_params.get("channel", "").upper()
-    return Channel(wanted) if wanted in Channel.__members__ else None
+    channel = request.query_params.get("channel", "").upper()
+    return Channel(channel) if channel in Channel.__members__ else None
 
 
 def _whole_number(request: Request, name: str, default: int) -> int:

@@ -52,8 +52,8 @@ def run(
     when the address cannot be listened on. Call it in the main thread, since it listens to signals.
     """
     state = SandboxState(inbox or InboxStore(), system_clock)
-    for api, wanted in (faults or {}).items():
-        state.faults.set_faults(api, wanted)
+    for api, fault_plan in (faults or {}).items():
+        state.faults.set_faults(api, fault_plan)
     with _listen(host, port) as listening:
         state.receipts.set(receipts)
         server = _Server(application(state), listening, ready)

@@ -68,11 +68,11 @@ def seed(
 def diff(session: Session, files: Sequence[TemplateFile], *, settings: Settings) -> list[SeedChange]:
     """What `seed` would do, and which templates only the store has."""
     stored = template_store.current(session)
-    known = {file.template_key for file in files}
+    keys = {file.template_key for file in files}
     orphans = [
         SeedChange(key, SeedStatus.NOT_IN_FILES, template.version)
         for key, (template, _) in stored.items()
-        if key not in known
+        if key not in keys
     ]
     changes = [_change(file, stored, settings) for file in files] + orphans
     return sorted(changes, key=lambda change: change.template_key)
@@ -130,10 +130,10 @@ def _seeded(template: NotificationTemplate, version: NotificationTemplateVersion
     )
 
 
-def _save(session: Session, wanted: _Fields, before: _Stored | None, change: SeedChange, now: datetime) -> None:
+def _save(session: Session, declared: _Fields, before: _Stored | None, change: SeedChange, now: datetime) -> None:
     key = change.template_key
-    content = {name: wanted[name] for name in _CONTENT}
-    flags = {name: value for name, value in wanted.items() if name not in content and name != "template_key"}
+    content = {name: declared[name] for name in _CONTENT}
+    flags = {name: value for name, value in declared.items() if name not in content and name != "template_key"}
     in_force = flags | {"enabled": _enabled(flags["enabled"], before)}
     template_store.save_version(
         session,
@@ -141,7 +141,7 @@ def _save(session: Session, wanted: _Fields, before: _Stored | None, change: See
         NotificationTemplateVersion(
             template_key=key,
             version=change.version,
-            content_hash=_digest(wanted),
+            content_hash=_digest(declared),
             flags=flags,
             created_at=now,
             **content,
@@ -157,5 +157,5 @@ def _enabled(in_file: bool, before: _Stored | None) -> bool:
     return in_file if template.enabled == version.flags.get("enabled") else template.enabled
 
 
-def _digest(wanted: _Fields) -> str:
-    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+def _digest(declared: _Fields) -> str:
+    return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()

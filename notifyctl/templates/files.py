@@ -234,9 +234,9 @@ class _Reading:
 def _misplaced(front: FrontMatter, channel: Channel, name: str) -> list[str]:
     placed = {"template_key": (front.template_key, name), "channel": (front.channel.value, channel.value)}
     return [
-        f"{field} {value!r} does not fit the file's place; it must be {wanted!r}"
-        for field, (value, wanted) in placed.items()
-        if value != wanted
+        f"{field} {value!r} does not fit the file's place; it must be {expected!r}"
+        for field, (value, expected) in placed.items()
+        if value != expected
     ]
 
 

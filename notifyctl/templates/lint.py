@@ -37,7 +37,7 @@ class LintFinding:
 _Findings = Iterator[tuple[Severity, str, str]]
 
 
-def lint(file: TemplateFile) -> list[LintFinding]:
+def lint_file(file: TemplateFile) -> list[LintFinding]:
     """Renders with the example, without each optional variable, and without all of them."""
     findings = dict.fromkeys([*_variables(file), *_rendering(file)])
     return [LintFinding(file.template_key, *finding) for finding in findings]
@@ -45,7 +45,7 @@ def lint(file: TemplateFile) -> list[LintFinding]:
 
 def refuse_errors(files: Iterable[TemplateFile]) -> None:
     """Raises TemplateError with every finding that is an error."""
-    errors = [finding for file in files for finding in lint(file) if finding.severity is Severity.ERROR]
+    errors = [finding for file in files for finding in lint_file(file) if finding.severity is Severity.ERROR]
     if errors:
         raise TemplateError("; ".join(f"{finding.template_key}: {finding.detail}" for finding in errors))
 

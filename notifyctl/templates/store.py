@@ -43,8 +43,8 @@ def by_key(session: Session, keys: Collection[str]) -> dict[str, Template]:
     if not keys:
         return {}
     # There are few: to read them all costs less than a statement of its own for each number of keys.
-    known = _templates(session, _BY_KEY, key=next(iter(keys))) if len(keys) == 1 else everything(session)
-    return {template.template_key: template for template in known if template.template_key in keys}
+    templates = _templates(session, _BY_KEY, key=next(iter(keys))) if len(keys) == 1 else everything(session)
+    return {template.template_key: template for template in templates if template.template_key in keys}
 
 
 def are_seeded(session: Session) -> bool:
@@ -61,11 +61,11 @@ def everything(session: Session) -> list[Template]:
     return _templates(session, _CURRENT)
 
 
-def sources(session: Session, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], TemplateSource]:
+def sources(session: Session, versions: Collection[tuple[str, int]]) -> dict[tuple[str, int], TemplateSource]:
     """What these (template_key, version) say; one that is unknown is left out."""
-    if not wanted:
+    if not versions:
         return {}
-    statement = _SOURCES.where(tuple_(_version.c.template_key, _version.c.version).in_(list(set(wanted))))
+    statement = _SOURCES.where(tuple_(_version.c.template_key, _version.c.version).in_(list(set(versions))))
     return {(row.template_key, row.version): TemplateSource(*row) for row in session.execute(statement)}
 
 

@@ -73,14 +73,14 @@ def normal_phone(text: str, default_region: str | None = None) -> str:
 
     `default_region` (ISO 3166, two letters) is the region of numbers without +. Raises AddressError.
     """
-    written = text.strip(" ")
-    if not _PHONE_CHARACTERS.fullmatch(written) or len(written) > _SHOWN:
+    number = text.strip(" ")
+    if not _PHONE_CHARACTERS.fullmatch(number) or len(number) > _SHOWN:
         fault = "is not valid (only digits, spaces and + ( ) - . / are)"
         raise AddressError(_PHONE, text, f"{fault}; write it as +491701234567, without letters or an extension")
-    if not written.startswith("+") and not default_region:
+    if not number.startswith("+") and not default_region:
         raise AddressError(_PHONE, text, "has no country code; write it as +491701234567, or set OTP_DEFAULT_REGION")
-    normal = _e164(written, default_region and default_region.upper(), text)
-    if normal == written:
+    normal = _e164(number, default_region and default_region.upper(), text)
+    if normal == number:
         return normal
     # Each reading takes off one national prefix: of a number with two, only the writer knows which one is meant.
     if _e164(normal, None, text) != normal:
@@ -89,12 +89,12 @@ def normal_phone(text: str, default_region: str | None = None) -> str:
     return normal
 
 
-def _e164(written: str, region: str | None, text: str) -> str:
+def _e164(typed: str, region: str | None, text: str) -> str:
     """`text` is what the caller wrote. Raises AddressError."""
     import phonenumbers
 
     try:
-        number = phonenumbers.parse(written, region)
+        number = phonenumbers.parse(typed, region)
     except phonenumbers.NumberParseException as error:
         raise AddressError(_PHONE, text, f"is not valid ({_phone_cause(error)}); correct it") from error
     possible = phonenumbers.is_possible_number_with_reason(number)

@@ -17,7 +17,7 @@ from notifyctl.db.database import Database
 from notifyctl.models.enums import JobOutcome
 from notifyctl.operations import job_runs
 from notifyctl.worker.jobs import runs
-from notifyctl.worker.jobs.registry import named
+from notifyctl.worker.jobs.registry import find_job
 from tests.support.alerts import ADMIN, OPS, alerts, audited, failed, queue, sent
 from tests.support.clocks import StandingClock
 from tests.support.command_line import CommandLine
@@ -132,19 +132,19 @@ def test_it_leaves_a_run_of_the_job_and_no_worker_repeats_it(runtime: Runtime, n
     assert (run.attempt, run.outcome) == (1, JobOutcome.DONE)
     assert run.summary.startswith("EMAIL CRITICAL: 12 of 12 failed (100.0 %); SMS OK: nothing sent; EMAIL alert queued")
     assert all(one.due_at > run.due_at for one in later), "of one slot there is one"
-    claimed = runs.claim(runtime, named(JOB), "web1:1:a")
-    assert isinstance(claimed, runs.NotDue) or named(JOB).due_at(runtime.clock()) > run.due_at
+    claimed = runs.claim(runtime, find_job(JOB), "web1:1:a")
+    assert isinstance(claimed, runs.NotDue) or find_job(JOB).due_at(runtime.clock()) > run.due_at
 
 
 def test_it_hides_no_run_that_hangs(runtime: Runtime, clock: StandingClock, notifyctl: CommandLine) -> None:
     clock.turn(hours=-1)
-    assert isinstance(runs.claim(runtime, named(JOB), "web1:1:a"), runs.Begun)
+    assert isinstance(runs.claim(runtime, find_job(JOB), "web1:1:a"), runs.Begun)
     assert "jobs are overdue" in notifyctl("monitor").out
     assert [run.outcome for run in monitor_runs(runtime)] == [JobOutcome.RUNNING]
 
 
 def test_it_mends_a_run_that_failed(runtime: Runtime, clock: StandingClock, notifyctl: CommandLine) -> None:
-    begun = runs.claim(runtime, named(JOB), "web1:1:a")
+    begun = runs.claim(runtime, find_job(JOB), "web1:1:a")
     assert isinstance(begun, runs.Begun)
     runs.record(runtime, begun, runs.Ended(JobOutcome.FAILED, "no memory"))
     notifyctl("monitor")

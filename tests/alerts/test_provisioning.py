@@ -161,7 +161,7 @@ def test_an_import_announces_known_clients_alone(runtime: Runtime, notifyctl: Co
     assert ran.code == 0
     assert ran.err == "Queued: 1 WELCOME_EMAIL.\nQueued: 2 PROVISIONING_FAILED_ADMIN.\n"
     with runtime.database.read() as session:
-        found = message_store.find(session, message_store.Filter(template_key=WELCOME), limit=10)
+        found = message_store.find(session, message_store.MessageFilter(template_key=WELCOME), limit=10)
     assert [row.client_id for row in found] == ["known"]
 
 

@@ -40,7 +40,7 @@ def run(runtime: Runtime, **settings: Any) -> ReminderCounts:
 def asked(runtime: Runtime) -> list[tuple[str, str, str]]:
     """Template, client and status of every reminder, oldest first."""
     with runtime.database.read() as session:
-        rows = message_store.find(session, message_store.Filter(), limit=1_000)
+        rows = message_store.find(session, message_store.MessageFilter(), limit=1_000)
     return [(row.template_key, row.client_id, row.reason or row.status.value) for row in reversed(rows)]
 
 
@@ -243,7 +243,7 @@ def test_at_night_it_is_queued_for_the_morning(runtime: Runtime, clock: Standing
     an_item(runtime, 14)
     run(runtime)
     with runtime.database.read() as session:
-        (row,) = message_store.find(session, message_store.Filter(), limit=10)
+        (row,) = message_store.find(session, message_store.MessageFilter(), limit=10)
     assert row.next_attempt_at == datetime.fromisoformat("2026-03-03T08:00Z")
 
 

@@ -126,7 +126,7 @@ def measure(kind: str, rows: int, window_rows: int) -> None:
 
         def summary() -> health.Summary:
             with runtime.database.read() as session:
-                found = health.look(session, runtime.settings, now, HOUR)
+                found = health.read_health(session, runtime.settings, now, HOUR)
                 return health.summary(found, problems(found))
 
         def timeseries() -> health.Timeseries:

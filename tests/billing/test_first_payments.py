@@ -133,7 +133,7 @@ def test_a_failure_that_may_have_been_made_good_at_checkout_waits_for_the_paymen
     receive(runtime, created(a_subscription(status="incomplete")), a_first_failure())
     receive(runtime, updated(a_subscription(status=status), at=NOW + at))
     with runtime.database.read() as session:
-        (message,) = message_store.find(session, message_store.Filter(template_key=FAILED), limit=2)
+        (message,) = message_store.find(session, message_store.MessageFilter(template_key=FAILED), limit=2)
     assert (message.next_attempt_at > clock.now) is waits
 
     receive(runtime, paid(an_invoice(), at=NOW + 3 * DAY + 60))

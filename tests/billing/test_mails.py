@@ -104,7 +104,7 @@ def test_what_completes_a_mail_that_waits_is_in_the_log(runtime: Runtime, clock:
 
 def due_at(runtime: Runtime) -> datetime:
     with runtime.database.read() as session:
-        (row,) = message_store.find(session, message_store.Filter(), limit=2)
+        (row,) = message_store.find(session, message_store.MessageFilter(), limit=2)
     return row.next_attempt_at  # type: ignore[no-any-return]
 
 

@@ -442,7 +442,7 @@ def written(runtime: Runtime, client_id: str) -> list[tuple[str, dict[str, Any]]
     """What is to go out, with its words, in a fixed order."""
     payload = table(MessagePayload)
     with runtime.database.read() as session:
-        rows = message_store.find(session, message_store.Filter(client_id=client_id), limit=100)
+        rows = message_store.find(session, message_store.MessageFilter(client_id=client_id), limit=100)
         texts = {row.message_id: row.context for row in session.execute(select(payload))}
     mails = [(row.template_key, json.loads(texts[row.id])) for row in rows if row.status == "QUEUED"]
     for _, words in mails:

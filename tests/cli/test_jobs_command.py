@@ -21,7 +21,7 @@ from notifyctl.models.message import MessageLog
 from notifyctl.operations import job_runs
 from notifyctl.sandbox import Sandbox
 from notifyctl.worker.jobs import runs
-from notifyctl.worker.jobs.registry import JOBS, named
+from notifyctl.worker.jobs.registry import JOBS, find_job
 from notifyctl.worker.jobs.runs import Begun, Ended
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("_sigterm")
 
 
 def begin(runtime: Runtime) -> Begun:
-    claimed = runs.claim(runtime, named(NAME), WEB1, run_now=True)
+    claimed = runs.claim(runtime, find_job(NAME), WEB1, run_now=True)
     assert isinstance(claimed, Begun)
     return claimed
 

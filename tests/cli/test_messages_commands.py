@@ -380,7 +380,7 @@ def test_the_preview_counts_by_reason_and_by_template_and_queues_the_rest(runtim
         "3 messages queued again.",
     ]
     with runtime.database.read() as session:
-        counts = message_store.count_by_status(session, message_store.Filter())
+        counts = message_store.count_by_status(session, message_store.MessageFilter())
     assert counts == {"FAILED": 2, "QUEUED": 3}
     assert run("suppressions", "remove", "EMAIL", "c0@client.example")[0] == 0
     assert run("messages", "retry", "--client", "c0", "--yes")[2] == "1 message queued again.\n"
@@ -392,7 +392,7 @@ def test_who_is_suppressed_while_the_question_is_asked_stays_failed_too(runtime:
     _fail(runtime, decision.message_id)
     again = Requeue(runtime.keys, runtime.plans, sms_enabled=True)
     with runtime.database.read() as session:
-        chosen = again.choose(session, message_store.Filter(), runtime.clock())
+        chosen = again.choose(session, message_store.MessageFilter(), runtime.clock())
     assert list(chosen.ids) == [decision.message_id]
     _refuse(runtime, "SUPPRESSED")
     with runtime.database.transaction() as session:

@@ -162,7 +162,9 @@ def test_a_canceled_secret_is_erased(runtime: Runtime) -> None:
     send(runtime, "PASSWORD_RESET", RESET)
     send(runtime, "WELCOME_EMAIL", WELCOME)
     with runtime.database.transaction() as session:
-        moved = message_store.cancel_waiting(session, message_store.Filter(client_id="acme"), now=runtime.clock())
+        moved = message_store.cancel_waiting(
+            session, message_store.MessageFilter(client_id="acme"), now=runtime.clock()
+        )
         payload_store.erase_sealed(session, [row.id for row in moved])
         kept = session.execute(text("SELECT sealed FROM message_payload")).all()
     assert [row.sealed for row in kept] == [None]

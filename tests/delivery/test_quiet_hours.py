@@ -11,7 +11,7 @@ from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import Stopwatch
 from notifyctl.models.enums import Channel, MessageStatus
-from notifyctl.orchestrator.explain import explain
+from notifyctl.orchestrator.explain import explain_message
 from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.sandbox import Fault, Faults, Sandbox
@@ -194,7 +194,7 @@ def test_why_it_waits_is_explained(runtime: Runtime, clock: StandingClock) -> No
     with runtime.database.read() as session:
         row = message(runtime, reminder)
         held = held_by(session, row, QuietHours(*runtime.settings.quiet_span), clock())
-        found = explain(row, audit_log.of_message(session, reminder), now=clock(), workers=1, held_by=held)
+        found = explain_message(row, audit_log.of_message(session, reminder), now=clock(), workers=1, held_by=held)
     assert found.sentence == (
         "It will be sent at 2026-03-03 07:00:00Z; held by its client's quiet hours (21:00-08:00 in Europe/Berlin)."
     )

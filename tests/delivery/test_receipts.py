@@ -13,7 +13,7 @@ from notifyctl.delivery.receipts import store
 from notifyctl.delivery.receipts.apply import Result
 from notifyctl.delivery.result_store import AttemptResult
 from notifyctl.models.enums import Channel, MessageStatus, SuppressionReason
-from notifyctl.orchestrator.explain import explain
+from notifyctl.orchestrator.explain import explain_message
 from notifyctl.providers.receipts import Ignored, Receipt, Release
 from notifyctl.retention.erasure import erase_client
 from notifyctl.sandbox import Sandbox
@@ -45,7 +45,7 @@ def last_entry(runtime: Runtime, message_id: str) -> Any:
 def sentence(runtime: Runtime, message_id: str) -> str:
     with runtime.database.read() as session:
         trail = audit_log.of_message(session, message_id)
-    return explain(message(runtime, message_id), trail, now=runtime.clock(), workers=1).sentence
+    return explain_message(message(runtime, message_id), trail, now=runtime.clock(), workers=1).sentence
 
 
 def test_a_delivery_ends_the_message(runtime: Runtime) -> None:

@@ -43,7 +43,7 @@ OPS = "ops@acme.example"
 def said(runtime: Runtime, *, later: timedelta = timedelta(), settings: Settings | None = None) -> list[Problem]:
     with runtime.database.read() as session:
         now = runtime.clock() + later
-        return problems(summary.look(session, settings or runtime.settings, now, HOUR))
+        return problems(summary.read_health(session, settings or runtime.settings, now, HOUR))
 
 
 def codes(found: list[Problem]) -> list[tuple[Gravity, Code]]:
@@ -383,7 +383,7 @@ def test_a_problem_has_the_fields_that_programs_rely_on(runtime: Runtime) -> Non
     a_client(runtime)
     send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
     with runtime.database.read() as session:
-        found = summary.look(session, runtime.settings, runtime.clock(), HOUR)
+        found = summary.read_health(session, runtime.settings, runtime.clock(), HOUR)
     told = json.loads(summary.to_json(summary.summary(found, problems(found))))
     assert told["problems"] == [
         {
@@ -395,7 +395,7 @@ def test_a_problem_has_the_fields_that_programs_rely_on(runtime: Runtime) -> Non
 
 def test_the_installation_is_named_without_its_password(runtime: Runtime) -> None:
     with runtime.database.read() as session:
-        found = summary.look(session, runtime.settings, runtime.clock(), HOUR).installation
+        found = summary.read_health(session, runtime.settings, runtime.clock(), HOUR).installation
     kind, _, where = found.database.partition(" ")
     assert kind == ("sqlite" if runtime.database.is_sqlite else "postgresql")
     assert where.endswith(found.name)

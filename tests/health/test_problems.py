@@ -33,7 +33,7 @@ def _somebody_is_at_work(request: pytest.FixtureRequest) -> None:
 
 def look(runtime: Runtime, **changed: Any) -> Health:
     with runtime.database.read() as session:
-        return replace(summary.look(session, runtime.settings, NOW, timedelta(hours=1)), **changed)
+        return replace(summary.read_health(session, runtime.settings, NOW, timedelta(hours=1)), **changed)
 
 
 def a_note(text: str) -> Problem:

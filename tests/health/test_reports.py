@@ -33,7 +33,7 @@ def test_every_figure_equals_a_plain_computation(
     rows = history(seed, size)
     write(runtime, rows)
     with runtime.database.read() as session:
-        look = health.look(session, runtime.settings, NOW, timedelta(minutes=window))
+        look = health.read_health(session, runtime.settings, NOW, timedelta(minutes=window))
         summary = json.loads(health.to_json(health.summary(look, [])))
         series = health.timeseries(session, NOW, window_minutes=window, bucket_minutes=bucket)
 
@@ -79,7 +79,7 @@ def test_a_throttled_backlog_is_no_standstill_while_there_are_workers(
 ) -> None:
     write(runtime, [_waiting(status, 10)])
     with runtime.database.read() as session:
-        found = health.look(session, runtime.settings, NOW, timedelta(hours=1))
+        found = health.read_health(session, runtime.settings, NOW, timedelta(hours=1))
         found = replace(found, workers=workers, installation=replace(found.installation, workers=workers))
 
     assert found.oldest_pending_seconds == 600

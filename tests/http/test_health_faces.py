@@ -247,7 +247,7 @@ def test_the_bars_of_the_terminal(api: Api, rows: Rows) -> None:
 
 def look(runtime: Runtime) -> health.Health:
     with runtime.database.read() as session:
-        return health.look(session, runtime.settings, NOW, HOUR)
+        return health.read_health(session, runtime.settings, NOW, HOUR)
 
 
 def shown(what: Any, columns: int) -> list[str]:

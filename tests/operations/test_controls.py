@@ -13,7 +13,7 @@ from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.operations import controls, limits
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.orchestrator import cancel
-from notifyctl.orchestrator.message_store import Filter
+from notifyctl.orchestrator.message_store import MessageFilter
 from tests.support.clients import a_client
 from tests.support.messages import WELCOME, send
 
@@ -85,10 +85,10 @@ def test_a_limit_wins_until_it_is_reset_and_both_are_on_record(runtime: Runtime)
 def test_an_operators_cancel_takes_what_waits(runtime: Runtime) -> None:
     a_client(runtime)
     send(runtime, "WELCOME_EMAIL", WELCOME)
-    wanted = Filter(template_key="WELCOME_EMAIL")
+    wanted = MessageFilter(template_key="WELCOME_EMAIL")
     with runtime.database.transaction() as session:
         assert cancel.count_waiting(session, wanted) == 1
-        assert cancel.cancel(session, wanted, actor="host", now=runtime.clock()) == 1
+        assert cancel.cancel_messages(session, wanted, actor="host", now=runtime.clock()) == 1
         assert cancel.count_waiting(session, wanted) == 0
         assert written(session, AuditAction.NOTIFICATION_CANCELED) == [
             (AuditAction.NOTIFICATION_CANCELED, "host", {"detail": "withdrawn by an operator"})

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
-from notifyctl.orchestrator.explain import explain
+from notifyctl.orchestrator.explain import explain_message
 from notifyctl.orchestrator.gates import PASSED_WHEN
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -77,7 +77,7 @@ SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("fields", "sentence"), SENTENCES.values(), ids=SENTENCES)
 def test_a_status_is_a_sentence(fields: dict[str, Any], sentence: str) -> None:
     message = a_message(**{"status": MessageStatus.QUEUED, **fields})
-    assert explain(message, [], now=NOON, workers=1).sentence == sentence
+    assert explain_message(message, [], now=NOON, workers=1).sentence == sentence
 
 
 def test_every_status_has_a_sentence() -> None:
@@ -153,7 +153,7 @@ STEPS: dict[str, tuple[AuditAction, dict[str, Any], str]] = {
 @pytest.mark.parametrize(("action", "details", "text"), STEPS.values(), ids=STEPS)
 def test_a_step_of_the_timeline(action: AuditAction, details: dict[str, Any], text: str) -> None:
     row = SimpleNamespace(created_at=NOON, action=action, actor="w", metadata=details)
-    (step,) = explain(a_message(status=MessageStatus.SENT), [row], now=NOON, workers=1).steps
+    (step,) = explain_message(a_message(status=MessageStatus.SENT), [row], now=NOON, workers=1).steps
     assert (step.at, step.action, step.detail) == (NOON, action, text)
 
 

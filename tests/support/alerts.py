@@ -85,7 +85,7 @@ def alerts(runtime: Runtime, *templates: str) -> list[tuple[str, str, dict[str, 
     """Template, recipient and context of those queued or sent, oldest first."""
     found = []
     with runtime.database.read() as session:
-        rows = message_store.find(session, message_store.Filter(), limit=1_000)
+        rows = message_store.find(session, message_store.MessageFilter(), limit=1_000)
         for row in reversed(rows):
             if row.template_key in (templates or ALERTS) and row.status != "BLOCKED":
                 payload = text("SELECT context FROM message_payload WHERE message_id = :id")

@@ -55,7 +55,7 @@ def sealed_log(runtime: Runtime, *, seals: int = 4, rows: int = 5) -> None:
 
 def verify(runtime: Runtime, expected: ChainHead | None = None, keys: SealKeys | None = None) -> VerifyReport:
     with runtime.database.read() as session:
-        return audit_verify.verify(session, keys or keys_of(runtime), expected=expected)
+        return audit_verify.verify_all(session, keys or keys_of(runtime), expected=expected)
 
 
 @contextmanager

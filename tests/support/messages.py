@@ -70,4 +70,4 @@ def audit_details(runtime: Runtime, message_id: str) -> list[dict[str, Any]]:
 
 
 def all_messages(session: Session) -> list[Any]:
-    return list(message_store.find(session, message_store.Filter(), limit=100_000))
+    return list(message_store.find(session, message_store.MessageFilter(), limit=100_000))

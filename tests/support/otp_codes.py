@@ -37,7 +37,7 @@ def wrong(code: str, by: int = 1) -> str:
 def sms(runtime: Runtime) -> Counter[str]:
     """How many code messages there are by status, or by the gate that refused."""
     with runtime.database.read() as session:
-        found = message_store.find(session, message_store.Filter(template_key="OTP_CODE_SMS"), limit=10_000)
+        found = message_store.find(session, message_store.MessageFilter(template_key="OTP_CODE_SMS"), limit=10_000)
     return Counter(row.reason or row.status.value for row in found)
 
 

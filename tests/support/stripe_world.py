@@ -49,13 +49,13 @@ def blocked(runtime: Runtime) -> list[tuple[str, str]]:
 
 def _messages(runtime: Runtime, **wanted: Any) -> list[Any]:
     with runtime.database.read() as session:
-        rows = message_store.find(session, message_store.Filter(**wanted), limit=10_000)
+        rows = message_store.find(session, message_store.MessageFilter(**wanted), limit=10_000)
     return [row for row in rows if row.audience == "CLIENT"]
 
 
 def alerts(runtime: Runtime) -> list[Any]:
     with runtime.database.read() as session:
-        return list(message_store.find(session, message_store.Filter(template_key=ALERT), limit=10_000))
+        return list(message_store.find(session, message_store.MessageFilter(template_key=ALERT), limit=10_000))
 
 
 def the_client(runtime: Runtime, client_id: str = "acme") -> Any:

@@ -6,7 +6,7 @@ import pytest
 from notifyctl.errors import TemplateError
 from notifyctl.models.enums import Channel
 from notifyctl.templates import catalogue, files
-from notifyctl.templates.lint import lint
+from notifyctl.templates.lint import lint_file
 from notifyctl.templates.matrix import matrix_markdown
 from notifyctl.templates.render import Renderer
 from notifyctl.text.sms_segments import measure
@@ -157,7 +157,7 @@ def test_a_shipped_template_has_its_flags_and_variables(key):
 
 @pytest.mark.parametrize("key", RULES)
 def test_a_shipped_template_lints_clean(key):
-    assert lint(FILES[key]) == []
+    assert lint_file(FILES[key]) == []
 
 
 @pytest.mark.parametrize("key", RULES)

@@ -3,7 +3,7 @@ import pytest
 from notifyctl.errors import TemplateError
 from notifyctl.templates.files import TemplateFile
 from notifyctl.templates.front_matter import FrontMatter
-from notifyctl.templates.lint import Severity, lint, refuse_errors
+from notifyctl.templates.lint import Severity, lint_file, refuse_errors
 
 NAME = {"type": "string", "description": "A name.", "example": "Ann"}
 NOTE = {"type": "string", "description": "A note.", "example": "soon", "optional": True}
@@ -32,12 +32,12 @@ def _file(channel, text, html, subject, variables):
 
 
 def rules(file):
-    return [finding.rule for finding in lint(file)]
+    return [finding.rule for finding in lint_file(file)]
 
 
 def test_a_sound_template_has_no_findings():
-    assert lint(an_email()) == []
-    assert lint(an_sms("Hello {{ name }}")) == []
+    assert lint_file(an_email()) == []
+    assert lint_file(an_sms("Hello {{ name }}")) == []
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_sound_template_has_no_findings():
     ],
 )
 def test_an_undeclared_variable_is_found_in_every_part(file, part):
-    found = [finding.detail for finding in lint(file) if finding.rule == "undeclared"]
+    found = [finding.detail for finding in lint_file(file) if finding.rule == "undeclared"]
     assert found == [f"the {part} uses nmae; declare [variables.nmae] or remove it"]
 
 
@@ -63,7 +63,7 @@ def test_a_variable_that_the_text_part_lacks_is_found():
 
 def test_an_optional_variable_that_the_template_cannot_do_without_is_found():
     file = an_sms("{{ name }} {{ note }}", {"name": NAME, "note": NOTE})
-    (finding,) = lint(file)
+    (finding,) = lint_file(file)
     assert (finding.rule, finding.severity) == ("render", Severity.ERROR)
     assert finding.detail.startswith("without note: ")
     assert "'note' is undefined" in finding.detail
@@ -71,7 +71,7 @@ def test_an_optional_variable_that_the_template_cannot_do_without_is_found():
 
 def test_a_text_that_is_empty_without_its_optional_variables_is_found():
     variables = {"note": NOTE, "other": NOTE}
-    (finding,) = lint(an_sms("{{ note|default }}{{ other|default }}", variables))
+    (finding,) = lint_file(an_sms("{{ note|default }}{{ other|default }}", variables))
     assert finding.detail.startswith("without note, other: ")
     assert finding.detail.endswith("is empty once rendered")
 
@@ -86,14 +86,14 @@ def test_an_sms_outside_of_gsm_7_is_found():
 
 
 def test_an_sms_of_several_segments_is_found_with_its_size():
-    (finding,) = lint(an_sms("{{ name }}" + "x" * 158))
+    (finding,) = lint_file(an_sms("{{ name }}" + "x" * 158))
     assert (finding.rule, finding.severity) == ("sms-segments", Severity.WARNING)
     assert "2 segments with 161 characters" in finding.detail
 
 
 def test_a_link_without_tls_is_found_but_an_xml_namespace_is_none():
     html = '<html xmlns="http://www.w3.org/1999/xhtml"><a href="http://a.example/b">{{ name }}</a></html>'
-    (finding,) = lint(an_email(html=html))
+    (finding,) = lint_file(an_email(html=html))
     assert finding.detail == "with its example: the HTML links to http://a.example; use https"
 
 

@@ -13,7 +13,7 @@ from notifyctl.models.enums import JobOutcome
 from notifyctl.operations.heartbeats import new_name
 from notifyctl.operations.job_runs import JobRecord
 from notifyctl.text.durations import worker_place
-from notifyctl.worker.jobs.registry import JOBS, Job, named
+from notifyctl.worker.jobs.registry import JOBS, Job, find_job
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -58,7 +58,7 @@ def test_a_schedule_is_told_in_words(every: timedelta | time, words: str) -> Non
 
 def test_a_name_that_no_job_has_is_answered_with_those_there_are() -> None:
     with pytest.raises(NotFound, match=r"no job is called 'nonsense'; there is .*in_doubt_reconciler"):
-        named("nonsense")
+        find_job("nonsense")
 
 
 def test_no_two_jobs_have_the_same_name() -> None:

@@ -20,7 +20,7 @@ from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.models.message import WAITING
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.cancel import withdraw
-from notifyctl.orchestrator.message_store import Filter
+from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.text import csv_import
 from notifyctl.text.csv_import import CsvFault, CsvFile, CsvRecord
 
@@ -151,7 +151,7 @@ def withdraw_reminders(session: Session, items: Iterable[ItemRow], why: str, *, 
     waiting = [message.id for message in reminders if message.status in WAITING]
     if not waiting:
         return 0
-    return len(withdraw(session, Filter(ids=waiting), why, actor=actor, now=now))
+    return len(withdraw(session, MessageFilter(ids=waiting), why, actor=actor, now=now))
 
 
 def reminder_keys(item: ItemRow, expires_on: date, window: int) -> dict[Channel, str]:

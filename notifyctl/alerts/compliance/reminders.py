@@ -104,21 +104,21 @@ class Reminders:
         due = self._lock_due(session, items, now)
         requests = {request.idempotency_key: request for request in self._requests(due)}
         # A key that is known has its message. Its context may be of another day, so it is not asked for again.
-        known = message_store.by_idempotency_keys(session, [key for key in requests if key])
-        new = [request for key, request in requests.items() if key not in known]
+        accepted_before = message_store.by_idempotency_keys(session, [key for key in requests if key])
+        new = [request for key, request in requests.items() if key not in accepted_before]
         decisions = self._orchestrator.send_many(session, new)
         accepted = [request for request, one in zip(new, decisions, strict=True) if not isinstance(one, Blocked)]
-        held = known.keys() | {request.idempotency_key for request in accepted}
+        held = accepted_before.keys() | {request.idempotency_key for request in accepted}
         store.mark_reminded(session, [_mark(one, held, now) for one in due])
         emails = sum(request.template_key == EMAIL_TEMPLATE for request in accepted)
         return ReminderCounts(emails, len(accepted) - emails, len(new) - len(accepted))
 
     def _lock_due(self, session: Session, items: Sequence[ExpiringItem], now: datetime) -> list[_Due]:
         """Asked again under the lock: another run may have been first."""
-        known = client_store.get_many(session, {item.client_id for item in items}, lock=True)
+        clients = client_store.get_many(session, {item.client_id for item in items}, lock=True)
         due = []
         for item in store.lock(session, [item.id for item in items]):
-            client = known[item.client_id]
+            client = clients[item.client_id]
             window = self._window(item, client.timezone, client.updated_at, now)
             if window is not None:
                 left = days_left(item.expires_on, client.timezone, now)
@@ -130,14 +130,14 @@ class Reminders:
 
     def _requests(self, due: Sequence[_Due]) -> Iterator[SendRequest]:
         """One template after the other: rows that are alike are written faster."""
-        for one in due:
-            context = _context(one) | {"client_name": one.client_name}
-            if url := self._renew_url(one.item):
+        for reminder in due:
+            context = _context(reminder) | {"client_name": reminder.client_name}
+            if url := self._renew_url(reminder.item):
                 context["renew_url"] = url
-            yield _request(one, EMAIL_TEMPLATE, Channel.EMAIL, context)
-        for one in due:
-            if one.wants_sms:
-                yield _request(one, SMS_TEMPLATE, Channel.SMS, _context(one))
+            yield _request(reminder, EMAIL_TEMPLATE, Channel.EMAIL, context)
+        for reminder in due:
+            if reminder.wants_sms:
+                yield _request(reminder, SMS_TEMPLATE, Channel.SMS, _context(reminder))
 
     def _has_sms(self, plan: str | None) -> bool:
         return self._settings.sms_enabled and self._plans.has_feature(plan, SMS_REMINDERS)

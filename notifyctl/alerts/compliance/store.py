@@ -98,9 +98,9 @@ def lock_clients(session: Session, ids: Collection[str]) -> set[str]:
 
 @cache
 def _clients(dialect: str) -> Executable:
-    wanted = bulk.unpack(dialect, bulk.column_types(_client, "id"))
-    known = select(_client.c.id).where(_client.c.id.in_(select(wanted.c.id)), _client.c.erased_at.is_(None))
-    return known.order_by(_client.c.id).with_for_update(key_share=True)
+    keys = bulk.unpack(dialect, bulk.column_types(_client, "id"))
+    existing = select(_client.c.id).where(_client.c.id.in_(select(keys.c.id)), _client.c.erased_at.is_(None))
+    return existing.order_by(_client.c.id).with_for_update(key_share=True)
 
 
 def _encoded_ids(dialect: str, ids: Collection[str] | Collection[int]) -> dict[str, str]:
@@ -117,9 +117,9 @@ def by_keys(session: Session, keys: Collection[Key]) -> dict[Key, ItemRow]:
 
 @cache
 def _by_keys(dialect: str) -> Executable:
-    wanted = bulk.unpack(dialect, bulk.column_types(_item, "client_id", "reference"))
-    same = and_(_item.c.client_id == wanted.c.client_id, _item.c.reference == wanted.c.reference)
-    return select(*_ROW).join(wanted, same).order_by(_item.c.id).with_for_update(of=_item)
+    keys = bulk.unpack(dialect, bulk.column_types(_item, "client_id", "reference"))
+    same = and_(_item.c.client_id == keys.c.client_id, _item.c.reference == keys.c.reference)
+    return select(*_ROW).join(keys, same).order_by(_item.c.id).with_for_update(of=_item)
 
 
 _WRITTEN = ("client_id", "reference", "name", "expires_on", "created_at", "updated_at")
@@ -195,8 +195,8 @@ def lock(session: Session, ids: Collection[int]) -> Sequence[ItemRow]:
 
 @cache
 def _by_ids(dialect: str) -> Executable:
-    wanted = bulk.unpack(dialect, bulk.column_types(_item, "id"))
-    statement = select(*_ROW).where(_item.c.id.in_(select(wanted.c.id)))
+    keys = bulk.unpack(dialect, bulk.column_types(_item, "id"))
+    statement = select(*_ROW).where(_item.c.id.in_(select(keys.c.id)))
     return statement.order_by(_item.c.id).with_for_update()
 
 

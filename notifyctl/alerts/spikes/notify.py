@@ -26,17 +26,19 @@ class AlertResult:
     @property
     def is_to_be_repeated(self) -> bool:
         """Nobody was alerted, so that it is still news. Who disables the templates does not want to hear of it."""
-        refusals = [one for one in self.decisions if isinstance(one, Blocked)]
+        refusals = [decision for decision in self.decisions if isinstance(decision, Blocked)]
         if len(refusals) < len(self.decisions):
             return False
-        return not refusals or any(one.reason is not BlockReason.TEMPLATE_DISABLED for one in refusals)
+        return not refusals or any(decision.reason is not BlockReason.TEMPLATE_DISABLED for decision in refusals)
 
     @property
     def problem(self) -> str:
         """What went wrong; empty when nothing did."""
         if not self.decisions:
             return "nobody is told: set OPS_ALERT_EMAIL or ADMIN_ALERT_EMAILS"
-        refusals = {f"{one.reason} ({one.detail})" for one in self.decisions if isinstance(one, Blocked)}
+        refusals = {
+            f"{decision.reason} ({decision.detail})" for decision in self.decisions if isinstance(decision, Blocked)
+        }
         return f"an alert was refused: {', '.join(sorted(refusals))}" if refusals else ""
 
 

@@ -49,8 +49,8 @@ def reasons(report: SpikeReport) -> str:
 def affected(measurement: Measurement) -> str:
     """`WELCOME_EMAIL 11, PASSWORD_RESET 7; 12 clients are affected`."""
     clients = measurement.failures.clients
-    known = f"{clients} client{'s are' if clients != 1 else ' is'} affected" if clients else ""
-    return "; ".join(filter(None, (counts(measurement.failures.templates), known)))
+    reach = f"{clients} client{'s are' if clients != 1 else ' is'} affected" if clients else ""
+    return "; ".join(filter(None, (counts(measurement.failures.templates), reach)))
 
 
 def counts(items: Iterable[tuple[str, int]]) -> str:

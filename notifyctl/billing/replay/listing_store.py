@@ -68,20 +68,20 @@ def _of_type(pattern: str) -> ColumnElement[bool]:
     return _event.c.type == pattern
 
 
-def newest(session: Session, wanted: EventFilter, *, limit: int) -> list[EventSummary]:
-    statement = select(*SUMMARY).where(*wanted.conditions())
+def newest(session: Session, criteria: EventFilter, *, limit: int) -> list[EventSummary]:
+    statement = select(*SUMMARY).where(*criteria.conditions())
     return _summaries(session, statement.order_by(*_NEWEST_FIRST).limit(limit))
 
 
-def count(session: Session, wanted: EventFilter) -> int:
-    return int(session.execute(select(func.count()).select_from(_event).where(*wanted.conditions())).scalar_one())
+def count(session: Session, criteria: EventFilter) -> int:
+    return int(session.execute(select(func.count()).select_from(_event).where(*criteria.conditions())).scalar_one())
 
 
 def oldest(
-    session: Session, wanted: EventFilter, *, after: tuple[datetime, str] | None, limit: int
+    session: Session, criteria: EventFilter, *, after: tuple[datetime, str] | None, limit: int
 ) -> list[EventSummary]:
     """Only those beyond the one of that time and id."""
-    statement = select(*SUMMARY).where(*wanted.conditions())
+    statement = select(*SUMMARY).where(*criteria.conditions())
     if after is not None:
         statement = statement.where(tuple_(_event.c.created, _event.c.id) > after)
     return _summaries(session, statement.order_by(_event.c.created, _event.c.id).limit(limit))
@@ -121,14 +121,14 @@ def _by_ids(
 ) -> tuple[Executable, dict[str, str]]:
     """What to execute for the rows of these ids; the first of `columns` is the id."""
     dialect = bulk.dialect(session)
-    parameters = bulk.encode(dialect, [{"id": wanted} for wanted in ids])
+    parameters = bulk.encode(dialect, [{"id": event_id} for event_id in ids])
     return _select_by_ids(dialect, tuple(columns), *conditions), parameters
 
 
 @cache
 def _select_by_ids(dialect: str, columns: tuple[Column[object], ...], *conditions: ColumnElement[bool]) -> Executable:
-    wanted = bulk.unpack(dialect, {"id": columns[0].type})
-    return select(*columns).where(columns[0].in_(select(wanted.c.id)), *conditions)
+    keys = bulk.unpack(dialect, {"id": columns[0].type})
+    return select(*columns).where(columns[0].in_(select(keys.c.id)), *conditions)
 
 
 def subscriptions_after(session: Session, subscription_id: str, *, limit: int) -> list[SubscriptionRow]:

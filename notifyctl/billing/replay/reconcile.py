@@ -63,10 +63,10 @@ class Reconciliation:
         self._lacking: dict[str, list[str]] = defaultdict(list)
         """Subscription id -> the events about it that never came."""
 
-    def compare(self, wanted: SourceFilter) -> Comparison:
-        """`wanted`: which events. Subscriptions are compared whatever it says. Raises ProviderError."""
+    def compare(self, criteria: SourceFilter) -> Comparison:
+        """`criteria`: which events. Subscriptions are compared whatever it says. Raises ProviderError."""
         comparison = Comparison()
-        for page in _pages(fetch_events(self._api, wanted, self._now)):
+        for page in _pages(fetch_events(self._api, criteria, self._now)):
             events = [answer[0] for answer in page if isinstance(answer, tuple)]
             comparison.events += len(events)
             comparison.differences += self._missing(events)
@@ -83,9 +83,9 @@ class Reconciliation:
 
     def _missing(self, events: Sequence[Event]) -> Iterator[Difference]:
         with self._database.read() as session:
-            known = listing_store.statuses(session, [event.id for event in events])
+            statuses = listing_store.statuses(session, [event.id for event in events])
         for event in events:
-            if event.id in known:
+            if event.id in statuses:
                 continue
             subject = event_subject(event)
             if subject.subscription_id:

@@ -67,10 +67,10 @@ class Tally:
         self.changed += bool(outcome.changes)
         self.statuses[outcome.status] += 1
         self.matched += len(outcome.matched)
-        for one in outcome.everything():
-            self.failed += one.status is StripeEventStatus.FAILED
-            if one.mail is not None:
-                self.mails[one.mail.fate] += 1
+        for item in outcome.everything():
+            self.failed += item.status is StripeEventStatus.FAILED
+            if item.mail is not None:
+                self.mails[item.mail.fate] += 1
 
 
 Watch = Callable[[Iterable[tuple[int, Replayed]]], Iterable[tuple[int, Replayed]]]

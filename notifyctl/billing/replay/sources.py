@@ -105,12 +105,12 @@ def _is_of_type(kind: str, pattern: str) -> bool:
     return kind.startswith(pattern[:-1]) if pattern.endswith("*") else kind == pattern
 
 
-def stored_items(database: Database, wanted: EventFilter) -> Iterator[ReplayItem]:
+def stored_items(database: Database, criteria: EventFilter) -> Iterator[ReplayItem]:
     """Oldest first, page by page: what is changed meanwhile is met once at most."""
     after: tuple[datetime, str] | None = None
     while True:
         with database.read() as session:
-            events = listing_store.oldest(session, wanted, after=after, limit=PAGE)
+            events = listing_store.oldest(session, criteria, after=after, limit=PAGE)
         yield from (ReplayItem(event.id, event.created) for event in events)
         if len(events) < PAGE:
             return
@@ -118,7 +118,7 @@ def stored_items(database: Database, wanted: EventFilter) -> Iterator[ReplayItem
 
 
 def spool_file(
-    file: BinaryIO, name: str, wanted: SourceFilter, spool: EventSpool, now: datetime
+    file: BinaryIO, name: str, criteria: SourceFilter, spool: EventSpool, now: datetime
 ) -> Iterator[FileFault]:
     """Reads the whole file into `spool`, and yields what in it is no event. Raises InvalidInput if none of it is text.
 
@@ -133,7 +133,7 @@ def spool_file(
         except InvalidInput as error:
             yield FileFault(entry.line, str(error))
             continue
-        if wanted.takes(event):
+        if criteria.takes(event):
             spool.add(event, entry.raw)
 
 
@@ -157,26 +157,26 @@ class MissingEvent:
 
 
 def fetch_events(
-    api: StripeAccount, wanted: SourceFilter, now: datetime
+    api: StripeAccount, criteria: SourceFilter, now: datetime
 ) -> Iterator[tuple[Event, bytes] | MissingEvent]:
     """Oldest first; those named by id in the order of their names. Without types, only those that do something here."""
-    for answer in _fetch(api, wanted, now):
+    for answer in _fetch(api, criteria, now):
         if isinstance(answer, MissingEvent):
             yield answer
             continue
         raw = json.dumps(answer, separators=(",", ":")).encode()
         event = read_event(raw, now)
-        if wanted.takes(event):
+        if criteria.takes(event):
             yield event, raw
 
 
-def _fetch(api: StripeAccount, wanted: SourceFilter, now: datetime) -> Iterator[Json | MissingEvent]:
-    if wanted.ids is not None:
-        for event_id in sorted(wanted.ids):
+def _fetch(api: StripeAccount, criteria: SourceFilter, now: datetime) -> Iterator[Json | MissingEvent]:
+    if criteria.ids is not None:
+        for event_id in sorted(criteria.ids):
             yield api.event(event_id) or MissingEvent(event_id)
         return
-    types = wanted.types or tuple(EVENTS)
+    types = criteria.types or tuple(EVENTS)
     has_pattern = any(kind.endswith("*") for kind in types)
-    since = wanted.since or now - KEPT_AT_STRIPE
-    until = wanted.until or now + CLOCKS_DIFFER_BY
+    since = criteria.since or now - KEPT_AT_STRIPE
+    until = criteria.until or now + CLOCKS_DIFFER_BY
     yield from api.events(since, until, () if has_pattern else types)

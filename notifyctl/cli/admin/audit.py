@@ -19,8 +19,7 @@ from notifyctl.audit.chain import ChainHead, SealKeys, parse_head
 from notifyctl.audit.export import row_fields
 from notifyctl.audit.row_store import AuditFilter, StoredRow
 from notifyctl.audit.seal import current_head, is_late, tip_in
-from notifyctl.audit.verify import VerifyReport
-from notifyctl.audit.verify import verify as verified
+from notifyctl.audit.verify import VerifyReport, verify_all
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, streams
 from notifyctl.cli.output import OutputFormat, Shown, named
@@ -110,7 +109,7 @@ def list_rows(
 ) -> None:
     """List audit rows, the newest first, and whether each is sealed."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        wanted = _filter(
+        criteria = _filter(
             session,
             runtime.clock(),
             action=action,
@@ -120,7 +119,7 @@ def list_rows(
             since=since,
             until=until,
         )
-        rows = row_store.find(session, wanted, limit=limit)
+        rows = row_store.find(session, criteria, limit=limit)
         last_sealed = tip_in(session).last_id
     output.rows((_row(row, last_sealed) for row in rows), form, columns=COLUMNS, shown=SHOWN)
     if not rows and form is OutputFormat.TABLE:
@@ -143,7 +142,7 @@ def verify(
     """
     expected = parse_head(expect_head) if expect_head else None
     with opened_runtime() as runtime, runtime.database.read() as session:
-        report = verified(
+        report = verify_all(
             session,
             _keys(runtime),
             expected=expected,

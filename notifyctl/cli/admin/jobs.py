@@ -12,13 +12,13 @@ from notifyctl.cli.invocation import invocation
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotifyctlError
-from notifyctl.health.installation import JobStatus, jobs
+from notifyctl.health.installation import JobStatus, read_job_statuses
 from notifyctl.operations import job_runs
 from notifyctl.operations.job_runs import RunRow
 from notifyctl.retention.retention import ages, count
 from notifyctl.stopping import interrupt_on_signal
 from notifyctl.text.durations import age, duration
-from notifyctl.worker.jobs.registry import named as job_named
+from notifyctl.worker.jobs.registry import find_job
 from notifyctl.worker.jobs.runs import run_now
 from notifyctl.worker.logging import configure_logging
 
@@ -60,7 +60,7 @@ def list_jobs(form: options.Format = OutputFormat.TABLE) -> None:
     """List the jobs, those in trouble first: overdue, hung, lost with their worker, or failed."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
-        statuses = jobs(session, now)
+        statuses = read_job_statuses(session, now)
     rows = [_listed(job, now) for job in statuses]
     output.rows(rows, form, columns=LIST_COLUMNS, shown=LIST_SHOWN, styles=STYLES)
     for remedy in dict.fromkeys(job.remedy for job in statuses if job.remedy):
@@ -70,7 +70,7 @@ def list_jobs(form: options.Format = OutputFormat.TABLE) -> None:
 @app.command()
 def history(name: JobName, limit: options.Limit = 20, form: options.Format = OutputFormat.TABLE) -> None:
     """Show the runs of one job, the latest first."""
-    job = job_named(name)
+    job = find_job(name)
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         rows = [row._asdict() | _duration(row, now) for row in job_runs.history(session, job.name, limit)]
@@ -85,7 +85,7 @@ def run(name: JobName) -> None:
 
     It counts as the run that is due, so that no worker repeats it.
     """
-    job = job_named(name)
+    job = find_job(name)
     configure_logging(debug=invocation.get().debug, quiet=True)
     interrupt_on_signal()
     with opened_runtime() as runtime:
@@ -113,9 +113,13 @@ def _listed(job: JobStatus, now: datetime) -> dict[str, object]:
     }
     if last is None:
         return listed
-    known = {"last_run": last.started_at, "last_run_ago": f"{age(last.started_at, now)} ago", "outcome": last.outcome}
+    last_run = {
+        "last_run": last.started_at,
+        "last_run_ago": f"{age(last.started_at, now)} ago",
+        "outcome": last.outcome,
+    }
     about = {"worker": last.worker, "summary": last.summary, "last_done": job.record.done_at if job.record else None}
-    return listed | known | about | _duration(last, now)
+    return listed | last_run | about | _duration(last, now)
 
 
 def _duration(run: RunRow, now: datetime) -> dict[str, object]:
@@ -150,7 +154,7 @@ def _count(form: OutputFormat) -> None:
 def _run() -> None:
     interrupt_on_signal()
     with opened_runtime() as runtime:
-        ended = run_now(runtime, job_named("retention"))
+        ended = run_now(runtime, find_job("retention"))
     if isinstance(ended.error, NotifyctlError):
         raise ended.error
     if ended.error is not None:

@@ -57,7 +57,7 @@ def create(
             key = api_keys.create(
                 session,
                 name,
-                [Scope(wanted) for wanted in scope],
+                [Scope(scope_name) for scope_name in scope],
                 expires_at=now + lifetime if lifetime else None,
                 actor=options.actor(),
                 now=now,

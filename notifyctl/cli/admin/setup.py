@@ -14,8 +14,8 @@ from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
+from notifyctl.db import migrations
 from notifyctl.db.migrations import require_current_schema, schema_status
-from notifyctl.db.migrations import upgrade as run
 from notifyctl.doctor.check import CheckResult, CheckStatus
 from notifyctl.doctor.doctor import NamedResult, can_mend, examine_installation
 from notifyctl.env_file import env_file_path, find_env_file
@@ -86,17 +86,17 @@ def write_env_file(path: Path) -> None:
 
 def effective(env_file: Path) -> list[EffectiveSetting]:
     """Every setting as it is in force; as it is written where one is at fault. Secrets and passwords are masked."""
-    written = raw_settings(env_file if env_file.is_file() else None)
+    raw = raw_settings(env_file if env_file.is_file() else None)
     try:
-        settings = checked(written)
+        settings = checked(raw)
     except ConfigurationError:
         settings = None
     settings_in_force = []
     for name, field in _settings():
         text, source = default_text(field), "default"
-        if name in written.known:
-            text = _text(getattr(settings, name.lower())) if settings and not is_secret(field) else written.known[name]
-            source = "environment" if name in written.environment else str(env_file)
+        if name in raw.known:
+            text = _text(getattr(settings, name.lower())) if settings and not is_secret(field) else raw.known[name]
+            source = "environment" if name in raw.environment else str(env_file)
         settings_in_force.append(EffectiveSetting(name, _masked(text, field), source, field.description or ""))
     return settings_in_force
 
@@ -219,7 +219,7 @@ def upgrade() -> None:
         if runtime.database.is_new:
             output.say(f"There was no database file {runtime.database.url.database}: it is a new one.")
         before = schema_status(runtime.database)
-        after = run(runtime.database)
+        after = migrations.upgrade(runtime.database)
     if before.revision == after.revision:
         output.say(f"{runtime.database} is up to date at revision {after.revision}.")
     else:

@@ -67,7 +67,7 @@ def _supervise(once: bool, concurrency: int, processes: int, no_jobs: bool) -> N
     arguments = ["--env-file", str(before_command.env_file)] if before_command.env_file else []
     arguments += ["--debug"] if before_command.debug else []
     arguments += ["worker", "--concurrency", str(concurrency)]
-    arguments += [name for name, wanted in (("--once", once), ("--no-jobs", no_jobs)) if wanted]
+    arguments += [name for name, is_set in (("--once", once), ("--no-jobs", no_jobs)) if is_set]
     code = Supervisor(this_program(*arguments), processes, restart=not once).run()
     if code:
         raise typer.Exit(code if code in set(ExitCode) else ExitCode.FAILED)

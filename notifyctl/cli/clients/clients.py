@@ -175,8 +175,8 @@ def import_file(
         if dry_run:
             output.say(f"{file} is fine: {len(checked.changes)} clients. Nothing was changed.")
             return
-        written, announced = _write(runtime, checked.changes)
-    counts = {"created": written.created, "changed": written.changed, "unchanged": written.unchanged}
+        result, announced = _write(runtime, checked.changes)
+    counts = {"created": result.created, "changed": result.changed, "unchanged": result.unchanged}
     output.document(counts, form)
     _say_announced(announced)
 
@@ -216,16 +216,16 @@ def _write(runtime: Runtime, changes: Sequence["ClientChange"]) -> tuple["Writte
     Failures of the whole file are announced together, since many are summed up in one mail.
     """
     chunks = [changes[start : start + CHUNK] for start in range(0, len(changes), CHUNK)]
-    written, announced = WrittenClients(), Announced()
+    result, announced = WrittenClients(), Announced()
     with runtime.database.transaction() as session:
         for chunk in output.track(chunks, "Writing", len(chunks)):
             of_chunk = set_clients(session, chunk, actor=options.actor(), now=runtime.clock())
             others = [change for change in of_chunk.transitions if change.new is not ProvisioningStatus.FAILED]
             announced += announce(session, runtime.orchestrator, runtime.settings, others)
-            written += of_chunk
-        failed = [change for change in written.transitions if change.new is ProvisioningStatus.FAILED]
+            result += of_chunk
+        failed = [change for change in result.transitions if change.new is ProvisioningStatus.FAILED]
         announced += announce(session, runtime.orchestrator, runtime.settings, failed)
-    return written, announced
+    return result, announced
 
 
 def _say_announced(announced: Announced) -> None:

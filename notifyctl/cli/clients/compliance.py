@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.alerts.compliance import items as compliance_files
 from notifyctl.alerts.compliance import items as compliance_items
 from notifyctl.alerts.compliance import store as compliance_store
 from notifyctl.alerts.compliance.items import CheckedItems, ItemsWritten, days_left
@@ -55,15 +54,15 @@ def import_file(
     A waiting reminder of a date that is no longer so is withdrawn.
     """
     with opened_runtime() as runtime:
-        parsed = compliance_files.parse(options.read_input(file), file)
+        parsed = compliance_items.parse(options.read_input(file), file)
         records = output.track(parsed.records, "Checking", len(parsed.records))
-        checked = compliance_files.check(parsed, records)
-        written = _write(runtime, checked, file, dry_run=dry_run)
+        checked = compliance_items.check(parsed, records)
+        result = _write(runtime, checked, file, dry_run=dry_run)
     if dry_run:
         output.say(f"{file} is fine: {len(checked.items)} items. Nothing was changed.")
         return
-    counts = {"created": written.created, "changed": written.changed, "unchanged": written.unchanged}
-    output.document(counts | {"reminders_withdrawn": written.withdrawn}, form)
+    counts = {"created": result.created, "changed": result.changed, "unchanged": result.unchanged}
+    output.document(counts | {"reminders_withdrawn": result.withdrawn}, form)
 
 
 @app.command("list")
@@ -106,9 +105,9 @@ def renew(
     """Give an item another expiry date. A waiting reminder of the former one is withdrawn."""
     day = compliance_items.read_date(new_date)
     with opened_runtime() as runtime, runtime.database.transaction() as session:
-        written = compliance_items.renew(session, client_id, reference, day, actor=options.actor(), now=runtime.clock())
-    outcome = "expires" if written.changed else "expires as before"
-    output.say(f"{reference} of {client_id} {outcome} on {day}.{_withdrawn(written.withdrawn)}")
+        result = compliance_items.renew(session, client_id, reference, day, actor=options.actor(), now=runtime.clock())
+    outcome = "expires" if result.changed else "expires as before"
+    output.say(f"{reference} of {client_id} {outcome} on {day}.{_withdrawn(result.withdrawn)}")
 
 
 @app.command()
@@ -127,19 +126,19 @@ def remove(client_id: ClientId, reference: Reference, yes: options.Yes = False) 
 
 def _write(runtime: Runtime, checked: CheckedItems, file: str, *, dry_run: bool) -> ItemsWritten:
     """All of the file in one transaction: a file is never half imported, also when this process is killed."""
-    written, actor = ItemsWritten(), options.actor()
+    result, actor = ItemsWritten(), options.actor()
     with runtime.database.transaction() as session:
-        known = compliance_store.lock_clients(session, checked.client_ids)
-        _refuse([*checked.faults, *checked.unknown_clients(known)], file)
+        existing = compliance_store.lock_clients(session, checked.client_ids)
+        _refuse([*checked.faults, *checked.unknown_clients(existing)], file)
         if dry_run:
-            return written
+            return result
         chunks = [checked.items[start : start + CHUNK] for start in range(0, len(checked.items), CHUNK)]
         for chunk in output.track(chunks, "Writing", len(chunks)):
-            written += compliance_items.write(session, chunk, actor=actor, now=runtime.clock())
-        details = {"command": "compliance import", "created": written.created, "changed": written.changed}
-        if written.created or written.changed:
+            result += compliance_items.write(session, chunk, actor=actor, now=runtime.clock())
+        details = {"command": "compliance import", "created": result.created, "changed": result.changed}
+        if result.created or result.changed:
             audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=runtime.clock(), details=details)
-    return written
+    return result
 
 
 def _refuse(faults: Sequence[CsvFault], file: str) -> None:

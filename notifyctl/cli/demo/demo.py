@@ -31,8 +31,8 @@ from notifyctl.models.enums import Channel, MessageStatus, OtpAction
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.operations import limits
 from notifyctl.orchestrator import message_store
-from notifyctl.orchestrator.explain import explain
-from notifyctl.orchestrator.message_store import Filter, count_by_status
+from notifyctl.orchestrator.explain import explain_message
+from notifyctl.orchestrator.message_store import MessageFilter, count_by_status
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate
 from notifyctl.providers.registry import build_senders
 from notifyctl.sandbox import Email, InboxMessage, Sandbox, Sms
@@ -193,7 +193,7 @@ def _drain(runtime: Runtime, of: str | None = None) -> tuple[terminal.Cell, ...]
     _worker(runtime, once=True).run()
     seconds = perf_counter() - started
     with runtime.database.read() as session:
-        counts = count_by_status(session, Filter(template_key=of))
+        counts = count_by_status(session, MessageFilter(template_key=of))
     shown = (
         MessageStatus.SENT,
         MessageStatus.DEFERRED_THROTTLED,
@@ -262,7 +262,7 @@ def _explain(runtime: Runtime, message_id: str) -> None:
         message = message_store.get(session, message_id)
         assert message is not None  # the demo itself sent it
         rows = audit_log.of_message(session, message_id)
-    print_explanation(message, explain(message, rows, now=runtime.clock(), workers=1))
+    print_explanation(message, explain_message(message, rows, now=runtime.clock(), workers=1))
 
 
 def _to(message: InboxMessage) -> str:

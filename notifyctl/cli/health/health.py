@@ -15,17 +15,18 @@ from notifyctl.cli.messages.messages import SHOWN
 from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput
-from notifyctl.health import summary as health
+from notifyctl.health import summary as health_summary
 from notifyctl.health.problems import problems
 from notifyctl.health.reports import BucketView
-from notifyctl.health.summary import Health
+from notifyctl.health.summary import LONGEST_WINDOW_MINUTES, Health
 from notifyctl.models.enums import Channel
 from notifyctl.text.durations import age
 
 app = typer.Typer(name="health", invoke_without_command=True)
 
 WindowMinutes = Annotated[
-    int, typer.Option("--window-minutes", "-w", min=1, max=health.LONGEST_WINDOW_MINUTES, help="How far to look back.")
+    int,
+    typer.Option("--window-minutes", "-w", min=1, max=LONGEST_WINDOW_MINUTES, help="How far to look back."),
 ]
 
 
@@ -45,16 +46,16 @@ def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFor
     """What is wrong, and the figures of each channel. The same as `notifyctl health` alone."""
     with opened_runtime() as runtime:
         figures = _look(runtime, window_minutes)
-    summed_up = health.summary(figures, problems(figures))
+    summed_up = health_summary.summary(figures, problems(figures))
     match form:
         case OutputFormat.JSON:
-            sys.stdout.write(health.to_json(summed_up))
+            sys.stdout.write(health_summary.to_json(summed_up))
         case OutputFormat.TABLE:
             terminal.console().print(overview(figures))
         case _:
             rows = [
                 {"channel": name, **dict(_cells(channel))}
-                for name, channel in health.as_fields(summed_up.channels).items()
+                for name, channel in health_summary.as_fields(summed_up.channels).items()
             ]
             output.rows(rows, form, columns=tuple(rows[0]))
 
@@ -69,17 +70,17 @@ def timeseries(
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """What was sent, failed and was throttled over time: a bar for each bucket."""
-    if window_minutes > bucket_minutes * health.MOST_BUCKETS:
+    if window_minutes > bucket_minutes * health_summary.MOST_BUCKETS:
         raise InvalidInput(
             f"--window-minutes {window_minutes} with --bucket-minutes {bucket_minutes} makes over"
-            f" {health.MOST_BUCKETS} buckets; take longer ones"
+            f" {health_summary.MOST_BUCKETS} buckets; take longer ones"
         )
     with opened_runtime() as runtime, runtime.database.read() as session:
-        series = health.timeseries(
+        series = health_summary.timeseries(
             session, runtime.clock(), window_minutes=window_minutes, bucket_minutes=bucket_minutes
         )
     if form is OutputFormat.JSON:
-        sys.stdout.write(health.to_json(series))
+        sys.stdout.write(health_summary.to_json(series))
     elif form is OutputFormat.TABLE and output.on_terminal():
         terminal.console().print(bars(series.buckets))
     else:
@@ -91,20 +92,20 @@ def timeseries(
 @in_a_hurry()
 def recent(
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=health.MOST_RECENT, help="At most this many.")
+        int, typer.Option("--limit", "-n", min=1, max=health_summary.MOST_RECENT, help="At most this many.")
     ] = 100,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")] = False,
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """The newest messages and what became of them."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        newest = health.recent(session, limit, reveal=reveal)
+        newest = health_summary.recent(session, limit, reveal=reveal)
         now = runtime.clock()
     if form is OutputFormat.JSON:
-        sys.stdout.write(health.to_json(newest))
+        sys.stdout.write(health_summary.to_json(newest))
         return
-    rows = [{**health.as_fields(message), "age": age(message.created_at, now)} for message in newest.items]
-    output.rows(rows, form, columns=health.RECENT, shown=SHOWN, styles=terminal.STATUS_STYLES)
+    rows = [{**health_summary.as_fields(message), "age": age(message.created_at, now)} for message in newest.items]
+    output.rows(rows, form, columns=health_summary.RECENT, shown=SHOWN, styles=terminal.STATUS_STYLES)
 
 
 @app.command()
@@ -122,21 +123,21 @@ def watch(
 
 def _look(runtime: Runtime, window_minutes: int) -> Health:
     with runtime.database.read() as session:
-        return health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
+        return health_summary.read_health(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
 
 
 def _cells(figures: object) -> Iterator[tuple[str, object]]:
     """A cell for each figure of a channel; the latencies have one each."""
-    for name, value in health.as_fields(figures).items():
-        if isinstance(value, health.Latency):
-            yield from ((f"{part}_seconds", seconds) for part, seconds in health.as_fields(value).items())
+    for name, value in health_summary.as_fields(figures).items():
+        if isinstance(value, health_summary.Latency):
+            yield from ((f"{part}_seconds", seconds) for part, seconds in health_summary.as_fields(value).items())
         else:
             yield name, value
 
 
 def _flat_buckets(buckets: list[BucketView]) -> list[dict[str, object]]:
     return [
-        {"start": bucket.start, "channel": channel, **health.as_fields(bucket.of(channel))}
+        {"start": bucket.start, "channel": channel, **health_summary.as_fields(bucket.of(channel))}
         for bucket in buckets
         for channel in Channel
     ]

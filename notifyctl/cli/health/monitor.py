@@ -20,7 +20,7 @@ from notifyctl.db.database import Database
 from notifyctl.db.migrations import require_current_schema
 from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.health import upkeep
-from notifyctl.health.installation import look
+from notifyctl.health.installation import read_installation
 from notifyctl.models.enums import Channel
 from notifyctl.operations import job_runs
 from notifyctl.operations.heartbeats import new_name
@@ -153,7 +153,7 @@ def _run(
 def _beside_the_traffic(database: Database, settings: Settings) -> list[Problem]:
     """Asked last: what it may stumble over keeps back no alert."""
     with database.read() as session:
-        installation = look(session, settings, database.clock())
+        installation = read_installation(session, settings, database.clock())
     return ordered([problem for problem in upkeep.problems(installation) if problem.gravity is not Gravity.NOTE])
 
 

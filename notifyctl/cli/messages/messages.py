@@ -19,14 +19,12 @@ from notifyctl.delivery.requeue import Choice, Requeue
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import MessageStatus
 from notifyctl.operations import heartbeats
-from notifyctl.orchestrator import cancel as withdrawal
 from notifyctl.orchestrator import message_store
-from notifyctl.orchestrator.cancel import count_waiting
-from notifyctl.orchestrator.explain import Explanation, Step
-from notifyctl.orchestrator.explain import explain as explained
+from notifyctl.orchestrator.cancel import cancel_messages, count_waiting
+from notifyctl.orchestrator.explain import Explanation, Step, explain_message
 from notifyctl.orchestrator.gates import PASSED_WHEN, Verdict
 from notifyctl.orchestrator.holds import QuietHours, held_by
-from notifyctl.orchestrator.message_store import Filter, MessageRow
+from notifyctl.orchestrator.message_store import MessageFilter, MessageRow
 from notifyctl.text.addresses import parse_address
 from notifyctl.text.durations import age, moment, plural, printable
 from notifyctl.text.masking import mask
@@ -142,8 +140,8 @@ def list_messages(
 ) -> None:
     """List messages, the newest first. A table on a terminal shows the most important columns."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        wanted = _filter(runtime, status=status, template=template, client=client, to=to, since=since, until=until)
-        listed = message_store.find(session, wanted, limit=limit)
+        criteria = _filter(runtime, status=status, template=template, client=client, to=to, since=since, until=until)
+        listed = message_store.find(session, criteria, limit=limit)
         now = runtime.clock()
     rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in listed]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STATUS_STYLES)
@@ -166,7 +164,7 @@ def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) ->
         message = _require(session, message_id)
         rows = audit_log.of_message(session, message.id)
         now = runtime.clock()
-        explanation = explained(
+        explanation = explain_message(
             message,
             rows,
             now=now,
@@ -200,7 +198,7 @@ def retry(
     _require_some("--reason, --template, --client or --since", ids, reason, template, client, since)
     with opened_runtime() as runtime:
         now = runtime.clock()
-        wanted = _filter(
+        criteria = _filter(
             runtime,
             ids=_known(runtime, ids),
             status=status,
@@ -212,26 +210,26 @@ def retry(
         )
         again = Requeue(runtime.keys, runtime.plans, sms_enabled=runtime.settings.sms_enabled)
         with runtime.database.read() as session:
-            chosen = again.choose(session, wanted, now)
-        _tell_of(chosen, now)
-        if not chosen.ids:
+            choice = again.choose(session, criteria, now)
+        _tell_of(choice, now)
+        if not choice.ids:
             raise NotFound("No failed message that matches can be sent again")
-        options.confirm(f"Send {_messages(len(chosen.ids))} again?", yes)
+        options.confirm(f"Send {_messages(len(choice.ids))} again?", yes)
         with runtime.database.transaction() as session:
-            queued = again.queue(session, chosen.ids, actor=options.actor(), now=runtime.clock())
+            queued = again.queue(session, choice.ids, actor=options.actor(), now=runtime.clock())
     output.say(f"{_messages(queued)} queued again.")
 
 
-def _tell_of(chosen: Choice, now: "datetime") -> None:
-    for refusal, count in chosen.refused.items():
+def _tell_of(choice: Choice, now: "datetime") -> None:
+    for refusal, count in choice.refused.items():
         if refusal.gate is None:
             output.say(f"{count} will not be sent again: {refusal.why}.")
         else:
             lift = f"; to lift that: {refusal.remedy}" if refusal.remedy else ""
             output.say(f"{count} would be {refusal.why} now and stay{'s' * (count == 1)} FAILED{lift}")
-    if chosen.oldest_at is not None and len(chosen.ids) > 1:
-        parts = ", ".join(f"{count} {key}" for key, count in sorted(chosen.by_template.items()))
-        output.say(f"To be sent again: {parts}; the oldest was accepted {age(chosen.oldest_at, now)} ago.")
+    if choice.oldest_at is not None and len(choice.ids) > 1:
+        parts = ", ".join(f"{count} {key}" for key, count in sorted(choice.by_template.items()))
+        output.say(f"To be sent again: {parts}; the oldest was accepted {age(choice.oldest_at, now)} ago.")
 
 
 @app.command()
@@ -247,14 +245,16 @@ def cancel(
     _require_some("--template, --client or --since", ids, template, client, since)
     with opened_runtime() as runtime:
         now = runtime.clock()
-        wanted = _filter(runtime, ids=_known(runtime, ids), template=template, client=client, since=since, until=until)
+        criteria = _filter(
+            runtime, ids=_known(runtime, ids), template=template, client=client, since=since, until=until
+        )
         with runtime.database.read() as session:
-            waiting = count_waiting(session, wanted)
+            waiting = count_waiting(session, criteria)
         if not waiting:
             raise NotFound("No waiting message matches; only waiting ones can be canceled")
         options.confirm(f"Cancel {_messages(waiting)}?", yes)
         with runtime.database.transaction() as session:
-            canceled = withdrawal.cancel(session, wanted, actor=options.actor(), now=now)
+            canceled = cancel_messages(session, criteria, actor=options.actor(), now=now)
     output.say(f"{_messages(canceled)} canceled.")
 
 
@@ -269,7 +269,7 @@ def _require_some(options_that_do: str, *filters: object) -> None:
 
 def _require(session: Session, message_id: str) -> MessageRow:
     if message_id == LAST:
-        newest = message_store.find(session, message_store.Filter(), limit=1)
+        newest = message_store.find(session, message_store.MessageFilter(), limit=1)
         if not newest:
             raise NotFound("There is no message yet; `notifyctl send` makes one")
         return newest[0]
@@ -305,8 +305,8 @@ def _filter(
     to: str | None = None,
     since: str | None = None,
     until: str | None = None,
-) -> Filter:
-    return Filter(
+) -> MessageFilter:
+    return MessageFilter(
         ids=ids,
         status=options.one_of(MessageStatus, "--status", status),
         reason=reason,

@@ -10,7 +10,7 @@ from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotFound
 from notifyctl.otp.one_time_codes import PhoneStatus
-from notifyctl.text.durations import exact_duration as in_words
+from notifyctl.text.durations import exact_duration
 from notifyctl.text.masking import mask
 
 app = typer.Typer(name="otp", no_args_is_help=True)
@@ -38,7 +38,7 @@ def status(
         ("locked", _lock(phone_status, now)),
         ("wrong codes", f"{phone_status.state.failed_count} of {attempts} before the next lock"),
         ("in a row", f"{phone_status.state.consecutive_failures} of 100 over all locks"),
-        ("sent", f"{phone_status.sent_in_window} of {most} in the last {in_words(int(window.total_seconds()))}"),
+        ("sent", f"{phone_status.sent_in_window} of {most} in the last {exact_duration(int(window.total_seconds()))}"),
         ("live codes", _codes(phone_status, now)),
     ]
     width = max(len(name) for name, _ in lines)

@@ -16,8 +16,7 @@ from notifyctl.templates import catalogue
 from notifyctl.templates import store as template_store
 from notifyctl.templates.catalogue import SeedChange, TemplateFile
 from notifyctl.templates.context import context_faults, from_text
-from notifyctl.templates.lint import lint as check
-from notifyctl.templates.lint import refuse_errors
+from notifyctl.templates.lint import lint_file, refuse_errors
 from notifyctl.templates.matrix import matrix_markdown
 from notifyctl.templates.render import Content, Renderer
 from notifyctl.text.files import read_text
@@ -82,12 +81,12 @@ def show(
         if template is None:
             raise _unknown(key)
         history = {row.version: row for row in template_store.history(session, key)}
-    wanted = version or template.version
-    if wanted not in history:
-        raise NotFound(f"{key} has no version {wanted}; it has {', '.join(map(str, sorted(history)))}")
-    row = history[wanted]
-    is_current = wanted == template.version
-    flags = _flags(template) if is_current else {"template_key": key, "version": wanted, **row.flags}
+    number = version or template.version
+    if number not in history:
+        raise NotFound(f"{key} has no version {number}; it has {', '.join(map(str, sorted(history)))}")
+    row = history[number]
+    is_current = number == template.version
+    flags = _flags(template) if is_current else {"template_key": key, "version": number, **row.flags}
     content = {name: getattr(row, name) for name in CONTENT}
     if form is OutputFormat.TABLE and row.html_body:
         content["html_body"] = f"{len(row.html_body)} characters, see `notifyctl templates render {key} --html`"
@@ -136,7 +135,7 @@ def lint(
     if strange := set(keys or ()) - {file.template_key for file in files}:
         raise _unknown(sorted(strange)[0])
     files = [file for file in files if not keys or file.template_key in keys]
-    findings = [finding for file in files for finding in check(file)]
+    findings = [finding for file in files for finding in lint_file(file)]
     rows = [asdict(finding) for finding in findings]
     if rows or form is not OutputFormat.TABLE:
         output.rows(rows, form, columns=("template_key", "severity", "rule", "detail"), styles=STYLES)
@@ -229,11 +228,11 @@ def _stored(key: str, version: int | None) -> _Rendered:
         template = template_store.by_key(session, [key]).get(key)
         if template is None:
             raise _unknown(key)
-        wanted = version or template.version
-        source = template_store.sources(session, [(key, wanted)]).get((key, wanted))
-        row = template_store.version(session, key, wanted)
+        number = version or template.version
+        source = template_store.sources(session, [(key, number)]).get((key, number))
+        row = template_store.version(session, key, number)
     if source is None or row is None:
-        raise NotFound(f"{key} has no version {wanted}; `notifyctl templates show {key}` lists them")
+        raise NotFound(f"{key} has no version {number}; `notifyctl templates show {key}` lists them")
     return source, {name: Variable.from_json(value) for name, value in row.variables.items()}, row.example
 
 

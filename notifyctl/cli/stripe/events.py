@@ -79,8 +79,8 @@ def reconcile(
         if warning := other_mode(runtime.settings):
             output.say(warning)
         now = runtime.clock()
-        wanted = SourceFilter(types=tuple(types or ()), since=options.parse_moment(since, now) if since else None)
-        compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(wanted)
+        criteria = SourceFilter(types=tuple(types or ()), since=options.parse_moment(since, now) if since else None)
+        compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(criteria)
     differences = compared.differences
     output.rows(map(asdict, differences), form, columns=DIFFERENCE_COLUMNS, shown=DIFFERENCE_SHOWN)
     looked_at = f"{plural(compared.events, 'event')} and {plural(compared.subscriptions, 'subscription')} at Stripe"
@@ -114,19 +114,19 @@ def events(
     named_status = _one_status(status, unmatched, failed)
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
-        wanted = listing_store.EventFilter(
+        criteria = listing_store.EventFilter(
             status=options.one_of(StripeEventStatus, "--status", named_status),
             types=types or (),
             client_id=client,
             since=options.parse_moment(since, now) if since else None,
             until=options.parse_moment(until, now) if until else None,
         )
-        listed = listing_store.newest(session, wanted, limit=limit)
+        listed = listing_store.newest(session, criteria, limit=limit)
     rows = [_row(event) | {"age": age(event.created, now)} for event in listed]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
-    stranger = next((event for event in listed if event.status is StripeEventStatus.UNMATCHED), None)
-    if stranger is not None:
-        output.hint(f"To link it: {how_to_match(stranger.customer_id, stranger.named_client, stranger.id)}")
+    event = next((event for event in listed if event.status is StripeEventStatus.UNMATCHED), None)
+    if event is not None:
+        output.hint(f"To link it: {how_to_match(event.customer_id, event.named_client, event.id)}")
     if not listed and form is OutputFormat.TABLE:
         output.say("No event matches.")
 

@@ -168,9 +168,9 @@ def _rows(replayed: Replayed) -> Iterator[dict[str, object]]:
     yield _row(outcome, _reason(replayed))
     for other in outcome.matched:
         yield _row(other, other.reason or f"had matched nobody before {outcome.event_id}")
-    for one in outcome.everything():
-        for other in one.reopened:
-            yield _row(other, other.reason or f"nothing showed before {one.event_id} that it had ever been live")
+    for item in outcome.everything():
+        for other in item.reopened:
+            yield _row(other, other.reason or f"nothing showed before {item.event_id} that it had ever been live")
 
 
 def _row(outcome: EventOutcome, reason: str | None) -> dict[str, object]:

@@ -91,7 +91,7 @@ def choose(runtime: Runtime, choice: ReplayChoice, open_things: ExitStack, *, is
 
 
 def _from_store(runtime: Runtime, choice: ReplayChoice) -> Chosen:
-    wanted = EventFilter(
+    criteria = EventFilter(
         ids=set(choice.ids) if choice.ids else None,
         status=options.one_of(StripeEventStatus, "--status", choice.status),
         types=choice.types,
@@ -99,10 +99,10 @@ def _from_store(runtime: Runtime, choice: ReplayChoice) -> Chosen:
         until=choice.until,
     )
     with runtime.database.read() as session:
-        chosen = Chosen(stored_items(runtime.database, wanted), listing_store.count(session, wanted))
-        known = listing_store.statuses(session, choice.ids)
+        chosen = Chosen(stored_items(runtime.database, criteria), listing_store.count(session, criteria))
+        statuses = listing_store.statuses(session, choice.ids)
     for event_id in choice.ids:
-        if event_id not in known:
+        if event_id not in statuses:
             chosen.faults.add(f"{event_id} is not stored here; --from-api asks Stripe for it")
     return chosen
 

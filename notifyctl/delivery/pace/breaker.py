@@ -88,10 +88,10 @@ class Breaker:
 
     def hear(self, session: Session, answers: Sequence[Answer], now: datetime) -> None:
         """A batch without an answer counts for as many failures as it had messages: it opens the breaker at once."""
-        heard = [answer.result for answer in answers if not _is_ours(answer, self._channel)]
-        if not heard:
+        results = [answer.result for answer in answers if not _is_ours(answer, self._channel)]
+        if not results:
             return
-        for result in heard:
+        for result in results:
             if isinstance(result, Accepted) or (isinstance(result, Rejected) and not is_account_problem(result)):
                 self._failures = 0
             else:

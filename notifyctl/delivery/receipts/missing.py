@@ -139,20 +139,20 @@ class _Inquiry:
         return "settled" if result in (Result.APPLIED, Result.NOTHING_NEW) else "unanswered"
 
 
-def _as_receipt(message: UnconfirmedMessage, channel: Channel, found: LookupHit) -> Receipt | None:
+def _as_receipt(message: UnconfirmedMessage, channel: Channel, hit: LookupHit) -> Receipt | None:
     """None while it is on its way."""
-    event = ReceiptEvent.BOUNCED if found.bounce else ReceiptEvent.DELIVERED if found.delivered else None
+    event = ReceiptEvent.BOUNCED if hit.bounce else ReceiptEvent.DELIVERED if hit.delivered else None
     if event is None:
         return None
-    bounce = found.bounce
+    bounce = hit.bounce
     return Receipt(
         message.provider,
         channel,
         event,
-        event_id=f"asked about {found.provider_message_id}",
+        event_id=f"asked about {hit.provider_message_id}",
         message_id=message.id,
         provider_message_id=message.provider_message_id,
-        happened_at=found.bounced_at,
+        happened_at=hit.bounced_at,
         reason=bounce.reason if bounce else None,
         code=bounce.code if bounce else None,
         detail=bounce.detail if bounce else "the provider was asked",

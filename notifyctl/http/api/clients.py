@@ -77,8 +77,8 @@ def put(
     change = _change(runtime, client_id, body)
     with runtime.database.transaction() as session:
         _refuse_conflict(session, change)
-        written = clients.set_clients(session, [change], actor=caller.actor, now=runtime.clock())
-        announced = announce(session, runtime.orchestrator, runtime.settings, written.transitions)
+        result = clients.set_clients(session, [change], actor=caller.actor, now=runtime.clock())
+        announced = announce(session, runtime.orchestrator, runtime.settings, result.transitions)
         for warning in announced.warnings:
             log.warning("provisioning not announced", extra={"cause": warning})
         return ClientView.model_validate(store.get_many(session, [change.id])[change.id])

@@ -5,9 +5,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from notifyctl.health import summary as health
+from notifyctl.health import summary as health_summary
 from notifyctl.health.problems import problems
-from notifyctl.health.summary import LONGEST_WINDOW_MINUTES, MOST_BUCKETS, MOST_RECENT, Recent, Summary, Timeseries
+from notifyctl.health.summary import (
+    LONGEST_WINDOW_MINUTES,
+    MOST_BUCKETS,
+    MOST_RECENT,
+    Recent,
+    Summary,
+    Timeseries,
+)
 from notifyctl.http.auth import Caller, RuntimeDep, require
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.models.enums import Scope
@@ -22,8 +29,10 @@ WindowMinutes = Annotated[int, Query(ge=1, le=LONGEST_WINDOW_MINUTES, descriptio
 def summary(runtime: RuntimeDep, _: Reader, window_minutes: WindowMinutes = 60) -> Response:
     """Each channel in a window that ends now, and its backlog."""
     with runtime.database.read() as session:
-        figures = health.look(session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes))
-    return _answer(health.summary(figures, problems(figures)))
+        figures = health_summary.read_health(
+            session, runtime.settings, runtime.clock(), timedelta(minutes=window_minutes)
+        )
+    return _answer(health_summary.summary(figures, problems(figures)))
 
 
 @router.get("/timeseries", response_model=Timeseries, responses=documented(401, 403, 422))
@@ -38,7 +47,7 @@ def timeseries(
         raise ApiError(422, "invalid_request", f"window_minutes: makes over {MOST_BUCKETS} buckets; take longer ones")
     with runtime.database.read() as session:
         now = runtime.clock()
-        series = health.timeseries(session, now, window_minutes=window_minutes, bucket_minutes=bucket_minutes)
+        series = health_summary.timeseries(session, now, window_minutes=window_minutes, bucket_minutes=bucket_minutes)
     return _answer(series)
 
 
@@ -46,8 +55,8 @@ def timeseries(
 def recent(runtime: RuntimeDep, caller: Reader, limit: Annotated[int, Query(ge=1, le=MOST_RECENT)] = 100) -> Response:
     """The newest messages first."""
     with runtime.database.read() as session:
-        return _answer(health.recent(session, limit, reveal=caller.is_admin))
+        return _answer(health_summary.recent(session, limit, reveal=caller.is_admin))
 
 
 def _answer(value: Summary | Timeseries | Recent) -> Response:
-    return Response(health.to_json(value), media_type="application/json")
+    return Response(health_summary.to_json(value), media_type="application/json")

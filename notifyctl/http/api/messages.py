@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
-from notifyctl.audit import log as audit
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.http.auth import Caller, RuntimeDep, require
 from notifyctl.http.errors import ApiError, documented
@@ -123,12 +123,12 @@ def show(message_id: UUID, caller: Reader, runtime: RuntimeDep) -> LogEntry:
     """One message, with everything that was decided about it and done with it. Needs the scope read."""
     with runtime.database.read() as session:
         message = require_message(session, message_id)
-        trail = [AuditEntry.model_validate(row) for row in audit.of_message(session, message.id)]
+        trail = [AuditEntry.model_validate(row) for row in audit_log.of_message(session, message.id)]
     return LogEntry(**dict(view(message, caller)), audit=trail)
 
 
-def _filter(runtime: Runtime, query: LogQuery) -> message_store.Filter:
-    return message_store.Filter(
+def _filter(runtime: Runtime, query: LogQuery) -> message_store.MessageFilter:
+    return message_store.MessageFilter(
         status=query.status,
         reason=query.reason,
         channel=query.channel,

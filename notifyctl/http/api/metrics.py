@@ -50,7 +50,7 @@ class _Store(Collector):
     def collect(self) -> Iterator[Metric]:
         now = self._runtime.clock()
         with self._runtime.database.read() as session:
-            figures = summary.look(session, self._runtime.settings, now, HOUR)
+            figures = summary.read_health(session, self._runtime.settings, now, HOUR)
             wrong = problems(figures)
             yield InfoMetricFamily("notifyctl_build", "The version of notifyctl.", {"version": __version__})
             yield from _traffic(session, figures)

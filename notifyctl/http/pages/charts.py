@@ -75,7 +75,7 @@ _PARTS = ("sent", "failed", "throttled")
 
 def traffic_chart(buckets: Sequence[BucketView], channel: Channel, bucket: timedelta) -> Chart:
     """`buckets` as health.summary.timeseries has them."""
-    series = [(one.start, one.of(channel)) for one in buckets]
+    series = [(part.start, part.of(channel)) for part in buckets]
     top = round_up(max((counts.sent + counts.failed for _, counts in series), default=0))
     most_throttled = max((counts.throttled for _, counts in series), default=0)
     pitch = 100 / len(buckets)

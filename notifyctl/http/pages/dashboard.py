@@ -12,7 +12,7 @@ from notifyctl.alerts.spikes.levels import Thresholds
 from notifyctl.bootstrap import Runtime
 from notifyctl.health import reports
 from notifyctl.health.problems import folded, problems
-from notifyctl.health.summary import MINUTE, Health, look
+from notifyctl.health.summary import MINUTE, Health, read_health
 from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.pages.charts import Chart, traffic_chart
 from notifyctl.http.pages.listing import REASONS, ListingQuery, find_messages, read_query
@@ -73,7 +73,7 @@ def _window(text: str) -> int:
 
 def _health_values(session: Session, runtime: Runtime, minutes: int) -> dict[str, object]:
     now = runtime.clock()
-    health = look(session, runtime.settings, now, minutes * MINUTE)
+    health = read_health(session, runtime.settings, now, minutes * MINUTE)
     return {
         "health": health,
         "charts": _charts(session, now, minutes),

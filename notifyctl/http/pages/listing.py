@@ -14,8 +14,8 @@ from sqlmodel import Session
 from notifyctl.bootstrap import Runtime
 from notifyctl.http.strict_json import QueryMoment
 from notifyctl.models.enums import BlockReason, Channel, FailureReason, MessageStatus
-from notifyctl.orchestrator import message_store as messages
-from notifyctl.orchestrator.message_store import Filter
+from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.text.addresses import AddressError, parse_address
 from notifyctl.text.masking import mask
 
@@ -36,7 +36,7 @@ class ListingQuery:
     filters: Mapping[str, str]
     """Of FILTERS, those that were filled in, as they were."""
     before: str | None
-    filter: Filter
+    filter: MessageFilter
     faults: Mapping[str, str]
     """What is wrong with a filter, in words that follow its name."""
 
@@ -71,35 +71,35 @@ class Listing:
 
 def read_query(runtime: Runtime, query: Mapping[str, str]) -> ListingQuery:
     filters = {name: value for name in FILTERS if (value := query.get(name, "").strip())}
-    wanted = Filter()
+    criteria = MessageFilter()
     faults: dict[str, str] = {}
     for name, text in filters.items():
         try:
-            wanted = _narrowed(wanted, runtime, name, text)
+            criteria = _narrowed(criteria, runtime, name, text)
         except ValueError as error:
             faults[name] = str(error)
-    return ListingQuery(filters, _id(query.get(BEFORE, "")), wanted, faults)
+    return ListingQuery(filters, _id(query.get(BEFORE, "")), criteria, faults)
 
 
-def _narrowed(wanted: Filter, runtime: Runtime, name: str, text: str) -> Filter:
+def _narrowed(criteria: MessageFilter, runtime: Runtime, name: str, text: str) -> MessageFilter:
     """Raises ValueError with what is wrong, without what was filled in."""
     if len(text) > MAX_LENGTH or "\x00" in text:
         raise ValueError(f"has more than {MAX_LENGTH} characters, or one that it may not have")
     match name:
         case "status":
-            return replace(wanted, status=_one_of(MessageStatus, text))
+            return replace(criteria, status=_one_of(MessageStatus, text))
         case "channel":
-            return replace(wanted, channel=_one_of(Channel, text))
+            return replace(criteria, channel=_one_of(Channel, text))
         case "recipient":
-            return replace(wanted, recipient_hashes=_hashes(runtime, text))
+            return replace(criteria, recipient_hashes=_hashes(runtime, text))
         case "since":
-            return replace(wanted, since=_moment(text))
+            return replace(criteria, since=_moment(text))
         case "reason":
-            return replace(wanted, reason=text)
+            return replace(criteria, reason=text)
         case "template_key":
-            return replace(wanted, template_key=text)
+            return replace(criteria, template_key=text)
         case _:
-            return replace(wanted, client_id=text)
+            return replace(criteria, client_id=text)
 
 
 def _one_of(kind: type[E], text: str) -> E:
@@ -134,7 +134,7 @@ def find_messages(session: Session, query: ListingQuery) -> Listing:
     """Nothing is looked for while a filter is not understood: to leave it out would show too much."""
     if query.faults:
         return Listing((), None)
-    rows = messages.find(session, query.filter, limit=PAGE + 1, before=query.before)
+    rows = message_store.find(session, query.filter, limit=PAGE + 1, before=query.before)
     shown = tuple(
         ListedMessage(
             id=row.id,

@@ -18,7 +18,7 @@ from notifyctl.http.pages.sessions import HOME, OwnForm, SignedIn
 from notifyctl.models.enums import AuditAction, MessageStatus
 from notifyctl.models.message import FINAL
 from notifyctl.operations import heartbeats
-from notifyctl.orchestrator.explain import explain
+from notifyctl.orchestrator.explain import explain_message
 from notifyctl.orchestrator.gates import PASSED_WHEN
 from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.message_store import MessageRow
@@ -62,7 +62,7 @@ def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLRespo
 
 def _template_values(session: Session, runtime: Runtime, message: MessageRow) -> dict[str, object]:
     now = runtime.clock()
-    explanation = explain(
+    explanation = explain_message(
         message,
         audit_log.of_message(session, message.id),
         now=now,

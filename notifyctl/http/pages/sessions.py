@@ -104,13 +104,13 @@ SignedIn = Annotated[Caller, Depends(_signed_in)]
 
 def sign_in_address(request: Request) -> str:
     page = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
-    wanted = safe_next(page if request.method == "GET" else "")
-    return SIGN_IN if wanted == HOME else f"{SIGN_IN}?next={quote(wanted, safe='')}"
+    page_after = safe_next(page if request.method == "GET" else "")
+    return SIGN_IN if page_after == HOME else f"{SIGN_IN}?next={quote(page_after, safe='')}"
 
 
-def safe_next(wanted: str) -> str:
+def safe_next(page: str) -> str:
     """Where to go after signing in: a page of ours, whatever was asked for."""
-    return wanted if _OUR_PAGE.fullmatch(wanted) else HOME
+    return page if _OUR_PAGE.fullmatch(page) else HOME
 
 
 def _own_origin(request: Request, runtime: RuntimeDep) -> None:

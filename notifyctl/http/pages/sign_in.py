@@ -56,20 +56,20 @@ def form(request: Request) -> HTMLResponse:
     return _form(request.query_params.get("next", ""))
 
 
-def _form(wanted: str, fault: str = "", status: int = 200) -> HTMLResponse:
-    return render("sign_in.html", status, next=safe_next(wanted), fault=fault)
+def _form(page_after: str, fault: str = "", status: int = 200) -> HTMLResponse:
+    return render("sign_in.html", status, next=safe_next(page_after), fault=fault)
 
 
-def _try_later(wanted: str, wait_seconds: int) -> HTMLResponse:
+def _try_later(page_after: str, wait_seconds: int) -> HTMLResponse:
     text = "This key does not open the page, and too many others did not lately. The right one does at any time."
-    answer = _form(wanted, text, 429)
+    answer = _form(page_after, text, 429)
     answer.headers["Retry-After"] = str(wait_seconds)
     return answer
 
 
 @router.post(SIGN_IN, dependencies=[OwnForm])
 def sign_in(request: Request, runtime: RuntimeDep, fields: Fields) -> Response:
-    now, wanted = runtime.clock(), fields.get("next", "")
+    now, page_after = runtime.clock(), fields.get("next", "")
     failed = cast(FailedSignIns, request.app.state.failed_sign_ins)
     peer = peer_of(request.scope)
     presented = fields.get("key", "").strip().encode("utf-8", "surrogatepass")
@@ -79,12 +79,12 @@ def sign_in(request: Request, runtime: RuntimeDep, fields: Fields) -> Response:
         key = Refused("lacks the scope admin", key.name)
     if isinstance(key, Refused):
         if wait := failed.wait_seconds(now):
-            return _try_later(wanted, wait)
+            return _try_later(page_after, wait)
         failed.add(now)
         log.warning("sign-in refused", extra={"peer": peer, "cause": key.cause, "key": key.name})
-        return _form(wanted, WRONG, 401)
+        return _form(page_after, WRONG, 401)
     log.info("signed in", extra={"peer": peer, "key": key.name})
-    answer = RedirectResponse(safe_next(wanted), 303)
+    answer = RedirectResponse(safe_next(page_after), 303)
     with runtime.database.transaction() as session:
         sessions.start(session, answer, runtime.settings, key, now)
     return answer

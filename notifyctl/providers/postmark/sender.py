@@ -61,14 +61,14 @@ def _in_order(items: list[object], recipients: Sequence[str]) -> list[object]:
     recipients that it names.
     """
     named = [_recipient(item) for item in items]
-    wanted = [recipient.casefold() for recipient in recipients]
-    if len(items) == len(wanted) and not any(
-        name != recipient and name in wanted for name, recipient in zip(named, wanted, strict=True)
+    order = [recipient.casefold() for recipient in recipients]
+    if len(items) == len(order) and not any(
+        name != recipient and name in order for name, recipient in zip(named, order, strict=True)
     ):
         return items
-    times, times_wanted = Counter(named), Counter(wanted)
+    times, times_wanted = Counter(named), Counter(order)
     by_recipient = {name: item for name, item in zip(named, items, strict=True) if name and times[name] == 1}
-    return [by_recipient.get(recipient) if times_wanted[recipient] == 1 else None for recipient in wanted]
+    return [by_recipient.get(recipient) if times_wanted[recipient] == 1 else None for recipient in order]
 
 
 def _recipient(item: object) -> str | None:

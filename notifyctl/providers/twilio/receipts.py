@@ -103,10 +103,10 @@ def rejection(sid: str, status: str, code: int | None, words: str | None) -> Rej
 
 def _wish(fields: Mapping[str, str]) -> Wish | None:
     """A messaging service with keywords of its own says itself what a message means, in a word that may be new."""
-    said = fields.get("OptOutType", "").strip().upper()
-    if said in Wish.__members__:
-        return Wish(said)
-    return None if said == "HELP" else wish_of(fields.get("Body", ""))
+    keyword = fields.get("OptOutType", "").strip().upper()
+    if keyword in Wish.__members__:
+        return Wish(keyword)
+    return None if keyword == "HELP" else wish_of(fields.get("Body", ""))
 
 
 def _sid(fields: Mapping[str, str]) -> str:

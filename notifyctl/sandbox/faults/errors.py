@@ -89,20 +89,20 @@ def refusing(answer: Answering, refuse: Refuse) -> Answering:
     return respond
 
 
-def codes_of(api: str, wanted: int | str) -> tuple[int, ...]:
+def codes_of(api: str, code_or_status: int | str) -> tuple[int, ...]:
     """The codes of this API that a code or a class stands for. Raises InvalidInput if none does."""
     if api == STRIPE:
-        if wanted in _STRIPES_CODES:
-            return (int(wanted),)
-        raise InvalidInput(f"{wanted!r} is no code of Stripe's API; its codes are HTTP's, 400 to 599")
+        if code_or_status in _STRIPES_CODES:
+            return (int(code_or_status),)
+        raise InvalidInput(f"{code_or_status!r} is no code of Stripe's API; its codes are HTTP's, 400 to 599")
     codes = tuple(
         code
         for code, meaning in CODES[api].items()
-        if wanted in (code, "transient" if meaning.transient else "hard", meaning.reason)
+        if code_or_status in (code, "transient" if meaning.transient else "hard", meaning.reason)
     )
     if not codes:
         raise InvalidInput(
-            f"{wanted!r} is no code or class of {api}'s provider; codes are in docs/provider-codes.md, "
+            f"{code_or_status!r} is no code or class of {api}'s provider; codes are in docs/provider-codes.md, "
             f"classes are {', '.join(CLASSES)}"
         )
     return codes

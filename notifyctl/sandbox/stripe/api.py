@@ -47,10 +47,12 @@ class StripeQuery:
     @classmethod
     def read(cls, params: QueryParams, known: Sequence[str]) -> "StripeQuery":
         values: dict[str, list[str]] = {}
-        for written, value in params.multi_items():
-            name = re.sub(r"\[\d*\]$", "", written)
+        for parameter, value in params.multi_items():
+            name = re.sub(r"\[\d*\]$", "", parameter)
             if name.partition("[")[0] not in (*known, *_PAGING):
-                raise StripeRefusal(f"Received unknown parameter: {written}", code="parameter_unknown", param=written)
+                raise StripeRefusal(
+                    f"Received unknown parameter: {parameter}", code="parameter_unknown", param=parameter
+                )
             values.setdefault(name, []).append(value)
         return cls(values)
 
@@ -154,8 +156,8 @@ class FakeStripe:
         query = StripeQuery.read(request.query_params, ("created", "types"))
         is_in_time, types = query.created(), query.types()
         events = self._ledger.events(self._clock())
-        wanted = [event for event in events if is_in_time(event) and (not types or event["type"] in types)]
-        return query.page(wanted, "/v1/events", "event")
+        matching = [event for event in events if is_in_time(event) and (not types or event["type"] in types)]
+        return query.page(matching, "/v1/events", "event")
 
     def _event(self, request: Request) -> StripeObject:
         event_id = request.path_params["id"]
@@ -167,15 +169,15 @@ class FakeStripe:
         if status is not None and status not in _STATUSES:
             raise StripeRefusal(f"Invalid status: must be one of {', '.join(_STATUSES)}", param="status")
         subscriptions = self._ledger.objects("subscription")
-        wanted = [value for value in subscriptions if is_in_time(value) and _has_status(value, status)]
-        return query.page(wanted, "/v1/subscriptions", "subscription")
+        matching = [value for value in subscriptions if is_in_time(value) and _has_status(value, status)]
+        return query.page(matching, "/v1/subscriptions", "subscription")
 
     def _customers(self, request: Request) -> StripeObject:
         query = StripeQuery.read(request.query_params, ("created", "email"))
         is_in_time, email = query.created(), query.one("email")
         customers = self._ledger.objects("customer")
-        wanted = [value for value in customers if is_in_time(value) and email in (None, value.get("email"))]
-        return query.page(wanted, "/v1/customers", "customer")
+        matching = [value for value in customers if is_in_time(value) and email in (None, value.get("email"))]
+        return query.page(matching, "/v1/customers", "customer")
 
     def _object(self, kind: str) -> Finding:
         def find(request: Request) -> StripeObject:
@@ -213,17 +215,17 @@ def _unknown(request: Request) -> StripeObject:
     raise StripeRefusal(f"{message} notifyctl asks for.", status=status)
 
 
-def _has_status(subscription: StripeObject, wanted: str | None) -> bool:
+def _has_status(subscription: StripeObject, status_filter: str | None) -> bool:
     """Without a status, Stripe lists what is not canceled."""
     status = subscription.get("status")
-    match wanted:
+    match status_filter:
         case None:
             return status != "canceled"
         case "all":
             return True
         case "ended":
             return status in _ENDED
-    return status == wanted
+    return status == status_filter
 
 
 def _refusal(refusal: ApiRefusal) -> Response:

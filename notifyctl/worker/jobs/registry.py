@@ -150,12 +150,12 @@ _DO = {
     "retention": remove_what_is_old,
 }
 """To add one, add its line here and in operations.job_runs."""
-JOBS = tuple(Job(one.name, one.every, _DO[one.name], one.longest) for one in job_runs.TIMETABLE)
+JOBS = tuple(Job(row.name, row.every, _DO[row.name], row.longest) for row in job_runs.TIMETABLE)
 
 
-def named(name: str) -> Job:
+def find_job(name: str) -> Job:
     """Raises NotFound that lists the names there are."""
     job = next((job for job in JOBS if job.name == name), None)
     if job is None:
-        raise NotFound(f"no job is called {name!r}; there is {', '.join(each.name for each in JOBS)}")
+        raise NotFound(f"no job is called {name!r}; there is {', '.join(job.name for job in JOBS)}")
     return job
