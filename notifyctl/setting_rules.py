@@ -29,7 +29,7 @@ REGIONS = frozenset(
 
 _HTTP_URL = TypeAdapter(AnyHttpUrl)
 _URL = re.compile(r"https?://(?:[^/?#@]*@)?[^/?#@:]", re.IGNORECASE)
-_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
+NOT_IN_URL = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WORD = re.compile(r"[!-~]+")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[^\W_](?:[\w-]*[^\W_])?(?:\.[^\W_](?:[\w-]*[^\W_])?)+")
@@ -75,7 +75,7 @@ def strong_secret(text: str) -> str:
 
 def link(text: str) -> str:
     """By the rule of a template's url variable. Browsers' own rules are laxer: `https:app.example` is a URL to them."""
-    if _NOT_IN_URL.search(text):
+    if NOT_IN_URL.search(text):
         raise ValueError("must be a URL with blanks, quotes and brackets encoded")
     try:
         parsed = _HTTP_URL.validate_python(text) if _URL.match(text) else None

@@ -5,6 +5,8 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
+FORCED_EXIT = 1
+"""The exit code of a daemon that was asked to stop a second time, and left its work as it was."""
 _BY_SIGNAL = 128
 """A shell's exit code of a process that a signal has ended is this and the signal's number."""
 

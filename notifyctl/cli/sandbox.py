@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from notifyctl.cli.invocation import invocation
 from notifyctl.clock import system_clock
 from notifyctl.env_file import find_env_file
 from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
+from notifyctl.health.installation import is_this_host
 from notifyctl.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
 from notifyctl.settings import Settings, raw_settings
 from notifyctl.stopping import exit_on_signal, stop_signals
@@ -150,25 +150,18 @@ def _secret(settings: Settings) -> str:
 
 def _target(settings: Settings, to: str | None, yes: bool) -> str:
     """Somebody's real webhook is asked about first: its clients would get mails of what never happened."""
-    url = to or f"{settings.public_base_url or _served(settings)}{WEBHOOK}"
+    url = to or f"{settings.public_base_url or _served_url(settings)}{WEBHOOK}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput(f"--to {url!r} is no URL; write it as http://127.0.0.1:8080{WEBHOOK}")
-    if to is None and not _is_local(parts.hostname):
+    if to is None and not is_this_host(parts.hostname):
         options.confirm(f"Post events of what never happened to {url}?", yes)
     return url
 
 
-def _served(settings: Settings) -> str:
+def _served_url(settings: Settings) -> str:
     host = NOWHERE.get(settings.http_host, settings.http_host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}"
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _sandbox(settings: Settings) -> str:

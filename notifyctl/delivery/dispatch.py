@@ -69,7 +69,7 @@ class Dispatcher:
     def has_room(self) -> bool:
         return self._sender.free > 0
 
-    def holding(self) -> list[str]:
+    def held_ids(self) -> list[str]:
         """The messages that are on their way. May be called from another thread."""
         return list(self._attempts)
 

@@ -262,7 +262,7 @@ def expire_leases(session: Session, now: datetime) -> list[LostMessage]:
     return [LostMessage(*row) for row in session.execute(statement)]
 
 
-def waiting(session: Session, channel: Channel) -> int:
+def count_waiting(session: Session, channel: Channel) -> int:
     """How many messages wait for a worker, due or not."""
     statement = select(func.count()).select_from(_message).where(_message.c.channel == channel, IS_WAITING)
     return int(session.execute(statement).scalar_one())

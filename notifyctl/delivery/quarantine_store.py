@@ -52,7 +52,7 @@ def fail(session: Session, message_id: str, *, reason: str, error: str, now: dat
 def make_readable(session: Session, message_id: str, now: datetime) -> None:
     """Empties what of a message nobody can read."""
     values = {
-        column.name: None if column.nullable else _nothing(column, now)
+        column.name: None if column.nullable else _empty_value(column, now)
         for column in _message.c
         if not column.primary_key and not _can_be_read(session, column, message_id)
     }
@@ -71,7 +71,7 @@ def _can_be_read(session: Session, column: Column[object], message_id: str) -> b
     return True
 
 
-def _nothing(column: Column[object], now: datetime) -> datetime | int | str:
+def _empty_value(column: Column[object], now: datetime) -> datetime | int | str:
     if isinstance(column.type, UtcDateTime):
         return now
     return 0 if isinstance(column.type, Integer) else ""

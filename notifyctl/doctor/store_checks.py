@@ -183,7 +183,7 @@ def jobs(context: CheckContext) -> CheckResult:
 def keys_about_to_end(context: CheckContext) -> CheckResult:
     now = context.database.clock()
     with context.database.read() as session:
-        ending = api_key_store.ending(session, now, now + KEYS_END_WITHIN)
+        ending = api_key_store.expiring(session, now, now + KEYS_END_WITHIN)
     if ending:
         names = _few([key.name for key in ending])
         return CheckResult(

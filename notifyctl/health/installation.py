@@ -278,11 +278,11 @@ def _sandboxes(settings: Settings) -> Iterator[tuple[str, str]]:
         if what == "SMS" and not settings.sms_enabled:
             continue
         split = urlsplit(url)
-        if _is_here(split.hostname or ""):
+        if is_this_host(split.hostname or ""):
             yield what, split.netloc
 
 
-def _is_here(host: str) -> bool:
+def is_this_host(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -58,10 +58,10 @@ def _of_channel(health: Health, channel: Channel) -> Iterator[Problem]:
             f"{channel}: the oldest message that is due has waited for {rough_duration(waits)}, and a worker is running"
         )
         yield Problem(Gravity.CRITICAL, text, Code.STANDSTILL, "look at the worker's log", channel)
-    if failing := _failing(health, channel, spike):
+    if failing := _failure_problem(health, channel, spike):
         yield failing
     elif spike is not None:
-        yield _after_failing(health, channel, spike)
+        yield _recovery_problem(health, channel, spike)
     else:
         yield from _failed_before(health, channel)
 
@@ -95,7 +95,7 @@ def _who_probes(health: Health, channel: Channel) -> str:
     return "single messages probe it until one gets through, and the others keep their retries"
 
 
-def _failing(health: Health, channel: Channel, spike: Spike | None) -> Problem | None:
+def _failure_problem(health: Health, channel: Channel, spike: Spike | None) -> Problem | None:
     lately = health.lately[channel]
     gravity = _GRAVITY.get(health.thresholds.level(lately.failed, lately.sent))
     if gravity is None:
@@ -128,7 +128,7 @@ def _lately(health: Health, channel: Channel) -> str:
     return f"attempts at {lately.failed:,} of {tried:,} messages failed in the last {span} ({percent:.1f}%)"
 
 
-def _after_failing(health: Health, channel: Channel, spike: Spike) -> Problem:
+def _recovery_problem(health: Health, channel: Channel, spike: Spike) -> Problem:
     since = moment(spike.since, beside=health.until)
     if health.lately[channel].sent:
         text = f"{channel} has recovered, having failed since {since}: the monitor's next run will call it over"

@@ -66,7 +66,7 @@ def usable(session: Session, name_or_id: str, now: datetime) -> Sequence[ApiKeyI
     return list(starmap(ApiKeyInfo, session.execute(statement)))
 
 
-def ending(session: Session, now: datetime, until: datetime) -> Sequence[ApiKeyInfo]:
+def expiring(session: Session, now: datetime, until: datetime) -> Sequence[ApiKeyInfo]:
     """Those that open something now, and will not any more by `until`; the next to end comes first."""
     statement = select(*_INFO).where(_key.c.revoked_at.is_(None), _key.c.expires_at > now, _key.c.expires_at <= until)
     return list(starmap(ApiKeyInfo, session.execute(statement.order_by(_key.c.expires_at))))

@@ -25,14 +25,13 @@ from notifyctl.http.errors import UnexpectedErrors, add_error_handlers
 from notifyctl.http.middleware import BodyLimit, HeadRequests, RequestLog, SecurityHeaders, security_headers
 from notifyctl.http.pages.errors import PageErrors
 from notifyctl.http.pages.sign_in import add_pages
-from notifyctl.stopping import Patience, stop_signals
+from notifyctl.stopping import FORCED_EXIT, Patience, stop_signals
 
 BACKLOG = 2048
 CHECK_EVERY_SECONDS = 1.0
 OUT_OF_HANDLES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FINISH_SECONDS = 30
 """Longest wait for requests that are under way when it is told to stop."""
-FORCED_EXIT = 1
 
 log = logging.getLogger("notifyctl.http")
 

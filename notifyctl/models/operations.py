@@ -52,7 +52,7 @@ class ProviderBreaker(SQLModel, table=True):
     failed_probes: int = 0
 
 
-_RUNNING = text("outcome = 'RUNNING'")
+IS_RUNNING = text("outcome = 'RUNNING'")
 
 
 class JobRun(SQLModel, table=True):
@@ -61,7 +61,7 @@ class JobRun(SQLModel, table=True):
     __tablename__ = "job_run"
     __table_args__ = (
         Index("ux_job_run_slot", "name", "due_at", "attempt", unique=True),
-        Index("ux_job_run_running", "name", unique=True, sqlite_where=_RUNNING, postgresql_where=_RUNNING),
+        Index("ux_job_run_running", "name", unique=True, sqlite_where=IS_RUNNING, postgresql_where=IS_RUNNING),
     )
 
     id: int | None = Field(default=None, primary_key=True)

@@ -6,19 +6,77 @@ from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Executable, ScalarSelect, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Executable, ScalarSelect, delete, func, select, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
 from notifyctl.models.columns import table
 from notifyctl.models.enums import JobOutcome
-from notifyctl.models.operations import JobRun
+from notifyctl.models.operations import IS_RUNNING, JobRun
 from notifyctl.text.durations import exact_duration
+
+DAY = timedelta(days=1)
+MONITOR, MONITOR_EVERY = "run_notification_failure_spike_monitor", timedelta(minutes=5)
 
 _run = table(JobRun)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RUNNING = text("outcome = 'RUNNING'")
 _LATEST_FIRST = (_run.c.due_at.desc(), _run.c.attempt.desc())
+
+
+class Timed:
+    """A schedule, derived from `every`."""
+
+    __slots__ = ()
+
+    name: str
+    every: timedelta | time
+    longest: timedelta
+
+    @property
+    def period(self) -> timedelta:
+        return DAY if isinstance(self.every, time) else self.every
+
+    @property
+    def schedule(self) -> str:
+        if isinstance(self.every, time):
+            return f"daily at {self.every:%H:%MZ}"
+        return f"every {exact_duration(int(self.every.total_seconds()))}"
+
+    def due_at(self, now: datetime) -> datetime:
+        """Its slot: the last moment up to `now` at which it was due, the same for every worker."""
+        if isinstance(self.every, time):
+            start = timedelta(hours=self.every.hour, minutes=self.every.minute)
+            return slot(now - start, DAY) + start
+        return slot(now, self.every)
+
+    def next_due(self, now: datetime) -> datetime:
+        return self.due_at(now) + self.period
+
+
+@dataclass(frozen=True)
+class Schedule(Timed):
+    name: str
+    every: timedelta | time
+    """So often, counted from midnight UTC; or each day at that time, UTC. Not under 2 seconds."""
+    longest: timedelta = timedelta(minutes=15)
+    """A run that takes longer is taken for hung."""
+
+
+TIMETABLE = (
+    Schedule("in_doubt_reconciler", timedelta(minutes=5)),
+    Schedule("missing_receipts", timedelta(minutes=15), longest=timedelta(hours=1)),
+    Schedule(MONITOR, MONITOR_EVERY),
+    Schedule("compliance_expiry_reminders", time(7), longest=timedelta(hours=1)),
+    Schedule("compliance_sla_monitor", timedelta(hours=1)),
+    Schedule("stripe_event_retry", timedelta(minutes=1)),
+    Schedule("audit_seal", timedelta(seconds=30)),
+    Schedule("retention", time(3), longest=timedelta(hours=6)),
+)
+
+
+def slot(now: datetime, period: timedelta) -> datetime:
+    """The last moment up to `now` that is a whole number of periods from midnight UTC."""
+    return now - (now - _EPOCH) % period
 
 
 class RunRow(NamedTuple):
@@ -44,17 +102,12 @@ class JobRecord:
     """When a run of it was last DONE."""
 
 
-def slot(now: datetime, period: timedelta) -> datetime:
-    """The last moment up to `now` that is a whole number of periods from midnight UTC."""
-    return now - (now - _EPOCH) % period
-
-
 def add_done(session: Session, *, name: str, due_at: datetime, worker: str, summary: str, now: datetime) -> None:
     """A run that is over already, if its slot has none yet that was done, and none is on its way.
 
     One that hangs must stay the last one, so that it is seen.
     """
-    if running(session, name) is not None:
+    if current_run(session, name) is not None:
         return
     last = latest(session, name, up_to=due_at)
     attempt = last.attempt + 1 if last is not None and last.due_at == due_at else 1
@@ -76,7 +129,7 @@ def begin(
 
 def renew(session: Session, ids: Collection[int], until: datetime) -> set[int]:
     """Which of these are still held. Also a lease that has run out is renewed, if nobody has ended it."""
-    statement = update(_run).where(_run.c.id.in_(ids), _RUNNING).values(lease_until=until)
+    statement = update(_run).where(_run.c.id.in_(ids), IS_RUNNING).values(lease_until=until)
     return set(session.execute(statement.returning(_run.c.id)).scalars())
 
 
@@ -92,13 +145,13 @@ def end_lost(session: Session, name: str, *, summary: str, before: datetime, now
 
 def _end(session: Session, which: ColumnElement[bool], outcome: JobOutcome, summary: str, now: datetime) -> bool:
     values = {"outcome": outcome, "summary": summary, "finished_at": now, "lease_until": None}
-    statement = update(_run).where(which, _RUNNING).values(**values).returning(_run.c.id)
+    statement = update(_run).where(which, IS_RUNNING).values(**values).returning(_run.c.id)
     return session.execute(statement).first() is not None
 
 
-def running(session: Session, name: str) -> RunRow | None:
+def current_run(session: Session, name: str) -> RunRow | None:
     """There is one at most."""
-    return _first(session, select(_run).where(_run.c.name == name, _RUNNING))
+    return _first(session, select(_run).where(_run.c.name == name, IS_RUNNING))
 
 
 def latest(session: Session, name: str, up_to: datetime) -> RunRow | None:
@@ -181,58 +234,3 @@ def _last(session: Session, name: str, outcome: JobOutcome | None = None) -> Run
     if outcome is not None:
         statement = statement.where(_run.c.outcome == outcome)
     return _first(session, statement.order_by(*_LATEST_FIRST).limit(1))
-
-
-DAY = timedelta(days=1)
-MONITOR, MONITOR_EVERY = "run_notification_failure_spike_monitor", timedelta(minutes=5)
-
-
-class Timed:
-    """A schedule, derived from `every`."""
-
-    __slots__ = ()
-
-    name: str
-    every: timedelta | time
-    longest: timedelta
-
-    @property
-    def period(self) -> timedelta:
-        return DAY if isinstance(self.every, time) else self.every
-
-    @property
-    def schedule(self) -> str:
-        if isinstance(self.every, time):
-            return f"daily at {self.every:%H:%MZ}"
-        return f"every {exact_duration(int(self.every.total_seconds()))}"
-
-    def due_at(self, now: datetime) -> datetime:
-        """Its slot: the last moment up to `now` at which it was due, the same for every worker."""
-        if isinstance(self.every, time):
-            start = timedelta(hours=self.every.hour, minutes=self.every.minute)
-            return slot(now - start, DAY) + start
-        return slot(now, self.every)
-
-    def next_due(self, now: datetime) -> datetime:
-        return self.due_at(now) + self.period
-
-
-@dataclass(frozen=True)
-class Schedule(Timed):
-    name: str
-    every: timedelta | time
-    """So often, counted from midnight UTC; or each day at that time, UTC. Not under 2 seconds."""
-    longest: timedelta = timedelta(minutes=15)
-    """A run that takes longer is taken for hung."""
-
-
-TIMETABLE = (
-    Schedule("in_doubt_reconciler", timedelta(minutes=5)),
-    Schedule("missing_receipts", timedelta(minutes=15), longest=timedelta(hours=1)),
-    Schedule(MONITOR, MONITOR_EVERY),
-    Schedule("compliance_expiry_reminders", time(7), longest=timedelta(hours=1)),
-    Schedule("compliance_sla_monitor", timedelta(hours=1)),
-    Schedule("stripe_event_retry", timedelta(minutes=1)),
-    Schedule("audit_seal", timedelta(seconds=30)),
-    Schedule("retention", time(3), longest=timedelta(hours=6)),
-)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import VariableType
 from notifyctl.models.template import Template, Variable
+from notifyctl.setting_rules import NOT_IN_URL
 
 MAX_VALUE_CHARACTERS = 10_000
 MAX_CONTEXT_BYTES = 32 * 1024
@@ -26,7 +27,6 @@ MAX_INTEGER = 2**63 - 1
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LINE_BREAK = re.compile(r"[\r\n]")
-_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
 
 
 def context_faults(variables: Mapping[str, Variable], context: object) -> list[str]:
@@ -160,7 +160,7 @@ def _not_url(value: object) -> str | None:
         named = False
     if not named:
         return "must be a url that begins with http:// or https:// and a host"
-    return "must be a url with blanks, quotes and brackets encoded" if _NOT_IN_URL.search(value) else None
+    return "must be a url with blanks, quotes and brackets encoded" if NOT_IN_URL.search(value) else None
 
 
 _TYPE_FAULT: dict[VariableType, Callable[[object], str | None]] = {

@@ -39,7 +39,7 @@ _Findings = Iterator[tuple[Severity, str, str]]
 
 def lint_file(file: TemplateFile) -> list[LintFinding]:
     """Renders with the example, without each optional variable, and without all of them."""
-    findings = dict.fromkeys([*_variables(file), *_rendering(file)])
+    findings = dict.fromkeys([*_variables(file), *_render_findings(file)])
     return [LintFinding(file.template_key, *finding) for finding in findings]
 
 
@@ -64,7 +64,7 @@ def _variables(file: TemplateFile) -> _Findings:
         yield Severity.WARNING, "text-part", f"{name} is in the HTML only; readers of the text miss it"
 
 
-def _rendering(file: TemplateFile) -> _Findings:
+def _render_findings(file: TemplateFile) -> _Findings:
     renderer = Renderer()
     check = _sms if file.front.channel is Channel.SMS else _email
     for names in _left_out(file):

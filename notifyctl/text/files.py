@@ -7,7 +7,7 @@ from pathlib import Path
 from notifyctl.errors import InvalidInput
 
 BOM = codecs.BOM_UTF8
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINES_TOLD = 10
 
 
@@ -22,7 +22,7 @@ def read_text(path: Path) -> str:
 
 def decoded(data: bytes, name: str, save_as: str = "UTF-8") -> str:
     """Line ends stay as they are. Raises InvalidInput that says which lines of `name` are no UTF-8."""
-    if data.startswith(_UTF16) or b"\0" in data[:4]:
+    if data.startswith(UTF16_MARKS) or b"\0" in data[:4]:
         raise InvalidInput(f"{name} is UTF-16; save it as {save_as}")
     try:
         return data.removeprefix(BOM).decode()

@@ -47,8 +47,8 @@ class ChannelLoop(threading.Thread):
         """Status -> how many messages this loop has brought there."""
         return self._dispatcher.totals
 
-    def holding(self) -> list[str]:
-        return self._dispatcher.holding()
+    def held_ids(self) -> list[str]:
+        return self._dispatcher.held_ids()
 
     def run(self) -> None:
         self.came_round_at = monotonic()

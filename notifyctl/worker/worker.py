@@ -34,12 +34,12 @@ from notifyctl.operations import heartbeats
 from notifyctl.operations.heartbeats import new_name
 from notifyctl.orchestrator.holds import QuietHours
 from notifyctl.providers.contract import Lookup, Sender
-from notifyctl.stopping import Patience, stop_signals
+from notifyctl.stopping import FORCED_EXIT, Patience, stop_signals
 from notifyctl.worker import systemd
 from notifyctl.worker.channel_loop import ChannelLoop
 from notifyctl.worker.jobs import runs
 from notifyctl.worker.jobs.registry import Job
-from notifyctl.worker.jobs.scheduler import JobScheduler
+from notifyctl.worker.jobs.scheduler import SETTLED_AFTER, JobScheduler
 from notifyctl.worker.periodic import PeriodicThread
 
 FIRST_RETRY_SECONDS = 0.25
@@ -47,16 +47,12 @@ LONGEST_RETRY_SECONDS = 15.0
 UPKEEP_SECONDS = 10.0
 RECONCILE_SECONDS = 2.0
 EARLY_RECEIPTS_SECONDS = 2.0
-SETTLED_AFTER = 120.0
-"""Seconds after the clock was set. Until then other workers have measured it again and renewed their leases, and what
-was sent before is old enough to be found at the provider."""
 LOST_AFTER = timedelta(minutes=10)
 """How long a killed worker is still listed."""
 LEFT_KEPT = timedelta(hours=3)
 """How long one that has left is remembered: longer than its trace says anything (health.installation)."""
 STUCK_SECONDS = 120.0
 """A loop that has not come round for this long gets no more WATCHDOG=1; the longest call takes a quarter of it."""
-FORCED_EXIT = 1
 
 log = logging.getLogger("notifyctl.worker")
 
@@ -252,7 +248,7 @@ class Worker:
                 once=self._once,
             )
             heartbeats.forget(session, lost_before=now - LOST_AFTER, left_before=now - LEFT_KEPT)
-            ids = [message_id for loop in self._loops for message_id in loop.holding()]
+            ids = [message_id for loop in self._loops for message_id in loop.held_ids()]
             outbox.renew_leases(session, self.name, ids, now + LEASE)
             # By a clock that was set forward all the others' leases have ended, and they are sending.
             is_unsettled = self._clock_watch.was_set_forward_within(SETTLED_AFTER)

@@ -14,8 +14,8 @@ from notifyctl.sandbox import Fault, Faults, Sandbox
 from notifyctl.worker.jobs import runs
 from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.jobs.runs import Begun, Busy
-from notifyctl.worker.jobs.scheduler import JobScheduler
-from notifyctl.worker.worker import SETTLED_AFTER, Worker
+from notifyctl.worker.jobs.scheduler import SETTLED_AFTER, JobScheduler
+from notifyctl.worker.worker import Worker
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
 from tests.support.delivery import MakeDispatcher, arrivals, drain

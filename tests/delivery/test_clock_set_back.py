@@ -126,7 +126,7 @@ def test_jobs_the_breaker_and_locks_are_not_held_up(
     assert follow(runtime) is not None
     now = runtime.clock()
     with runtime.database.read() as session:
-        run, breaker = job_runs.running(session, "retention"), breakers.get(session, Channel.EMAIL)
+        run, breaker = job_runs.current_run(session, "retention"), breakers.get(session, Channel.EMAIL)
         subject = session.execute(select(table(OtpSubject))).one()
         (worker,) = heartbeats.present(session)
     assert (run.outcome, run.lease_until - now <= LEASE + A_MOMENT) == (JobOutcome.RUNNING, True)

@@ -83,7 +83,7 @@ def test_a_claim_that_its_worker_forgot_runs_out_although_the_worker_lives(
     decision = send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
     forgetful = dispatcher(Channel.SMS, "alive")
     assert forgetful.turn(claiming=True, timeout=0) == 1
-    for held in (forgetful.holding(), []):
+    for held in (forgetful.held_ids(), []):
         clock.ahead += timedelta(seconds=30)
         with runtime.database.transaction() as session:
             outbox.renew_leases(session, "alive", held, clock() + LEASE)

@@ -11,13 +11,13 @@ from json import JSONDecodeError
 from typing import BinaryIO
 
 from notifyctl.errors import InvalidInput
+from notifyctl.text.files import UTF16_MARKS
 
 MAX_VALUE = 64 * 1024 * 1024
 """Characters of one value that is no array: a page with some ten thousand events."""
 _CHUNK = 1024 * 1024
 _BOM = codecs.BOM_UTF8
 """At the beginning of a file, and of each of those that were put together into one."""
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BLANKS = " \t\r\n\ufeff"
 _EVENTS = ("event", "v2.core.event")
 _decode = json.JSONDecoder().raw_decode
@@ -39,7 +39,7 @@ class FileFault:
 def read_events(file: BinaryIO, name: str) -> Iterator[FileEvent | FileFault]:
     """`file` can be sought in. Raises InvalidInput when it cannot be read at all."""
     start = file.read(len(_BOM))
-    if start.startswith(_UTF16):
+    if start.startswith(UTF16_MARKS):
         raise InvalidInput(f"{name} is UTF-16; save it as UTF-8")
     begin = len(_BOM) if start == _BOM else 0
     file.seek(begin)

@@ -60,7 +60,7 @@ class Reconciliation:
         self._plans = plans
         self._api = api
         self._now = now
-        self._lacking: dict[str, list[str]] = defaultdict(list)
+        self._missing_by_subscription: dict[str, list[str]] = defaultdict(list)
         """Subscription id -> the events about it that never came."""
 
     def compare(self, criteria: SourceFilter) -> Comparison:
@@ -69,19 +69,19 @@ class Reconciliation:
         for page in _pages(fetch_events(self._api, criteria, self._now)):
             events = [answer[0] for answer in page if isinstance(answer, tuple)]
             comparison.events += len(events)
-            comparison.differences += self._missing(events)
+            comparison.differences += self._missing_events(events)
         suspects: list[str] = []
         seen: set[str] = set()
         for subscriptions in _pages(self._api.subscriptions()):
             comparison.subscriptions += len(subscriptions)
             seen.update(str(remote["id"]) for remote in subscriptions)
-            suspects += self._differing(subscriptions)
+            suspects += self._suspects(subscriptions)
         suspects += self._unknown_to_stripe(seen)
         for subscription_id in suspects:
             comparison.differences += self._differences(subscription_id, self._api.subscription(subscription_id))
         return comparison
 
-    def _missing(self, events: Sequence[Event]) -> Iterator[Difference]:
+    def _missing_events(self, events: Sequence[Event]) -> Iterator[Difference]:
         with self._database.read() as session:
             statuses = listing_store.statuses(session, [event.id for event in events])
         for event in events:
@@ -89,11 +89,11 @@ class Reconciliation:
                 continue
             subject = event_subject(event)
             if subject.subscription_id:
-                self._lacking[subject.subscription_id].append(event.id)
+                self._missing_by_subscription[subject.subscription_id].append(event.id)
             made, mend = f"made {as_text(event.created)}", f"notifyctl stripe replay --from-api {event.id}"
             yield Difference("event", event.id, event.type, subject.named_client, None, made, mend)
 
-    def _differing(self, subscriptions: Sequence[Json]) -> Iterator[str]:
+    def _suspects(self, subscriptions: Sequence[Json]) -> Iterator[str]:
         remote = {str(subscription["id"]): subscription for subscription in subscriptions}
         with self._database.read() as session:
             rows = listing_store.subscriptions(session, remote)
@@ -170,9 +170,9 @@ class Reconciliation:
         """`is_by_registry`: all is as Stripe has it, and the plan registry has another plan for it now."""
         if not is_at_stripe:
             return "see whether STRIPE_API_KEY is of the account that the events came from"
-        lacking = self._lacking.get(subscription_id, [])
-        if lacking:
-            shown = " ".join(lacking[-IDS_SHOWN:])
+        missing = self._missing_by_subscription.get(subscription_id, [])
+        if missing:
+            shown = " ".join(missing[-IDS_SHOWN:])
             return f"notifyctl stripe replay --from-api {shown}"
         newest = listing_store.newest_of_subscription(session, subscription_id)
         if newest is not None and newest.status == StripeEventStatus.UNMATCHED:

@@ -45,7 +45,7 @@ def _limit(runtime: Runtime, session: Session, channel: Channel) -> dict[str, ob
         "per_minute_limit": limit,
         "source": "operator" if by_operator else "environment",
         "used": allowance.used,
-        "waiting": outbox.waiting(session, channel),
+        "waiting": outbox.count_waiting(session, channel),
     }
 
 

@@ -171,7 +171,7 @@ def import_file(
         records = output.track(parsed.records, "Checking", len(parsed.records))
         checked = csv_import.check(parsed, records, _fields(runtime))
         with runtime.database.read() as session:
-            _refuse([*checked.faults, *csv_import.conflicts(session, checked)], file)
+            refuse_faults([*checked.faults, *csv_import.conflicts(session, checked)], file)
         if dry_run:
             output.say(f"{file} is fine: {len(checked.changes)} clients. Nothing was changed.")
             return
@@ -252,7 +252,8 @@ def _suppression(runtime: Runtime, session: Session, channel: Channel, address: 
     return str(suppression.reason) if suppression else None
 
 
-def _refuse(faults: Sequence["CsvFault"], file: str) -> None:
+def refuse_faults(faults: Sequence[CsvFault], file: str) -> None:
+    """Says each with its line. Raises InvalidInput if there are any."""
     if not faults:
         return
     for fault in sorted(faults)[:FAULTS_SHOWN]:

@@ -1,6 +1,5 @@
 """`notifyctl compliance`: what of a client's expires, and when."""
 
-from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Annotated
 
@@ -13,11 +12,10 @@ from notifyctl.alerts.compliance.store import ListedItem
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
+from notifyctl.cli.clients.clients import refuse_faults
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
-from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import AuditAction
-from notifyctl.text.csv_import import CsvFault
 from notifyctl.text.durations import plural
 
 app = typer.Typer(name="compliance", no_args_is_help=True)
@@ -35,7 +33,6 @@ SHOWN = (
 )
 STYLES = {"expired": "bold red", "today": "yellow"}
 CHUNK = 5_000
-FAULTS_SHOWN = 50
 
 ClientId = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's id.")]
 Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="The item's, as `compliance list` shows it.")]
@@ -129,7 +126,7 @@ def _write(runtime: Runtime, checked: CheckedItems, file: str, *, dry_run: bool)
     result, actor = ItemsWritten(), options.actor()
     with runtime.database.transaction() as session:
         existing = compliance_store.lock_clients(session, checked.client_ids)
-        _refuse([*checked.faults, *checked.unknown_clients(existing)], file)
+        refuse_faults([*checked.faults, *checked.unknown_clients(existing)], file)
         if dry_run:
             return result
         chunks = [checked.items[start : start + CHUNK] for start in range(0, len(checked.items), CHUNK)]
@@ -139,16 +136,6 @@ def _write(runtime: Runtime, checked: CheckedItems, file: str, *, dry_run: bool)
         if result.created or result.changed:
             audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=runtime.clock(), details=details)
     return result
-
-
-def _refuse(faults: Sequence[CsvFault], file: str) -> None:
-    if not faults:
-        return
-    for fault in sorted(faults)[:FAULTS_SHOWN]:
-        output.say(f"{file} line {fault.line}, {fault.text}")
-    if len(faults) > FAULTS_SHOWN:
-        output.say(f"… and {len(faults) - FAULTS_SHOWN} more")
-    raise InvalidInput(f"{file} has {len(faults)} faults; nothing was imported, mend them and import it again")
 
 
 def _day_in(now: "datetime", days: int) -> date | None:

@@ -253,7 +253,7 @@ def _meet_the_limit(runtime: Runtime, clock: DemoClock, sandbox: Sandbox) -> Non
 
 def _is_waiting(runtime: Runtime) -> bool:
     with runtime.database.read() as session:
-        return outbox.waiting(session, Channel.EMAIL) > 0
+        return outbox.count_waiting(session, Channel.EMAIL) > 0
 
 
 def _explain(runtime: Runtime, message_id: str) -> None:

@@ -73,16 +73,16 @@ class ApiRefusal(Exception):
         self.retry_after = retry_after
 
 
-Answering = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 Refuse = Callable[[ApiRefusal], Response]
 
 
-def refusing(answer: Answering, refuse: Refuse) -> Answering:
+def with_refusals(endpoint: Endpoint, refuse: Refuse) -> Endpoint:
     """An endpoint that may raise ApiRefusal, with the answer that its API gives then."""
 
     async def respond(request: Request) -> Response:
         try:
-            return await answer(request)
+            return await endpoint(request)
         except ApiRefusal as refusal:
             return refuse(refusal)
 

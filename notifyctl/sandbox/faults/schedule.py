@@ -203,7 +203,7 @@ def _inject_fault(fault: Fault, api: str, take: Take, refuse: Refuse) -> Respons
         case FaultKind.CUT_BEFORE:
             return ClosedConnection()
         case FaultKind.HTTP:
-            return _something_in_between(fault)
+            return _proxy_error(fault)
         case FaultKind.TOO_MANY:
             return refuse(too_many(api, fault.retry_after))
     answer = _taken(take, refuse)
@@ -219,7 +219,7 @@ def _inject_fault(fault: Fault, api: str, take: Take, refuse: Refuse) -> Respons
     return answer
 
 
-def _something_in_between(fault: Fault) -> Response:
+def _proxy_error(fault: Fault) -> Response:
     status = fault.status or 502
     if fault.body == "empty":
         return Response(b"", status)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from notifyctl.models.enums import Channel
 from notifyctl.sandbox.control_api import json_answer
-from notifyctl.sandbox.faults.errors import ApiRefusal, refusing
+from notifyctl.sandbox.faults.errors import ApiRefusal, with_refusals
 from notifyctl.sandbox.faults.schedule import inactive_among
 from notifyctl.sandbox.inbox_store import DELIVERED_AFTER, Address, Email, Stage, bounce_id, stage
 from notifyctl.sandbox.postmark.search import MailSearch, details_json, eastern
@@ -147,11 +147,11 @@ class FakePostmark:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/email", refusing(self._send, _refusal), methods=["POST"]),
-            Route("/email/batch", refusing(self._send_batch, _refusal), methods=["POST"]),
-            Route("/messages/outbound", refusing(self._search, _refusal), methods=["GET"]),
-            Route("/messages/outbound/{message_id}/details", refusing(self._details, _refusal), methods=["GET"]),
-            Route("/bounces/{bounce_id:int}", refusing(self._bounce, _refusal), methods=["GET"]),
+            Route("/email", with_refusals(self._send, _refusal), methods=["POST"]),
+            Route("/email/batch", with_refusals(self._send_batch, _refusal), methods=["POST"]),
+            Route("/messages/outbound", with_refusals(self._search, _refusal), methods=["GET"]),
+            Route("/messages/outbound/{message_id}/details", with_refusals(self._details, _refusal), methods=["GET"]),
+            Route("/bounces/{bounce_id:int}", with_refusals(self._bounce, _refusal), methods=["GET"]),
         ]
 
     async def _send(self, request: Request) -> Response:

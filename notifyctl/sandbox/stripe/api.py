@@ -13,7 +13,7 @@ from starlette.routing import Route
 from notifyctl.clock import Clock
 from notifyctl.errors import InvalidInput
 from notifyctl.sandbox.control_api import invalid, json_answer, json_object
-from notifyctl.sandbox.faults.errors import STRIPE, Answering, ApiRefusal, refusing
+from notifyctl.sandbox.faults.errors import STRIPE, ApiRefusal, Endpoint, with_refusals
 from notifyctl.sandbox.state import SandboxState
 from notifyctl.sandbox.stripe.ledger import StripeObject, created_at
 
@@ -109,7 +109,7 @@ METHODS = ("GET", "POST", "DELETE")
 METHODS_UNKNOWN_TO_STRIPE = ("PUT", "PATCH", "OPTIONS")
 """None of its v1 resources has them."""
 
-Finding = Callable[[Request], StripeObject]
+FindObject = Callable[[Request], StripeObject]
 """Raises StripeRefusal."""
 
 
@@ -121,18 +121,18 @@ class FakeStripe:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/v1/events", self._answering(self._events), methods=["GET"]),
-            Route("/v1/events/{id}", self._answering(self._event), methods=["GET"]),
-            Route("/v1/subscriptions", self._answering(self._subscriptions), methods=["GET"]),
-            Route("/v1/subscriptions/{id}", self._answering(self._object("subscription")), methods=["GET"]),
-            Route("/v1/customers", self._answering(self._customers), methods=["GET"]),
-            Route("/v1/customers/{id}", self._answering(self._object("customer")), methods=["GET"]),
-            Route("/v1/{path:path}", self._answering(_unknown), methods=[*METHODS, *METHODS_UNKNOWN_TO_STRIPE]),
+            Route("/v1/events", self._endpoint(self._events), methods=["GET"]),
+            Route("/v1/events/{id}", self._endpoint(self._event), methods=["GET"]),
+            Route("/v1/subscriptions", self._endpoint(self._subscriptions), methods=["GET"]),
+            Route("/v1/subscriptions/{id}", self._endpoint(self._object("subscription")), methods=["GET"]),
+            Route("/v1/customers", self._endpoint(self._customers), methods=["GET"]),
+            Route("/v1/customers/{id}", self._endpoint(self._object("customer")), methods=["GET"]),
+            Route("/v1/{path:path}", self._endpoint(_unknown), methods=[*METHODS, *METHODS_UNKNOWN_TO_STRIPE]),
             Route("/stripe", self._clear, methods=["DELETE"]),
             Route("/stripe/events", self._record, methods=["POST"]),
         ]
 
-    def _answering(self, find: Finding) -> Answering:
+    def _endpoint(self, find: FindObject) -> Endpoint:
         async def respond(request: Request) -> Response:
             self._admit(request)
 
@@ -143,7 +143,7 @@ class FakeStripe:
 
             return await self._faults.answer(STRIPE, (), request, answer, _refusal)
 
-        return refusing(respond, _refusal)
+        return with_refusals(respond, _refusal)
 
     def _admit(self, request: Request) -> None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
@@ -179,7 +179,7 @@ class FakeStripe:
         matching = [value for value in customers if is_in_time(value) and email in (None, value.get("email"))]
         return query.page(matching, "/v1/customers", "customer")
 
-    def _object(self, kind: str) -> Finding:
+    def _object(self, kind: str) -> FindObject:
         def find(request: Request) -> StripeObject:
             object_id = request.path_params["id"]
             return _known(self._ledger.object(kind, object_id), kind, object_id)

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from notifyctl.models.enums import Channel
 from notifyctl.sandbox.control_api import json_answer
-from notifyctl.sandbox.faults.errors import ApiRefusal, refusing
+from notifyctl.sandbox.faults.errors import ApiRefusal, with_refusals
 from notifyctl.sandbox.inbox_store import Sms
 from notifyctl.sandbox.state import SandboxState
 from notifyctl.sandbox.twilio.pages import API_VERSION, SmsSearch, sms_json
@@ -30,9 +30,9 @@ class FakeTwilio:
     def routes(self) -> list[Route]:
         account = f"/{API_VERSION}/Accounts/{{account_sid}}"
         return [
-            Route(f"{account}/Messages.json", refusing(self._create, _refusal), methods=["POST"]),
-            Route(f"{account}/Messages.json", refusing(self._list, _refusal), methods=["GET"]),
-            Route(f"{account}/Messages/{{sid}}.json", refusing(self._fetch, _refusal), methods=["GET"]),
+            Route(f"{account}/Messages.json", with_refusals(self._create, _refusal), methods=["POST"]),
+            Route(f"{account}/Messages.json", with_refusals(self._list, _refusal), methods=["GET"]),
+            Route(f"{account}/Messages/{{sid}}.json", with_refusals(self._fetch, _refusal), methods=["GET"]),
         ]
 
     async def _create(self, request: Request) -> Response:

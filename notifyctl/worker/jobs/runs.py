@@ -87,7 +87,7 @@ def _claim(
 ) -> Claimed | None:
     """None when another was faster."""
     lost = job_runs.end_lost(session, job.name, summary=LOST, before=now - patience, now=now)
-    running = job_runs.running(session, job.name)
+    running = job_runs.current_run(session, job.name)
     if running is not None:
         return Busy(running.worker, running.started_at)
     # A worker that is ahead of us by a moment may have begun with the next slot. What is later than that was

@@ -28,7 +28,8 @@ MAX_BACKOFF_SECONDS = 15.0
 OFTEN = timedelta(hours=1)
 """A job of a shorter period is logged when it says something else than the last time."""
 SETTLED_AFTER = 120.0
-"""Seconds after the clock was set: all have measured it again, and renewed."""
+"""Seconds after the clock was set. By then all workers have measured it again and renewed their leases, and what was
+sent before is old enough to be found at the provider."""
 FOR_EVER = timedelta(days=3_650)
 STOPPED = Ended(JobOutcome.FAILED, "lost: its worker was stopped")
 

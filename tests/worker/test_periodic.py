@@ -12,7 +12,7 @@ from notifyctl.worker.periodic import PeriodicThread
 @pytest.mark.parametrize(
     "error", [ValueError("+4915112345678"), MemoryError(), RecursionError(), DatabaseError("away")]
 )
-def test_a_chore_that_fails_is_done_again_and_ends_nothing(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_thread_that_fails_is_done_again_and_ends_nothing(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     stop, done_again, failed = Event(), Event(), []
     calls = []
 
