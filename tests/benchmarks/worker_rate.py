@@ -140,7 +140,7 @@ def workers(runtime: Runtime, concurrency: int, processes: int) -> None:
         "PATH": os.environ["PATH"], "HOME": "/nonexistent", "DATABASE_URL": settings.database_url,
         "NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER, "EMAIL_SENDER": "hello@acme.example",
         "NOTIFICATION_EMAIL_PER_MINUTE_LIMIT": "100000000",
-        "NOTIFICATION_SMS_PER_MINUTE_LIMIT": "100000000",
+        "NOTIFICATION_SMS_PER_MINUTE_LIMIT": "100000000", "QUIET_HOURS": "00:00-00:00",
         "POSTMARK_SERVER_TOKEN": "x", "POSTMARK_API_URL": settings.postmark_api_url,
         "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
         "TWILIO_AUTH_TOKEN": "x", "TWILIO_FROM_NUMBER": "+15005550006", "TWILIO_API_URL": settings.twilio_api_url,
