@@ -40,10 +40,11 @@ _MAX_DOMAIN = 253
 _PHONE_SEPARATORS = re.compile(r"[ ()./\-\u00a0]")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SQLITE = "sqlite:///"
-_SEVERAL_HOSTS = re.compile(
-    r"(postgresql(?:\+psycopg)?://)([^/?]*@)?(?=[^/?]*:)([\w.-]+(?::\d*)?(?:,[\w.-]+(?::\d*)?)+)(/[^?]*)?(?:\?(.*))?"
-)
-"""With a port among them: without one the driver takes them as they are."""
+_SEVERAL_HOSTS = re.compile(r"(postgresql(?:\+psycopg)?://)([^/?]*@)?([^/?@]*,[^/?@]*)(/[^?]*)?(?:\?(.*))?")
+_NO_PORT = f"has a port that is no number from 1 to {MAX_PORT}"
+_FORM = "; write postgresql://user:password@host:5432/name"
+_PLACE = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(\d*))?")
+"""A host with its port."""
 
 
 def plain(text: str) -> str:
@@ -182,33 +183,73 @@ def database_url(text: str) -> str:
         if "?" in url:
             raise ValueError("has options behind a ?, and none of SQLite's has an effect here; write the path alone")
         return f"{_SQLITE}{path(url.removeprefix(_SQLITE))}"
+    return _postgres(url)
+
+
+def listen_url(text: str) -> str:
+    if not re.match(r"postgres(ql(\+psycopg)?)?://", text):
+        raise ValueError("must be postgresql://user:password@host/name, of the same database as DATABASE_URL")
+    return database_url(text)
+
+
+def _postgres(url: str) -> str:
+    """In the form in which the driver takes several hosts: the options host and port, with commas."""
+    # Here, because they take longer to import than all of this module.
+    from psycopg.pq import Conninfo
+    from sqlalchemy.engine import make_url
+
     url = _hosts_apart(url)
-    if fault := _postgres_fault(url):
-        raise ValueError(f"{fault}; write postgresql://user:password@host:5432/name")
+    try:
+        parsed = make_url(url)
+        ports = [str(parsed.port)] if parsed.port is not None else []
+    except ValueError:
+        raise ValueError(f"{_NO_PORT}{_FORM}") from None
+    known = {default.keyword.decode() for default in Conninfo.get_defaults()}
+    for name in parsed.query:
+        if name not in known:
+            raise ValueError(f"has an option that libpq does not know, {name[:40]}; take it out, or mend its spelling")
+    hosts = _listed(parsed.query.get("host", ()))
+    if isinstance(parsed.query.get("host"), tuple) or any(_is_with_port(host) for host in hosts):
+        places = [_PLACE.fullmatch(host) or ("", host, "") for host in hosts]
+        if "port" in parsed.query:
+            raise ValueError("has ports both behind its hosts and in the option port; write them in one place")
+        hosts, ports = [place[1] for place in places], [place[2] or "" for place in places]
+        query = {"host": ",".join(hosts), "port": ",".join(port or "5432" for port in ports)}
+        url = parsed.update_query_dict(query).render_as_string(hide_password=False)
+    else:
+        ports += _listed(parsed.query.get("port", ()))
+    if not all(re.fullmatch(r"\d{1,5}", port) and 1 <= int(port) <= MAX_PORT for port in ports if port):
+        raise ValueError(f"{_NO_PORT}{_FORM}")
+    if len(ports) > 1 and len(ports) != max(1, len(hosts)):
+        raise ValueError(
+            f"has {len(hosts) or 1} host{'s' * (len(hosts) > 1)} and {len(ports)} ports;"
+            " write as many ports as hosts, or one port for all"
+        )
     return url
 
 
+def _listed(value: str | tuple[str, ...]) -> list[str]:
+    return [part for text in ((value,) if isinstance(value, str) else value) for part in text.split(",")]
+
+
+def _is_with_port(host: str) -> bool:
+    return not host.startswith(("/", "@")) and host.count(":") == 1
+
+
 def _hosts_apart(url: str) -> str:
-    """libpq's `host1:port1,host2:port2` as the options host and port, in which the driver takes several."""
+    """libpq's `host1:port1,host2:port2` as the options host and port."""
     match = _SEVERAL_HOSTS.fullmatch(url)
     if match is None:
         return url
-    scheme, user, places, name, options = match.groups(default="")
-    hosts, _, ports = zip(*(place.partition(":") for place in places.split(",")), strict=True)
-    query = f"host={','.join(hosts)}&port={','.join(port or '5432' for port in ports)}"
+    scheme, user, listed, name, options = match.groups(default="")
+    if ":" not in listed:
+        return url  # the driver takes them as they are
+    places = [_PLACE.fullmatch(place) for place in listed.split(",")]
+    if not all(places):
+        raise ValueError(f"{_NO_PORT}{_FORM}")
+    hosts, ports = zip(*((place[1].strip("[]"), place[2] or "5432") for place in places if place), strict=True)
+    query = f"host={','.join(hosts)}&port={','.join(ports)}"
     return f"{scheme}{user}{name or '/'}?{query}{'&' if options else ''}{options}"
-
-
-def _postgres_fault(url: str) -> str | None:
-    """Never repeats the URL: it has a password."""
-    # Here, because it takes longer to import than all of this module.
-    from sqlalchemy.engine import make_url
-
-    try:
-        port = make_url(url).port
-    except ValueError:
-        port = 0
-    return None if port is None or 1 <= port <= MAX_PORT else f"has a port that is no number from 1 to {MAX_PORT}"
 
 
 def days(text: str) -> str:
