@@ -7,7 +7,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist workst
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-api test-browser chromium soak check $(CHECKS) figures format docs pictures wheel lock clean
+.PHONY: help demo test test-fast test-api test-browser chromium pgbouncer soak check $(CHECKS) figures format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -34,6 +34,12 @@ chromium:
 	echo "Installing Chromium (once)" >&2; \
 	timeout 300 sh -c '$(APT) update && $(APT) install -y --no-install-recommends chromium fonts-inter' >/dev/null 2>&1 || { \
 		echo "There is no Chromium, and apt-get could not install it, which takes root, Debian and a network" >&2; exit 1; }
+
+pgbouncer:
+	@test -x /usr/sbin/pgbouncer && exit; \
+	echo "Installing PgBouncer (once)" >&2; \
+	timeout 120 sh -c '$(APT) update && $(APT) install -y --no-install-recommends pgbouncer' >/dev/null 2>&1 || { \
+		echo "There is no PgBouncer, and apt-get could not install it, which takes root, Debian and a network" >&2; exit 1; }
 
 soak: .venv/dev  ## Minutes of real load: workers killed at random, a limit held for a quarter of an hour
 	@$(BIN)/python -m pytest -m soak

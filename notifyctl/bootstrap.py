@@ -52,6 +52,16 @@ class Runtime:
         self.database.close()
 
 
+def open_database(settings: Settings, *, create: bool = False, patience_seconds: float | None = None) -> Database:
+    return Database(
+        settings.database_url,
+        listen_url=settings.database_listen_url,
+        connections=settings.database_connections,
+        patience_seconds=patience_seconds,
+        create=create,
+    )
+
+
 def open_runtime(
     settings: Settings,
     *,
@@ -65,7 +75,7 @@ def open_runtime(
 
     `database` is one that was opened in a way of its own; else a file must be there when it is first used.
     """
-    database = database or Database(settings.database_url, create=False)
+    database = database or open_database(settings)
     return Runtime(
         settings=settings,
         database=database,

@@ -20,6 +20,7 @@ from notifyctl.setting_rules import parse_hours, parse_rate
 MAX_DAYS = 36_500
 MAX_SECONDS = MAX_DAYS * 86_400
 MAX_COUNT = 1_000_000_000
+MAX_CONNECTIONS = 1_000
 _SHOWN = 60
 
 
@@ -83,6 +84,17 @@ class Settings(BaseSettings):
         default_factory=default_database_url,
         repr=False,
         description="Where everything is kept: sqlite:///path or postgresql://user:password@host/name.",
+    )
+    database_listen_url: Annotated[str, AfterValidator(setting_rules.listen_url)] | None = Field(
+        None,
+        repr=False,
+        description="Another way to the same PostgreSQL, around a pooler: for the connection of a worker that listens.",
+    )
+    database_connections: int = Field(
+        26,
+        ge=4,
+        le=MAX_CONNECTIONS,
+        description="Most connections to PostgreSQL that a process opens, all of them counted.",
     )
 
     postmark_server_token: SecretWord | None = Field(None, description="Postmark server token.")
@@ -332,7 +344,7 @@ def _fault(item: ErrorDetails, written: RawSettings) -> str:
 
 def _may_hold_secret(name: str, value: str) -> bool:
     """A password may stand in a URL; and in whatever else has been taken for the address of a server."""
-    is_server = name == "DATABASE_URL" and not value.startswith("sqlite:") and "=" in value
+    is_server = name in ("DATABASE_URL", "DATABASE_LISTEN_URL") and not value.startswith("sqlite:") and "=" in value
     return is_server or is_secret(Settings.model_fields[name.lower()]) or ("://" in value and "@" in value)
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from notifyctl.settings import Settings
 from tests.support import leaks
 from tests.support.command_line import CommandLine, Ran
 from tests.support.databases import KeptDatabase, KeptFile, PostgresServer, fast_folder, shared
+from tests.support.poolers import ABSENT, PROGRAM, Pooled, start_pooler
 from tests.support.processes import Environment, Processes, WarmParent, watch
 from tests.support.runtimes import open_shared
 from tests.support.sandboxes import at_rest
@@ -277,6 +279,14 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path, warm_parent: WarmP
     started = Processes(tmp_path, warm_parent)
     yield started
     started.end()
+
+
+@pytest.fixture
+def pooled(database_url: str, processes: Processes) -> Pooled:
+    """Ways to this test's PostgreSQL through a real PgBouncer."""
+    if PROGRAM is None:
+        pytest.skip(ABSENT)
+    return partial(start_pooler, database_url, processes)
 
 
 @pytest.fixture

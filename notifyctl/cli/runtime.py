@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.bootstrap import Runtime, open_database, open_runtime
 from notifyctl.cli import options
-from notifyctl.db.database import Database
 from notifyctl.db.migrations import require_current_schema
 from notifyctl.errors import DatabaseError, WrongSchema
 
@@ -18,7 +17,7 @@ def opened_runtime(*, migrated: bool = True, create: bool = False, lasting: bool
     What is `lasting` bears a database that is away, at its start as later; only a wrong schema ends it.
     """
     settings = options.settings()
-    runtime = open_runtime(settings, database=Database(settings.database_url, create=create))
+    runtime = open_runtime(settings, database=open_database(settings, create=create))
     try:
         if migrated:
             try:

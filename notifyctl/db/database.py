@@ -14,10 +14,11 @@ import platformdirs
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import QueuePool
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
+from notifyctl.db.connections import CONNECTIONS, follow_forks, pooled_engine, single_engine, with_driver
 from notifyctl.errors import DatabaseError, WrongSchema
 
 SQLITE_BUSY_SECONDS = 30
@@ -35,10 +36,19 @@ class Database:
     and count afterwards, which needs a fresh snapshot for each statement.
     """
 
-    def __init__(self, url: str, *, patience_seconds: float | None = None, create: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        listen_url: str | None = None,
+        connections: int = CONNECTIONS,
+        patience_seconds: float | None = None,
+        create: bool = True,
+    ) -> None:
         """`patience_seconds`: how long to wait for others' locks. Without `create`, a file must be there already.
 
-        With it, the file is made at once, and the last folder of its path as well.
+        With it, the file is made at once, and the last folder of its path as well. `listen_url` is another way to the
+        same PostgreSQL, for what needs a session of the server's; `connections` is how many a process opens at most.
         """
         self._patience_seconds = patience_seconds
         self._create = create
@@ -46,10 +56,16 @@ class Database:
         """Whether the file was made just now."""
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        self.url = parsed if self.is_sqlite else parsed.set(drivername="postgresql+psycopg")
-        self.engine = self._sqlite_engine() if self.is_sqlite else self._postgres_engine()
+        self.url = parsed if self.is_sqlite else with_driver(parsed)
+        self.listen_url = None if listen_url is None or self.is_sqlite else with_driver(make_url(listen_url))
+        self.engine = (
+            self._sqlite_engine() if self.is_sqlite else pooled_engine(self.url, connections, patience_seconds)
+        )
         self._unusable: tuple[type[Exception], ...] = (DBAPIError, PoolTimeout, *_driver_errors(self.is_sqlite))
         self.clock: Clock = system_clock if self.is_sqlite else DatabaseClock(self)
+        self._open_at_fork = 0
+        self._was_forked_in_use = False
+        follow_forks(self)
 
     def __str__(self) -> str:
         return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
@@ -102,7 +118,7 @@ class Database:
         if state in _BUSY or isinstance(error, PoolTimeout) or (self.is_sqlite and "locked" in cause):
             return f"Database {self} is busy: others hold what is needed here ({cause}); try again"
         if "unsupported startup parameter" in cause:
-            return f"Database {self} is behind a pooler that refuses our limits for locks: {cause}; {POOLER_REMEDY}"
+            return f"Database {self} is behind a pooler that refuses a parameter of the URL: {cause}; {POOLER_REMEDY}"
         if state == _NOT_ALLOWED:
             return f"Database {self} refuses that to its role: {cause}; name one that may in DATABASE_URL"
         if _is_read_only(error):
@@ -111,6 +127,20 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def before_fork(self) -> None:
+        """No connection to a SQLite file may be carried into a fork (SQLite, How To Corrupt, 2.6)."""
+        if self.is_sqlite:
+            self._open_at_fork = _checked_out(self.engine)
+            self.engine.dispose()
+
+    def in_child(self) -> None:
+        """The parent keeps its connections; what SQLite knows of a file that was in use is the parent's as well."""
+        if self.is_sqlite:
+            self._was_forked_in_use = self._open_at_fork + _checked_out(self.engine) > 0
+        self.engine.dispose(close=False)
+        if isinstance(self.clock, DatabaseClock):
+            self.clock.in_child()
 
     def _sqlite_engine(self) -> Engine:
         path = Path(self.url.database or "")
@@ -127,6 +157,10 @@ class Database:
 
         @event.listens_for(engine, "do_connect")
         def _look(*_arguments: object) -> None:
+            if self._was_forked_in_use:
+                raise DatabaseError(
+                    f"Database {self} was in use when this process was forked; fork between transactions"
+                )
             _require(path)
 
         @event.listens_for(engine, "connect")
@@ -151,34 +185,8 @@ class Database:
 
         return engine
 
-    def _postgres_engine(self) -> Engine:
-        return create_engine(
-            self.url,
-            isolation_level="READ COMMITTED",
-            hide_parameters=True,
-            pool_size=8,
-            max_overflow=16,
-            connect_args=POSTGRES_CONNECTION | self._postgres_patience(),
-        )
 
-    def _postgres_patience(self) -> dict[str, str]:
-        if self._patience_seconds is None:
-            return {}
-        return {"options": f"{POSTGRES_CONNECTION['options']} -c lock_timeout={self._patience_seconds * 1000:.0f}"}
-
-
-POSTGRES_CONNECTION = {
-    "connect_timeout": 5,
-    "application_name": "notifyctl",
-    # A process that is frozen or cut off in the middle of a transaction must not hold its locks against all others,
-    # and nobody waits for a lock for longer than a lease allows.
-    "options": "-c idle_in_transaction_session_timeout=30s -c lock_timeout=20s",
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-POOLER_REMEDY = "add `options` to ignore_startup_parameters of PgBouncer, or name the server itself in DATABASE_URL"
+POOLER_REMEDY = "take it out of DATABASE_URL, or add it to ignore_startup_parameters of PgBouncer"
 _NOT_MIGRATED = ("42P01", "42703")
 """undefined_table, undefined_column (PostgreSQL, appendix A)."""
 _BUSY = ("55P03", "40P01", "57014")
@@ -192,6 +200,10 @@ _READ_ONLY = "25006"
 def _is_read_only(error: Exception) -> bool:
     original = getattr(error, "orig", None) or error
     return getattr(original, "sqlstate", None) == _READ_ONLY or "readonly database" in str(original)
+
+
+def _checked_out(engine: Engine) -> int:
+    return engine.pool.checkedout() if isinstance(engine.pool, QueuePool) else 0
 
 
 def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:
@@ -274,7 +286,7 @@ class DatabaseClock:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._engine = create_engine(database.url, poolclass=NullPool, connect_args=POSTGRES_CONNECTION)
+        self._engine = single_engine(database.url)
         self._measuring = Lock()
         self._measured: tuple[datetime, float] | None = None
         """The database's time, and when it was that by our monotonic clock."""
@@ -284,6 +296,10 @@ class DatabaseClock:
         if measured is None or monotonic() - measured[1] >= CLOCK_RESYNC_SECONDS:
             measured = self._measure()
         return (measured[0] + timedelta(seconds=monotonic() - measured[1])).astimezone(UTC)
+
+    def in_child(self) -> None:
+        """Of a fork: whoever measured is not here to let go."""
+        self._measuring = Lock()
 
     def _measure(self) -> tuple[datetime, float]:
         """One caller at a time; the others go on with what was measured last."""

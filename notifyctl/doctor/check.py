@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
+from notifyctl.bootstrap import open_database
 from notifyctl.db.database import Database
 from notifyctl.health import upkeep
 from notifyctl.health.installation import read_installation
@@ -28,7 +29,7 @@ class CheckContext:
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings.database_url, create=False)
+        return open_database(self.settings)
 
     @cached_property
     def beside_the_traffic(self) -> list[Problem]:

@@ -20,7 +20,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
 from notifyctl.db import clock_steps
 from notifyctl.db.migrations import require_current_schema
-from notifyctl.db.wakeup import Watcher
+from notifyctl.db.wakeup import Watcher, require_listening
 from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE, Claimer, Rules
 from notifyctl.delivery.dispatch import Dispatcher
@@ -228,6 +228,8 @@ class Worker:
 
     def _arrive(self) -> None:
         require_current_schema(self._runtime.database)
+        if not self._once:
+            require_listening(self._runtime.database)
         self._started_at = self._runtime.clock()
         self._keep_up()
 

@@ -1,0 +1,129 @@
+"""How a connection to PostgreSQL is opened, also through a pooler, and what becomes of connections in a fork.
+
+A pooler in transaction mode gives each transaction the server's session that is free. So nothing is set for a session:
+the limits are set by each transaction for itself, and no statement is prepared there.
+"""
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+
+if TYPE_CHECKING:
+    import psycopg
+
+CONNECTIONS = 26
+KEPT = 8
+OUTSIDE_THE_POOL = 2
+"""The connection that listens, and for a moment each minute the clock's."""
+LOCK_SECONDS = 20
+"""Nobody waits for a lock for longer than a lease allows."""
+IDLE_SECONDS = 30
+"""A process that is frozen or cut off in the middle of a transaction must not hold its locks against all others."""
+CONNECT_ARGUMENTS = {
+    "connect_timeout": 5,
+    "application_name": "notifyctl",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+def with_driver(url: URL) -> URL:
+    return url.set(drivername="postgresql+psycopg")
+
+
+def pooled_engine(url: URL, connections: int, patience_seconds: float | None) -> Engine:
+    """For transactions: `connections` of a process, less those outside the pool."""
+    most = connections - OUTSIDE_THE_POOL
+    kept = min(KEPT, most)
+    return _engine(url, patience_seconds, pool_size=kept, max_overflow=most - kept)
+
+
+def single_engine(url: URL) -> Engine:
+    """Opens a connection each time, and keeps none."""
+    return _engine(url, None, poolclass=NullPool)
+
+
+def is_behind_a_pooler(connection: Connection) -> bool:
+    return bool(connection.info.get("is_behind_a_pooler"))
+
+
+def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
+    ours = {name: value for name, value in CONNECT_ARGUMENTS.items() if name not in url.query}
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", hide_parameters=True, connect_args=ours, **pool)
+    begin = begin_statement(LOCK_SECONDS if patience_seconds is None else patience_seconds)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: "psycopg.Connection", entry: ConnectionPoolEntry) -> None:
+        # A pooler shows a number of its own in the place of the server's.
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        if row is not None and row[0] != connection.info.backend_pid:
+            entry.info["is_behind_a_pooler"] = True
+            connection.prepare_threshold = None
+        _sockets.add(connection)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            return
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute(begin, prepare=False)
+        finally:
+            if driver.broken:
+                engine.dispose()  # as SQLAlchemy does: where one connection is lost, the others are
+
+    return engine
+
+
+def begin_statement(lock_seconds: float) -> bytes:
+    """BEGIN and the limits in one round trip, as the driver's own BEGIN takes one."""
+    return (
+        "BEGIN ISOLATION LEVEL READ COMMITTED;"
+        f" SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000};"
+        f" SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}"
+    ).encode()
+
+
+class Forkable(Protocol):
+    def before_fork(self) -> None: ...
+
+    def in_child(self) -> None: ...
+
+
+_forkables: WeakSet[Forkable] = WeakSet()
+_sockets: "WeakSet[psycopg.Connection]" = WeakSet()
+
+
+def follow_forks(one: Forkable) -> None:
+    """What is done to it around each os.fork, for as long as it lives."""
+    _forkables.add(one)
+
+
+def _before_fork() -> None:
+    for one in list(_forkables):
+        one.before_fork()
+
+
+def _in_child() -> None:
+    """The parent goes on with its connections: to the server, none of them is ours any more.
+
+    What is still used here by mistake reads the end of a file, and never an answer that is the parent's; and when the
+    parent dies, the server learns of it.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for connection in list(_sockets):
+        with suppress(Exception):
+            os.dup2(nothing, connection.fileno())
+    os.close(nothing)
+    _sockets.clear()
+    for one in list(_forkables):
+        one.in_child()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_in_child)
