@@ -58,7 +58,7 @@ def test_limits_hold_for_each_transaction_and_are_left_in_no_session(pooled: Poo
 def test_statements_run_on_whichever_session_is_free(pooled: Pooled) -> None:
     database = Database(pooled("transaction", "default_pool_size = 2"))
     for _ in range(10):
-        with database.read() as first, database.read() as second:
+        with database.transaction() as first, database.transaction() as second:
             for session in (first, second, second):
                 session.execute(text("SELECT status FROM message_log WHERE recipient = :recipient"), {"recipient": "x"})
     with ExitStack() as both:
