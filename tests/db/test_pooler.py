@@ -119,3 +119,28 @@ def test_a_parameter_that_it_refuses_is_named(pooled: Pooled) -> None:
     with pytest.raises(DatabaseError, match=r"unsupported startup parameter: options; take it out of DATABASE_URL"):
         database.clock()
     database.close()
+
+
+def test_a_worker_opens_no_more_connections_than_it_may(
+    runtime: Runtime, environment: Environment, processes: Processes, sandbox: Sandbox
+) -> None:
+    few = environment(DATABASE_CONNECTIONS="4", TWILIO_API_URL=sandbox.url, POSTMARK_API_URL=sandbox.url)
+    worker = processes.notifyctl("worker", env=few)
+    decisions = [send(runtime, "OTP_CODE_SMS", CODE, recipient=f"+49151123450{number:02}") for number in range(30)]
+    runtime.database.close()
+    deadline = monotonic() + 60
+    waiting = [one.message_id for one in decisions]
+    while waiting:
+        with runtime.database.read() as session:
+            opened = session.execute(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            ).scalar_one()
+        assert opened <= 4
+        assert monotonic() < deadline, processes.said_by(worker)
+        waiting = [one for one in waiting if message(runtime, one).status != "SENT"]
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert "unavailable" not in processes.said_by(worker)
