@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
+from notifyctl.db import failover
 from notifyctl.db.connections import CONNECTIONS, follow_forks, pooled_engine, single_engine, with_driver
 from notifyctl.errors import DatabaseError, WrongSchema
 
@@ -25,6 +26,8 @@ SQLITE_BUSY_SECONDS = 30
 SQLITE_LOG_BYTES = 16 * 1024 * 1024
 """How long the -wal file may stay once all of it is in the database; SQLite begins anew in it from 4 MB on."""
 CLOCK_RESYNC_SECONDS = 60
+CLOCK_RETRY_SECONDS = 5
+"""A server that does not answer must not hold up everyone who asks for the time."""
 
 
 class Database:
@@ -52,6 +55,8 @@ class Database:
         """
         self._patience_seconds = patience_seconds
         self._create = create
+        self.dropped = 0
+        """How often all connections were given up. Who keeps one beside the pool looks here whether it still serves."""
         self.is_new = False
         """Whether the file was made just now."""
         parsed = make_url(url)
@@ -104,9 +109,8 @@ class Database:
         except self._unusable as error:
             if "Could not decode to UTF-8" in str(error):
                 raise  # SQLite keeps what is no text in a column of text: that is one row's fault, as a DataError is
-            if _is_read_only(error):
-                # A writer that became a standby and stays up: its sessions go on, and would never write again.
-                self.engine.dispose()
+            if failover.ends_connections(error):
+                self.drop_connections()
             raise DatabaseError(self._explain(error)) from error
 
     def _explain(self, error: Exception) -> str:
@@ -121,9 +125,16 @@ class Database:
             return f"Database {self} is behind a pooler that refuses a parameter of the URL: {cause}; {POOLER_REMEDY}"
         if state == _NOT_ALLOWED:
             return f"Database {self} refuses that to its role: {cause}; name one that may in DATABASE_URL"
-        if _is_read_only(error):
-            return f"Database {self} is read-only: {cause}; make it writable, or check DATABASE_URL"
+        if failover.is_read_only(error):
+            return f"Database {self} is read-only: {cause}; make it writable; if it is a replica, {failover.PRIMARY}"
+        if failover.finds_no_writer(error):
+            return f"Database {self} has no server that can be written: {cause}; promote one, or check DATABASE_URL"
         return f"Database {self} cannot be used: {cause}; check DATABASE_URL and that the server is running"
+
+    def drop_connections(self) -> None:
+        """Their server can no longer write, or is gone. Sessions that are in use end with their transaction."""
+        self.dropped += 1
+        self.engine.dispose()
 
     def close(self) -> None:
         self.engine.dispose()
@@ -193,13 +204,6 @@ _BUSY = ("55P03", "40P01", "57014")
 """lock_not_available, deadlock_detected, query_canceled."""
 _NOT_ALLOWED = "42501"
 """insufficient_privilege."""
-_READ_ONLY = "25006"
-"""read_only_sql_transaction: of a standby, too."""
-
-
-def _is_read_only(error: Exception) -> bool:
-    original = getattr(error, "orig", None) or error
-    return getattr(original, "sqlstate", None) == _READ_ONLY or "readonly database" in str(original)
 
 
 def _checked_out(engine: Engine) -> int:
@@ -280,8 +284,9 @@ def _refuse_folder(path: Path) -> None:
 class DatabaseClock:
     """The database's clock, so that leases and windows agree across hosts whose own clocks differ.
 
-    The difference to this host is measured again every minute, outside the pool: the caller may hold its last
-    connection. Raises DatabaseError only when it could never be measured.
+    The difference to this host is measured again every minute, and when connections were dropped, for then it may be
+    another server's; outside the pool, since the caller may hold its last connection. Raises DatabaseError only when it
+    could never be measured.
     """
 
     def __init__(self, database: Database) -> None:
@@ -290,10 +295,13 @@ class DatabaseClock:
         self._measuring = Lock()
         self._measured: tuple[datetime, float] | None = None
         """The database's time, and when it was that by our monotonic clock."""
+        self._dropped = database.dropped
+        """As of the connections by which it was measured."""
+        self._failed_at = float(-CLOCK_RETRY_SECONDS)
 
     def __call__(self) -> datetime:
         measured = self._measured
-        if measured is None or monotonic() - measured[1] >= CLOCK_RESYNC_SECONDS:
+        if measured is None or (self._is_old(measured[1]) and monotonic() - self._failed_at >= CLOCK_RETRY_SECONDS):
             measured = self._measure()
         return (measured[0] + timedelta(seconds=monotonic() - measured[1])).astimezone(UTC)
 
@@ -301,17 +309,23 @@ class DatabaseClock:
         """Of a fork: whoever measured is not here to let go."""
         self._measuring = Lock()
 
+    def _is_old(self, measured_at: float) -> bool:
+        return monotonic() - measured_at >= CLOCK_RESYNC_SECONDS or self._dropped != self._database.dropped
+
     def _measure(self) -> tuple[datetime, float]:
         """One caller at a time; the others go on with what was measured last."""
         if not self._measuring.acquire(blocking=self._measured is None):
             assert self._measured is not None
             return self._measured
         try:
+            dropped = self._database.dropped
             with self._database.translated(), self._engine.connect() as connection:
                 before = monotonic()
                 moment = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
                 self._measured = (moment, (before + monotonic()) / 2)
+            self._dropped = dropped
         except DatabaseError:
+            self._failed_at = monotonic()
             if self._measured is None:
                 raise
         finally:

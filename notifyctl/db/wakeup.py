@@ -31,6 +31,7 @@ class Watcher:
 
     def __init__(self, database: Database) -> None:
         self._is_sqlite = database.is_sqlite
+        self._dropped = database.dropped
         self._database = database
         engine = database.engine if self._is_sqlite else single_engine(database.listen_url or database.url)
         with database.translated():
@@ -42,6 +43,11 @@ class Watcher:
             if self.is_listening:
                 self._ask(f"LISTEN {CHANNEL}")
             self._state = None if self.is_listening else self._look()
+
+    @property
+    def is_stale(self) -> bool:
+        """Other connections to its server were dropped: it would listen there to the end of its days."""
+        return self._dropped != self._database.dropped
 
     def wait(self, timeout: float) -> bool:
         """Whether something changed within `timeout` seconds; returns as soon as it does."""

@@ -13,6 +13,7 @@ from sqlmodel import Session
 
 from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.clients import suppression_store
+from notifyctl.db import failover
 from notifyctl.errors import InvalidInput
 from notifyctl.health import store as health_store
 from notifyctl.health.store import LostAlert, StripeTroubles
@@ -141,6 +142,8 @@ class Installation:
     name: str
     database: str
     """Its kind and place, without user or password."""
+    obstacle: tuple[str, str] | None
+    """Why nothing can be written there, and what to do; None where it can be."""
     now: datetime
     workers: int
     last_worker: LastWorker | None
@@ -173,6 +176,7 @@ def read_installation(session: Session, settings: Settings, now: datetime) -> In
     return Installation(
         name=name,
         database=database,
+        obstacle=failover.obstacle(session),
         now=now,
         workers=len(at_work),
         last_worker=_last(workers),

@@ -12,6 +12,7 @@ _WAITS_FOR_SOMEBODY = (JobState.OVERDUE, JobState.LOST)
 
 def problems(installation: Installation, *, waiting: int = 0, overdue_seconds: int = 0) -> Iterator[Problem]:
     """`waiting` messages wait, the oldest of which has been due for too long, if `overdue_seconds` is not 0."""
+    yield from _not_writable(installation)
     yield from _nobody_at_work(installation, waiting, overdue_seconds)
     yield from _jobs(installation)
     if not installation.has_templates:
@@ -39,6 +40,13 @@ def sandbox(installation: Installation) -> Iterator[Problem]:
         what = f"{', '.join(more)} and {last} go" if more else f"{last} goes"
         text = f"{what} to {host}, a sandbox on this host, and not to the provider: nobody gets anything"
         yield Problem(Gravity.NOTE, text, Code.SANDBOX)
+
+
+def _not_writable(installation: Installation) -> Iterator[Problem]:
+    if installation.obstacle:
+        why, remedy = installation.obstacle
+        text = f"the database {installation.database} cannot be written: {why}; nothing is accepted, sent or recorded"
+        yield Problem(Gravity.CRITICAL, text, Code.NOT_WRITABLE, remedy)
 
 
 def _nobody_at_work(installation: Installation, waiting: int, overdue_seconds: int) -> Iterator[Problem]:

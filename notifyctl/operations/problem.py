@@ -21,6 +21,7 @@ class Gravity(StrEnum):
 class Code(StrEnum):
     """What kind of problem it is, for programs. docs/health.md explains each."""
 
+    NOT_WRITABLE = "NOT_WRITABLE"
     PROVIDER_DOWN = "PROVIDER_DOWN"
     FAILING = "FAILING"
     RECOVERING = "RECOVERING"

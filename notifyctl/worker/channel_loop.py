@@ -13,7 +13,8 @@ COLLECT_SECONDS = 0.02
 """Longest wait for an answer while there is room for more: new work must not wait behind slow calls."""
 LOOK_SECONDS = 1.0
 """How often to look for due work when nobody says there is any: retries come due without a word."""
-MAX_BACKOFF_SECONDS = 10.0
+MAX_BACKOFF_SECONDS = 5.0
+"""With what it takes to find the new server, sending goes on within 15 seconds of its being there."""
 
 log = logging.getLogger("notifyctl.worker")
 

@@ -43,7 +43,7 @@ from notifyctl.worker.jobs.scheduler import SETTLED_AFTER, JobScheduler
 from notifyctl.worker.periodic import PeriodicThread
 
 FIRST_RETRY_SECONDS = 0.25
-LONGEST_RETRY_SECONDS = 15.0
+LONGEST_RETRY_SECONDS = 5.0
 UPKEEP_SECONDS = 10.0
 RECONCILE_SECONDS = 2.0
 EARLY_RECEIPTS_SECONDS = 2.0
@@ -284,7 +284,7 @@ class Worker:
     def _watch(self) -> bool:
         watcher = Watcher(self._runtime.database)
         try:
-            while not self._stop.is_set():
+            while not self._stop.is_set() and not watcher.is_stale:
                 if watcher.wait(timeout=0.5):
                     self._wake()
         finally:

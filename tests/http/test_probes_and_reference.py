@@ -1,12 +1,15 @@
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 
+import psycopg
 import pytest
 import requests
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import migrations
@@ -15,6 +18,7 @@ from notifyctl.http.server import create_app
 from notifyctl.http.strict_json import JsonRoute
 from tests.support.api import Api, serving
 from tests.support.settings import make_settings
+from tests.support.templates import seed_templates
 
 PARAMETER = re.compile(r"{\w+}")
 
@@ -39,20 +43,62 @@ def test_it_is_not_ready_before_the_database_is_migrated_and_the_templates_are_s
     bare: tuple[Runtime, str],
 ) -> None:
     runtime, url = bare
-    answers = [requests.get(f"{url}/readyz", timeout=30)]
+    first = requests.get(f"{url}/readyz", timeout=30)
+    assert (first.status_code, first.json()["error"], "migrated" in first.text) == (503, "not_ready", True)
     migrations.upgrade(runtime.database)
-    answers.append(requests.get(f"{url}/readyz", timeout=30))
-
-    assert [(answer.status_code, answer.json()["error"]) for answer in answers] == [(503, "not_ready")] * 2
-    assert ["migrated" in answers[0].text, "template" in answers[1].text] == [True, True]
+    second = _until(url, lambda answer: answer.text != first.text)
+    assert (second.status_code, second.json()["error"], "template" in second.text) == (503, "not_ready", True)
+    seed_templates(runtime)
+    assert _until(url, lambda answer: answer.text != second.text).json() == {"status": "ready"}
     assert requests.get(f"{url}/healthz", timeout=30).status_code == 200
+
+
+def _until(url: str, condition: Callable[[requests.Response], bool]) -> requests.Response:
+    """The first answer of which it is true: each is repeated for a second."""
+    deadline = monotonic() + 30
+    while not condition(answer := requests.get(f"{url}/readyz", timeout=30)):
+        assert monotonic() < deadline, answer.text
+    return answer
+
+
+def test_it_is_not_ready_while_nothing_can_be_written_and_says_why(api: Api) -> None:
+    database = api.runtime.database
+    assert api.get("/readyz").json() == {"status": "ready"}
+    if not database.is_sqlite:
+        with psycopg.connect(api.runtime.settings.database_url, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+        database.drop_connections()
+        why = "it is set read-only (default_transaction_read_only)"
+    elif os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    else:
+        Path(str(database.url.database)).chmod(0o400)
+        why = "its file or folder may not be written"
+    answer = _until(api.url, lambda answer: answer.status_code != 200)
+    assert answer.json() == {"error": "not_ready", "message": f"The database cannot be written: {why}."}
+
+
+def test_however_many_ask_the_database_is_asked_once_a_second(api: Api) -> None:
+    asked = []
+
+    def count(connection: Connection) -> None:
+        asked.append(connection)
+
+    api.get("/readyz")
+    event.listen(api.runtime.database.engine, "begin", count)
+    began = monotonic()
+    statuses = {api.get("/readyz").status_code for _ in range(30)}
+    seconds = monotonic() - began
+    event.remove(api.runtime.database.engine, "begin", count)
+    assert statuses == {200}
+    assert len(asked) <= 2 * (seconds + 1)  # the schema, and the rest
 
 
 def test_it_is_not_ready_when_the_database_is_newer_than_the_program(api: Api) -> None:
     with api.runtime.database.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    assert api.get("/readyz").status_code == 503
+    assert _until(api.url, lambda answer: answer.status_code != 200).status_code == 503
 
 
 def test_a_database_that_is_away_is_told_without_its_address() -> None:

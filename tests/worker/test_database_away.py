@@ -1,13 +1,11 @@
 """A database that is not there yet when a process starts."""
 
 import os
-import select
 import signal
 import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -20,70 +18,16 @@ from notifyctl.db.database import Database
 from notifyctl.operations import heartbeats
 from notifyctl.worker import worker as database_wait
 from notifyctl.worker.worker import Worker
+from tests.support.doors import Door
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.settings import PEPPER, SECRET, make_settings
 
 postgresql_only = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 
-class Door:
-    """A port before the server's socket: shut until it is opened, and then it hands everything on."""
-
-    def __init__(self, folder: str) -> None:
-        self._behind = f"{folder}/.s.PGSQL.5432"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        self._threads: list[Thread] = []
-
-    def open(self) -> None:
-        self._sockets.append(socket.create_server(("127.0.0.1", self.port)))
-        self._spawn(self._let_in, self._sockets[0])
-
-    def close(self) -> None:
-        for opened in self._sockets:
-            with suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for opened in self._sockets:
-            opened.close()
-
-    def _spawn(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _let_in(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                caller, _ = listener.accept()
-            except OSError:
-                return
-            server = socket.socket(socket.AF_UNIX)
-            server.connect(self._behind)
-            self._sockets += [caller, server]
-            self._spawn(_hand_on, caller, server)
-
-
-def _hand_on(caller: socket.socket, server: socket.socket) -> None:
-    with caller, server:
-        other_way = {caller: server, server: caller}
-        while True:
-            for ready in select.select([caller, server], [], [])[0]:
-                try:
-                    data = ready.recv(65_536)
-                    other_way[ready].sendall(data)
-                except OSError:
-                    return
-                if not data:
-                    return
-
-
 @pytest.fixture
 def door(database_url: str) -> Iterator[Door]:
-    door = Door(str(make_url(database_url).query["host"]))
+    door = Door(f"{make_url(database_url).query['host']}/.s.PGSQL.5432")
     yield door
     door.close()
 

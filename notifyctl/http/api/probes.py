@@ -2,13 +2,17 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from time import monotonic
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.db import migrations
+from notifyctl.db import failover, migrations
+from notifyctl.db.database import Database
 from notifyctl.errors import DatabaseError
 from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
@@ -17,6 +21,7 @@ from notifyctl.templates import store as template_store
 router = APIRouter(tags=["probes"])
 _own_threads = ThreadPoolExecutor(2, "readyz")
 """Those of the requests may all be waiting for the database."""
+KEPT_SECONDS = 1.0
 
 
 class Alive(BaseModel):
@@ -35,21 +40,47 @@ async def healthz() -> Alive:
 
 @router.get("/readyz", responses=documented())
 async def readyz(runtime: RuntimeDep) -> Ready:
-    """The database is there and migrated, and the templates are seeded."""
-    return await asyncio.get_running_loop().run_in_executor(_own_threads, _ready, runtime)
-
-
-def _ready(runtime: Runtime) -> Ready:
-    try:
-        if not migrations.schema_status(runtime.database).is_current:
-            raise _not_ready("The database is not migrated.")
-        with runtime.database.read() as session:
-            if not template_store.everything(session):
-                raise _not_ready("No template is seeded.")
-    except DatabaseError as error:
-        raise _not_ready("The database cannot be used.") from error
+    """The database is there, migrated and can be written, and the templates are seeded. What was found is said again
+    for a second.
+    """
+    missing = await asyncio.get_running_loop().run_in_executor(_own_threads, _findings.missing, runtime)
+    if missing:
+        raise ApiError(503, "not_ready", missing)
     return Ready()
 
 
-def _not_ready(message: str) -> ApiError:
-    return ApiError(503, "not_ready", message)
+class _Findings:
+    """However many ask, the database is asked once a second."""
+
+    def __init__(self) -> None:
+        self._looking = Lock()
+        self._found: WeakKeyDictionary[Database, tuple[float, str]] = WeakKeyDictionary()
+        """When, and what is missing."""
+
+    def missing(self, runtime: Runtime) -> str:
+        with self._looking:
+            found_at, missing = self._found.get(runtime.database, (-KEPT_SECONDS, ""))
+            if monotonic() - found_at >= KEPT_SECONDS:
+                missing = _missing(runtime)
+                self._found[runtime.database] = monotonic(), missing
+            return missing
+
+
+_findings = _Findings()
+
+
+def _missing(runtime: Runtime) -> str:
+    """In a sentence; empty where nothing is."""
+    try:
+        if not migrations.schema_status(runtime.database).is_current:
+            return "The database is not migrated."
+        with runtime.database.read() as session:
+            if obstacle := failover.obstacle(session):
+                return f"The database cannot be written: {obstacle[0]}."
+            if not template_store.are_seeded(session):
+                return "No template is seeded."
+    except DatabaseError as error:
+        if isinstance(error.__cause__, Exception) and failover.finds_no_writer(error.__cause__):
+            return "The database cannot be written: no server that may be is there."
+        return "The database cannot be used."
+    return ""

@@ -24,7 +24,7 @@ LOOK_SECONDS = 60
 """How long a look is put off at most: a run by hand may have changed what is due."""
 BUSY_SECONDS = 5
 """How soon to look again while a run is on its way, or the database away."""
-MAX_BACKOFF_SECONDS = 15.0
+MAX_BACKOFF_SECONDS = 5.0
 OFTEN = timedelta(hours=1)
 """A job of a shorter period is logged when it says something else than the last time."""
 SETTLED_AFTER = 120.0

