@@ -18,8 +18,17 @@ from sqlalchemy.pool import QueuePool
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
-from notifyctl.db import failover
-from notifyctl.db.connections import CONNECTIONS, follow_forks, pooled_engine, single_engine, with_driver
+from notifyctl.db.connections import (
+    CONNECTIONS,
+    PRIMARY,
+    ends_connections,
+    finds_no_writer,
+    follow_forks,
+    is_read_only,
+    pooled_engine,
+    single_engine,
+    with_driver,
+)
 from notifyctl.errors import DatabaseError, WrongSchema
 
 SQLITE_BUSY_SECONDS = 30
@@ -109,7 +118,7 @@ class Database:
         except self._unusable as error:
             if "Could not decode to UTF-8" in str(error):
                 raise  # SQLite keeps what is no text in a column of text: that is one row's fault, as a DataError is
-            if failover.ends_connections(error):
+            if ends_connections(error):
                 self.drop_connections()
             raise DatabaseError(self._explain(error)) from error
 
@@ -125,9 +134,9 @@ class Database:
             return f"Database {self} is behind a pooler that refuses a parameter of the URL: {cause}; {POOLER_REMEDY}"
         if state == _NOT_ALLOWED:
             return f"Database {self} refuses that to its role: {cause}; name one that may in DATABASE_URL"
-        if failover.is_read_only(error):
-            return f"Database {self} is read-only: {cause}; make it writable; if it is a replica, {failover.PRIMARY}"
-        if failover.finds_no_writer(error):
+        if is_read_only(error):
+            return f"Database {self} is read-only: {cause}; make it writable; if it is a replica, {PRIMARY}"
+        if finds_no_writer(error):
             return f"Database {self} has no server that can be written: {cause}; promote one, or check DATABASE_URL"
         return f"Database {self} cannot be used: {cause}; check DATABASE_URL and that the server is running"
 

@@ -20,7 +20,7 @@ from notifyctl.audit import log as audit_log
 from notifyctl.clients.suppressions import lock, suppress
 from notifyctl.clock import Clock
 from notifyctl.db.database import Database
-from notifyctl.delivery import outbox, outcomes, quarantine, result_store
+from notifyctl.delivery import outbox, outcomes, quarantine_store, result_store
 from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claimer, QueueSnapshot
 from notifyctl.delivery.in_doubt_store import DoubtfulMessage
 from notifyctl.delivery.outbox import DueMessage
@@ -147,7 +147,9 @@ class Dispatcher:
         aside = 0
         if snapshot is not None:
             load = self._load_sources
-            aside = quarantine.set_aside(self._database, self._clock, self._claimer, snapshot, self._owner, load=load)
+            aside = quarantine_store.set_aside(
+                self._database, self._clock, self._claimer, snapshot, self._owner, load=load
+            )
         if not stubborn and not aside:
             raise error
         return stubborn + aside

@@ -9,7 +9,7 @@ from notifyctl.audit.seal import count_unsealed, is_old, writer_in_words
 from notifyctl.clients import store as client_store
 from notifyctl.clients.plans import load_plans
 from notifyctl.clock import system_clock
-from notifyctl.db import failover, migrations
+from notifyctl.db import connections, migrations
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.health import store as health_store
 from notifyctl.health.installation import read_job_statuses
@@ -36,7 +36,7 @@ def database(context: CheckContext) -> CheckResult:
         return CheckResult(CheckStatus.FAIL, f"there is no {file} yet", "run `notifyctl db upgrade`")
     migrations.schema_status(context.database)
     with context.database.read() as session:
-        found = failover.obstacle(session)
+        found = connections.obstacle(session)
     if found:
         why, remedy = found
         return CheckResult(CheckStatus.FAIL, f"it cannot be written: {why}", remedy)

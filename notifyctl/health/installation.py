@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.clients import suppression_store
-from notifyctl.db import failover
+from notifyctl.db import connections
 from notifyctl.errors import InvalidInput
 from notifyctl.health import store as health_store
 from notifyctl.health.store import LostAlert, StripeTroubles
@@ -176,7 +176,7 @@ def read_installation(session: Session, settings: Settings, now: datetime) -> In
     return Installation(
         name=name,
         database=database,
-        obstacle=failover.obstacle(session),
+        obstacle=connections.obstacle(session),
         now=now,
         workers=len(at_work),
         last_worker=_last(workers),

@@ -7,14 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from notifyctl.health import summary as health_summary
 from notifyctl.health.problems import problems
-from notifyctl.health.summary import (
-    LONGEST_WINDOW_MINUTES,
-    MOST_BUCKETS,
-    MOST_RECENT,
-    Recent,
-    Summary,
-    Timeseries,
-)
+from notifyctl.health.summary import LONGEST_WINDOW_MINUTES, MOST_BUCKETS, MOST_RECENT, Recent, Summary, Timeseries
 from notifyctl.http.auth import Caller, RuntimeDep, require
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.models.enums import Scope

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.db import failover, migrations
+from notifyctl.db import connections, migrations
 from notifyctl.db.database import Database
 from notifyctl.errors import DatabaseError
 from notifyctl.http.auth import RuntimeDep
@@ -75,12 +75,12 @@ def _missing(runtime: Runtime) -> str:
         if not migrations.schema_status(runtime.database).is_current:
             return "The database is not migrated."
         with runtime.database.read() as session:
-            if obstacle := failover.obstacle(session):
+            if obstacle := connections.obstacle(session):
                 return f"The database cannot be written: {obstacle[0]}."
             if not template_store.are_seeded(session):
                 return "No template is seeded."
     except DatabaseError as error:
-        if isinstance(error.__cause__, Exception) and failover.finds_no_writer(error.__cause__):
+        if isinstance(error.__cause__, Exception) and connections.finds_no_writer(error.__cause__):
             return "The database cannot be written: no server that may be is there."
         return "The database cannot be used."
     return ""
