@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from notifyctl.public_api import *  # noqa: F403
+    from notifyctl.public_api import *  # noqa: F403  for type checkers alone, and __all__ says what
 else:
 
     def __getattr__(name: str) -> object:

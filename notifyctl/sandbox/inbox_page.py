@@ -91,7 +91,7 @@ class InboxPage:
             search_delay=self._inbox.search_delay,
             receipts=self._state.receipts.receipts,
             receipt_counts=self._state.receipts.counts,
-            refresh=Markup(REFRESH),  # noqa: S704
+            refresh=Markup(REFRESH),  # noqa: S704  our own constant
             today=self._clock().date(),
         )
 

@@ -40,12 +40,12 @@ class CurlPostmarkClient(PostmarkClient):
         self,
         method: str,
         endpoint: str,
-        token_type: str = "server",  # noqa: S107
+        token_type: str = "server",  # noqa: S107  a kind, no secret
         data: object = None,
         **query: object,
     ) -> object:
         """What every manager of postmarker calls. Raises NotAccepted for anything but a 2xx with JSON."""
-        if method not in ("GET", "POST") or token_type != "server":  # noqa: S105
+        if method not in ("GET", "POST") or token_type != "server":  # noqa: S105  a kind
             raise NotImplementedError(f"{method} with the {token_type} token")
         url = self.root_api_url + endpoint + (f"?{urlencode(query)}" if query else "")
         body = json.dumps(data).encode() if method == "POST" else None

@@ -69,8 +69,8 @@ class FaultSchedule:
     def start_over(self) -> None:
         """The next call is the first one again."""
         # Draws of their own, so that a batch with another number of items does not shift what the calls meet.
-        self._call_dice = Random(self.faults.seed)  # noqa: S311
-        self._message_dice = Random(self.faults.seed + 1)  # noqa: S311
+        self._call_dice = Random(self.faults.seed)  # noqa: S311  dice, no secret
+        self._message_dice = Random(self.faults.seed + 1)  # noqa: S311  dice, no secret
         self.struck: Counter[Fault] = Counter()
 
     def of_call(self) -> Injection | None:

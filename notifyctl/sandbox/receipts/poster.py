@@ -65,7 +65,7 @@ class ReceiptPoster:
 
     def _forget(self) -> None:
         seed = self._receipts.seed if self._receipts else None
-        self._bounce_dice, self._dice = Random(seed), Random(seed)  # noqa: S311
+        self._bounce_dice, self._dice = Random(seed), Random(seed)  # noqa: S311  dice, no secret
         self._incoming: deque[tuple[float, InboxMessage, str]] = deque()
         self._waiting: list[tuple[float, int, Receipt]] = []
         self._order = count()
