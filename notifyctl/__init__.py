@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        # Python asks here for a module as well, before it imports one.
-        is_public = name == "__all__" or not name.startswith("_")
+        # Python asks here for a module as well, before it imports one; a name with a dot in it can be neither.
+        is_public = name == "__all__" or (name.isidentifier() and not name.startswith("_"))
         if is_public and find_spec(f"{__name__}.{name}") is None:
             from notifyctl import public_api
 

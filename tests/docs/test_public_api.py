@@ -49,7 +49,7 @@ def test_each_public_name_is_there_and_no_other() -> None:
         assert getattr(notifyctl, name) is getattr(public_api, name)
     assert notifyctl.__all__ == public_api.__all__
     assert {*public_api.__all__, "__version__"} <= set(dir(notifyctl))
-    for name in ("no_such_name", "TypedDict", "__wrapped__"):
+    for name in ("no_such_name", "TypedDict", "__wrapped__", "a.b"):
         assert not hasattr(notifyctl, name)
     with pytest.raises(AttributeError, match=r"^module 'notifyctl' has no attribute 'no_such_name'$"):
         notifyctl.no_such_name  # noqa: B018
