@@ -1,11 +1,11 @@
 """What the rest of notifyctl says to a provider, the four answers it can get, and how long each may take."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from notifyctl.models.enums import FailureReason, SuppressionReason
+from notifyctl.models.enums import FailureReason, MessageStatus, SuppressionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,70 @@ class Lookup(Protocol):
 
     def fate(self, provider_message_id: str) -> LookupResult:
         """What has become of a message that the provider accepted under this id."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SentRecord:
+    """What a provider has of one message that it accepted."""
+
+    provider_message_id: str
+    message_id: str | None
+    """Ours, where the provider carries it; None also for what others sent by the same account."""
+    recipient: str = field(repr=False)
+    """As the provider spells it. An account may be set to hide a number's last digits."""
+    accepted_at: datetime
+    """By the provider's clock, in UTC. Twilio's has whole seconds."""
+    status: MessageStatus
+    """SENT, DELIVERED or BOUNCED, as far as the list tells."""
+    template_key: str | None
+    text: str | None = field(repr=False)
+    """Of an SMS, where the account keeps texts: what it is recognised by."""
+    subject: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressedAddress:
+    """One that the provider delivers nothing to any more, or that asked for no more."""
+
+    recipient: str = field(repr=False)
+    reason: SuppressionReason
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutWord:
+    """An inbound STOP or START."""
+
+    sender: str = field(repr=False)
+    """E.164."""
+    is_stop: bool
+    received_at: datetime
+
+
+class History(Protocol):
+    """Asks a provider in bulk what it has, for a store that has forgotten. Used by one thread.
+
+    Pages are fetched as they are needed, and nothing comes twice; the order is the provider's. Every question raises
+    ProviderError with one line when it gets no answer; what has come until then is right, but not all.
+    """
+
+    search_delay: timedelta
+    """Until this long after it was accepted, a message may be missing."""
+
+    def sent(self, since: datetime, until: datetime) -> Iterator[SentRecord]:
+        """What was accepted from `since` on and before `until`."""
+
+    def suppressions(self, since: datetime) -> Iterator[SuppressedAddress]:
+        """Those suppressed from `since` on, where the provider keeps a list; else none."""
+
+    def opt_outs(self, since: datetime) -> Iterator[OptOutWord]:
+        """What people asked for from `since` on, where they ask by the channel itself; else nothing."""
+
+    @property
+    def calls(self) -> int:
+        """How many requests were made so far."""
 
     def close(self) -> None: ...
 
