@@ -184,7 +184,7 @@ def sandbox(
         typer.Option(
             "--fault",
             metavar="SPEC",
-            help="Misbehave: [email:|sms:|stripe:]KIND[=RATE][,NAME=VALUE...], as sms:hang=0.1 or "
+            help="Misbehave: [API:]KIND[=RATE][,NAME=VALUE...], as sms:hang=0.1 or "
             "error=0.2,code=transient. Kinds: error, too-many, http, latency, hang, accept-then-hang, cut-before, "
             "accept-then-cut, garbage, truncated. Repeatable.",
         ),

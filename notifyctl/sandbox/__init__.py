@@ -3,7 +3,7 @@
 It misbehaves when told to: by recipient, or by the Faults that are set. docs/sandbox.md has it all.
 """
 
-from notifyctl.sandbox.faults.errors import STRIPE
+from notifyctl.sandbox.faults.errors import EMAIL_SEARCH, SMS_SEARCH, STRIPE
 from notifyctl.sandbox.faults.faults import Fault, FaultKind, Faults, faults_from_lines
 from notifyctl.sandbox.inbox_store import Address, Email, InboxMessage, InboxStore, Sms
 from notifyctl.sandbox.receipts.settings import ReceiptCounts, Receipts, receipts_from_line
@@ -13,6 +13,8 @@ from notifyctl.sandbox.stripe.scenario import StripeScenario
 from notifyctl.sandbox.stripe.triggers import TRIGGERS, TriggeredEvent, trigger
 
 __all__ = [
+    "EMAIL_SEARCH",
+    "SMS_SEARCH",
     "STRIPE",
     "TRIGGERS",
     "Address",

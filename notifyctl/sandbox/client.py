@@ -92,6 +92,13 @@ class SandboxClient:
         """
         return reply(self._state, sender, text, url=url, opt_out_type=opt_out_type, sid=sid)
 
+    def suppress(self, address: str, *, stream: str = "outbound") -> None:
+        """As when its owner unsubscribes: it stands in Postmark's list of suppressions from now on.
+
+        Emails to it are accepted all the same, so that a test sees who goes on writing to it.
+        """
+        self._state.suppress(address, stream, "Recipient")
+
     @property
     def receipt_counts(self) -> ReceiptCounts:
         return self._state.receipts.counts

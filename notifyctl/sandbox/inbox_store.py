@@ -86,6 +86,19 @@ class Sms:
 InboxMessage = Email | Sms
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundSms:
+    """What a person has written to a number of ours. Twilio lists it whether or not anybody took it."""
+
+    id: str
+    received_at: datetime
+    account_sid: str
+    to: str
+    sender: str
+    messaging_service_sid: str | None
+    text: str
+
+
 def bounce_id(email: Email, recipient: str) -> int:
     """The same for the same bounce, however often it is reported."""
     return crc32(f"{email.id}{recipient}{email.bounce}".encode())
@@ -122,6 +135,7 @@ class InboxStore:
             self._all: deque[InboxMessage] = deque()
             self._by_id: dict[str, InboxMessage] = {}
             self._by_key: dict[tuple[str, ...], list[InboxMessage]] = {}
+            self._inbound: deque[InboundSms] = deque(maxlen=self._keep)
             self._counts = dict.fromkeys(Channel, 0)
             self._calls = 0
 
@@ -134,6 +148,18 @@ class InboxStore:
             self._counts[message.channel] += 1
             if len(self._all) > self._keep:
                 self._drop_oldest()
+
+    def add_inbound(self, sms: InboundSms) -> None:
+        """Once: the same id is the same message."""
+        with self._lock:
+            if all(known.id != sms.id for known in self._inbound):
+                self._inbound.append(sms)
+
+    def inbound(self, now: datetime) -> list[InboundSms]:
+        """Newest first, what the list has caught up with."""
+        with self._lock:
+            newest_first = list(reversed(self._inbound))
+        return [sms for sms in newest_first if now - sms.received_at >= self.search_delay]
 
     def _drop_oldest(self) -> None:
         oldest = self._all.popleft()

@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from time import monotonic
 from typing import TypeVar
 
@@ -20,6 +21,16 @@ WINDOW_SECONDS = 60.0
 CALLS_KEPT = 200_000
 
 
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """By hand: Postmark calls that a ManualSuppression."""
+
+    address: str
+    since: datetime
+    origin: str
+    """Recipient: they unsubscribed. Customer: we asked for it."""
+
+
 class SandboxState:
     def __init__(self, inbox: InboxStore, clock: Clock) -> None:
         self.inbox = inbox
@@ -30,6 +41,8 @@ class SandboxState:
         self.clock = clock
         self.twilio_tokens: dict[str, str] = {}
         """Account SID -> the auth token that it was last used with, to sign what comes back."""
+        self.suppressed: dict[tuple[str, str], Suppressed] = {}
+        """Message stream and address -> since when, and who asked for it; without those who bounced or complained."""
 
     def accept(self, message: AnyMessage, auth_token: str = "") -> AnyMessage:
         """Keeps the message as received now, with the bounce that awaits it. `auth_token` signs Twilio's callbacks."""
@@ -40,6 +53,9 @@ class SandboxState:
         self.receipts.schedule(message, auth_token)
         return message
 
+    def suppress(self, address: str, stream: str, origin: str) -> None:
+        self.suppressed.setdefault((stream, address.lower()), Suppressed(address, self.clock(), origin))
+
     def clear(self) -> None:
         """Empties the inbox and starts every count and all dice over. What is set stays set; Stripe's ledger stays."""
         self.inbox.clear()
@@ -47,6 +63,7 @@ class SandboxState:
         self.meter.clear()
         self.receipts.clear()
         self.twilio_tokens.clear()
+        self.suppressed.clear()
 
     def meter_json(self) -> dict[str, dict[str, int]]:
         accepted = self.inbox.counts

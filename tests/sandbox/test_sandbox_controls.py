@@ -70,7 +70,7 @@ def test_what_is_put_takes_the_place_of_all_that_was_set(sandbox: Sandbox) -> No
         ({"faults": [], "seed": "x"}, "seed: must be a whole number"),
         ({"faults": ["sms:error,code=406"]}, "406 is no code or class of SMS's provider"),
         ({"faults": ["stripe:error,code=transient"]}, "'transient' is no code of Stripe's API"),
-        ({"faults": ["fax:hang"]}, "'fax' is none of email:, sms: and stripe:"),
+        ({"faults": ["fax:hang"]}, "'fax' is none of email:, sms:, stripe:, email-search:, sms-search:"),
         ({"faults": ["explode"]}, "fault 'explode': kind: Input should be 'error'"),
         ({"faults": ["sms:hang=often"]}, "fault 'sms:hang=often': rate"),
         ({"faults": ["sms:hang", "sms:http"]}, "add up to 2"),
@@ -219,7 +219,7 @@ def test_the_webhooks_carry_the_token_that_the_product_expects(source: str, star
     [
         (["--fault", "sms:hang=2"], "fault 'sms:hang=2': rate: Input should be less than or equal to 1"),
         (["--fault", "error=1,code=21610"], "21610 is no code or class of EMAIL's provider"),
-        (["--fault", "fax:hang"], "'fax' is none of email:, sms: and stripe:"),
+        (["--fault", "fax:hang"], "'fax' is none of email:, sms:, stripe:, email-search:, sms-search:"),
         (["--fault", "hang=.6", "--fault", "http=.6"], "the rates of hang, http add up to 1.2"),
         (["--receipts-to", "localhost:8080"], "receipts: url: must be an http or https URL"),
         (["--receipts", "bounced=0.1"], "--receipts needs --receipts-to URL"),

@@ -11,8 +11,11 @@ from notifyctl.providers.postmark.codes import POSTMARK_CODES
 from notifyctl.providers.twilio.codes import TWILIO_CODES
 
 STRIPE = "STRIPE"
-APIS = (*Channel, STRIPE)
-"""What faults are set for: the provider of a channel, or Stripe."""
+EMAIL_SEARCH, SMS_SEARCH = "EMAIL-SEARCH", "SMS-SEARCH"
+_OWNER = {EMAIL_SEARCH: Channel.EMAIL, SMS_SEARCH: Channel.SMS}
+APIS = (*Channel, STRIPE, *_OWNER)
+"""What faults are set for: what is sent to the provider of a channel, Stripe, or the lists that a provider is asked
+for."""
 
 CODES = {"EMAIL": POSTMARK_CODES, "SMS": TWILIO_CODES, STRIPE: {}}
 CLASSES = ("transient", "hard", *FailureReason)
@@ -91,6 +94,7 @@ def with_refusals(endpoint: Endpoint, refuse: Refuse) -> Endpoint:
 
 def codes_of(api: str, code_or_status: int | str) -> tuple[int, ...]:
     """The codes of this API that a code or a class stands for. Raises InvalidInput if none does."""
+    api = _OWNER.get(api, api)
     if api == STRIPE:
         if code_or_status in _STRIPES_CODES:
             return (int(code_or_status),)
@@ -110,6 +114,7 @@ def codes_of(api: str, code_or_status: int | str) -> tuple[int, ...]:
 
 def by_code(api: str, code: int, recipients: Sequence[str] = ()) -> ApiRefusal:
     """For any code, known or not."""
+    api = _OWNER.get(api, api)
     if api == Channel.EMAIL and code == INACTIVE:
         return all_inactive(recipients)
     meaning = CODES[api].get(code)
@@ -126,7 +131,7 @@ def by_magic(api: str, code: int, recipient: str) -> ApiRefusal:
 
 
 def too_many(api: str, retry_after: int | None) -> ApiRefusal:
-    code = _TOO_MANY[api]
+    code = _TOO_MANY[_OWNER.get(api, api)]
     return ApiRefusal(429, code, by_code(api, code).message, retry_after)
 
 

@@ -150,7 +150,7 @@ _FAULTS = TypeAdapter(Faults)
 
 
 def faults_from_lines(lines: Iterable[str], seed: int | None = None) -> dict[str, Faults]:
-    """Reads `[email:|sms:|stripe:]KIND[=RATE][,NAME=VALUE...]`, as `sms:error=0.2,code=21610`. Raises InvalidInput.
+    """Reads `[API:]KIND[=RATE][,NAME=VALUE...]`, as `sms:error=0.2,code=21610`. Raises InvalidInput.
 
     Without an API it is for both channels; without a seed, one is chosen.
     """
@@ -171,7 +171,8 @@ def _read_line(line: str) -> tuple[tuple[str, ...], Fault]:
     name = before.strip().upper()
     if separator and name not in APIS:
         raise InvalidInput(
-            f"fault {line!r}: {before!r} is none of email:, sms: and stripe:; nothing is for email and SMS"
+            f"fault {line!r}: {before!r} is none of {', '.join(f'{api.lower()}:' for api in APIS)};"
+            " nothing is for email and SMS"
         )
     apis = (name,) if separator else tuple(Channel)
     try:

@@ -5,7 +5,7 @@ Limits and codes: https://postmarkapp.com/developer/api/email-api and its overvi
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import getaddresses
 from time import monotonic
@@ -17,10 +17,10 @@ from starlette.routing import Route
 
 from notifyctl.models.enums import Channel
 from notifyctl.sandbox.control_api import json_answer
-from notifyctl.sandbox.faults.errors import ApiRefusal, with_refusals
+from notifyctl.sandbox.faults.errors import EMAIL_SEARCH, ApiRefusal, with_refusals
 from notifyctl.sandbox.faults.schedule import inactive_among
 from notifyctl.sandbox.inbox_store import DELIVERED_AFTER, Address, Email, Stage, bounce_id, stage
-from notifyctl.sandbox.postmark.search import MailSearch, details_json, eastern
+from notifyctl.sandbox.postmark.search import MailSearch, bounces_json, details_json, eastern, suppressions_json
 from notifyctl.sandbox.receipts.payloads import bounce_json
 from notifyctl.sandbox.state import SandboxState
 
@@ -41,6 +41,7 @@ _MAILBOX = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+
 
 Fields = Mapping[str, object]
 MAX_BATCH = 500
+MAX_SUPPRESSIONS = 50
 MAX_BYTES = 10_000_000
 MAX_BATCH_BYTES = 50_000_000
 _NOT_AUTHENTICATED = (
@@ -151,6 +152,9 @@ class FakePostmark:
             Route("/email/batch", with_refusals(self._send_batch, _refusal), methods=["POST"]),
             Route("/messages/outbound", with_refusals(self._search, _refusal), methods=["GET"]),
             Route("/messages/outbound/{message_id}/details", with_refusals(self._details, _refusal), methods=["GET"]),
+            Route("/bounces", with_refusals(self._bounces, _refusal), methods=["GET"]),
+            Route("/message-streams/{stream}/suppressions/dump", with_refusals(self._dump, _refusal), methods=["GET"]),
+            Route("/message-streams/{stream}/suppressions", with_refusals(self._suppress, _refusal), methods=["POST"]),
             Route("/bounces/{bounce_id:int}", with_refusals(self._bounce, _refusal), methods=["GET"]),
         ]
 
@@ -204,9 +208,42 @@ class FakePostmark:
         }
 
     async def _search(self, request: Request) -> Response:
+        return await self._listed(
+            request, lambda query: MailSearch.read(query).answer(self._state.inbox, self._state.clock())
+        )
+
+    async def _bounces(self, request: Request) -> Response:
+        return await self._listed(request, lambda query: bounces_json(query, self._state.inbox, self._state.clock()))
+
+    async def _dump(self, request: Request) -> Response:
+        state, stream = self._state, request.path_params["stream"]
+        return await self._listed(
+            request, lambda query: suppressions_json(query, state.inbox, state.suppressed, stream, state.clock())
+        )
+
+    async def _listed(self, request: Request, found: Callable[[Mapping[str, str]], object]) -> Response:
         self._admit(request)
-        search = MailSearch.read({name.lower(): value for name, value in request.query_params.items()})
-        return json_answer(search.answer(self._state.inbox, self._state.clock()))
+        query = {name.lower(): value for name, value in request.query_params.items()}
+
+        def take() -> Response:
+            if refusal := self._state.faults.refusal(EMAIL_SEARCH):
+                raise refusal
+            return json_answer(found(query))
+
+        return await self._state.faults.answer(EMAIL_SEARCH, (), request, take, _refusal)
+
+    async def _suppress(self, request: Request) -> Response:
+        self._admit(request)
+        body = _parsed(await request.body(), MAX_BYTES)
+        rows = body.get("Suppressions") if isinstance(body, dict) else None
+        if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_SUPPRESSIONS:
+            raise ApiRefusal(
+                422, 403, f"Invalid request field(s): 'Suppressions' is a list of 1 to {MAX_SUPPRESSIONS}."
+            )
+        addresses = [str(row.get("EmailAddress")) if isinstance(row, dict) else "" for row in rows]
+        for address in filter(_is_address, addresses):
+            self._state.suppress(address, request.path_params["stream"], "Customer")
+        return json_answer({"Suppressions": [_suppressed_json(address) for address in addresses]})
 
     async def _details(self, request: Request) -> Response:
         self._admit(request)
@@ -245,6 +282,12 @@ class FakePostmark:
             raise ApiRefusal(401, 10, _NOT_AUTHENTICATED)
         if self._token is not None and token != self._token:
             raise ApiRefusal(401, 10, "Request does not contain a valid Server token.")
+
+
+def _suppressed_json(address: str) -> dict[str, str | None]:
+    if _is_address(address):
+        return {"EmailAddress": address, "Status": "Suppressed", "Message": None}
+    return {"EmailAddress": address, "Status": "Failed", "Message": "An invalid email address was provided."}
 
 
 def _parsed(body: bytes, most_bytes: int) -> object:

@@ -1,9 +1,12 @@
-"""Postmark's outbound search: its filters, and an Email in Postmark's words.
+"""Postmark's lists: its outbound search, the bounces and the suppressions, and an Email in Postmark's words.
 
 https://postmarkapp.com/developer/api/messages-api
+https://postmarkapp.com/developer/api/bounce-api
+https://postmarkapp.com/developer/api/suppressions-api
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -20,9 +23,12 @@ from notifyctl.sandbox.inbox_store import (
     period_of,
     stage,
 )
+from notifyctl.sandbox.receipts.payloads import COMPLAINT, DEACTIVATING, bounce_json
+from notifyctl.sandbox.state import Suppressed
 
 MAX_COUNT = 500
 MAX_REACH = 10_000
+_BAD_SEARCH, _BAD_BOUNCE_SEARCH, _BAD_FIELD = 700, 408, 403
 _LEFT = frozenset({Stage.SENT, Stage.DELIVERED})
 _STATUS = {"any": frozenset(Stage), "queued": frozenset({Stage.QUEUED}), "sent": _LEFT, "processed": _LEFT}
 # Postmark answers in Eastern time, and reads a search's dates as Eastern time too.
@@ -35,16 +41,14 @@ def eastern(moment: datetime) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailSearch:
-    count: int
-    offset: int
+    page: "_PageBounds"
+    period: "_Period"
     recipient: str | None
     sender: str | None
     tag: str | None
     subject: str
     stream: str
     stages: frozenset[Stage]
-    not_before: datetime | None
-    before: datetime | None
     metadata: tuple[str, str] | None
 
     @classmethod
@@ -53,21 +57,16 @@ class MailSearch:
         status = query.get("status", "any").lower()
         if status not in _STATUS:
             raise _refused(f"'status' is queued, sent or processed, not '{status}'.")
-        count, offset = _whole_number(query, "count"), _whole_number(query, "offset")
-        if not 1 <= count <= MAX_COUNT or count + offset > MAX_REACH:
-            raise _refused(f"'count' is 1 to {MAX_COUNT}, and 'count' and 'offset' together at most {MAX_REACH}.")
-        first, last = _period(query, "fromdate"), _period(query, "todate")
+        page, period = _PageBounds.read(query, _BAD_SEARCH), _Period.read(query, _BAD_SEARCH)
         return cls(
-            count=count,
-            offset=offset,
+            page=page,
+            period=period,
             recipient=query.get("recipient"),
             sender=query.get("fromemail"),
             tag=query.get("tag"),
             subject=query.get("subject", ""),
             stream=query.get("messagestream", "outbound"),
             stages=_STATUS[status],
-            not_before=first[0] if first else None,
-            before=last[1] if last else None,
             metadata=_metadata_field(query),
         )
 
@@ -75,35 +74,68 @@ class MailSearch:
         """Newest first."""
         candidates = inbox.searchable(now, to=self.recipient, metadata=self.metadata)
         matches = [email for email in candidates if isinstance(email, Email) and self._matches(email, now)]
-        page = matches[self.offset : self.offset + self.count]
+        page = matches[self.page.rows]
         return {"TotalCount": len(matches), "Messages": [email_json(email, now) for email in page]}
 
     def _matches(self, email: Email, now: datetime) -> bool:
         return (
-            email.stream == self.stream
+            self.period.has(email.received_at)
+            and email.stream == self.stream
             and (self.recipient is None or self.recipient.lower() in map(str.lower, email.recipients))
             and (self.sender is None or self.sender.lower() == email.sender.email.lower())
             and (self.tag is None or self.tag == email.tag)
-            and self.subject.lower() in email.subject.lower()
-            and (self.not_before is None or self.not_before <= email.received_at)
-            and (self.before is None or email.received_at < self.before)
+            and (not self.subject or self.subject.lower() in email.subject.lower())
             and stage(email, now) in self.stages
         )
 
 
-def _whole_number(query: Mapping[str, str], name: str) -> int:
+@dataclass(frozen=True, slots=True)
+class _PageBounds:
+    count: int
+    offset: int
+
+    @classmethod
+    def read(cls, query: Mapping[str, str], code: int) -> Self:
+        page = cls(_whole_number(query, "count", code), _whole_number(query, "offset", code))
+        if not 1 <= page.count <= MAX_COUNT or page.count + page.offset > MAX_REACH:
+            words = f"'count' is 1 to {MAX_COUNT}, and 'count' and 'offset' together at most {MAX_REACH}."
+            raise ApiRefusal(422, code, words)
+        return page
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.offset, self.offset + self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Period:
+    """What `fromdate` and `todate` cover, both of them whole."""
+
+    not_before: datetime | None
+    before: datetime | None
+
+    @classmethod
+    def read(cls, query: Mapping[str, str], code: int) -> Self:
+        first, last = _covered(query, "fromdate", code), _covered(query, "todate", code)
+        return cls(first[0] if first else None, last[1] if last else None)
+
+    def has(self, at: datetime) -> bool:
+        return (self.not_before is None or self.not_before <= at) and (self.before is None or at < self.before)
+
+
+def _whole_number(query: Mapping[str, str], name: str, code: int) -> int:
     value = query.get(name, "")
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
-        raise _refused(f"Parameter '{name}' is required and must be a whole number.")
+        raise ApiRefusal(422, code, f"Parameter '{name}' is required and must be a whole number.")
     return int(value)
 
 
-def _period(query: Mapping[str, str], name: str) -> tuple[datetime, datetime] | None:
+def _covered(query: Mapping[str, str], name: str, code: int) -> tuple[datetime, datetime] | None:
     value = query.get(name)
     try:
         return None if value is None else period_of(value, _EASTERN)
     except ValueError:
-        raise _refused(f"'{name}' is a date or a date and time, not '{value}'.") from None
+        raise ApiRefusal(422, code, f"'{name}' is a date or a date and time, not '{value}'.") from None
 
 
 def _metadata_field(query: Mapping[str, str]) -> tuple[str, str] | None:
@@ -114,7 +146,82 @@ def _metadata_field(query: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _refused(message: str) -> ApiRefusal:
-    return ApiRefusal(422, 700, message)
+    return ApiRefusal(422, _BAD_SEARCH, message)
+
+
+def bounces_json(query: Mapping[str, str], inbox: InboxStore, now: datetime) -> dict[str, object]:
+    """The bounces so far, newest first. `query` with lower-case names. Raises ApiRefusal."""
+    page, period = _PageBounds.read(query, _BAD_BOUNCE_SEARCH), _Period.read(query, _BAD_BOUNCE_SEARCH)
+    inactive = query.get("inactive", "").lower()
+    if inactive not in ("", "true", "false"):
+        raise ApiRefusal(422, _BAD_BOUNCE_SEARCH, f"'inactive' is true or false, not '{inactive}'.")
+    stream = query.get("messagestream", "outbound")
+    rows = [
+        (email, recipient)
+        for email in _bounced(inbox, now, stream)
+        if period.has(email.received_at + DELIVERED_AFTER)
+        and query.get("type", email.bounce).lower() == email.bounce.lower()
+        and (not inactive or (email.bounce in DEACTIVATING) is (inactive == "true"))
+        and query.get("tag", email.tag) == email.tag
+        and query.get("messageid", email.id) == email.id
+        for recipient in email.recipients
+        if query.get("emailfilter", "").lower() in recipient.lower()
+    ]
+    shown = [bounce_json(email, recipient, email.received_at + DELIVERED_AFTER) for email, recipient in rows[page.rows]]
+    return {"TotalCount": len(rows), "Bounces": shown}
+
+
+def _bounced(inbox: InboxStore, now: datetime, stream: str) -> Iterator[Email]:
+    for email in inbox.newest_first():
+        if (
+            isinstance(email, Email)
+            and email.bounce
+            and email.stream == stream
+            and stage(email, now) is Stage.DELIVERED
+        ):
+            yield email
+
+
+def suppressions_json(
+    query: Mapping[str, str],
+    inbox: InboxStore,
+    by_hand: Mapping[tuple[str, str], Suppressed],
+    stream: str,
+    now: datetime,
+) -> dict[str, object]:
+    """Everyone that Postmark delivers nothing to any more. `query` with lower-case names. Raises ApiRefusal."""
+    for name in ("fromdate", "todate"):
+        if name in query and not re.fullmatch(r"\d{4}-\d\d-\d\d", query[name], re.ASCII):
+            raise ApiRefusal(422, _BAD_FIELD, f"Invalid request field(s): '{name}' is a date, as 2020-02-01.")
+    period = _Period.read(query, _BAD_FIELD)
+    rows: dict[str, dict[str, object]] = {}
+    for email in _bounced(inbox, now, stream):
+        if email.bounce in DEACTIVATING and period.has(at := email.received_at + DELIVERED_AFTER):
+            reason = COMPLAINT if email.bounce == COMPLAINT else "HardBounce"
+            rows |= {to.lower(): _suppression(to, reason, "Recipient", at) for to in email.recipients}
+    for (of_stream, address), suppressed in by_hand.items():
+        if of_stream == stream and period.has(suppressed.since):
+            row = _suppression(suppressed.address, "ManualSuppression", suppressed.origin, suppressed.since)
+            rows.setdefault(address, row)
+    wanted = {"suppressionreason": "SuppressionReason", "origin": "Origin", "emailaddress": "EmailAddress"}
+    return {
+        "Suppressions": [
+            row
+            for row in rows.values()
+            if all(
+                query.get(name, str(row[field])).lower() == str(row[field]).lower() for name, field in wanted.items()
+            )
+        ]
+    }
+
+
+def _suppression(address: str, reason: str, origin: str, at: datetime) -> dict[str, object]:
+    return {
+        "EmailAddress": address,
+        "SuppressionReason": reason,
+        "Origin": origin,
+        "CreatedAt": at.astimezone(_EASTERN).isoformat(timespec="seconds"),
+    }
 
 
 def email_json(email: Email, now: datetime) -> dict[str, object]:

@@ -26,7 +26,7 @@ DELIVERY = "Delivery"
 # Postmark's overview gives a complaint 100001; its webhook carries 512.
 _TYPE_CODES = {"HardBounce": 1, "SoftBounce": 4096, "Blocked": 100006, COMPLAINT: 512}
 _NAMES = {"HardBounce": "Hard bounce", "SoftBounce": "Soft bounce", "Blocked": "ISP block", COMPLAINT: "Spam complaint"}
-_DEACTIVATING = frozenset({"HardBounce", COMPLAINT})
+DEACTIVATING = frozenset({"HardBounce", COMPLAINT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def bounce_json(email: Email, recipient: str, at: datetime) -> dict[str, object]
         "From": email.sender.email,
         "BouncedAt": _seven_digits(at),
         "DumpAvailable": False,
-        "Inactive": kind in _DEACTIVATING,
+        "Inactive": kind in DEACTIVATING,
         "CanActivate": kind != COMPLAINT,
         "Subject": email.subject,
         "Content": "",

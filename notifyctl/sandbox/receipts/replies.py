@@ -14,7 +14,7 @@ from starlette.routing import Route
 from notifyctl.errors import InvalidInput
 from notifyctl.providers.curl import HttpAnswer
 from notifyctl.sandbox.control_api import invalid, json_answer, json_object
-from notifyctl.sandbox.inbox_store import Sms
+from notifyctl.sandbox.inbox_store import InboundSms, Sms
 from notifyctl.sandbox.receipts.payloads import twilio_post
 from notifyctl.sandbox.state import SandboxState
 from notifyctl.sandbox.twilio.pages import API_VERSION, SERVICE_NUMBER
@@ -55,8 +55,8 @@ def reply(
 ) -> int:
     """Posts the answer of the person at `sender` and returns the HTTP status that came back, 0 for none.
 
-    Signed like the receipts of the SMS it answers, and posted beside them unless `url` says where. Raises
-    InvalidInput when either is not known.
+    Signed like the receipts of the SMS it answers, and posted beside them unless `url` says where. Stands in Twilio's
+    list from now on, whoever takes it. Raises InvalidInput when either is not known.
     """
     answered = next((sms for sms in state.inbox.newest_first(to=sender) if isinstance(sms, Sms)), None)
     target = url or _beside(answered.status_callback if answered else None)
@@ -67,6 +67,17 @@ def reply(
     if token is None:
         raise InvalidInput("nobody has sent an SMS yet, and an answer is signed with the auth token of whoever did")
     form = _form(sender, text, answered, account, sid or f"SM{uuid4().hex}")
+    state.inbox.add_inbound(
+        InboundSms(
+            id=form["MessageSid"],
+            received_at=state.clock(),
+            account_sid=account,
+            to=form["To"],
+            sender=sender,
+            messaging_service_sid=form.get("MessagingServiceSid"),
+            text=text,
+        )
+    )
     if opt_out_type:
         form["OptOutType"] = opt_out_type
     try:

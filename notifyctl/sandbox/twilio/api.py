@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from notifyctl.models.enums import Channel
 from notifyctl.sandbox.control_api import json_answer
-from notifyctl.sandbox.faults.errors import ApiRefusal, with_refusals
+from notifyctl.sandbox.faults.errors import SMS_SEARCH, ApiRefusal, with_refusals
 from notifyctl.sandbox.inbox_store import Sms
 from notifyctl.sandbox.state import SandboxState
 from notifyctl.sandbox.twilio.pages import API_VERSION, SmsSearch, sms_json
@@ -76,8 +76,15 @@ class FakeTwilio:
 
     async def _list(self, request: Request) -> Response:
         self._admit(request)
-        search = SmsSearch.read(request.query_params)
-        return json_answer(search.answer(self._state.inbox, request.path_params["account_sid"], self._state.clock()))
+        search, account_sid = SmsSearch.read(request.query_params), request.path_params["account_sid"]
+        return await self._state.faults.answer(
+            SMS_SEARCH, (), request, lambda: self._found(search, account_sid), _refusal
+        )
+
+    def _found(self, search: SmsSearch, account_sid: str) -> Response:
+        if refusal := self._state.faults.refusal(SMS_SEARCH):
+            raise refusal
+        return json_answer(search.answer(self._state.inbox, account_sid, self._state.clock()))
 
     async def _fetch(self, request: Request) -> Response:
         self._admit(request)

@@ -3,16 +3,26 @@
 https://www.twilio.com/docs/messaging/api/message-resource
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from itertools import dropwhile
+from heapq import merge
+from itertools import dropwhile, islice
 from typing import Self
 from urllib.parse import urlencode
 
 from notifyctl.sandbox.faults.errors import ApiRefusal
-from notifyctl.sandbox.inbox_store import DELIVERED_AFTER, SENT_AFTER, InboxStore, Sms, Stage, period_of, stage
+from notifyctl.sandbox.inbox_store import (
+    DELIVERED_AFTER,
+    SENT_AFTER,
+    InboundSms,
+    InboxStore,
+    Sms,
+    Stage,
+    period_of,
+    stage,
+)
 from notifyctl.text.sms_segments import measure
 
 API_VERSION = "2010-04-01"
@@ -21,6 +31,34 @@ MAX_PAGE_SIZE = 1000
 # A messaging service picks its sender when the message leaves; the sandbox's has this one number.
 SERVICE_NUMBER = "+15005550006"
 _TOKEN_PREFIX = "PA"  # noqa: S105  a page, no secret
+_Listed = Sms | InboundSms
+
+
+def inbound_json(sms: InboundSms) -> dict[str, object]:
+    uri = f"/{API_VERSION}/Accounts/{sms.account_sid}/Messages/{sms.id}"
+    at = format_datetime(sms.received_at)
+    return {
+        "account_sid": sms.account_sid,
+        "api_version": API_VERSION,
+        "body": sms.text,
+        "date_created": at,
+        "date_sent": at,
+        "date_updated": at,
+        "direction": "inbound",
+        "error_code": None,
+        "error_message": None,
+        "from": sms.sender,
+        "messaging_service_sid": sms.messaging_service_sid,
+        "num_media": "0",
+        "num_segments": "1",
+        "price": None,
+        "price_unit": "USD",
+        "sid": sms.id,
+        "status": "received",
+        "subresource_uris": {"media": f"{uri}/Media.json"},
+        "to": sms.to,
+        "uri": f"{uri}.json",
+    }
 
 
 def sms_json(sms: Sms, now: datetime) -> dict[str, object]:
@@ -61,8 +99,9 @@ def _status(reached: Stage, *, from_service: bool, failed: bool) -> str:
     return "undelivered" if failed else reached.name.lower()
 
 
-def sent_at(sms: Sms) -> datetime:
-    return sms.received_at + SENT_AFTER
+def sent_at(sms: _Listed) -> datetime:
+    """An inbound one: when it was posted to us."""
+    return sms.received_at + SENT_AFTER if isinstance(sms, Sms) else sms.received_at
 
 
 def _updated_at(sms: Sms, reached: Stage) -> datetime:
@@ -88,6 +127,9 @@ class SmsSearch:
         day = _period(query, "DateSent")
         first, last = _period(query, "DateSent>"), _period(query, "DateSent<")
         token = query.get("PageToken", "")
+        page_size = _whole_number(query, "PageSize", PAGE_SIZE)
+        if page_size > MAX_PAGE_SIZE:
+            raise ApiRefusal(400, 20007, f"Page size too large: {page_size}; the most is {MAX_PAGE_SIZE}.")
         return cls(
             query={name: value for name, value in query.items() if name not in ("Page", "PageSize", "PageToken")},
             to=query.get("To"),
@@ -95,24 +137,23 @@ class SmsSearch:
             not_before=day[0] if day else first and first[0],
             before=day[1] if day else last and last[1],
             page=_whole_number(query, "Page", 0),
-            page_size=max(1, min(_whole_number(query, "PageSize", PAGE_SIZE), MAX_PAGE_SIZE)),
+            page_size=max(1, page_size),
             after_sid=token.removeprefix(_TOKEN_PREFIX) or None,
         )
 
     def answer(self, inbox: InboxStore, account_sid: str, now: datetime) -> dict[str, object]:
         """Newest first."""
-        matches = [
-            sms
-            for sms in inbox.searchable(now, to=self.to)
-            if isinstance(sms, Sms) and sms.account_sid == account_sid and self._matches(sms, now)
-        ]
+        listed: Iterable[_Listed] = _newest_first(inbox, now, self.to)
         if self.after_sid is not None:
-            matches = list(dropwhile(lambda sms: sms.id != self.after_sid, matches))[1:]
-        page, more = matches[: self.page_size], len(matches) > self.page_size
+            listed = islice(dropwhile(lambda sms: sms.id != self.after_sid, listed), 1, None)
+        matches = (sms for sms in listed if sms.account_sid == account_sid and self._matches(sms, now))
+        page = list(islice(matches, self.page_size + 1))
+        more = len(page) > self.page_size
+        del page[self.page_size :]
         start = self.page * self.page_size
         path = f"/{API_VERSION}/Accounts/{account_sid}/Messages.json"
         return {
-            "messages": [sms_json(sms, now) for sms in page],
+            "messages": [sms_json(sms, now) if isinstance(sms, Sms) else inbound_json(sms) for sms in page],
             "page": self.page,
             "page_size": self.page_size,
             "start": start,
@@ -123,13 +164,13 @@ class SmsSearch:
             "previous_page_uri": None,
         }
 
-    def _matches(self, sms: Sms, now: datetime) -> bool:
+    def _matches(self, sms: _Listed, now: datetime) -> bool:
         if self.sender is not None and self.sender != (sms.sender or SERVICE_NUMBER):
             return False
         if self.not_before is None and self.before is None:
             return True
         return (
-            stage(sms, now) is not Stage.QUEUED
+            not (isinstance(sms, Sms) and stage(sms, now) is Stage.QUEUED)
             and (self.not_before is None or self.not_before <= sent_at(sms))
             and (self.before is None or sent_at(sms) < self.before)
         )
@@ -137,6 +178,12 @@ class SmsSearch:
     def _uri(self, path: str, page: int, after_sid: str | None) -> str:
         token = {"PageToken": _TOKEN_PREFIX + after_sid} if after_sid else {}
         return f"{path}?{urlencode({**self.query, 'PageSize': self.page_size, 'Page': page, **token})}"
+
+
+def _newest_first(inbox: InboxStore, now: datetime, to: str | None) -> Iterable[_Listed]:
+    outbound = (sms for sms in inbox.searchable(now, to=to) if isinstance(sms, Sms))
+    inbound = [sms for sms in inbox.inbound(now) if to in (None, sms.to)]
+    return merge(outbound, inbound, key=lambda sms: sms.received_at, reverse=True) if inbound else outbound
 
 
 def _period(query: Mapping[str, str], name: str) -> tuple[datetime, datetime] | None:
