@@ -220,3 +220,6 @@ POSTMARK_TIMEOUT = timedelta(seconds=30)
 
 TWILIO_TIMEOUT = timedelta(seconds=15)
 """From `submit` to the answer of one message."""
+
+POSTMARK_SEARCH_DELAY, TWILIO_SEARCH_DELAY = timedelta(minutes=2), timedelta(seconds=30)
+"""For `search_delay`, where no setting says another."""

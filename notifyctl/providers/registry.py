@@ -12,7 +12,15 @@ from pydantic import SecretStr
 from notifyctl.errors import InvalidInput, ProviderError
 from notifyctl.models.enums import Channel
 from notifyctl.providers.certificates import Authorities, trusted_authorities
-from notifyctl.providers.contract import POSTMARK_TIMEOUT, TWILIO_TIMEOUT, Lookup, Sender
+from notifyctl.providers.contract import (
+    POSTMARK_SEARCH_DELAY,
+    POSTMARK_TIMEOUT,
+    TWILIO_SEARCH_DELAY,
+    TWILIO_TIMEOUT,
+    History,
+    Lookup,
+    Sender,
+)
 from notifyctl.providers.receipts import TWILIO_STATUS_PATH
 from notifyctl.settings import Settings
 
@@ -38,13 +46,25 @@ def _postmark_sender(settings: Settings, _: int, authorities: Authorities) -> Se
 
 
 def _postmark_lookup(settings: Settings, authorities: Authorities) -> Lookup:
-    from notifyctl.providers.postmark.lookup import SEARCH_DELAY, PostmarkLookup
+    from notifyctl.providers.postmark.lookup import PostmarkLookup
 
     return PostmarkLookup(
         server_token=secret_text(settings.postmark_server_token),
         api_url=settings.postmark_api_url,
         message_stream=settings.postmark_message_stream,
-        search_delay=_delay(settings, SEARCH_DELAY),
+        search_delay=_delay(settings, POSTMARK_SEARCH_DELAY),
+        authorities=authorities,
+    )
+
+
+def _postmark_history(settings: Settings, authorities: Authorities) -> History:
+    from notifyctl.providers.postmark.history import PostmarkHistory
+
+    return PostmarkHistory(
+        server_token=secret_text(settings.postmark_server_token),
+        api_url=settings.postmark_api_url,
+        message_stream=settings.postmark_message_stream,
+        search_delay=_delay(settings, POSTMARK_SEARCH_DELAY),
         authorities=authorities,
     )
 
@@ -66,13 +86,27 @@ def _twilio_sender(settings: Settings, concurrency: int, authorities: Authoritie
 
 
 def _twilio_lookup(settings: Settings, authorities: Authorities) -> Lookup:
-    from notifyctl.providers.twilio.lookup import SEARCH_DELAY, TwilioLookup
+    from notifyctl.providers.twilio.lookup import TwilioLookup
 
     return TwilioLookup(
         account_sid=settings.twilio_account_sid or "",
         auth_token=secret_text(settings.twilio_auth_token),
         api_url=settings.twilio_api_url,
-        search_delay=_delay(settings, SEARCH_DELAY),
+        search_delay=_delay(settings, TWILIO_SEARCH_DELAY),
+        authorities=authorities,
+    )
+
+
+def _twilio_history(settings: Settings, authorities: Authorities) -> History:
+    from notifyctl.providers.twilio.history import TwilioHistory
+
+    return TwilioHistory(
+        account_sid=settings.twilio_account_sid or "",
+        auth_token=secret_text(settings.twilio_auth_token),
+        api_url=settings.twilio_api_url,
+        messaging_service_sid=settings.twilio_messaging_service_sid,
+        from_number=settings.twilio_from_number,
+        search_delay=_delay(settings, TWILIO_SEARCH_DELAY),
         authorities=authorities,
     )
 
@@ -99,6 +133,7 @@ class Provider:
     """A lease must be longer."""
     build_sender: Callable[[Settings, int, Authorities], Sender]
     build_lookup: Callable[[Settings, Authorities], Lookup]
+    build_history: Callable[[Settings, Authorities], History]
     sends_in_batches: bool = False
     """All answers of a batch come at once: lane URGENT has a sender of its own, so that it need not wait for them."""
     keeps_our_id: bool = False
@@ -120,6 +155,7 @@ PROVIDERS = {
             call_timeout=POSTMARK_TIMEOUT,
             build_sender=_postmark_sender,
             build_lookup=_postmark_lookup,
+            build_history=_postmark_history,
             sends_in_batches=True,
             keeps_our_id=True,
         ),
@@ -132,6 +168,7 @@ PROVIDERS = {
             call_timeout=TWILIO_TIMEOUT,
             build_sender=_twilio_sender,
             build_lookup=_twilio_lookup,
+            build_history=_twilio_history,
         ),
     )
 }
@@ -166,11 +203,23 @@ def build_senders(settings: Settings, channels: Iterable[Channel], concurrency: 
 
 def build_lookups(settings: Settings, channels: Iterable[Channel]) -> dict[Channel, Lookup]:
     """Raises ProviderError that names every variable not set, or the one whose certificates cannot be used."""
+    providers = _that_can_be_asked(settings, channels)
+    authorities = trusted_authorities(settings)
+    return {provider.channel: provider.build_lookup(settings, authorities) for provider in providers}
+
+
+def build_histories(settings: Settings, channels: Iterable[Channel]) -> dict[Channel, History]:
+    """Raises ProviderError as `build_lookups` does."""
+    providers = _that_can_be_asked(settings, channels)
+    authorities = trusted_authorities(settings)
+    return {provider.channel: provider.build_history(settings, authorities) for provider in providers}
+
+
+def _that_can_be_asked(settings: Settings, channels: Iterable[Channel]) -> list[Provider]:
     providers = [PROVIDERS[channel] for channel in channels]
     if missing := unset(settings, (name for provider in providers for name in provider.api_settings)):
         raise ProviderError(f"{_channels(providers)} cannot be looked up: {', '.join(missing)} not set")
-    authorities = trusted_authorities(settings)
-    return {provider.channel: provider.build_lookup(settings, authorities) for provider in providers}
+    return providers
 
 
 def _channels(providers: Iterable[Provider]) -> str:

@@ -2,12 +2,16 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from time import sleep
+from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from notifyctl.errors import NotifyctlError, ProviderError
 from notifyctl.models.enums import FailureReason, SuppressionReason
 from notifyctl.providers.contract import CannotTell, Rejected, Unavailable, Unknown
 from notifyctl.providers.curl import HttpAnswer, Outcome, TransferFailure
@@ -19,6 +23,10 @@ MAX_SEARCHED = 1_000
 MAX_ID = 100
 MAX_CODE = 999_999_999
 MAX_RETRY_AFTER = timedelta(days=1)
+PAUSES_BEFORE_ASKING_AGAIN = (1.0, 2.0, 4.0)
+"""Seconds, where the provider does not say how long."""
+LONGEST_PAUSE = timedelta(minutes=1)
+Asked = TypeVar("Asked")
 _ADDRESS = re.compile(r"[^\s@<>,;:'\"()]+(?:@|%40)[^\s@<>,;:'\"()]+\w", re.IGNORECASE)
 _BETWEEN_DIGITS = r"(?:%20|[ ().\-/+\u2010-\u2015]){0,3}"
 _NUMBER = re.compile(
@@ -220,6 +228,46 @@ def no_result(outcome: Outcome, errors: ErrorFormat) -> CannotTell | Unavailable
     if isinstance(result, Rejected) and not result.is_ours and outcome.status != 429:
         return CannotTell(f"{result.code}: {result.detail}")
     return Unavailable(result.code, result.detail, retry_after(outcome), is_ours=result.is_ours)
+
+
+class Inquiry:
+    """Many questions to one provider, each asked again where an answer may still come. Used by one thread."""
+
+    def __init__(self, provider: str, errors: ErrorFormat, pause: Callable[[float], None] = sleep) -> None:
+        self._provider = provider
+        self._errors = errors
+        self._pause = pause
+        self.calls = 0
+
+    def ask(self, call: Callable[[], Asked]) -> Asked:
+        """What `call` returns, which raises NotAccepted for no answer. Waits as told. Raises ProviderError."""
+        pauses = list(PAUSES_BEFORE_ASKING_AGAIN)
+        while True:
+            self.calls += 1
+            try:
+                return call()
+            except NotAccepted as no:
+                finding = no_result(no.outcome, self._errors)
+            if isinstance(finding, CannotTell):
+                raise ProviderError(f"{self._provider} refuses to say what it has: {finding.detail}")
+            wait = finding.retry_after or timedelta(seconds=pauses[0] if pauses else 0)
+            if not pauses or wait > LONGEST_PAUSE:
+                asks = f"; it asks for {wait.total_seconds():.0f} s" if finding.retry_after else ""
+                why = f"{finding.code}: {finding.detail}{asks}"
+                raise ProviderError(f"{self._provider} does not say what it has: {why}; ask again later")
+            self._pause(wait.total_seconds())
+            del pauses[0]
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Whatever one stumbles over in an answer 200 becomes a ProviderError."""
+        try:
+            yield
+        except NotifyctlError:
+            raise
+        except Exception as error:
+            words = f"{self._provider} says what it has in a way that cannot be read ({type(error).__name__})"
+            raise ProviderError(f"{words}; check {self._errors.url_setting}, and any proxy on the way") from error
 
 
 def by_code(error: OwnError, codes: Mapping[int, CodeMeaning], wait: timedelta | None = None) -> Rejected | Unavailable:

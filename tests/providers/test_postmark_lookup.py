@@ -8,6 +8,7 @@ import pytest
 
 from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.contract import (
+    POSTMARK_SEARCH_DELAY,
     Accepted,
     CannotTell,
     LookupHit,
@@ -16,7 +17,7 @@ from notifyctl.providers.contract import (
     Rejected,
     UncertainSend,
 )
-from notifyctl.providers.postmark.lookup import SEARCH_DELAY, PostmarkLookup
+from notifyctl.providers.postmark.lookup import PostmarkLookup
 from notifyctl.providers.postmark.sender import PostmarkSender
 from notifyctl.providers.registry import build_lookups
 from notifyctl.sandbox import Sandbox
@@ -307,6 +308,6 @@ class TestFromTheSettings:
     def test_postmark_is_asked_with_its_own_delay(self, sandbox: Sandbox) -> None:
         (wanted,) = send(sandbox, "m1")
         lookup = build_lookups(make_settings(postmark_api_url=sandbox.url), [Channel.EMAIL])[Channel.EMAIL]
-        assert lookup.search_delay == SEARCH_DELAY == timedelta(minutes=2)
+        assert lookup.search_delay == POSTMARK_SEARCH_DELAY == timedelta(minutes=2)
         assert lookup.find(UncertainSend("m1", ADDRESS, "", timedelta()), held_elsewhere=nobody) == LookupHit(wanted)
         lookup.close()

@@ -9,6 +9,7 @@ import pytest
 from notifyctl.errors import ProviderError
 from notifyctl.models.enums import Channel, FailureReason, SuppressionReason
 from notifyctl.providers.contract import (
+    TWILIO_SEARCH_DELAY,
     Accepted,
     CannotTell,
     LookupHit,
@@ -20,7 +21,7 @@ from notifyctl.providers.contract import (
     UncertainSend,
 )
 from notifyctl.providers.registry import build_lookups
-from notifyctl.providers.twilio.lookup import SEARCH_DELAY, TwilioLookup
+from notifyctl.providers.twilio.lookup import TwilioLookup
 from notifyctl.providers.twilio.sender import TwilioSender
 from notifyctl.sandbox import Sandbox
 from tests.support.clocks import NOON, StandingClock
@@ -396,7 +397,7 @@ class TestFromTheSettings:
     def test_twilio_is_asked_with_its_own_delay(self, sandbox: Sandbox) -> None:
         (wanted,) = send(sandbox, TEXT)
         lookup = build_lookups(make_settings(twilio_api_url=sandbox.url), [Channel.SMS])[Channel.SMS]
-        assert lookup.search_delay == SEARCH_DELAY == timedelta(seconds=30)
+        assert lookup.search_delay == TWILIO_SEARCH_DELAY == timedelta(seconds=30)
         assert lookup.find(UncertainSend("m1", NUMBER, TEXT, timedelta()), held_elsewhere=holding()) == LookupHit(
             wanted
         )

@@ -15,8 +15,10 @@ from notifyctl.providers.contract import (
     SendResult,
     UncertainSend,
 )
+from notifyctl.providers.postmark.history import PostmarkHistory
 from notifyctl.providers.postmark.lookup import PostmarkLookup
 from notifyctl.providers.postmark.sender import PostmarkSender
+from notifyctl.providers.twilio.history import TwilioHistory
 from notifyctl.providers.twilio.lookup import TwilioLookup
 from notifyctl.providers.twilio.sender import TwilioSender
 from tests.support.clocks import NOON
@@ -39,6 +41,23 @@ def postmark_lookup(api_url: str, **values: Any) -> PostmarkLookup:
 def twilio_lookup(api_url: str, **values: Any) -> TwilioLookup:
     given = {"account_sid": ACCOUNT, "auth_token": TOKEN, "timeout_seconds": 5.0}
     return TwilioLookup(**{"api_url": api_url, **given, **values})
+
+
+def postmark_history(api_url: str, **values: Any) -> PostmarkHistory:
+    given = {"server_token": TOKEN, "message_stream": "outbound", "timeout_seconds": 5.0, "pause": no_pause}
+    return PostmarkHistory(**{"api_url": api_url, **given, **values})
+
+
+def twilio_history(api_url: str, **values: Any) -> TwilioHistory:
+    given = {
+        "account_sid": ACCOUNT, "auth_token": TOKEN, "messaging_service_sid": None, "from_number": "+15005550006",
+        "timeout_seconds": 5.0, "pause": no_pause,
+    }  # fmt: skip
+    return TwilioHistory(**{"api_url": api_url, **given, **values})
+
+
+def no_pause(_: float) -> None:
+    """Asks again at once."""
 
 
 def postmark_sender(api_url: str, **values: Any) -> PostmarkSender:

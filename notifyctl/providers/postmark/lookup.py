@@ -10,6 +10,7 @@ from typing import Any
 
 from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.contract import (
+    POSTMARK_SEARCH_DELAY,
     POSTMARK_TIMEOUT,
     CannotTell,
     LookupHit,
@@ -25,7 +26,6 @@ from notifyctl.providers.postmark.receipts import COMPLAINT
 from notifyctl.providers.receipts import moment
 from notifyctl.providers.results import NotAccepted, no_result, provider_id, without_recipients
 
-SEARCH_DELAY = timedelta(minutes=2)
 Row = Mapping[str, Any]
 """A message in the JSON of the search: what is not as documented is unreadable, and caught as that."""
 PAGE_SIZE = 500
@@ -43,7 +43,7 @@ class PostmarkLookup:
         server_token: str,
         api_url: str,
         message_stream: str,
-        search_delay: timedelta = SEARCH_DELAY,
+        search_delay: timedelta = POSTMARK_SEARCH_DELAY,
         timeout_seconds: float = POSTMARK_TIMEOUT.total_seconds(),
         authorities: Authorities | None = None,
     ) -> None:

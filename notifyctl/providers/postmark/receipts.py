@@ -61,7 +61,7 @@ def _delivery(fields: Mapping[str, object]) -> Notice:
         Channel.EMAIL,
         ReceiptEvent.DELIVERED,
         event_id=f"delivery {postmark_id}",
-        message_id=_our_id(fields),
+        message_id=metadata_id(fields),
         provider_message_id=postmark_id,
         happened_at=moment(fields.get("DeliveredAt")),
         detail=_words(fields, "Details"),
@@ -74,13 +74,13 @@ def _bounce(fields: Mapping[str, object], stream: str) -> Notice:
     if meaning.suppress and (meaning.transient or kind == COMPLAINT):
         return _refused(fields, stream, kind, meaning.suppress)
     if meaning.transient:
-        return Ignored(PROVIDER, f"{kind}: {meaning.remark}", _our_id(fields))
+        return Ignored(PROVIDER, f"{kind}: {meaning.remark}", metadata_id(fields))
     return Receipt(
         PROVIDER,
         Channel.EMAIL,
         ReceiptEvent.BOUNCED,
         event_id=_bounce_id(fields, kind),
-        message_id=_our_id(fields),
+        message_id=metadata_id(fields),
         provider_message_id=provider_id(fields.get("MessageID")),
         happened_at=moment(fields.get("BouncedAt")),
         reason=meaning.reason,
@@ -98,7 +98,7 @@ def _refused(fields: Mapping[str, object], stream: str, kind: str, why: Suppress
         Channel.EMAIL,
         ReceiptEvent.REFUSED,
         event_id=_bounce_id(fields, kind),
-        message_id=_our_id(fields),
+        message_id=metadata_id(fields),
         provider_message_id=provider_id(fields.get("MessageID")),
         happened_at=moment(fields.get("BouncedAt")),
         code=kind,
@@ -123,20 +123,22 @@ def _subscription_change(fields: Mapping[str, object], stream: str) -> Notice:
         Channel.EMAIL,
         ReceiptEvent.REFUSED,
         event_id=event_id,
-        message_id=_our_id(fields),
+        message_id=metadata_id(fields),
         provider_message_id=provider_id(fields.get("MessageID")),
         happened_at=changed_at,
-        suppress=_suppressed_for(fields.get("SuppressionReason")),
+        suppress=suppression_reason(fields.get("SuppressionReason")),
         recipient=recipient,
     )
 
 
-def _suppressed_for(reason: object) -> SuppressionReason:
+def suppression_reason(reason: object) -> SuppressionReason:
+    """Of Postmark's SuppressionReason."""
     known = _SUPPRESSED_FOR.get(reason) if isinstance(reason, str) else None
     return known or SuppressionReason.INACTIVE
 
 
-def _our_id(fields: Mapping[str, object]) -> str | None:
+def metadata_id(fields: Mapping[str, object]) -> str | None:
+    """The id of ours that went along with an email."""
     metadata = fields.get("Metadata")
     return our_id(metadata.get("message_id")) if isinstance(metadata, dict) else None
 

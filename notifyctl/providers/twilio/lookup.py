@@ -13,6 +13,7 @@ from twilio.rest import Client
 
 from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.contract import (
+    TWILIO_SEARCH_DELAY,
     TWILIO_TIMEOUT,
     CannotTell,
     LookupHit,
@@ -58,7 +59,6 @@ _SMALL_CAPITALS = ("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡ�
 _TABLE = {ord(lookalike): plain for plain, lookalikes in _LOOKALIKES.items() for lookalike in lookalikes}
 _TABLE |= dict(zip(map(ord, _SMALL_CAPITALS[0]), _SMALL_CAPITALS[1], strict=True))
 _UNSEEN = frozenset({"Cc", "Cf"})
-SEARCH_DELAY = timedelta(seconds=30)
 LEEWAY = timedelta(minutes=2)
 """For the times of the calls, and for servers of Twilio's that differ."""
 CLOCK_MAY_HAVE_STEPPED_BY = timedelta(days=1)
@@ -79,7 +79,7 @@ def _plain(text: str) -> str:
     return "".join(letter for letter in replaced if not letter.isspace() and category(letter) not in _UNSEEN)
 
 
-class _Row(Protocol):
+class SmsRow(Protocol):
     """A message as the SDK reads it, once it has been checked."""
 
     sid: str
@@ -87,7 +87,9 @@ class _Row(Protocol):
     date_created: datetime
     date_sent: datetime | None
     to: str | None
+    from_: str | None
     direction: str | None
+    messaging_service_sid: str | None
     body: str | None
     error_code: int | None
     error_message: str | None
@@ -104,7 +106,7 @@ class TwilioLookup:
         account_sid: str,
         auth_token: str,
         api_url: str,
-        search_delay: timedelta = SEARCH_DELAY,
+        search_delay: timedelta = TWILIO_SEARCH_DELAY,
         timeout_seconds: float = TWILIO_TIMEOUT.total_seconds(),
         authorities: Authorities | None = None,
     ) -> None:
@@ -118,7 +120,7 @@ class TwilioLookup:
         return _choice(listed, send.text, held_elsewhere) if isinstance(listed, _Listed) else listed
 
     def fate(self, provider_message_id: str) -> LookupResult:
-        return _answered(lambda: _hit(cast(_Row, self._messages(provider_message_id).fetch())))
+        return _answered(lambda: _hit(cast(SmsRow, self._messages(provider_message_id).fetch())))
 
     def _listed(self, send: UncertainSend) -> "_Listed":
         """What went out to this number since the attempt, and for a day before.
@@ -127,13 +129,13 @@ class TwilioLookup:
         """
         most = PAGE_SIZE * MAX_PAGES
         since: datetime | None = None
-        candidates: list[_Row] = []
-        rows = cast(Iterator[_Row], self._messages.stream(to=send.recipient, page_size=PAGE_SIZE, limit=most))
+        candidates: list[SmsRow] = []
+        rows = cast(Iterator[SmsRow], self._messages.stream(to=send.recipient, page_size=PAGE_SIZE, limit=most))
         for number, row in enumerate(rows, 1):
-            _check(row)
+            check_row(row)
             if number == 1:
                 since = _since(self._http_client.answered_at, send.age, row)
-            if since and _is_past(row, since - CLOCK_MAY_HAVE_STEPPED_BY):
+            if since and is_past(row, since - CLOCK_MAY_HAVE_STEPPED_BY):
                 break
             if _may_be_to(row, send.recipient):
                 candidates.append(row)
@@ -147,11 +149,11 @@ class TwilioLookup:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    candidates: list[_Row]
+    candidates: list[SmsRow]
     since: datetime | None
     """When the attempt was, by Twilio's clock, less some leeway; None where that cannot be told."""
 
-    def is_since_the_attempt(self, row: _Row) -> bool:
+    def is_since_the_attempt(self, row: SmsRow) -> bool:
         return self.since is not None and row.date_created >= self.since
 
 
@@ -171,26 +173,27 @@ def _answered(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 
-def _since(answered_at: datetime | None, age: timedelta, newest: _Row) -> datetime | None:
+def _since(answered_at: datetime | None, age: timedelta, newest: SmsRow) -> datetime | None:
     """No answer that is older than what it lists has the time from Twilio: a cache or a proxy wrote it."""
     if answered_at is None or answered_at < newest.date_created - LEEWAY:
         return None
     return answered_at - max(age, timedelta()) - LEEWAY
 
 
-def _check(row: Any) -> None:
+def check_row(row: Any) -> None:
+    """Raises TypeError for what cannot be one."""
     if row.sid is None or provider_id(row.sid) != row.sid or not isinstance(row.status, str):
         raise TypeError("a message without a SID or a status")
     if not isinstance(row.date_created, datetime):
         raise TypeError("a message without a date")
 
 
-def _is_past(row: _Row, since: datetime) -> bool:
+def is_past(row: SmsRow, since: datetime) -> bool:
     """Whether this row and all that follow are too old, be the list ordered by creation or by sending."""
     return row.date_created < since and row.date_sent is not None and row.date_sent < since
 
 
-def _may_be_to(row: _Row, recipient: str) -> bool:
+def _may_be_to(row: SmsRow, recipient: str) -> bool:
     """What a row leaves out says nothing against it: it stands in the list of what went to this number.
 
     Other channels than SMS have a prefix, as rcs: has. An account may be set to hide a number's last digits.
@@ -218,7 +221,7 @@ def _choice(listed: _Listed, text: str, held_elsewhere: HeldElsewhere) -> Lookup
     return LookupMiss()
 
 
-def _hit(row: _Row) -> LookupHit:
+def _hit(row: SmsRow) -> LookupHit:
     event = EVENTS.get(row.status)
     if event is ReceiptEvent.BOUNCED:
         code = row.error_code if isinstance(row.error_code, int) else None
