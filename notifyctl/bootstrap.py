@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from notifyctl.clients.plans import PlanRegistry, load_plans
 from notifyctl.clock import Clock, Stopwatch, machine_stopwatch
-from notifyctl.db.database import Database
+from notifyctl.db.database import Database, open_database
 from notifyctl.keyring import KeyRing
 from notifyctl.settings import Settings
 
@@ -50,16 +50,6 @@ class Runtime:
 
     def close(self) -> None:
         self.database.close()
-
-
-def open_database(settings: Settings, *, create: bool = False, patience_seconds: float | None = None) -> Database:
-    return Database(
-        settings.database_url,
-        listen_url=settings.database_listen_url,
-        connections=settings.database_connections,
-        patience_seconds=patience_seconds,
-        create=create,
-    )
 
 
 def open_runtime(

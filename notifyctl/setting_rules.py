@@ -220,11 +220,15 @@ def _postgres(url: str) -> str:
         ports += _listed(parsed.query.get("port", ()))
     if not all(re.fullmatch(r"\d{1,5}", port) and 1 <= int(port) <= MAX_PORT for port in ports if port):
         raise ValueError(f"{_NO_PORT}{_FORM}")
-    if len(ports) > 1 and len(ports) != max(1, len(hosts)):
+    hosts = hosts or _listed(parsed.host or "")
+    if len(ports) > 1 and len(ports) != len(hosts):
         raise ValueError(
-            f"has {len(hosts) or 1} host{'s' * (len(hosts) > 1)} and {len(ports)} ports;"
+            f"has {len(hosts)} host{'s' * (len(hosts) > 1)} and {len(ports)} ports;"
             " write as many ports as hosts, or one port for all"
         )
+    if len(ports) == 1 and len(hosts) > 1:
+        for_all = {"host": ",".join(hosts), "port": ",".join(ports * len(hosts))}
+        url = parsed.set(host="").update_query_dict(for_all).render_as_string(hide_password=False)
     return url
 
 

@@ -19,6 +19,9 @@ REACHES = {
     "postgresql:///n?host=h1&host=h2": {"host": "h1,h2", "port": "5432,5432"},
     "postgresql:///n?host=h1,h2&port=5432,5433": {"host": "h1,h2", "port": "5432,5433"},
     "postgresql:///n?host=h1,h2": {"host": "h1,h2", "port": ","},
+    "postgresql:///n?host=h1,h2&port=5433": {"host": "h1,h2", "port": "5433,5433"},
+    "postgresql://u:p%40w@h1,h2/n?port=5433": {"host": "h1,h2", "port": "5433,5433", "user": "u", "password": "p@w"},
+    "postgresql://h1,h2:5433/n": {"host": "h1,h2", "port": "5432,5433"},
     "postgresql:///n?host=/var/run/postgresql": {"host": "/var/run/postgresql"},
     "postgresql://h/n?sslmode=verify-full&sslrootcert=/etc/ca.pem&passfile=/etc/pass&connect_timeout=2": {
         "host": "h", "sslmode": "verify-full", "sslrootcert": "/etc/ca.pem", "passfile": "/etc/pass",
@@ -39,6 +42,7 @@ def test_what_libpq_takes_reaches_the_driver(url: str, arguments: dict[str, str]
 REFUSED = {
     "postgresql://u:hunter2@h/n?sslmod=require": "has an option that libpq does not know, sslmod;",
     "postgresql:///n?host=h1,h2,h3&port=5432,5433": "has 3 hosts and 2 ports;",
+    "postgresql://u:hunter2@h1,h2,h3/n?port=5432,5433": "has 3 hosts and 2 ports;",
     "postgresql://h/n?port=5432,5433": "has 1 host and 2 ports;",
     "postgresql:///n?host=h1:5432&host=h2&port=5433": "has ports both behind its hosts and in the option port;",
     "postgresql://u:hunter2@h1:5432,h2:0/n": "has a port that is no number from 1 to 65535;",

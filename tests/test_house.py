@@ -56,6 +56,16 @@ def test_sql_is_seen_wherever_it_is_imported(code: str) -> None:
     assert set(statements_in(Module("notifyctl/cli/health/health.py", code)))
 
 
+def makes_a_database(module: Module) -> bool:
+    calls = (node.func for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+    return any(isinstance(called, ast.Name) and called.id == "Database" for called in calls)
+
+
+def test_a_database_is_made_from_all_of_the_settings() -> None:
+    """By `open_database`: who makes one of a URL alone leaves out the other settings about it."""
+    assert [module.path for module in figures.modules() if makes_a_database(module)] == ["notifyctl/db/database.py"]
+
+
 @pytest.fixture(scope="module")
 def measured() -> dict[str, int]:
     return figures.measured(figures.modules())

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from notifyctl.bootstrap import Runtime, open_database, open_runtime
+from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.cli import options
+from notifyctl.db.database import open_database
 from notifyctl.db.migrations import require_current_schema
 from notifyctl.errors import DatabaseError, WrongSchema
 

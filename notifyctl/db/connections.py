@@ -5,12 +5,14 @@ the limits are set by each transaction for itself, and no statement is prepared 
 """
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlmodel import Session
 
@@ -137,7 +139,39 @@ _LEAVING = ("57P01", "57P02", "57P03")
 """admin_shutdown, crash_shutdown, cannot_connect_now."""
 _NO_WRITER = ("session is read-only", "server is in hot standby mode")
 """libpq, of a server that is not what target_session_attrs asks for."""
-PRIMARY = "name the primary in DATABASE_URL, or all servers with target_session_attrs=read-write"
+_PRIMARY = "name the primary in {}, or all servers with target_session_attrs=read-write"
+_NOT_MIGRATED = ("42P01", "42703")
+"""undefined_table, undefined_column."""
+_BUSY = ("55P03", "40P01", "57014")
+"""lock_not_available, deadlock_detected, query_canceled."""
+_NOT_ALLOWED = "42501"
+"""insufficient_privilege."""
+_REFUSALS = (
+    (
+        r"unsupported startup parameter",
+        "is behind a pooler that refuses a parameter of the URL: {cause};"
+        " take it out of {setting}, or add it to ignore_startup_parameters of PgBouncer",
+    ),
+    (
+        r"statement pooling mode",
+        "is behind a pooler in statement mode: {cause}; set its pool_mode to transaction or session",
+    ),
+    (
+        r"authentication failed|no such user|no password supplied|no pg_hba.conf entry|role \".*\" does not exist",
+        "refuses the login: {cause}; check user and password in {setting}, and pg_hba.conf of the server, or auth_file"
+        " of the pooler",
+    ),
+    (
+        r"no such database|database \".*\" does not exist",
+        "is not there: {cause}; create it, or name another in {setting}; behind a pooler, see its [databases]",
+    ),
+    (
+        r"no more connections allowed|too many (clients|connections)|remaining connection slots",
+        "has no connection left: {cause}; let fewer processes run, lower DATABASE_CONNECTIONS, or raise max_connections"
+        " of the server, or max_client_conn of the pooler",
+    ),
+)
+"""What a server or a pooler says before there is a session, for which libpq hands on no code; ours, with what to do."""
 CONFIRMED_SECONDS = 5
 """A commit that takes longer waits for a replica that is away."""
 _STATE = """
@@ -164,6 +198,25 @@ def ends_connections(error: Exception) -> bool:
     return is_lost or _state(error) in _LEAVING or is_read_only(error)
 
 
+def in_words(error: Exception, setting: str) -> str:
+    """What is wrong with the database that `setting` names, and what to do: the rest of a sentence about it."""
+    cause, state = " ".join(str(_original(error)).split()), _state(error)
+    if state in _NOT_MIGRATED or "no such table" in cause or "no such column" in cause:
+        return f"is not migrated ({cause}); run `notifyctl db upgrade`"
+    if state in _BUSY or isinstance(error, PoolTimeout) or re.search(r"database.* is locked", cause):
+        return f"is busy: others hold what is needed here ({cause}); try again"
+    if state == _NOT_ALLOWED:
+        return f"refuses that to its role: {cause}; name one that may in {setting}"
+    if is_read_only(error):
+        return f"is read-only: {cause}; make it writable; if it is a replica, {_PRIMARY.format(setting)}"
+    if finds_no_writer(error):
+        return f"has no server that can be written: {cause}; promote one, or check {setting}"
+    for pattern, words in _REFUSALS:
+        if re.search(pattern, cause):
+            return words.format(cause=cause, setting=setting)
+    return f"cannot be used: {cause}; check {setting} and that the server is running"
+
+
 def obstacle(session: Session) -> tuple[str, str] | None:
     """Why nothing can be written, without a name or place, and what to do; None where it can be.
 
@@ -174,7 +227,7 @@ def obstacle(session: Session) -> tuple[str, str] | None:
         return _obstacle_of_file(Path(url.database or ""))
     state = session.execute(text(_STATE), {"seconds": CONFIRMED_SECONDS}).one()
     if state.is_replica:
-        return "it is a replica, or its server has not taken over yet", PRIMARY
+        return "it is a replica, or its server has not taken over yet", _PRIMARY.format("DATABASE_URL")
     if state.is_read_only:
         return "it is set read-only (default_transaction_read_only)", "make it writable"
     if state.is_unconfirmed:

@@ -11,7 +11,7 @@ from threading import Lock
 from time import monotonic
 
 import platformdirs
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
@@ -20,16 +20,15 @@ from sqlmodel import Session
 from notifyctl.clock import Clock, system_clock
 from notifyctl.db.connections import (
     CONNECTIONS,
-    PRIMARY,
     ends_connections,
-    finds_no_writer,
     follow_forks,
-    is_read_only,
+    in_words,
     pooled_engine,
     single_engine,
     with_driver,
 )
 from notifyctl.errors import DatabaseError, WrongSchema
+from notifyctl.settings import Settings
 
 SQLITE_BUSY_SECONDS = 30
 SQLITE_LOG_BYTES = 16 * 1024 * 1024
@@ -82,7 +81,7 @@ class Database:
         follow_forks(self)
 
     def __str__(self) -> str:
-        return self.url.difference_update_query(["password"]).render_as_string(hide_password=True)
+        return _shown(self.url)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -109,8 +108,8 @@ class Database:
                 yield session
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Turns the driver's errors into DatabaseError."""
+    def translated(self, *, listening: bool = False) -> Iterator[None]:
+        """Turns the driver's errors into DatabaseError; `listening`, those of the connection that listens."""
         try:
             yield
         except (IntegrityError, DataError):
@@ -120,25 +119,10 @@ class Database:
                 raise  # SQLite keeps what is no text in a column of text: that is one row's fault, as a DataError is
             if ends_connections(error):
                 self.drop_connections()
-            raise DatabaseError(self._explain(error)) from error
-
-    def _explain(self, error: Exception) -> str:
-        original = getattr(error, "orig", None) or error
-        cause = " ".join(str(original).split())
-        state = getattr(original, "sqlstate", None)
-        if state in _NOT_MIGRATED or "no such table" in cause or "no such column" in cause:
-            return f"Database {self} is not migrated ({cause}); run `notifyctl db upgrade`"
-        if state in _BUSY or isinstance(error, PoolTimeout) or (self.is_sqlite and "locked" in cause):
-            return f"Database {self} is busy: others hold what is needed here ({cause}); try again"
-        if "unsupported startup parameter" in cause:
-            return f"Database {self} is behind a pooler that refuses a parameter of the URL: {cause}; {POOLER_REMEDY}"
-        if state == _NOT_ALLOWED:
-            return f"Database {self} refuses that to its role: {cause}; name one that may in DATABASE_URL"
-        if is_read_only(error):
-            return f"Database {self} is read-only: {cause}; make it writable; if it is a replica, {PRIMARY}"
-        if finds_no_writer(error):
-            return f"Database {self} has no server that can be written: {cause}; promote one, or check DATABASE_URL"
-        return f"Database {self} cannot be used: {cause}; check DATABASE_URL and that the server is running"
+            by_another_way = listening and self.listen_url is not None
+            setting = "DATABASE_LISTEN_URL" if by_another_way else "DATABASE_URL"
+            place = f"Database {_shown(self.listen_url or self.url) if by_another_way else self}"
+            raise DatabaseError(f"{place} {in_words(error, setting)}") from error
 
     def drop_connections(self) -> None:
         """Their server can no longer write, or is gone. Sessions that are in use end with their transaction."""
@@ -206,13 +190,19 @@ class Database:
         return engine
 
 
-POOLER_REMEDY = "take it out of DATABASE_URL, or add it to ignore_startup_parameters of PgBouncer"
-_NOT_MIGRATED = ("42P01", "42703")
-"""undefined_table, undefined_column (PostgreSQL, appendix A)."""
-_BUSY = ("55P03", "40P01", "57014")
-"""lock_not_available, deadlock_detected, query_canceled."""
-_NOT_ALLOWED = "42501"
-"""insufficient_privilege."""
+def open_database(settings: Settings, *, create: bool = False, patience_seconds: float | None = None) -> Database:
+    """The only way from settings to a Database: each setting about it has its effect wherever one is opened."""
+    return Database(
+        settings.database_url,
+        listen_url=settings.database_listen_url,
+        connections=settings.database_connections,
+        patience_seconds=patience_seconds,
+        create=create,
+    )
+
+
+def _shown(url: URL) -> str:
+    return url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
 
 def _checked_out(engine: Engine) -> int:

@@ -34,7 +34,7 @@ class Watcher:
         self._dropped = database.dropped
         self._database = database
         engine = database.engine if self._is_sqlite else single_engine(database.listen_url or database.url)
-        with database.translated():
+        with database.translated(listening=True):
             self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._driver: Any = self._connection.connection.driver_connection
             self.is_listening = not self._is_sqlite and (
@@ -51,7 +51,7 @@ class Watcher:
 
     def wait(self, timeout: float) -> bool:
         """Whether something changed within `timeout` seconds; returns as soon as it does."""
-        with self._database.translated():
+        with self._database.translated(listening=True):
             return self._hear(timeout) if self.is_listening else self._poll(timeout)
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ def require_listening(database: Database) -> None:
     statement = text(f"{_IDENTITY} FROM pg_control_system()")
     with database.read() as session:
         here = session.execute(statement).one()
-    with database.translated(), single_engine(database.listen_url).connect() as connection:
+    with database.translated(listening=True), single_engine(database.listen_url).connect() as connection:
         there = connection.execute(statement).one()
     if here != there:
         raise ConfigurationError(

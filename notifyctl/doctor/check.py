@@ -8,8 +8,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from notifyctl.bootstrap import open_database
-from notifyctl.db.database import Database
+from notifyctl.db.database import Database, open_database
 from notifyctl.health import upkeep
 from notifyctl.health.installation import read_installation
 from notifyctl.operations.problem import Gravity, Problem

@@ -10,6 +10,7 @@ from notifyctl.clients import store as client_store
 from notifyctl.clients.plans import load_plans
 from notifyctl.clock import system_clock
 from notifyctl.db import connections, migrations
+from notifyctl.db.wakeup import require_listening
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.health import store as health_store
 from notifyctl.health.installation import read_job_statuses
@@ -56,6 +57,11 @@ def clock(context: CheckContext) -> CheckResult:
             f"the clocks of this host and the database differ by {difference.total_seconds():.1f} s",
             "let NTP set both",
         )
+    return CheckResult()
+
+
+def listen_url(context: CheckContext) -> CheckResult:
+    require_listening(context.database)
     return CheckResult()
 
 
@@ -267,6 +273,7 @@ def otp_conversion(context: CheckContext) -> CheckResult:
 SCHEMA = (database, schema)
 STORED = (
     clock,
+    listen_url,
     secret_keys_in_use,
     otp_peppers,
     otp_conversion,

@@ -25,7 +25,7 @@ from notifyctl.clients.clients import set_clients
 from notifyctl.clients.fields import ClientFields
 from notifyctl.clock import Stopwatch, machine_stopwatch, system_clock
 from notifyctl.db import migrations
-from notifyctl.db.database import Database
+from notifyctl.db.database import open_database
 from notifyctl.delivery import outbox
 from notifyctl.models.enums import Channel, MessageStatus, OtpAction
 from notifyctl.models.message import OTP_TEMPLATE
@@ -103,7 +103,7 @@ def _runtime(folder: Path, url: str, clock: DemoClock) -> Iterator[Runtime]:
             "quiet_hours": "00:00-00:00",
         }
     )
-    database = Database(settings.database_url)
+    database = open_database(settings, create=True)
     runtime = open_runtime(settings, clock=clock, stopwatch=clock.stopwatch, database=database)
     try:
         yield runtime

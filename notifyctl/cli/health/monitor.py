@@ -16,7 +16,7 @@ from notifyctl.alerts.spikes.monitor import EVERY, JOB, SpikeMonitor
 from notifyctl.alerts.spikes.report import SpikeReport, affected, counts, summary
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import in_a_hurry, invocation, usage_words
-from notifyctl.db.database import Database
+from notifyctl.db.database import Database, open_database
 from notifyctl.db.migrations import require_current_schema
 from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.health import upkeep
@@ -132,7 +132,7 @@ def _run(
 
         return open_runtime(settings, database=database).orchestrator
 
-    database = Database(settings.database_url, patience_seconds=PATIENCE_SECONDS, create=False)
+    database = open_database(settings, patience_seconds=PATIENCE_SECONDS)
     try:
         require_current_schema(database)
         watcher = SpikeMonitor(
