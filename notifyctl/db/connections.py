@@ -186,7 +186,8 @@ _STATE = """
         EXISTS (
             SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'
             AND state_change < clock_timestamp() - make_interval(secs => :seconds)
-        ) AS is_unconfirmed
+        ) AS is_unconfirmed,
+        current_setting('synchronous_standby_names') AS standbys
 """
 
 
@@ -238,7 +239,8 @@ def obstacle(session: Session) -> tuple[str, str] | None:
     if state.is_read_only:
         return "it is set read-only (default_transaction_read_only)", "make it writable"
     if state.is_unconfirmed:
-        return "commits wait for a synchronous replica that is away", "see synchronous_standby_names on the server"
+        remedy = f"start it, or take it out of synchronous_standby_names ({state.standbys}) on the server"
+        return "commits wait for a synchronous replica that is away", remedy
     return None
 
 

@@ -23,6 +23,7 @@ from notifyctl.db.connections import (
     ends_connections,
     follow_forks,
     in_words,
+    obstacle,
     pooled_engine,
     single_engine,
     with_driver,
@@ -123,6 +124,13 @@ class Database:
             setting = "DATABASE_LISTEN_URL" if by_another_way else "DATABASE_URL"
             place = f"Database {_shown(self.listen_url or self.url) if by_another_way else self}"
             raise DatabaseError(f"{place} {in_words(error, setting)}") from error
+
+    def require_writable(self) -> None:
+        """Raises DatabaseError, where a write would be refused, or a commit never be answered."""
+        with self.read() as session:
+            found = obstacle(session)
+        if found:
+            raise DatabaseError(f"Database {self} cannot be written: {'; '.join(found)}")
 
     def drop_connections(self) -> None:
         """Their server can no longer write, or is gone. Sessions that are in use end with their transaction."""

@@ -18,7 +18,7 @@ from notifyctl import __version__
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
-from notifyctl.db import clock_steps
+from notifyctl.db import clock_steps, connections
 from notifyctl.db.migrations import require_current_schema
 from notifyctl.db.wakeup import Watcher, require_listening
 from notifyctl.delivery import outbox
@@ -47,6 +47,7 @@ LONGEST_RETRY_SECONDS = 5.0
 UPKEEP_SECONDS = 10.0
 RECONCILE_SECONDS = 2.0
 EARLY_RECEIPTS_SECONDS = 2.0
+OBSTACLE_SECONDS = 5.0
 LOST_AFTER = timedelta(minutes=10)
 """How long a killed worker is still listed."""
 LEFT_KEPT = timedelta(hours=3)
@@ -116,6 +117,8 @@ class Worker:
         """Set once the loops have ended: until then leases are renewed, also while it is stopping."""
         self._error: BaseException | None = None
         self._started_at: datetime | None = None
+        self._obstacle: tuple[str, str] | None = None
+        """Why nothing can be written, and what to do; None where it can be, and where nobody can tell."""
         self._clock_watch = ClockWatch(runtime.clock, runtime.stopwatch)
         self._loops = [self._loop(channel, sender, tuple(Lane)) for channel, sender in senders.items()]
         self._loops += [self._loop(channel, sender, (Lane.URGENT,)) for channel, sender in (urgent or {}).items()]
@@ -196,6 +199,7 @@ class Worker:
             threads += [
                 periodic("reconcile", self._reconcile, seconds=RECONCILE_SECONDS, stop=self._stop),
                 periodic("receipts", self._retry_receipts, seconds=EARLY_RECEIPTS_SECONDS, stop=self._stop),
+                periodic("obstacles", self._look_for_obstacle, seconds=OBSTACLE_SECONDS, stop=self._drained),
             ]
         return threads
 
@@ -216,7 +220,26 @@ class Worker:
                 told_at = monotonic()
 
     def _is_coming_round(self) -> bool:
-        return all(not loop.is_alive() or monotonic() - loop.came_round_at < STUCK_SECONDS for loop in self._loops)
+        """A database that cannot be written is waited for, as one that is away: to start anew would mend nothing."""
+        return self._obstacle is not None or all(
+            not loop.is_alive() or monotonic() - loop.came_round_at < STUCK_SECONDS for loop in self._loops
+        )
+
+    def _look_for_obstacle(self) -> bool:
+        """Says once that nothing can be written, and once that it can again.
+
+        Who waits for the commit that a replica should confirm is not told of it, and gets no error to tell.
+        """
+        before, self._obstacle = self._obstacle, None
+        with self._runtime.database.read() as session:
+            found = self._obstacle = connections.obstacle(session)
+        if found and found != before:
+            log.warning("database cannot be written", extra={"reason": found[0], "remedy": found[1]})
+            systemd.notify(f"STATUS=the database cannot be written: {found[0]}")
+        elif before and not found:
+            log.info("database can be written again")
+            systemd.notify("STATUS=")
+        return False
 
     def _reconcile(self) -> bool:
         if self._clock_watch.was_set_forward_within(SETTLED_AFTER):
@@ -228,6 +251,7 @@ class Worker:
 
     def _arrive(self) -> None:
         require_current_schema(self._runtime.database)
+        self._runtime.database.require_writable()
         if not self._once:
             require_listening(self._runtime.database)
         self._started_at = self._runtime.clock()

@@ -1,13 +1,14 @@
 """Real servers that stop being writable, and others that take their place, under a worker and the API."""
 
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from time import monotonic, sleep
 
 import pytest
@@ -36,6 +37,7 @@ pytestmark = [
     pytest.mark.parametrize("backend", ["postgresql"], indirect=True),
 ]
 SHORT_LEASE = Path(__file__).parents[1] / "support" / "short_lease.py"
+STUCK_SECONDS = 3  # as short_lease.py has it
 SENDERS = 4
 CLIENTS = 6_000
 
@@ -59,12 +61,16 @@ def standby(primary: Server) -> Iterator[Server]:
 class Installation:
     """A worker and the API on `url`, and a caller who repeats what is not answered with a yes."""
 
-    def __init__(self, processes: Processes, variables: dict[str, str], key: str) -> None:
+    def __init__(
+        self, processes: Processes, variables: dict[str, str], key: str, of_the_worker: Mapping[str, str]
+    ) -> None:
         self._processes = processes
         self._variables = variables
         self._headers = {"Authorization": f"Bearer {key}"}
         self.port = free_port()
-        self.worker = processes.start(sys.executable, SHORT_LEASE, "worker", "--no-jobs", env=variables)
+        self.worker = processes.start(
+            sys.executable, SHORT_LEASE, "worker", "--no-jobs", env={**variables, **of_the_worker}
+        )
         self.server = processes.notifyctl("serve", "--port", str(self.port), env=variables)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -99,7 +105,7 @@ Install = Callable[..., Installation]
 
 @pytest.fixture
 def install(processes: Processes, environment: Environment, sandbox: Sandbox, primary: Server) -> Install:
-    def make(url: str) -> Installation:
+    def make(url: str, **of_the_worker: str) -> Installation:
         runtime = open_runtime(make_settings(database_url=primary.url()))
         seed_templates(runtime)
         now = runtime.clock()
@@ -117,7 +123,7 @@ def install(processes: Processes, environment: Environment, sandbox: Sandbox, pr
             NOTIFICATION_EMAIL_PER_MINUTE_LIMIT="1000000",
             IN_DOUBT_SEARCH_DELAY_SECONDS="2",
         )
-        made = Installation(processes, variables, key)
+        made = Installation(processes, variables, key, of_the_worker)
         until(lambda: made.readiness() == (200, ""))
         return made
 
@@ -155,7 +161,7 @@ def test_a_server_that_is_read_only_for_a_while(primary: Server, install: Instal
     told = there.run("health", "--format", "json").stdout
     assert '"NOT_WRITABLE"' in told
     assert "nothing is accepted, sent or recorded" in told
-    assert "is read-only" in there.run("monitor").stdout
+    assert "cannot be written: it is set read-only" in there.run("monitor").stdout
     assert "it cannot be written" in there.run("doctor").stdout
     primary.set("default_transaction_read_only", "off")
     there.insist(2)
@@ -246,6 +252,71 @@ def test_a_primary_that_dies_and_its_standby_that_takes_over_lose_nothing_and_do
     until(lambda: statuses(standby) == {"SENT": taken})
     assert arrived(sandbox) == {address(each): 1 for each in range(taken)}
     there.stop()
+
+
+def test_a_synchronous_replica_that_is_away_is_named_and_waited_for(
+    primary: Server, standby: Server, install: Install, sandbox: Sandbox, processes: Processes
+) -> None:
+    """Who waits for such a commit gets no error, however long it takes."""
+    standby.start()
+    primary.set("synchronous_standby_names", "standby")
+    until(lambda: primary.synchronous() == ["standby"])
+    why, remedy = "commits wait for a synchronous replica that is away", "synchronous_standby_names (standby)"
+    with Systemd(processes.folder / "systemd") as systemd, ThreadPoolExecutor(1) as pool:
+        there = install(primary.url(), **systemd.variables)
+        there.insist(1)
+        until(lambda: sent_once(sandbox, 1))
+        sandbox.set_faults(Channel.EMAIL, Faults((Fault("latency", ms=(2_000, 2_000)),)))
+        there.insist(2)
+        until(lambda: len(sandbox.presented(Channel.EMAIL)) == 2)
+        standby.stop()  # before the answer, whose recording will wait
+        try:
+            asked = pool.submit(there.ask, 3)
+            until(lambda: f"STATUS=the database cannot be written: {why}" in systemd.heard)
+            said_at = monotonic()
+            until(lambda: monotonic() - said_at > STUCK_SECONDS)
+            before = len(systemd.heard)
+            until(lambda: "WATCHDOG=1" in systemd.heard[before:])
+            # And not because the loop has come round with an error, as it does when it waits for a lock meanwhile.
+            assert "database unavailable" not in processes.said_by(there.worker)
+            until(lambda: there.readiness() == (503, f"The database cannot be written: {why}."))
+            for command in (["health"], ["doctor"], ["monitor"], ["worker", "--once"]):
+                ran = there.run(*command)
+                told = " ".join((ran.stdout + ran.stderr).split())
+                assert why in told
+                assert remedy in told
+            assert processes.said_by(there.worker).count("database cannot be written") == 1
+        finally:
+            standby.start()
+        assert asked.result() == 202
+        until(lambda: sent_once(sandbox, 1, 2, 3))
+        until(lambda: there.readiness() == (200, ""))
+        until(lambda: "database can be written again" in processes.said_by(there.worker))
+        there.stop()
+
+
+class Systemd:
+    """Hears what a worker tells it: whoever tells something waits until it is heard."""
+
+    def __init__(self, path: Path) -> None:
+        self.variables = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"}
+        self.heard: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._hearing = Thread(target=self._hear)
+
+    def __enter__(self) -> "Systemd":
+        self._hearing.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._hearing.join()
+        self._socket.close()
+
+    def _hear(self) -> None:
+        while told := self._socket.recv(1_000):
+            self.heard.append(told.decode())
 
 
 def statuses(server: Server) -> dict[str, int]:

@@ -135,6 +135,7 @@ def _run(
     database = open_database(settings, patience_seconds=PATIENCE_SECONDS)
     try:
         require_current_schema(database)
+        database.require_writable()
         watcher = SpikeMonitor(
             database=database,
             settings=settings,
