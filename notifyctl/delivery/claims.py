@@ -11,13 +11,14 @@ from notifyctl.audit import log as audit_log
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.db.database import Database
 from notifyctl.delivery import outbox, outcomes, requeue, result_store
+from notifyctl.delivery.lookout import Lookout
 from notifyctl.delivery.outbox import QUEUES, DueMessage, Queue
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
 from notifyctl.delivery.pace.allowance import Allowance
 from notifyctl.delivery.pace.breaker import Breaker, BreakerDecision
 from notifyctl.delivery.result_store import DeferrableMessage
 from notifyctl.keyring import KeyRing
-from notifyctl.models.enums import AuditAction, Channel, Lane, MessageStatus
+from notifyctl.models.enums import AuditAction, Lane, MessageStatus
 from notifyctl.models.template import Template
 from notifyctl.operations import pauses
 from notifyctl.operations.pauses import PauseScope
@@ -78,6 +79,8 @@ class QueueSnapshot:
     paused: tuple[PauseScope, ...]
     decision: BreakerDecision
     slots: Mapping[Lane, int]
+    since: Mapping[Queue, datetime]
+    """Where the look began, and the claim begins; empty where that was the beginning of each queue."""
 
 
 @dataclass(slots=True)
@@ -96,7 +99,7 @@ class Claimer:
 
     def __init__(
         self,
-        channel: Channel,
+        lookout: Lookout,
         allowance: Allowance,
         breaker: Breaker,
         rules: Rules,
@@ -104,7 +107,8 @@ class Claimer:
         *,
         lanes: Collection[Lane] = tuple(Lane),
     ) -> None:
-        self.channel = channel
+        self.channel = lookout.channel
+        self.lookout = lookout
         self._lanes = lanes
         self.allowance = allowance
         self.breaker = breaker
@@ -122,13 +126,13 @@ class Claimer:
         ):
             return None
         most = 1 if decision is BreakerDecision.PROBE else free
-        seen = outbox.due(session, self.channel, now=now, most=most, paused=paused)
+        since, seen = self.lookout.look(session, now=now, most=most, paused=paused)
         due = {queue: count for queue, count in seen.items() if queue.lane in self._lanes}
         if not due:
             return None
         slots = self.allowance.slots(most, _by_lane(due))
         self.allowance.read(session)
-        snapshot = QueueSnapshot(due, paused, decision, slots)
+        snapshot = QueueSnapshot(due, paused, decision, slots, since)
         if any(queue.status is not MessageStatus.DEFERRED_THROTTLED for queue in due):
             return snapshot
         # Everything that is due was deferred before: a lock is worth it only if the budget has something now.
@@ -136,7 +140,7 @@ class Claimer:
 
     def try_one(self, session: Session, queue: Queue, message_id: str, now: datetime) -> Sequence[Claim]:
         """All that is done about a message until it is claimed; raises what that stumbles over. To be rolled back."""
-        due = outbox.lock_due(session, self.channel, queue, now=now, most=1, only=message_id)
+        due = outbox.lock_one(session, self.channel, queue, message_id, now=now)
         awake = self._put_off_quiet(session, due, now, ClaimBatch()) if queue.lane is Lane.BULK else due
         claimed, refused = self._ask_again(session, awake, now)
         result_store.close_unclaimed(session, [outcome.result for outcome in refused])
@@ -174,7 +178,15 @@ class Claimer:
         ahead = 0
         while (most := min(slots, self.allowance.tokens(queue.lane))) > 0:
             wanted = max(most, ahead)
-            due = outbox.lock_due(session, self.channel, queue, now=now, most=wanted, paused=snapshot.paused)
+            due = outbox.lock_due(
+                session,
+                self.channel,
+                queue,
+                now=now,
+                most=wanted,
+                paused=snapshot.paused,
+                since=snapshot.since.get(queue),
+            )
             awake = self._put_off_quiet(session, due, now, batch) if queue.lane is Lane.BULK else due
             claimed, refused = self._ask_again(session, awake[:most], now)
             result_store.close_unclaimed(session, [outcome.result for outcome in refused])
@@ -269,7 +281,13 @@ class Claimer:
             most = DEFERRED_AT_ONCE - len(forecasts)
             queue = Queue(lane, status)
             due: Sequence[DeferrableMessage] = result_store.lock_due(
-                session, self.channel, queue, now=now, most=most, paused=snapshot.paused
+                session,
+                self.channel,
+                queue,
+                now=now,
+                most=most,
+                paused=snapshot.paused,
+                since=snapshot.since.get(queue),
             )
             if lane is Lane.BULK:
                 due = self._put_off_quiet(session, due, now, batch)

@@ -69,6 +69,15 @@ class Dispatcher:
     def has_room(self) -> bool:
         return self._sender.free > 0
 
+    @property
+    def has_looked_everywhere(self) -> bool:
+        """The last look was at the whole queues: what was not found is not there."""
+        return self._claimer.lookout.was_whole
+
+    def look_everywhere(self) -> None:
+        """The next look is."""
+        self._claimer.lookout.forget()
+
     def held_ids(self) -> list[str]:
         """The messages that are on their way. May be called from another thread."""
         return list(self._attempts)

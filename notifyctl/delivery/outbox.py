@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple
 
@@ -13,9 +13,11 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    literal_column,
     not_,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlmodel import Session
@@ -60,6 +62,51 @@ def due(
     return {queue: count for queue, count in zip(QUEUES, row, strict=True) if count}
 
 
+class SeenQueue(NamedTuple):
+    messages: int
+    lowest: datetime
+    """The first next_attempt_at among them; `now` where there are none, or that is yet to come."""
+
+
+def due_since(
+    session: Session,
+    channel: Channel,
+    *,
+    now: datetime,
+    most: int,
+    paused: Sequence[PauseScope] = (),
+    since: Mapping[Queue, datetime],
+) -> dict[Queue, SeenQueue]:
+    """As `due`, of every queue, from its moment in `since` on; of the whole queues where that is empty. PostgreSQL."""
+    values: dict[str, object] = {"channel": channel, "now": now, "most": most, "beginning": _BEGINNING}
+    values |= {_since(queue): moment for queue, moment in since.items()}
+    rows = session.execute(_due_since_statement(tuple(paused), bool(since)), values)
+    return {QUEUES[place]: SeenQueue(messages, lowest) for place, messages, lowest in rows}
+
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _since(queue: Queue) -> str:
+    return f"since_{QUEUES.index(queue)}"
+
+
+@cache
+def _due_since_statement(paused: tuple[PauseScope, ...], bounded: bool) -> Executable:
+    moment = _message.c.next_attempt_at.type
+    now, beginning = bindparam("now", type_=moment), bindparam("beginning", type_=moment)
+    seen = []
+    for place, queue in enumerate(QUEUES):
+        conditions = is_due(queue, paused, since=_since(queue) if bounded else None)
+        # In the order of the index, so that no plan reads more of it than `most` entries.
+        in_order = select(_message.c.next_attempt_at).where(*conditions).order_by(_message.c.next_attempt_at)
+        first = in_order.limit(bindparam("most")).subquery()
+        # least and greatest pass over NULL, and infinity is no moment that Python knows.
+        lowest = func.greatest(func.least(func.min(first.c.next_attempt_at), now), beginning, type_=moment)
+        seen.append(select(literal_column(str(place)), func.count(), lowest).select_from(first))
+    return union_all(*seen)
+
+
 @cache
 def _due_statement(paused: tuple[PauseScope, ...]) -> Executable:
     counts = []
@@ -69,8 +116,10 @@ def _due_statement(paused: tuple[PauseScope, ...]) -> Executable:
     return select(*counts)
 
 
-def is_due(queue: Queue, paused: Sequence[PauseScope]) -> list[ColumnElement[bool] | TextClause]:
-    """Conditions with the parameters `channel` and `now`."""
+def is_due(
+    queue: Queue, paused: Sequence[PauseScope], *, since: str | None = None
+) -> list[ColumnElement[bool] | TextClause]:
+    """Conditions with the parameters `channel` and `now`, and the one that `since` names: where the scan begins."""
     conditions: list[ColumnElement[bool] | TextClause] = [
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
         _message.c.lane == queue.lane,
@@ -79,6 +128,8 @@ def is_due(queue: Queue, paused: Sequence[PauseScope]) -> list[ColumnElement[boo
     ]
     if queue.status is not MessageStatus.DEFERRED_THROTTLED:
         conditions.append(_message.c.next_attempt_at <= bindparam("now", type_=_message.c.next_attempt_at.type))
+    if since is not None:
+        conditions.append(_message.c.next_attempt_at >= bindparam(since, type_=_message.c.next_attempt_at.type))
     return conditions + [not_(scope.holds(_message)) for scope in paused]
 
 
@@ -119,16 +170,26 @@ def lock_due(
     now: datetime,
     most: int,
     paused: Sequence[PauseScope] = (),
-    only: str | None = None,
+    since: datetime | None = None,
 ) -> list[DueMessage]:
     """Up to `most` messages of a queue, locked until the transaction ends. What another worker locked is passed over.
 
-    `only`: the id of the one message that is meant.
+    `since`: from which next_attempt_at on.
     """
     values: dict[str, object] = {"channel": channel, "now": now, "most": most}
-    if only is not None:
-        values["only"] = only
-    rows = session.execute(_lock_statement(queue, tuple(paused), only is not None), values)
+    if since is not None:
+        values["since"] = since
+    return _locked(session, _lock_statement(queue, tuple(paused), bounded=since is not None), values)
+
+
+def lock_one(session: Session, channel: Channel, queue: Queue, message_id: str, *, now: datetime) -> list[DueMessage]:
+    """As `lock_due`, if it is due and nobody else has locked it."""
+    values = {"channel": channel, "now": now, "most": 1, "only": message_id}
+    return _locked(session, _lock_statement(queue, (), single=True), values)
+
+
+def _locked(session: Session, statement: Executable, values: Mapping[str, object]) -> list[DueMessage]:
+    rows = session.execute(statement, values)
     return [DueMessage._make((*row[:_CLIENT_AT], AddressedClient.of(row[_CLIENT_AT:]))) for row in rows]
 
 
@@ -136,11 +197,13 @@ _CLIENT_AT = len(_OF_MESSAGE) + len(_OF_PAYLOAD)
 
 
 @cache
-def _lock_statement(queue: Queue, paused: tuple[PauseScope, ...], single: bool) -> Executable:
+def _lock_statement(
+    queue: Queue, paused: tuple[PauseScope, ...], *, single: bool = False, bounded: bool = False
+) -> Executable:
     is_it = [_message.c.id == bindparam("only", type_=_message.c.id.type)] if single else []
     picked = (
         select(*(_message.c[name] for name in _OF_MESSAGE))
-        .where(*is_due(queue, paused), *is_it)
+        .where(*is_due(queue, paused, since="since" if bounded else None), *is_it)
         .order_by(_message.c.next_attempt_at)
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)

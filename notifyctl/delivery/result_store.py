@@ -107,17 +107,28 @@ class DeferrableMessage(NamedTuple):
 
 
 def lock_due(
-    session: Session, channel: Channel, queue: Queue, *, now: datetime, most: int, paused: Sequence[PauseScope] = ()
+    session: Session,
+    channel: Channel,
+    queue: Queue,
+    *,
+    now: datetime,
+    most: int,
+    paused: Sequence[PauseScope] = (),
+    since: datetime | None = None,
 ) -> list[DeferrableMessage]:
-    """Messages that are due and will not fit this minute."""
-    values = {"channel": channel, "now": now, "most": most}
-    return [DeferrableMessage(*row) for row in session.execute(_deferral_statement(queue, tuple(paused)), values)]
+    """Messages that are due, from `since` on, and will not fit this minute."""
+    values: dict[str, object] = {"channel": channel, "now": now, "most": most}
+    if since is not None:
+        values["since"] = since
+    statement = _deferral_statement(queue, tuple(paused), bounded=since is not None)
+    return [DeferrableMessage(*row) for row in session.execute(statement, values)]
 
 
 @cache
-def _deferral_statement(queue: Queue, paused: tuple[PauseScope, ...]) -> Executable:
+def _deferral_statement(queue: Queue, paused: tuple[PauseScope, ...], *, bounded: bool) -> Executable:
+    conditions = is_due(queue, paused, since="since" if bounded else None)
     columns = (_message.c.id, _message.c.client_id, _client.c.timezone)
-    due = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*is_due(queue, paused))
+    due = select(*columns).outerjoin(_client, _client.c.id == _message.c.client_id).where(*conditions)
     locked = due.order_by(_message.c.next_attempt_at).limit(bindparam("most"))
     return locked.with_for_update(of=_message, skip_locked=True)
 

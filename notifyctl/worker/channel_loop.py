@@ -78,7 +78,11 @@ class ChannelLoop(threading.Thread):
             self.wake.set()  # where there was some, there may be more
         elif self._dispatcher.is_idle and not self._stopping.is_set():
             if self._once and looking:
-                return False
+                if self._dispatcher.has_looked_everywhere:
+                    return False
+                self._dispatcher.look_everywhere()
+                self.wake.set()
+                return True
             self.wake.wait(LOOK_SECONDS)
         return True
 

@@ -25,6 +25,7 @@ from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE, Claimer, Rules
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.in_doubt import Reconciler
+from notifyctl.delivery.lookout import Lookout
 from notifyctl.delivery.pace.allowance import Allowance
 from notifyctl.delivery.pace.breaker import Breaker
 from notifyctl.delivery.receipts.apply import retry_early_receipts
@@ -337,7 +338,8 @@ def make_dispatcher(
     rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled, QuietHours(*settings.quiet_span))
     limit = settings.per_minute_limit(channel)
     allowance = Allowance(channel, limit, runtime.clock, stopwatch=runtime.stopwatch)
-    claimer = Claimer(channel, allowance, Breaker(channel), rules, owner, lanes=lanes)
+    lookout = Lookout(channel, runtime.stopwatch)
+    claimer = Claimer(lookout, allowance, Breaker(channel), rules, owner, lanes=lanes)
     return Dispatcher(
         claimer=claimer,
         sender=sender,
