@@ -174,6 +174,11 @@ def stripe_events(context: CheckContext) -> CheckResult:
     return _problems(context, Code.STRIPE_FAILED, Code.STRIPE_UNMATCHED, Code.STRIPE_WAITING)
 
 
+def cleaning(context: CheckContext) -> CheckResult:
+    """Whether somebody's transaction keeps the database from it."""
+    return _problems(context, Code.CLEANING_HELD_BACK)
+
+
 def sandbox(context: CheckContext) -> CheckResult:
     return _problems(context, Code.SANDBOX)
 
@@ -287,6 +292,7 @@ STORED = (
     jobs,
     alert_recipients,
     stripe_events,
+    cleaning,
     audit_triggers,
     audit_seals,
     keys_about_to_end,

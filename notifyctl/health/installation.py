@@ -16,7 +16,7 @@ from notifyctl.clients import suppression_store
 from notifyctl.db import connections
 from notifyctl.errors import InvalidInput
 from notifyctl.health import store as health_store
-from notifyctl.health.store import LostAlert, StripeTroubles
+from notifyctl.health.store import LongTransaction, LostAlert, StripeTroubles
 from notifyctl.models.enums import Channel, JobOutcome
 from notifyctl.operations import heartbeats, job_runs
 from notifyctl.operations.heartbeats import WorkerRow
@@ -32,6 +32,7 @@ SEEN = timedelta(minutes=1)
 """A worker that was not seen for so long is not at work."""
 TRACE = timedelta(hours=2)
 """So long what cron did last shows that it will do it again: two periods of an hourly line."""
+CLEANING_HELD_FOR = timedelta(hours=1)
 STUCK_AFTER = timedelta(minutes=5)
 UNMATCHED_FOR, ALERTS_FOR = timedelta(days=30), timedelta(hours=24)
 """What is older is history: to be listed, and nothing to be woken for."""
@@ -160,6 +161,8 @@ class Installation:
     """Channels that fail without anybody having been alerted."""
     has_alert_address: bool
     stripe: StripeTroubles
+    long_transaction: LongTransaction | None
+    """Which holds back the cleaning of the database for too long."""
     sandboxes: Mapping[str, str]
     """What should reach a provider and goes to this host instead: `email`, `SMS`, `Stripe`, and where to."""
 
@@ -190,6 +193,7 @@ def read_installation(session: Session, settings: Settings, now: datetime) -> In
         stripe=health_store.stripe_troubles(
             session, unmatched_since=now - UNMATCHED_FOR, received_before=now - STUCK_AFTER
         ),
+        long_transaction=health_store.longest_transaction(session, now - CLEANING_HELD_FOR),
         sandboxes=dict(_sandboxes(settings)),
     )
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnExpressionArgument, Executable, and_, exists, func, not_, select
+from sqlalchemy import ColumnExpressionArgument, Executable, and_, exists, func, not_, select, text
 from sqlmodel import Session
 
+from notifyctl.db import bulk
 from notifyctl.models.columns import table
 from notifyctl.models.enums import Audience, BlockReason, Channel, FailureReason, MessageStatus, StripeEventStatus
 from notifyctl.models.message import ENDED_BADLY, FINAL, WAITING, WAS_SENT, MessageLog, MessagePayload
@@ -180,3 +181,31 @@ def count_unfinished(session: Session) -> dict[str, int]:
 
 def _counts(session: Session, statement: Executable) -> dict[str, int]:
     return {key: count for key, count in session.execute(statement)}
+
+
+class LongTransaction(NamedTuple):
+    """Nothing that was changed or deleted since it began can be cleaned away."""
+
+    process_id: int | None
+    """None for a prepared transaction, which is no process's."""
+    name: str
+    """The application's, or the prepared transaction's."""
+    since: datetime
+
+
+_LONG_TRANSACTION = text("""
+    SELECT pid, coalesce(nullif(application_name, ''), 'without a name'), xact_start FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+      AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND xact_start <= :began_before
+    UNION ALL
+    SELECT NULL, gid, prepared FROM pg_prepared_xacts WHERE database = current_database() AND prepared <= :began_before
+    ORDER BY 3 LIMIT 1
+""")
+
+
+def longest_transaction(session: Session, began_before: datetime) -> LongTransaction | None:
+    """Of others. Always None on SQLite. Another role's is seen by a member of pg_read_all_stats alone."""
+    if bulk.dialect(session) == "sqlite":
+        return None
+    found = session.execute(_LONG_TRANSACTION, {"began_before": began_before}).first()
+    return LongTransaction(*found) if found else None

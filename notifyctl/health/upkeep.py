@@ -21,6 +21,7 @@ def problems(installation: Installation, *, waiting: int = 0, overdue_seconds: i
     yield from suppressed(installation)
     yield from _lost_alert(installation)
     yield from stripe(installation)
+    yield from _cleaning(installation)
 
 
 def untold(installation: Installation) -> Iterator[Problem]:
@@ -113,6 +114,20 @@ def _lost_alert(installation: Installation) -> Iterator[Problem]:
     text = f"the last alert, {lost.template_key} at {moment(lost.at, beside=installation.now)}, reached nobody ({why})"
     remedy = f"see `notifyctl messages explain {lost.message_id}`"
     yield Problem(Gravity.WARNING, text, Code.ALERT_NOT_DELIVERED, remedy, lost.channel, lost.at)
+
+
+def _cleaning(installation: Installation) -> Iterator[Problem]:
+    """A note: looks at the queues go round what is left, and a backup may take its time."""
+    held = installation.long_transaction
+    if held is None:
+        return
+    who = f"database process {held.process_id} ({held.name})"
+    remedy = f"let it finish, or end it with `SELECT pg_terminate_backend({held.process_id})`"
+    if held.process_id is None:
+        who = f"the prepared transaction {held.name}"
+        remedy = f"COMMIT PREPARED '{held.name}' or ROLLBACK PREPARED '{held.name}'"
+    text = f"{who} has held a transaction open for {age(held.since, installation.now)}: nothing is cleaned meanwhile"
+    yield Problem(Gravity.NOTE, text, Code.CLEANING_HELD_BACK, remedy, since=held.since)
 
 
 def stripe(installation: Installation) -> Iterator[Problem]:

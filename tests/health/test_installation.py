@@ -13,7 +13,8 @@ from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.alerts.spikes.store import SpikeMemory
 from notifyctl.bootstrap import Runtime
 from notifyctl.clients.suppressions import lift, suppress
-from notifyctl.health import summary
+from notifyctl.health import summary, upkeep
+from notifyctl.health.installation import look
 from notifyctl.health.problems import problems
 from notifyctl.models.enums import (
     Channel,
@@ -44,6 +45,9 @@ def said(runtime: Runtime, *, later: timedelta = timedelta(), settings: Settings
     with runtime.database.read() as session:
         now = runtime.clock() + later
         return problems(summary.read_health(session, settings or runtime.settings, now, HOUR))
+
+
+HELD = Code.CLEANING_HELD_BACK
 
 
 def codes(found: list[Problem]) -> list[tuple[Gravity, Code]]:
@@ -411,3 +415,29 @@ def test_an_event_about_nobody_is_shown_with_the_command_that_links_it(
     assert json.loads(notifyctl("stripe", "show", "evt_1", "--format", "json").out)["remedy"] == remedy
     remedy = "notifyctl clients set stranger --name NAME, then notifyctl stripe replay evt_2"
     assert json.loads(notifyctl("stripe", "show", "evt_2", "--format", "json").out)["remedy"] == remedy
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "READ COMMITTED"])
+def test_who_holds_back_cleaning_for_over_an_hour_is_named(runtime: Runtime, level: str) -> None:
+    a_worker(runtime)
+    hour = timedelta(hours=1)
+    with runtime.database.engine.connect().execution_options(isolation_level=level) as backup:
+        backup.execute(text("SET application_name = 'nightly dump'"))
+        process = backup.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        if level == "READ COMMITTED":
+            backup.execute(text("SELECT pg_current_xact_id()"))
+        with runtime.database.read() as session:
+            now = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+            began = now - timedelta(minutes=1)
+            soon, later = (look(session, runtime.settings, moment) for moment in (began + hour, now + hour))
+        backup.execute(text("RESET application_name"))
+    with runtime.database.read() as session:
+        after = look(session, runtime.settings, now + hour)
+    told = [[problem for problem in upkeep.problems(at) if problem.code is HELD] for at in (soon, later, after)]
+    assert (told[0], told[2]) == ([], [])
+    [problem] = told[1]
+    assert problem.text == (
+        f"database process {process} (nightly dump) has held a transaction open for 1 h: nothing is cleaned meanwhile"
+    )
+    assert problem.remedy == f"let it finish, or end it with `SELECT pg_terminate_backend({process})`"
