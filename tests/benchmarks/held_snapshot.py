@@ -1,0 +1,132 @@
+"""What another's open snapshot costs: a worker's rate, and what a look at the queue touches, with one and without.
+
+    python tests/benchmarks/held_snapshot.py [--messages 20000] [--dead 200000] [--rounds 3]
+
+The snapshot is a REPEATABLE READ transaction that stays open while `--dead` messages are sent, as a backup's would;
+then a worker sends `--messages` that were asked for one after the other. Rounds with and without take turns in the same
+run, on a PostgreSQL of its own; quote the ratio.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.pool import NullPool
+from worker_rate import fresh_database, provider, queue, rewind, sent, start_up, workers
+
+from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
+from notifyctl.delivery.lookout import Lookout
+from notifyctl.models.enums import Channel
+from tests.support.settings import make_settings
+from tests.support.templates import seed_templates
+
+CHANNEL = Channel.EMAIL
+CONCURRENCY = 100
+
+
+@contextmanager
+def snapshot(database: Database, is_held: bool) -> Iterator[None]:
+    engine = create_engine(database.url, poolclass=NullPool, isolation_level="REPEATABLE READ")
+    with engine.connect() as connection:
+        if is_held:
+            connection.execute(text("SELECT 1 FROM message_log LIMIT 1"))
+        yield
+
+
+def vacuum(database: Database) -> None:
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE message_log"))
+
+
+def send_by_hand(runtime: Runtime, rounds: int) -> None:
+    """Every message, so many times: each time leaves a dead entry of each in the queue's index."""
+    for _ in range(rounds):
+        rewind(runtime)
+        with runtime.database.transaction() as session:
+            session.execute(
+                text("UPDATE message_log SET status = 'SENT', next_attempt_at = NULL, sent_at = created_at")
+            )
+
+
+def ask_one_by_one(runtime: Runtime) -> None:
+    rewind(runtime)
+    apart = (
+        "UPDATE message_log SET next_attempt_at = created_at - place * interval '1 millisecond'"
+        " FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM message_log) AS numbered"
+        " WHERE numbered.id = message_log.id"
+    )
+    with runtime.database.transaction() as session:
+        session.execute(text(apart))
+
+
+def buffers(runtime: Runtime) -> tuple[int, int]:
+    """Of a look at the whole queues, and of the one after it."""
+    touched: list[int] = []
+    lookout = Lookout(CHANNEL, runtime.stopwatch)
+    with runtime.database.read() as session:
+        connection = session.connection()
+        for _ in range(2):
+            asked: list[tuple[str, Any]] = []
+
+            def note(_c: Any, _cursor: Any, statement: str, values: Any, *_more: Any, asked: Any = asked) -> None:
+                asked.append((statement, values))
+
+            event.listen(connection, "before_cursor_execute", note)
+            lookout.look(session, now=runtime.clock(), most=CONCURRENCY, paused=())
+            event.remove(connection, "before_cursor_execute", note)
+            ((statement, values),) = asked
+            found = connection.exec_driver_sql(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", values
+            ).scalar_one()
+            plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+            touched.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    return touched[0], touched[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--dead", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    with provider(0) as url, fresh_database("postgresql") as database_url:
+        migrations.upgrade(Database(database_url))
+        settings = make_settings(database_url=database_url, postmark_api_url=url, twilio_api_url=url)
+        runtime = open_runtime(settings)
+        seed_templates(runtime)
+        empty = statistics.median(start_up(runtime, CONCURRENCY) for _ in range(3))
+        queue(runtime, CHANNEL, arguments.messages)
+        for number in range(2 * arguments.rounds):
+            is_held = number % 2 == 1
+            vacuum(runtime.database)
+            with snapshot(runtime.database, is_held):
+                send_by_hand(runtime, -(-arguments.dead // arguments.messages))
+                vacuum(runtime.database)
+                whole, bounded = buffers(runtime)
+                ask_one_by_one(runtime)
+                started = perf_counter()
+                workers(runtime, CONCURRENCY, 1)
+                rate = arguments.messages / (perf_counter() - started - empty)
+                assert sent(runtime, CHANNEL) == arguments.messages
+            rates[is_held].append(rate)
+            name = "with a snapshot held" if is_held else "without"
+            print(f"{name:<20} look {bounded:>6,} buffers (whole: {whole:>7,})  {rate:>7,.0f}/s", flush=True)
+        runtime.close()
+    ratio = statistics.median(rates[True]) / statistics.median(rates[False])
+    print(f"The rate with a snapshot held is {ratio:.0%} of that without.")
+
+
+if __name__ == "__main__":
+    main()
