@@ -5,7 +5,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import IsolationLevel
 from sqlalchemy import text
 from sqlmodel import col, update
 
@@ -14,7 +16,7 @@ from notifyctl.alerts.spikes.store import SpikeMemory
 from notifyctl.bootstrap import Runtime
 from notifyctl.clients.suppressions import lift, suppress
 from notifyctl.health import summary, upkeep
-from notifyctl.health.installation import look
+from notifyctl.health.installation import read_installation
 from notifyctl.health.problems import problems
 from notifyctl.models.enums import (
     Channel,
@@ -418,22 +420,25 @@ def test_an_event_about_nobody_is_shown_with_the_command_that_links_it(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("level", ["REPEATABLE READ", "READ COMMITTED"])
-def test_who_holds_back_cleaning_for_over_an_hour_is_named(runtime: Runtime, level: str) -> None:
+@pytest.mark.parametrize("level", [IsolationLevel.REPEATABLE_READ, IsolationLevel.READ_COMMITTED])
+def test_who_holds_back_cleaning_for_over_an_hour_is_named(
+    runtime: Runtime, database_url: str, level: IsolationLevel
+) -> None:
     a_worker(runtime)
     hour = timedelta(hours=1)
-    with runtime.database.engine.connect().execution_options(isolation_level=level) as backup:
-        backup.execute(text("SET application_name = 'nightly dump'"))
-        process = backup.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        if level == "READ COMMITTED":
-            backup.execute(text("SELECT pg_current_xact_id()"))
+    with psycopg.connect(database_url, application_name="nightly dump") as backup:
+        backup.set_isolation_level(level)
+        # A snapshot that is kept, or a number in the order of changes.
+        backup.execute("SELECT pg_current_xact_id()" if level is IsolationLevel.READ_COMMITTED else "SELECT 1")
+        process = backup.info.backend_pid
         with runtime.database.read() as session:
             now = session.execute(text("SELECT clock_timestamp()")).scalar_one()
             began = now - timedelta(minutes=1)
-            soon, later = (look(session, runtime.settings, moment) for moment in (began + hour, now + hour))
-        backup.execute(text("RESET application_name"))
+            soon, later = (
+                read_installation(session, runtime.settings, moment) for moment in (began + hour, now + hour)
+            )
     with runtime.database.read() as session:
-        after = look(session, runtime.settings, now + hour)
+        after = read_installation(session, runtime.settings, now + hour)
     told = [[problem for problem in upkeep.problems(at) if problem.code is HELD] for at in (soon, later, after)]
     assert (told[0], told[2]) == ([], [])
     [problem] = told[1]
