@@ -100,7 +100,6 @@ PARTIAL_INDEXES = {
     "ux_message_log_idempotency_key": f"idempotency_key IS NOT NULL AND status != '{MessageStatus.BLOCKED}'",
     "ix_message_log_queue": f"status IN ({_listed(WAITING)})",
     "ix_message_log_lease": f"status IN ({_listed([MessageStatus.SENDING, MessageStatus.IN_DOUBT])})",
-    "ix_message_log_recipient_rate": "client_id IS NULL AND recipient_hash IS NOT NULL",
     "ix_message_log_otp_rate": f"template_key = '{OTP_TEMPLATE}' AND status != '{MessageStatus.BLOCKED}'",
     "ix_message_log_provider_message_id": "provider_message_id IS NOT NULL",
     "ix_message_log_sent": "sent_at IS NOT NULL",
@@ -108,6 +107,8 @@ PARTIAL_INDEXES = {
     "ix_message_log_throttled": "throttled_at IS NOT NULL",
     "ix_message_log_ended": "status IN ('FAILED', 'BOUNCED', 'BLOCKED')",
     "ix_message_log_unconfirmed": f"status = '{MessageStatus.SENT}'",
+    "ix_message_log_status": f"status NOT IN ('{MessageStatus.SENT}', '{MessageStatus.DELIVERED}')",
+    "ix_message_log_reason": "reason IS NOT NULL",
 }
 """Which rows an index holds. A query that is to use it repeats the condition to the letter: a bound value cannot be
 matched with it once PostgreSQL has made a generic plan, and SQLite does not derive one condition from another."""
@@ -126,7 +127,6 @@ IS_HELD = _condition("ix_message_log_lease")
 """A worker holds it, or nobody knows whether it went out."""
 IS_SENDING = text(f"{IS_HELD} AND message_log.status = '{MessageStatus.SENDING}'")
 IS_IN_DOUBT = text(f"{IS_HELD} AND message_log.status = '{MessageStatus.IN_DOUBT}'")
-IS_ANONYMOUS = _condition("ix_message_log_recipient_rate")
 IS_COUNTED_CODE = _condition("ix_message_log_otp_rate")
 """Codes are counted by the phone they went to, whoever asked for them and whatever became of them."""
 HAS_PROVIDER_ID = _condition("ix_message_log_provider_message_id")
@@ -135,6 +135,16 @@ WAS_DELIVERED = _condition("ix_message_log_delivered")
 WAS_THROTTLED = _condition("ix_message_log_throttled")
 ENDED_BADLY = _condition("ix_message_log_ended")
 IS_UNCONFIRMED = _condition("ix_message_log_unconfirmed")
+HAS_REASON = _condition("ix_message_log_reason")
+IS_UNUSUAL = _condition("ix_message_log_status")
+
+
+def is_in(status: MessageStatus) -> TextClause:
+    """As text, with the condition of the index that it is found by; what nearly all messages become needs none."""
+    own = f"message_log.status = '{status}'"
+    is_common = status in (MessageStatus.SENT, MessageStatus.DELIVERED)
+    return text(own if is_common else f"{IS_UNUSUAL} AND {own}")
+
 
 SQLITE_WAITED = (
     "(strftime('%s', substr(sent_at, 1, 19)) - strftime('%s', substr(created_at, 1, 19))) * 1000000"
@@ -169,7 +179,7 @@ _INDEXED: dict[str, tuple[str | _Waited, ...]] = {
     "ix_message_log_queue": ("channel", "lane", "status", "next_attempt_at"),
     "ix_message_log_lease": ("lease_until",),
     "ix_message_log_client_rate": ("client_id", "template_key", "created_at"),
-    "ix_message_log_recipient_rate": ("recipient_hash", "template_key", "created_at"),
+    "ix_message_log_recipient": ("recipient_hash", "template_key", "created_at"),
     "ix_message_log_otp_rate": ("recipient_hash", "created_at"),
     "ix_message_log_provider_message_id": ("provider_message_id",),
     # One for each moment that health.reports counts by, with all that it asks of a row.
@@ -178,6 +188,10 @@ _INDEXED: dict[str, tuple[str | _Waited, ...]] = {
     "ix_message_log_throttled": ("throttled_at", "channel"),
     "ix_message_log_ended": ("finished_at", "status", "channel", "template_key", "reason"),
     "ix_message_log_unconfirmed": ("sent_at",),
+    # The newest of each, however rare it is.
+    "ix_message_log_template": ("template_key", "id"),
+    "ix_message_log_status": ("status", "id"),
+    "ix_message_log_reason": ("reason", "id"),
 }
 for _name, _columns in _INDEXED.items():
     _where = text(PARTIAL_INDEXES[_name]) if _name in PARTIAL_INDEXES else None

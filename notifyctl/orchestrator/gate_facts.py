@@ -13,7 +13,7 @@ from notifyctl.db import bulk
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
 from notifyctl.models.enums import Channel, SuppressionReason
-from notifyctl.models.message import IS_ANONYMOUS, IS_COUNTED_CODE, NOT_COUNTED_BY_RATE, OTP_TEMPLATE, MessageLog
+from notifyctl.models.message import IS_COUNTED_CODE, NOT_COUNTED_BY_RATE, OTP_TEMPLATE, MessageLog
 from notifyctl.models.receipt import Suppression
 from notifyctl.models.stripe_event import StripeEvent
 from notifyctl.orchestrator.message_store import AddressedClient
@@ -170,6 +170,6 @@ def _count_statement(dialect: str, rule: _Rule) -> Select[int, int]:
             _message.c.status.not_in(NOT_COUNTED_BY_RATE),
         ]
     if rule is _Rule.RECIPIENT:
-        matches.append(IS_ANONYMOUS)
+        matches.append(_message.c.client_id.is_(None))
     counted = select(func.count()).select_from(_message).where(*matches).scalar_subquery()
     return select(windows.c.number, counted.label("sends"))

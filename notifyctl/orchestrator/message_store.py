@@ -6,14 +6,28 @@ from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, Executable, Update, and_, bindparam, case, exists, func, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    TextClause,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlmodel import Session
 
 from notifyctl.db import bulk
 from notifyctl.models.client import Client
 from notifyctl.models.columns import oldest_message_id, table
 from notifyctl.models.enums import Audience, Channel, Lane, MessageStatus, ProvisioningStatus, SubscriptionStatus
-from notifyctl.models.message import IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload
+from notifyctl.models.message import HAS_REASON, IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload, is_in
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
@@ -95,6 +109,7 @@ class MovedMessage(NamedTuple):
     client_id: str | None
 
 
+_Condition: TypeAlias = ColumnElement[bool] | TextClause
 Row: TypeAlias = Mapping[str, object]
 """What is written of a row, by the names of its columns."""
 
@@ -172,10 +187,13 @@ class MessageFilter:
     since: datetime | None = None
     until: datetime | None = None
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        exact = {"status": self.status, "reason": self.reason, "channel": self.channel}
-        exact |= {"template_key": self.template_key, "client_id": self.client_id}
-        chosen = [_message.c[name] == value for name, value in exact.items() if value is not None]
+    def conditions(self) -> list[_Condition]:
+        exact = {"channel": self.channel, "template_key": self.template_key, "client_id": self.client_id}
+        chosen: list[_Condition] = [_message.c[name] == value for name, value in exact.items() if value is not None]
+        if self.status is not None:
+            chosen.append(is_in(self.status))
+        if self.reason is not None:
+            chosen += [HAS_REASON, _message.c.reason == self.reason]
         if self.ids is not None:
             chosen.append(_message.c.id.in_(self.ids))
         if self.recipient_hashes is not None:
@@ -187,6 +205,7 @@ class MessageFilter:
             chosen.append(_message.c.id >= oldest_message_id(self.since - CLOCKS_DIFFER_BY))
         if self.until is not None:
             chosen.append(_message.c.created_at < self.until)
+            chosen.append(_message.c.id < oldest_message_id(self.until + CLOCKS_DIFFER_BY))
         return chosen
 
 
