@@ -23,6 +23,7 @@ from notifyctl.db.database import Database
 from notifyctl.delivery import outbox, outcomes, quarantine_store, result_store
 from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claimer, QueueSnapshot
 from notifyctl.delivery.in_doubt_store import DoubtfulMessage
+from notifyctl.delivery.memory import SendingMemory
 from notifyctl.delivery.outbox import DueMessage
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
 from notifyctl.errors import DatabaseError, NotifyctlError
@@ -30,7 +31,7 @@ from notifyctl.keyring import KeyRing, SealedContext
 from notifyctl.models.enums import FailureReason, MessageStatus
 from notifyctl.models.template import TemplateSource
 from notifyctl.orchestrator import payload_store
-from notifyctl.providers.contract import Answer, OutboundMessage, Rejected, Sender
+from notifyctl.providers.contract import Answer, OutboundMessage, Rejected, Sender, SendResult, Unknown
 from notifyctl.templates import store as template_store
 from notifyctl.templates.render import Renderer, RenderError
 
@@ -40,10 +41,18 @@ log = logging.getLogger("notifyctl.delivery")
 
 
 class Dispatcher:
-    """Used by one thread. What it holds in memory is only what is on the way; everything else is in the store."""
+    """Used by one thread. It holds what is on the way; the memory, which all loops share, has what went out lately."""
 
     def __init__(
-        self, *, claimer: Claimer, sender: Sender, database: Database, clock: Clock, keys: KeyRing, owner: str
+        self,
+        *,
+        claimer: Claimer,
+        sender: Sender,
+        database: Database,
+        clock: Clock,
+        keys: KeyRing,
+        owner: str,
+        memory: SendingMemory,
     ) -> None:
         self.channel = claimer.channel
         self._claimer = claimer
@@ -52,6 +61,7 @@ class Dispatcher:
         self._clock = clock
         self._keys = keys
         self._owner = owner
+        self._memory = memory
         self._renderer = Renderer()
         self._sources: dict[tuple[str, int], TemplateSource] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -102,10 +112,9 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  it is about one of the messages, and must not take the others along
             return self._one_by_one(snapshot, error)
         for answer in self._answers:
-            self._attempts.pop(answer.message_id, None)
+            self._forget(answer.message_id, answer.result)
         self._answers, self._unsent = [], []
-        self._attempts |= {attempt.message_id: attempt for attempt in batch.attempts}
-        self._send(batch, started)
+        self._send(self._without_known(batch), started)
         return len(batch.claimed) + len(batch.refused) + batch.deferred + batch.put_off
 
     def _collect(self, timeout: float) -> list[Answer]:
@@ -120,7 +129,12 @@ class Dispatcher:
         """Their calls may have gone out: their leases run out, and the provider is asked."""
         errors.report(log, "calls lost, their messages become in doubt", error, count=len(ids))
         for message_id in ids:
-            self._attempts.pop(message_id, None)
+            self._forget(message_id, Unknown("", "its call was lost"))
+
+    def _forget(self, message_id: str, result: SendResult) -> None:
+        attempt = self._attempts.pop(message_id, None)
+        if attempt is not None:
+            self._memory.hear(attempt, result)
 
     def _snapshot(self, free: int) -> QueueSnapshot | None:
         """Asked without a lock, so that an idle worker never stands in a writer's way."""
@@ -179,7 +193,7 @@ class Dispatcher:
                 troubles += 1
                 errors.report(log, "answer cannot be recorded", error, message_id=answer.message_id)
         self._answers.remove(answer)
-        del self._attempts[answer.message_id]
+        self._forget(answer.message_id, answer.result)
         return troubles > 0
 
     def _record(self, session: Session, now: datetime, answers: Sequence[Answer]) -> None:
@@ -191,10 +205,20 @@ class Dispatcher:
             return
         written = result_store.record(session, self._owner, [outcome.result for outcome in to_record])
         kept = [outcome for outcome in to_record if outcome.result.id in written]
-        if lost := len(to_record) - len(kept):
-            log.warning("answers came after the lease was lost", extra={"channel": self.channel, "count": lost})
+        if late := [outcome for outcome in to_record if outcome.result.id not in written]:
+            kept += self._record_late(session, late)
         self._settle(session, kept, now)
         self._claimer.breaker.hear(session, answers, now)
+
+    def _record_late(self, session: Session, late: Sequence[DeliveryOutcome]) -> list[DeliveryOutcome]:
+        """Answers of claims that the row does not show. That a message was accepted is true whoever holds it now."""
+        accepted = [outcome for outcome in late if outcome.result.status is MessageStatus.SENT]
+        attempts = [self._attempts[outcome.result.id] for outcome in accepted]
+        results = [outcome.result for outcome in accepted]
+        written = result_store.write_again(session, self._owner, self._sender.provider, results, attempts)
+        if lost := len(late) - len(written):
+            log.warning("answers came after the lease was lost", extra={"channel": self.channel, "count": lost})
+        return [outcomes.of_forgotten(outcome) for outcome in accepted if outcome.result.id in written]
 
     def _settle(self, session: Session, kept: Sequence[DeliveryOutcome], now: datetime) -> None:
         audit_log.write_many(session, [entry for outcome in kept for entry in outcome.entries])
@@ -233,9 +257,30 @@ class Dispatcher:
         if missing := versions - self._sources.keys():
             self._sources |= template_store.sources(session, missing)
 
-    def _send(self, batch: ClaimBatch, started: float) -> None:
+    def _without_known(self, batch: ClaimBatch) -> list[Claim]:
+        """Those to be sent. What this process is sending or has sent already, the database must have forgotten."""
+        unknown: list[Claim] = []
+        known = 0
+        for item, attempt in zip(batch.claimed, batch.attempts, strict=True):
+            if self._memory.is_dialling(attempt):
+                known += 1
+                continue
+            self._attempts[attempt.message_id] = attempt
+            result = self._memory.recall(attempt)
+            if result is None:
+                unknown.append(item)
+            else:
+                known += 1
+                self._answers.append(Answer(attempt.message_id, result, 0.0))
+        if known:
+            log.warning(
+                "the database had forgotten messages that went out", extra={"channel": self.channel, "count": known}
+            )
+        return unknown
+
+    def _send(self, claimed: Sequence[Claim], started: float) -> None:
         outbound: list[OutboundMessage] = []
-        for item in batch.claimed:
+        for item in claimed:
             attempt = self._attempts[item.message.id]
             try:
                 message = self._render(item)
@@ -255,6 +300,7 @@ class Dispatcher:
             self._abandon([message.message_id for message in outbound])
 
     def _submit(self, outbound: Sequence[OutboundMessage], send_by: float) -> None:
+        self._memory.dial(self._attempts, [message.message_id for message in outbound])
         try:
             self._sender.submit(outbound, send_by=send_by)
         except Exception as error:  # noqa: BLE001

@@ -106,6 +106,14 @@ def without_extras(attempt: Attempt, answer: Answer) -> tuple[Attempt, Answer]:
     return replace(attempt, audit_sent=None, metadata=None, subject=None), replace(answer, result=result)
 
 
+def of_forgotten(outcome: DeliveryOutcome) -> DeliveryOutcome:
+    """The same, of a claim that the database does not know of any more."""
+    first, *others = outcome.entries
+    detail = {"detail": "the database had forgotten it; the worker that sent it had not"}
+    entry = first._replace(metadata={**(first.metadata or {}), **detail})
+    return replace(outcome, entries=[entry, *others])
+
+
 def to_details(result: AttemptResult) -> dict[str, object]:
     """For the audit row."""
     details: dict[str, object] = {

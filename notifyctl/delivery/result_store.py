@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from sqlalchemy import Executable, FromClause, Update, bindparam, case, func, literal, select, update
+from sqlalchemy import Executable, FromClause, Update, and_, bindparam, case, func, literal, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -15,7 +15,7 @@ from notifyctl.delivery.outbox import Queue, is_due
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
 from notifyctl.models.enums import BlockReason, Channel, FailureReason, Lane, MessageStatus
-from notifyctl.models.message import MessageLog
+from notifyctl.models.message import WAITING, MessageLog
 from notifyctl.operations.pauses import PauseScope
 
 _message = table(MessageLog)
@@ -97,6 +97,56 @@ def _record_statement(dialect: str) -> Executable:
         _message.c.lease_generation == rows.c.lease_generation,
     )
     return write_results(rows).where(*fence).returning(_message.c.id)
+
+
+class WasAttempted(Protocol):
+    @property
+    def attempts(self) -> int: ...
+
+    @property
+    def attempted_at(self) -> datetime | None: ...
+
+
+def write_again(
+    session: Session,
+    owner: str,
+    provider: str,
+    results: Sequence[AttemptResult],
+    attempts: Sequence[WasAttempted],
+    lease_until: datetime | None = None,
+) -> set[str]:
+    """Writes what is known of messages of which the database knows less. Returns the ids of those that were written.
+
+    Left as they are: what has ended, and what another worker is sending. `lease_until` is for what is being sent.
+    """
+    if not results:
+        return set()
+    dialect = bulk.dialect(session)
+    values = [
+        dict(zip(_RESULT, _values_of(result), strict=True))
+        | {"attempts": attempt.attempts, "last_attempt_at": attempt.attempted_at}
+        for result, attempt in zip(results, attempts, strict=True)
+    ]
+    given = {"owner": owner, "provider": provider, "lease_until": lease_until}
+    return set(session.execute(_again_statement(dialect), given | bulk.encode(dialect, values)).scalars())
+
+
+@cache
+def _again_statement(dialect: str) -> Executable:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, *_RESULT, "attempts", "last_attempt_at"))
+    is_ours = and_(_message.c.status == MessageStatus.SENDING, _message.c.lease_owner == bindparam("owner"))
+    until = bindparam("lease_until", type_=_message.c.lease_until.type)
+    later = {
+        name: case((_message.c[name] > rows.c[name], _message.c[name]), else_=rows.c[name])
+        for name in ("attempts", "lease_generation")
+    }
+    return (
+        write_results(rows)
+        .where(or_(_message.c.status.in_([*WAITING, MessageStatus.IN_DOUBT]), is_ours))
+        .values(**later, last_attempt_at=rows.c.last_attempt_at)
+        .values(provider=bindparam("provider"), lease_owner=bindparam("owner"), lease_until=until)
+        .returning(_message.c.id)
+    )
 
 
 class DeferrableMessage(NamedTuple):

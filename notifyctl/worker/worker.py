@@ -26,6 +26,7 @@ from notifyctl.delivery.claims import LEASE, Claimer, Rules
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.in_doubt import Reconciler
 from notifyctl.delivery.lookout import Lookout
+from notifyctl.delivery.memory import SendingMemory
 from notifyctl.delivery.pace.allowance import Allowance
 from notifyctl.delivery.pace.breaker import Breaker
 from notifyctl.delivery.receipts.apply import retry_early_receipts
@@ -120,6 +121,7 @@ class Worker:
         self._started_at: datetime | None = None
         self._obstacle: tuple[str, str] | None = None
         """Why nothing can be written, and what to do; None where it can be, and where nobody can tell."""
+        self._memory = SendingMemory()
         self._clock_watch = ClockWatch(runtime.clock, runtime.stopwatch)
         self._loops = [self._loop(channel, sender, tuple(Lane)) for channel, sender in senders.items()]
         self._loops += [self._loop(channel, sender, (Lane.URGENT,)) for channel, sender in (urgent or {}).items()]
@@ -128,7 +130,7 @@ class Worker:
         )
 
     def _loop(self, channel: Channel, sender: Sender, lanes: Collection[Lane]) -> ChannelLoop:
-        dispatcher = make_dispatcher(self._runtime, channel, sender, self.name, lanes)
+        dispatcher = make_dispatcher(self._runtime, channel, sender, self.name, lanes, self._memory)
         return ChannelLoop(dispatcher, stop=self._stop, once=self._once, failed=self._fail)
 
     def run(self) -> None:
@@ -332,8 +334,14 @@ class Worker:
 
 
 def make_dispatcher(
-    runtime: Runtime, channel: Channel, sender: Sender, owner: str, lanes: Collection[Lane] = tuple(Lane)
+    runtime: Runtime,
+    channel: Channel,
+    sender: Sender,
+    owner: str,
+    lanes: Collection[Lane] = tuple(Lane),
+    memory: SendingMemory | None = None,
 ) -> Dispatcher:
+    """`memory` is that of the other loops of the same worker."""
     settings = runtime.settings
     rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled, QuietHours(*settings.quiet_span))
     limit = settings.per_minute_limit(channel)
@@ -347,4 +355,5 @@ def make_dispatcher(
         clock=runtime.clock,
         keys=runtime.keys,
         owner=owner,
+        memory=memory or SendingMemory(),
     )

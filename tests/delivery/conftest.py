@@ -6,6 +6,7 @@ import pytest
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery.dispatch import Dispatcher
+from notifyctl.delivery.memory import SendingMemory
 from notifyctl.models.enums import Channel, Lane
 from notifyctl.providers.registry import build_senders
 from notifyctl.sandbox import Sandbox
@@ -68,10 +69,11 @@ def dispatcher(runtime: Runtime) -> Iterator[MakeDispatcher]:
         owner: str = "worker-1",
         concurrency: int = 10,
         lanes: tuple[Lane, ...] = tuple(Lane),
+        memory: SendingMemory | None = None,
     ) -> Dispatcher:
         sender = build_senders(runtime.settings, [channel], concurrency)[channel]
         made.append(sender)
-        return make_dispatcher(runtime, channel, sender, owner, lanes)
+        return make_dispatcher(runtime, channel, sender, owner, lanes, memory)
 
     yield make
     for sender in made:

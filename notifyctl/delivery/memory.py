@@ -1,0 +1,93 @@
+"""What a worker knows by itself of what it has sent: a database that forgets is no reason to dial a message again.
+
+A failover may lose the last commits, and a restore many. The rows of what went out since are waiting again then.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+
+from notifyctl.delivery.outcomes import Attempt
+from notifyctl.providers.contract import Accepted, SendResult, Unknown
+
+KEPT_SECONDS = 600.0
+MOST = 20_000
+"""About a kilobyte each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A message that went out, or may have."""
+
+    attempt: Attempt
+    result: Accepted | Unknown
+    heard_at: float
+    """By the monotonic clock."""
+
+
+class SendingMemory:
+    """One for all loops of a worker, as any of them may claim what another is sending."""
+
+    def __init__(self) -> None:
+        self._looking = Lock()
+        self._dialling: dict[str, MutableMapping[str, Attempt]] = {}
+        """The attempts of the loop that is sending it, by its id."""
+        self._heard: OrderedDict[str, Remembered] = OrderedDict()
+
+    def dial(self, attempts: MutableMapping[str, Attempt], ids: Iterable[str]) -> None:
+        """`attempts` are those of the loop that is about to send these."""
+        with self._looking:
+            self._dialling |= dict.fromkeys(ids, attempts)
+
+    def hear(self, attempt: Attempt, result: SendResult) -> None:
+        """It is not being sent any more. What did not go out may be sent again."""
+        now = monotonic()
+        with self._looking:
+            self._dialling.pop(attempt.message_id, None)
+            if isinstance(result, Accepted | Unknown):
+                self._heard[attempt.message_id] = Remembered(attempt, result, now)
+                self._heard.move_to_end(attempt.message_id)
+            while self._heard and (len(self._heard) > MOST or self._oldest().heard_at < now - KEPT_SECONDS):
+                self._heard.popitem(last=False)
+
+    def not_sent(self, ids: Iterable[str]) -> None:
+        with self._looking:
+            for message_id in ids:
+                self._dialling.pop(message_id, None)
+
+    def is_dialling(self, attempt: Attempt) -> bool:
+        """Whether one of the loops is sending it at this moment. If so, what comes of that is taken for `attempt`."""
+        with self._looking:
+            attempts = self._dialling.get(attempt.message_id)
+            if attempts is None or attempt.message_id not in attempts:
+                return False
+            attempts[attempt.message_id] = attempt
+            return True
+
+    def recall(self, attempt: Attempt) -> Accepted | Unknown | None:
+        """What came of the message before this claim, if the row that was claimed does not know of it.
+
+        A message in doubt may well be claimed again, once the provider was asked: then the claim is a later one.
+        """
+        with self._looking:
+            known = self._heard.get(attempt.message_id)
+        if known is None:
+            return None
+        if isinstance(known.result, Unknown) and attempt.lease_generation > known.attempt.lease_generation:
+            return None
+        return known.result
+
+    def everything(self) -> tuple[list[Remembered], Mapping[str, Attempt]]:
+        """What went out or may have, oldest first; and what is being sent."""
+        with self._looking:
+            dialling = {
+                message_id: attempts[message_id]
+                for message_id, attempts in self._dialling.items()
+                if message_id in attempts
+            }
+            return list(self._heard.values()), dialling
+
+    def _oldest(self) -> Remembered:
+        return next(iter(self._heard.values()))
