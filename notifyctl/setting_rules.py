@@ -10,6 +10,8 @@ from datetime import time, timedelta
 
 from pydantic import AnyHttpUrl, TypeAdapter, ValidationError
 
+from notifyctl.text import colors
+
 MAX_PORT = 65_535
 MIN_SECRET_BYTES = 32
 SAMPLE_SECRETS = ("changeme", "change-me", "example", "sample", "secret", "your-", "insecure", "placeholder")
@@ -37,6 +39,9 @@ _NAMED_ADDRESS = re.compile(r'(?:"[^"\\]*"|[^"(),:;<>@\[\]\\]*?)\s*<([^<>]*)>')
 _HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)(?::\d+)?(?:[/?#].*)?", re.IGNORECASE)
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _MAX_DOMAIN = 253
+_NOT_IN_NAME = re.compile(r'["\\<>]')
+_MAX_BRAND_NAME = 40
+_MAX_LINE = 200
 _PHONE_SEPARATORS = re.compile(r"[ ()./\-\u00a0]")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SQLITE = "sqlite:///"
@@ -92,6 +97,13 @@ def link_with_gaps(text: str) -> str:
     return text
 
 
+def https_link(text: str) -> str:
+    """For what stands in every mail: mail programs show no picture that comes in the clear."""
+    if not text.lower().startswith("https://"):
+        raise ValueError("must be a URL on https, such as https://www.acme.example/logo.png")
+    return link(text)
+
+
 def base_url(text: str) -> str:
     """Paths are put behind it."""
     if "?" in text or "#" in text:
@@ -137,6 +149,40 @@ def sender(text: str) -> str:
         raise ValueError('must be an address, or a name with one; write it as "Acme, Inc." <hello@acme.example>')
     email_address(text)
     return text
+
+
+def brand_name(text: str) -> str:
+    """It is put before an address in a header, and begins an SMS."""
+    if len(text) > _MAX_BRAND_NAME:
+        raise ValueError(f"must be at most {_MAX_BRAND_NAME} characters long: it begins every SMS")
+    if _NOT_IN_NAME.search(text):
+        raise ValueError('must be a name without ", \\, < and >; write it without them, or with “ and ”')
+    return text
+
+
+def named_address(name: str, address: str) -> str:
+    """The address behind a name: in quotes, where the name has characters that mean something there."""
+    return f"{name} <{address}>" if _NAMED_ADDRESS.fullmatch(f"{name} <{address}>") else f'"{name}" <{address}>'
+
+
+def line(text: str) -> str:
+    if len(text) > _MAX_LINE:
+        raise ValueError(f"must be at most {_MAX_LINE} characters long: it stands in one line")
+    return text
+
+
+def brand_color(text: str) -> str:
+    """White is written on it, and it on white."""
+    color = colors.parse(text)
+    if color is None:
+        raise ValueError("must be a colour as #1a56db")
+    contrast = colors.contrast(color, colors.WHITE)
+    if contrast < colors.READABLE:
+        raise ValueError(
+            f"must be darker to be read on white: its contrast is {contrast:.1f}, and {colors.READABLE} is the least;"
+            f" {colors.darkened(color)} is the nearest that will do"
+        )
+    return color
 
 
 def phone(text: str) -> str:

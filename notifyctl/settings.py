@@ -1,66 +1,37 @@
 """One frozen Settings object, loaded once at the edge. Precedence: environment, then the .env file, then defaults."""
 
-from collections.abc import Callable
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, get_args
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from notifyctl import setting_rules
+from notifyctl import setting_rules, setting_types
 from notifyctl.env_file import RawSettings, find_env_file
 from notifyctl.errors import ConfigurationError
 from notifyctl.models.enums import CHANNELS, Channel
 from notifyctl.setting_rules import parse_hours, parse_rate
+from notifyctl.setting_types import (
+    BaseUrl,
+    CommaSeparated,
+    EmailAddress,
+    FilePath,
+    HttpsUrl,
+    Line,
+    Secrets,
+    SecretWord,
+    Word,
+)
 
 MAX_DAYS = 36_500
 MAX_SECONDS = MAX_DAYS * 86_400
 MAX_COUNT = 1_000_000_000
 MAX_CONNECTIONS = 1_000
 _SHOWN = 60
-
-
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-def _each(rule: Callable[[str], str]) -> AfterValidator:
-    return AfterValidator(lambda texts: tuple(rule(text) for text in texts))
-
-
-def _hidden(rule: Callable[[str], str]) -> AfterValidator:
-    return AfterValidator(lambda secret: SecretStr(rule(secret.get_secret_value())))
-
-
-def _strong(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if not secrets:
-        raise ValueError("is empty; `notifyctl init` writes a fresh one")
-    return tuple(SecretStr(setting_rules.strong_secret(secret.get_secret_value())) for secret in secrets)
-
-
-def _words(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    return tuple(SecretStr(setting_rules.word(secret.get_secret_value())) for secret in secrets)
-
-
-def _path(value: object) -> object:
-    return setting_rules.path(value) if isinstance(value, str) else value
-
-
-def _days(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(setting_rules.days(text) for text in texts or ("",))
-
-
-FilePath = Annotated[Path, BeforeValidator(_path)]
-CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
-Word = Annotated[str, AfterValidator(setting_rules.word)]
-SecretWord = Annotated[SecretStr, _hidden(setting_rules.word)]
-BaseUrl = Annotated[str, AfterValidator(setting_rules.base_url)]
-EmailAddress = Annotated[str, AfterValidator(setting_rules.email_address)]
 
 
 def default_database_url() -> str:
@@ -101,8 +72,31 @@ class Settings(BaseSettings):
     postmark_message_stream: Word = Field("outbound", description="Postmark message stream of every email.")
     postmark_webhook_token: SecretStr | None = Field(None, description="What Postmark's webhooks must present.")
     postmark_api_url: BaseUrl = Field("https://api.postmarkapp.com", description="Base URL of Postmark's API.")
+    brand_name: Annotated[str, AfterValidator(setting_rules.brand_name)] | None = Field(
+        None,
+        description="The company, as its clients know it: in the head of every email, before the address that sends"
+        " it, and the first word of every SMS.",
+    )
+    brand_logo_url: HttpsUrl | None = Field(
+        None, description="Picture for the head of every email, on https; shown at most 48 pixels high."
+    )
+    brand_color: Annotated[str, AfterValidator(setting_rules.brand_color)] = Field(
+        "#1a56db", description="Colour of buttons and links, dark enough to be read on white: #RRGGBB."
+    )
+    brand_url: HttpsUrl | None = Field(None, description="The company's home page, behind the logo and at the foot.")
+    brand_address: Line | None = Field(None, description="Postal address, for the foot of every email.")
+    brand_imprint: Line | None = Field(
+        None,
+        description="What the law wants beside it, as register, number and directors, for the foot of every email.",
+    )
+    support_email: EmailAddress | None = Field(
+        None, description="Where clients write to with questions. Without it they are asked to reply."
+    )
+
     email_sender: Annotated[str, AfterValidator(setting_rules.sender)] | None = Field(
-        None, description="From address of every email, alone or behind a name: Acme <hello@acme.example>."
+        None,
+        description="From address of every email. BRAND_NAME stands before it, unless it has a name of its own:"
+        " Acme <hello@acme.example>.",
     )
     email_reply_to: Annotated[str, AfterValidator(setting_rules.sender)] | None = Field(
         None, description="Reply-To address of every email."
@@ -120,7 +114,7 @@ class Settings(BaseSettings):
     sms_enabled: bool = Field(True, description="false blocks every SMS with SMS_DISABLED.")
 
     stripe_api_key: SecretWord | None = Field(None, description="Stripe secret key, for replay and reconcile.")
-    stripe_webhook_secret: Annotated[Secrets, AfterValidator(_words)] = Field(
+    stripe_webhook_secret: Annotated[Secrets, AfterValidator(setting_types.words)] = Field(
         (), description="Stripe webhook signing secrets, comma-separated while rolling."
     )
     stripe_api_url: BaseUrl = Field("https://api.stripe.com", description="Base URL of Stripe's API.")
@@ -135,7 +129,7 @@ class Settings(BaseSettings):
     curl_ca_bundle: FilePath | None = Field(None, description="The same; what any of the three names is trusted.")
 
     ops_alert_email: EmailAddress | None = Field(None, description="Where operational alerts go.")
-    admin_alert_emails: Annotated[CommaSeparated, _each(setting_rules.email_address)] = Field(
+    admin_alert_emails: Annotated[CommaSeparated, setting_types.each(setting_rules.email_address)] = Field(
         (), description="Who gets admin mails, comma-separated; OPS_ALERT_EMAIL when empty."
     )
     ops_alert_sms_number: Annotated[str, AfterValidator(setting_rules.phone)] | None = Field(
@@ -154,11 +148,11 @@ class Settings(BaseSettings):
         le=MAX_SECONDS,
         description="Wait this long before a provider's 'not found' is believed; each provider's own when unset.",
     )
-    notification_secret_key: Annotated[Secrets, AfterValidator(_strong)] = Field(
+    notification_secret_key: Annotated[Secrets, AfterValidator(setting_types.strong)] = Field(
         ...,
         description="Seals sensitive contexts and keys hashes; comma-separated while rotating, the first encrypts.",
     )
-    otp_pepper: Annotated[Secrets, AfterValidator(_strong)] = Field(
+    otp_pepper: Annotated[Secrets, AfterValidator(setting_types.strong)] = Field(
         ..., description="Keys the hashes of one-time codes; comma-separated while rotating."
     )
 
@@ -177,7 +171,7 @@ class Settings(BaseSettings):
     otp_default_region: Annotated[str, AfterValidator(setting_rules.region)] | None = Field(
         None, description="Region of numbers without +; none: only + is accepted."
     )
-    otp_allowed_countries: Annotated[CommaSeparated, _each(setting_rules.region)] = Field(
+    otp_allowed_countries: Annotated[CommaSeparated, setting_types.each(setting_rules.region)] = Field(
         (), description="Region codes that may get codes; empty: all."
     )
     otp_prefix_hourly_limit: int | None = Field(
@@ -194,7 +188,7 @@ class Settings(BaseSettings):
     notification_spike_crit_min: int = Field(10, ge=1, le=MAX_COUNT, description="Failures needed to be critical.")
     notification_spike_cooldown_minutes: int = Field(30, ge=0, le=525_600, description="Silence after a spike alert.")
 
-    compliance_expiry_windows: Annotated[CommaSeparated, AfterValidator(_days)] = Field(
+    compliance_expiry_windows: Annotated[CommaSeparated, AfterValidator(setting_types.days)] = Field(
         ("30", "14", "7"), description="Days before expiry that remind."
     )
     compliance_renew_url: Annotated[str, AfterValidator(setting_rules.link_with_gaps)] | None = Field(
@@ -250,6 +244,19 @@ class Settings(BaseSettings):
         if not text and cls.model_fields[info.field_name or ""].default is None:
             return None
         return SecretStr(text) if isinstance(value, SecretStr) else text
+
+    @field_validator("brand_logo_url")
+    @classmethod
+    def _described_logo(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url and not info.data.get("brand_name"):
+            raise ValueError("needs BRAND_NAME, which is read where pictures are not shown; set both")
+        return url
+
+    @field_validator("email_sender")
+    @classmethod
+    def _named_sender(cls, address: str | None, info: ValidationInfo) -> str | None:
+        name = info.data.get("brand_name")
+        return setting_rules.named_address(name, address) if name and address and "<" not in address else address
 
     @classmethod
     def settings_customise_sources(
@@ -335,7 +342,7 @@ def _fault(item: ErrorDetails, written: RawSettings) -> str:
     name = str(item["loc"][0]).upper()
     if item["type"] == "missing":
         return written.absent(name)
-    message = _words_of(item)
+    message = setting_types.words_of(item)
     value = written.known[name]
     if message.startswith("must") and not _may_hold_secret(name, value):
         message = f"{value[:_SHOWN]!r}{'…' if len(value) > _SHOWN else ''} {message}"
@@ -346,19 +353,3 @@ def _may_hold_secret(name: str, value: str) -> bool:
     """A password may stand in a URL; and in whatever else has been taken for the address of a server."""
     is_server = name in ("DATABASE_URL", "DATABASE_LISTEN_URL") and not value.startswith("sqlite:") and "=" in value
     return is_server or is_secret(Settings.model_fields[name.lower()]) or ("://" in value and "@" in value)
-
-
-def _words_of(item: ErrorDetails) -> str:
-    """Pydantic's own words speak of parsing."""
-    match item["type"]:
-        case "int_parsing" | "int_parsing_size" | "int_from_float" | "int_type":
-            return "must be a whole number, without a unit"
-        case "float_parsing" | "float_type":
-            return "must be a number, without a unit"
-        case "bool_parsing" | "bool_type":
-            return "must be true or false"
-        case "greater_than_equal":
-            return f"must be at least {item['ctx']['ge']}"
-        case "less_than_equal":
-            return f"must be at most {item['ctx']['le']}"
-    return str(item["msg"]).removeprefix("Value error, ")

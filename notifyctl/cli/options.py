@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from errno import EBADF
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, BinaryIO, TypeVar
 
 import typer
@@ -19,7 +21,7 @@ from notifyctl.cli.output import OutputFormat
 from notifyctl.env_file import env_file_path, find_env_file
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import Channel
-from notifyctl.settings import Settings, load_settings, raw_settings
+from notifyctl.settings import Settings, checked, load_settings, raw_settings
 from notifyctl.text.files import decoded
 
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
@@ -31,6 +33,15 @@ ChannelArgument = Annotated[Channel, typer.Argument(case_sensitive=False, help="
 def env_file() -> Path:
     """The file that settings are read from, whether it is there or not."""
     return env_file_path(invocation.get().env_file)
+
+
+def settings_for_files() -> Settings:
+    """For what only looks at files: it is done where no secret is, too, and no database."""
+    written = raw_settings(find_env_file(invocation.get().env_file))
+    stand_ins = {name: token_hex(32) for name in ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")}
+    stand_ins["DATABASE_URL"] = "sqlite:////nowhere"
+    missing = {name: text for name, text in stand_ins.items() if name not in written.known}
+    return checked(replace(written, environment={**written.environment, **missing}))
 
 
 def settings() -> Settings:

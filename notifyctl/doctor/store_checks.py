@@ -85,7 +85,7 @@ def secret_keys_in_use(context: CheckContext) -> CheckResult:
 
 
 def templates(context: CheckContext) -> CheckResult:
-    files = catalogue.load(catalogue.templates_dir())
+    files = catalogue.files_of(context.settings)
     with context.database.read() as session:
         changes = catalogue.diff(session, files, settings=context.settings)
     if all(change.status is catalogue.SeedStatus.NEW for change in changes):

@@ -73,6 +73,8 @@ class TemplateSource:
     subject: str | None
     text_body: str
     html_body: str | None
+    brand: Mapping[str, str] | None = None
+    """What it shows of the company, by the names that it uses."""
 
 
 class NotificationTemplate(SQLModel, table=True):
@@ -115,4 +117,7 @@ class NotificationTemplateVersion(SQLModel, table=True):
     example: dict[str, object] = Field(sa_column=json_column())
     flags: dict[str, object] = Field(sa_column=json_column())
     """The front matter's fields as they were seeded with this version."""
+    brand: dict[str, str] | None = Field(default=None, sa_column=json_column(nullable=True))
+    origin: str | None = None
+    """The folder that it came from; SHIPPED for ours."""
     created_at: datetime = Field(sa_type=UtcDateTime)

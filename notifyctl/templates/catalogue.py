@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlmodel import Session
 
@@ -17,14 +19,49 @@ from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
 from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
-from notifyctl.templates.files import TemplateFile, load, templates_dir
+from notifyctl.templates.files import UNBRANDED, TemplateFile, load, templates_dir
+from notifyctl.text import colors
 
-__all__ = ["SeedChange", "SeedStatus", "TemplateFile", "diff", "load", "seed", "set_enabled", "templates_dir"]
+__all__ = [
+    "SeedChange",
+    "SeedStatus",
+    "TemplateFile",
+    "company",
+    "diff",
+    "files_of",
+    "load",
+    "seed",
+    "set_enabled",
+    "templates_dir",
+]
 
-_CONTENT = ("subject", "text_body", "html_body", "variables", "example")
+_CONTENT = ("subject", "text_body", "html_body", "variables", "example", "brand")
 _Stored = tuple[NotificationTemplate, NotificationTemplateVersion]
 _Fields = dict[str, Any]
 """Those of a template: its flags and its content, by name."""
+
+
+def company(settings: Settings) -> Mapping[str, str]:
+    """What mails show of the company that these settings name."""
+    color = settings.brand_color
+    address = urlsplit(settings.brand_url or "")
+    return UNBRANDED | {
+        "name": settings.brand_name or "",
+        "logo_url": settings.brand_logo_url or "",
+        "color": color,
+        "link_on_dark": colors.link_on_dark(color),
+        "button_on_dark": colors.button_on_dark(color),
+        "url": settings.brand_url or "",
+        "home": f"{address.netloc}{address.path}".rstrip("/"),
+        "address": settings.brand_address or "",
+        "imprint": settings.brand_imprint or "",
+        "support_email": settings.support_email or "",
+    }
+
+
+def files_of(settings: Settings, directory: Path | None = None) -> list[TemplateFile]:
+    """The template files of an installation. Raises TemplateError."""
+    return load(directory or templates_dir(), company(settings))
 
 
 class SeedStatus(StrEnum):
@@ -118,6 +155,7 @@ def _wanted(file: TemplateFile, settings: Settings) -> _Fields:
         "html_body": file.html_body,
         "variables": {name: variable.to_json() for name, variable in file.variables.items()},
         "example": file.example,
+        "brand": file.brand or None,
     }
 
 

@@ -4,7 +4,7 @@ The HTML is made once, when a file is read: it is still Jinja2 then, and needs n
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,17 @@ from notifyctl.models.template import TemplateSource, Variable
 from notifyctl.templates import front_matter
 from notifyctl.templates.context import context_faults
 from notifyctl.templates.front_matter import FENCE, FrontMatter
-from notifyctl.templates.render import names_in
+from notifyctl.templates.render import GIVEN, names_in
 from notifyctl.text.files import read_text
 
 Read = Callable[[str], str]
 """Name of a shared file -> its text. Raises OSError."""
 
+UNBRANDED: dict[str, str] = {
+    "name": "", "logo_url": "", "color": "#1a56db", "link_on_dark": "#87a7ec", "button_on_dark": "#255edd",
+    "url": "", "home": "", "address": "", "imprint": "", "support_email": "",
+}  # fmt: skip
+"""What a part may say of the company as `brand.name` and so on, where nothing is set."""
 _EXTENDS = re.compile(r'\s*\{%\s*extends\s+"([^"]+)"\s*%\}')
 _BLOCK = re.compile(r"\{%\s*block\s+(\w+)\s*%\}(.*?)\{%\s*endblock(?:\s+\w+)?\s*%\}", re.DOTALL)
 _INCLUDE = re.compile(r'\{%\s*include\s+"([^"]+)"\s*%\}')
@@ -110,6 +115,7 @@ class TemplateFile:
     front: FrontMatter
     text_body: str
     html_body: str | None
+    company: Mapping[str, str] = field(default_factory=lambda: UNBRANDED)
 
     @property
     def template_key(self) -> str:
@@ -128,10 +134,16 @@ class TemplateFile:
         }
 
     @property
+    def brand(self) -> dict[str, str]:
+        """Of the company, what one of its parts shows: whatever else changes makes no new version of it."""
+        parts = "\n".join(filter(None, (self.front.subject, self.text_body, self.html_body)))
+        return {name: value for name, value in self.company.items() if re.search(rf"\bbrand\.{name}\b", parts)}
+
+    @property
     def source(self) -> TemplateSource:
         """As version 0, which no stored version is."""
         return TemplateSource(
-            self.template_key, 0, self.front.channel, self.front.subject, self.text_body, self.html_body
+            self.template_key, 0, self.front.channel, self.front.subject, self.text_body, self.html_body, self.brand
         )
 
 
@@ -141,15 +153,15 @@ def templates_dir() -> Path:
     return packed if packed.is_dir() else _PACKAGE.parent / "templates"
 
 
-def load(directory: Path) -> list[TemplateFile]:
-    """Every template under email/<KEY>/ and sms/<KEY>.txt, by key.
+def load(directory: Path, company: Mapping[str, str] = UNBRANDED) -> list[TemplateFile]:
+    """Every template under email/<KEY>/ and sms/<KEY>.txt, by key; it shows `company`.
 
     Raises TemplateError with every fault of every file: which file, which field, which value, and what to do.
     """
-    reading = _Reading(directory)
+    reading = _Reading(directory, company)
     for folder in sorted(path for path in (directory / "email").glob("[!_.]*") if path.is_dir()):
         reading.email(folder)
-    for path in sorted((directory / "sms").glob("*.txt")):
+    for path in sorted((directory / "sms").glob("[!_.]*.txt")):
         reading.sms(path)
     if not reading.files and not reading.faults:
         reading.faults.append(f"{directory} has no templates; expected email/KEY/body.txt and sms/KEY.txt")
@@ -161,6 +173,7 @@ def load(directory: Path) -> list[TemplateFile]:
 @dataclass
 class _Reading:
     directory: Path
+    company: Mapping[str, str]
     files: dict[str, TemplateFile] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
@@ -168,17 +181,19 @@ class _Reading:
         head = self._head(folder / "body.txt", Channel.EMAIL, folder.name)
         html = self._html(folder / "body.html")
         if head and html is not None:
-            self._keep(TemplateFile(self._name(folder / "body.txt"), *head, html))
+            self._keep(TemplateFile(self._name(folder / "body.txt"), *head, html, self.company))
 
     def sms(self, path: Path) -> None:
         if head := self._head(path, Channel.SMS, path.stem):
-            self._keep(TemplateFile(self._name(path), *head, None))
+            self._keep(TemplateFile(self._name(path), *head, None, self.company))
 
     def _keep(self, file: TemplateFile) -> None:
         parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
         faults = [fault for part, body in parts.items() if (fault := _syntax_fault(part, body))]
         if not faults:
             faults = [f"example: {fault}" for fault in context_faults(file.variables, file.example)]
+        if given := sorted(GIVEN & file.variables.keys()):
+            faults.append(f"[variables.{given[0]}] has a name that every template has already; choose another")
         if other := self.files.get(file.template_key):
             faults.append(f"template_key {file.template_key!r} is also that of {other.path}; keep one")
         self._blame(file.path, faults)
@@ -193,13 +208,27 @@ class _Reading:
             self._blame(self._name(path), [f"has no front matter; begin it with {FENCE}, TOML, {FENCE}"])
             return None
         front, faults = front_matter.parse(parts[0])
-        body = parts[1].strip()
+        body, missing = self._with_includes(parts[1].strip(), channel)
+        faults += missing
         if not body:
             faults.append("text part is missing; write it below the front matter")
         if front:
             faults += _misplaced(front, channel, name)
         self._blame(self._name(path), faults)
         return (front, body) if front and not faults else None
+
+    def _with_includes(self, body: str, channel: Channel) -> tuple[str, list[str]]:
+        """A text with the shared texts that it names, and what is wrong with those."""
+        faults = []
+
+        def included(match: re.Match[str]) -> str:
+            try:
+                return read_text(self.directory / channel.lower() / match[1]).strip("\n")
+            except InvalidInput as error:
+                faults.append(f"names a file that is of no use: {error}")
+                return ""
+
+        return _INCLUDE.sub(included, body), faults
 
     def _html(self, path: Path) -> str | None:
         body = self._read(path, "an email needs an HTML part there")

@@ -9,6 +9,7 @@ from notifyctl.errors import TemplateError
 from notifyctl.models.enums import Channel
 from notifyctl.templates.files import TemplateFile
 from notifyctl.templates.render import Content, Renderer, RenderError, names_in
+from notifyctl.text import colors
 from notifyctl.text.sms_segments import SmsEncoding, measure
 
 MAX_SUBJECT_CHARACTERS = 78
@@ -17,6 +18,9 @@ MAX_SUBJECT_CHARACTERS = 78
 _XML_NAMESPACE = re.compile(r'\bxmlns(:\w+)?="[^"]*"')
 _INSECURE_LINK = re.compile(r"\bhttp://([^/\s\"'<>]+)")
 _IMAGE_WITHOUT_ALT = re.compile(r"<img(?![^>]*\balt=)[^>]*>", re.IGNORECASE)
+_STYLE = re.compile(r'\bstyle="([^"]*)"')
+_COLOR = re.compile(r"(?:^|;)\s*(color|background-color)\s*:\s*(#[0-9a-fA-F]{3,6})\b")
+_MARKUP_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _MARKUP = re.compile(r"<(style|title)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL)
 
 
@@ -102,5 +106,27 @@ def _email(content: Content) -> _Findings:
     for part, body in {"text": content.text, "HTML": _XML_NAMESPACE.sub("", html)}.items():
         for host in sorted(set(_INSECURE_LINK.findall(body))):
             yield Severity.WARNING, "http-link", f"the {part} links to http://{host}; use https"
+    for color, background in sorted(_hard_to_read(html)):
+        contrast = colors.contrast(color, background)
+        detail = (
+            f"the HTML writes {color} on {background}, a contrast of {contrast:.1f}; {colors.READABLE} is the least"
+        )
+        yield Severity.WARNING, "contrast", detail
     for image in _IMAGE_WITHOUT_ALT.findall(html):
         yield Severity.WARNING, "alt", f"{image[:60]} has no alt text"
+
+
+def _hard_to_read(html: str) -> set[tuple[str, str]]:
+    """Of what has both colours in a style of its own, as a button has."""
+    found = set()
+    for style in _STYLE.findall(_MARKUP_COMMENT.sub("", html)):
+        named = {name: colors.parse(value) for name, value in _COLOR.findall(style)}
+        color, background = named.get("color"), named.get("background-color")
+        if (
+            color
+            and background
+            and "display: none" not in style
+            and colors.contrast(color, background) < colors.READABLE
+        ):
+            found.add((color, background))
+    return found

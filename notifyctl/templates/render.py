@@ -66,9 +66,11 @@ def jinja(*, autoescape: bool) -> ImmutableSandboxedEnvironment:
 
 def names_in(body: str) -> set[str]:
     """The variables that a part uses. Raises jinja2.TemplateSyntaxError."""
-    return meta.find_undeclared_variables(PLAIN.parse(body))
+    return meta.find_undeclared_variables(PLAIN.parse(body)) - GIVEN
 
 
+GIVEN = frozenset(("brand",))
+"""What every part may use beside the variables of its template."""
 PLAIN = jinja(autoescape=False)
 HTML = jinja(autoescape=True)
 
@@ -91,13 +93,14 @@ class Renderer:
     def render(self, source: TemplateSource, context: Mapping[str, object]) -> Content:
         """Raises RenderError, in one line: what failed, in which part of which version."""
         compiled = self._compiled.get((source.template_key, source.version)) or self._compile(source)
+        values = {**context, "brand": source.brand or {}}
         part = "subject"
         try:
-            subject = compiled.subject(context) if compiled.subject else None
+            subject = compiled.subject(values) if compiled.subject else None
             part = "text"
-            text = compiled.text(context)
+            text = compiled.text(values)
             part = "HTML"
-            html = compiled.html(context) if compiled.html else None
+            html = compiled.html(values) if compiled.html else None
         except _TEMPLATE_FAULTS as error:
             raise RenderError(f"{_name(source, part)} cannot be rendered: {_cause(error)}") from None
         return _checked(source, subject, text, html)

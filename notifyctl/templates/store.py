@@ -35,6 +35,7 @@ _SOURCES = select(
     _version.c.subject,
     _version.c.text_body,
     _version.c.html_body,
+    _version.c.brand,
 ).join(_template, _template.c.template_key == _version.c.template_key)
 
 

@@ -84,7 +84,7 @@ def test_changed_words_make_a_new_version_and_keep_the_earlier_one(database, fil
     change = seed(database, edited(files, "OPS_ALERT_SMS", text_body="Now: {{ summary }}"), settings, now=LATER)[
         "OPS_ALERT_SMS"
     ]
-    assert (change.status, change.version, change.fields) == (SeedStatus.CHANGED, 2, ("text_body",))
+    assert (change.status, change.version, change.fields) == (SeedStatus.CHANGED, 2, ("text_body", "brand"))
     with database.read() as session:
         found = template_store.sources(session, [("OPS_ALERT_SMS", 1), ("OPS_ALERT_SMS", 2), ("OPS_ALERT_SMS", 3)])
         versions = [row.version for row in template_store.history(session, "OPS_ALERT_SMS")]

@@ -91,7 +91,10 @@ def _runtime(folder: Path, url: str, clock: DemoClock) -> Iterator[Runtime]:
             "notification_secret_key": token_hex(32),
             "otp_pepper": token_hex(32),
             "otp_allowed_countries": "DE,GB,US,FI,NO,NL",
-            "email_sender": "Acme Cloud <hello@cloud.example>",
+            "brand_name": "Acme Cloud",
+            "brand_url": "https://cloud.example",
+            "brand_address": "1 Harbour Street, London E1 6AN",
+            "email_sender": "hello@cloud.example",
             "email_reply_to": "support@cloud.example",
             "postmark_server_token": "sandbox",
             "postmark_api_url": url,
@@ -114,7 +117,7 @@ def _runtime(folder: Path, url: str, clock: DemoClock) -> Iterator[Runtime]:
 def _set_up(runtime: Runtime, url: str, server: str) -> None:
     revision = migrations.upgrade(runtime.database).revision
     with runtime.database.transaction() as session:
-        files = catalogue.load(catalogue.templates_dir())
+        files = catalogue.files_of(runtime.settings)
         catalogue.seed(session, files, settings=runtime.settings, now=runtime.clock(), actor="demo")
     clients = _import_clients(runtime)
     _title(1, "An installation of its own")

@@ -193,7 +193,7 @@ def matrix(
 
 
 def _files(directory: Path | None) -> list[TemplateFile]:
-    return catalogue.load(directory or catalogue.templates_dir())
+    return catalogue.files_of(options.settings_for_files(), directory)
 
 
 def _show_changes(changes: Iterable[SeedChange], form: OutputFormat) -> None:
