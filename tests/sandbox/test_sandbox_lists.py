@@ -1,10 +1,12 @@
 """What a store that has forgotten asks the providers in bulk: bounces, suppressions, inbound messages, their faults."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import requests
+from postmarker.core import PostmarkClient
 
 from notifyctl.models.enums import Channel
 from notifyctl.sandbox import EMAIL_SEARCH, SMS_SEARCH, Fault, Faults, Sandbox, faults_from_lines
@@ -114,6 +116,13 @@ class TestBounces:
     def test_out_of_bounds_are_refused(self, sandbox: Sandbox, query: dict[str, Any]) -> None:
         status, answer = postmark(sandbox, "/bounces", **query)
         assert (status, answer["ErrorCode"]) == (422, 408)
+
+    def test_are_read_by_the_sdk(self, sandbox: Sandbox, clock: StandingClock) -> None:
+        mail(sandbox, "bounce@a.test", "softbounce@a.test")
+        clock.turn(seconds=2)
+        client = PostmarkClient(server_token="any", root_api_url=sandbox.url)
+        with closing(client.session):
+            assert [bounce.Type for bounce in client.bounces.all(count=1)] == ["SoftBounce"]
 
 
 class TestSuppressions:

@@ -6,9 +6,9 @@ https://postmarkapp.com/developer/api/suppressions-api
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from notifyctl.sandbox.inbox_store import (
     DELIVERED_AFTER,
     Address,
     Email,
+    InboxMessage,
     InboxStore,
     Stage,
     bounce_id,
@@ -72,15 +73,14 @@ class MailSearch:
 
     def answer(self, inbox: InboxStore, now: datetime) -> dict[str, object]:
         """Newest first."""
-        candidates = inbox.searchable(now, to=self.recipient, metadata=self.metadata)
+        candidates = self.period.part_of(inbox.searchable(now, to=self.recipient, metadata=self.metadata))
         matches = [email for email in candidates if isinstance(email, Email) and self._matches(email, now)]
         page = matches[self.page.rows]
         return {"TotalCount": len(matches), "Messages": [email_json(email, now) for email in page]}
 
     def _matches(self, email: Email, now: datetime) -> bool:
         return (
-            self.period.has(email.received_at)
-            and email.stream == self.stream
+            email.stream == self.stream
             and (self.recipient is None or self.recipient.lower() in map(str.lower, email.recipients))
             and (self.sender is None or self.sender.lower() == email.sender.email.lower())
             and (self.tag is None or self.tag == email.tag)
@@ -111,16 +111,24 @@ class _PageBounds:
 class _Period:
     """What `fromdate` and `todate` cover, both of them whole."""
 
-    not_before: datetime | None
-    before: datetime | None
+    not_before: datetime
+    before: datetime
 
     @classmethod
     def read(cls, query: Mapping[str, str], code: int) -> Self:
+        """In UTC, as the times of messages are: comparing two of another zone takes ten times as long."""
         first, last = _covered(query, "fromdate", code), _covered(query, "todate", code)
-        return cls(first[0] if first else None, last[1] if last else None)
+        return cls(
+            first[0].astimezone(UTC) if first else datetime.min.replace(tzinfo=UTC),
+            last[1].astimezone(UTC) if last else datetime.max.replace(tzinfo=UTC),
+        )
 
     def has(self, at: datetime) -> bool:
-        return (self.not_before is None or self.not_before <= at) and (self.before is None or at < self.before)
+        return self.not_before <= at < self.before
+
+    def part_of(self, messages: Iterable[InboxMessage]) -> list[InboxMessage]:
+        first, last = self.not_before, self.before
+        return [message for message in messages if first <= message.received_at < last]
 
 
 def _whole_number(query: Mapping[str, str], name: str, code: int) -> int:
