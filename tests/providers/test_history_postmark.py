@@ -77,9 +77,15 @@ def test_what_others_sent_by_the_same_server_has_no_id_of_ours(
 ) -> None:
     postmark.emails.send(**an_email())
     postmark.emails.send(**an_email(Metadata={"message_id": "campaign-7"}))
-    postmark.emails.send(**an_email(MessageStream="broadcast"))
     found = list(history.sent(NOON, NOON + SECOND))
     assert [(record.message_id, record.template_key) for record in found] == [(None, None)] * 2
+
+
+def test_only_our_own_message_stream_is_asked_for(postmark: PostmarkClient, sandbox: Sandbox) -> None:
+    for stream in ("outbound", "alerts", "broadcast"):
+        postmark.emails.send(**an_email(f"{stream}@a.test", MessageStream=stream))
+    with closing(postmark_history(sandbox.url, message_stream="alerts")) as history:
+        assert recipients(history.sent(NOON, NOON + SECOND)) == ["alerts@a.test"]
 
 
 def test_what_bounced_or_was_not_wanted_is_told(
@@ -162,6 +168,30 @@ def test_what_has_slipped_to_a_page_already_read_is_found_in_another_pass() -> N
     with ScriptedServer(*script) as server, closing(postmark_history(server.url)) as history:
         found = [record.provider_message_id for record in history.sent(NOON, NOON + SECOND)]
     assert found == [f"pm-{number}" for number in range(501)]
+
+
+def test_more_than_a_search_gives_out_may_come_together_while_it_is_read() -> None:
+    rows = [mail_row(f"pm-{number}", ReceivedAt=(NOON + number * SECOND).isoformat()) for number in range(4)]
+    script = [
+        NO_BOUNCES,
+        mail_rows(rows[2], rows[1], total=501),
+        mail_rows(rows[0], total=10_000),  # what came on top has pushed pm-0 here
+        mail_rows(rows[3], total=10_000),
+        mail_rows(rows[1], rows[0], total=2),
+        mail_rows(rows[3], rows[2], total=2),
+    ]
+    with ScriptedServer(*script) as server, closing(postmark_history(server.url)) as history:
+        found = [record.provider_message_id for record in history.sent(NOON, NOON + HOUR)]
+        assert history.calls == len(script)
+    assert found == ["pm-2", "pm-1", "pm-0", "pm-3"]
+
+
+def test_what_comes_after_the_newest_was_seen_is_in_the_later_half() -> None:
+    late = mail_row("late", ReceivedAt=(NOON + 1_800 * SECOND).isoformat())
+    script = [NO_BOUNCES, mail_rows(mail_row(ReceivedAt=NOON.isoformat()), total=10_000), mail_rows(late)]
+    with ScriptedServer(*script) as server, closing(postmark_history(server.url)) as history:
+        found = [record.provider_message_id for record in history.sent(NOON - HOUR, NOON + HOUR)]
+    assert found == ["late"]
 
 
 def test_the_passes_come_to_an_end_where_the_total_is_never_right() -> None:

@@ -133,6 +133,13 @@ def test_a_message_that_waited_long_does_not_end_the_list() -> None:
     assert found == ["SM3"]
 
 
+def test_what_came_in_or_went_out_by_another_way_was_not_sent_by_us() -> None:
+    ways = ["outbound-api", "outbound-reply", "outbound-call", "inbound"]
+    rows = [{**sms_row(f"SM{number}", direction=way), "from": OURS} for number, way in enumerate(ways)]
+    with ScriptedServer(sms_rows(*rows)) as server, closing(twilio_history(server.url)) as history:
+        assert [record.provider_message_id for record in history.sent(NOON, NOON + SECOND)] == ["SM0"]
+
+
 def test_a_row_that_comes_on_two_pages_is_given_once() -> None:
     row = {**sms_row(), "from": OURS}
     script = [sms_rows(row, next_page="/2010-04-01/Accounts/AC/Messages.json?Page=1"), sms_rows(row)]

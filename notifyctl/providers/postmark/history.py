@@ -59,11 +59,11 @@ class _Span:
         return self.start <= at and (self.end is None or at < self.end)
 
     def halves(self, newest: datetime) -> tuple["_Span", "_Span"]:
-        """Of the part that has something in it."""
+        """Of the part that has something in it; what comes after belongs to the later one."""
         filled = max(newest, self.start) + _SECOND
         end = filled if self.end is None else min(self.end, filled)
         middle = (self.start + (end - self.start) / 2).replace(microsecond=0)
-        return _Span(self.start, middle), _Span(middle, end)
+        return _Span(self.start, middle), _Span(middle, self.end)
 
     @property
     def dates(self) -> dict[str, str]:
@@ -175,9 +175,9 @@ class PostmarkHistory:
             found_until_now = len(found)
             for page in self._pages(what, span):
                 totals.add(page.total)
-                if page.total >= MAX_REACH:
-                    for half in self._halves(what, span, page):
-                        yield from self._rows(what, half, before | given)
+                if page.total >= MAX_REACH:  # where it has come to that meanwhile, the first page is another now
+                    for part in self._halves(what, span, page) if page.is_first else (span,):
+                        yield from self._rows(what, part, before | given)
                     return
                 for row_id, row in page.rows.items():
                     found.add(row_id)
@@ -194,7 +194,7 @@ class PostmarkHistory:
             where = {"messagestream": self._message_stream, **span.dates}
             answer = self._get(what.path, {"count": PAGE_SIZE, "offset": offset, **where})
             rows = {str(row[what.id]): row for row in answer[what.rows]}
-            page = _Page(int(answer["TotalCount"]), rows)
+            page = _Page(int(answer["TotalCount"]), rows, is_first=offset == 0)
             yield page
             if page.total <= offset + PAGE_SIZE:
                 return
@@ -203,10 +203,10 @@ class PostmarkHistory:
         """Raises ProviderError where nothing narrower can be asked for."""
         halves = span.halves(newest=max(_time(row, what) for row in page.rows.values()))
         if span.dates in (halves[0].dates, halves[1].dates):
-            first, last = span.dates.values()
+            when = f"from {span.dates['fromdate']} to {span.dates.get('todate', 'now')} Eastern time"
             raise ProviderError(
-                f"Postmark has {page.total} rows at {what.path} from {first} to {last} Eastern time, and gives out"
-                f" {MAX_REACH} at most; which others there are cannot be found out in bulk"
+                f"Postmark has {page.total} rows at {what.path} {when}, and gives out {MAX_REACH} at most; which others"
+                " there are cannot be found out in bulk"
             )
         return halves
 
@@ -220,6 +220,7 @@ class _Page:
     """Of the whole search."""
     rows: Mapping[str, Row]
     """By their ids."""
+    is_first: bool
 
 
 def _time(row: Row, what: _List) -> datetime:
