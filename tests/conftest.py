@@ -33,6 +33,7 @@ from tests.support.processes import Environment, Processes, WarmParent, watch
 from tests.support.runtimes import open_shared
 from tests.support.sandboxes import at_rest
 from tests.support.settings import PEPPER, SECRET, make_settings
+from tests.support.setups import SET_UPS, SetUp, promoted
 from tests.support.templates import seed_templates
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -273,7 +274,8 @@ def warm_parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmParent
 @pytest.fixture
 def processes(request: pytest.FixtureRequest, tmp_path: Path, warm_parent: WarmParent | None) -> Iterator[Processes]:
     """The only way for a test to start a program."""
-    for database in ("database_url", "empty_database_url"):  # which is emptied once nobody writes to it any more
+    # They are emptied, or end, once nobody writes to them any more.
+    for database in ("database_url", "empty_database_url"):
         if database in request.fixturenames:
             request.getfixturevalue(database)
     started = Processes(tmp_path, warm_parent)
@@ -287,6 +289,23 @@ def pooled(database_url: str, processes: Processes) -> Pooled:
     if PROGRAM is None:
         pytest.skip(ABSENT)
     return partial(start_pooler, database_url, processes)
+
+
+@pytest.fixture(params=SET_UPS)
+def set_up(
+    request: pytest.FixtureRequest, database_url: str, kept_database: KeptDatabase, postgres_server: PostgresServer
+) -> Iterator[SetUp]:
+    """Each way in which PostgreSQL is run; which of them, a test may say by parametrizing it. Asked for beside
+    `processes`, whose programs end first.
+    """
+    match request.param:
+        case "direct":
+            yield SetUp(database_url)
+        case "pooled":
+            yield SetUp(request.getfixturevalue("pooled")("transaction"))
+        case "promoted":
+            with promoted(postgres_server, kept_database) as made:
+                yield made
 
 
 @pytest.fixture

@@ -2,117 +2,29 @@
 
 import random
 import signal
-import sqlite3
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 from sqlalchemy import text
 
-from notifyctl.bootstrap import Runtime
-from notifyctl.db import bulk
-from notifyctl.models.client import Client
+from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.sandbox import Fault, Faults, Sandbox
-from tests.support.messages import CODE, WELCOME, code_pipe
+from tests.support.crews import RECORDED_TWICE, Crew, queue, statuses, thaw_and_stop
 from tests.support.processes import NOTIFYCTL, Environment, Processes
+from tests.support.settings import make_settings
+from tests.support.setups import SetUp
 from tests.support.short_minute import MINUTE
+from tests.support.templates import seed_templates
 
-WORKERS = 4
+SHORT_LEASE = Path(__file__).parents[1] / "support" / "short_lease.py"
 SHORT_MINUTE = Path(__file__).parents[1] / "support" / "short_minute.py"
-
-
-class Crew:
-    """WORKERS processes, each replaced when it has ended."""
-
-    def __init__(
-        self, processes: Processes, environment: dict[str, str], program: Sequence[str | Path] = NOTIFYCTL
-    ) -> None:
-        self._processes = processes
-        self._program = program
-        self._environment = environment
-        self.members: list[subprocess.Popen[bytes]] = []
-
-    def man(self) -> None:
-        self.members = [member for member in self.members if member.poll() is None]
-        while len(self.members) < WORKERS:
-            self.members.append(
-                self._processes.start(*self._program, "worker", "--concurrency", "20", env=self._environment)
-            )
-
-    def hit(self, rng: random.Random) -> None:
-        """It is no member from then on: one that is about to end must not be the one that is frozen."""
-        self.members.pop(rng.randrange(len(self.members))).send_signal(rng.choice([signal.SIGTERM, signal.SIGKILL]))
-
-    def freeze_one(self, runtime: Runtime) -> subprocess.Popen[bytes] | None:
-        """It stops in the middle of its calls, and another takes its place. None when nobody is found at work."""
-        at_work = busy(runtime)
-        worker = next((member for member in self.members if member.pid in at_work), None)
-        if worker is None:
-            return None
-        worker.send_signal(signal.SIGSTOP)
-        if runtime.database.is_sqlite and not _can_write(runtime):
-            worker.send_signal(signal.SIGCONT)  # it holds SQLite's write lock, and would hold it for good
-            return None
-        self.members.remove(worker)
-        return worker
-
-
-def queue(runtime: Runtime, emails: int, texts: int) -> None:
-    now = runtime.clock()
-    about = {"name": "", "timezone": "UTC", "locale": "en", "subscription_status": "active", "sms_enabled": False}
-    about |= {"provisioning_status": "COMPLETED", "created_at": now, "updated_at": now}
-    clients = [{"id": f"c{n}", "email": f"c{n}@client.example"} | about for n in range(emails)]
-    requests = [SendRequest(template_key="WELCOME_EMAIL", client_id=f"c{n}", context=WELCOME) for n in range(emails)]
-    codes = [SendRequest(template_key="OTP_CODE_SMS", recipient=f"+4915112{n:06}", context=CODE) for n in range(texts)]
-    with runtime.database.transaction() as session:
-        bulk.insert_rows(session, Client.__table__, clients)  # type: ignore[attr-defined]
-        runtime.orchestrator.send_many(session, requests)
-        code_pipe(runtime).send_many(session, codes)
-
-
-def statuses(runtime: Runtime) -> Counter[str]:
-    with runtime.database.read() as session:
-        counted = session.execute(text("SELECT status, count(*) AS messages FROM message_log GROUP BY 1"))
-        return Counter({row.status: row.messages for row in counted})
-
-
-def busy(runtime: Runtime) -> set[int]:
-    """The process ids of those that have messages on their way."""
-    with runtime.database.read() as session:
-        rows = session.execute(text("SELECT DISTINCT lease_owner FROM message_log WHERE status = 'SENDING'"))
-        return {int(name.split(":")[1]) for name in rows.scalars()}
-
-
-def _can_write(runtime: Runtime) -> bool:
-    connection = sqlite3.connect(str(runtime.database.url.database), timeout=0.2, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return False
-    finally:
-        connection.close()
-    return True
-
-
-RECORDED_TWICE = """
-    SELECT message_id FROM audit_log WHERE action IN ('NOTIFICATION_SENT', 'NOTIFICATION_DELIVERED')
-    GROUP BY message_id HAVING count(*) > 1
-"""
-
-
-def thaw_and_stop(frozen: subprocess.Popen[bytes]) -> None:
-    """It comes back to answers of calls whose messages others have settled since."""
-    frozen.send_signal(signal.SIGCONT)
-    sleep(2)
-    frozen.send_signal(signal.SIGTERM)
-    assert frozen.wait(60) == 0
 
 
 def run_under_fire(
@@ -125,7 +37,11 @@ def run_under_fire(
     kills: int,
     seconds: float,
     seed: int,
+    program: Sequence[str | Path] = NOTIFYCTL,
+    freezing: bool = True,
+    strike: Callable[[], None] = lambda: None,
 ) -> None:
+    """`strike` is called once, when half of them are sent."""
     queue(runtime, messages // 2, messages // 2)
     for channel in Channel:
         slow = Fault("latency", ms=(100, 300))
@@ -138,24 +54,28 @@ def run_under_fire(
         IN_DOUBT_SEARCH_DELAY_SECONDS="2",
     )
     rng, deadline = random.Random(seed), monotonic() + seconds
-    crew = Crew(processes, variables)
-    hits, frozen = 0, None
+    crew = Crew(processes, variables, program)
+    hits, frozen, is_struck = 0, None, False
     while (found := statuses(runtime)) != {"SENT": messages}:
         assert monotonic() < deadline, found
         crew.man()
         sleep(0.05)
         share = (found["SENT"] + found["DELIVERED"]) / messages
-        if frozen is None and share > 0:
+        if freezing and frozen is None and share > 0:
             frozen = crew.freeze_one(runtime)
         if hits < kills and share >= (hits + 1) / (kills + 2):
             crew.hit(rng)
             hits += 1
+        if not is_struck and share >= 0.5:
+            strike()
+            is_struck = True
         if found["SENT"] + found["DELIVERED"] == messages:
             break
     assert hits == kills
-    assert frozen is not None
-    thaw_and_stop(frozen)
-    processes.end()
+    assert (frozen is not None) == freezing
+    if frozen is not None:
+        thaw_and_stop(frozen)
+    crew.end()
     assert statuses(runtime).keys() <= {"SENT", "DELIVERED"}
     with runtime.database.read() as session:
         assert session.execute(text(RECORDED_TWICE)).all() == []
@@ -170,6 +90,29 @@ def test_killed_workers_and_cut_calls_lose_nothing_and_double_nothing(
     runtime: Runtime, sandbox: Sandbox, processes: Processes, environment: Environment, seed: int
 ) -> None:
     run_under_fire(runtime, sandbox, processes, environment, messages=4_000, kills=5, seconds=450, seed=seed)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_killed_workers_lose_nothing_and_double_nothing_in_each_set_up(
+    set_up: SetUp, sandbox: Sandbox, processes: Processes, environment: Environment, seed: int
+) -> None:
+    runtime = open_runtime(make_settings(database_url=set_up.url))
+    seed_templates(runtime)
+    run_under_fire(
+        runtime,
+        sandbox,
+        processes,
+        partial(environment, DATABASE_URL=set_up.url),
+        messages=400,
+        kills=2,
+        seconds=250,
+        seed=seed,
+        program=(sys.executable, SHORT_LEASE),
+        freezing=False,  # one that is frozen in a transaction holds its locks for half a minute
+        strike=set_up.strike,
+    )
+    runtime.close()
 
 
 @pytest.mark.soak
