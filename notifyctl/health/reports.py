@@ -6,10 +6,10 @@ history. Conditions are spelled out as the indexes have them.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
@@ -38,6 +38,7 @@ from notifyctl.models.message import (
     IS_HELD,
     IS_UNCONFIRMED,
     IS_WAITING,
+    WAITING,
     WAS_DELIVERED,
     WAS_SENT,
     WAS_THROTTLED,
@@ -180,28 +181,58 @@ def _per_channel(what: str, moment: ColumnElement[datetime], has_it: _Condition)
     return select(literal(what).label("what"), *counts).where(has_it, *within(moment))
 
 
-def backlog(session: Session, now: datetime, paused: Sequence[PauseScope] = ()) -> dict[Channel, Backlog]:
-    """`paused`: the scopes of what is held back, which is pending and not due."""
+def backlog(
+    session: Session, now: datetime, depths: Sequence[QueueDepth], paused: Sequence[PauseScope] = ()
+) -> dict[Channel, Backlog]:
+    """`depths` are `queue_depths`; `paused` the scopes of what is held back, which is pending and not due."""
     counts: dict[Channel, Counter[str]] = {channel: Counter() for channel in Channel}
-    for condition in (IS_WAITING, IS_HELD):
-        counted = select(_message.c.channel, _message.c.status, func.count()).where(condition)
-        for channel, status, count in session.execute(counted.group_by(_message.c.channel, _message.c.status)):
-            counts[channel][_COUNTED_AS[status]] += count
-    due_at = _message.c.next_attempt_at
-    unthrottled = func.min(due_at).filter(_message.c.status != MessageStatus.DEFERRED_THROTTLED)
-    due = select(_message.c.channel, func.min(due_at), unthrottled).where(
-        IS_WAITING, _message.c.next_attempt_at <= now, *(~scope.holds(_message) for scope in paused)
-    )
-    oldest = {channel: moments for channel, *moments in session.execute(due.group_by(_message.c.channel))}
+    for depth in depths:
+        counts[depth.channel][_COUNTED_AS[depth.status]] += depth.messages
+    oldest = session.execute(_oldest_statement(tuple(paused)), {"now": now}).one()._mapping
     return {
         channel: Backlog(
             counts[channel]["pending"],
             counts[channel]["retrying"],
             counts[channel]["in_doubt"],
-            *oldest.get(channel, (None, None)),
+            oldest_due_at=_first(oldest[f"{channel}_{lane}_{status}"] for lane in Lane for status in WAITING),
+            oldest_unthrottled_at=_first(
+                oldest[f"{channel}_{lane}_{status}"]
+                for lane in Lane
+                for status in WAITING
+                if status is not MessageStatus.DEFERRED_THROTTLED
+            ),
         )
         for channel in Channel
     }
+
+
+def _first(moments: Iterable[datetime | None]) -> datetime | None:
+    return min(filter(None, moments), default=None)
+
+
+@lru_cache(maxsize=128)
+def _oldest_statement(paused: tuple[PauseScope, ...]) -> Select[*tuple[datetime | None, ...]]:
+    """The head of each queue: a million that wait are not read for the one that has waited longest."""
+    due_at = _message.c.next_attempt_at
+    heads = (
+        select(due_at)
+        .where(
+            IS_WAITING,
+            _message.c.channel == channel,
+            _message.c.lane == lane,
+            _message.c.status == status,
+            due_at <= bindparam("now", type_=due_at.type),
+            *(~scope.holds(_message) for scope in paused),
+        )
+        .order_by(due_at)
+        .limit(1)
+        .scalar_subquery()
+        .label(f"{channel}_{lane}_{status}")
+        for channel in Channel
+        for lane in Lane
+        for status in WAITING
+    )
+    return select(*heads)
 
 
 _COUNTED_AS = {
@@ -321,7 +352,7 @@ def _per_template(
 
 
 def queue_depths(session: Session) -> list[QueueDepth]:
-    """Of what is not finished."""
+    """Of what is not finished, counted one by one: a million takes a tenth of a second."""
     columns = (_message.c.channel, _message.c.lane, _message.c.status)
     depths = [
         select(*columns, func.count().label("messages")).where(kind).group_by(*columns)

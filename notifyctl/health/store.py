@@ -9,13 +9,23 @@ from sqlalchemy import ColumnExpressionArgument, Executable, and_, exists, func,
 from sqlmodel import Session
 
 from notifyctl.db import bulk
-from notifyctl.models.columns import table
+from notifyctl.models.columns import oldest_message_id, table
 from notifyctl.models.enums import Audience, BlockReason, Channel, FailureReason, MessageStatus, StripeEventStatus
-from notifyctl.models.message import ENDED_BADLY, FINAL, WAITING, WAS_SENT, MessageLog, MessagePayload
+from notifyctl.models.message import (
+    ENDED_BADLY,
+    FINAL,
+    IS_SENDING,
+    IS_WAITING,
+    WAS_SENT,
+    MessageLog,
+    MessagePayload,
+    is_in,
+)
 from notifyctl.models.receipt import Suppression
 from notifyctl.models.stripe_event import DUE_INDEX, UNMATCHED_INDEX, StripeEvent
 from notifyctl.models.template import NotificationTemplate
 from notifyctl.operations import pauses
+from notifyctl.orchestrator.message_store import CLOCKS_DIFFER_BY
 
 _message = table(MessageLog)
 _event = table(StripeEvent)
@@ -31,7 +41,7 @@ _suppression = table(Suppression)
 
 def count_expired_leases(session: Session, now: datetime) -> int:
     """Messages whose worker has gone."""
-    return _count(session, _message.c.status == MessageStatus.SENDING, _message.c.lease_until < now)
+    return _count(session, IS_SENDING, _message.c.lease_until < now)
 
 
 def count_due_before(
@@ -44,7 +54,7 @@ def count_due_before(
     """
     not_held = [not_(pauses.scope_of(row).holds(_message)) for row in pauses.everything(session)]
     throttled = and_(_message.c.status == MessageStatus.DEFERRED_THROTTLED, _message.c.channel.in_(list(moving)))
-    due = (_message.c.status.in_(WAITING), _message.c.next_attempt_at < moment)
+    due = (IS_WAITING, _message.c.next_attempt_at < moment)
     return _count(session, *due, not_(throttled), _message.c.channel.not_in(list(down)), *not_held)
 
 
@@ -144,10 +154,10 @@ def lost_alert(session: Session, since: datetime) -> LostAlert | None:
     )
     known_otherwise = func.coalesce(_message.c.reason, "").in_(_KNOWN_OTHERWISE)
     ended = select(_message).where(ENDED_BADLY, _message.c.finished_at >= since, to_admins, ~known_otherwise)
-    # Two questions, since no index has both. An alert to admins has no client, and is too late within a day.
+    # Two questions, since no index has both. An alert to admins is too late within a day.
     expired = select(_message).where(
-        _message.c.client_id.is_(None), to_admins, _message.c.created_at >= since - SEND_BY,
-        _message.c.status == MessageStatus.EXPIRED, _message.c.finished_at >= since,
+        is_in(MessageStatus.EXPIRED), _message.c.id >= oldest_message_id(since - SEND_BY - CLOCKS_DIFFER_BY),
+        to_admins, _message.c.finished_at >= since,
     )  # fmt: skip
     last = [query.order_by(_message.c.finished_at.desc()).limit(1) for query in (ended, expired)]
     candidates = [row for statement in last if (row := session.execute(statement).one_or_none()) is not None]

@@ -19,7 +19,7 @@ from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.alerts.spikes.levels import Thresholds
 from notifyctl.health import reports
 from notifyctl.health.installation import Installation, read_installation
-from notifyctl.health.reports import Backlog, BucketView, RecentMessage, Traffic
+from notifyctl.health.reports import Backlog, BucketView, QueueDepth, RecentMessage, Traffic
 from notifyctl.models.enums import Channel
 from notifyctl.operations import breakers, limits, pauses
 from notifyctl.operations.problem import Problem, ProblemView
@@ -179,6 +179,7 @@ class Health:
     since: datetime
     until: datetime
     traffic: Mapping[Channel, Traffic]
+    depths: Sequence[QueueDepth]
     backlog: Mapping[Channel, Backlog]
     limits: Mapping[Channel, int]
     top_templates: Sequence[tuple[str, int]]
@@ -226,12 +227,13 @@ def read_health(session: Session, settings: Settings, now: datetime, window: tim
     paused, down = _paused(session), breakers.not_closed(session)
     installation = read_installation(session, settings, now)
     thresholds = Thresholds.of(settings)
-    traffic = reports.traffic(session, since, now)
+    traffic, depths = reports.traffic(session, since, now), reports.queue_depths(session)
     return Health(
         since=since,
         until=now,
         traffic=traffic,
-        backlog=reports.backlog(session, now, [pause.scope for pause in paused]),
+        depths=depths,
+        backlog=reports.backlog(session, now, depths, [pause.scope for pause in paused]),
         limits={
             channel: limits.per_minute(session, channel) or settings.per_minute_limit(channel) for channel in Channel
         },

@@ -54,7 +54,7 @@ class _Store(Collector):
             wrong = problems(figures)
             yield InfoMetricFamily("notifyctl_build", "The version of notifyctl.", {"version": __version__})
             yield from _traffic(session, figures)
-            yield from _backlog(session, figures)
+            yield from _backlog(figures)
             for name, words, value in summary.gauges(summary.summary(figures, wrong)):
                 yield GaugeMetricFamily(name, words, value=value)
             yield from _state(session, figures, wrong)
@@ -90,11 +90,11 @@ def _traffic(session: Session, figures: Health) -> Iterator[Metric]:
     yield latency
 
 
-def _backlog(session: Session, figures: Health) -> Iterator[Metric]:
+def _backlog(figures: Health) -> Iterator[Metric]:
     depth = GaugeMetricFamily(
         "notifyctl_queue_messages", "Messages that are not finished.", labels=["channel", "lane", "status"]
     )
-    for row in reports.queue_depths(session):
+    for row in figures.depths:
         depth.add_metric([row.channel, row.lane, row.status], row.messages)
     yield depth
     oldest = GaugeMetricFamily(
