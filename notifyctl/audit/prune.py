@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from time import sleep
 
 from sqlmodel import Session
 
@@ -12,11 +11,11 @@ from notifyctl.audit.chain import SealKeys, checkpoint_after, is_our_checkpoint,
 from notifyctl.audit.seal_store import StoredCheckpoint, StoredSeal
 from notifyctl.audit.verify import ChainProblem, verify_up_to
 from notifyctl.clock import Clock
+from notifyctl.db.batches import batches
 from notifyctl.db.bulk import as_moment
 from notifyctl.db.database import Database
 
-ROWS_AT_ONCE = 2_000
-"""In one transaction, but never less than a seal."""
+ROWS_AT_FIRST = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +36,14 @@ def prune(
     clock: Clock,
     before: datetime,
     *,
-    pause_seconds: float,
     stopping: Callable[[], bool] = lambda: False,
+    pausing: bool = True,
+    tell: Callable[[int], object] = lambda rows: None,
 ) -> PruneResult:
-    """Commits a few seals at a time, with a pause in between; after each commit the rest of the chain verifies."""
+    """Commits a few seals at a time, with a pause in between; after each commit the rest of the chain verifies.
+
+    `tell` is told after each how many rows have gone.
+    """
     _resign_checkpoint(database, keys)
     with database.read() as session:
         last = seal_store.last_removable(session, before)
@@ -51,19 +54,19 @@ def prune(
     if problem is not None:
         return PruneResult(0, problem)
     removed = 0
-    while not stopping():
+    for most in batches(ROWS_AT_FIRST, stopping=stopping, pausing=pausing):
         with database.transaction() as session:
-            count = _prune_some(session, keys, last, clock())
+            count = _prune_some(session, keys, last, clock(), most)
         if count is None:
             break
         removed += count
-        sleep(pause_seconds)
+        tell(removed)
     return PruneResult(removed)
 
 
-def _prune_some(session: Session, keys: SealKeys, last: int, now: datetime) -> int | None:
+def _prune_some(session: Session, keys: SealKeys, last: int, now: datetime, most: int) -> int | None:
     """None when nothing is left, or another process is pruning."""
-    seals = _first_few([seal for seal in seal_store.page(session) if seal.id <= last])
+    seals = _first_few([seal for seal in seal_store.page(session) if seal.id <= last], most)
     if not seals or not seal_store.lock(session, seals[-1].id):
         return None
     before = seal_store.checkpoint(session)
@@ -73,12 +76,13 @@ def _prune_some(session: Session, keys: SealKeys, last: int, now: datetime) -> i
     return seal_store.remove_up_to(session, seals[-1].id, seals[-1].last_audit_id or 0)
 
 
-def _first_few(seals: Sequence[StoredSeal]) -> list[StoredSeal]:
+def _first_few(seals: Sequence[StoredSeal], most: int) -> list[StoredSeal]:
+    """Up to so many rows, but never less than a seal."""
     chosen: list[StoredSeal] = []
     rows = 0
     for seal in seals:
         rows += seal.row_count or 0
-        if chosen and rows > ROWS_AT_ONCE:
+        if chosen and rows > most:
             break
         chosen.append(seal)
     return chosen

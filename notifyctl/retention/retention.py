@@ -3,10 +3,11 @@
 A message that is not final is never touched, however old; nor is what is still counted by a limit.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from time import sleep
+from time import monotonic
 from typing import TypeVar
 
 from sqlmodel import Session
@@ -17,6 +18,7 @@ from notifyctl.audit.prune import PruneResult, count_removable, prune
 from notifyctl.audit.verify import ChainProblem
 from notifyctl.clients import suppression_store
 from notifyctl.clock import Clock
+from notifyctl.db.batches import batches
 from notifyctl.db.database import Database
 from notifyctl.delivery.receipts import store as receipt_store
 from notifyctl.models.enums import AuditAction
@@ -24,14 +26,14 @@ from notifyctl.operations import job_runs
 from notifyctl.retention import store as retention_store
 from notifyctl.settings import MAX_DAYS, Settings
 
-ROWS_AT_ONCE = 500
-PAUSE_SECONDS = 0.02
-"""After each commit: SQLite's lock goes to whoever asks first, which would be us again."""
+ROWS_AT_FIRST = 500
+TOLD_EVERY_SECONDS = 10
 MARGIN = timedelta(days=1)
 LONGEST = timedelta(days=MAX_DAYS)
 BUDGETS = timedelta(hours=1)
 """The window of the budgets of codes, for a prefix and in all."""
 _Key = TypeVar("_Key")
+log = logging.getLogger("notifyctl.retention")
 LOWEST_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -95,7 +97,7 @@ def ages(session: Session, settings: Settings) -> Ages:
 
 
 def count(session: Session, settings: Settings, now: datetime) -> Removed:
-    """What would be removed."""
+    """What would be removed; of each, counted up to COUNTED_AT_MOST."""
     age = ages(session, settings)
     return Removed(
         contexts=retention_store.count_contexts(session, now - age.contexts),
@@ -128,27 +130,30 @@ class Retention:
         *,
         actor: str,
         stopping: Callable[[], bool] = lambda: False,
-        pause_seconds: float = PAUSE_SECONDS,
+        pausing: bool = True,
     ) -> None:
         self._database = database
         self._settings = settings
         self._clock = clock
         self._actor = actor
         self._stopping = stopping
-        self._pause_seconds = pause_seconds
+        self._pausing = pausing
+        self._told_at = monotonic()
 
     def run(self) -> RetentionReport:
         now = self._clock()
         with self._database.read() as session:
             age = ages(session, self._settings)
         counts = {
-            "contexts": self._pages(retention_store.erase_contexts, now - age.contexts, LOWEST_ID),
-            "messages": self._pages(retention_store.delete_messages, now - age.messages, LOWEST_ID),
+            "contexts": self._pages("contexts", retention_store.erase_contexts, now - age.contexts, LOWEST_ID),
+            "messages": self._pages("messages", retention_store.delete_messages, now - age.messages, LOWEST_ID),
             "codes": self._codes(now - age.codes),
-            "phones": self._pages(retention_store.delete_phones, now - age.phones, ""),
+            "phones": self._pages("phones", retention_store.delete_phones, now - age.phones, ""),
             "seen_events": self._at_once(receipt_store.forget_seen, now - age.seen_events),
             "releases": self._at_once(suppression_store.forget_releases, now - age.releases),
-            "stripe_bodies": self._pages(retention_store.erase_stripe_bodies, now - age.stripe_bodies, None),
+            "stripe_bodies": self._pages(
+                "stripe_bodies", retention_store.erase_stripe_bodies, now - age.stripe_bodies, None
+            ),
             "job_runs": self._at_once(job_runs.forget, now - age.job_runs),
         }
         removed_rows = self._prune_audit(now - age.audit_rows)
@@ -156,27 +161,35 @@ class Retention:
         self._record(report)
         return report
 
-    def _pages(self, remove: Callable[..., list[_Key]], before: datetime, start: _Key | None) -> int:
+    def _pages(self, what: str, remove: Callable[..., list[_Key]], before: datetime, start: _Key | None) -> int:
         total, after = 0, start
-        while not self._stopping():
+        for most in self._batches():
             with self._database.transaction() as session:
-                removed = remove(session, before, after=after, most=ROWS_AT_ONCE)
+                removed = remove(session, before, after=after, most=most)
             if not removed:
                 break
             total, after = total + len(removed), removed[-1]
-            sleep(self._pause_seconds)
+            self._tell(what, total)
         return total
 
     def _codes(self, before: datetime) -> int:
         total = 0
-        while not self._stopping():
+        for most in self._batches():
             with self._database.transaction() as session:
-                count = retention_store.delete_codes(session, before, most=ROWS_AT_ONCE)
+                count = retention_store.delete_codes(session, before, most=most)
             if not count:
                 break
             total += count
-            sleep(self._pause_seconds)
+            self._tell("codes", total)
         return total
+
+    def _batches(self) -> Iterator[int]:
+        return batches(ROWS_AT_FIRST, stopping=self._stopping, pausing=self._pausing)
+
+    def _tell(self, what: str, removed: int) -> None:
+        if monotonic() - self._told_at >= TOLD_EVERY_SECONDS:
+            self._told_at = monotonic()
+            log.info("%s %s removed so far", f"{removed:,}", what.replace("_", " "))
 
     def _at_once(self, forget: Callable[[Session, datetime], int], before: datetime) -> int:
         if self._stopping():
@@ -190,8 +203,9 @@ class Retention:
             SealKeys(self._settings.notification_secret_key),
             self._clock,
             before,
-            pause_seconds=self._pause_seconds,
             stopping=self._stopping,
+            pausing=self._pausing,
+            tell=lambda rows: self._tell("audit_rows", rows),
         )
 
     def _record(self, report: RetentionReport) -> None:

@@ -172,7 +172,7 @@ def test_a_role_that_does_not_own_the_tables_works_with_them_and_cannot_open_the
     try:
         sealed_log(app)
         removed = Retention(
-            app.database, settings, lambda: app.clock() + 3_000 * DAY, actor="test", pause_seconds=0
+            app.database, settings, lambda: app.clock() + 3_000 * DAY, actor="test", pausing=False
         ).run()
         assert removed.removed.audit_rows > 0
         assert verify(app).is_good

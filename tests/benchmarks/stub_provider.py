@@ -30,7 +30,9 @@ class Stub(asyncio.Protocol):
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
             body, self.buffer = rest[:length], rest[length:]
-            answer = _sms() if b"Messages.json" in head[:120] else _batch(body)
+            answer = (
+                NOT_FOUND if head.startswith(b"GET") else _sms() if b"Messages.json" in head[:120] else _batch(body)
+            )
             if self.latency:
                 asyncio.get_running_loop().call_later(self.latency, self._answer, answer)
             else:
@@ -39,6 +41,10 @@ class Stub(asyncio.Protocol):
     def _answer(self, answer: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(answer)
+
+
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+"""To whoever looks up what became of a message."""
 
 
 def _content_length(head: bytes) -> int:

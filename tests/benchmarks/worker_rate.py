@@ -31,6 +31,7 @@ from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.contract import Accepted, OutboundMessage
 from notifyctl.providers.registry import build_senders
+from notifyctl.settings import Settings
 from tests.support.messages import REMINDER_SMS, WELCOME
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
@@ -134,9 +135,9 @@ def bare_loop(runtime: Runtime, channel: Channel, concurrency: int) -> None:
     sender.close()
 
 
-def workers(runtime: Runtime, concurrency: int, processes: int) -> None:
-    settings = runtime.settings
-    environment = {
+def environment(settings: Settings) -> dict[str, str]:
+    """Of a worker without limits and quiet hours."""
+    return {
         "PATH": os.environ["PATH"], "HOME": "/nonexistent", "DATABASE_URL": settings.database_url,
         "NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER, "EMAIL_SENDER": "hello@acme.example",
         "NOTIFICATION_EMAIL_PER_MINUTE_LIMIT": "100000000",
@@ -145,8 +146,14 @@ def workers(runtime: Runtime, concurrency: int, processes: int) -> None:
         "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
         "TWILIO_AUTH_TOKEN": "x", "TWILIO_FROM_NUMBER": "+15005550006", "TWILIO_API_URL": settings.twilio_api_url,
     }  # fmt: skip
+
+
+def workers(runtime: Runtime, concurrency: int, processes: int) -> None:
     command = [sys.executable, "-m", "notifyctl", "worker", "--once", "--concurrency", str(concurrency)]
-    running = [subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for _ in range(processes)]
+    running = [
+        subprocess.Popen(command, env=environment(runtime.settings), stderr=subprocess.DEVNULL)
+        for _ in range(processes)
+    ]
     for process in running:
         assert process.wait() == 0
 

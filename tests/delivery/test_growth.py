@@ -14,8 +14,9 @@ from notifyctl.http.server import create_app
 from notifyctl.models.enums import Channel, MessageStatus, Scope
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.message_store import MessageFilter
+from notifyctl.retention.retention import Retention, count
 from tests.support.api import serving
-from tests.support.big_store import Size, fill
+from tests.support.big_store import SPAN, Size, fill
 from tests.support.clients import a_client
 from tests.support.delivery import MakeDispatcher, drain
 from tests.support.messages import REMINDER, send
@@ -101,4 +102,17 @@ def test_figures_are_read(grown: Runtime) -> None:
             for _ in range(7):
                 answer = requests.get(f"{url}{path}", headers={"Authorization": f"Bearer {key}"}, timeout=30)
                 assert answer.status_code == 200, path
+    assert_few(grown, works)
+
+
+def test_a_month_is_counted_and_removed(grown: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_FIRST", 200)
+    monkeypatch.setattr("notifyctl.db.batches.MOST", 200)
+    ages = {"notification_retention_message_days": SPAN.days - 30, "notification_retention_audit_days": SPAN.days}
+    settings = grown.settings.model_copy(update=ages)
+    with watched(grown.database) as works:
+        with grown.database.read() as session:
+            expected = count(session, settings, grown.clock()).messages
+        removed = Retention(grown.database, settings, grown.clock, actor="test", pausing=False).run().removed
+    assert removed.messages == expected > 600
     assert_few(grown, works)

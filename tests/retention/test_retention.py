@@ -41,7 +41,7 @@ NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
 def run(runtime: Runtime, later: timedelta = timedelta(), **more: Any) -> RetentionReport:
     """As it would be after so long a time."""
     clock = lambda: runtime.clock() + later  # noqa: E731
-    return Retention(runtime.database, runtime.settings, clock, actor="test", pause_seconds=0, **more).run()
+    return Retention(runtime.database, runtime.settings, clock, actor="test", pausing=False, **more).run()
 
 
 def removed(runtime: Runtime, later: timedelta) -> Removed:
@@ -113,7 +113,8 @@ def test_with_a_message_goes_what_belongs_to_it_and_its_key_can_be_used_again(ru
 
 
 def test_what_there_was_no_time_for_is_left_to_the_next_run(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_FIRST", 7)
+    monkeypatch.setattr("notifyctl.db.batches.MOST", 7)
     a_client(runtime)
     for number in range(30):
         a_message(runtime, str(number), status=MessageStatus.SENT)
@@ -126,7 +127,7 @@ def test_what_there_was_no_time_for_is_left_to_the_next_run(runtime: Runtime, mo
 
 
 def test_batches_go_on_where_the_last_one_ended(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_FIRST", 7)
     messages_in_every_status(runtime)
     for number in range(20):
         a_message(runtime, str(number), status=MessageStatus.SENT)
@@ -227,7 +228,7 @@ def test_a_code_counts_in_its_window_after_a_run_of_retention(runtime: Runtime) 
     sql(runtime, f"UPDATE notification_template SET rate_limit_window_seconds = {40 * 86_400}"
         " WHERE template_key = 'OTP_CODE_SMS'")  # fmt: skip
     later = lambda: runtime.clock() + 39 * DAY  # noqa: E731
-    Retention(runtime.database, settings, later, actor="test", pause_seconds=0).run()
+    Retention(runtime.database, settings, later, actor="test", pausing=False).run()
     one_time_codes(runtime, settings, later).send(PHONE, VERIFY)
     assert sms(runtime)["RATE_LIMITED"] == 1
 
@@ -252,7 +253,7 @@ def a_stripe_event(runtime: Runtime, status: StripeEventStatus, number: int = 0)
 def test_bodies_of_settled_stripe_events_go_and_the_events_stay(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("notifyctl.retention.retention.ROWS_AT_FIRST", 2)
     for number in range(3):
         for status in StripeEventStatus:
             a_stripe_event(runtime, status, number)
@@ -356,7 +357,7 @@ def test_the_newest_seal_stays_however_old_it_is(runtime: Runtime) -> None:
 
 
 def test_each_step_of_a_removal_leaves_a_log_that_verifies(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifyctl.audit.prune.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("notifyctl.audit.prune.ROWS_AT_FIRST", 1)
     sealed_log(runtime, seals=5)
     seen = []
 
@@ -444,7 +445,7 @@ def test_a_checkpoint_gets_the_new_key_while_both_are_there(runtime: Runtime) ->
     an_old_log(runtime)
     run(runtime)
     both = make_settings(database_url=runtime.settings.database_url, notification_secret_key=f"{NEW_KEY},{SECRET}")
-    Retention(runtime.database, both, runtime.clock, actor="test", pause_seconds=0).run()
+    Retention(runtime.database, both, runtime.clock, actor="test", pausing=False).run()
     keys = SealKeys(both.notification_secret_key)
     audit_seal.seal(runtime.database, keys, runtime.clock)
     only_new = make_settings(notification_secret_key=NEW_KEY)
@@ -457,7 +458,7 @@ def test_rows_can_be_removed_whose_key_is_gone_if_a_later_seal_vouches_for_them(
     both = make_settings(database_url=runtime.settings.database_url, notification_secret_key=f"{NEW_KEY},{SECRET}")
     audit_seal.seal(runtime.database, SealKeys(both.notification_secret_key), runtime.clock)
     only_new = make_settings(database_url=runtime.settings.database_url, notification_secret_key=NEW_KEY)
-    outcome = Retention(runtime.database, only_new, runtime.clock, actor="test", pause_seconds=0).run()
+    outcome = Retention(runtime.database, only_new, runtime.clock, actor="test", pausing=False).run()
     assert outcome.audit_problem is None
     assert outcome.removed.audit_rows > 0
     assert verify(runtime, keys=SealKeys(only_new.notification_secret_key)).is_good
@@ -466,13 +467,13 @@ def test_rows_can_be_removed_whose_key_is_gone_if_a_later_seal_vouches_for_them(
 def test_rows_that_nobody_vouches_for_are_not_removed(runtime: Runtime) -> None:
     an_old_log(runtime)
     only_new = make_settings(database_url=runtime.settings.database_url, notification_secret_key=NEW_KEY)
-    outcome = Retention(runtime.database, only_new, runtime.clock, actor="test", pause_seconds=0).run()
+    outcome = Retention(runtime.database, only_new, runtime.clock, actor="test", pausing=False).run()
     assert outcome.audit_problem is not None
     assert (outcome.audit_problem.kind, outcome.removed.audit_rows) == (ProblemKind.KEY_MISSING, 0)
 
 
 def test_two_who_remove_at_once_remove_everything_once(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifyctl.audit.prune.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("notifyctl.audit.prune.ROWS_AT_FIRST", 1)
     sealed_log(runtime, seals=8)
     with runtime.database.read() as session:
         expected = count(session, runtime.settings, runtime.clock() + 3_000 * DAY).audit_rows

@@ -16,6 +16,7 @@ from notifyctl.health.installation import JobStatus, read_job_statuses
 from notifyctl.operations import job_runs
 from notifyctl.operations.job_runs import RunRow
 from notifyctl.retention.retention import ages, count
+from notifyctl.retention.store import COUNTED_AT_MOST
 from notifyctl.stopping import interrupt_on_signal
 from notifyctl.text.durations import age, duration
 from notifyctl.worker.jobs.registry import find_job
@@ -149,6 +150,8 @@ def _count(form: OutputFormat) -> None:
         age = asdict(ages(session, runtime.settings))
     rows = [{"what": name, "older_than_days": age[name].days, "count": counts[name]} for name in counts]
     output.rows(rows, form, columns=("what", "older_than_days", "count"))
+    if COUNTED_AT_MOST in counts.values():
+        output.say(f"Counting stops at {COUNTED_AT_MOST:,}: there may be more.")
 
 
 def _run() -> None:
