@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
+from typing import Protocol
 
 from sqlmodel import Session
 
@@ -22,14 +23,13 @@ from notifyctl.clock import Clock
 from notifyctl.db.database import Database
 from notifyctl.delivery import outbox, outcomes, quarantine_store, result_store
 from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claimer, QueueSnapshot
-from notifyctl.delivery.in_doubt_store import DoubtfulMessage
 from notifyctl.delivery.memory import SendingMemory
-from notifyctl.delivery.outbox import DueMessage
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
 from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.keyring import KeyRing, SealedContext
 from notifyctl.models.enums import FailureReason, MessageStatus
 from notifyctl.models.template import TemplateSource
+from notifyctl.operations.witness import Witness
 from notifyctl.orchestrator import payload_store
 from notifyctl.providers.contract import Answer, OutboundMessage, Rejected, Sender, SendResult, Unknown
 from notifyctl.templates import store as template_store
@@ -43,7 +43,7 @@ log = logging.getLogger("notifyctl.delivery")
 class Dispatcher:
     """Used by one thread. It holds what is on the way; the memory, which all loops share, has what went out lately."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of a sending loop
         self,
         *,
         claimer: Claimer,
@@ -53,6 +53,7 @@ class Dispatcher:
         keys: KeyRing,
         owner: str,
         memory: SendingMemory,
+        witness: Witness,
     ) -> None:
         self.channel = claimer.channel
         self._claimer = claimer
@@ -62,6 +63,7 @@ class Dispatcher:
         self._keys = keys
         self._owner = owner
         self._memory = memory
+        self._witness = witness
         self._renderer = Renderer()
         self._sources: dict[tuple[str, int], TemplateSource] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -151,14 +153,21 @@ class Dispatcher:
                 now = self._clock()
                 self._record(session, now, self._answers)
                 outbox.give_back(session, self._owner, now, self._unsent)
-                if snapshot is None:
-                    return ClaimBatch()
-                batch = self._claimer.claim(session, now, snapshot)
-                self._settle(session, batch.refused, now)
-                self._load_sources(session, batch.claimed)
+                batch = ClaimBatch() if snapshot is None else self._claim(session, now, snapshot)
+                seen = self._witness.newest(session) if self._answers else None
         except BaseException:
             self._claimer.allowance.drop()
             raise
+        self._witness.keep(seen)
+        return batch
+
+    def _claim(self, session: Session, now: datetime, snapshot: QueueSnapshot) -> ClaimBatch:
+        # In the same transaction, and so of the same server: what another says may be over by now.
+        if not self._witness.permits(session):
+            return ClaimBatch()
+        batch = self._claimer.claim(session, now, snapshot)
+        self._settle(session, batch.refused, now)
+        self._load_sources(session, batch.claimed)
         return batch
 
     def _one_by_one(self, snapshot: QueueSnapshot | None, error: Exception) -> int:
@@ -329,7 +338,23 @@ class Dispatcher:
         )
 
 
-def context_of(keys: KeyRing, message: DueMessage | DoubtfulMessage) -> Mapping[str, object]:
+class HasContext(Protocol):
+    """A message with the row that its context is in."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def context(self) -> str | None: ...
+
+    @property
+    def sealed(self) -> str | None: ...
+
+    @property
+    def key_id(self) -> str | None: ...
+
+
+def context_of(keys: KeyRing, message: HasContext) -> Mapping[str, object]:
     """The values for its template. Raises SealError or ValueError."""
     if message.sealed is not None:
         return keys.open(SealedContext(message.key_id or "", message.sealed), message_id=message.id)

@@ -6,12 +6,22 @@ A failover may lose the last commits, and a restore many. The rows of what went 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Lock
 from time import monotonic
 
-from notifyctl.delivery.outcomes import Attempt
-from notifyctl.providers.contract import Accepted, SendResult, Unknown
+from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
+from notifyctl.delivery import outcomes, result_store
+from notifyctl.delivery.outcomes import Attempt
+from notifyctl.delivery.result_store import AttemptResult
+from notifyctl.models.enums import Channel, MessageStatus
+from notifyctl.orchestrator import payload_store
+from notifyctl.providers.contract import Accepted, Answer, SendResult, Unknown
+from notifyctl.providers.registry import PROVIDERS
+
+AT_ONCE = 1_000
 KEPT_SECONDS = 600.0
 MOST = 20_000
 """About a kilobyte each."""
@@ -89,5 +99,39 @@ class SendingMemory:
             }
             return list(self._heard.values()), dialling
 
+    def write_again(self, session: Session, owner: str, *, now: datetime, lease_until: datetime) -> int:
+        """Into a database that may have forgotten it. Returns how many messages it knew less of."""
+        heard, dialling = self.everything()
+        known = [
+            (item.attempt, outcomes.of_answer(item.attempt, _answer_of(item), actor=owner, now=now)) for item in heard
+        ]
+        count = 0
+        for start in range(0, len(known), AT_ONCE):
+            batch = known[start : start + AT_ONCE]
+            for channel in Channel:
+                of_channel = [(attempt, outcome) for attempt, outcome in batch if attempt.channel is channel]
+                results = [outcome.result for _, outcome in of_channel]
+                attempts = [attempt for attempt, _ in of_channel]
+                provider = PROVIDERS[channel].name
+                written = result_store.write_again(session, owner, provider, results, attempts)
+                kept = [outcomes.of_forgotten(outcome) for _, outcome in of_channel if outcome.result.id in written]
+                audit_log.write_many(session, [entry for outcome in kept for entry in outcome.entries])
+                payload_store.erase_payloads(session, [outcome.result.id for outcome in kept if outcome.erase])
+                count += len(kept)
+        for channel in Channel:
+            attempts = [attempt for attempt in dialling.values() if attempt.channel is channel]
+            results = [_being_sent(attempt) for attempt in attempts]
+            provider = PROVIDERS[channel].name
+            count += len(result_store.write_again(session, owner, provider, results, attempts, lease_until))
+        return count
+
     def _oldest(self) -> Remembered:
         return next(iter(self._heard.values()))
+
+
+def _answer_of(known: Remembered) -> Answer:
+    return Answer(known.attempt.message_id, known.result, 0.0)
+
+
+def _being_sent(attempt: Attempt) -> AttemptResult:
+    return AttemptResult(id=attempt.message_id, lease_generation=attempt.lease_generation, status=MessageStatus.SENDING)

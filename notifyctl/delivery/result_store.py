@@ -117,7 +117,8 @@ def write_again(
 ) -> set[str]:
     """Writes what is known of messages of which the database knows less. Returns the ids of those that were written.
 
-    Left as they are: what has ended, and what another worker is sending. `lease_until` is for what is being sent.
+    Left as they are: what has ended, what another worker is sending, and rows that show a later claim, unless it is
+    known that the message was accepted. `lease_until` is for what is being sent.
     """
     if not results:
         return set()
@@ -143,6 +144,7 @@ def _again_statement(dialect: str) -> Executable:
     return (
         write_results(rows)
         .where(or_(_message.c.status.in_([*WAITING, MessageStatus.IN_DOUBT]), is_ours))
+        .where(or_(rows.c.status == MessageStatus.SENT, _message.c.lease_generation < rows.c.lease_generation))
         .values(**later, last_attempt_at=rows.c.last_attempt_at)
         .values(provider=bindparam("provider"), lease_owner=bindparam("owner"), lease_until=until)
         .returning(_message.c.id)

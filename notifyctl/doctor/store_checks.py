@@ -16,7 +16,7 @@ from notifyctl.health import store as health_store
 from notifyctl.health.installation import read_job_statuses
 from notifyctl.http import api_key_store
 from notifyctl.keyring import KeyRing
-from notifyctl.operations import breakers
+from notifyctl.operations import breakers, store_state
 from notifyctl.operations.problem import Code
 from notifyctl.otp import store as otp_store
 from notifyctl.otp.codes import PepperRing
@@ -47,6 +47,18 @@ def database(context: CheckContext) -> CheckResult:
 def schema(context: CheckContext) -> CheckResult:
     migrations.require_current_schema(context.database)
     return CheckResult()
+
+
+def recovery(context: CheckContext) -> CheckResult:
+    with context.database.read() as session:
+        found = store_state.forgotten(session)
+    if found is None:
+        return CheckResult()
+    return CheckResult(
+        CheckStatus.FAIL,
+        f"the database may have forgotten what was done since {found.since:%Y-%m-%d %H:%M} UTC: {found.cause}",
+        "run `notifyctl db recover`, or start `notifyctl worker`: nothing is sent before",
+    )
 
 
 def clock(context: CheckContext) -> CheckResult:
@@ -277,6 +289,7 @@ def otp_conversion(context: CheckContext) -> CheckResult:
 
 SCHEMA = (database, schema)
 STORED = (
+    recovery,
     clock,
     listen_url,
     secret_keys_in_use,

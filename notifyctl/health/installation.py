@@ -18,9 +18,10 @@ from notifyctl.errors import InvalidInput
 from notifyctl.health import store as health_store
 from notifyctl.health.store import LongTransaction, LostAlert, StripeTroubles
 from notifyctl.models.enums import Channel, JobOutcome
-from notifyctl.operations import heartbeats, job_runs
+from notifyctl.operations import heartbeats, job_runs, store_state
 from notifyctl.operations.heartbeats import WorkerRow
 from notifyctl.operations.job_runs import MONITOR, TIMETABLE, JobRecord, Timed
+from notifyctl.operations.store_state import Forgotten
 from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
 from notifyctl.text.addresses import normal_address
@@ -145,6 +146,8 @@ class Installation:
     """Its kind and place, without user or password."""
     obstacle: tuple[str, str] | None
     """Why nothing can be written there, and what to do; None where it can be."""
+    forgotten: Forgotten | None
+    """It has gone back in time, and is to be recovered."""
     now: datetime
     workers: int
     last_worker: LastWorker | None
@@ -180,6 +183,7 @@ def read_installation(session: Session, settings: Settings, now: datetime) -> In
         name=name,
         database=database,
         obstacle=connections.obstacle(session),
+        forgotten=store_state.forgotten(session),
         now=now,
         workers=len(at_work),
         last_worker=_last(workers),

@@ -13,6 +13,7 @@ _WAITS_FOR_SOMEBODY = (JobState.OVERDUE, JobState.LOST)
 def problems(installation: Installation, *, waiting: int = 0, overdue_seconds: int = 0) -> Iterator[Problem]:
     """`waiting` messages wait, the oldest of which has been due for too long, if `overdue_seconds` is not 0."""
     yield from _not_writable(installation)
+    yield from _forgotten(installation)
     yield from _nobody_at_work(installation, waiting, overdue_seconds)
     yield from _jobs(installation)
     if not installation.has_templates:
@@ -48,6 +49,18 @@ def _not_writable(installation: Installation) -> Iterator[Problem]:
         why, remedy = installation.obstacle
         text = f"the database {installation.database} cannot be written: {why}; nothing is accepted, sent or recorded"
         yield Problem(Gravity.CRITICAL, text, Code.NOT_WRITABLE, remedy)
+
+
+def _forgotten(installation: Installation) -> Iterator[Problem]:
+    found = installation.forgotten
+    if found is None:
+        return
+    since = moment(found.since, beside=installation.now)
+    text = f"the database may have forgotten what was done since {since} ({found.cause}): nothing is sent"
+    remedy = "a worker asks the providers and goes on by itself; its log says what it waits for"
+    if not installation.workers:
+        remedy = "run `notifyctl db recover`, or start `notifyctl worker`"
+    yield Problem(Gravity.CRITICAL, text, Code.RECOVERY_NEEDED, remedy, since=found.found_at)
 
 
 def _nobody_at_work(installation: Installation, waiting: int, overdue_seconds: int) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Boolean, Column, Index, false, text
+from sqlalchemy import Boolean, Column, Index, Integer, false, text
 from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column, json_column
@@ -92,6 +92,33 @@ class WorkerHeartbeat(SQLModel, table=True):
     """It was to send what was due and to end: cron starts such."""
     left_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it ended in good order. Such rows are kept for a while, to say when somebody was last at work."""
+    store_generation: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default=text("0")))
+    """Up to which generation of the store it has written again what it knows."""
+
+
+class StoreState(SQLModel, table=True):
+    """The store about itself. There is one row at most."""
+
+    __tablename__ = "store_state"
+
+    id: int = Field(default=1, primary_key=True)
+    store_id: str
+    generation: int = 0
+    """How often it was found to have gone back in time."""
+    system_identifier: str | None = None
+    timeline: str | None = None
+    """Of PostgreSQL's server when the store was last known to be whole."""
+    recovery_needed_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """What happened after this moment may be forgotten. None when nothing is to be recovered."""
+    found_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    cause: str | None = None
+    is_proven: bool = False
+    recovered_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """From when on the last recovery has asked the providers."""
+    recovered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    held_by: str | None = None
+    """Who recovers it, and up to when it is left to him."""
+    held_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class PageSession(SQLModel, table=True):

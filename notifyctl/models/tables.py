@@ -14,6 +14,7 @@ from notifyctl.models.operations import (
     PageSession,
     Pause,
     ProviderBreaker,
+    StoreState,
     WorkerHeartbeat,
 )
 from notifyctl.models.otp import OtpChallenge, OtpSubject
@@ -44,6 +45,7 @@ __all__ = [
     "Pause",
     "ProviderBreaker",
     "SpikeState",
+    "StoreState",
     "StripeEvent",
     "StripeInvoice",
     "StripeSubscription",

@@ -22,6 +22,7 @@ class Code(StrEnum):
     """What kind of problem it is, for programs. docs/health.md explains each."""
 
     NOT_WRITABLE = "NOT_WRITABLE"
+    RECOVERY_NEEDED = "RECOVERY_NEEDED"
     PROVIDER_DOWN = "PROVIDER_DOWN"
     FAILING = "FAILING"
     RECOVERING = "RECOVERING"

@@ -34,8 +34,10 @@ from notifyctl.errors import DatabaseError, WrongSchema
 from notifyctl.models.enums import AuditAction, Channel, Lane
 from notifyctl.operations import heartbeats
 from notifyctl.operations.heartbeats import new_name
+from notifyctl.operations.witness import Witness
 from notifyctl.orchestrator.holds import QuietHours
 from notifyctl.providers.contract import Lookup, Sender
+from notifyctl.recovery.recover import Recovery, StoreKeeper
 from notifyctl.stopping import FORCED_EXIT, Patience, stop_signals
 from notifyctl.worker import systemd
 from notifyctl.worker.channel_loop import ChannelLoop
@@ -47,6 +49,7 @@ from notifyctl.worker.periodic import PeriodicThread
 FIRST_RETRY_SECONDS = 0.25
 LONGEST_RETRY_SECONDS = 5.0
 UPKEEP_SECONDS = 10.0
+ATTEND_SECONDS = 1.0
 RECONCILE_SECONDS = 2.0
 EARLY_RECEIPTS_SECONDS = 2.0
 OBSTACLE_SECONDS = 5.0
@@ -122,7 +125,11 @@ class Worker:
         self._obstacle: tuple[str, str] | None = None
         """Why nothing can be written, and what to do; None where it can be, and where nobody can tell."""
         self._memory = SendingMemory()
+        self._witness = Witness(runtime.database, runtime.clock)
         self._clock_watch = ClockWatch(runtime.clock, runtime.stopwatch)
+        settings = runtime.settings
+        recovery = Recovery(settings, runtime.database, runtime.clock, runtime.keys, self.name)
+        self._keeper = StoreKeeper(recovery, runtime.database, runtime.clock, self._witness, self.name)
         self._loops = [self._loop(channel, sender, tuple(Lane)) for channel, sender in senders.items()]
         self._loops += [self._loop(channel, sender, (Lane.URGENT,)) for channel, sender in (urgent or {}).items()]
         self._reconciler = Reconciler(
@@ -130,7 +137,7 @@ class Worker:
         )
 
     def _loop(self, channel: Channel, sender: Sender, lanes: Collection[Lane]) -> ChannelLoop:
-        dispatcher = make_dispatcher(self._runtime, channel, sender, self.name, lanes, self._memory)
+        dispatcher = make_dispatcher(self._runtime, channel, sender, self.name, lanes, self._memory, self._witness)
         return ChannelLoop(dispatcher, stop=self._stop, once=self._once, failed=self._fail)
 
     def run(self) -> None:
@@ -196,6 +203,7 @@ class Worker:
         periodic = partial(PeriodicThread, failed=self._fail)
         threads = [
             periodic("watch", self._watch, seconds=1.0, stop=self._stop),
+            periodic("store", self._attend, seconds=ATTEND_SECONDS, stop=self._drained),
             periodic("upkeep", self._keep_up, seconds=UPKEEP_SECONDS, stop=self._drained),
         ]
         if not self._once:
@@ -258,24 +266,30 @@ class Worker:
         if not self._once:
             require_listening(self._runtime.database)
         self._started_at = self._runtime.clock()
+        self._witness.keep_file()
+        self._witness.examine()  # before anything of ours is written
         self._keep_up()
+        self._attend()
+        while self._once and not self._keeper.is_whole and not self._stop.wait(ATTEND_SECONDS):
+            self._attend()
+
+    def _attend(self) -> bool:
+        if self._keeper.attend(self._write_again):
+            self._wake()
+        return False
+
+    def _write_again(self, session: Session, now: datetime) -> None:
+        self._beat(session, now)
+        count = self._memory.write_again(session, self.name, now=now, lease_until=now + LEASE)
+        if count:
+            log.warning("the database had forgotten messages that went out", extra={"count": count})
 
     def _keep_up(self) -> bool:
         """Heartbeat, leases renewed, and those of vanished workers ended."""
         with self._runtime.database.transaction() as session:
             now = self._runtime.clock()
             self._follow_clock(session, now)
-            heartbeats.beat(
-                session,
-                worker=self.name,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                version=__version__,
-                started_at=self._started_at or now,
-                now=now,
-                stopping=self._stop.is_set(),
-                once=self._once,
-            )
+            self._beat(session, now)
             heartbeats.forget(session, lost_before=now - LOST_AFTER, left_before=now - LEFT_KEPT)
             ids = [message_id for loop in self._loops for message_id in loop.held_ids()]
             outbox.renew_leases(session, self.name, ids, now + LEASE)
@@ -296,6 +310,19 @@ class Worker:
         if lost:
             log.warning("leases of a lost worker ended", extra={"messages": len(lost)})
         return False
+
+    def _beat(self, session: Session, now: datetime) -> None:
+        heartbeats.beat(
+            session,
+            worker=self.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            started_at=self._started_at or now,
+            now=now,
+            stopping=self._stop.is_set(),
+            once=self._once,
+        )
 
     def _follow_clock(self, session: Session, now: datetime) -> None:
         """PostgreSQL's clock is its server's, and not ours to follow."""
@@ -340,8 +367,9 @@ def make_dispatcher(
     owner: str,
     lanes: Collection[Lane] = tuple(Lane),
     memory: SendingMemory | None = None,
+    witness: Witness | None = None,
 ) -> Dispatcher:
-    """`memory` is that of the other loops of the same worker."""
+    """`memory` and `witness` are those of the other loops of the same worker."""
     settings = runtime.settings
     rules = Rules(runtime.keys, runtime.plans, settings.sms_enabled, QuietHours(*settings.quiet_span))
     limit = settings.per_minute_limit(channel)
@@ -356,4 +384,5 @@ def make_dispatcher(
         keys=runtime.keys,
         owner=owner,
         memory=memory or SendingMemory(),
+        witness=witness or Witness(runtime.database, runtime.clock),
     )

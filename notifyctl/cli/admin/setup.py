@@ -3,8 +3,11 @@
 import os
 import re
 import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from time import sleep
 from typing import Annotated
 
 import typer
@@ -19,7 +22,13 @@ from notifyctl.db.migrations import require_current_schema, schema_status
 from notifyctl.doctor.check import CheckResult, CheckStatus
 from notifyctl.doctor.doctor import NamedResult, can_mend, examine_installation
 from notifyctl.env_file import env_file_path, find_env_file
-from notifyctl.errors import ConfigurationError, NotifyctlError
+from notifyctl.errors import ConfigurationError, NotifyctlError, ProviderError
+from notifyctl.operations.heartbeats import new_name
+from notifyctl.operations.witness import Witness
+from notifyctl.providers.contract import SentRecord
+from notifyctl.recovery import store as recovery_store
+from notifyctl.recovery.records import RecoverySummary
+from notifyctl.recovery.recover import BY_HAND, NOT_RECOVERED, NotYet, Recovery
 from notifyctl.settings import Settings, checked, is_secret, raw_settings
 
 GROUPS = (
@@ -242,3 +251,61 @@ def status(form: options.Format = OutputFormat.TABLE) -> None:
             form,
         )
         require_current_schema(runtime.database)
+
+
+@schema.command()
+def recover(
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            help="What the database knows of before is whole: 2h, 7d, or 2026-03-01T12:00Z. Needed after a restore by"
+            " hand; what was found by itself is known already.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask the providers, and change nothing.")] = False,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Ask the providers what a database that went back in time has forgotten. Nothing is sent meanwhile.
+
+    Messages that wait and went out already become SENT, DELIVERED or BOUNCED; those of which nothing is known are
+    written anew; who asked for no more is suppressed. Safe to run again, and after a kill. A worker does the same by
+    itself where it finds that the database has forgotten something.
+    """
+    with opened_runtime() as runtime:
+        actor, moment = options.actor(), None
+        witness = Witness(runtime.database, runtime.clock)
+        witness.keep_file()
+        witness.examine()
+        if since is not None:
+            moment = options.parse_moment(since, runtime.clock())
+            if not dry_run:
+                with runtime.database.transaction() as session:
+                    recovery_store.mark_restored(session, moment, BY_HAND, now=runtime.clock())
+        recovery = Recovery(runtime.settings, runtime.database, runtime.clock, runtime.keys, new_name())
+        summary = _recovered(partial(recovery.run, dry_run=dry_run, since=moment, watch=_watched))
+    if summary is None:
+        output.say("The database has not gone back in time, as far as anybody knows; --since says otherwise.")
+        return
+    output.document(summary.details | {"by": actor, "dry_run": dry_run}, form)
+    output.say("Not to be had from anybody, to be looked after by hand:")
+    for what in NOT_RECOVERED:
+        output.say(f"  {what}")
+    output.say(f"Stripe's events: notifyctl stripe replay --from-api --since {summary.since:%Y-%m-%dT%H:%MZ}")
+
+
+def _recovered(run: Callable[[], RecoverySummary | NotYet | None]) -> RecoverySummary | None:
+    """Waits for what a worker would wait for."""
+    told = ""
+    while isinstance(result := run(), NotYet):
+        if result.has_no_answer:
+            raise ProviderError(f"Nothing is sent before this is recovered: {result.why}; run it again")
+        if result.why != told:
+            output.say(f"Waiting: {result.why}")
+        told = result.why
+        sleep(1)
+    return result
+
+
+def _watched(records: Iterable[SentRecord], label: str) -> Iterable[SentRecord]:
+    return output.track(records, label, None)

@@ -174,7 +174,12 @@ class Budget:
     @classmethod
     def spent(cls, limit: int, now: datetime) -> "Budget":
         """With nothing left for a window from now on."""
-        return cls(limit, [Bucket(floor(now.timestamp() / BUCKET_SECONDS), limit)])
+        return cls.used_now(limit, limit, now)
+
+    @classmethod
+    def used_now(cls, limit: int, tokens: int, now: datetime) -> "Budget":
+        """As if so many had been taken at this moment."""
+        return cls(limit, [Bucket(floor(now.timestamp() / BUCKET_SECONDS), min(tokens, limit))])
 
     @classmethod
     def load(cls, state: BudgetState, limit: int) -> "Budget":

@@ -16,6 +16,7 @@ from notifyctl.db.database import Database
 from notifyctl.errors import DatabaseError
 from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.errors import ApiError, documented
+from notifyctl.operations import store_state
 from notifyctl.templates import store as template_store
 
 router = APIRouter(tags=["probes"])
@@ -77,6 +78,8 @@ def _missing(runtime: Runtime) -> str:
         with runtime.database.read() as session:
             if obstacle := connections.obstacle(session):
                 return f"The database cannot be written: {obstacle[0]}."
+            if store_state.forgotten(session) is not None:
+                return "The database has gone back in time: nothing is sent before it is recovered."
             if not template_store.are_seeded(session):
                 return "No template is seeded."
     except DatabaseError as error:
