@@ -227,6 +227,9 @@ class Settings(BaseSettings):
         730, ge=30, le=MAX_DAYS, description="Days audit rows are kept, but never less than messages are."
     )
 
+    notification_templates: FilePath | None = Field(
+        None, description="Folder of your own templates; one that it does not have is taken from the shipped ones."
+    )
     public_base_url: BaseUrl | None = Field(None, description="Where providers reach our webhooks.")
     http_host: Annotated[str, AfterValidator(setting_rules.listen_host)] = Field(
         "127.0.0.1", description="Address that `serve` listens on."

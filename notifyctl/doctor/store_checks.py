@@ -104,7 +104,19 @@ def templates(context: CheckContext) -> CheckResult:
         return CheckResult(
             CheckStatus.WARN, "no template is seeded: nothing can be sent", "run `notifyctl templates seed`"
         )
-    drifted = [change.template_key for change in changes if change.status is not catalogue.SeedStatus.UNCHANGED]
+    kept = [change for change in changes if change.status is catalogue.SeedStatus.KEPT]
+    drifted = [
+        change.template_key
+        for change in changes
+        if change.status not in (catalogue.SeedStatus.UNCHANGED, catalogue.SeedStatus.KEPT)
+    ]
+    if kept and not drifted:
+        keys, folders = _few([change.template_key for change in kept]), sorted({change.folder for change in kept})
+        return CheckResult(
+            CheckStatus.WARN,
+            f"{keys} came from {', '.join(folders)}, and this host does not find them there",
+            "set NOTIFICATION_TEMPLATES to that folder, and put back what it lacks; seeding keeps them meanwhile",
+        )
     if drifted:
         return CheckResult(
             CheckStatus.WARN,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
-from notifyctl.errors import NotFound
+from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import AuditAction
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
 from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
-from notifyctl.templates.files import UNBRANDED, TemplateFile, load, templates_dir
+from notifyctl.templates.files import SHIPPED, SHIPPED_WITH_PARTS, UNBRANDED, TemplateFile, load, templates_dir
 from notifyctl.text import colors
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "TemplateFile",
     "company",
     "diff",
+    "export",
     "files_of",
     "load",
     "seed",
@@ -60,8 +61,45 @@ def company(settings: Settings) -> Mapping[str, str]:
 
 
 def files_of(settings: Settings, directory: Path | None = None) -> list[TemplateFile]:
-    """The template files of an installation. Raises TemplateError."""
-    return load(directory or templates_dir(), company(settings))
+    """The template files of an installation: those of a folder of its own, and the shipped ones for what that lacks.
+
+    `directory` stands for NOTIFICATION_TEMPLATES. Raises TemplateError.
+    """
+    own, shipped = directory or settings.notification_templates, templates_dir()
+    if own is None or own.absolute() == shipped:
+        return load(shipped, company(settings))
+    return load(own, company(settings), beside=shipped)
+
+
+def export(directory: Path, names: Collection[str] = ()) -> list[Path]:
+    """Copies the shipped files, for a company to change. Returns those that it wrote.
+
+    `names` are of templates and of shared parts; all when there are none. Nothing is written over: raises InvalidInput
+    for a file that is there and reads otherwise, before anything is written.
+    """
+    shipped = templates_dir()
+    found = sorted(path.relative_to(shipped) for path in shipped.rglob("*") if path.is_file())
+    chosen = [path for path in found if not names or _is_named(path, names)]
+    if strange := [name for name in names if not any(_is_named(path, [name]) for path in found)]:
+        raise NotFound(f"There is no shipped template {strange[0]!r}; `notifyctl templates list` shows those there are")
+    try:
+        there = [path for path in chosen if (directory / path).exists()]
+        changed = [path for path in there if (directory / path).read_bytes() != (shipped / path).read_bytes()]
+        if changed:
+            there_already = directory / changed[0]
+            raise InvalidInput(f"{there_already} reads otherwise; nothing was written, name another folder")
+        new = [path for path in chosen if path not in there]
+        for path in new:
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / path).write_bytes((shipped / path).read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{error.filename or directory} cannot be written: {error.strerror}") from error
+    return [directory / path for path in new]
+
+
+def _is_named(path: Path, names: Collection[str]) -> bool:
+    """`email/WELCOME_EMAIL/body.txt` by WELCOME_EMAIL, `email/_layout.html` by its name."""
+    return path.parts[1] in names or path.stem.partition(".")[0] in names
 
 
 class SeedStatus(StrEnum):
@@ -70,33 +108,53 @@ class SeedStatus(StrEnum):
     UNCHANGED = "UNCHANGED"
     NOT_IN_FILES = "NOT_IN_FILES"
     """The store has it, the files do not. It stays, and can still be sent."""
+    KEPT = "KEPT"
+    """The store has a company's own, and the files have ours: it stays, unless seeding is told to replace it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeedChange:
-    """`version` is the one in force after seeding; `fields` are those that differ."""
+    """`version` is the one in force after seeding, and `origin` where it came from; `fields` are those that differ."""
 
     template_key: str
     status: SeedStatus
     version: int
     fields: tuple[str, ...] = ()
+    origin: str = SHIPPED
+
+    @property
+    def folder(self) -> str:
+        """That its origin names."""
+        return self.origin.removeprefix(SHIPPED_WITH_PARTS)
 
     def audit_details(self) -> dict[str, object]:
-        return {"template_key": self.template_key, "version": self.version, "changed": list(self.fields)}
+        return {
+            "template_key": self.template_key,
+            "version": self.version,
+            "changed": list(self.fields),
+            "origin": self.origin,
+        }
 
 
 def seed(
-    session: Session, files: Sequence[TemplateFile], *, settings: Settings, now: datetime, actor: str
+    session: Session,
+    files: Sequence[TemplateFile],
+    *,
+    settings: Settings,
+    now: datetime,
+    actor: str,
+    replace: bool = False,
 ) -> list[SeedChange]:
     """Stores a new version of each template that differs, with an audit row. Earlier versions stay.
 
-    A template that an operator has switched off stays off.
+    A template that an operator has switched off stays off. What came from a company's own folder is kept where the
+    files are the shipped ones: on a host without that folder they would take its mails away. `replace` takes them.
     """
     template_store.lock_for_seeding(session)
     stored = template_store.current(session)
-    changes = [_change(file, stored, settings) for file in files]
+    changes = [_change(file, stored, settings, replace) for file in files]
     for file, change in zip(files, changes, strict=True):
-        if change.status is not SeedStatus.UNCHANGED:
+        if change.status in (SeedStatus.NEW, SeedStatus.CHANGED):
             _save(session, _wanted(file, settings), stored.get(file.template_key), change, now)
             audit_log.write(session, AuditAction.TEMPLATE_SEEDED, actor=actor, now=now, details=change.audit_details())
     return changes
@@ -107,8 +165,8 @@ def diff(session: Session, files: Sequence[TemplateFile], *, settings: Settings)
     stored = template_store.current(session)
     keys = {file.template_key for file in files}
     orphans = [
-        SeedChange(key, SeedStatus.NOT_IN_FILES, template.version)
-        for key, (template, _) in stored.items()
+        SeedChange(key, SeedStatus.NOT_IN_FILES, template.version, origin=version.origin or SHIPPED)
+        for key, (template, version) in stored.items()
         if key not in keys
     ]
     changes = [_change(file, stored, settings) for file in files] + orphans
@@ -127,14 +185,23 @@ def set_enabled(session: Session, template_key: str, enabled: bool, *, now: date
     return changed
 
 
-def _change(file: TemplateFile, stored: Mapping[str, _Stored], settings: Settings) -> SeedChange:
+def _change(file: TemplateFile, stored: Mapping[str, _Stored], settings: Settings, replace: bool = False) -> SeedChange:
     if file.template_key not in stored:
-        return SeedChange(file.template_key, SeedStatus.NEW, 1)
+        return SeedChange(file.template_key, SeedStatus.NEW, 1, origin=file.origin)
     template, version = stored[file.template_key]
     wanted, seeded = _wanted(file, settings), _seeded(template, version)
     fields = tuple(name for name in wanted if wanted[name] != seeded.get(name))
-    status = SeedStatus.CHANGED if fields else SeedStatus.UNCHANGED
-    return SeedChange(file.template_key, status, template.version + bool(fields), fields)
+    came_from = version.origin or SHIPPED
+    if not fields:
+        return SeedChange(file.template_key, SeedStatus.UNCHANGED, template.version, origin=came_from)
+    if _ownership(file.origin) < _ownership(came_from) and not replace:
+        return SeedChange(file.template_key, SeedStatus.KEPT, template.version, fields, came_from)
+    return SeedChange(file.template_key, SeedStatus.CHANGED, template.version + 1, fields, file.origin)
+
+
+def _ownership(origin: str) -> int:
+    """How much of it is the company's own: nothing, a part that it shares with others, or its words."""
+    return 0 if origin == SHIPPED else 1 if origin.startswith(SHIPPED_WITH_PARTS) else 2
 
 
 def _wanted(file: TemplateFile, settings: Settings) -> _Fields:
@@ -181,6 +248,7 @@ def _save(session: Session, declared: _Fields, before: _Stored | None, change: S
             version=change.version,
             content_hash=_digest(declared),
             flags=flags,
+            origin=change.origin,
             created_at=now,
             **content,
         ),

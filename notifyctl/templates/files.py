@@ -4,7 +4,7 @@ The HTML is made once, when a file is read: it is still Jinja2 then, and needs n
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,10 @@ from notifyctl.text.files import read_text
 Read = Callable[[str], str]
 """Name of a shared file -> its text. Raises OSError."""
 
+SHIPPED = "shipped"
+"""The origin of what comes with notifyctl."""
+SHIPPED_WITH_PARTS = "shipped, with parts of "
+"""Before the folder that a layout, say, is taken from."""
 UNBRANDED: dict[str, str] = {
     "name": "", "logo_url": "", "color": "#1a56db", "link_on_dark": "#87a7ec", "button_on_dark": "#255edd",
     "url": "", "home": "", "address": "", "imprint": "", "support_email": "",
@@ -116,6 +120,8 @@ class TemplateFile:
     text_body: str
     html_body: str | None
     company: Mapping[str, str] = field(default_factory=lambda: UNBRANDED)
+    origin: str = field(default=SHIPPED, compare=False)
+    """The folder that it comes from; or SHIPPED, or that with parts of a folder."""
 
     @property
     def template_key(self) -> str:
@@ -153,41 +159,81 @@ def templates_dir() -> Path:
     return packed if packed.is_dir() else _PACKAGE.parent / "templates"
 
 
-def load(directory: Path, company: Mapping[str, str] = UNBRANDED) -> list[TemplateFile]:
+def load(directory: Path, company: Mapping[str, str] = UNBRANDED, *, beside: Path | None = None) -> list[TemplateFile]:
     """Every template under email/<KEY>/ and sms/<KEY>.txt, by key; it shows `company`.
 
+    A template that `directory` does not have is taken from `beside`, and so is a part that several share.
     Raises TemplateError with every fault of every file: which file, which field, which value, and what to do.
     """
-    reading = _Reading(directory, company)
-    for folder in sorted(path for path in (directory / "email").glob("[!_.]*") if path.is_dir()):
-        reading.email(folder)
-    for path in sorted((directory / "sms").glob("[!_.]*.txt")):
-        reading.sms(path)
-    if not reading.files and not reading.faults:
-        reading.faults.append(f"{directory} has no templates; expected email/KEY/body.txt and sms/KEY.txt")
+    roots = (directory, beside) if beside else (directory,)
+    reading = _Reading(roots, company)
+    for root in roots:
+        if not reading.all_of(root):
+            break
     if reading.faults:
         raise TemplateError("; ".join(reading.faults))
     return sorted(reading.files.values(), key=lambda file: file.template_key)
 
 
+def _listed(folder: Path) -> list[Path]:
+    """What is in it, without what is shared or hidden. Raises OSError."""
+    return sorted(path for path in folder.iterdir() if path.name[0] not in "_.") if folder.exists() else []
+
+
 @dataclass
 class _Reading:
-    directory: Path
+    roots: Sequence[Path]
+    """The first has the say."""
     company: Mapping[str, str]
     files: dict[str, TemplateFile] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    used: set[Path] = field(default_factory=set)
+    """The folders that the template at hand comes from."""
 
-    def email(self, folder: Path) -> None:
-        head = self._head(folder / "body.txt", Channel.EMAIL, folder.name)
-        html = self._html(folder / "body.html")
+    def all_of(self, root: Path) -> bool:
+        """False where there is no looking for single files."""
+        try:
+            if not root.is_dir():
+                self.faults.append(f"{root} is no folder; `notifyctl templates export {root}` makes it")
+                return False
+            emails = [path for path in _listed(root / "email") if path.is_dir()]
+            texts = [path for path in _listed(root / "sms") if path.suffix == ".txt"]
+            is_empty = not emails and not texts and not any((root / "email").glob("_*"))
+        except OSError as error:
+            self.faults.append(f"{error.filename or root} cannot be read: {error.strerror}; let this user read it")
+            return False
+        if is_empty:
+            self.faults.append(f"{root} has no templates; expected email/KEY/body.txt and sms/KEY.txt")
+        theirs = set(self.files)
+        for folder in emails:
+            if folder.name not in theirs:
+                self._email(root, folder)
+        for path in texts:
+            if path.stem not in theirs:
+                self._sms(root, path)
+        return True
+
+    def _email(self, root: Path, folder: Path) -> None:
+        self.used = {root}
+        head = self._head(root, folder / "body.txt", Channel.EMAIL, folder.name)
+        html = self._html(root, folder / "body.html")
         if head and html is not None:
-            self._keep(TemplateFile(self._name(folder / "body.txt"), *head, html, self.company))
+            self._keep(root, folder / "body.txt", head, html)
 
-    def sms(self, path: Path) -> None:
-        if head := self._head(path, Channel.SMS, path.stem):
-            self._keep(TemplateFile(self._name(path), *head, None, self.company))
+    def _sms(self, root: Path, path: Path) -> None:
+        self.used = {root}
+        if head := self._head(root, path, Channel.SMS, path.stem):
+            self._keep(root, path, head, None)
 
-    def _keep(self, file: TemplateFile) -> None:
+    def _origin(self, root: Path) -> str:
+        if root != templates_dir():
+            return str(root.absolute())
+        others = self.used - {root}
+        return f"{SHIPPED_WITH_PARTS}{others.pop().absolute()}" if others else SHIPPED
+
+    def _keep(self, root: Path, path: Path, head: tuple[FrontMatter, str], html: str | None) -> None:
+        place = path.relative_to(root).as_posix()
+        file = TemplateFile(place, *head, html, self.company, self._origin(root))
         parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
         faults = [fault for part, body in parts.items() if (fault := _syntax_fault(part, body))]
         if not faults:
@@ -199,13 +245,14 @@ class _Reading:
         self._blame(file.path, faults)
         self.files.setdefault(file.template_key, file)
 
-    def _head(self, path: Path, channel: Channel, name: str) -> tuple[FrontMatter, str] | None:
-        text = self._read(path, "an email needs a text part and its front matter there")
+    def _head(self, root: Path, path: Path, channel: Channel, name: str) -> tuple[FrontMatter, str] | None:
+        name_of_file = path.relative_to(root).as_posix()
+        text = self._read(path, name_of_file, "an email needs a text part and its front matter there")
         if text is None:
             return None
         parts = front_matter.split(text)
         if parts is None:
-            self._blame(self._name(path), [f"has no front matter; begin it with {FENCE}, TOML, {FENCE}"])
+            self._blame(name_of_file, [f"has no front matter; begin it with {FENCE}, TOML, {FENCE}"])
             return None
         front, faults = front_matter.parse(parts[0])
         body, missing = self._with_includes(parts[1].strip(), channel)
@@ -214,7 +261,7 @@ class _Reading:
             faults.append("text part is missing; write it below the front matter")
         if front:
             faults += _misplaced(front, channel, name)
-        self._blame(self._name(path), faults)
+        self._blame(name_of_file, faults)
         return (front, body) if front and not faults else None
 
     def _with_includes(self, body: str, channel: Channel) -> tuple[str, list[str]]:
@@ -223,41 +270,53 @@ class _Reading:
 
         def included(match: re.Match[str]) -> str:
             try:
-                return read_text(self.directory / channel.lower() / match[1]).strip("\n")
+                return self._shared(channel, match[1]).strip("\n")
             except InvalidInput as error:
                 faults.append(f"names a file that is of no use: {error}")
                 return ""
 
         return _INCLUDE.sub(included, body), faults
 
-    def _html(self, path: Path) -> str | None:
-        body = self._read(path, "an email needs an HTML part there")
+    def _shared(self, channel: Channel, name: str) -> str:
+        """A part that several templates have in common. Raises InvalidInput."""
+        places = [root / channel.lower() / name for root in self.roots]
+        root = next((root for root, place in zip(self.roots, places, strict=True) if _is_there(place)), self.roots[0])
+        self.used.add(root)
+        return read_text(root / channel.lower() / name)
+
+    def _html(self, root: Path, path: Path) -> str | None:
+        name_of_file = path.relative_to(root).as_posix()
+        body = self._read(path, name_of_file, "an email needs an HTML part there")
         if body is None:
             return None
         try:
-            return build(body, lambda name: read_text(self.directory / "email" / name))
+            return build(body, lambda name: self._shared(Channel.EMAIL, name))
         except HtmlError as error:
             fault = str(error)
         except InvalidInput as error:
             fault = f"names a file that is of no use: {error}"
-        self._blame(self._name(path), [fault])
+        self._blame(name_of_file, [fault])
         return None
 
-    def _read(self, path: Path, why: str) -> str | None:
-        if not path.exists():
-            self._blame(self._name(path), [f"is missing; {why}"])
-            return None
+    def _read(self, path: Path, name: str, why: str) -> str | None:
         try:
-            return read_text(path)
+            if _is_there(path):
+                return read_text(path)
+            self._blame(name, [f"is missing; {why}"])
         except InvalidInput as error:
-            self._blame(self._name(path), [str(error).removeprefix(f"{path} ")])
-            return None
+            self._blame(name, [str(error).removeprefix(f"{path} ")])
+        return None
 
     def _blame(self, name: str, faults: list[str]) -> None:
         self.faults += [f"{name}: {fault}" for fault in faults]
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.directory).as_posix()
+
+def _is_there(path: Path) -> bool:
+    """Also where nobody may look: reading it tells why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _misplaced(front: FrontMatter, channel: Channel, name: str) -> list[str]:

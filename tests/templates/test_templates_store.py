@@ -58,7 +58,7 @@ def test_the_first_seeding_stores_every_template_with_an_audit_row(database, fil
     assert rows[0] == (
         "test",
         NOON,
-        {"template_key": "COMPLIANCE_EXPIRY_REMINDER", "version": 1, "changed": []},
+        {"template_key": "COMPLIANCE_EXPIRY_REMINDER", "version": 1, "changed": [], "origin": "shipped"},
     )
 
 

@@ -34,7 +34,7 @@ from notifyctl.settings import Settings, checked, is_secret, raw_settings
 GROUPS = (
     ("Secrets", ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")),
     ("Database", ("DATABASE_",)),
-    ("Your company, as its mails show it", ("BRAND_", "SUPPORT_")),
+    ("Your company, as its mails show it", ("BRAND_", "SUPPORT_", "NOTIFICATION_TEMPLATES")),
     ("Email, by Postmark", ("POSTMARK_", "EMAIL_", "NOTIFICATION_EMAIL_")),
     ("SMS, by Twilio", ("TWILIO_", "SMS_", "NOTIFICATION_SMS_")),
     ("Billing, from Stripe", ("STRIPE_",)),

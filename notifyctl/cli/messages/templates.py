@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from notifyctl.cli import options, output
+from notifyctl.cli.invocation import program
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode, InvalidInput, NotFound
@@ -19,6 +20,7 @@ from notifyctl.templates.context import context_faults, from_text
 from notifyctl.templates.lint import lint_file, refuse_errors
 from notifyctl.templates.matrix import matrix_markdown
 from notifyctl.templates.render import Content, Renderer
+from notifyctl.text.durations import plural
 from notifyctl.text.files import read_text
 
 app = typer.Typer(name="templates", no_args_is_help=True)
@@ -26,9 +28,11 @@ app = typer.Typer(name="templates", no_args_is_help=True)
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The template, as WELCOME_EMAIL.")]
 Directory = Annotated[
     Path | None,
-    typer.Option("--dir", help="Template files to use instead of the shipped ones.", file_okay=False),
+    typer.Option("--dir", help="Folder of your own templates, in the place of NOTIFICATION_TEMPLATES."),
 ]
-CONTENT = ("subject", "text_body", "html_body", "variables", "example", "content_hash", "created_at")
+CONTENT = (
+    "subject", "text_body", "html_body", "variables", "example", "brand", "origin", "content_hash", "created_at",
+)  # fmt: skip
 WIDE = 140
 SHOWN = (
     Shown("template", lambda row: row["template_key"], whole=True),
@@ -44,20 +48,50 @@ STYLES = {
     "NEW": "green",
     "CHANGED": "yellow",
     "NOT_IN_FILES": "magenta",
+    "KEPT": "cyan",
     "UNCHANGED": "dim",
     "ERROR": "bold red",
 }
 
 
 @app.command()
-def seed(directory: Directory = None, form: options.Format = OutputFormat.TABLE) -> None:
-    """Store a new version of each template file that has changed. Safe to run again."""
+def seed(
+    directory: Directory = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also put shipped templates in the place of your own.")
+    ] = False,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Store a new version of each template file that has changed. Safe to run again.
+
+    Where your own folder is not named, what came from it stays as it is.
+    """
     files = _files(directory)
     refuse_errors(files)
     with opened_runtime() as runtime, runtime.database.transaction() as session:
-        changes = catalogue.seed(session, files, settings=runtime.settings, now=runtime.clock(), actor=options.actor())
+        changes = catalogue.seed(
+            session, files, settings=runtime.settings, now=runtime.clock(), actor=options.actor(), replace=replace
+        )
     _show_changes(changes, form)
-    output.say(f"{len(changes)} templates, {sum(change.status != 'UNCHANGED' for change in changes)} changed.")
+    output.say(f"{len(changes)} templates, {sum(change.status in ('NEW', 'CHANGED') for change in changes)} changed.")
+    _tell_of_kept(changes)
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made where it is missing.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Only these, as WELCOME_EMAIL or _layout.html; all if not given."),
+    ] = None,
+) -> None:
+    """Copy the shipped templates into a folder of your own, to change them there. Nothing is overwritten."""
+    written = catalogue.export(directory, names or ())
+    output.say(f"{plural(len(written), 'file')} written to {directory}.")
+    output.hint(
+        f"Change them, set NOTIFICATION_TEMPLATES={directory.absolute()}, and run `{program()} templates seed`; what"
+        " you delete there is taken from the shipped ones."
+    )
 
 
 @app.command("list")
@@ -153,6 +187,7 @@ def diff(directory: Directory = None, form: options.Format = OutputFormat.TABLE)
     differing = [change for change in changes if change.status != "UNCHANGED"]
     if differing or form is not OutputFormat.TABLE:
         _show_changes(differing, form)
+    _tell_of_kept(changes)
     if differing:
         raise typer.Exit(ExitCode.FAILED)
     output.say(f"{len(changes)} templates, files and store agree.")
@@ -203,10 +238,21 @@ def _show_changes(changes: Iterable[SeedChange], form: OutputFormat) -> None:
             "status": change.status.value,
             "version": change.version,
             "changed": change.fields,
+            "origin": change.origin,
         }
         for change in changes
     ]
-    output.rows(rows, form, columns=("template_key", "status", "version", "changed"), styles=STYLES)
+    output.rows(rows, form, columns=("template_key", "status", "version", "changed", "origin"), styles=STYLES)
+
+
+def _tell_of_kept(changes: Iterable[SeedChange]) -> None:
+    kept = [change for change in changes if change.status == "KEPT"]
+    if kept:
+        folders = ", ".join(sorted({change.folder for change in kept}))
+        output.say(
+            f"{plural(len(kept), 'template')} kept, which came from {folders}: set NOTIFICATION_TEMPLATES to it"
+            " and put back what it lacks, or take the shipped ones with `notifyctl templates seed --replace`."
+        )
 
 
 def _flags(template: Template) -> dict[str, object]:

@@ -1,0 +1,227 @@
+"""A company's own folder of templates: exported, changed, honoured everywhere, and never lost."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from notifyctl.db import migrations
+from notifyctl.db.database import Database
+from notifyctl.errors import TemplateError
+from notifyctl.templates import catalogue, files
+from notifyctl.templates.files import SHIPPED
+from tests.support.command_line import CommandLine
+from tests.support.settings import make_settings
+
+Own = Callable[..., Path]
+
+
+@pytest.fixture
+def own(notifyctl: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
+    """Exports (all, or these) into a folder, which the settings name from then on."""
+
+    def make(*names: str) -> Path:
+        folder = tmp_path / "acme"
+        exported = notifyctl("templates", "export", str(folder), *names)
+        assert exported.code == 0, exported.err
+        monkeypatch.setenv("NOTIFICATION_TEMPLATES", str(folder))
+        return folder
+
+    return make
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    words = path.read_text()
+    assert before in words
+    path.write_text(words.replace(before, after))
+
+
+def rows(notifyctl: CommandLine, *arguments: str) -> dict[str, dict[str, object]]:
+    ran = notifyctl("templates", *arguments, "--format", "json")
+    return {row["template_key"]: row for row in json.loads(ran.out)}
+
+
+def test_what_is_exported_is_all_that_is_shipped_and_changes_nothing(own: Own, notifyctl: CommandLine) -> None:
+    notifyctl("templates", "seed")
+    folder = own()
+    shipped = catalogue.templates_dir()
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == {
+        path.relative_to(shipped) for path in shipped.rglob("*")
+    }
+    assert notifyctl("templates", "diff").code == 0
+
+
+def test_a_changed_word_is_linted_shown_compared_and_seeded(own: Own, notifyctl: CommandLine) -> None:
+    notifyctl("templates", "seed")
+    folder = own("WELCOME_EMAIL")
+    for part in ("body.txt", "body.html"):
+        edit(folder / "email" / "WELCOME_EMAIL" / part, "thank you for choosing us", "thank you for your trust")
+    assert notifyctl("templates", "lint").code == 0
+    assert "thank you for your trust" in notifyctl("templates", "render", "WELCOME_EMAIL").out
+    assert set(rows(notifyctl, "diff")) == {"WELCOME_EMAIL"}
+    seeded = rows(notifyctl, "seed")
+    assert seeded["WELCOME_EMAIL"]["origin"] == str(folder)
+    assert {row["origin"] for key, row in seeded.items() if key != "WELCOME_EMAIL"} == {SHIPPED}
+    assert notifyctl("templates", "diff").code == 0
+    assert f"{folder}" in notifyctl("templates", "show", "WELCOME_EMAIL").out
+
+
+def test_a_layout_of_ones_own_is_that_of_every_mail(own: Own, notifyctl: CommandLine) -> None:
+    notifyctl("templates", "seed")
+    folder = own("_layout.html")
+    edit(folder / "email" / "_layout.html", "border-radius: 12px", "border-radius: 0")
+    changed = {key for key, row in rows(notifyctl, "seed").items() if row["status"] == "CHANGED"}
+    mails = {file.template_key for file in files.load(files.templates_dir()) if file.html_body}
+    assert changed == mails
+
+
+def test_shipped_templates_never_take_the_place_of_own_ones_by_themselves(
+    own: Own, notifyctl: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another host, which does not know the folder; or an upgrade after which nobody thought of it."""
+    folder = own("WELCOME_EMAIL")
+    edit(folder / "email" / "WELCOME_EMAIL" / "body.txt", "choosing us", "your trust")
+    notifyctl("templates", "seed")
+    monkeypatch.delenv("NOTIFICATION_TEMPLATES")
+
+    kept = notifyctl("templates", "seed")
+    assert kept.code == 0
+    assert f"1 template kept, which came from {folder}: set NOTIFICATION_TEMPLATES to it and" in kept.err
+    assert "your trust" in notifyctl("templates", "render", "WELCOME_EMAIL", "--stored").out
+    assert rows(notifyctl, "diff")["WELCOME_EMAIL"]["status"] == "KEPT"
+
+    doctor = notifyctl("doctor", "--format", "json")
+    [finding] = [row for row in json.loads(doctor.out) if row["check"] == "templates"]
+    assert finding["status"] == "warn"
+    assert finding["problem"] == f"WELCOME_EMAIL came from {folder}, and this host does not find them there"
+    assert "templates seed" not in finding["remedy"]
+
+    replaced = rows(notifyctl, "seed", "--replace")["WELCOME_EMAIL"]
+    assert (replaced["status"], replaced["origin"]) == ("CHANGED", SHIPPED)
+    assert "choosing us" in notifyctl("templates", "render", "WELCOME_EMAIL", "--stored").out
+
+
+def test_a_template_that_is_taken_out_of_the_folder_is_kept_too(own: Own, notifyctl: CommandLine) -> None:
+    folder = own("WELCOME_EMAIL", "_layout.html")
+    edit(folder / "email" / "WELCOME_EMAIL" / "body.txt", "choosing us", "your trust")
+    notifyctl("templates", "seed")
+    for part in ("body.txt", "body.html"):
+        (folder / "email" / "WELCOME_EMAIL" / part).unlink()
+    (folder / "email" / "WELCOME_EMAIL").rmdir()
+    assert rows(notifyctl, "seed")["WELCOME_EMAIL"]["status"] == "KEPT"
+
+
+def test_a_folder_elsewhere_replaces_own_templates_as_a_new_release_does(
+    own: Own, notifyctl: CommandLine, tmp_path: Path
+) -> None:
+    folder = own("WELCOME_EMAIL")
+    edit(folder / "email" / "WELCOME_EMAIL" / "body.txt", "choosing us", "your trust")
+    notifyctl("templates", "seed")
+    release = folder.rename(tmp_path / "release-2")
+    edit(release / "email" / "WELCOME_EMAIL" / "body.txt", "your trust", "your trust in us")
+    seeded = rows(notifyctl, "seed", "--dir", str(release))["WELCOME_EMAIL"]
+    assert (seeded["status"], seeded["origin"]) == ("CHANGED", str(release))
+
+
+def test_export_writes_nothing_over(notifyctl: CommandLine, tmp_path: Path) -> None:
+    folder = tmp_path / "acme"
+    assert notifyctl("templates", "export", str(folder)).err.endswith(f" files written to {folder}.\n")
+    assert notifyctl("templates", "export", str(folder)).err == f"0 files written to {folder}.\n"
+    edit(folder / "email" / "WELCOME_EMAIL" / "body.txt", "choosing us", "your trust")
+    (folder / "email" / "_layout.html").unlink()
+    refused = notifyctl("templates", "export", str(folder))
+    assert (refused.code, refused.err) == (
+        2,
+        f"notifyctl: {folder}/email/WELCOME_EMAIL/body.txt reads otherwise; nothing was written, name another folder\n",
+    )
+    assert not (folder / "email" / "_layout.html").exists()
+
+
+def test_export_names_what_it_does_not_know(notifyctl: CommandLine, tmp_path: Path) -> None:
+    refused = notifyctl("templates", "export", str(tmp_path / "acme"), "WELCOME_EMAL")
+    assert refused.code == 4
+    assert "There is no shipped template 'WELCOME_EMAL'" in refused.err
+    (tmp_path / "file").write_text("")
+    assert "cannot be written: Not a directory" in notifyctl("templates", "export", str(tmp_path / "file" / "x")).err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda folder: folder.rename(folder.parent / "gone"), "acme is no folder; `notifyctl templates export "),
+        (
+            lambda folder: (folder / "email" / "WELCOME_EMAIL" / "body.html").unlink(),
+            "email/WELCOME_EMAIL/body.html: is missing; an email needs an HTML part there",
+        ),
+        (
+            lambda folder: edit(folder / "email" / "WELCOME_EMAIL" / "body.html", "_layout.html", "_lay.html"),
+            "email/WELCOME_EMAIL/body.html: names a file that is of no use: ",
+        ),
+        (
+            lambda folder: (folder / "email").rename(folder / "mails"),
+            "acme has no templates; expected email/KEY/body.txt and sms/KEY.txt",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["seed", "diff", "lint", "render"])
+def test_a_folder_that_is_gone_or_half_is_told_and_nothing_is_seeded(
+    own: Own, notifyctl: CommandLine, command: str, spoil: Callable[[Path], object], complaint: str
+) -> None:
+    spoil(own("WELCOME_EMAIL"))
+    ran = notifyctl("templates", command, *(["WELCOME_EMAIL"] if command == "render" else []))
+    assert ran.code == 2
+    assert complaint in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_doctor_tells_of_a_folder_that_is_gone(own: Own, notifyctl: CommandLine) -> None:
+    folder = own("WELCOME_EMAIL")
+    folder.rename(folder.parent / "gone")
+    found = {row["check"]: row for row in json.loads(notifyctl("doctor", "--format", "json").out)}
+    assert found["templates"]["status"] == "fail"
+    assert f"{folder} is no folder" in found["templates"]["problem"]
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may look everywhere")
+    (tmp_path / "email").mkdir(0)
+    with pytest.raises(TemplateError, match="email cannot be read: Permission denied; let this user read it"):
+        catalogue.files_of(make_settings(), tmp_path)
+
+
+def test_what_was_seeded_before_origins_were_kept_is_ours_only_where_it_reads_so(
+    empty_database_url: str,
+) -> None:
+    database = Database(empty_database_url)
+    migrations.upgrade(database)
+    migrations.downgrade(database, "0012")
+    ours = "Ops alert: {{ summary }}. See: notifyctl health"
+    with database.transaction() as session:
+        for key, words in (("OPS_ALERT_SMS", ours), ("OTP_CODE_SMS", f"Acme! {ours}")):
+            session.execute(
+                text(
+                    "INSERT INTO notification_template (template_key, channel, audience, lane, billing,"
+                    " requires_provisioned, requires_active_subscription, rate_limit_max_sends, rate_limit_by,"
+                    " sensitive, on_doubt, enabled, description, version, updated_at)"
+                    " VALUES (:key, 'SMS', 'ADMIN', 'URGENT', :no, :no, :no, 1, '[]', :no,"
+                    " 'HOLD', :no, '', 1, '2026-03-02 12:00:00')"
+                ),
+                {"key": key, "no": False},
+            )
+            session.execute(
+                text(
+                    "INSERT INTO notification_template_version (template_key, version, content_hash, text_body,"
+                    " variables, example, flags, created_at) VALUES (:key, 1, '', :words, '{}', '{}', '{}',"
+                    " '2026-03-02 12:00:00')"
+                ),
+                {"key": key, "words": words},
+            )
+    migrations.upgrade(database)
+    with database.read() as session:
+        found = session.execute(text("SELECT template_key, origin FROM notification_template_version ORDER BY 1")).all()
+    database.close()
+    assert [tuple(row) for row in found] == [("OPS_ALERT_SMS", "shipped"), ("OTP_CODE_SMS", "another folder")]
