@@ -59,7 +59,11 @@ COMMANDS = {
         "notifyctl.cli.demo.demo",
         "See the main job once: clients, templates, every gate, a retry, Stripe's webhooks, a backlog, an explanation.",
     ),
-    "db": Entry("notifyctl.cli.admin.setup", "Create and upgrade the tables.", app="schema"),
+    "db": Entry(
+        "notifyctl.cli.admin.setup",
+        "The database: create and upgrade its tables, copy all of it.",
+        app="schema",
+    ),
     "templates": Entry("notifyctl.cli.messages.templates", "What messages say, and under which rules they go out."),
     "clients": Entry("notifyctl.cli.clients.clients", "Clients: list, show, set, import from CSV, erase."),
     "suppressions": Entry("notifyctl.cli.clients.suppressions", "Addresses that must not be written to."),

@@ -16,6 +16,8 @@ from notifyctl.errors import WrongSchema
 _PACKAGE = Path(__file__).resolve().parent.parent
 UPGRADE_LOCK = 0x6E6F7469
 """PostgreSQL advisory lock: two hosts that upgrade at once take turns."""
+UNFINISHED = "unfinished copy"
+"""In the place of a revision, for as long as `db copy` is at work on it: nobody may use half of a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,10 @@ class SchemaStatus:
     @property
     def is_current(self) -> bool:
         return self.revision == self.head
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.revision == UNFINISHED
 
     @property
     def is_newer_than_code(self) -> bool:
@@ -63,6 +69,8 @@ def require_current_schema(database: Database) -> None:
         return
     if status.revision is None:
         raise WrongSchema(f"Database {database} has no tables of notifyctl; run `notifyctl db upgrade`")
+    if status.is_unfinished:
+        raise WrongSchema(f"Database {database} is an {UNFINISHED}; let `notifyctl db copy` end, or run it again")
     if status.is_newer_than_code:
         raise WrongSchema(
             f"Database {database} is at revision {status.revision}, newer than this notifyctl ({status.head});"

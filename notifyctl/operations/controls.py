@@ -56,6 +56,13 @@ def pause(session: Session, scope: PauseScope, *, reason: str, actor: str, now: 
     return pauses.held(session, scope)
 
 
+def pause_everything(session: Session, *, reason: str, actor: str, now: datetime) -> int:
+    """Channel by channel, as `resume` lifts it. How many waiting messages that holds."""
+    for channel in Channel:
+        pause(session, PauseScope(channel=channel), reason=reason, actor=actor, now=now)
+    return sum(pauses.held(session, PauseScope(channel=channel)) for channel in Channel)
+
+
 def resume(session: Session, scope: PauseScope, *, actor: str, now: datetime) -> int:
     """How many waiting messages it held. Raises NotFound when there is no pause of just this."""
     _require_known(session, scope)

@@ -3,17 +3,21 @@
 import os
 import secrets
 import socket
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import delete, func, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
+from notifyctl.errors import NotifyctlError
 from notifyctl.models.columns import table
 from notifyctl.models.message import IS_SENDING, MessageLog
 from notifyctl.models.operations import WorkerHeartbeat
+from notifyctl.text.durations import age, worker_place
 
+SEEN = timedelta(minutes=1)
+"""A worker that was not seen for so long is not at work."""
 _heartbeat = table(WorkerHeartbeat)
 _message = table(MessageLog)
 
@@ -79,6 +83,16 @@ def known(session: Session) -> list[WorkerRow]:
     """Those that have left as well."""
     columns = (_heartbeat.c[name] for name in WorkerRow._fields)
     return [WorkerRow(*row) for row in session.execute(select(*columns).order_by(_heartbeat.c.started_at))]
+
+
+def refuse_workers(session: Session, database: str, now: datetime) -> None:
+    """Raises NotifyctlError that names one which may write at any moment, be it on its way out."""
+    for row in present(session):
+        if row.seen_at >= now - SEEN:
+            raise NotifyctlError(
+                f"worker {worker_place(row.worker)} is at work on {database}, and was seen {age(row.seen_at, now)}"
+                " ago; stop all workers first (one that was killed counts for a minute)"
+            )
 
 
 def held_by(session: Session, worker: str) -> int:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from pydantic.fields import FieldInfo
 
+from notifyctl.bootstrap import open_database
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
 from notifyctl.cli.output import OutputFormat, Shown, named
@@ -22,14 +23,17 @@ from notifyctl.db.migrations import require_current_schema, schema_status
 from notifyctl.doctor.check import CheckResult, CheckStatus
 from notifyctl.doctor.doctor import NamedResult, can_mend, examine_installation
 from notifyctl.env_file import env_file_path, find_env_file
-from notifyctl.errors import ConfigurationError, NotifyctlError, ProviderError
+from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError, ProviderError
 from notifyctl.operations.heartbeats import new_name
 from notifyctl.operations.witness import Witness
 from notifyctl.providers.contract import SentRecord
 from notifyctl.recovery import store as recovery_store
 from notifyctl.recovery.records import RecoverySummary
 from notifyctl.recovery.recover import BY_HAND, NOT_RECOVERED, NotYet, Recovery
+from notifyctl.setting_rules import database_url
 from notifyctl.settings import Settings, checked, is_secret, raw_settings
+from notifyctl.stopping import interrupt_on_signal
+from notifyctl.transfer import copy_store
 
 GROUPS = (
     ("Secrets", ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")),
@@ -309,3 +313,41 @@ def _recovered(run: Callable[[], RecoverySummary | NotYet | None]) -> RecoverySu
 
 def _watched(records: Iterable[SentRecord], label: str) -> Iterable[SentRecord]:
     return output.track(records, label, None)
+
+
+@schema.command()
+def copy(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="As in DATABASE_URL; a password may be in PGPASSFILE instead.")
+    ],
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Copy all of the database to another, empty one, of SQLite or PostgreSQL, and compare both. Run it again to go on.
+
+    Refused while a worker is at work; nobody else writes meanwhile. Afterwards this database holds its messages, so
+    that none leaves from both. The last line says which setting to change.
+    """
+    interrupt_on_signal()
+    try:
+        url = database_url(to)
+    except ValueError as error:
+        raise InvalidInput(f"--to {error}") from None
+    with opened_runtime() as runtime:
+        target = open_database(runtime.settings.model_copy(update={"database_url": url}), create=True)
+        try:
+            done = copy_store.copy(runtime.database, target, actor=options.actor(), tracked=output.track)
+        finally:
+            target.close()
+    output.document({"from": str(runtime.database), "to": str(target), **asdict(done)}, form)
+    output.say("Both are the same, and EMAIL and SMS are paused in the old one: nothing is sent from there.")
+    raw = raw_settings(find_env_file(invocation.get().env_file))
+    if "DATABASE_URL" in raw.environment:
+        where = "in the environment"
+    else:
+        where = (
+            f"in {raw.file.place('DATABASE_URL')}" if "DATABASE_URL" in raw.file.values else f"in {options.env_file()}"
+        )
+    password = ", with the password in the place of ***" if "***" in str(target) else ""
+    output.say(
+        f"Now set DATABASE_URL={str(target).replace('+psycopg', '', 1)} {where}{password}, and start the workers."
+    )
