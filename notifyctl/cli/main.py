@@ -61,7 +61,7 @@ COMMANDS = {
     ),
     "db": Entry(
         "notifyctl.cli.admin.setup",
-        "The database: create and upgrade its tables, copy all of it.",
+        "The database: create and upgrade its tables, back up, restore, copy.",
         app="schema",
     ),
     "templates": Entry("notifyctl.cli.messages.templates", "What messages say, and under which rules they go out."),

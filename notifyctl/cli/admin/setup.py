@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from pydantic.fields import FieldInfo
 
+from notifyctl.audit.chain import SealKeys
 from notifyctl.bootstrap import open_database
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
@@ -33,7 +34,8 @@ from notifyctl.recovery.recover import BY_HAND, NOT_RECOVERED, NotYet, Recovery
 from notifyctl.setting_rules import database_url
 from notifyctl.settings import Settings, checked, is_secret, raw_settings
 from notifyctl.stopping import interrupt_on_signal
-from notifyctl.transfer import copy_store
+from notifyctl.text.durations import moment, plural
+from notifyctl.transfer import backup_store, copy_store
 
 GROUPS = (
     ("Secrets", ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")),
@@ -313,6 +315,55 @@ def _recovered(run: Callable[[], RecoverySummary | NotYet | None]) -> RecoverySu
 
 def _watched(records: Iterable[SentRecord], label: str) -> Iterable[SentRecord]:
     return output.track(records, label, None)
+
+
+@schema.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; only you can read it.")],
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Write all of the database into one new file, while everything runs, and verify it.
+
+    For PostgreSQL it takes pg_dump and pg_restore, and the backup is one of theirs, in custom format. Exit 1 if the
+    audit log in it does not verify; it is kept then. It holds no keys and no files: look after .env and templates, too.
+    """
+    interrupt_on_signal()
+    with opened_runtime() as runtime:
+        keys = SealKeys(runtime.settings.notification_secret_key)
+        made = backup_store.backup(runtime.database, file, keys=keys, actor=options.actor(), tracked=output.track)
+    output.document(asdict(made), form)
+    output.say(
+        "It holds personal data, and no keys: keep NOTIFICATION_SECRET_KEY and OTP_PEPPER elsewhere, without which what"
+        " is sealed in it cannot be opened. Your .env and template files are not in it."
+    )
+    if made.audit_problem:
+        raise NotifyctlError(f"{file} is written, but its audit log does not verify: {made.audit_problem}")
+
+
+@schema.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `db backup` has written.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also in the place of a database with rows in it.")
+    ] = False,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Put a backup in the place of the database, and hold every message in it. Refused while a worker is at work.
+
+    On SQLite what was there stays beside it, under another name. On PostgreSQL it is one transaction, and what was
+    there is gone. What was sent since the backup is not known to it: hence EMAIL and SMS are paused.
+    """
+    interrupt_on_signal()
+    with opened_runtime(migrated=False) as runtime:
+        done = backup_store.restore(runtime.database, file, replace=replace, actor=options.actor())
+        output.document({"database": str(runtime.database), **asdict(done)}, form)
+    if done.kept:
+        output.say(f"What was there is {done.kept} now.")
+    if done.revision != migrations.head_revision():
+        output.say(f"It is of revision {done.revision}: run `notifyctl db upgrade` first.")
+    output.say(f"EMAIL and SMS are paused, with {plural(done.held, 'message')} held: what of them was sent since")
+    output.say(f"{moment(done.taken_at)} is not known here. Run `notifyctl db recover`, which asks the providers; then")
+    output.say("`notifyctl resume --channel EMAIL` and `notifyctl resume --channel SMS`.")
 
 
 @schema.command()
