@@ -4,13 +4,16 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from notifyctl.db import beside
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
 JSON_VALUE = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
-WAITING = sa.text("status IN ('QUEUED', 'DEFERRED_THROTTLED', 'RETRY_SCHEDULED')")
+WAITING = "status IN ('QUEUED', 'DEFERRED_THROTTLED', 'RETRY_SCHEDULED')"
+COLUMNS = ("channel", "lane", "status", "next_attempt_at")
 
 
 def _channel() -> sa.Enum:
@@ -18,6 +21,13 @@ def _channel() -> sa.Enum:
 
 
 def upgrade() -> None:
+    beside.replace_index("ix_message_log_queue", "message_log", COLUMNS, where=WAITING)
+    beside.create_index(
+        "ix_message_log_provider_message_id",
+        "message_log",
+        ["provider_message_id"],
+        where="channel = 'SMS' AND provider_message_id IS NOT NULL",
+    )
     op.create_table(
         "notification_outbound_budget",
         sa.Column("channel", _channel(), primary_key=True),
@@ -45,27 +55,19 @@ def upgrade() -> None:
         sa.Column("probe_at", sa.DateTime(timezone=True)),
         sa.Column("failed_probes", sa.Integer(), nullable=False),
     )
-    _queue_index("channel", "lane", "status", "next_attempt_at")
-    known_sms = sa.text("channel = 'SMS' AND provider_message_id IS NOT NULL")
-    op.create_index(
-        "ix_message_log_provider_message_id",
-        "message_log",
-        ["provider_message_id"],
-        sqlite_where=known_sms,
-        postgresql_where=known_sms,
-    )
 
 
 def downgrade() -> None:
     op.drop_index("ix_message_log_provider_message_id", "message_log")
-    _queue_index("channel", "lane", "next_attempt_at")
+    waiting = sa.text(WAITING)
+    op.drop_index("ix_message_log_queue", "message_log")
+    op.create_index(
+        "ix_message_log_queue",
+        "message_log",
+        ["channel", "lane", "next_attempt_at"],
+        sqlite_where=waiting,
+        postgresql_where=waiting,
+    )
     op.drop_table("provider_breaker")
     op.drop_table("pause")
     op.drop_table("notification_outbound_budget")
-
-
-def _queue_index(*columns: str) -> None:
-    op.drop_index("ix_message_log_queue", "message_log")
-    op.create_index(
-        "ix_message_log_queue", "message_log", list(columns), sqlite_where=WAITING, postgresql_where=WAITING
-    )

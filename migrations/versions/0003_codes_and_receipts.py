@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from notifyctl.db import beside
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -13,12 +15,26 @@ JSON_VALUE = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_nu
 ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 MESSAGE_ID = sa.Uuid(as_uuid=False).with_variant(sa.String(36), "sqlite")
 KNOWN_SMS = sa.text("channel = 'SMS' AND provider_message_id IS NOT NULL")
-KNOWN_TO_PROVIDER = sa.text("provider_message_id IS NOT NULL")
-LIVE = sa.text("state = 'LIVE'")
-CODES = sa.text("template_key = 'OTP_CODE_SMS' AND status != 'BLOCKED'")
+CODES = "template_key = 'OTP_CODE_SMS' AND status != 'BLOCKED'"
 
 
 def upgrade() -> None:
+    beside.create_index("ix_message_log_otp_rate", "message_log", ["recipient_hash", "created_at"], where=CODES)
+    beside.replace_index(
+        "ix_message_log_provider_message_id",
+        "message_log",
+        ["provider_message_id"],
+        where="provider_message_id IS NOT NULL",
+    )
+    beside.add_column("otp_challenge", sa.Column("prefix_hash", sa.String(), nullable=False, server_default=""))
+    beside.add_column("otp_challenge", sa.Column("finished_at", sa.DateTime(timezone=True)))
+    beside.create_index("ix_otp_challenge_phone", "otp_challenge", ["phone_hash", "created_at"])
+    beside.create_index("ix_otp_challenge_prefix", "otp_challenge", ["prefix_hash", "created_at"])
+    beside.create_index("ix_otp_challenge_created_at", "otp_challenge", ["created_at"])
+    beside.create_index(
+        "ux_otp_challenge_live", "otp_challenge", ["phone_hash", "action"], where="state = 'LIVE'", unique=True
+    )
+    beside.drop_index("ix_otp_challenge_phone_hash", "otp_challenge")
     op.create_table(
         "otp_subject",
         sa.Column("phone_hash", sa.String(), primary_key=True),
@@ -28,27 +44,6 @@ def upgrade() -> None:
         sa.Column("locked_until", sa.DateTime(timezone=True)),
         sa.Column("hard_locked_at", sa.DateTime(timezone=True)),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-    )
-    op.drop_index("ix_otp_challenge_phone_hash", "otp_challenge")
-    op.add_column("otp_challenge", sa.Column("prefix_hash", sa.String(), nullable=False, server_default=""))
-    op.add_column("otp_challenge", sa.Column("finished_at", sa.DateTime(timezone=True)))
-    op.create_index("ix_otp_challenge_phone", "otp_challenge", ["phone_hash", "created_at"])
-    op.create_index("ix_otp_challenge_prefix", "otp_challenge", ["prefix_hash", "created_at"])
-    op.create_index("ix_otp_challenge_created_at", "otp_challenge", ["created_at"])
-    op.create_index(
-        "ux_otp_challenge_live",
-        "otp_challenge",
-        ["phone_hash", "action"],
-        unique=True,
-        sqlite_where=LIVE,
-        postgresql_where=LIVE,
-    )
-    op.create_index(
-        "ix_message_log_otp_rate",
-        "message_log",
-        ["recipient_hash", "created_at"],
-        sqlite_where=CODES,
-        postgresql_where=CODES,
     )
     op.create_table(
         "early_receipt",
@@ -70,22 +65,17 @@ def upgrade() -> None:
         sa.Column("message_id", MESSAGE_ID, primary_key=True),
         sa.Column("ask_again_at", sa.DateTime(timezone=True), nullable=False),
     )
-    _index_provider_message_ids(KNOWN_TO_PROVIDER)
 
 
-def _index_provider_message_ids(which: sa.TextClause) -> None:
+def downgrade() -> None:
     op.drop_index("ix_message_log_provider_message_id", "message_log")
     op.create_index(
         "ix_message_log_provider_message_id",
         "message_log",
         ["provider_message_id"],
-        sqlite_where=which,
-        postgresql_where=which,
+        sqlite_where=KNOWN_SMS,
+        postgresql_where=KNOWN_SMS,
     )
-
-
-def downgrade() -> None:
-    _index_provider_message_ids(KNOWN_SMS)
     for name in ("receipt_inquiry", "seen_event", "early_receipt"):
         op.drop_table(name)
     op.drop_index("ix_message_log_otp_rate", "message_log")

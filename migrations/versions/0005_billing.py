@@ -3,15 +3,17 @@
 import sqlalchemy as sa
 from alembic import op
 
+from notifyctl.db import beside
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
 
 MESSAGE_ID = sa.Uuid(as_uuid=False).with_variant(sa.String(36), "sqlite")
-DUE = sa.text("status IN ('RECEIVED', 'FAILED')")
-UNMATCHED = sa.text("status = 'UNMATCHED'")
-ALERTED = sa.text("alerted_at IS NOT NULL")
+DUE = "status IN ('RECEIVED', 'FAILED')"
+UNMATCHED = "status = 'UNMATCHED'"
+ALERTED = "alerted_at IS NOT NULL"
 TEXTS = ("reason", "api_version", "account", "object_id", "customer_id", "subscription_id", "named_client", "alert")
 MOMENTS = ("next_attempt_at", "alerted_at")
 INDEXES = {
@@ -25,14 +27,14 @@ INDEXES = {
 
 
 def upgrade() -> None:
-    op.add_column("stripe_event", sa.Column("origin", sa.String(), nullable=False, server_default="webhook"))
-    op.add_column("stripe_event", sa.Column("message_id", MESSAGE_ID))
+    beside.add_column("stripe_event", sa.Column("origin", sa.String(), nullable=False, server_default="webhook"))
+    beside.add_column("stripe_event", sa.Column("message_id", MESSAGE_ID))
     for name in TEXTS:
-        op.add_column("stripe_event", sa.Column(name, sa.String()))
+        beside.add_column("stripe_event", sa.Column(name, sa.String()))
     for name in MOMENTS:
-        op.add_column("stripe_event", sa.Column(name, sa.DateTime(timezone=True)))
+        beside.add_column("stripe_event", sa.Column(name, sa.DateTime(timezone=True)))
     for name, (columns, where) in INDEXES.items():
-        op.create_index(name, "stripe_event", columns, sqlite_where=where, postgresql_where=where)
+        beside.create_index(name, "stripe_event", columns, where=where)
     _drop_subscriptions()  # nothing has written to it before this revision
     op.create_table(
         "stripe_subscription",

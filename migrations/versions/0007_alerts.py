@@ -3,18 +3,21 @@
 import sqlalchemy as sa
 from alembic import op
 
+from notifyctl.db import beside
+
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-FAILED_ATTEMPTS = sa.text(
+FAILED_ATTEMPTS = (
     "action IN ('NOTIFICATION_FAILED', 'NOTIFICATION_RETRY_SCHEDULED', 'NOTIFICATION_IN_DOUBT', 'NOTIFICATION_BOUNCED')"
 )
 ITEM_COLUMNS = ("asked_for", "asked_window", "asked_at", "reminded", "overdue_for", "overdue_at")
 
 
 def upgrade() -> None:
+    beside.create_index("ix_audit_log_failed_attempts", "audit_log", ["created_at"], where=FAILED_ATTEMPTS)
     op.create_table(
         "spike_state",
         sa.Column("channel", _words("channel_known", "EMAIL", "SMS"), primary_key=True),
@@ -31,13 +34,6 @@ def upgrade() -> None:
     op.add_column("compliance_item", sa.Column("reminded", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("compliance_item", sa.Column("overdue_for", sa.Date()))
     op.add_column("compliance_item", sa.Column("overdue_at", sa.DateTime(timezone=True)))
-    op.create_index(
-        "ix_audit_log_failed_attempts",
-        "audit_log",
-        ["created_at"],
-        sqlite_where=FAILED_ATTEMPTS,
-        postgresql_where=FAILED_ATTEMPTS,
-    )
 
 
 def _words(name: str, *words: str) -> sa.Enum:

@@ -1,7 +1,8 @@
 """What the health views count by: an index over each moment that they ask about."""
 
-import sqlalchemy as sa
 from alembic import op
+
+from notifyctl.db import beside
 
 revision = "0008"
 down_revision = "0007"
@@ -9,11 +10,10 @@ branch_labels = None
 depends_on = None
 
 # Microseconds, on SQLite, which finds them in the index; PostgreSQL reads no expression back from one.
-WAITED = sa.text(
+WAITED = (
     "((strftime('%s', substr(sent_at, 1, 19)) - strftime('%s', substr(created_at, 1, 19))) * 1000000"
     " + CAST(substr(sent_at, 21) AS INTEGER) - CAST(substr(created_at, 21) AS INTEGER))"
 )
-SENT = sa.text("sent_at IS NOT NULL")
 INDEXES = {
     "ix_message_log_delivered": (("delivered_at", "channel"), "delivered_at IS NOT NULL"),
     "ix_message_log_throttled": (("throttled_at", "channel"), "throttled_at IS NOT NULL"),
@@ -23,17 +23,15 @@ INDEXES = {
     ),
     "ix_message_log_unconfirmed": (("sent_at",), "status = 'SENT'"),
 }
-USED = sa.text("state = 'USED'")
 
 
 def upgrade() -> None:
     waited = WAITED if op.get_bind().dialect.name == "sqlite" else "created_at"
     columns = ["sent_at", waited, "channel", "template_key", "status"]
-    op.create_index("ix_message_log_sent", "message_log", columns, sqlite_where=SENT, postgresql_where=SENT)
+    beside.create_index("ix_message_log_sent", "message_log", columns, where="sent_at IS NOT NULL")
     for name, (columns, condition) in INDEXES.items():
-        where = sa.text(condition)
-        op.create_index(name, "message_log", list(columns), sqlite_where=where, postgresql_where=where)
-    op.create_index("ix_otp_challenge_used", "otp_challenge", ["finished_at"], sqlite_where=USED, postgresql_where=USED)
+        beside.create_index(name, "message_log", columns, where=condition)
+    beside.create_index("ix_otp_challenge_used", "otp_challenge", ["finished_at"], where="state = 'USED'")
 
 
 def downgrade() -> None:

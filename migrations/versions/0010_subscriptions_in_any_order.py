@@ -3,24 +3,26 @@
 import sqlalchemy as sa
 from alembic import op
 
+from notifyctl.db import beside
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
 
 KNOWN = ("trialing", "active", "past_due", "unpaid", "paused", "incomplete", "incomplete_expired", "canceled")
-NAMES = ("plan", "plan_order", "reported_status", "report_order", "known_status", "known_order")
+NAMES = ("id", "plan", "plan_order", "reported_status", "report_order", "known_status", "known_order")
 TABLE = sa.table("stripe_subscription", *map(sa.column, NAMES))
 
 
 def upgrade() -> None:
     for name in ("plan_order", "known_order"):
-        op.add_column("stripe_subscription", sa.Column(name, sa.String(), nullable=False, server_default=""))
-    op.add_column("stripe_subscription", sa.Column("known_status", sa.String()))
+        beside.add_column("stripe_subscription", sa.Column(name, sa.String(), nullable=False, server_default=""))
+    beside.add_column("stripe_subscription", sa.Column("known_status", sa.String()))
     report = TABLE.c.report_order
-    op.execute(sa.update(TABLE).where(TABLE.c.plan.is_not(None)).values(plan_order=report))
+    beside.in_batches(TABLE.c.id, sa.update(TABLE).where(TABLE.c.plan.is_not(None)).values(plan_order=report))
     known = sa.update(TABLE).where(TABLE.c.reported_status.in_(KNOWN))
-    op.execute(known.values(known_status=TABLE.c.reported_status, known_order=report))
+    beside.in_batches(TABLE.c.id, known.values(known_status=TABLE.c.reported_status, known_order=report))
 
 
 def downgrade() -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.cli import options
 from notifyctl.db.database import open_database
-from notifyctl.db.migrations import require_current_schema
+from notifyctl.db.migrations import require_fitting_schema
 from notifyctl.errors import DatabaseError, WrongSchema
 
 
@@ -22,7 +22,7 @@ def opened_runtime(*, migrated: bool = True, create: bool = False, lasting: bool
     try:
         if migrated:
             try:
-                require_current_schema(runtime.database)
+                require_fitting_schema(runtime.database)
             except WrongSchema:
                 raise
             except DatabaseError:

@@ -45,7 +45,10 @@ def database(context: CheckContext) -> CheckResult:
 
 
 def schema(context: CheckContext) -> CheckResult:
-    migrations.require_current_schema(context.database)
+    migrations.require_fitting_schema(context.database)
+    status = migrations.schema_status(context.database)
+    if not status.is_current:
+        return CheckResult(CheckStatus.WARN, f"it fits, but {status.difference}", "upgrade this program as well")
     return CheckResult()
 
 

@@ -32,6 +32,7 @@ class WorkerRow(NamedTuple):
     stopping: bool
     once: bool
     left_at: datetime | None
+    revision: str | None = None
 
 
 def beat(  # noqa: PLR0913  the columns of its row
@@ -45,9 +46,10 @@ def beat(  # noqa: PLR0913  the columns of its row
     now: datetime,
     stopping: bool,
     once: bool = False,
+    revision: str | None = None,
 ) -> None:
     """The first beat makes the row; of the others only `now` and `stopping` are written."""
-    first = WorkerRow(worker, host, pid, version, started_at, now, stopping, once, left_at=None)
+    first = WorkerRow(worker, host, pid, version, started_at, now, stopping, once, left_at=None, revision=revision)
     statement = bulk.upsert(session, _heartbeat).values(first._asdict())
     session.execute(
         statement.on_conflict_do_update(index_elements=["worker"], set_={"seen_at": now, "stopping": stopping})

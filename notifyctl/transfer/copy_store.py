@@ -181,7 +181,7 @@ def _prepare(target: Database) -> None:
     if status.revision is None:
         migrations.upgrade(target)
     elif not status.is_unfinished:
-        migrations.require_current_schema(target)
+        migrations.require_fitting_schema(target)
         with target.read() as session:
             heartbeats.refuse_workers(session, str(target), target.clock())
             refuse_rows(session, target)

@@ -19,7 +19,7 @@ from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
 from notifyctl.db import clock_steps, connections
-from notifyctl.db.migrations import require_current_schema
+from notifyctl.db.migrations import head_revision, require_fitting_schema
 from notifyctl.db.wakeup import Watcher, require_listening
 from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE, Claimer, Rules
@@ -126,6 +126,8 @@ class Worker:
         """Why nothing can be written, and what to do; None where it can be, and where nobody can tell."""
         self._memory = SendingMemory()
         self._witness = Witness(runtime.database, runtime.clock)
+        self._dropped = runtime.database.dropped
+        """As of the connections by which the schema was looked at."""
         self._clock_watch = ClockWatch(runtime.clock, runtime.stopwatch)
         settings = runtime.settings
         recovery = Recovery(settings, runtime.database, runtime.clock, runtime.keys, self.name)
@@ -261,7 +263,7 @@ class Worker:
         return retry_early_receipts(self._runtime.database, self._runtime.keys, self._runtime.clock()) > 0
 
     def _arrive(self) -> None:
-        require_current_schema(self._runtime.database)
+        require_fitting_schema(self._runtime.database)
         self._runtime.database.require_writable()
         if not self._once:
             require_listening(self._runtime.database)
@@ -286,6 +288,7 @@ class Worker:
 
     def _keep_up(self) -> bool:
         """Heartbeat, leases renewed, and those of vanished workers ended."""
+        self._follow_schema()
         with self._runtime.database.transaction() as session:
             now = self._runtime.clock()
             self._follow_clock(session, now)
@@ -322,7 +325,20 @@ class Worker:
             now=now,
             stopping=self._stop.is_set(),
             once=self._once,
+            revision=head_revision(),
         )
+
+    def _follow_schema(self) -> None:
+        """Behind new connections may be another server, or a backup that was restored."""
+        database = self._runtime.database
+        if database.dropped == self._dropped:
+            return
+        dropped = database.dropped
+        try:
+            require_fitting_schema(database)
+        except WrongSchema as error:
+            self._fail(error)
+        self._dropped = dropped
 
     def _follow_clock(self, session: Session, now: datetime) -> None:
         """PostgreSQL's clock is its server's, and not ours to follow."""

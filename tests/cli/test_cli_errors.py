@@ -122,9 +122,9 @@ def a_newer_schema(path: Path) -> str:
     database.close()
     connection = sqlite3.connect(path)
     with connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE alembic_version SET version_num = '9999', oldest_code = '9998'")
     connection.close()
-    return "newer than this notifyctl"
+    return "it takes one of 9998 or later: upgrade the program"
 
 
 @pytest.mark.parametrize("make", [a_directory, a_corrupt_file, an_empty_file, a_newer_schema])

@@ -90,6 +90,17 @@ def test_revisions_are_numbered_without_gaps_and_in_one_line() -> None:
     assert parents == ["None", *numbers[:-1]]
 
 
+def test_each_revision_says_which_code_may_still_work_on_it() -> None:
+    """From the first on that the code of before can be told apart by. It never goes back."""
+    files = sorted((migrations.migrations_dir() / "versions").glob("*.py"))
+    said = {path.name[:4]: re.search(r'^oldest_code = "(\d{4})"$', path.read_text(), re.M) for path in files}
+    silent = [number for number, found in said.items() if found is None]
+    assert [number for number in silent if number >= "0014"] == [], "who may still work on it?"
+    oldest = {number: found[1] for number, found in said.items() if found is not None}
+    assert list(oldest.values()) == sorted(oldest.values())
+    assert all(code < number for number, code in oldest.items()), "workers of the release before go on"
+
+
 def test_upgrading_twice_changes_nothing(database: Database) -> None:
     assert migrations.upgrade(database).is_current
 

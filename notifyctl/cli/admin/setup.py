@@ -20,7 +20,7 @@ from notifyctl.cli.invocation import invocation
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.db import migrations
-from notifyctl.db.migrations import require_current_schema, schema_status
+from notifyctl.db.migrations import require_fitting_schema, schema_status
 from notifyctl.doctor.check import CheckResult, CheckStatus
 from notifyctl.doctor.doctor import NamedResult, can_mend, examine_installation
 from notifyctl.env_file import env_file_path, find_env_file
@@ -227,16 +227,19 @@ def _examine(*, fix: bool) -> list[NamedResult]:
 
 @schema.command()
 def upgrade() -> None:
-    """Bring the database to the schema of this version. Safe to run again, and on two hosts at once.
+    """Bring the database to the schema of this version, beside running workers. Safe to run again.
 
-    It is the only command that makes a database file which is not there, and then says so.
+    One that was interrupted is finished by the next; two hosts at once take turns. It is the only command that makes a
+    database file which is not there, and then says so.
     """
     with opened_runtime(migrated=False, create=True) as runtime:
         if runtime.database.is_new:
             output.say(f"There was no database file {runtime.database.url.database}: it is a new one.")
         before = schema_status(runtime.database)
-        after = migrations.upgrade(runtime.database)
-    if before.revision == after.revision:
+        after = migrations.upgrade(runtime.database, tell=output.say)
+    if after.is_newer_than_code:
+        output.say(f"{runtime.database} is left as it is: {after.difference}, which may work on it.")
+    elif before.revision == after.revision:
         output.say(f"{runtime.database} is up to date at revision {after.revision}.")
     else:
         output.say(f"{runtime.database} upgraded from {before.revision or 'empty'} to revision {after.revision}.")
@@ -244,7 +247,7 @@ def upgrade() -> None:
 
 @schema.command()
 def status(form: options.Format = OutputFormat.TABLE) -> None:
-    """Show the database's revision and the one this version needs. Exit 5 unless they agree."""
+    """Show the database's revision and this version's own, and whether they fit. Exit 5 unless they do."""
     with opened_runtime(migrated=False) as runtime:
         schema_now = schema_status(runtime.database)
         output.document(
@@ -252,11 +255,13 @@ def status(form: options.Format = OutputFormat.TABLE) -> None:
                 "database": str(runtime.database),
                 "revision": schema_now.revision,
                 "head": schema_now.head,
+                "oldest_code": schema_now.oldest_code,
                 "current": schema_now.is_current,
+                "fits": schema_now.fits,
             },
             form,
         )
-        require_current_schema(runtime.database)
+        require_fitting_schema(runtime.database)
 
 
 @schema.command()

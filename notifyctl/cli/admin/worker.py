@@ -84,6 +84,7 @@ def workers(form: options.Format = OutputFormat.TABLE) -> None:
                 "host": row.host,
                 "pid": row.pid,
                 "version": row.version,
+                "revision": row.revision,
                 "state": _state(row, (now - row.seen_at).total_seconds()),
                 "started_at": row.started_at,
                 "seen_seconds_ago": round((now - row.seen_at).total_seconds(), 1),
@@ -91,7 +92,7 @@ def workers(form: options.Format = OutputFormat.TABLE) -> None:
             }
             for row in store.present(session)
         ]
-    columns = ("worker", "host", "pid", "version", "state", "started_at", "seen_seconds_ago", "holds")
+    columns = ("worker", "host", "pid", "version", "revision", "state", "started_at", "seen_seconds_ago", "holds")
     output.rows(present, form, columns=columns, styles={"working": "green", "stopping": "yellow", "lost": "bold red"})
     if not present and form is OutputFormat.TABLE:
         output.say("No worker is running; start one with `notifyctl worker`.")

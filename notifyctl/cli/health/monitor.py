@@ -17,7 +17,7 @@ from notifyctl.alerts.spikes.report import SpikeReport, affected, counts, summar
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import in_a_hurry, invocation, usage_words
 from notifyctl.db.database import Database, open_database
-from notifyctl.db.migrations import require_current_schema
+from notifyctl.db.migrations import require_fitting_schema
 from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.health import upkeep
 from notifyctl.health.installation import read_installation
@@ -134,7 +134,7 @@ def _run(
 
     database = open_database(settings, patience_seconds=PATIENCE_SECONDS)
     try:
-        require_current_schema(database)
+        require_fitting_schema(database)
         database.require_writable()
         watcher = SpikeMonitor(
             database=database,

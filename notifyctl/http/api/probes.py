@@ -73,8 +73,8 @@ _findings = _Findings()
 def _missing(runtime: Runtime) -> str:
     """In a sentence; empty where nothing is."""
     try:
-        if not migrations.schema_status(runtime.database).is_current:
-            return "The database is not migrated."
+        if not migrations.schema_status(runtime.database).fits:
+            return "The database is not migrated, or made for a later program."
         with runtime.database.read() as session:
             if obstacle := connections.obstacle(session):
                 return f"The database cannot be written: {obstacle[0]}."
