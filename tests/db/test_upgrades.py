@@ -240,7 +240,7 @@ def test_an_upgrade_that_ends_anywhere_is_finished_by_the_next(
             break
     assert kills == len(seen) > 50
     assert migrations.schema_status(first_release).is_current
-    assert _read(first_release, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid") == []
+    assert _half_made(first_release) == []
     unbroken = Database(kept_database.url)
     indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
     assert _read(first_release, indexes) == _read(unbroken, indexes)
@@ -291,7 +291,31 @@ def test_an_upgrade_killed_while_it_makes_an_index_is_finished_by_the_next(
         assert _read(first_release, MAKING) == [(making,)]
     assert again.wait(60) == 0, processes.said_by(again)
     assert migrations.schema_status(first_release).is_current
-    assert _read(first_release, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid") == []
+    assert _half_made(first_release) == []
+
+
+@on_postgresql
+def test_half_an_index_is_made_anew(
+    first_release: Database, empty_database_url: str, processes: Processes, environment: Environment
+) -> None:
+    """The server's process has ended, as in a restart."""
+    variables = environment(DATABASE_URL=empty_database_url)
+    with open_transaction(empty_database_url, "SELECT count(*) FROM message_log"):
+        upgrade = processes.notifyctl("db", "upgrade", env=variables)
+        [(making,)] = _until(lambda: _read(first_release, MAKING))
+        _read(first_release, "SELECT pg_terminate_backend(:making, 10000)", making=making)
+        assert upgrade.wait(30) == 5
+    [line] = [line for line in processes.said_by(upgrade).splitlines() if line.startswith("notifyctl:")]
+    assert "terminating connection" in line
+    assert _half_made(first_release) == [("ix_message_log_queue_new",)]
+    again = processes.run(*NOTIFYCTL, "db", "upgrade", env=variables)
+    assert again.returncode == 0, again.stderr
+    assert migrations.schema_status(first_release).is_current
+    assert _half_made(first_release) == []
+
+
+def _half_made(database: Database) -> list[tuple[Any, ...]]:
+    return _read(database, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
 
 
 @on_postgresql
@@ -350,3 +374,4 @@ def test_rows_that_a_revision_cannot_take_are_told_in_one_line(
     with first_release.transaction() as session:
         session.execute(text("UPDATE otp_challenge SET state = 'USED'"))
     assert migrations.upgrade(first_release).is_current
+    assert _half_made(first_release) == []
