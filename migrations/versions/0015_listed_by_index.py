@@ -3,10 +3,13 @@
 import sqlalchemy as sa
 from alembic import op
 
+from notifyctl.db import beside
+
 revision = "0015"
-down_revision = "0012"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
+oldest_code = "0001"
 
 ANONYMOUS = sa.text("client_id IS NULL AND recipient_hash IS NOT NULL")
 INDEXES = {
@@ -20,9 +23,8 @@ INDEXES = {
 
 def upgrade() -> None:
     for name, (columns, condition) in INDEXES.items():
-        where = sa.text(condition) if condition else None
-        op.create_index(name, "message_log", list(columns), sqlite_where=where, postgresql_where=where)
-    op.drop_index("ix_message_log_recipient_rate", "message_log")
+        beside.create_index(name, "message_log", columns, where=condition)
+    beside.drop_index("ix_message_log_recipient_rate", "message_log")
 
 
 def downgrade() -> None:

@@ -14,12 +14,12 @@ import typer
 from pydantic.fields import FieldInfo
 
 from notifyctl.audit.chain import SealKeys
-from notifyctl.bootstrap import open_database
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.db import migrations
+from notifyctl.db.database import open_database
 from notifyctl.db.migrations import require_fitting_schema, schema_status
 from notifyctl.doctor.check import CheckResult, CheckStatus
 from notifyctl.doctor.doctor import NamedResult, can_mend, examine_installation
