@@ -1,9 +1,10 @@
 """From the request of a one-time code to the provider's call, on an idle system: p50 and p95.
 
-    python tests/benchmarks/otp_latency.py [--codes 60] [--database sqlite|postgresql]
+    python tests/benchmarks/otp_latency.py [--codes 60] [--database sqlite|postgresql|pooled]
 
 A real server and a real worker; the request is POST /api/otp/send on a connection that is kept, the call is when the
-sandbox read it.
+sandbox read it. `pooled` is PostgreSQL behind PgBouncer in transaction mode, where nobody can listen: what
+it costs to ask instead is printed as well.
 """
 
 import argparse
@@ -12,30 +13,70 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, sleep
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
+import psycopg
 from otp_verify import free_port, serve
 from worker_rate import fresh_database
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.db import migrations
+from notifyctl.db import migrations, wakeup
 from notifyctl.db.database import Database
 from notifyctl.http import api_keys
 from notifyctl.models.enums import Channel, Scope
 from notifyctl.sandbox import Sandbox
+from tests.support.poolers import start_pooler
+from tests.support.processes import Processes
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
 
 GAP_SECONDS = 0.25
+QUESTIONS = 20_000
+
+
+@contextmanager
+def database_of(kind: str) -> Iterator[str]:
+    with fresh_database("postgresql" if kind == "pooled" else kind) as database_url, ExitStack() as ending:
+        migrations.upgrade(Database(database_url))
+        if kind != "pooled":
+            yield database_url
+            return
+        folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
+        folder.chmod(0o755)
+        programs = Processes(folder, None)
+        ending.callback(programs.end)
+        yield start_pooler(database_url, programs, "transaction")
+
+
+def cost_of_a_question(database_url: str) -> str:
+    """Of those that a worker asks again and again where it cannot listen."""
+    with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as connection:
+        (pid,) = connection.execute("SELECT pg_backend_pid() AS server").fetchone() or (0,)
+        before, asked_at = seconds_at_work(pid), monotonic()
+        for _ in range(QUESTIONS):
+            connection.execute("SELECT pg_current_snapshot()::text").fetchone()
+        each = (monotonic() - asked_at) / QUESTIONS
+        at_work = (seconds_at_work(pid) - before) / QUESTIONS
+    share = at_work / wakeup.POLL_SECONDS
+    return (
+        f"{each * 1000:.2f} ms, {at_work * 1e6:.0f} µs of the server's CPU; an idle worker costs {share:.2%} of a core"
+    )
+
+
+def seconds_at_work(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(kind: str, codes: int) -> None:
-    with Sandbox() as sandbox, fresh_database(kind) as database_url:
-        migrations.upgrade(Database(database_url))
+    with Sandbox() as sandbox, database_of(kind) as database_url:
         runtime = open_runtime(make_settings(database_url=database_url))
         seed_templates(runtime)
         environment = {
@@ -54,6 +95,7 @@ def measure(kind: str, codes: int) -> None:
                 key = api_keys.create(
                     session, "bench", [Scope.OTP], expires_at=None, actor="bench", now=runtime.clock()
                 )
+            question = cost_of_a_question(database_url) if kind == "pooled" else ""
             connection = HTTPConnection("127.0.0.1", port)
             headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
             asked = []
@@ -74,12 +116,14 @@ def measure(kind: str, codes: int) -> None:
     # The first ones fill caches and open connections.
     waits = sorted((after - before) * 1000 for before, after in zip(asked[3:], called[3:], strict=True))
     print(f"{kind:<11} p50 {statistics.median(waits):.1f} ms, p95 {waits[int(len(waits) * 0.95)]:.1f} ms")
+    if question:
+        print(f"{kind:<11} a question takes {question}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--codes", type=int, default=60)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append")
+    parser.add_argument("--database", choices=["sqlite", "postgresql", "pooled"], action="append")
     arguments = parser.parse_args()
     for kind in arguments.database or ["sqlite", "postgresql"]:
         measure(kind, arguments.codes)

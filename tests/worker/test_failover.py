@@ -243,7 +243,11 @@ def test_a_primary_that_dies_and_its_standby_that_takes_over_lose_nothing_and_do
             primary.kill()
             until(lambda: there.readiness()[1] == "The database cannot be written: no server that may be is there.")
             standby.promote()
+            writable_at, before = monotonic(), sandbox.accepted(Channel.EMAIL)
+            until(lambda: sandbox.accepted(Channel.EMAIL) > before)
+            print(f"sending again {monotonic() - writable_at:.1f} s after a server could be written", end=", ")
             until(lambda: there.readiness() == (200, ""))
+            print(f"ready {monotonic() - writable_at:.1f} s")
             before = sandbox.accepted(Channel.EMAIL)
             until(lambda: sandbox.accepted(Channel.EMAIL) >= before + 100)
         finally:
