@@ -40,7 +40,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 PATIENCE_SECONDS = 600.0
 IN_THE_WAY = ("55P03", "40P01")
 """lock_not_available, deadlock_detected."""
-FIRST_CODE = "0001"
+FIRST_CODE, LAST_SILENT = "0001", "0013"
 SEEN = timedelta(minutes=1)
 """A worker that was not seen for so long is gone."""
 
@@ -267,8 +267,8 @@ _OLDEST_TRANSACTION = """
 
 
 def _oldest_code(step: "Script") -> str:
-    """As the revision says of itself. Those before 0014 say nothing, for nobody reads it there."""
-    return str(getattr(step.module, "oldest_code", FIRST_CODE))
+    """As the revision says of itself. One that does not is for its own code, but for those of before anybody asked."""
+    return str(getattr(step.module, "oldest_code", step.revision if step.revision > LAST_SILENT else FIRST_CODE))
 
 
 def _record_range(connection: Connection, step: "Script | None") -> None:
