@@ -37,6 +37,8 @@ NOT_COUNTED_BY_RATE = (
 
 
 OTP_TEMPLATE = "OTP_CODE_SMS"
+TEST_TEMPLATES = {Channel.EMAIL: "TEMPLATE_TEST", Channel.SMS: "TEMPLATE_TEST_SMS"}
+"""They say what they are told to: only an operator of the machine may do that."""
 
 
 class MessageLog(SQLModel, table=True):

@@ -12,7 +12,7 @@ from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
 from notifyctl.keyring import KeyRing
 from notifyctl.models.columns import new_message_id
 from notifyctl.models.enums import CHANNELS, Channel, Lane, MessageStatus
-from notifyctl.models.message import OTP_TEMPLATE
+from notifyctl.models.message import OTP_TEMPLATE, TEST_TEMPLATES
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gate_facts, gates, message_store
 from notifyctl.orchestrator.drafts import Draft, audit_row, message_row, payload_row
@@ -33,6 +33,7 @@ CODES_HAVE_THEIR_OWN_WAY = (
     f"{OTP_TEMPLATE} is sent for POST /api/otp/send and `runtime.otp.send` alone, which make the code, limit how many"
     " a phone gets and count wrong guesses; use one of them"
 )
+TESTS_HAVE_THEIR_OWN_WAY = "{} says whatever it is told: only `notifyctl templates send` sends it"
 
 
 class NotificationOrchestrator:
@@ -103,6 +104,8 @@ class NotificationOrchestrator:
         """Asks whether this way is open to a template. Raises InvalidInput."""
         if template_key == OTP_TEMPLATE:
             raise InvalidInput(CODES_HAVE_THEIR_OWN_WAY)
+        if template_key in TEST_TEMPLATES.values():
+            raise InvalidInput(TESTS_HAVE_THEIR_OWN_WAY.format(template_key))
 
     def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[Draft]:
         for request in requests:
@@ -313,3 +316,11 @@ class CodePipe(NotificationOrchestrator):
     def _admit(self, template_key: str) -> None:
         if template_key != OTP_TEMPLATE:
             raise InvalidInput(f"{template_key} is no one-time code; send it through the orchestrator")
+
+
+class ExamplePipe(NotificationOrchestrator):
+    """For what a template says with its example, sent to whoever works on it. Raises InvalidInput for any other."""
+
+    def _admit(self, template_key: str) -> None:
+        if template_key not in TEST_TEMPLATES.values():
+            raise InvalidInput(f"{template_key} is no test of a template; send it through the orchestrator")

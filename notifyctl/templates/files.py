@@ -79,6 +79,8 @@ def inline(page: str) -> str:
     def show(match: re.Match[str]) -> str:
         return pieces[int((match[1] or match[2])[6:-1])]
 
+    if "<" not in _STATEMENT_OR_EXPRESSION.sub("", page):
+        return page  # it is a value that is a page itself
     hidden = _MARKUP_OR_STATEMENT.sub(as_comment, _STATEMENT_OR_EXPRESSION.sub(hide, page))
     inlined = _inliner().inline(hidden)
     if "<tbody" not in page:

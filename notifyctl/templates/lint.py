@@ -65,6 +65,8 @@ def _variables(file: TemplateFile) -> _Findings:
     for name in sorted(declared.difference(*used.values())):
         yield Severity.ERROR, "unused", f"{name} is used nowhere; use it or remove [variables.{name}]"
     for name in sorted(declared & used.get("HTML", set()) - used["text"]):
+        if name.startswith("html"):
+            continue  # markup is nothing for readers of the text
         yield Severity.WARNING, "text-part", f"{name} is in the HTML only; readers of the text miss it"
 
 

@@ -10,14 +10,16 @@ from jinja2 import meta
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from notifyctl.errors import NotifyctlError
+from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import CHANNELS
 from notifyctl.models.template import TemplateSource
+from notifyctl.templates.context import MAX_VALUE_CHARACTERS
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
+_HTML_VALUES = ("html", "html_2", "html_3")
 _BREAKS_A_HEADER = frozenset("\r\n\0")
 
 # What a template's own code can raise. Values may stand in these errors' texts: only their kind is passed on.
@@ -48,6 +50,17 @@ def _long_date(value: str) -> str:
 def _thousands(value: float) -> str:
     """`12345` -> `12,345`."""
     return f"{value:,}"
+
+
+def as_values(template_key: str, content: Content) -> dict[str, object]:
+    """For the template of tests, which says them. Raises InvalidInput for a page that does not fit into its values."""
+    html = content.html or ""
+    parts = [html[at : at + MAX_VALUE_CHARACTERS] for at in range(0, len(html), MAX_VALUE_CHARACTERS)]
+    if len(parts) > len(_HTML_VALUES):
+        most = f"at most {len(_HTML_VALUES) * MAX_VALUE_CHARACTERS:,} can be sent as a test"
+        raise InvalidInput(f"{template_key} has {len(html):,} characters of HTML, {most}; `templates render` shows it")
+    values: dict[str, object] = {"text": content.text, **dict(zip(_HTML_VALUES, parts, strict=False))}
+    return values if content.subject is None else {**values, "subject": content.subject}
 
 
 def jinja(*, autoescape: bool) -> ImmutableSandboxedEnvironment:

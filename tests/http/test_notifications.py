@@ -180,6 +180,14 @@ def test_a_message_that_is_not_there_is_not_found(api: Api, admin: str, path: st
     assert set(garbage) == {422}
 
 
+@pytest.mark.parametrize("scope", [Scope.SEND, Scope.ADMIN])
+def test_no_scope_sends_a_test_of_a_template(api: Api, scope: Scope) -> None:
+    """It says whatever it is told, to anybody."""
+    asked = {"template_key": "TEMPLATE_TEST_SMS", "recipient": "+4915112345678", "context": {"text": "Win!"}}
+    answer = api.post(SEND, api.key(scope), json=asked)
+    assert (answer.status_code, answer.json()["error"]) == (403, "forbidden")
+
+
 @pytest.mark.parametrize("scopes", [[Scope.SEND], [Scope.OTP, Scope.SEND], [Scope.ADMIN], list(Scope)], ids=str)
 def test_no_scope_sends_a_code_here(api: Api, scopes: list[Scope]) -> None:
     asked = {"template_key": "OTP_CODE_SMS", "recipient": "+4915112345678", "context": CODE}

@@ -75,6 +75,11 @@ def test_only_one_time_codes_have_the_pipe_of_codes() -> None:
     assert users == {"orchestrator/orchestrator.py", "otp/one_time_codes.py", "otp/phone_state.py"}
 
 
+def test_only_the_command_line_has_the_pipe_of_tests() -> None:
+    users = {path for path, _ in mentioning("ExamplePipe")}
+    assert users == {"orchestrator/orchestrator.py", "cli/messages/templates.py"}
+
+
 def test_only_the_clock_reads_the_wall_clock() -> None:
     words = {f".{name}" for _, name in CLOCKS} | {"from time import"}
     readers = {path: reads for path, tree in mentioning(*words) if (reads := wall_clock_reads(tree))}

@@ -5,6 +5,7 @@ import pytest
 
 from notifyctl.errors import TemplateError
 from notifyctl.models.enums import Channel
+from notifyctl.models.message import TEST_TEMPLATES
 from notifyctl.templates import catalogue, files
 from notifyctl.templates.lint import lint_file
 from notifyctl.templates.matrix import matrix_markdown
@@ -117,6 +118,12 @@ RULES = {
         {"rate_limit_window_seconds": HOUR, "rate_limit_by": ["client_id"], "expires_after_seconds": DAY},
         "client_id client_name detail?",
     ),
+    "TEMPLATE_TEST": (
+        "EMAIL ADMIN TRANSACTIONAL RESEND",
+        {"expires_after_seconds": DAY},
+        "subject text html html_2? html_3?",
+    ),
+    "TEMPLATE_TEST_SMS": ("SMS ADMIN TRANSACTIONAL HOLD", {"expires_after_seconds": DAY}, "text"),
     "STRIPE_WEBHOOK_FAILURE_ADMIN": (
         "EMAIL ADMIN TRANSACTIONAL RESEND",
         BY_SUBJECT,
@@ -125,8 +132,10 @@ RULES = {
 }
 
 FILES = {file.template_key: file for file in catalogue.load(catalogue.templates_dir())}
-EMAILS = sorted(key for key, file in FILES.items() if file.front.channel is Channel.EMAIL)
-SMS = sorted(FILES.keys() - set(EMAILS))
+EMAILS = sorted(
+    key for key, file in FILES.items() if file.front.channel is Channel.EMAIL and key != TEST_TEMPLATES[Channel.EMAIL]
+)
+SMS = sorted(key for key, file in FILES.items() if file.front.channel is Channel.SMS)
 
 
 def render(key, *, without=(), **values):

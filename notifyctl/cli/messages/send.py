@@ -61,7 +61,12 @@ def send(
         else:
             with runtime.database.transaction() as session:
                 decision = runtime.orchestrator.send(session, request)
-    _show_verdicts(decision, form) if dry_run else _show(decision, form)
+    _show_verdicts(decision, form) if dry_run else show(decision, form)
+    refuse(decision)
+
+
+def refuse(decision: Decision) -> None:
+    """Raises RefusedByGate."""
     if isinstance(decision, Blocked):
         raise RefusedByGate(f"refused by {decision.reason}: {decision.detail}")
 
@@ -75,7 +80,7 @@ def answer(decision: Decision) -> dict[str, object]:
     }
 
 
-def _show(decision: Decision, form: OutputFormat) -> None:
+def show(decision: Decision, form: OutputFormat) -> None:
     if form is not OutputFormat.TABLE:
         output.document(answer(decision), form)
         return

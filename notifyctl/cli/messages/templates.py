@@ -1,6 +1,6 @@
 """`notifyctl templates`: the files, the store, and what a message will look like."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +9,22 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import program
+from notifyctl.cli.messages.send import refuse
+from notifyctl.cli.messages.send import show as show_decision
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode, InvalidInput, NotFound
+from notifyctl.models.message import TEST_TEMPLATES
 from notifyctl.models.template import Template, TemplateSource, Variable
+from notifyctl.orchestrator.orchestrator import ExamplePipe
+from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.templates import catalogue
 from notifyctl.templates import store as template_store
 from notifyctl.templates.catalogue import SeedChange, TemplateFile
 from notifyctl.templates.context import context_faults, from_text
 from notifyctl.templates.lint import lint_file, refuse_errors
 from notifyctl.templates.matrix import matrix_markdown
-from notifyctl.templates.render import Content, Renderer
+from notifyctl.templates.render import Content, Renderer, as_values
 from notifyctl.text.durations import plural
 from notifyctl.text.files import read_text
 
@@ -29,6 +34,14 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="The template, as WELCOM
 Directory = Annotated[
     Path | None,
     typer.Option("--dir", help="Folder of your own templates, in the place of NOTIFICATION_TEMPLATES."),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Instead of the example's value; repeatable."),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="NAME", help="Leave an optional variable out; repeatable."),
 ]
 CONTENT = (
     "subject", "text_body", "html_body", "variables", "example", "brand", "origin", "content_hash", "created_at",
@@ -130,14 +143,8 @@ def show(
 @app.command()
 def render(
     key: Key,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Instead of the example's value; repeatable."),
-    ] = None,
-    without: Annotated[
-        list[str] | None,
-        typer.Option("--without", metavar="NAME", help="Leave an optional variable out; repeatable."),
-    ] = None,
+    assignments: Assignments = None,
+    without: Without = None,
     html: Annotated[bool, typer.Option("--html", help="The HTML part alone.")] = False,
     text: Annotated[bool, typer.Option("--text", help="The text part alone.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.", dir_okay=False)] = None,
@@ -146,16 +153,52 @@ def render(
     directory: Directory = None,
 ) -> None:
     """Show what a message would say, with the example's values unless told otherwise. Sends nothing."""
-    source, variables, example = _stored(key, version) if stored or version else _from_file(key, directory)
+    rendered = _stored(key, version) if stored or version else _from_file(key, directory)
+    _write(_chosen(_content(key, rendered, assignments, without), html=html, text=text), out)
+
+
+@app.command()
+def send(
+    key: Key,
+    to: Annotated[str, typer.Option("--to", help="Your address or number.")],
+    assignments: Assignments = None,
+    without: Without = None,
+    directory: Directory = None,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Send what a template of the files says, with its example, to yourself: marked as a test, whether seeded or not.
+
+    It goes through the same pipe as any message, as TEMPLATE_TEST. Exit 3 when a gate refuses it.
+    """
+    rendered = _from_file(key, directory)
+    content = _content(key, rendered, assignments, without)
+    request = SendRequest(
+        template_key=TEST_TEMPLATES[rendered[0].channel],
+        recipient=to,
+        context=as_values(key, content),
+        source="cli",
+        actor=options.actor(),
+        metadata={"template_key": key},
+    )
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        pipe = ExamplePipe(settings=runtime.settings, keys=runtime.keys, plans=runtime.plans, clock=runtime.clock)
+        decision = pipe.send(session, request)
+    show_decision(decision, form)
+    refuse(decision)
+
+
+def _content(
+    key: str, rendered: "_Rendered", assignments: Sequence[str] | None, without: Sequence[str] | None
+) -> Content:
+    source, variables, example = rendered
     left_out = without or []
     if strange := [name for name in left_out if name not in variables]:
         raise InvalidInput(f"--without {strange[0]}: {key} takes {', '.join(variables)}")
     context = {name: value for name, value in example.items() if name not in left_out}
-    context |= from_text(variables, options.parse_assignments(assignments or []))
+    context |= from_text(variables, options.parse_assignments(list(assignments or ())))
     if faults := context_faults(variables, context):
         raise InvalidInput(f"{key}: {'; '.join(faults)}")
-    content = Renderer().render(source, context)
-    _write(_chosen(content, html=html, text=text), out)
+    return Renderer().render(source, context)
 
 
 @app.command()

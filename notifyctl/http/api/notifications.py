@@ -13,8 +13,9 @@ from notifyctl.http.auth import Caller, RuntimeDep, forbidden, require
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.strict_json import JsonRoute, Text128, Text255, Text1000
 from notifyctl.models.enums import Audience, MessageStatus, Scope
-from notifyctl.models.message import OTP_TEMPLATE
+from notifyctl.models.message import OTP_TEMPLATE, TEST_TEMPLATES
 from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.orchestrator import TESTS_HAVE_THEIR_OWN_WAY
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
 from notifyctl.templates import store as template_store
 
@@ -80,6 +81,8 @@ def show(
 
 
 def _check_template(session: Session, template_key: str, request: Request, caller: Caller) -> None:
+    if template_key in TEST_TEMPLATES.values():
+        raise ApiError(403, "forbidden", f"{TESTS_HAVE_THEIR_OWN_WAY.format(template_key)}; no scope opens it here.")
     if template_key == OTP_TEMPLATE:
         raise ApiError(403, "forbidden", f"{OTP_TEMPLATE} is sent by POST /api/otp/send alone; no scope opens it here.")
     template = template_store.by_key(session, [template_key]).get(template_key)
