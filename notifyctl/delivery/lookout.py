@@ -43,8 +43,9 @@ class Lookout:
         self._whole_again_at = 0.0
 
     def forget(self) -> None:
-        """The next look is whole."""
+        """The next look is whole, if there is one: while a pause or the breaker holds the channel, nobody looks."""
         self._looked_at = None
+        self.was_whole = True
 
     def look(
         self, session: Session, *, now: datetime, most: int, paused: Sequence[PauseScope]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,14 +13,18 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.clock import Stopwatch
 from notifyctl.db.database import Database
 from notifyctl.delivery import outbox
 from notifyctl.delivery.lookout import COMMITTED_WITHIN, FULL_LOOK_SECONDS, Lookout
 from notifyctl.delivery.outbox import QUEUES, Queue
 from notifyctl.models.enums import Channel, Lane, MessageStatus
+from notifyctl.operations.controls import pause
 from notifyctl.operations.pauses import PauseScope
+from notifyctl.worker.channel_loop import ChannelLoop
 from tests.support.clocks import NOON
+from tests.support.delivery import MakeDispatcher
 
 MANY = 20_000
 A_SECOND = timedelta(seconds=1)
@@ -167,6 +172,25 @@ def test_where_what_was_seen_says_nothing_any_more_a_look_is_whole(database: Dat
         now = NOON - timedelta(minutes=1) if reason == "the clock was set back" else NOON
         assert lookout.look(session, now=now, most=9, paused=())[1] == {QUEUES[-1]: 1}
         assert lookout.was_whole
+
+
+def test_once_ends_where_a_pause_lets_nothing_be_looked_for(runtime: Runtime, dispatcher: MakeDispatcher) -> None:
+    made = dispatcher()
+    for _ in range(2):
+        made.turn(claiming=True, timeout=0)
+    assert not made.has_looked_everywhere
+    with runtime.database.transaction() as session:
+        pause(session, PauseScope(Channel.EMAIL), reason="a test", actor="test", now=runtime.clock())
+    failures: list[BaseException] = []
+    stop = Event()
+    loop = ChannelLoop(made, stop=stop, once=True, failed=failures.append)
+    loop.start()
+    loop.join(30)
+    has_ended = not loop.is_alive()
+    stop.set()
+    loop.join()
+    assert has_ended
+    assert failures == []
 
 
 @pytest.mark.parametrize("due_at", ["infinity", "-infinity", None])
