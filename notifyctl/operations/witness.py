@@ -62,7 +62,7 @@ class Witness:
         """Looks at the store, and says there what must be recovered, where that is so."""
         self._require_place()
         view = self._look()
-        if view is None:
+        if view is None or (None in view.server and None not in view.server_now):
             with self._database.transaction() as session:
                 store_state.settle_down(session, asks_server=self._asks_server)
             view = self._look()

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import Any, LiteralString
@@ -52,6 +53,22 @@ class Server:
         family = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
         for member in family:
             os.kill(member, signal.SIGKILL)
+
+    def stop_hearing(self) -> int:
+        """Of a standby: what its primary commits from now on, it does not get. Returns who was stopped."""
+        ((pid,),) = self.ask("SELECT pid FROM pg_stat_wal_receiver")
+        os.kill(pid, signal.SIGSTOP)
+        return int(pid)
+
+    def take_over(self, stopped: int) -> None:
+        """Of a standby, with what it has on its disk: who was stopped cannot end by himself, and must not wake up."""
+        os.kill(stopped, signal.SIGKILL)
+        while True:  # it starts all its processes anew
+            with suppress(psycopg.OperationalError):
+                if self.ask("SELECT pg_is_in_recovery()") == [(True,)]:
+                    break
+            sleep(0.05)
+        self.promote()
 
     def close(self) -> None:
         if (self.data / "postmaster.pid").exists():

@@ -1,5 +1,6 @@
 """Real servers that stop being writable, and others that take their place, under a worker and the API."""
 
+import random
 import signal
 import socket
 import subprocess
@@ -68,10 +69,14 @@ class Installation:
         self._variables = variables
         self._headers = {"Authorization": f"Bearer {key}"}
         self.port = free_port()
-        self.worker = processes.start(
-            sys.executable, SHORT_LEASE, "worker", "--no-jobs", env={**variables, **of_the_worker}
-        )
+        self._of_the_worker = of_the_worker
+        self.worker = self.another_worker()
         self.server = processes.notifyctl("serve", "--port", str(self.port), env=variables)
+
+    def another_worker(self) -> subprocess.Popen[bytes]:
+        return self._processes.start(
+            sys.executable, SHORT_LEASE, "worker", "--no-jobs", env={**self._variables, **self._of_the_worker}
+        )
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return self._processes.run(*NOTIFYCTL, *command, env=self._variables)
@@ -255,6 +260,7 @@ def test_a_primary_that_dies_and_its_standby_that_takes_over_lose_nothing_and_do
         taken = sum(caller.result() for caller in callers)
     until(lambda: statuses(standby) == {"SENT": taken})
     assert arrived(sandbox) == {address(each): 1 for each in range(taken)}
+    assert recoveries(standby) == [False]
     there.stop()
 
 
@@ -321,6 +327,71 @@ class Systemd:
     def _hear(self) -> None:
         while told := self._socket.recv(1_000):
             self.heard.append(told.decode())
+
+
+def test_a_standby_that_lacks_the_last_commits_doubles_nothing(
+    primary: Server, standby: Server, install: Install, sandbox: Sandbox, seed: int
+) -> None:
+    lose_commits(primary, standby, install, sandbox, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", range(25))
+def test_again_and_again(
+    primary: Server, standby: Server, install: Install, sandbox: Sandbox, seed: int, number: int
+) -> None:
+    lose_commits(primary, standby, install, sandbox, seed + 1 + number)
+
+
+def lose_commits(primary: Server, standby: Server, install: Install, sandbox: Sandbox, seed: int) -> None:
+    rng = random.Random(seed)
+    standby.start()
+    until(lambda: bool(standby.ask("SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'")))
+    sandbox.set_faults(Channel.EMAIL, Faults((Fault("latency", ms=(20, 60)),), seed=seed))
+    hosts = f"host=127.0.0.1:{primary.port}&host=127.0.0.1:{standby.port}"
+    there = install(f"postgresql://postgres@/{KeptDatabase.NAME}?{hosts}&{WRITABLE}")
+    second = there.another_worker()
+    number, is_over = iter(range(CLIENTS)), Event()
+
+    def call() -> None:
+        while not is_over.is_set():
+            there.insist(next(number))
+
+    with ThreadPoolExecutor(SENDERS) as pool:
+        try:
+            callers = [pool.submit(call) for _ in range(SENDERS)]
+            until(lambda: sandbox.accepted(Channel.EMAIL) >= rng.randrange(40, 80))
+            stopped = standby.stop_hearing()
+            lost_from = sandbox.accepted(Channel.EMAIL)
+            until(lambda: sandbox.accepted(Channel.EMAIL) >= lost_from + rng.randrange(20, 120))
+            primary.kill()
+            standby.take_over(stopped)
+            until(lambda: there.readiness() == (200, ""))
+            before = sandbox.accepted(Channel.EMAIL)
+            until(lambda: sandbox.accepted(Channel.EMAIL) >= before + 40)
+        finally:
+            is_over.set()
+        for caller in callers:
+            caller.result()
+    until(lambda: statuses(standby).keys() == {"SENT"})
+    by_id = sandbox.accepted_by_message_id(Channel.EMAIL)
+    assert by_id == dict.fromkeys(by_id, 1)
+    known = {message_id for (message_id,) in standby.ask("SELECT id::text FROM message_log")}
+    assert known == by_id.keys()
+    assert True in recoveries(standby)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 0
+    there.stop()
+
+
+def recoveries(server: Server) -> list[bool]:
+    """Of each, whether something was known to be missing."""
+    rows = server.ask(
+        "SELECT (metadata ->> 'is_proven')::bool FROM audit_log WHERE action = 'OPERATOR_ACTION'"
+        " AND metadata ->> 'command' = 'db recover' ORDER BY id"
+    )
+    return [is_proven for (is_proven,) in rows]
 
 
 def statuses(server: Server) -> dict[str, int]:
