@@ -1,6 +1,7 @@
-"""The store says which it is and whether it has gone back in time, and a worker what it has written again since."""
+"""The store says which it is and whether it has gone back in time, and a worker what it has written again since.
 
-from uuid import uuid4
+Whoever looks first writes its row: an empty store, into which another is copied, has none.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +14,7 @@ oldest_code = "0001"
 
 
 def upgrade() -> None:
-    state = op.create_table(
+    op.create_table(
         "store_state",
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column("store_id", sa.String(), nullable=False),
@@ -29,7 +30,6 @@ def upgrade() -> None:
         sa.Column("held_by", sa.String()),
         sa.Column("held_until", sa.DateTime(timezone=True)),
     )
-    op.bulk_insert(state, [{"id": 1, "store_id": uuid4().hex, "generation": 0, "is_proven": False}])
     op.add_column("worker_heartbeat", sa.Column("store_generation", sa.Integer(), nullable=False, server_default="0"))
 
 

@@ -66,7 +66,7 @@ class SchemaStatus:
 
     @property
     def is_newer_than_code(self) -> bool:
-        return self.revision is not None and self.revision > self.head
+        return self.revision is not None and not self.is_unfinished and self.revision > self.head
 
     @property
     def fits(self) -> bool:

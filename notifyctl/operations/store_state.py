@@ -151,9 +151,10 @@ def settle_down(session: Session, *, asks_server: bool = True) -> None:
         session.execute(unknown.values(_server_now()))
 
 
-def leave_server(session: Session) -> None:
-    """For a copy that is about to be used on another server on purpose, and lacks nothing."""
-    session.execute(update(_state).values(system_identifier=None, timeline=None))
+def become_another(session: Session) -> None:
+    """For a copy that lacks nothing and goes its own way, on whatever server: what was seen in the first is not its."""
+    alone = update(_state).where(_state.c.id == _ONLY)
+    session.execute(alone.values(store_id=uuid4().hex, system_identifier=None, timeline=None))
 
 
 def _server_now() -> dict[str, ColumnElement[str | None]]:

@@ -26,7 +26,9 @@ from notifyctl.audit.verify import VerifyReport, verify_all
 from notifyctl.db.database import Database
 from notifyctl.errors import DatabaseError, InvalidInput, NotifyctlError
 from notifyctl.models.enums import AuditAction
-from notifyctl.operations import controls
+from notifyctl.operations import pauses, store_state
+from notifyctl.operations.pauses import PauseScope
+from notifyctl.operations.witness import COMMITTED_WITHIN
 from notifyctl.text.durations import moment
 from notifyctl.transfer import dump_store
 from notifyctl.transfer.copy_store import Tracked, count_rows, driver_of
@@ -92,14 +94,16 @@ def restore(database: Database, file: Path, *, replace: bool, actor: str) -> Loa
 
 
 def after_restore(session: Session, taken_at: datetime | None, *, file: Path, actor: str, now: datetime) -> int:
-    """In the commit of what was restored: all that waits is held, since nobody here knows what of it has gone out.
+    """In the commit of what was restored: nothing is sent before the providers were asked what of it has gone out.
 
-    Returns how many messages that are.
+    Returns how many messages wait.
     """
     details = {"command": "db restore", "file": str(file.absolute()), "taken_at": moment(taken_at)}
     audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=now, details=details)
-    reason = f"restored from a backup of {moment(taken_at)}: what was sent since then is not known here"
-    return controls.pause_everything(session, reason=reason, actor=actor, now=now)
+    cause = f"restored from a backup of {moment(taken_at)}"
+    since = (taken_at or now) - COMMITTED_WITHIN
+    store_state.need_recovery(session, since=since, cause=cause, is_proven=True, now=now)
+    return pauses.held(session, PauseScope())
 
 
 def problem_in(report: VerifyReport) -> str | None:
@@ -231,11 +235,11 @@ def _load_file(database: Database, file: Path, replace: bool, mark: Mark) -> Loa
                 rows, taken_at = sum(count_rows(session).values()), last_written(session)
             with _alone(database, target, replace, taken_at):
                 with copy.transaction() as session:
-                    taken_at, held = mark(session)
+                    taken_at, waiting = mark(session)
                 copy.close()
                 _make_single(temporary)
                 kept = _put(temporary, target, database.clock())
-    return Loaded(revision, rows, taken_at, held, str(kept) if kept else None)
+    return Loaded(revision, rows, taken_at, waiting, str(kept) if kept else None)
 
 
 @contextmanager

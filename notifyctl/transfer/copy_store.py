@@ -30,7 +30,7 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.columns import UtcDateTime
 from notifyctl.models.enums import AuditAction
 from notifyctl.models.tables import metadata
-from notifyctl.operations import controls, heartbeats, pauses
+from notifyctl.operations import controls, heartbeats, pauses, store_state
 from notifyctl.text.durations import moment
 
 CHUNK_ROWS, CHUNK_BYTES = 10_000, 8_000_000
@@ -222,6 +222,7 @@ def _finish(target: Database, actor: str, details: Mapping[str, object]) -> None
                 sequence = func.pg_get_serial_sequence(column.table.name, column.name)
                 session.execute(select(func.setval(sequence, select(func.max(column)).scalar_subquery())))
             session.execute(text("ANALYZE"))
+        store_state.become_another(session)
         _marks.drop(session.connection())
         session.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": migrations.head_revision()})
         now = target.clock()

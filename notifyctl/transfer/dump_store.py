@@ -47,8 +47,8 @@ class Loaded:
     rows: int
     taken_at: datetime | None
     """When something was last written to it."""
-    held: int
-    """Messages that wait, and are held."""
+    waiting: int
+    """Messages that wait, and are not sent before the store is recovered."""
     kept: str | None = None
     """Where what was there before is now."""
 
@@ -66,12 +66,21 @@ def require_ours(session: Session, file: Path) -> str:
     return revision
 
 
+FIRST_REVISION = "0016"
+"""From then on a store can say that it is to be recovered."""
+
+
 def _require_known(revision: str, file: Path) -> None:
     head = migrations.head_revision()
     if revision == migrations.UNFINISHED:
         raise InvalidInput(f"{file} is of an {revision}; name another backup")
     if revision > head:
         raise WrongSchema(f"{file} is of revision {revision}, newer than this notifyctl ({head}); upgrade the program")
+    if revision < FIRST_REVISION:
+        raise WrongSchema(
+            f"{file} is of revision {revision}, from before `db backup`; put it in place by hand, run"
+            " `notifyctl db upgrade`, and `notifyctl db recover --since` with its time before a worker starts"
+        )
 
 
 def refuse_target(session: Session, database: Database, replace: bool, taken_at: datetime | None) -> None:
@@ -137,8 +146,8 @@ def load(database: Database, file: Path, replace: bool, mark: Mark) -> Loaded:
                     f"{file} cannot be restored into {database}: {cause}; nothing was changed"
                 ) from error
         rows = sum(count_rows(session).values())
-        taken_at, held = mark(session)
-    return Loaded(revision, rows, taken_at, held)
+        taken_at, waiting = mark(session)
+    return Loaded(revision, rows, taken_at, waiting)
 
 
 _TABLES = text(
@@ -187,7 +196,7 @@ def _entries(program: str, file: Path) -> list[_TocEntry]:
 def _revision_in(program: str, file: Path) -> str:
     with _running([program, "--data-only", f"--table={REVISION}", "--file=-", str(file)]) as running:
         rows = [line for _, line in _data(running)]
-    return rows[0].decode().strip() if rows else ""
+    return rows[0].decode().split("\t")[0].strip() if rows else ""
 
 
 def _count_rows_in(program: str, file: Path) -> int:

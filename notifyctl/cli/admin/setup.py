@@ -356,7 +356,7 @@ def restore(
     """Put a backup in the place of the database, and hold every message in it. Refused while a worker is at work.
 
     On SQLite what was there stays beside it, under another name. On PostgreSQL it is one transaction, and what was
-    there is gone. What was sent since the backup is not known to it: hence EMAIL and SMS are paused.
+    there is gone. What was sent since the backup is not known to it: nothing is sent before the providers were asked.
     """
     interrupt_on_signal()
     with opened_runtime(migrated=False) as runtime:
@@ -366,9 +366,9 @@ def restore(
         output.say(f"What was there is {done.kept} now.")
     if done.revision != migrations.head_revision():
         output.say(f"It is of revision {done.revision}: run `notifyctl db upgrade` first.")
-    output.say(f"EMAIL and SMS are paused, with {plural(done.held, 'message')} held: what of them was sent since")
-    output.say(f"{moment(done.taken_at)} is not known here. Run `notifyctl db recover`, which asks the providers; then")
-    output.say("`notifyctl resume --channel EMAIL` and `notifyctl resume --channel SMS`.")
+    waiting, since = plural(done.waiting, "message"), moment(done.taken_at)
+    output.say(f"{waiting} wait: what of them was sent since {since} is not known here.")
+    output.say("Nothing is sent before the providers were asked: start a worker, or run `notifyctl db recover`.")
 
 
 @schema.command()
