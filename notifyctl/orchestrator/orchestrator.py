@@ -8,6 +8,7 @@ from sqlmodel import Session
 from notifyctl.audit import log as audit_log
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clock import Clock
+from notifyctl.db import wakeup
 from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
 from notifyctl.keyring import KeyRing
 from notifyctl.models.columns import new_message_id
@@ -259,6 +260,8 @@ class NotificationOrchestrator:
             self._insert(session, drafts, new, now)
             queued = [draft for draft in new if isinstance(draft.decision, Queued)]
             message_store.insert_payloads(session, [payload_row(draft, self._keys) for draft in queued])
+            if any(draft.not_before is None for draft in queued):
+                wakeup.wake_after_commit(session)
         audit_log.write_many(session, [audit_row(draft, now) for draft in drafts])
 
     def _insert(self, session: Session, drafts: Sequence[Draft], new: Sequence[Draft], now: datetime) -> None:
