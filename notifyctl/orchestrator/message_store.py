@@ -1,7 +1,7 @@
 """The message rows as callers and operators see them: written at acceptance, read, withdrawn, queued again."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeAlias
@@ -19,6 +19,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union_all,
     update,
 )
 from sqlmodel import Session
@@ -28,10 +29,12 @@ from notifyctl.models.client import Client
 from notifyctl.models.columns import oldest_message_id, table
 from notifyctl.models.enums import Audience, Channel, Lane, MessageStatus, ProvisioningStatus, SubscriptionStatus
 from notifyctl.models.message import HAS_REASON, IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload, is_in
+from notifyctl.models.template import NotificationTemplate
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
 _client = table(Client)
+_template = table(NotificationTemplate)
 CLOCKS_DIFFER_BY = timedelta(minutes=10)
 """An id has its maker's time, and created_at the database's."""
 
@@ -187,6 +190,12 @@ class MessageFilter:
     since: datetime | None = None
     until: datetime | None = None
 
+    @property
+    def is_by_template(self) -> bool:
+        """Nothing else is asked that few messages have in common; a channel is that of its templates."""
+        chosen = {field.name for field in fields(self) if getattr(self, field.name) is not None}
+        return bool(chosen & {"template_key", "channel"}) and chosen <= {"template_key", "channel", "since", "until"}
+
     def conditions(self) -> list[_Condition]:
         exact = {"channel": self.channel, "template_key": self.template_key, "client_id": self.client_id}
         chosen: list[_Condition] = [_message.c[name] == value for name, value in exact.items() if value is not None]
@@ -211,11 +220,17 @@ class MessageFilter:
 
 def find(session: Session, criteria: MessageFilter, *, limit: int, before: str | None = None) -> list[MessageRow]:
     """Newest first; only those that were made before the message of that id."""
-    statement = select(_message).where(*criteria.conditions())
-    if before is not None:
-        statement = statement.where(_message.c.id < before)
-    # Ids are made in the order of time, and have an index.
-    return _rows(session, statement.order_by(_message.c.id.desc()).limit(limit))
+    earlier = [_message.c.id < before] if before is not None else []
+    statement = select(_message).where(*criteria.conditions(), *earlier)
+    by_id, key = _message.c.id.desc(), _message.c.template_key
+    if not criteria.is_by_template:  # ids are made in the order of time, and have an index
+        return _rows(session, statement.order_by(by_id).limit(limit))
+    of_channel = select(_template.c.template_key).where(_template.c.channel == criteria.channel)
+    keys = [criteria.template_key] if criteria.template_key else session.execute(of_channel).scalars().all()
+    # The order of a span is that of the one index by template: for a single key all might be read by id.
+    newest = statement.order_by(key.desc(), by_id).limit(limit)
+    together = union_all(*(select(newest.where(key.between(one, one)).subquery()) for one in keys or [""])).subquery()
+    return _rows(session, select(together).order_by(together.c.id.desc()).limit(limit))
 
 
 def get(session: Session, message_id: str) -> MessageRow | None:

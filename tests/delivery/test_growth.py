@@ -16,10 +16,11 @@ from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.retention.retention import Retention, count
 from tests.support.api import serving
+from tests.support.audit_log import sql
 from tests.support.big_store import SPAN, Size, fill
 from tests.support.clients import a_client
 from tests.support.delivery import MakeDispatcher, drain
-from tests.support.messages import REMINDER, send
+from tests.support.messages import CODE, REMINDER, send
 from tests.support.receipts import a_receipt, receive
 from tests.support.work import Work, watched
 
@@ -81,6 +82,18 @@ def test_messages_are_listed(grown: Runtime) -> None:
         for criteria in FILTERS.values():
             for _ in range(12):
                 message_store.find(session, MessageFilter(**criteria(grown)), limit=50)
+    assert_few(grown, works)
+
+
+def test_messages_of_a_channel_that_has_next_to_none_are_listed(grown: Runtime) -> None:
+    sql(grown, "UPDATE message_log SET channel = 'EMAIL', template_key = 'WELCOME_EMAIL' WHERE channel = 'SMS'")
+    code = send(grown, "OTP_CODE_SMS", CODE, recipient="+4915112345678").message_id
+    seldom = MessageFilter(channel=Channel.SMS)
+    with watched(grown.database) as works, grown.database.read() as session:
+        assert [row.id for row in message_store.find(session, seldom, limit=50)] == [code]
+        assert message_store.find(session, seldom, limit=50, before=code) == []
+        often = message_store.find(session, MessageFilter(channel=Channel.EMAIL), limit=50)
+        assert often == message_store.find(session, MessageFilter(), limit=51)[1:], "the newest one is the code"
     assert_few(grown, works)
 
 
