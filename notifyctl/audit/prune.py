@@ -67,7 +67,8 @@ def prune(
 def _prune_some(session: Session, keys: SealKeys, last: int, now: datetime, most: int) -> int | None:
     """None when nothing is left, or another process is pruning."""
     seals = _first_few([seal for seal in seal_store.page(session) if seal.id <= last], most)
-    if not seals or not seal_store.lock(session, seals[-1].id):
+    # The first one: whoever prunes beside us, by however many, begins there as well.
+    if not seals or not seal_store.lock(session, seals[0].id):
         return None
     before = seal_store.checkpoint(session)
     rows = sum(seal.row_count or 0 for seal in seals)
