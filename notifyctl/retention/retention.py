@@ -189,7 +189,7 @@ class Retention:
     def _tell(self, what: str, removed: int) -> None:
         if monotonic() - self._told_at >= TOLD_EVERY_SECONDS:
             self._told_at = monotonic()
-            log.info("%s %s removed so far", f"{removed:,}", what.replace("_", " "))
+            log.info("retention goes on", extra={"what": what, "removed": removed})
 
     def _at_once(self, forget: Callable[[Session, datetime], int], before: datetime) -> int:
         if self._stopping():

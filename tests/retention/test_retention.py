@@ -1,6 +1,7 @@
 """What is old goes, and nothing that is still to be sent, counted or verified."""
 
 import json
+import logging
 import threading
 from datetime import datetime, timedelta
 from itertools import count as count_up
@@ -517,6 +518,33 @@ def test_a_dry_run_prints_counts_and_changes_nothing(runtime: Runtime, notifyctl
     assert found["audit_rows"]["older_than_days"] == 730
     assert found["messages"] == {"what": "messages", "older_than_days": 400, "count": 0}
     assert ask(runtime, "SELECT * FROM audit_log ORDER BY id") == before
+
+
+def test_a_dry_run_that_stops_counting_says_so(
+    runtime: Runtime, notifyctl: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("retention.store", "cli.admin.jobs"):
+        monkeypatch.setattr(f"notifyctl.{module}.COUNTED_AT_MOST", 2)
+    for number in range(100, 103):
+        sent_code(runtime, f"+4915112345{number}")
+    long_ago = "'2020-01-01 00:00:00.000000'"
+    sql(runtime, f"UPDATE otp_challenge SET created_at = {long_ago}, expires_at = {long_ago}")
+    ran = notifyctl("retention", "--dry-run", "--format", "json")
+    assert {row["what"]: row["count"] for row in json.loads(ran.out)}["codes"] == 2
+    assert ran.err == "Counting stops at 2: there may be more.\n"
+
+
+def test_a_long_run_says_how_far_it_is(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("notifyctl.retention.retention.TOLD_EVERY_SECONDS", 0)
+    an_old_log(runtime)
+    messages_in_every_status(runtime)
+    with caplog.at_level(logging.INFO, "notifyctl.retention"):
+        run(runtime, 500 * DAY)
+    told = {record.what: record.removed for record in caplog.records if record.message == "retention goes on"}
+    assert told["contexts"] == told["messages"] == len(FINAL)
+    assert told["audit_rows"] > 0
 
 
 def test_the_command_is_a_run_of_the_job(runtime: Runtime, notifyctl: CommandLine) -> None:

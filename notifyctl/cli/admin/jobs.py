@@ -1,6 +1,7 @@
 """`notifyctl jobs` and `retention`: what is done at set times, how it went, and doing it now."""
 
 import gc
+import sys
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
@@ -155,6 +156,8 @@ def _count(form: OutputFormat) -> None:
 
 
 def _run() -> None:
+    """How far it is, is for who looks on: cron would mail it."""
+    configure_logging(debug=invocation.get().debug, quiet=not sys.stderr.isatty())
     interrupt_on_signal()
     with opened_runtime() as runtime:
         ended = run_now(runtime, find_job("retention"))
