@@ -396,8 +396,15 @@ def test_what_depends_on_a_table_keeps_it_from_being_replaced(
 
 
 @on_sqlite
-def test_a_backup_that_is_told_to_stop_leaves_nothing(
-    runtime: Runtime, processes: Processes, environment: Environment, tmp_path: Path
+@pytest.mark.parametrize(("number", "code", "parts"), [(signal.SIGTERM, 130, 0), (signal.SIGKILL, -9, 1)])
+def test_a_backup_that_is_broken_off_has_no_name(
+    runtime: Runtime,
+    processes: Processes,
+    environment: Environment,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    parts: int,
 ) -> None:
     write_rows(runtime, 60_000)
     folder = tmp_path / "kept"
@@ -406,6 +413,37 @@ def test_a_backup_that_is_told_to_stop_leaves_nothing(
     while not any(folder.iterdir()):
         assert process.poll() is None, processes.said_by(process)
         sleep(0.001)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 130
-    assert left_in(folder) == set()
+    process.send_signal(number)
+    assert process.wait(30) == code
+    left = [path for path in folder.iterdir() if path.name.endswith(".part")]
+    assert len(left) == parts
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in left)
+    assert not (folder / "store.backup").exists()
+
+
+def test_a_restore_that_is_killed_has_changed_nothing(
+    runtime: Runtime, command: Command, processes: Processes, environment: Environment, programs: str, tmp_path: Path
+) -> None:
+    write_rows(runtime, 60_000)
+    file = tmp_path / "store.backup"
+    done(command("db", "backup", file, "-f", "json"))
+    a_client(runtime, "later")
+    runtime.database.close()
+    variables = environment(PATH=f"{programs}:{os.environ['PATH']}")
+    process = processes.notifyctl("db", "restore", file, "--replace", env=variables)
+    while not has_begun(runtime):
+        assert process.poll() is None, processes.said_by(process)
+        sleep(0.001)
+    process.kill()
+    process.wait()
+    assert [row.id for row in ask(runtime, "SELECT id FROM client")] == ["later"]
+    assert ask(runtime, "SELECT id FROM pause") == []
+    for part in Path(runtime.settings.database_url.removeprefix("sqlite:///")).parent.glob(".*.part*"):
+        part.unlink()
+
+
+def has_begun(runtime: Runtime) -> bool:
+    if runtime.database.is_sqlite:
+        folder = Path(runtime.settings.database_url.removeprefix("sqlite:///")).parent
+        return any(folder.glob(".*.part"))
+    return bool(ask(runtime, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY public.audit_log %'"))
