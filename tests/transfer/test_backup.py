@@ -13,6 +13,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -22,6 +23,7 @@ from notifyctl.models.enums import Channel
 from notifyctl.sandbox import Sandbox
 from tests.support.audit_log import ask, sealed_log, sql, verify, write_rows
 from tests.support.clients import a_client
+from tests.support.databases import shape
 from tests.support.messages import WELCOME, a_worker, send
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.stores import content_of, fill
@@ -203,6 +205,16 @@ def test_a_backup_fills_a_database_that_is_empty(
     assert restored["kept"] is None
     assert restored["rows"] == json.loads(rows.stdout)["rows"]
     assert command("db", "status", DATABASE_URL=empty_database_url).returncode == 0
+    assert shape_of(empty_database_url) == shape_of(runtime.settings.database_url)
+
+
+def shape_of(url: str) -> list[tuple[object, ...]]:
+    """Tables, indexes, triggers and functions."""
+    if not url.startswith("sqlite"):
+        with psycopg.connect(url) as connection:
+            return shape(connection)
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+        return file.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
 
 
 def test_over_a_worker_nothing_is_restored(
