@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Executable, Row, Text, bindparam, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Executable, Row, Text, bindparam, func, literal_column, select, true, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -59,7 +59,8 @@ class Forgotten:
 class StoreView:
     """The store as one statement shows it."""
 
-    store_id: str
+    store_id: str | None
+    """None where nobody has written down yet which store it is."""
     generation: int
     recovered_since: datetime | None
     forgotten: Forgotten | None
@@ -88,15 +89,12 @@ class StoreView:
         return self.generation > mark.generation and since is not None and since <= mark.at
 
 
-def look(session: Session, mark: Mark | None, *, asks_server: bool = True) -> StoreView | None:
-    """None where nobody has written down yet which store it is."""
+def look(session: Session, mark: Mark | None, *, asks_server: bool = True) -> StoreView:
     statement = _look_statement(bulk.dialect(session), asks_server)
-    row = session.execute(statement, {"mark": mark.audit_id if mark else None}).first()
-    if row is None:
-        return None
+    row = session.execute(statement, {"mark": mark.audit_id if mark else None}).one()
     return StoreView(
         row.store_id,
-        row.generation,
+        row.generation or 0,
         row.recovered_since,
         _forgotten(row),
         (row.system_identifier, row.timeline),
@@ -111,7 +109,9 @@ def _look_statement(dialect: str, asks_server: bool) -> Executable:
     server = [literal_column(words if knows else "NULL", Text) for words in (_IDENTIFIER, _TIMELINE)]
     removed = select(func.coalesce(func.max(_checkpoint.c.last_audit_id), -1)).scalar_subquery()
     now = (server[0].label("identifier_now"), server[1].label("timeline_now"), removed.label("removed_up_to"))
-    joined = _state.outerjoin(_audit, _audit.c.id == bindparam("mark", type_=_audit.c.id.type))
+    one = select(literal_column("1").label("one")).subquery()
+    is_mark = _audit.c.id == bindparam("mark", type_=_audit.c.id.type)
+    joined = one.outerjoin(_state, true()).outerjoin(_audit, is_mark)
     return select(*_state.c, *_TOLD, *now).select_from(joined)
 
 

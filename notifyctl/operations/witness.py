@@ -47,29 +47,31 @@ class Witness:
     def keep_file(self) -> None:
         self._keeps_file = True
 
-    def permits(self, session: Session) -> bool:
-        """Whether the store of this transaction may be believed. Asked in the transaction that claims."""
+    def permits(self, session: Session, *, sends: bool = True) -> bool:
+        """Whether the store of this transaction may be believed. Asked in the transaction that claims.
+
+        Who `sends` has something to write again before, where the store had gone back since the last time.
+        """
         self._require_place()
         view = store_state.look(session, self._mark, asks_server=self._asks_server)
-        if view is None:
-            return self.generation is None  # else it was there, and is gone
         if self.generation is None:
             self.generation = view.generation
         is_whole = view.forgotten is None and view.lapse(self._mark) is None
-        return is_whole and view.generation == self.generation
+        return is_whole and (view.generation == self.generation or not sends)
 
     def examine(self) -> StoreView:
         """Looks at the store, and says there what must be recovered, where that is so."""
         self._require_place()
         view = self._look()
-        if view is None or (None in view.server and None not in view.server_now):
+        if view.store_id is None or (None in view.server and None not in view.server_now):
             with self._database.transaction() as session:
                 store_state.settle_down(session, asks_server=self._asks_server)
             view = self._look()
-        assert view is not None
+        assert view.store_id is not None
+        mark = self._mark
         self._recall(view.store_id)
-        if self._mark is not None and not view.has_mark:
-            view = self._look() or view  # that look was without the mark of the file
+        if self._mark is not mark:
+            view = self._look()
         if view.lapse(self._mark) is not None:
             view = self._stop_all()
         if self.generation is None:
@@ -77,7 +79,7 @@ class Witness:
         self._tell(view.forgotten)
         return view
 
-    def _look(self) -> StoreView | None:
+    def _look(self) -> StoreView:
         try:
             with self._database.read() as session:
                 return store_state.look(session, self._mark, asks_server=self._asks_server)
@@ -92,7 +94,6 @@ class Witness:
         with self._database.transaction() as session:
             now, mark = self._clock(), self._mark
             view = store_state.look(session, mark, asks_server=self._asks_server)
-            assert view is not None
             found = view.lapse(mark)
             if found is not None:
                 cause, is_proven = found
@@ -106,7 +107,6 @@ class Witness:
                     generation=mark.generation if mark else 0,
                 )
             view = store_state.look(session, None, asks_server=self._asks_server)
-            assert view is not None
         self._mark = None  # it has told what it had to tell
         return view
 

@@ -4,8 +4,12 @@ Everything about a phone happens in one critical section of its own: its rows ar
 the decision is written, and committed also when it is a refusal. The caller gets its answer after the commit.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+
+from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
 from notifyctl.clients.plans import PlanRegistry
@@ -13,6 +17,7 @@ from notifyctl.clock import Clock
 from notifyctl.db.database import Database
 from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, OtpAction, OtpState
+from notifyctl.operations.witness import Witness
 from notifyctl.orchestrator.orchestrator import CodePipe
 from notifyctl.orchestrator.requests import Decision
 from notifyctl.otp import store
@@ -34,13 +39,16 @@ from notifyctl.text.addresses import normal_phone
 
 
 class VerifyCode(PhoneSession):
-    def run(self, code: str) -> bool:
+    def run(self, code: str, *, is_whole: bool = True) -> bool:
+        """Nothing is right in a store that is not whole."""
         subjects = store.lock_known_phone(self._session, self._hashes)
         state = self._enter(subjects.values())
         # Only of rows that are locked: the first code of a phone may be on its way in at this moment.
         live = store.live(self._session, subjects)
         challenge = next((row for row in live if row.action == self._action), None)
-        if state.is_locked(self._now):
+        if not is_whole:
+            self._record(AuditAction.OTP_VERIFY_FAILED, cause="database_to_be_recovered")
+        elif state.is_locked(self._now):
             self._record(AuditAction.OTP_LOCKED_OUT, event="refused", **lock_details(state))
         elif challenge is None:
             self._record(AuditAction.OTP_VERIFY_FAILED, cause="no_live_code")
@@ -98,6 +106,7 @@ class OneTimeCodes:
         self._database = database
         pipe = CodePipe(settings=settings, keys=keys, plans=plans, clock=clock)
         self._services = OtpServices(settings, clock, pipe, PepperRing(settings.otp_pepper))
+        self._witness = Witness(database, clock)
 
     def send(self, phone: str, action: OtpAction, *, actor: str = SOURCE) -> Decision:
         """Makes a code and queues its SMS, unless the phone is locked or something limits it.
@@ -107,8 +116,8 @@ class OneTimeCodes:
         asks, is for the audit log.
         """
         phone = self._normal(phone)
-        with self._database.transaction() as session:
-            return SendCode(self._services, session, phone, action, actor).run()
+        with self._counted() as (session, is_whole):
+            return SendCode(self._services, session, phone, action, actor).run(is_whole=is_whole)
 
     def verify(self, phone: str, action: OtpAction, code: str, *, actor: str = SOURCE) -> bool:
         """Whether `code` is the live code of this phone and action. It works once.
@@ -117,8 +126,23 @@ class OneTimeCodes:
         it. While it is locked, and without a live code, nothing is right and nothing is counted.
         """
         phone = self._normal(phone)
+        with self._counted() as (session, is_whole):
+            return VerifyCode(self._services, session, phone, action, actor).run(code, is_whole=is_whole)
+
+    @contextmanager
+    def _counted(self) -> Iterator[tuple[Session, bool]]:
+        """A transaction, and whether its store still knows of what was counted before.
+
+        One that has gone back in time would give anybody as many guesses again.
+        """
         with self._database.transaction() as session:
-            return VerifyCode(self._services, session, phone, action, actor).run(code)
+            is_whole = self._witness.permits(session, sends=False)
+            yield session, is_whole
+            seen = self._witness.newest(session)
+        if is_whole:
+            self._witness.keep(seen)
+        else:
+            self._witness.examine()
 
     def status(self, phone: str) -> PhoneStatus:
         phone = self._normal(phone)

@@ -36,18 +36,19 @@ def spent_budget(session: Session, settings: Settings, prefix_hashes: list[str],
 
 
 class SendCode(PhoneSession):
-    def run(self) -> Decision:
+    def run(self, *, is_whole: bool = True) -> Decision:
+        """Nothing is sent from a store that is not whole."""
         state = self._enter(store.lock_phone(self._session, self._hashes, now=self._now).values())
         self._record(AuditAction.OTP_SEND_REQUESTED)
         code, challenge_id = new_code(), new_challenge_id()
-        decision = self._services.pipe.send(self._session, self._request(code, state))
+        decision = self._services.pipe.send(self._session, self._request(code, state, is_whole))
         if isinstance(decision, Queued):
             self._replace(code, challenge_id, decision.message_id)
         elif isinstance(decision, Blocked):
             self._record_refusal(decision, state)
         return decision
 
-    def _request(self, code: str, state: PhoneState) -> SendRequest:
+    def _request(self, code: str, state: PhoneState, is_whole: bool) -> SendRequest:
         settings = self._services.settings
         context: dict[str, object] = {"code": code, "valid_minutes": max(1, settings.otp_ttl_seconds // 60)}
         if settings.otp_domain:
@@ -63,10 +64,12 @@ class SendCode(PhoneSession):
                 "phone_hash": self._phone_hash,
                 "attempt_count": state.failed_count,
             },
-            objections=self._objections(state),
+            objections=self._objections(state, is_whole),
         )
 
-    def _objections(self, state: PhoneState) -> Mapping[BlockReason, str]:
+    def _objections(self, state: PhoneState, is_whole: bool) -> Mapping[BlockReason, str]:
+        if not is_whole:
+            return {BlockReason.RATE_LIMITED: "the database is to be recovered: what was sent is not known"}
         if is_premium_rate(self._phone):
             return {BlockReason.RECIPIENT_INVALID: "premium-rate and shared-cost numbers get no codes"}
         if state.is_locked(self._now):

@@ -37,7 +37,7 @@ AT_ONCE = 500
 BY_HAND = "an operator says so"
 CLOCKS_DIFFER_BY = timedelta(minutes=5)
 """A provider's and ours, and what it takes to commit."""
-HELD_FOR = timedelta(minutes=2)
+HELD_FOR = timedelta(minutes=1)
 """Recovery is left to one process so long after its last step."""
 SEEN = timedelta(minutes=1)
 """Workers that were seen so long before are asked for what they know."""
@@ -94,10 +94,10 @@ class Recovery:
         with self._database.transaction() as session:
             now = self._clock()
             view = store_state.look(session, None, asks_server=False)
-            found = view.forgotten if view else None
+            found = view.forgotten
             if dry_run and since is not None:
                 found = Forgotten(min(since, found.since) if found else since, now, BY_HAND, is_proven=True)
-            if view is None or found is None:
+            if found is None:
                 return None
             if not dry_run and not store_state.take(session, self._owner, now=now, until=now + HELD_FOR):
                 return NotYet("another process recovers it")
