@@ -60,9 +60,7 @@ COMMANDS = {
         "See the main job once: clients, templates, every gate, a retry, Stripe's webhooks, a backlog, an explanation.",
     ),
     "db": Entry(
-        "notifyctl.cli.admin.setup",
-        "The database: create and upgrade its tables, back up, restore, copy.",
-        app="schema",
+        "notifyctl.cli.admin.database", "The database: create and upgrade its tables, back up, restore, recover, copy."
     ),
     "templates": Entry("notifyctl.cli.messages.templates", "What messages say, and under which rules they go out."),
     "clients": Entry("notifyctl.cli.clients.clients", "Clients: list, show, set, import from CSV, erase."),

@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, cast
 
 from sqlalchemy import Connection, bindparam, inspect, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
@@ -26,6 +26,7 @@ from notifyctl.models.columns import UtcDateTime
 from notifyctl.text.durations import rough_duration, worker_place
 
 if TYPE_CHECKING:
+    import psycopg
     from alembic.config import Config
     from alembic.script import Script, ScriptDirectory
 
@@ -154,11 +155,9 @@ def upgrade(database: Database, revision: str = "head", tell: Tell = lambda _lin
 
 def downgrade(database: Database, revision: str) -> SchemaStatus:
     """In one transaction, whoever waits meanwhile."""
-    from alembic import command
-
     with database.transaction() as session:
         connection = session.connection()
-        command.downgrade(_config(connection), revision)
+        _run("downgrade", connection, revision)
         at = _status(connection).revision
         _record_range(connection, _scripts(connection).get_revision(at) if at else None)
     return schema_status(database)
@@ -220,12 +219,10 @@ def _upgrade_beside_others(database: Database, keeper: Connection, step: "Script
 
 
 def _upgrade_to(database: Database, connection: Connection, step: "Script") -> str:
-    from alembic import command
-
     began = monotonic()
     _require_later_workers(database, connection, step)
     try:
-        command.upgrade(_config(connection), step.revision)
+        _run("upgrade", connection, step.revision)
     except (IntegrityError, DataError) as error:
         cause = " ".join(str(error.orig).split("\n")[0].split())
         raise DatabaseError(
@@ -247,14 +244,13 @@ def _oldest_transaction(keeper: Connection) -> str:
     if row is None:
         return ""
     pid, name, seconds = row
-    return f"; pid {pid} ({name}) has a transaction open for {rough_duration(seconds)}"
+    return f"; pid {pid} ({name}) has a transaction open for {rough_duration(float(str(seconds)))}"
 
 
-def _asked(keeper: Connection, statement: str) -> tuple[Any, ...] | None:
+def _asked(keeper: Connection, statement: str) -> tuple[object, ...] | None:
     """The first row, by the simple protocol: the other leaves a portal open, whose snapshot an index would wait for."""
-    driver: Any = keeper.connection.driver_connection
-    row: tuple[Any, ...] | None = driver.execute(statement, prepare=False).fetchone()
-    return row
+    driver = cast("psycopg.Connection[tuple[object, ...]]", keeper.connection.driver_connection)
+    return driver.execute(statement.encode(), prepare=False).fetchone()
 
 
 _OLDEST_TRANSACTION = """
@@ -304,6 +300,13 @@ def _workers(database: Database, connection: Connection) -> Iterator[tuple[str, 
     for row in connection.execute(seen).mappings():
         if row.get("left_at") is None:
             yield row["worker"], row.get("revision")
+
+
+def _run(step: Literal["upgrade", "downgrade"], connection: Connection, revision: str) -> None:
+    from alembic import command
+
+    run = command.upgrade if step == "upgrade" else command.downgrade
+    run(_config(connection), revision)
 
 
 def _scripts(connection: Connection) -> "ScriptDirectory":

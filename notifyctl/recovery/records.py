@@ -27,6 +27,7 @@ from notifyctl.models.template import Template, TemplateSource
 from notifyctl.orchestrator import payload_store
 from notifyctl.providers.contract import SentRecord
 from notifyctl.providers.registry import PROVIDERS
+from notifyctl.providers.twilio.smart_encoding import may_be_the_same
 from notifyctl.recovery import store
 from notifyctl.recovery.store import OpenMessage
 from notifyctl.templates import store as template_store
@@ -98,7 +99,6 @@ def match(
     waiting: Sequence[OpenMessage],
     *,
     text_of: Callable[[OpenMessage], str | None],
-    is_same: Callable[[str, str], bool],
 ) -> SmsMatches:
     """All are to one number. Each record is taken by one message, the earliest first; `text_of` is None for what
     cannot be made again.
@@ -113,7 +113,9 @@ def match(
             withheld += 1
             continue
         shown = record.text
-        same = next((each for each in left if (text := texts[each.id]) is not None and is_same(text, shown)), None)
+        same = next(
+            (each for each in left if (text := texts[each.id]) is not None and may_be_the_same(text, shown)), None
+        )
         if same is None:
             unknown.append(record)
         else:
@@ -163,13 +165,9 @@ class Records:
     """Used by one thread."""
 
     def __init__(self, clock: Clock, keys: KeyRing, owner: str) -> None:
-        # An SDK costs a quarter of a second, and is imported by those who use it.
-        from notifyctl.providers.twilio.lookup import may_be_the_same
-
         self._clock = clock
         self._keys = keys
         self._owner = owner
-        self._is_same = may_be_the_same
         self._renderer = Renderer()
 
     def take(
@@ -206,7 +204,7 @@ class Records:
         added: list[SentRecord] = []
         for number, of_number in by_number.items():
             to_it = [message for message in waiting if message.recipient_hash in hashes[number]]
-            matches = match(of_number, to_it, text_of=partial(self._text, session), is_same=self._is_same)
+            matches = match(of_number, to_it, text_of=partial(self._text, session))
             self._settle(session, channel, matches.found, summary)
             self._settle_doubtful(session, matches.doubtful, summary)
             # What is being sent at this moment has an answer of its own.

@@ -3,10 +3,9 @@
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from threading import Event
 from time import monotonic
@@ -14,14 +13,9 @@ from types import FrameType
 
 from sqlmodel import Session
 
-from notifyctl import __version__
-from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
-from notifyctl.clock import ClockWatch
-from notifyctl.db import clock_steps, connections
-from notifyctl.db.migrations import head_revision, require_fitting_schema
+from notifyctl.db.migrations import require_fitting_schema
 from notifyctl.db.wakeup import Watcher, require_listening
-from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE, Claimer, Rules
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.in_doubt import Reconciler
@@ -31,8 +25,7 @@ from notifyctl.delivery.pace.allowance import Allowance
 from notifyctl.delivery.pace.breaker import Breaker
 from notifyctl.delivery.receipts.apply import retry_early_receipts
 from notifyctl.errors import DatabaseError, WrongSchema
-from notifyctl.models.enums import AuditAction, Channel, Lane
-from notifyctl.operations import heartbeats
+from notifyctl.models.enums import Channel, Lane
 from notifyctl.operations.heartbeats import new_name
 from notifyctl.operations.witness import Witness
 from notifyctl.orchestrator.holds import QuietHours
@@ -41,10 +34,10 @@ from notifyctl.recovery.recover import Recovery, StoreKeeper
 from notifyctl.stopping import FORCED_EXIT, Patience, stop_signals
 from notifyctl.worker import systemd
 from notifyctl.worker.channel_loop import ChannelLoop
-from notifyctl.worker.jobs import runs
 from notifyctl.worker.jobs.registry import Job
 from notifyctl.worker.jobs.scheduler import SETTLED_AFTER, JobScheduler
 from notifyctl.worker.periodic import PeriodicThread
+from notifyctl.worker.upkeep import Upkeep
 
 FIRST_RETRY_SECONDS = 0.25
 LONGEST_RETRY_SECONDS = 5.0
@@ -53,10 +46,6 @@ ATTEND_SECONDS = 1.0
 RECONCILE_SECONDS = 2.0
 EARLY_RECEIPTS_SECONDS = 2.0
 OBSTACLE_SECONDS = 5.0
-LOST_AFTER = timedelta(minutes=10)
-"""How long a killed worker is still listed."""
-LEFT_KEPT = timedelta(hours=3)
-"""How long one that has left is remembered: longer than its trace says anything (health.installation)."""
 STUCK_SECONDS = 120.0
 """A loop that has not come round for this long gets no more WATCHDOG=1; the longest call takes a quarter of it."""
 
@@ -121,14 +110,11 @@ class Worker:
         self._drained = threading.Event()
         """Set once the loops have ended: until then leases are renewed, also while it is stopping."""
         self._error: BaseException | None = None
-        self._started_at: datetime | None = None
-        self._obstacle: tuple[str, str] | None = None
-        """Why nothing can be written, and what to do; None where it can be, and where nobody can tell."""
         self._memory = SendingMemory()
         self._witness = Witness(runtime.database, runtime.clock)
-        self._dropped = runtime.database.dropped
-        """As of the connections by which the schema was looked at."""
-        self._clock_watch = ClockWatch(runtime.clock, runtime.stopwatch)
+        self._upkeep = Upkeep(
+            runtime, self.name, once=once, stop=self._stop, held_ids=self._held_ids, failed=self._fail
+        )
         settings = runtime.settings
         recovery = Recovery(settings, runtime.database, runtime.clock, runtime.keys, self.name)
         self._keeper = StoreKeeper(recovery, runtime.database, runtime.clock, self._witness, self.name)
@@ -141,6 +127,9 @@ class Worker:
     def _loop(self, channel: Channel, sender: Sender, lanes: Collection[Lane]) -> ChannelLoop:
         dispatcher = make_dispatcher(self._runtime, channel, sender, self.name, lanes, self._memory, self._witness)
         return ChannelLoop(dispatcher, stop=self._stop, once=self._once, failed=self._fail)
+
+    def _held_ids(self) -> list[str]:
+        return [message_id for loop in self._loops for message_id in loop.held_ids()]
 
     def run(self) -> None:
         """Raises what ended a part of it, if that was neither a signal nor the end of the work.
@@ -171,7 +160,7 @@ class Worker:
             sender.close()
         for lookup in self._lookups.values():
             lookup.close()
-        self._say_goodbye()
+        self._upkeep.say_goodbye()
         if self._error is not None:
             raise self._error
         log.info("worker stopped", extra={"worker": self.name, **self._totals()})
@@ -206,13 +195,13 @@ class Worker:
         threads = [
             periodic("watch", self._watch, seconds=1.0, stop=self._stop),
             periodic("store", self._attend, seconds=ATTEND_SECONDS, stop=self._drained),
-            periodic("upkeep", self._keep_up, seconds=UPKEEP_SECONDS, stop=self._drained),
+            periodic("upkeep", self._upkeep.keep_up, seconds=UPKEEP_SECONDS, stop=self._drained),
         ]
         if not self._once:
             threads += [
                 periodic("reconcile", self._reconcile, seconds=RECONCILE_SECONDS, stop=self._stop),
                 periodic("receipts", self._retry_receipts, seconds=EARLY_RECEIPTS_SECONDS, stop=self._stop),
-                periodic("obstacles", self._look_for_obstacle, seconds=OBSTACLE_SECONDS, stop=self._drained),
+                periodic("obstacles", self._upkeep.look_for_obstacle, seconds=OBSTACLE_SECONDS, stop=self._drained),
             ]
         return threads
 
@@ -234,28 +223,12 @@ class Worker:
 
     def _is_coming_round(self) -> bool:
         """A database that cannot be written is waited for, as one that is away: to start anew would mend nothing."""
-        return self._obstacle is not None or all(
+        return self._upkeep.obstacle is not None or all(
             not loop.is_alive() or monotonic() - loop.came_round_at < STUCK_SECONDS for loop in self._loops
         )
 
-    def _look_for_obstacle(self) -> bool:
-        """Says once that nothing can be written, and once that it can again.
-
-        Who waits for the commit that a replica should confirm is not told of it, and gets no error to tell.
-        """
-        before, self._obstacle = self._obstacle, None
-        with self._runtime.database.read() as session:
-            found = self._obstacle = connections.obstacle(session)
-        if found and found != before:
-            log.warning("database cannot be written", extra={"reason": found[0], "remedy": found[1]})
-            systemd.notify(f"STATUS=the database cannot be written: {found[0]}")
-        elif before and not found:
-            log.info("database can be written again")
-            systemd.notify("STATUS=")
-        return False
-
     def _reconcile(self) -> bool:
-        if self._clock_watch.was_set_forward_within(SETTLED_AFTER):
+        if self._upkeep.clock_watch.was_set_forward_within(SETTLED_AFTER):
             return False  # what was sent a moment ago looks as if the provider should have it by now
         return self._reconciler.run() > 0
 
@@ -267,10 +240,9 @@ class Worker:
         self._runtime.database.require_writable()
         if not self._once:
             require_listening(self._runtime.database)
-        self._started_at = self._runtime.clock()
         self._witness.keep_file()
         self._witness.examine()  # before anything of ours is written
-        self._keep_up()
+        self._upkeep.keep_up()
         self._attend()
         while self._once and not self._keeper.is_whole and not self._stop.wait(ATTEND_SECONDS):
             self._attend()
@@ -281,75 +253,10 @@ class Worker:
         return False
 
     def _write_again(self, session: Session, now: datetime) -> None:
-        self._beat(session, now)
+        self._upkeep.beat(session, now)
         count = self._memory.write_again(session, self.name, now=now, lease_until=now + LEASE)
         if count:
             log.warning("the database had forgotten messages that went out", extra={"count": count})
-
-    def _keep_up(self) -> bool:
-        """Heartbeat, leases renewed, and those of vanished workers ended."""
-        self._follow_schema()
-        with self._runtime.database.transaction() as session:
-            now = self._runtime.clock()
-            self._follow_clock(session, now)
-            self._beat(session, now)
-            heartbeats.forget(session, lost_before=now - LOST_AFTER, left_before=now - LEFT_KEPT)
-            ids = [message_id for loop in self._loops for message_id in loop.held_ids()]
-            outbox.renew_leases(session, self.name, ids, now + LEASE)
-            # By a clock that was set forward all the others' leases have ended, and they are sending.
-            is_unsettled = self._clock_watch.was_set_forward_within(SETTLED_AFTER)
-            lost = [] if is_unsettled else outbox.expire_leases(session, now)
-            entries = [
-                audit_log.for_message(
-                    AuditAction.NOTIFICATION_IN_DOUBT,
-                    message,
-                    actor=self.name,
-                    now=now,
-                    details={"attempt": message.attempts, "lost_worker": message.lease_owner},
-                )
-                for message in lost
-            ]
-            audit_log.write_many(session, entries)
-        if lost:
-            log.warning("leases of a lost worker ended", extra={"messages": len(lost)})
-        return False
-
-    def _beat(self, session: Session, now: datetime) -> None:
-        heartbeats.beat(
-            session,
-            worker=self.name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            version=__version__,
-            started_at=self._started_at or now,
-            now=now,
-            stopping=self._stop.is_set(),
-            once=self._once,
-            revision=head_revision(),
-        )
-
-    def _follow_schema(self) -> None:
-        """Behind new connections may be another server, or a backup that was restored."""
-        database = self._runtime.database
-        if database.dropped == self._dropped:
-            return
-        dropped = database.dropped
-        try:
-            require_fitting_schema(database)
-        except WrongSchema as error:
-            self._fail(error)
-        self._dropped = dropped
-
-    def _follow_clock(self, session: Session, now: datetime) -> None:
-        """PostgreSQL's clock is its server's, and not ours to follow."""
-        if not self._runtime.database.is_sqlite:
-            return
-        step = clock_steps.follow(session, now, longest_lease=max(LEASE, runs.LEASE))
-        if step is not None:
-            seconds = round(step.total_seconds(), 1)
-            log.warning("the clock was set back", extra={"seconds": seconds})
-            details = {"command": "worker", "clock_set_back_seconds": seconds}
-            audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=self.name, now=now, details=details)
 
     def _watch(self) -> bool:
         watcher = Watcher(self._runtime.database)
@@ -360,13 +267,6 @@ class Worker:
         finally:
             watcher.close()
         return False
-
-    def _say_goodbye(self) -> None:
-        try:
-            with self._runtime.database.transaction() as session:
-                heartbeats.leave(session, self.name, self._runtime.clock())
-        except DatabaseError as error:
-            log.warning("leaving not recorded", extra={"error": str(error)})
 
     def _totals(self) -> dict[str, int]:
         totals: dict[str, int] = {}

@@ -50,13 +50,13 @@ def test_a_step_forward_ends_no_lease_of_one_who_is_sending_and_that_of_one_who_
     worker = Worker(runtime, {})
     worker._arrive()
     clock.set_wrong = HOUR
-    worker._keep_up()
+    worker._upkeep.keep_up()
     assert message(runtime, decision.message_id).status == "SENDING"
     clock.ahead += LEASE
-    worker._keep_up()
+    worker._upkeep.keep_up()
     assert message(runtime, decision.message_id).status == "SENDING"
     clock.ahead += SETTLED - LEASE
-    worker._keep_up()
+    worker._upkeep.keep_up()
     assert message(runtime, decision.message_id).status == "IN_DOUBT"
 
 
@@ -71,7 +71,7 @@ def test_what_was_sent_just_before_a_step_is_not_taken_for_unknown_to_the_provid
     assert message(runtime, decision.message_id).status == "IN_DOUBT"
     lookups = build_lookups(runtime.settings, [Channel.SMS])
     worker = Worker(runtime, {}, lookups)
-    worker._clock_watch.was_set_forward_within(0)
+    worker._upkeep.clock_watch.was_set_forward_within(0)
     clock.set_wrong = HOUR
     assert not worker._reconcile()
     assert message(runtime, decision.message_id).status == "IN_DOUBT"

@@ -192,7 +192,7 @@ class PostmarkHistory:
         """Newest first."""
         for offset in range(0, MAX_REACH, PAGE_SIZE):
             where = {"messagestream": self._message_stream, **span.dates}
-            answer = self._get(what.path, {"count": PAGE_SIZE, "offset": offset, **where})
+            answer = self._get(what.path, {"count": str(PAGE_SIZE), "offset": str(offset), **where})
             rows = {str(row[what.id]): row for row in answer[what.rows]}
             page = _Page(int(answer["TotalCount"]), rows, is_first=offset == 0)
             yield page
@@ -210,7 +210,7 @@ class PostmarkHistory:
             )
         return halves
 
-    def _get(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+    def _get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         return cast(dict[str, Any], self._inquiry.ask(lambda: self._client.call("GET", path, **query)))
 
 

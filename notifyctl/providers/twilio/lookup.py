@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar, cast
-from unicodedata import category, normalize
 
 from twilio.rest import Client
 
@@ -26,39 +25,8 @@ from notifyctl.providers.receipts import ReceiptEvent
 from notifyctl.providers.results import NotAccepted, no_result, provider_id
 from notifyctl.providers.twilio.client import TWILIO_ERRORS, BlockingHttpClient
 from notifyctl.providers.twilio.receipts import EVENTS, rejection
+from notifyctl.providers.twilio.smart_encoding import may_be_the_same
 
-_TRIAL = "Sent from your Twilio trial account - "
-
-# Compatibility forms (fullwidth, small, ligatures) are left to Unicode's own normalisation.
-_LOOKALIKES = {
-    '"': "«»“”„‟ʺˮ❝❞〝〞",
-    "'": "‘’‛`´ʹʻʼʽˈˊˋ❛❜\u0313\u0314︐︑",
-    "-": "‐‒–—―⁃•⎼⎽",
-    "/": "÷⁄∕⧸\u0337\u0338",
-    "\\": "⧵⧹\u20e5",
-    "|": "∣⎸⎹⏐⎜⎟\u20d2\u20d3",
-    "_": "‗\u0332",
-    ",": "‚、\u0326",
-    ".": "。",
-    ":": "ːˑ˸⦂꞉",
-    ";": "⁏",
-    "!": "ǃ",
-    "(": "❨❪⟮⦅",
-    ")": "❩❫⟯⦆",
-    "{": "❴",
-    "}": "❵",
-    # Either side of the pair: the published list crosses them over.
-    "<": "‹›>",
-    "=": "꞊\u0347",
-    "*": "⁎∗⊛✢✣✤✥✱✲✳✺✻✼✽❃❉❊❋⧆",
-    "+": "˖",
-    "^": "ˆ\u0302\u1dcd",
-    "~": "˜˷∼\u0303\u0330\u0334",
-}
-_SMALL_CAPITALS = ("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "ABCDEFGHIJKLMNOPRSTUVWYZ")
-_TABLE = {ord(lookalike): plain for plain, lookalikes in _LOOKALIKES.items() for lookalike in lookalikes}
-_TABLE |= dict(zip(map(ord, _SMALL_CAPITALS[0]), _SMALL_CAPITALS[1], strict=True))
-_UNSEEN = frozenset({"Cc", "Cf"})
 LEEWAY = timedelta(minutes=2)
 """For the times of the calls, and for servers of Twilio's that differ."""
 CLOCK_MAY_HAVE_STEPPED_BY = timedelta(days=1)
@@ -66,17 +34,6 @@ CLOCK_MAY_HAVE_STEPPED_BY = timedelta(days=1)
 PAGE_SIZE = 50
 MAX_PAGES = 20
 Answer = TypeVar("Answer")
-
-
-def may_be_the_same(sent: str, shown: str) -> bool:
-    """White space does not count: Twilio trims it, and makes one or two blanks of the rarer kinds."""
-    return _plain(sent) == _plain(shown.removeprefix(_TRIAL))
-
-
-def _plain(text: str) -> str:
-    # Twice, as normalisation brings forth some that are in the table, and would itself compose others away.
-    replaced = normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
-    return "".join(letter for letter in replaced if not letter.isspace() and category(letter) not in _UNSEEN)
 
 
 class SmsRow(Protocol):
