@@ -48,6 +48,9 @@ MARKER_OF_FIXTURE = {
 for name in [name.upper() for name in Settings.model_fields] + ["NOTIFYCTL_ENV_FILE"]:
     os.environ.pop(name, None)
 
+# A worker in this process has seen what no other test's database knows.
+os.environ["STATE_DIRECTORY"] = os.devnull
+
 # A suite in the background of a shell, or under nohup, ignores signals, and so would every program that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -154,7 +154,7 @@ class Dispatcher:
                 self._record(session, now, self._answers)
                 outbox.give_back(session, self._owner, now, self._unsent)
                 batch = ClaimBatch() if snapshot is None else self._claim(session, now, snapshot)
-                seen = self._witness.newest(session) if self._answers else None
+                seen = self._witness.newest(session, at_once=False) if self._answers else None
         except BaseException:
             self._claimer.allowance.drop()
             raise

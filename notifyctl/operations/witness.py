@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from time import monotonic
 
 import platformdirs
 from sqlmodel import Session
@@ -22,6 +23,8 @@ from notifyctl.operations.store_state import Forgotten, Mark, StoreView
 
 COMMITTED_WITHIN = timedelta(minutes=1)
 """A row is written with the time at which its transaction began; it may have been committed so much later."""
+LOOK_SECONDS, MARK_SECONDS = 0.1, 0.1
+"""A busy worker claims and records a hundred times a second."""
 RECORD_BYTES = 160
 _NOT_OFFERED = ("42501", "0A000", "42883")
 """insufficient_privilege, feature_not_supported, undefined_function: a server that does not say which it is."""
@@ -43,6 +46,12 @@ class Witness:
         self.generation: int | None = None
         """Of the store, up to which all that this process knows is in it. None before the first look."""
         self._told: Forgotten | None = None
+        self._believed: int | None = None
+        """As of how many dropped connections, and when."""
+        self._believed_at = 0.0
+        self._newest_at = -MARK_SECONDS
+        self.is_behind = False
+        """Something was committed since the mark."""
 
     def keep_file(self) -> None:
         self._keeps_file = True
@@ -50,14 +59,21 @@ class Witness:
     def permits(self, session: Session, *, sends: bool = True) -> bool:
         """Whether the store of this transaction may be believed. Asked in the transaction that claims.
 
-        Who `sends` has something to write again before, where the store had gone back since the last time.
+        Who `sends` has something to write again before, where the store had gone back since the last time; and may ask
+        as often as he likes, for an answer is good for a moment while the connections last.
         """
+        if sends and self._believed == self._database.dropped and monotonic() - self._believed_at < LOOK_SECONDS:
+            return True
         self._require_place()
         view = store_state.look(session, self._mark, asks_server=self._asks_server)
         if self.generation is None:
             self.generation = view.generation
         is_whole = view.forgotten is None and view.lapse(self._mark) is None
-        return is_whole and (view.generation == self.generation or not sends)
+        if not is_whole or (sends and view.generation != self.generation):
+            self._believed = None
+            return False
+        self._believed, self._believed_at = self._database.dropped, monotonic()
+        return True
 
     def examine(self) -> StoreView:
         """Looks at the store, and says there what must be recovered, where that is so."""
@@ -116,9 +132,19 @@ class Witness:
             log.error("the database has gone back in time, nothing is sent before it is recovered", extra=extra)
         self._told = forgotten
 
-    def newest(self, session: Session) -> Mark | None:
-        """To be kept once this transaction has committed."""
+    def newest(self, session: Session, *, at_once: bool = True) -> Mark | None:
+        """To be kept once this transaction has committed. Without `at_once`, None where there was one a moment ago."""
+        self.is_behind = not at_once and monotonic() - self._newest_at < MARK_SECONDS
+        if self.is_behind:
+            return None
+        self._newest_at = monotonic()
         return store_state.newest(session, self.generation or 0)
+
+    def catch_up(self) -> None:
+        """Where the last commits of this process have left no mark."""
+        if self.is_behind:
+            with self._database.read() as session:
+                self.keep(self.newest(session))
 
     def keep(self, mark: Mark | None) -> None:
         before = self._mark

@@ -264,6 +264,7 @@ class StoreKeeper:
             self._witness.keep(seen)
         self.is_whole = view.forgotten is None
         if self.is_whole:
+            self._witness.catch_up()
             return False
         result = self._recovery.run()
         if isinstance(result, NotYet) and result.why != self._waits_for:

@@ -20,6 +20,7 @@ from notifyctl.delivery.claims import LEASE
 from notifyctl.errors import DatabaseError, WrongSchema
 from notifyctl.models.enums import AuditAction
 from notifyctl.operations import heartbeats
+from notifyctl.operations.witness import Witness
 from notifyctl.worker import systemd
 from notifyctl.worker.jobs import runs
 from notifyctl.worker.jobs.scheduler import SETTLED_AFTER
@@ -139,9 +140,10 @@ class Upkeep:
             details = {"command": "worker", "clock_set_back_seconds": seconds}
             audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=self._name, now=now, details=details)
 
-    def say_goodbye(self) -> None:
+    def say_goodbye(self, witness: Witness) -> None:
         try:
             with self._runtime.database.transaction() as session:
                 heartbeats.leave(session, self._name, self._runtime.clock())
+            witness.catch_up()
         except DatabaseError as error:
             log.warning("leaving not recorded", extra={"error": str(error)})

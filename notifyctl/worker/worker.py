@@ -160,7 +160,7 @@ class Worker:
             sender.close()
         for lookup in self._lookups.values():
             lookup.close()
-        self._upkeep.say_goodbye()
+        self._upkeep.say_goodbye(self._witness)
         if self._error is not None:
             raise self._error
         log.info("worker stopped", extra={"worker": self.name, **self._totals()})

@@ -1,4 +1,4 @@
-"""A database file that is put back as it was, under real workers and after them: each message once at the provider."""
+"""A database that is put back as it was, under real workers and after them: each message once at the provider."""
 
 import os
 import random
@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,40 +18,36 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.models.enums import Channel
+from notifyctl.operations import store_state
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.clients import a_client
+from tests.support.databases import KeptDatabase
 from tests.support.messages import CODE, WELCOME, code_pipe, send
-from tests.support.processes import Environment, Processes
+from tests.support.processes import NOTIFYCTL, Environment, Processes
+from tests.support.replicas import Server, primary_of
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 
-pytestmark = [
-    pytest.mark.usefixtures("backend"),
-    pytest.mark.parametrize("backend", ["sqlite"], indirect=True),
-]
 SHORT_LEASE = Path(__file__).parents[1] / "support" / "short_lease.py"
 MAILS, TEXTS = 30, 40
-ENDS = ("", "-wal", "-shm")
 
 
-class Place:
-    """An installation on a SQLite file of its own, which can be saved and put back."""
+class Place(ABC):
+    """An installation with messages that wait, on a database of its own that can be saved and put back."""
 
-    def __init__(self, folder: Path, processes: Processes, environment: Environment, sandbox: Sandbox) -> None:
-        self.file = folder / "store" / "notifyctl.db"
-        self._saved = folder / "saved.db"
+    def __init__(self, url: str, processes: Processes, environment: Environment, sandbox: Sandbox) -> None:
+        self._url = url
         self._processes = processes
         self._sandbox = sandbox
         self.variables = environment(
-            DATABASE_URL=f"sqlite:///{self.file}",
+            DATABASE_URL=url,
             POSTMARK_API_URL=sandbox.url,
             TWILIO_API_URL=sandbox.url,
             NOTIFICATION_EMAIL_PER_MINUTE_LIMIT="1000000",
             NOTIFICATION_SMS_PER_MINUTE_LIMIT="1000000",
             IN_DOUBT_SEARCH_DELAY_SECONDS="1",
         )
-        self.file.parent.mkdir()
         assert self.run("db", "upgrade").returncode == 0
         self.runtime = self._open()
         seed_templates(self.runtime)
@@ -63,39 +60,37 @@ class Place:
             self.runtime.orchestrator.send_many(session, welcomes)
             codes = [SendRequest(template_key="OTP_CODE_SMS", recipient=_phone(n), context=CODE) for n in range(TEXTS)]
             code_pipe(self.runtime).send_many(session, codes)
+            store_state.settle_down(session)  # the migration did, but what tests share is emptied
+
+    @abstractmethod
+    def save(self) -> None: ...
+
+    @abstractmethod
+    def _replace(self) -> None: ...
+
+    def put_back(self) -> None:
+        self.runtime.close()
+        self._replace()
+        self.runtime = self._open()
 
     def _open(self) -> Runtime:
-        return open_runtime(make_settings(database_url=f"sqlite:///{self.file}"))
+        return open_runtime(make_settings(database_url=self._url))
 
-    def work(self, **variables: str) -> subprocess.Popen[bytes]:
-        command = (sys.executable, SHORT_LEASE, "worker", "--no-jobs", "--concurrency", "5")
+    def work(self, *options: str, **variables: str) -> subprocess.Popen[bytes]:
+        command = (sys.executable, SHORT_LEASE, "worker", "--no-jobs", "--concurrency", "5", *options)
         return self._processes.start(*command, env=self.variables | variables)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return self._processes.run(sys.executable, "-m", "notifyctl", *command, env=self.variables)
+        return self._processes.run(*NOTIFYCTL, *command, env=self.variables)
 
-    def save(self) -> None:
-        """By SQLite's own way, which may be gone while it is written to."""
-        source, copy = sqlite3.connect(self.file), sqlite3.connect(self._saved)
-        with source, copy:
-            source.backup(copy)
-        source.close()
-        copy.close()
-
-    def put_back(self) -> None:
-        """As an operator does who has copied the folder."""
-        self.runtime.close()
-        for end in ENDS[1:]:
-            Path(f"{self.file}{end}").unlink(missing_ok=True)
-        shutil.copy(self._saved, f"{self.file}.new")
-        os.replace(f"{self.file}.new", self.file)
-        self.runtime = self._open()
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        return self._processes.notifyctl(*command, env=self.variables)
 
     def waiting(self) -> int:
         return self._count("status IN ('QUEUED', 'SENDING', 'IN_DOUBT', 'RETRY_SCHEDULED', 'DEFERRED_THROTTLED')")
 
     def recovered(self) -> int:
-        return self._count("metadata LIKE '%recovered%'")
+        return self._count("source = 'recovered'")
 
     def is_whole(self) -> bool:
         with self.runtime.database.read() as session:
@@ -111,6 +106,56 @@ class Place:
         return Counter(mails) + Counter(texts)
 
 
+class FilePlace(Place):
+    def __init__(self, folder: Path, processes: Processes, environment: Environment, sandbox: Sandbox) -> None:
+        self._file = folder / "store" / "notifyctl.db"
+        self._saved = folder / "saved.db"
+        self._file.parent.mkdir()
+        super().__init__(f"sqlite:///{self._file}", processes, environment, sandbox)
+
+    def save(self) -> None:
+        """By SQLite's own way, while others write."""
+        source, copy = sqlite3.connect(self._file), sqlite3.connect(self._saved)
+        with source, copy:
+            source.backup(copy)
+        source.close()
+        copy.close()
+
+    def _replace(self) -> None:
+        """As an operator does who has copied the folder."""
+        for end in ("-wal", "-shm"):
+            Path(f"{self._file}{end}").unlink(missing_ok=True)
+        shutil.copy(self._saved, f"{self._file}.new")
+        os.replace(f"{self._file}.new", self._file)
+
+
+class ServerPlace(Place):
+    """The server stays the same: neither its identifier nor its timeline tell anything."""
+
+    def __init__(self, server: Server, processes: Processes, environment: Environment, sandbox: Sandbox) -> None:
+        self._server = server
+        super().__init__(server.url(), processes, environment, sandbox)
+
+    def save(self) -> None:
+        self.runtime.close()
+        self._alone()
+        name = KeptDatabase.NAME
+        self._server.execute(f"CREATE DATABASE saved TEMPLATE {name}", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+    def _replace(self) -> None:
+        self._alone()
+        self._server.execute(
+            f"DROP DATABASE {KeptDatabase.NAME}", f"ALTER DATABASE saved RENAME TO {KeptDatabase.NAME}"
+        )
+
+    def _alone(self) -> None:
+        name = KeptDatabase.NAME
+        self._server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        here = f"FROM pg_stat_activity WHERE datname = '{name}'"
+        self._server.execute(f"SELECT pg_terminate_backend(pid) {here}")
+        until(lambda: not self._server.count(here))
+
+
 def _phone(number: int) -> str:
     return f"+4915112{number:06}"
 
@@ -119,12 +164,30 @@ EVERYBODY = {f"c{number}@client.example": 1 for number in range(MAILS)} | {_phon
 
 
 @pytest.fixture
-def place(tmp_path: Path, processes: Processes, environment: Environment, sandbox: Sandbox) -> Iterator[Place]:
+def place(
+    backend: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    processes: Processes,
+    environment: Environment,
+    sandbox: Sandbox,
+) -> Iterator[Place]:
     for channel in Channel:
         sandbox.set_faults(channel, Faults((Fault("latency", ms=(5, 20)),)))
-    made = Place(tmp_path, processes, environment, sandbox)
+    server = None
+    if backend == "postgresql":
+        server = primary_of(request.getfixturevalue("postgres_server"), request.getfixturevalue("kept_database"))
+        server.start()
+    made = (
+        ServerPlace(server, processes, environment, sandbox)
+        if server
+        else FilePlace(tmp_path, processes, environment, sandbox)
+    )
     yield made
     made.runtime.close()
+    processes.end()
+    if server is not None:
+        server.close()
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -143,7 +206,7 @@ def nothing_is_sent_twice(place: Place) -> None:
     assert place.arrived() == EVERYBODY | {"new@client.example": 1}
 
 
-def test_under_a_worker(place: Place, seed: int) -> None:
+def test_under_a_worker(place: Place) -> None:
     place.save()
     worker = place.work()
     until(lambda: sum(place.arrived().values()) == len(EVERYBODY) and place.waiting() == 0)
@@ -174,6 +237,41 @@ def test_after_a_worker_that_was_killed(place: Place) -> None:
     place.put_back()
     place.work()
     nothing_is_sent_twice(place)
+
+
+def test_before_a_worker_that_sends_what_is_due_and_ends(place: Place) -> None:
+    place.save()
+    assert place.work("--once").wait(60) == 0
+    place.put_back()
+    assert place.work("--once").wait(60) == 0
+    assert place.is_whole()
+    assert place.waiting() == 0
+    assert place.arrived() == EVERYBODY
+
+
+def test_a_recovery_that_is_killed_is_done_by_the_next(place: Place, seed: int) -> None:
+    rng = random.Random(seed)
+    place.save()
+    assert place.work("--once").wait(60) == 0
+    place.put_back()
+    for _ in range(3):
+        recovery = place.start("db", "recover")
+        sleep(rng.uniform(0.2, 1.5))
+        recovery.kill()
+        recovery.wait()
+        with place.runtime.database.transaction() as session:
+            session.execute(text("UPDATE store_state SET held_by = NULL"))
+    assert place.run("db", "recover").returncode == 0
+    assert place.is_whole()
+    assert (place.waiting(), place.recovered()) == (0, 0)
+    assert place.work("--once").wait(60) == 0
+    assert place.arrived() == EVERYBODY
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", range(50))
+def test_again_and_again(place: Place, seed: int, number: int) -> None:
+    test_while_mail_is_going_out(place, seed + 1 + number)
 
 
 def test_rows_that_it_had_not_yet_are_written_anew(place: Place) -> None:

@@ -101,6 +101,12 @@ class Server:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             return connection.execute(statement).fetchall()
 
+    def count(self, what: str) -> int:
+        """Rows `FROM` there."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            ((number,),) = connection.execute(f"SELECT count(*) {what}").fetchall()
+        return int(number)
+
     def end_sessions(self) -> None:
         self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notifyctl'")
 
