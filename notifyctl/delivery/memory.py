@@ -100,7 +100,7 @@ class SendingMemory:
             return list(self._heard.values()), dialling
 
     def write_again(self, session: Session, owner: str, *, now: datetime, lease_until: datetime) -> int:
-        """Into a database that may have forgotten it. Returns how many messages it knew less of."""
+        """Into a database that may have forgotten it. Returns of how many messages it knew less, or nothing at all."""
         heard, dialling = self.everything()
         known = [
             (item.attempt, outcomes.of_answer(item.attempt, _answer_of(item), actor=owner, now=now)) for item in heard
@@ -108,6 +108,7 @@ class SendingMemory:
         count = 0
         for start in range(0, len(known), AT_ONCE):
             batch = known[start : start + AT_ONCE]
+            count += result_store.count_missing(session, [attempt.message_id for attempt, _ in batch])
             for channel in Channel:
                 of_channel = [(attempt, outcome) for attempt, outcome in batch if attempt.channel is channel]
                 results = [outcome.result for _, outcome in of_channel]
@@ -118,6 +119,7 @@ class SendingMemory:
                 audit_log.write_many(session, [entry for outcome in kept for entry in outcome.entries])
                 payload_store.erase_payloads(session, [outcome.result.id for outcome in kept if outcome.erase])
                 count += len(kept)
+        count += result_store.count_missing(session, list(dialling))
         for channel in Channel:
             attempts = [attempt for attempt in dialling.values() if attempt.channel is channel]
             results = [_being_sent(attempt) for attempt in attempts]

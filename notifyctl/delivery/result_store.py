@@ -151,6 +151,21 @@ def _again_statement(dialect: str) -> Executable:
     )
 
 
+def count_missing(session: Session, ids: Sequence[str]) -> int:
+    """Of how many of these messages there is no row."""
+    if not ids:
+        return 0
+    dialect = bulk.dialect(session)
+    there = session.execute(_there_statement(dialect), bulk.encode(dialect, [{"id": each} for each in ids]))
+    return len(ids) - int(there.scalar_one())
+
+
+@cache
+def _there_statement(dialect: str) -> Executable:
+    rows = bulk.unpack(dialect, bulk.column_types(_message, "id"))
+    return select(func.count()).select_from(_message).where(_message.c.id.in_(select(rows.c.id)))
+
+
 class DeferrableMessage(NamedTuple):
     id: str
     client_id: str | None

@@ -92,10 +92,10 @@ class WorkerHeartbeat(SQLModel, table=True):
     """It was to send what was due and to end: cron starts such."""
     left_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it ended in good order. Such rows are kept for a while, to say when somebody was last at work."""
-    store_generation: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default=text("0")))
-    """Up to which generation of the store it has written again what it knows."""
     revision: str | None = None
     """The newest of the schema that its code knows; None of one from before revision 0014."""
+    store_generation: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default=text("0")))
+    """Up to which generation of the store it has written again what it knows."""
 
 
 class StoreState(SQLModel, table=True):

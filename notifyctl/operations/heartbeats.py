@@ -33,6 +33,7 @@ class WorkerRow(NamedTuple):
     once: bool
     left_at: datetime | None
     revision: str | None = None
+    store_generation: int = 0
 
 
 def beat(  # noqa: PLR0913  the columns of its row

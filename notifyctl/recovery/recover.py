@@ -248,16 +248,19 @@ class StoreKeeper:
         self.is_whole = False
         """Whether the store was whole at the last look."""
 
-    def attend(self, write_again: Callable[[Session, datetime], None]) -> bool:
+    def attend(self, write_again: Callable[[Session, datetime], int]) -> bool:
         """Looks at the store, writes again what it has forgotten of this worker's doing, and recovers the rest.
 
-        Returns whether it was recovered just now. `write_again` also says that this worker is there. Raises
-        DatabaseError.
+        Returns whether it was recovered just now. `write_again` also says that this worker is there, and of how many
+        messages the store knew less. Raises DatabaseError.
         """
         view = self._witness.examine()
         if view.generation != self._confirmed:
             with self._database.transaction() as session:
-                write_again(session, self._clock())
+                now, known = self._clock(), view.forgotten
+                if write_again(session, now) and known is not None and not known.is_proven:
+                    cause = "it lacks what a worker had committed in it"
+                    store_state.need_recovery(session, since=known.since, cause=cause, is_proven=True, now=now)
                 store_state.confirm(session, self._owner, view.generation)
                 seen = store_state.newest(session, view.generation)
             self._confirmed = self._witness.generation = view.generation

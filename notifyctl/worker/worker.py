@@ -252,11 +252,12 @@ class Worker:
             self._wake()
         return False
 
-    def _write_again(self, session: Session, now: datetime) -> None:
+    def _write_again(self, session: Session, now: datetime) -> int:
         self._upkeep.beat(session, now)
         count = self._memory.write_again(session, self.name, now=now, lease_until=now + LEASE)
         if count:
             log.warning("the database had forgotten messages that went out", extra={"count": count})
+        return count
 
     def _watch(self) -> bool:
         watcher = Watcher(self._runtime.database)

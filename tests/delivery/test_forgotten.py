@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.delivery import memory as sending_memory
+from notifyctl.delivery.claims import LEASE
 from notifyctl.delivery.memory import SendingMemory
 from notifyctl.models.enums import Channel, Lane
 from notifyctl.sandbox import Fault, Faults, Sandbox
@@ -115,6 +116,46 @@ def test_what_may_have_gone_out_is_in_doubt_again_and_not_sent(
     drain(working)
     assert message(runtime, message_id).status == "IN_DOUBT"
     assert len(arrivals(sandbox, PHONE)) == 1
+
+
+def test_what_is_known_is_written_again_and_what_is_gone_is_counted(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, forget: Forget
+) -> None:
+    a_client(runtime)
+    message_id = send(runtime, "WELCOME_EMAIL", WELCOME).message_id
+    known = SendingMemory()
+    drain(dispatcher(memory=known))
+
+    def write_again() -> int:
+        with runtime.database.transaction() as session:
+            now = runtime.clock()
+            return known.write_again(session, "worker-1", now=now, lease_until=now + LEASE)
+
+    assert write_again() == 0
+    forget()
+    assert (write_again(), message(runtime, message_id).status, write_again()) == (1, "SENT", 0)
+    with runtime.database.transaction() as session:
+        session.execute(text("DELETE FROM message_payload"))
+        session.execute(text("DELETE FROM message_log"))
+    assert write_again() == 1
+
+
+def test_what_is_being_sent_is_written_again_under_its_lease(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, forget: Forget
+) -> None:
+    sandbox.set_faults(Channel.SMS, Faults((Fault("latency", ms=(300, 300)),)))
+    message_id = send(runtime, "OTP_CODE_SMS", CODE, recipient=PHONE).message_id
+    known = SendingMemory()
+    working = dispatcher(Channel.SMS, memory=known)
+    working.turn(claiming=True, timeout=0)
+    forget()
+    with runtime.database.transaction() as session:
+        now = runtime.clock()
+        assert known.write_again(session, "worker-1", now=now, lease_until=now + LEASE) == 1
+    row = message(runtime, message_id)
+    assert (row.status, row.lease_owner, row.lease_until, row.attempts) == ("SENDING", "worker-1", now + LEASE, 1)
+    drain(working)
+    assert message(runtime, message_id).status == "SENT"
 
 
 def test_the_memory_has_an_end(runtime: Runtime, dispatcher: MakeDispatcher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from notifyctl.db import migrations
 from notifyctl.db.database import Database
 from notifyctl.http.server import create_app
 from notifyctl.http.strict_json import JsonRoute
+from notifyctl.recovery import store as recovery_store
 from tests.support.api import Api, serving
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
@@ -51,6 +52,16 @@ def test_it_is_not_ready_before_the_database_is_migrated_and_the_templates_are_s
     seed_templates(runtime)
     assert _until(url, lambda answer: answer.text != second.text).json() == {"status": "ready"}
     assert requests.get(f"{url}/healthz", timeout=30).status_code == 200
+
+
+def test_it_is_not_ready_while_the_database_is_to_be_recovered(bare: tuple[Runtime, str]) -> None:
+    runtime, url = bare
+    migrations.upgrade(runtime.database)
+    seed_templates(runtime)
+    with runtime.database.transaction() as session:
+        recovery_store.mark_restored(session, runtime.clock(), "restored")
+    answer = _until(url, lambda answer: answer.status_code == 503)
+    assert answer.json()["message"] == "The database has gone back in time: nothing is sent before it is recovered."
 
 
 def _until(url: str, condition: Callable[[requests.Response], bool]) -> requests.Response:
