@@ -165,6 +165,10 @@ class Worker:
             raise self._error
         log.info("worker stopped", extra={"worker": self.name, **self._totals()})
 
+    def keep_marks(self) -> None:
+        """What it has seen committed is kept in a file, for those that come after it."""
+        self._witness.keep_file()
+
     def stop(self) -> None:
         """Claims no more, finishes what is on the way. May be called from any thread, and from a signal handler."""
         self._stop.set()
@@ -240,7 +244,6 @@ class Worker:
         self._runtime.database.require_writable()
         if not self._once:
             require_listening(self._runtime.database)
-        self._witness.keep_file()
         self._witness.examine()  # before anything of ours is written
         self._upkeep.keep_up()
         self._attend()

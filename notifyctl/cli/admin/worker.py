@@ -56,6 +56,7 @@ def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
         jobs = () if no_jobs else JOBS
         daemon = Worker(runtime, senders, lookups, urgent=urgent, jobs=jobs, once=once)
         gc.freeze()  # what is loaded by now lasts to the end, and need not be looked through for garbage ever again
+        daemon.keep_marks()
         daemon.stop_on_signals()
         daemon.run()
 
