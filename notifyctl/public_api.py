@@ -56,6 +56,7 @@ class ClientValues(TypedDict, total=False):
     subscription_status: str | None
     sms_enabled: bool | None
     timezone: str | None
+    locale: str | None
     stripe_customer_id: str | None
 
 

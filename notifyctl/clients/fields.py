@@ -13,6 +13,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.client import Client
 from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
 from notifyctl.text.addresses import normal_email, normal_phone
+from notifyctl.text.locales import normal_locale
 
 MAX_LENGTH = 200
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
@@ -44,12 +45,13 @@ COLUMN_OF = {
     "subscription_status": "subscription_status",
     "sms_enabled": "sms_enabled",
     "timezone": "timezone",
+    "locale": "locale",
     "stripe_customer_id": "stripe_customer_id",
 }
 """Field, as files and people call it -> column of the client table."""
 
 CLEARED: Mapping[str, ClientValue] = {
-    column: Client.model_fields[column].get_default() for column in (*COLUMN_OF.values(), "locale")
+    column: Client.model_fields[column].get_default() for column in COLUMN_OF.values()
 }
 """What a column holds when nothing was said, or when an empty text cleared it."""
 
@@ -68,6 +70,7 @@ class ClientFields:
             "subscription_status": lambda text: _member(SubscriptionStatus, text.lower()),
             "sms_enabled": _yes_or_no,
             "timezone": _timezone,
+            "locale": normal_locale,
             "stripe_customer_id": identifier,
         }
 

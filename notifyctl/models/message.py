@@ -78,6 +78,8 @@ class MessageLog(SQLModel, table=True):
     lease_owner: str | None = None
     lease_generation: int = 0
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    language: str | None = None
+    """Of its words; None for messages of before there was a choice."""
 
 
 class MessagePayload(SQLModel, table=True):

@@ -1,7 +1,7 @@
 """A template: what may be sent, to whom, how urgently, and under which gates."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,12 @@ from sqlmodel import Field, SQLModel
 
 from notifyctl.models.columns import UtcDateTime, enum_column, json_column
 from notifyctl.models.enums import Audience, Channel, Lane, OnDoubt, VariableType
+
+UNBRANDED: dict[str, str] = {
+    "name": "", "logo_url": "", "color": "#1a56db", "link_on_dark": "#87a7ec", "button_on_dark": "#255edd",
+    "url": "", "home": "", "address": "", "imprint": "", "support_email": "",
+}  # fmt: skip
+"""What a part may say of the company as `brand.name` and so on, where nothing is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Template:
     description: str
     version: int
     variables: Mapping[str, Variable]
+    languages: tuple[str, ...] = ("en",)
+    """The first is the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,22 @@ class TemplateSource:
     html_body: str | None
     brand: Mapping[str, str] | None = None
     """What it shows of the company, by the names that it uses."""
+    languages: Sequence[str] | None = None
+    """None, of a version of before there were any, for English alone. The first is that of the fields above."""
+    translations: Mapping[str, Mapping[str, str | None]] | None = None
+    """The same three fields in the other languages, by their names."""
+
+    @property
+    def all_languages(self) -> tuple[str, ...]:
+        return tuple(self.languages or ("en",))
+
+    def in_language(self, language: str) -> "TemplateSource":
+        """With the words of that language, where it has any."""
+        words = (self.translations or {}).get(language)
+        if words is None:
+            return self
+        text, html = words["text_body"] or "", words["html_body"]
+        return replace(self, subject=words["subject"], text_body=text, html_body=html, languages=(language,))
 
 
 class NotificationTemplate(SQLModel, table=True):
@@ -120,4 +144,7 @@ class NotificationTemplateVersion(SQLModel, table=True):
     brand: dict[str, str] | None = Field(default=None, sa_column=json_column(nullable=True))
     origin: str | None = None
     """The folder that it came from; SHIPPED for ours."""
+    languages: list[str] | None = Field(default=None, sa_column=json_column(nullable=True))
+    translations: dict[str, dict[str, str | None]] | None = Field(default=None, sa_column=json_column(nullable=True))
+    """As in TemplateSource."""
     created_at: datetime = Field(sa_type=UtcDateTime)

@@ -13,7 +13,9 @@ from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.gates import GateOutcome, Verdict
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.templates.context import canonical_json
+from notifyctl.templates.render import about
 from notifyctl.text.durations import iso
+from notifyctl.text.locales import choose
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class Draft:
     """As JSON, where the request has an idempotency key."""
     fingerprints: Sequence[str] = ()
     message_id: str = ""
+    client_locale: str | None = None
     verdicts: tuple[Verdict, ...] = ()
     decision: Decision | None = None
     not_before: datetime | None = None
@@ -43,6 +46,11 @@ class Draft:
         if verdict.gate is BlockReason.RECIPIENT_INVALID and self.stored_fault is not None:
             return replace(verdict, detail=self.stored_fault)
         return verdict
+
+    @property
+    def language(self) -> tuple[str, str]:
+        """Of its words, and the locale of what is formatted in them."""
+        return choose(self.request.locale or self.client_locale, self.template.languages)
 
     @property
     def is_rate_limited(self) -> bool:
@@ -88,14 +96,17 @@ def message_row(draft: Draft, now: datetime) -> dict[str, object]:
         "finished_at": now if refused else None,
         "metadata": request.metadata,
         "lease_generation": 0,
+        "language": draft.language[0],
     }
 
 
 def payload_row(draft: Draft, keys: KeyRing) -> dict[str, object]:
+    default = draft.template.languages[0]
+    chosen = {} if draft.language == (default, default) else about(*draft.language)
     if not draft.template.sensitive:
-        text = draft.context or canonical_json(draft.request.context)
+        text = draft.context if draft.context and not chosen else canonical_json({**draft.request.context, **chosen})
         return {"message_id": draft.message_id, "context": text, "sealed": None, "key_id": None}
-    sealed = keys.seal(dict(draft.request.context), message_id=draft.message_id)
+    sealed = keys.seal({**draft.request.context, **chosen}, message_id=draft.message_id)
     return {
         "message_id": draft.message_id,
         "context": None,

@@ -50,6 +50,7 @@ class AddressedClient(NamedTuple):
     subscription_status: SubscriptionStatus
     sms_enabled: bool
     timezone: str
+    locale: str
 
     @classmethod
     def of(cls, columns: Sequence[object]) -> "AddressedClient | None":
@@ -94,6 +95,7 @@ class MessageRow(NamedTuple):
     lease_owner: str | None
     lease_generation: int
     lease_until: datetime | None
+    language: str | None
 
 
 class KeyedMessage(NamedTuple):

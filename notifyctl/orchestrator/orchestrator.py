@@ -77,6 +77,8 @@ class NotificationOrchestrator:
         if fingerprint in draft.fingerprints or context_faults(draft.template.variables, request.context):
             return False
         draft.message_id = message_id
+        client = gate_facts.clients(session, _texts([request.client_id]), lock=False).get(request.client_id or "")
+        draft.client_locale = client.locale if client else None
         return message_store.rewrite(session, message_id, draft.fingerprints[0], payload_row(draft, self._keys))
 
     def preview(self, session: Session, request: SendRequest) -> Decision:
@@ -140,6 +142,7 @@ class NotificationOrchestrator:
             raw, channel = draft.request.recipient, draft.template.channel
             if draft.request.client_id is not None:
                 client = clients.get(draft.request.client_id)
+                draft.client_locale = client.locale if client else None
                 raw = _address_of(client, channel) if client else None
             if not raw:
                 continue

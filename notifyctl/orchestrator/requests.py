@@ -10,12 +10,14 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import BlockReason, MessageStatus
 from notifyctl.orchestrator.gates import Verdict
 from notifyctl.templates.context import MAX_INTEGER, is_unicode, kind_of, name_fault
+from notifyctl.text.locales import is_known, normal_locale
 
 MAX_LENGTHS = {
     "template_key": 128, "client_id": 255, "recipient": 1_000, "idempotency_key": 255, "source": 64, "source_ref": 255,
     "actor": 255,
 }  # fmt: skip
 """Characters a field may have. Most are indexed: PostgreSQL's indexes take no long values."""
+_MAX_LOCALE = 64
 MAX_METADATA_BYTES = 4 * 1024
 
 
@@ -25,6 +27,7 @@ class SendRequest:
 
     `source` names the caller (cli, http, api, stripe, job); `source_ref` what it acted on, as a Stripe event's id;
     `actor` who it was, for the audit log, where that says more than the source.
+    `locale` is that of the words, as `de-AT`; the client's when there is none.
     `metadata` is an object of plain values. `objections` are what the caller itself knows to stand in the way, as a
     lock or a spent budget, by the gate that they close: a caller can refuse, and never let through.
     Raises InvalidInput for what no database could keep; whether the context fits the template is asked by a gate.
@@ -39,6 +42,7 @@ class SendRequest:
     source_ref: str | None = None
     actor: str | None = None
     metadata: Mapping[str, object] | None = None
+    locale: str | None = None
     objections: Mapping[BlockReason, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,6 +56,11 @@ class SendRequest:
             raise InvalidInput(
                 f"idempotency_key is empty; give none, or 1 to {MAX_LENGTHS['idempotency_key']} characters"
             )
+        if self.locale is not None:
+            _check_text("locale", self.locale, _MAX_LOCALE)
+            if not is_known(self.locale):
+                raise InvalidInput("locale is no language that is known; write it as de, de-AT or zh-Hant-TW")
+            object.__setattr__(self, "locale", normal_locale(self.locale))
         if fault := name_fault("the context", self.context):
             raise InvalidInput(fault)
         if self.metadata is not None:

@@ -108,16 +108,16 @@ class OneTimeCodes:
         self._services = OtpServices(settings, clock, pipe, PepperRing(settings.otp_pepper))
         self._witness = Witness(database, clock)
 
-    def send(self, phone: str, action: OtpAction, *, actor: str = SOURCE) -> Decision:
+    def send(self, phone: str, action: OtpAction, *, actor: str = SOURCE, locale: str | None = None) -> Decision:
         """Makes a code and queues its SMS, unless the phone is locked or something limits it.
 
         A new code takes the place of the phone's earlier one for this action; after a refusal the earlier one stays
         good. The decision is for logs and operators: whoever asked for the code must not learn it. `actor`, who
-        asks, is for the audit log.
+        asks, is for the audit log. `locale`, as `de-AT`, is that of the SMS; one that nobody knows is none.
         """
         phone = self._normal(phone)
         with self._counted() as (session, is_whole):
-            return SendCode(self._services, session, phone, action, actor).run(is_whole=is_whole)
+            return SendCode(self._services, session, phone, action, actor).run(locale, is_whole=is_whole)
 
     def verify(self, phone: str, action: OtpAction, code: str, *, actor: str = SOURCE) -> bool:
         """Whether `code` is the live code of this phone and action. It works once.

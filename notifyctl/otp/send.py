@@ -13,6 +13,7 @@ from notifyctl.otp.codes import is_premium_rate, new_challenge_id, new_code, pre
 from notifyctl.otp.phone_state import SOURCE, PhoneSession, PhoneState, lock_details
 from notifyctl.otp.store import CodeRow
 from notifyctl.settings import Settings
+from notifyctl.text.locales import is_known
 
 HOUR = timedelta(hours=1)
 
@@ -36,19 +37,19 @@ def spent_budget(session: Session, settings: Settings, prefix_hashes: list[str],
 
 
 class SendCode(PhoneSession):
-    def run(self, *, is_whole: bool = True) -> Decision:
+    def run(self, locale: str | None = None, *, is_whole: bool = True) -> Decision:
         """Nothing is sent from a store that is not whole."""
         state = self._enter(store.lock_phone(self._session, self._hashes, now=self._now).values())
         self._record(AuditAction.OTP_SEND_REQUESTED)
         code, challenge_id = new_code(), new_challenge_id()
-        decision = self._services.pipe.send(self._session, self._request(code, state, is_whole))
+        decision = self._services.pipe.send(self._session, self._request(code, state, locale, is_whole))
         if isinstance(decision, Queued):
             self._replace(code, challenge_id, decision.message_id)
         elif isinstance(decision, Blocked):
             self._record_refusal(decision, state)
         return decision
 
-    def _request(self, code: str, state: PhoneState, is_whole: bool) -> SendRequest:
+    def _request(self, code: str, state: PhoneState, locale: str | None, is_whole: bool) -> SendRequest:
         settings = self._services.settings
         context: dict[str, object] = {"code": code, "valid_minutes": max(1, settings.otp_ttl_seconds // 60)}
         if settings.otp_domain:
@@ -64,6 +65,8 @@ class SendCode(PhoneSession):
                 "phone_hash": self._phone_hash,
                 "attempt_count": state.failed_count,
             },
+            # A code is worth sending in any language.
+            locale=locale if locale and is_known(locale) else None,
             objections=self._objections(state, is_whole),
         )
 

@@ -16,10 +16,10 @@ from notifyctl.audit import log as audit_log
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import AuditAction
 from notifyctl.models.message import OTP_TEMPLATE
-from notifyctl.models.template import NotificationTemplate, NotificationTemplateVersion
+from notifyctl.models.template import UNBRANDED, NotificationTemplate, NotificationTemplateVersion
 from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
-from notifyctl.templates.files import SHIPPED, SHIPPED_WITH_PARTS, UNBRANDED, TemplateFile, load, templates_dir
+from notifyctl.templates.files import SHIPPED, SHIPPED_WITH_PARTS, TemplateFile, load, templates_dir
 from notifyctl.text import colors
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
     "templates_dir",
 ]
 
-_CONTENT = ("subject", "text_body", "html_body", "variables", "example", "brand")
+_CONTENT = ("subject", "text_body", "html_body", "variables", "example", "brand", "languages", "translations")
 _Stored = tuple[NotificationTemplate, NotificationTemplateVersion]
 _Fields = dict[str, Any]
 """Those of a template: its flags and its content, by name."""
@@ -223,6 +223,8 @@ def _wanted(file: TemplateFile, settings: Settings) -> _Fields:
         "variables": {name: variable.to_json() for name, variable in file.variables.items()},
         "example": file.example,
         "brand": file.brand or None,
+        "languages": list(file.languages),
+        "translations": dict(file.translations) or None,
     }
 
 

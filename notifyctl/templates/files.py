@@ -4,22 +4,24 @@ The HTML is made once, when a file is read: it is still Jinja2 then, and needs n
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import css_inline
-import jinja2
 
 from notifyctl.errors import InvalidInput, TemplateError
 from notifyctl.models.enums import Channel
-from notifyctl.models.template import TemplateSource, Variable
+from notifyctl.models.template import UNBRANDED, TemplateSource, Variable
 from notifyctl.templates import front_matter
 from notifyctl.templates.context import context_faults
 from notifyctl.templates.front_matter import FENCE, FrontMatter
-from notifyctl.templates.render import GIVEN, names_in
+from notifyctl.templates.render import GIVEN, names_in, syntax_fault
 from notifyctl.text.files import read_text
+from notifyctl.text.locales import fallbacks, is_normal
 
+Words = dict[str, str | None]
+"""subject, text_body and html_body."""
 Read = Callable[[str], str]
 """Name of a shared file -> its text. Raises OSError."""
 
@@ -27,11 +29,6 @@ SHIPPED = "shipped"
 """The origin of what comes with notifyctl."""
 SHIPPED_WITH_PARTS = "shipped, with parts of "
 """Before the folder that a layout, say, is taken from."""
-UNBRANDED: dict[str, str] = {
-    "name": "", "logo_url": "", "color": "#1a56db", "link_on_dark": "#87a7ec", "button_on_dark": "#255edd",
-    "url": "", "home": "", "address": "", "imprint": "", "support_email": "",
-}  # fmt: skip
-"""What a part may say of the company as `brand.name` and so on, where nothing is set."""
 _EXTENDS = re.compile(r'\s*\{%\s*extends\s+"([^"]+)"\s*%\}')
 _BLOCK = re.compile(r"\{%\s*block\s+(\w+)\s*%\}(.*?)\{%\s*endblock(?:\s+\w+)?\s*%\}", re.DOTALL)
 _INCLUDE = re.compile(r'\{%\s*include\s+"([^"]+)"\s*%\}')
@@ -45,11 +42,6 @@ _MARKUP_OR_STATEMENT = re.compile(r"<!--.*?-->|<(title|style)\b.*?</\1>|<[^>]*>|
 
 class HtmlError(ValueError):
     """The parts of a page do not fit together."""
-
-
-def build(body: str, read: Read) -> str:
-    """The page of `body`: flattened, then inlined. Raises HtmlError naming what does not fit, and OSError."""
-    return inline(flatten(body, read))
 
 
 def flatten(body: str, read: Read) -> str:
@@ -82,7 +74,8 @@ def inline(page: str) -> str:
     if "<" not in _STATEMENT_OR_EXPRESSION.sub("", page):
         return page  # it is a value that is a page itself
     hidden = _MARKUP_OR_STATEMENT.sub(as_comment, _STATEMENT_OR_EXPRESSION.sub(hide, page))
-    inlined = _inliner().inline(hidden)
+    inliner = css_inline.CSSInliner(keep_style_tags=True, remove_inlined_selectors=True, load_remote_stylesheets=False)
+    inlined = inliner.inline(hidden)
     if "<tbody" not in page:
         # The parser begins one at the first row, which may be inside of a condition or a loop.
         inlined = inlined.replace("<tbody>", "").replace("</tbody>", "")
@@ -105,10 +98,6 @@ def _with_layout(body: str, read: Read) -> str:
     return _BLOCK.sub(lambda match: blocks.get(match[1], match[2]), layout)
 
 
-def _inliner() -> css_inline.CSSInliner:
-    return css_inline.CSSInliner(keep_style_tags=True, remove_inlined_selectors=True, load_remote_stylesheets=False)
-
-
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -124,6 +113,8 @@ class TemplateFile:
     company: Mapping[str, str] = field(default_factory=lambda: UNBRANDED)
     origin: str = field(default=SHIPPED, compare=False)
     """The folder that it comes from; or SHIPPED, or that with parts of a folder."""
+    translations: Mapping[str, Words] = field(default_factory=dict)
+    """By language."""
 
     @property
     def template_key(self) -> str:
@@ -135,7 +126,8 @@ class TemplateFile:
 
     @property
     def variables(self) -> dict[str, Variable]:
-        in_subject = names_in(self.front.subject or "")
+        subjects = [self.front.subject, *(words["subject"] for words in self.translations.values())]
+        in_subject = set().union(*(names_in(subject or "") for subject in subjects))
         return {
             name: Variable(declared.type, declared.optional, declared.description, name in in_subject)
             for name, declared in self.front.variables.items()
@@ -144,15 +136,20 @@ class TemplateFile:
     @property
     def brand(self) -> dict[str, str]:
         """Of the company, what one of its parts shows: whatever else changes makes no new version of it."""
-        parts = "\n".join(filter(None, (self.front.subject, self.text_body, self.html_body)))
+        translated = (part for words in self.translations.values() for part in words.values())
+        parts = "\n".join(filter(None, (self.front.subject, self.text_body, self.html_body, *translated)))
         return {name: value for name, value in self.company.items() if re.search(rf"\bbrand\.{name}\b", parts)}
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return (self.front.language, *self.translations)
 
     @property
     def source(self) -> TemplateSource:
         """As version 0, which no stored version is."""
-        return TemplateSource(
-            self.template_key, 0, self.front.channel, self.front.subject, self.text_body, self.html_body, self.brand
-        )
+        front, words = self.front, (self.text_body, self.html_body, self.brand)
+        about = (self.languages, self.translations)
+        return TemplateSource(self.template_key, 0, front.channel, front.subject, *words, *about)
 
 
 def templates_dir() -> Path:
@@ -196,10 +193,12 @@ class _Reading:
         """False where there is no looking for single files."""
         try:
             if not root.is_dir():
-                self.faults.append(f"{root} is no folder; `notifyctl templates export {root}` makes it")
+                self.faults.append(
+                    f"{root} is no folder; mend NOTIFICATION_TEMPLATES, or `notifyctl templates export {root}`"
+                )
                 return False
             emails = [path for path in _listed(root / "email") if path.is_dir()]
-            texts = [path for path in _listed(root / "sms") if path.suffix == ".txt"]
+            texts = [path for path in _listed(root / "sms") if path.suffix == ".txt" and "." not in path.stem]
             is_empty = not emails and not texts and not any((root / "email").glob("_*"))
         except OSError as error:
             self.faults.append(f"{error.filename or root} cannot be read: {error.strerror}; let this user read it")
@@ -218,14 +217,52 @@ class _Reading:
     def _email(self, root: Path, folder: Path) -> None:
         self.used = {root}
         head = self._head(root, folder / "body.txt", Channel.EMAIL, folder.name)
-        html = self._html(root, folder / "body.html")
-        if head and html is not None:
-            self._keep(root, folder / "body.txt", head, html)
+        html = self._html(root, folder / "body.html", head[0].language if head else "")
+        if not head or html is None:
+            return
+        translations: dict[str, Words] = {}
+        for language in self._languages(root, folder.glob("body.*.*"), head[0]):
+            subject = head[0].subjects.get(language)
+            if subject is None:
+                missing = f"subject_{language} is missing; body.{language}.txt needs one"
+                self._blame((folder / "body.txt").relative_to(root).as_posix(), [missing])
+            text = self._text(root, folder / f"body.{language}.txt", Channel.EMAIL, language)
+            in_html = self._html(root, folder / f"body.{language}.html", language)
+            translations[language] = Words(subject=subject, text_body=text, html_body=in_html)
+        self._keep(root, folder / "body.txt", head, html, translations)
 
     def _sms(self, root: Path, path: Path) -> None:
         self.used = {root}
         if head := self._head(root, path, Channel.SMS, path.stem):
-            self._keep(root, path, head, None)
+            languages = self._languages(root, path.parent.glob(f"{path.stem}.*.txt"), head[0])
+            texts = {tag: self._text(root, path.with_suffix(f".{tag}.txt"), Channel.SMS, tag) for tag in languages}
+            words = {tag: Words(subject=None, text_body=text, html_body=None) for tag, text in texts.items()}
+            self._keep(root, path, head, None, words)
+
+    def _languages(self, root: Path, paths: Iterable[Path], front: FrontMatter) -> list[str]:
+        """Those that the files beside the one of the default, or its subjects, are in."""
+        found = set(front.subjects)
+        for path in paths:
+            language = path.name.split(".")[-2]
+            found.add(language)
+            if language == front.language or not is_normal(language):
+                why = "that of the default" if language == front.language else "none that is known"
+                fault = f"has a language in its name, {language}, that is {why}; write it as de, de-AT or zh-Hant-TW"
+                self._blame(path.relative_to(root).as_posix(), [fault])
+        return sorted(language for language in found if is_normal(language) and language != front.language)
+
+    def _text(self, root: Path, path: Path, channel: Channel, language: str) -> str | None:
+        name_of_file = path.relative_to(root).as_posix()
+        text = self._read(path, name_of_file, "a language needs every part")
+        if text is None:
+            return None
+        body, faults = self._with_includes(text.strip(), channel, language)
+        if front_matter.split(text):
+            faults.append("has front matter; that of the default language holds for all, take it out")
+        if not body:
+            faults.append("is empty; write what it says")
+        self._blame(name_of_file, faults)
+        return body
 
     def _origin(self, root: Path) -> str:
         if root != templates_dir():
@@ -233,11 +270,20 @@ class _Reading:
         others = self.used - {root}
         return f"{SHIPPED_WITH_PARTS}{others.pop().absolute()}" if others else SHIPPED
 
-    def _keep(self, root: Path, path: Path, head: tuple[FrontMatter, str], html: str | None) -> None:
+    def _keep(
+        self,
+        root: Path,
+        path: Path,
+        head: tuple[FrontMatter, str],
+        html: str | None,
+        translations: Mapping[str, Words],
+    ) -> None:
         place = path.relative_to(root).as_posix()
-        file = TemplateFile(place, *head, html, self.company, self._origin(root))
+        file = TemplateFile(place, *head, html, self.company, self._origin(root), translations)
         parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
-        faults = [fault for part, body in parts.items() if (fault := _syntax_fault(part, body))]
+        for language, words in translations.items():
+            parts |= {f"{language} {part}": body for part, body in words.items()}
+        faults = [fault for part, body in parts.items() if (fault := syntax_fault(part, body))]
         if not faults:
             faults = [f"example: {fault}" for fault in context_faults(file.variables, file.example)]
         if given := sorted(GIVEN & file.variables.keys()):
@@ -257,42 +303,45 @@ class _Reading:
             self._blame(name_of_file, [f"has no front matter; begin it with {FENCE}, TOML, {FENCE}"])
             return None
         front, faults = front_matter.parse(parts[0])
-        body, missing = self._with_includes(parts[1].strip(), channel)
+        body, missing = self._with_includes(parts[1].strip(), channel, front.language if front else "")
         faults += missing
         if not body:
             faults.append("text part is missing; write it below the front matter")
         if front:
-            faults += _misplaced(front, channel, name)
+            faults += front_matter.misplaced(front, channel, name)
         self._blame(name_of_file, faults)
         return (front, body) if front and not faults else None
 
-    def _with_includes(self, body: str, channel: Channel) -> tuple[str, list[str]]:
+    def _with_includes(self, body: str, channel: Channel, language: str) -> tuple[str, list[str]]:
         """A text with the shared texts that it names, and what is wrong with those."""
         faults = []
 
         def included(match: re.Match[str]) -> str:
             try:
-                return self._shared(channel, match[1]).strip("\n")
+                return self._shared(channel, match[1], language).strip("\n")
             except InvalidInput as error:
                 faults.append(f"names a file that is of no use: {error}")
                 return ""
 
         return _INCLUDE.sub(included, body), faults
 
-    def _shared(self, channel: Channel, name: str) -> str:
-        """A part that several templates have in common. Raises InvalidInput."""
-        places = [root / channel.lower() / name for root in self.roots]
-        root = next((root for root, place in zip(self.roots, places, strict=True) if _is_there(place)), self.roots[0])
+    def _shared(self, channel: Channel, name: str, language: str) -> str:
+        """A part that several templates have in common: `_link.de.html` for `_link.html`. Raises InvalidInput."""
+        stem, _, suffix = name.rpartition(".")
+        names = [*(f"{stem}.{tag}.{suffix}" for tag in fallbacks(language)), name]
+        places = [(root, root / channel.lower() / each) for each in names for root in self.roots]
+        nowhere = (self.roots[0], self.roots[0] / channel.lower() / name)
+        root, path = next((place for place in places if _is_there(place[1])), nowhere)
         self.used.add(root)
-        return read_text(root / channel.lower() / name)
+        return read_text(path)
 
-    def _html(self, root: Path, path: Path) -> str | None:
+    def _html(self, root: Path, path: Path, language: str) -> str | None:
         name_of_file = path.relative_to(root).as_posix()
         body = self._read(path, name_of_file, "an email needs an HTML part there")
         if body is None:
             return None
         try:
-            return build(body, lambda name: self._shared(Channel.EMAIL, name))
+            return inline(flatten(body, lambda name: self._shared(Channel.EMAIL, name, language)))
         except HtmlError as error:
             fault = str(error)
         except InvalidInput as error:
@@ -319,20 +368,3 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except OSError:
         return True
-
-
-def _misplaced(front: FrontMatter, channel: Channel, name: str) -> list[str]:
-    placed = {"template_key": (front.template_key, name), "channel": (front.channel.value, channel.value)}
-    return [
-        f"{field} {value!r} does not fit the file's place; it must be {expected!r}"
-        for field, (value, expected) in placed.items()
-        if value != expected
-    ]
-
-
-def _syntax_fault(part: str, body: str | None) -> str | None:
-    try:
-        names_in(body or "")
-    except jinja2.TemplateSyntaxError as error:
-        return f"{part} is not Jinja2: line {error.lineno}: {error.message}"
-    return None

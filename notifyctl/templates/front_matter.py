@@ -11,8 +11,10 @@ from pydantic import StrictStr as Text
 from pydantic_core import ErrorDetails
 
 from notifyctl.models.enums import CHANNELS, Audience, AuditAction, Channel, Lane, OnDoubt, VariableType
+from notifyctl.text.locales import is_normal
 
 FENCE = "+++"
+_SUBJECT = "subject_"
 
 _Key = Annotated[Text, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,79}$")]
 _Name = Annotated[Text, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -49,11 +51,15 @@ class FrontMatter(_Table):
     audit_sent: AuditAction | None = None
     enabled: Bool = True
     subject: Text | None = None
+    subjects: dict[Text, Text] = Field(default_factory=dict)
+    """By language, from fields named subject_de."""
+    language: Text = "en"
+    """Of the files that name none."""
     variables: dict[_Name, DeclaredVariable] = Field(default_factory=dict)
 
     def flags(self) -> dict[str, object]:
         """What goes to the template's row, as JSON values."""
-        return self.model_dump(mode="json", exclude={"template_key", "subject", "variables"})
+        return self.model_dump(mode="json", exclude={"template_key", "subject", "subjects", "language", "variables"})
 
 
 def split(text: str) -> tuple[str, str] | None:
@@ -69,8 +75,11 @@ def parse(head: str) -> tuple[FrontMatter | None, list[str]]:
         table = tomllib.loads(head)
     except tomllib.TOMLDecodeError as error:
         return None, [f"front matter is not TOML: {error}"]
+    subjects = {name: table.pop(name) for name in list(table) if name.startswith(_SUBJECT)}
     try:
-        front = FrontMatter.model_validate(table)
+        front = FrontMatter.model_validate(
+            {**table, "subjects": {name.removeprefix(_SUBJECT): text for name, text in subjects.items()}}
+        )
     except ValidationError as error:
         return None, [_fault(item) for item in error.errors()]
     faults = _contradictions(front)
@@ -78,11 +87,19 @@ def parse(head: str) -> tuple[FrontMatter | None, list[str]]:
 
 
 def _contradictions(front: FrontMatter) -> list[str]:
-    faults = []
+    faults = [
+        f"{name} names no language that is known; write it as de, de-AT or zh-Hant-TW"
+        for name, tag in {"language": front.language, **{f"{_SUBJECT}{tag}": tag for tag in front.subjects}}.items()
+        if not is_normal(tag)
+    ]
+    if front.language in front.subjects:
+        faults.append(f"{_SUBJECT}{front.language} is that of the language of subject itself; remove it")
     if CHANNELS[front.channel].has_subject and not (front.subject or "").strip():
         faults.append("subject is missing; an email needs one")
     if not CHANNELS[front.channel].has_subject and front.subject is not None:
         faults.append("subject is set, but an SMS has none; remove it")
+    if not CHANNELS[front.channel].has_subject and front.subjects:
+        faults.append(f"{_SUBJECT}{min(front.subjects)} is set, but an SMS has none; remove it")
     for name in front.rate_limit_by:
         if name not in front.variables:
             faults.append(f"rate_limit_by names {name!r}, which is no variable; declare [variables.{name}]")
@@ -95,7 +112,8 @@ def _contradictions(front: FrontMatter) -> list[str]:
 
 def _fault(item: ErrorDetails) -> str:
     # A union (example) is reported once a member, with the member's name at the end of the path.
-    path = [str(part) for part in item["loc"] if part not in ("str", "int", "float", "[key]")]
+    place = item["loc"][1:] if item["loc"][0] == "subjects" else item["loc"]
+    path = [str(part) for part in place if part not in ("str", "int", "float", "[key]")]
     name = ".".join(path)
     match item["type"]:
         case "missing":
@@ -107,3 +125,13 @@ def _fault(item: ErrorDetails) -> str:
             return f"{name} must match {item['ctx']['pattern']}, got {item['input']!r}"
     message = item["msg"].removeprefix("Input ").replace("should be", "must be")
     return f"{name} {message[0].lower()}{message[1:]}, got {item['input']!r}"
+
+
+def misplaced(front: FrontMatter, channel: Channel, name: str) -> list[str]:
+    """What does not fit the place of its file."""
+    placed = {"template_key": (front.template_key, name), "channel": (front.channel.value, channel.value)}
+    return [
+        f"{field} {value!r} does not fit the file's place; it must be {expected!r}"
+        for field, (value, expected) in placed.items()
+        if value != expected
+    ]

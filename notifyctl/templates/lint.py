@@ -1,15 +1,16 @@
 """What a template file says that it should not, or does not say that it should."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from notifyctl.errors import TemplateError
 from notifyctl.models.enums import Channel
-from notifyctl.templates.files import TemplateFile
-from notifyctl.templates.render import Content, Renderer, RenderError, names_in
+from notifyctl.templates.files import TemplateFile, Words
+from notifyctl.templates.render import Content, Renderer, RenderError, about, names_in
 from notifyctl.text import colors
+from notifyctl.text.locales import is_right_to_left
 from notifyctl.text.sms_segments import SmsEncoding, measure
 
 MAX_SUBJECT_CHARACTERS = 78
@@ -57,6 +58,9 @@ def refuse_errors(files: Iterable[TemplateFile]) -> None:
 def _variables(file: TemplateFile) -> _Findings:
     parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
     used = {part: names_in(body) for part, body in parts.items() if body is not None}
+    for language, words in file.translations.items():
+        yield from _differences(language, words, used)
+        used |= {f"{language} {_PARTS[field]}": names_in(body) for field, body in words.items() if body is not None}
     declared = set(file.front.variables)
     for part, names in used.items():
         for name in sorted(names - declared):
@@ -70,18 +74,40 @@ def _variables(file: TemplateFile) -> _Findings:
         yield Severity.WARNING, "text-part", f"{name} is in the HTML only; readers of the text miss it"
 
 
+_PARTS = {"subject": "subject", "text_body": "text", "html_body": "HTML"}
+
+
+def _differences(language: str, words: Words, used: Mapping[str, set[str]]) -> _Findings:
+    """A language that leaves out what another says. Greetings differ: a name may be no part of one."""
+    for field, part in _PARTS.items():
+        missing = used.get(part, set()) - names_in(words[field] or "")
+        for name in sorted(missing - {"client_name"}):
+            yield Severity.WARNING, "language", f"the {language} {part} leaves out {name}, which the other has"
+
+
 def _render_findings(file: TemplateFile) -> _Findings:
     renderer = Renderer()
     check = _sms if file.front.channel is Channel.SMS else _email
-    for names in _left_out(file):
+    cases = [(language, names) for language in file.languages for names in _left_out(file)]
+    for language, names in cases:
         context = {name: value for name, value in file.example.items() if name not in names}
         with_what = f"without {', '.join(names)}" if names else "with its example"
+        if language != file.languages[0]:
+            context |= about(language, language)
+            with_what = f"in {language}, {with_what}"
         try:
             content = renderer.render(file.source, context)
         except RenderError as error:
             yield Severity.ERROR, "render", f"{with_what}: {error}"
         else:
             yield from ((severity, rule, f"{with_what}: {detail}") for severity, rule, detail in check(content))
+            yield from _direction(language, content.html)
+
+
+def _direction(language: str, html: str | None) -> _Findings:
+    if html and is_right_to_left(language) and not re.search(r"<html\b[^>]*\bdir=.rtl", html):
+        detail = f'the {language} HTML runs from left to right; write dir="{{{{ mail.direction }}}}" into its <html>'
+        yield Severity.WARNING, "direction", detail
 
 
 def _left_out(file: TemplateFile) -> list[tuple[str, ...]]:

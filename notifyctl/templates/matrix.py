@@ -25,8 +25,11 @@ def matrix_markdown(files: Sequence[TemplateFile]) -> str:
             [_rules(file.front) for file in files],
         ),
         _table(
-            ("template_key", "what it says", "variables"),
-            [(_code(file.template_key), file.front.description, _variables(file.front)) for file in files],
+            ("template_key", "what it says", "languages", "variables"),
+            [
+                (_code(file.template_key), file.front.description, ", ".join(file.languages), _variables(file.front))
+                for file in files
+            ],
         ),
     ]
     return "\n".join([_HEAD, "## Rules\n", tables[0], "## Contents\n", tables[1]]).rstrip() + "\n"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from functools import lru_cache
 from typing import cast
 
 import jinja2
@@ -14,11 +14,8 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import CHANNELS
 from notifyctl.models.template import TemplateSource
 from notifyctl.templates.context import MAX_VALUE_CHARACTERS
+from notifyctl.text import locales
 
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
 _HTML_VALUES = ("html", "html_2", "html_3")
 _BREAKS_A_HEADER = frozenset("\r\n\0")
 
@@ -41,15 +38,60 @@ class Content:
     html: str | None = field(repr=False)
 
 
-def _long_date(value: str) -> str:
-    """`2026-03-09` -> `9 March 2026`: no reader takes the day for the month."""
-    day = date.fromisoformat(value)
-    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
+ABOUT = "@"
+"""Where the values of a message hold what else its words depend on. No variable has such a name."""
 
 
-def _thousands(value: float) -> str:
-    """`12345` -> `12,345`."""
-    return f"{value:,}"
+def about(language: str, locale: str) -> dict[str, object]:
+    """For the values of a message whose words are in another language than its template's default."""
+    return {ABOUT: {"language": language, "locale": locale}}
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """What a part may say of its own language, as `mail.language` and so on."""
+
+    language: str
+    locale: str
+    direction: str
+    start: str
+    """The side at which lines begin."""
+    end: str
+    is_sms: bool
+
+    def written(self, text: str) -> str:
+        return locales.plain_blanks(text) if self.is_sms else text
+
+
+@lru_cache(maxsize=256)
+def _language(language: str, locale: str, is_sms: bool) -> Language:
+    start, end = ("right", "left") if locales.is_right_to_left(language) else ("left", "right")
+    return Language(language, locale, "ltr" if start == "left" else "rtl", start, end, is_sms)
+
+
+@jinja2.pass_context
+def _long_date(context: Context, value: str) -> str:
+    mail: Language = context["mail"]
+    return mail.written(locales.long_date(value, mail.locale))
+
+
+@jinja2.pass_context
+def _thousands(context: Context, value: float) -> str:
+    mail: Language = context["mail"]
+    return mail.written(locales.number(value, mail.locale))
+
+
+@jinja2.pass_context
+def _money(context: Context, value: str) -> str:
+    mail: Language = context["mail"]
+    return mail.written(locales.money(value, mail.locale))
+
+
+@jinja2.pass_context
+def _plural(context: Context, value: float, **forms: str) -> str:
+    """`{{ n|plural(one="day", other="days") }}`: `3 days`, by the rules of the language."""
+    mail: Language = context["mail"]
+    return mail.written(f"{locales.number(value, mail.locale)} {locales.plural(value, forms, mail.locale)}")
 
 
 def as_values(template_key: str, content: Content) -> dict[str, object]:
@@ -73,7 +115,7 @@ def jinja(*, autoescape: bool) -> ImmutableSandboxedEnvironment:
         keep_trailing_newline=True,
         cache_size=0,
     )
-    environment.filters |= {"long_date": _long_date, "thousands": _thousands}
+    environment.filters |= {"long_date": _long_date, "thousands": _thousands, "money": _money, "plural": _plural}
     return environment
 
 
@@ -82,7 +124,15 @@ def names_in(body: str) -> set[str]:
     return meta.find_undeclared_variables(PLAIN.parse(body)) - GIVEN
 
 
-GIVEN = frozenset(("brand",))
+def syntax_fault(part: str, body: str | None) -> str | None:
+    try:
+        names_in(body or "")
+    except jinja2.TemplateSyntaxError as error:
+        return f"{part} is not Jinja2: line {error.lineno}: {error.message}"
+    return None
+
+
+GIVEN = frozenset(("brand", "mail"))
 """What every part may use beside the variables of its template."""
 PLAIN = jinja(autoescape=False)
 HTML = jinja(autoescape=True)
@@ -101,12 +151,16 @@ class Renderer:
     """Keeps every compiled version: there are few, and they never change. May be shared by threads."""
 
     def __init__(self) -> None:
-        self._compiled: dict[tuple[str, int], _Compiled] = {}
+        self._compiled: dict[tuple[str, int, str], _Compiled] = {}
 
     def render(self, source: TemplateSource, context: Mapping[str, object]) -> Content:
         """Raises RenderError, in one line: what failed, in which part of which version."""
-        compiled = self._compiled.get((source.template_key, source.version)) or self._compile(source)
-        values = {**context, "brand": source.brand or {}}
+        language, locale = _chosen(source, context)
+        compiled = self._compiled.get((source.template_key, source.version, language))
+        if compiled is None:
+            compiled = self._compile(source.in_language(language), language)
+        mail = _language(language, locale, not CHANNELS[source.channel].has_subject)
+        values = {**context, "brand": source.brand or {}, "mail": mail}
         part = "subject"
         try:
             subject = compiled.subject(values) if compiled.subject else None
@@ -118,14 +172,23 @@ class Renderer:
             raise RenderError(f"{_name(source, part)} cannot be rendered: {_cause(error)}") from None
         return _checked(source, subject, text, html)
 
-    def _compile(self, source: TemplateSource) -> _Compiled:
+    def _compile(self, source: TemplateSource, language: str) -> _Compiled:
         compiled = _Compiled(
             subject=_part(PLAIN, source, "subject", source.subject),
             text=_required(source, _part(PLAIN, source, "text", source.text_body)),
             html=_part(HTML, source, "HTML", source.html_body),
         )
-        self._compiled[source.template_key, source.version] = compiled
+        self._compiled[source.template_key, source.version, language] = compiled
         return compiled
+
+
+def _chosen(source: TemplateSource, context: Mapping[str, object]) -> tuple[str, str]:
+    """Language and locale, as they were chosen when the message was accepted."""
+    match context.get(ABOUT):
+        case {"language": str(language), "locale": str(locale)} if language in source.all_languages:
+            return language, locale
+    default = source.all_languages[0]
+    return default, default
 
 
 def _part(environment: jinja2.Environment, source: TemplateSource, part: str, body: str | None) -> _Part | None:

@@ -21,9 +21,11 @@ _template = table(NotificationTemplate)
 _version = table(NotificationTemplateVersion)
 
 _in_force = and_(_version.c.template_key == _template.c.template_key, _version.c.version == _template.c.version)
-_FLAGS = [field.name for field in fields(Template) if field.name not in ("rate_limit_by", "variables")]
+_FLAGS = [field.name for field in fields(Template) if field.name not in ("rate_limit_by", "variables", "languages")]
 _CURRENT = (
-    select(*(_template.c[name] for name in _FLAGS), _template.c.rate_limit_by, _version.c.variables)
+    select(
+        *(_template.c[name] for name in _FLAGS), _template.c.rate_limit_by, _version.c.variables, _version.c.languages
+    )
     .join(_version, _in_force)
     .order_by(_template.c.template_key)
 )
@@ -36,6 +38,8 @@ _SOURCES = select(
     _version.c.text_body,
     _version.c.html_body,
     _version.c.brand,
+    _version.c.languages,
+    _version.c.translations,
 ).join(_template, _template.c.template_key == _version.c.template_key)
 
 
@@ -120,6 +124,7 @@ def _templates(session: Session, statement: Executable, **parameters: str) -> li
             **dict(zip(_FLAGS, flags, strict=True)),
             rate_limit_by=tuple(rate_limit_by),
             variables={name: Variable.from_json(value) for name, value in variables.items()},
+            languages=tuple(languages or ("en",)),
         )
-        for *flags, rate_limit_by, variables in session.execute(statement, parameters)
+        for *flags, rate_limit_by, variables, languages in session.execute(statement, parameters)
     ]

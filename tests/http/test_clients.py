@@ -44,6 +44,14 @@ def test_a_client_that_is_new_is_created_and_its_row_answered(api: Api, keeper: 
     assert [tuple(found) for found in _audits(api)] == [("key:keeper", "acme")]
 
 
+def test_a_locale_is_kept_in_one_form_however_the_caller_writes_it(api: Api, keeper: str) -> None:
+    assert api.put("/api/clients/acme", keeper, json={"locale": "de_at"}).json()["locale"] == "de-AT"
+    refused = api.put("/api/clients/acme", keeper, json={"locale": "xx"})
+    assert (refused.status_code, refused.json()["message"]) == (
+        422, "locale: is no language that is known; send it as de, de-AT or zh-Hant-TW",
+    )  # fmt: skip
+
+
 def test_an_empty_object_makes_a_client_with_nothing_given(api: Api, keeper: str) -> None:
     row = api.put("/api/clients/acme", keeper, json={}).json()
 
@@ -105,6 +113,7 @@ UNFIT: list[dict[str, Any]] = [
     {"timezone": "c4n4ry/Berlin"},
     {"timezone": "../../etc/passwd"},
     {"locale": "c4n4ry"},
+    {"locale": "xx"},
     {"name": "c4n4ry\r\nBcc: x"},
     {"name": "c4n4ry\u0000"},
     {"name": "x" * 201},

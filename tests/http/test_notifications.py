@@ -180,6 +180,21 @@ def test_a_message_that_is_not_there_is_not_found(api: Api, admin: str, path: st
     assert set(garbage) == {422}
 
 
+def test_a_message_is_in_the_language_that_the_caller_names(api: Api) -> None:
+    asked = {
+        "template_key": "OPS_ALERT_NOTIFICATION_SPIKE", "recipient": "ops@acme.example", "locale": "en_US",
+    }  # fmt: skip
+    key = api.key(Scope.ADMIN)
+    answer = api.post(SEND, key, json=asked)
+    assert answer.status_code == 202
+    shown = api.get(f"{SEND}/{answer.json()['id']}", key).json()
+    assert (shown["template_version"], shown["language"]) == (1, "en")
+    strange = api.post(SEND, key, json=asked | {"locale": "c4n4ry"})
+    assert (strange.status_code, strange.json()["error"]) == (422, "invalid_request")
+    assert strange.json()["message"].startswith("locale is no language that is known")
+    assert "c4n4ry" not in strange.text
+
+
 @pytest.mark.parametrize("scope", [Scope.SEND, Scope.ADMIN])
 def test_no_scope_sends_a_test_of_a_template(api: Api, scope: Scope) -> None:
     """It says whatever it is told, to anybody."""

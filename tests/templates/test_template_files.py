@@ -9,7 +9,7 @@ from notifyctl.models.message import TEST_TEMPLATES
 from notifyctl.templates import catalogue, files
 from notifyctl.templates.lint import lint_file
 from notifyctl.templates.matrix import matrix_markdown
-from notifyctl.templates.render import Renderer
+from notifyctl.templates.render import Renderer, about
 from notifyctl.text.sms_segments import measure
 
 HOUR, DAY = 3600, 86400
@@ -138,10 +138,10 @@ EMAILS = sorted(
 SMS = sorted(key for key, file in FILES.items() if file.front.channel is Channel.SMS)
 
 
-def render(key, *, without=(), **values):
+def render(key, *, without=(), language=None, **values):
     file = FILES[key]
     context = {name: value for name, value in (file.example | values).items() if name not in without}
-    return Renderer().render(file.source, context)
+    return Renderer().render(file.source, context | (about(language, language) if language else {}))
 
 
 def optional(key):
@@ -178,6 +178,36 @@ def test_a_shipped_template_renders_with_and_without_its_optional_values(key):
             assert "{{" not in (part or "")
 
 
+@pytest.mark.parametrize("language", ["de", "fr"])
+@pytest.mark.parametrize("key", [key for key, rules in RULES.items() if " CLIENT " in rules[0]])
+def test_what_clients_get_is_there_in_german_and_in_french(key, language):
+    assert FILES[key].languages == ("en", "de", "fr")
+    english, other = (render(key, language=tag) for tag in (None, language))
+    for part in ("subject", "text", "html"):
+        written = getattr(other, part)
+        if written is not None:
+            assert written != getattr(english, part)
+            words = set(re.findall(r"[A-Za-z]+", re.sub(r"(?s)<style.*?</style>|<[^>]*>|https?://\S+", " ", written)))
+            assert not words & {"the", "you", "your", "Your", "Hello", "Questions", "is", "will", "button"}, part
+    assert f'<html lang="{language}" dir="ltr"' in (other.html or f'<html lang="{language}" dir="ltr"')
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+@pytest.mark.parametrize("key", [key for key, rules in RULES.items() if " CLIENT " in rules[0]])
+def test_a_translation_takes_null_for_none_given_and_needs_no_name(key, language):
+    nulls = dict.fromkeys(optional(key))
+    assert render(key, language=language, **nulls) == render(key, language=language, without=nulls)
+    if "client_name" in FILES[key].front.variables:
+        assert not re.search(r"(Guten Tag|Bonjour) ,", render(key, language=language, client_name="").text)
+
+
+@pytest.mark.parametrize("month", range(1, 13))
+@pytest.mark.parametrize("language", ["en", "de", "fr"])
+def test_no_month_makes_two_sms_of_one(language, month):
+    text = render("COMPLIANCE_EXPIRY_REMINDER_SMS", language=language, expires_on=f"2026-{month:02}-28").text
+    assert (measure(text).encoding, measure(text).segments) == ("GSM-7", 1)
+
+
 @pytest.mark.parametrize("key", RULES)
 def test_a_shipped_template_treats_a_null_optional_value_as_none_given(key):
     nulls = dict.fromkeys(optional(key))
@@ -204,7 +234,7 @@ def test_the_html_of_an_email_is_self_contained_and_its_css_is_inlined(key):
         assert plain == [], tag
     assert "@media (prefers-color-scheme: dark)" in html
     assert '<meta name="color-scheme" content="light dark">' in html
-    assert '<html lang="en"' in html
+    assert '<html lang="{{ mail.language }}" dir="{{ mail.direction }}"' in html
     assert 'class="preheader"' in html
     assert len(html) < 16_000
 
@@ -239,9 +269,10 @@ def test_a_hostile_value_cannot_add_markup_to_an_email(key):
 
 @pytest.mark.parametrize("key", SMS)
 def test_an_sms_fits_one_gsm_7_segment(key):
-    for without in ([], optional(key)):
-        size = measure(render(key, without=without).text)
-        assert (size.encoding, size.segments) == ("GSM-7", 1)
+    for language in FILES[key].languages:
+        for without in ([], optional(key)):
+            size = measure(render(key, without=without, language=language).text)
+            assert (size.encoding, size.segments) == ("GSM-7", 1)
 
 
 def test_the_last_line_of_a_code_is_what_a_browser_reads():

@@ -34,9 +34,10 @@ COLUMNS = (
     "subscription_status",
     "sms_enabled",
     "timezone",
+    "locale",
     "stripe_customer_id",
 )
-TABLE_COLUMNS = COLUMNS[:-2]
+TABLE_COLUMNS = COLUMNS[:-3]
 WIDE = 110
 SHOWN = (
     named("id"),
@@ -78,7 +79,7 @@ def list_clients(
     limit: options.Limit = 100,
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
-    """List clients in the order of their ids. A table leaves out time zone and Stripe customer."""
+    """List clients in the order of their ids. A table leaves out time zone, locale and Stripe customer."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         listed = client_store.page(
             session,
@@ -106,7 +107,6 @@ def show(client_id: ClientId, form: options.Format = OutputFormat.TABLE) -> None
             raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
         plan = runtime.plans.plans.get(client.plan or "")
         fields = _row(client) | {
-            "locale": client.locale,
             "subscription_active": client.subscription_status in ACTIVE_SUBSCRIPTION,
             "plan_features": sorted(plan.features) if plan else [],
             "email_suppressed": _suppression(runtime, session, Channel.EMAIL, client.email),
@@ -129,6 +129,7 @@ def set_client(
     subscription: Subscription = None,
     sms: Annotated[bool | None, typer.Option("--sms/--no-sms", help="Consent to SMS.")] = None,
     timezone: Annotated[str | None, typer.Option("--timezone", help="As Europe/Berlin.")] = None,
+    locale: Annotated[str | None, typer.Option("--locale", help="Language of its messages, as de or de-AT.")] = None,
     stripe_customer: Annotated[str | None, typer.Option("--stripe-customer", help="As cus_9Xyz.")] = None,
 ) -> None:
     """Create a client, or change what is given; the rest stays as it is. An empty value clears ("")."""
@@ -141,6 +142,7 @@ def set_client(
         "subscription_status": subscription,
         "sms_enabled": None if sms is None else str(sms),
         "timezone": timezone,
+        "locale": locale,
         "stripe_customer_id": stripe_customer,
     }
     with opened_runtime() as runtime:
@@ -162,7 +164,7 @@ def import_file(
     """Create and change clients from CSV: all of the file, or nothing when a row is bad.
 
     The first line names the columns, in any order: id, and any of name, email, phone, plan,
-    provisioning_status, subscription_status, sms_enabled, timezone, stripe_customer_id.
+    provisioning_status, subscription_status, sms_enabled, timezone, locale, stripe_customer_id.
     A column that is absent leaves what is there; an empty cell clears it.
     Importing a file again changes nothing.
     """

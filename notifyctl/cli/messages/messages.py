@@ -81,7 +81,8 @@ def print_explanation(message: MessageRow, explanation: Explanation) -> None:
     if explanation.verdicts:
         console.print("\nGates at acceptance")
         print_verdicts(explanation.verdicts)
-    console.print("\nWhat happened")
+    language = f", in {message.language}" if message.language else ""
+    console.print(f"\nWhat happened (version {message.template_version}{language})", highlight=False)
     terminal.listing([_step_cells(step) for step in explanation.steps])
 
 
@@ -95,6 +96,8 @@ def explanation_fields(message: MessageRow, explanation: Explanation) -> dict[st
     return {
         "id": message.id,
         "template_key": message.template_key,
+        "template_version": message.template_version,
+        "language": message.language,
         "status": message.status,
         "explanation": explanation.sentence,
         "gates": verdict_rows(explanation.verdicts),

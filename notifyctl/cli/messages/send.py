@@ -31,6 +31,7 @@ def send(
             " secrets, which everybody on this machine can otherwise see in the list of processes. @@ stands for @.",
         ),
     ] = None,
+    locale: options.Locale = None,
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="The same key never makes a second message.")
     ] = None,
@@ -51,6 +52,7 @@ def send(
             client_id=client,
             recipient=to,
             context=from_text(template.variables, values),
+            locale=locale,
             idempotency_key=idempotency_key,
             source="cli",
             actor=options.actor(),

@@ -24,9 +24,10 @@ from notifyctl.templates.catalogue import SeedChange, TemplateFile
 from notifyctl.templates.context import context_faults, from_text
 from notifyctl.templates.lint import lint_file, refuse_errors
 from notifyctl.templates.matrix import matrix_markdown
-from notifyctl.templates.render import Content, Renderer, as_values
+from notifyctl.templates.render import Content, Renderer, about, as_values
 from notifyctl.text.durations import plural
 from notifyctl.text.files import read_text
+from notifyctl.text.locales import choose, normal_locale
 
 app = typer.Typer(name="templates", no_args_is_help=True)
 
@@ -44,7 +45,8 @@ Without = Annotated[
     typer.Option("--without", metavar="NAME", help="Leave an optional variable out; repeatable."),
 ]
 CONTENT = (
-    "subject", "text_body", "html_body", "variables", "example", "brand", "origin", "content_hash", "created_at",
+    "subject", "text_body", "html_body", "languages", "variables", "example", "brand", "origin", "content_hash",
+    "created_at",
 )  # fmt: skip
 WIDE = 140
 SHOWN = (
@@ -145,6 +147,7 @@ def render(
     key: Key,
     assignments: Assignments = None,
     without: Without = None,
+    locale: options.Locale = None,
     html: Annotated[bool, typer.Option("--html", help="The HTML part alone.")] = False,
     text: Annotated[bool, typer.Option("--text", help="The text part alone.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.", dir_okay=False)] = None,
@@ -154,7 +157,7 @@ def render(
 ) -> None:
     """Show what a message would say, with the example's values unless told otherwise. Sends nothing."""
     rendered = _stored(key, version) if stored or version else _from_file(key, directory)
-    _write(_chosen(_content(key, rendered, assignments, without), html=html, text=text), out)
+    _write(_chosen(_content(key, rendered, assignments, without, locale), html=html, text=text), out)
 
 
 @app.command()
@@ -163,6 +166,7 @@ def send(
     to: Annotated[str, typer.Option("--to", help="Your address or number.")],
     assignments: Assignments = None,
     without: Without = None,
+    locale: options.Locale = None,
     directory: Directory = None,
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
@@ -171,7 +175,7 @@ def send(
     It goes through the same pipe as any message, as TEMPLATE_TEST. Exit 3 when a gate refuses it.
     """
     rendered = _from_file(key, directory)
-    content = _content(key, rendered, assignments, without)
+    content = _content(key, rendered, assignments, without, locale)
     request = SendRequest(
         template_key=TEST_TEMPLATES[rendered[0].channel],
         recipient=to,
@@ -188,7 +192,11 @@ def send(
 
 
 def _content(
-    key: str, rendered: "_Rendered", assignments: Sequence[str] | None, without: Sequence[str] | None
+    key: str,
+    rendered: "_Rendered",
+    assignments: Sequence[str] | None,
+    without: Sequence[str] | None,
+    locale: str | None,
 ) -> Content:
     source, variables, example = rendered
     left_out = without or []
@@ -198,6 +206,8 @@ def _content(
     context |= from_text(variables, options.parse_assignments(list(assignments or ())))
     if faults := context_faults(variables, context):
         raise InvalidInput(f"{key}: {'; '.join(faults)}")
+    if locale is not None:
+        context |= about(*choose(normal_locale(locale), source.all_languages))
     return Renderer().render(source, context)
 
 

@@ -10,7 +10,7 @@ from sqlmodel import Session
 from notifyctl.alerts.provisioning import announce
 from notifyctl.bootstrap import Runtime
 from notifyctl.clients import clients, store
-from notifyctl.clients.fields import CLEARED, MAX_LENGTH, ClientChange, ClientFields
+from notifyctl.clients.fields import MAX_LENGTH, ClientChange, ClientFields
 from notifyctl.http.auth import Caller, RuntimeDep, require
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.strict_json import JsonRoute, Moment
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/api/clients", tags=["clients"], route_class=JsonRout
 Line = Annotated[str, StringConstraints(max_length=MAX_LENGTH, pattern=PRINTABLE)]
 Identifier = Annotated[str, StringConstraints(max_length=MAX_LENGTH, pattern=IDENTIFIER)]
 Address = Annotated[str, StringConstraints(max_length=MAX_ADDRESS, pattern=PRINTABLE)]
-Locale = Annotated[str, StringConstraints(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3})?$")]
+Locale = Annotated[str, StringConstraints(pattern=r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,4})?$")]
 
 
 class PutClient(BaseModel):
@@ -39,7 +39,7 @@ class PutClient(BaseModel):
     email: Address | None = Field(None, examples=["anna@acme.example"])
     phone_e164: Address | None = Field(None, examples=["+491701234567"])
     timezone: Line | None = Field(None, description="IANA name.", examples=["Europe/Berlin"])
-    locale: Locale | None = Field(None, examples=["de-DE"])
+    locale: Locale | None = Field(None, description="Of what it is written, as de or de-AT.", examples=["de-DE"])
     plan: Line | None = Field(None, description="A key in the plan registry.", examples=["PRO"])
     provisioning_status: ProvisioningStatus | None = None
     subscription_status: SubscriptionStatus | None = None
@@ -87,15 +87,12 @@ def put(
 def _change(runtime: Runtime, client_id: str, body: PutClient) -> ClientChange:
     values = body.model_dump(exclude_unset=True)
     texts = {("phone" if name == "phone_e164" else name): _text(value) for name, value in values.items()}
-    locale = texts.pop("locale", None)
     fields = ClientFields(runtime.plans, runtime.settings.otp_default_region)
     change, faults = fields.read(client_id, texts)
     if faults:
         names = [fault.split(":")[0] for fault in faults]
         raise ApiError(422, "invalid_request", "; ".join(_WRONG[name] for name in names))
-    if locale is None:
-        return change
-    return ClientChange(change.id, {**change.values, "locale": locale or CLEARED["locale"]})
+    return change
 
 
 def _text(value: object) -> str:
@@ -109,6 +106,7 @@ _WRONG = {
     "phone": "phone_e164: is no phone number in international form, as +491701234567",
     "plan": "plan: is not in the plan registry",
     "timezone": "timezone: is not a known time zone; send an IANA name, as Europe/Berlin",
+    "locale": "locale: is no language that is known; send it as de, de-AT or zh-Hant-TW",
     "stripe_customer_id": "stripe_customer_id: has a blank or another character that cannot be kept",
 }
 """By field, as the reader of client fields calls it. Its own words are for whoever typed the value, and repeat it."""

@@ -34,6 +34,7 @@ class MessageView(BaseModel):
     audience: Audience
     template_key: str
     template_version: int
+    language: str | None = Field(description="Of its words.")
     client_id: str | None
     recipient: str | None = Field(description="Masked, unless the key has the scope admin.")
     subject: str | None = Field(description="Of an email that was sent; only with the scope admin.")

@@ -35,6 +35,7 @@ class SendNotification(BaseModel):
     client_id: Text255 | None = Field(None, description="Whom it goes to, by your own id; or give `recipient`.")
     recipient: Text1000 | None = Field(None, description="An email address or phone number that is no client's.")
     context: dict[str, object] = Field({}, description="The variables that the template declares.")
+    locale: Text128 | None = Field(None, description="Of its words, as de-AT; the client's if not given.")
     idempotency_key: Text255 | None = Field(None, description="The same key never makes a second message.")
 
     @model_validator(mode="after")
@@ -100,6 +101,7 @@ def _send_request(body: SendNotification, caller: Caller) -> SendRequest:
             client_id=body.client_id,
             recipient=body.recipient,
             context=body.context,
+            locale=body.locale,
             idempotency_key=body.idempotency_key,
             source=SOURCE,
             actor=caller.actor,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
@@ -44,6 +45,10 @@ class SendCodeRequest(BaseModel):
     action: OtpAction
 
 
+class AskForCode(SendCodeRequest):
+    locale: str | None = Field(None, max_length=64, description="Of the SMS, as de-AT.", examples=["de-AT"])
+
+
 class VerifyCodeRequest(SendCodeRequest):
     code: str = Field(description="What the person typed.", examples=["493027"])
 
@@ -63,11 +68,12 @@ class NotVerified(BaseModel):
 
 
 @router.post("/send", status_code=202, responses=documented(401, 403, 413, 422))
-async def send(body: SendCodeRequest, caller: OtpCaller, runtime: RuntimeDep) -> CodeAccepted:
+async def send(body: AskForCode, caller: OtpCaller, runtime: RuntimeDep) -> CodeAccepted:
     """Send a code, if nothing stands against it. The answer is the same, and as late, whether one is sent or not."""
     earliest = asyncio.get_running_loop().time() + ANSWER_AFTER_SECONDS
     try:
-        await run_in_threadpool(runtime.otp.send, body.phone_number, body.action, actor=caller.actor)
+        send = partial(runtime.otp.send, actor=caller.actor, locale=body.locale)
+        await run_in_threadpool(send, body.phone_number, body.action)
     except AddressError as error:
         raise _not_a_phone(error) from error
     except NotFound as error:
