@@ -1,4 +1,4 @@
-"""Takes the pictures in docs/images: `notifyctl demo` on a terminal, its inbox, the health page. `make pictures`."""
+"""Takes the pictures in docs/images: `notifyctl demo` on a terminal, inbox, health page, mails. `make pictures`."""
 
 import contextlib
 import io
@@ -150,6 +150,30 @@ def pictures_of_health(images: Path, chromium: str) -> None:
         browser.close()
 
 
+def pictures_of_mails(images: Path, chromium: str) -> None:
+    """One mail of a company in two languages: by day, by night, and on a phone."""
+    sys.path.insert(0, str(ROOT))
+    from tests.browser.chromium import Chromium
+    from tests.browser.mails import BRAND, mails, page
+
+    file = mails(**BRAND)["PAYMENT_FAILED"]
+    with tempfile.TemporaryDirectory() as folder:
+        (profile := Path(folder) / "profile").mkdir()
+        browser = Chromium(chromium, profile)
+        with browser.tab(width=680, height=900) as tab:
+            for picture, language, scheme, width in (
+                ("mail.png", "en", "light", 680),
+                ("mail-dark.png", "de", "dark", 680),
+                ("mail-phone.png", "de", "light", 375),
+            ):
+                (mail := Path(folder) / "mail.html").write_text(page(file, language), encoding="utf-8")
+                tab.prefer(color_scheme=scheme)
+                tab.resize(width, 740)
+                tab.open(mail.as_uri())
+                tab.picture(images / picture)
+        browser.close()
+
+
 @contextmanager
 def _served() -> Iterator[tuple[str, "Runtime", str]]:
     """The pages over a fresh database in the working directory: their address, what is behind them, an admin key."""
@@ -184,6 +208,7 @@ def main() -> None:
         return
     picture_of_inbox(IMAGES / "inbox.png", chromium)
     pictures_of_health(IMAGES, chromium)
+    pictures_of_mails(IMAGES, chromium)
 
 
 if __name__ == "__main__":
