@@ -135,7 +135,7 @@ def upgrade(database: Database, revision: str = "head", tell: Tell = lambda _lin
     A schema that is newer, and fits, is left as it is.
     """
     before = schema_status(database)
-    if before.is_newer_than_code:
+    if before.is_newer_than_code or before.is_unfinished:
         require_fitting_schema(database)
         return before
     if database.is_sqlite:

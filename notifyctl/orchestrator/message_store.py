@@ -323,9 +323,8 @@ def untried(
     session: Session, client_id: str, template_keys: Collection[str], *, ids: Collection[str] | None = None
 ) -> list[UntriedMessage]:
     """Messages of these templates to a client that wait for their first attempt, and have an idempotency key."""
-    conditions = [_message.c.client_id == client_id, _message.c.template_key.in_(template_keys), *_is_untried()]
-    if ids is not None:
-        conditions.append(_message.c.id.in_(ids))
+    only = [] if ids is None else [_message.c.id.in_(ids)]
+    conditions = [_message.c.client_id == client_id, _message.c.template_key.in_(template_keys), *_is_untried(), *only]
     columns = (_message.c[name] for name in UntriedMessage._fields)
     chosen = select(*columns).where(*conditions, _message.c.idempotency_key.is_not(None))
     return [UntriedMessage(*row) for row in session.execute(chosen.order_by(_message.c.id))]
@@ -343,8 +342,7 @@ def rewrite(session: Session, message_id: str, fingerprint: str, payload: Row) -
 
 def set_due(session: Session, message_id: str, at: datetime) -> None:
     """When the first attempt may be made."""
-    statement = update(_message).where(_message.c.id == message_id, *_is_untried())
-    session.execute(statement.values(next_attempt_at=at))
+    session.execute(update(_message).where(_message.c.id == message_id, *_is_untried()).values(next_attempt_at=at))
 
 
 def give_key_back(session: Session, ids: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from notifyctl.audit import log as audit_log
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clock import Clock
 from notifyctl.db.database import Database
+from notifyctl.errors import DatabaseError
 from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, OtpAction, OtpState
 from notifyctl.operations.witness import Witness
@@ -39,16 +40,13 @@ from notifyctl.text.addresses import normal_phone
 
 
 class VerifyCode(PhoneSession):
-    def run(self, code: str, *, is_whole: bool = True) -> bool:
-        """Nothing is right in a store that is not whole."""
+    def run(self, code: str) -> bool:
         subjects = store.lock_known_phone(self._session, self._hashes)
         state = self._enter(subjects.values())
         # Only of rows that are locked: the first code of a phone may be on its way in at this moment.
         live = store.live(self._session, subjects)
         challenge = next((row for row in live if row.action == self._action), None)
-        if not is_whole:
-            self._record(AuditAction.OTP_VERIFY_FAILED, cause="database_to_be_recovered")
-        elif state.is_locked(self._now):
+        if state.is_locked(self._now):
             self._record(AuditAction.OTP_LOCKED_OUT, event="refused", **lock_details(state))
         elif challenge is None:
             self._record(AuditAction.OTP_VERIFY_FAILED, cause="no_live_code")
@@ -116,8 +114,8 @@ class OneTimeCodes:
         asks, is for the audit log. `locale`, as `de-AT`, is that of the SMS; one that nobody knows is none.
         """
         phone = self._normal(phone)
-        with self._counted() as (session, is_whole):
-            return SendCode(self._services, session, phone, action, actor).run(locale, is_whole=is_whole)
+        with self._counted() as session:
+            return SendCode(self._services, session, phone, action, actor).run(locale)
 
     def verify(self, phone: str, action: OtpAction, code: str, *, actor: str = SOURCE) -> bool:
         """Whether `code` is the live code of this phone and action. It works once.
@@ -126,23 +124,23 @@ class OneTimeCodes:
         it. While it is locked, and without a live code, nothing is right and nothing is counted.
         """
         phone = self._normal(phone)
-        with self._counted() as (session, is_whole):
-            return VerifyCode(self._services, session, phone, action, actor).run(code, is_whole=is_whole)
+        with self._counted() as session:
+            return VerifyCode(self._services, session, phone, action, actor).run(code)
 
     @contextmanager
-    def _counted(self) -> Iterator[tuple[Session, bool]]:
-        """A transaction, and whether its store still knows of what was counted before.
-
-        One that has gone back in time would give anybody as many guesses again.
+    def _counted(self) -> Iterator[Session]:
+        """A transaction. Raises DatabaseError for a store that has gone back in time and is not recovered yet: it does
+        not know what was counted since, and would give anybody as many guesses again.
         """
         with self._database.transaction() as session:
             is_whole = self._witness.permits(session, sends=False)
-            yield session, is_whole
-            seen = self._witness.newest(session)
-        if is_whole:
-            self._witness.keep(seen)
-        else:
+            if is_whole:
+                yield session
+                seen = self._witness.newest(session)
+        if not is_whole:
             self._witness.examine()
+            raise DatabaseError(f"Database {self._database} is to be recovered before any code is tried; try again")
+        self._witness.keep(seen)
 
     def status(self, phone: str) -> PhoneStatus:
         phone = self._normal(phone)

@@ -37,19 +37,18 @@ def spent_budget(session: Session, settings: Settings, prefix_hashes: list[str],
 
 
 class SendCode(PhoneSession):
-    def run(self, locale: str | None = None, *, is_whole: bool = True) -> Decision:
-        """Nothing is sent from a store that is not whole."""
+    def run(self, locale: str | None = None) -> Decision:
         state = self._enter(store.lock_phone(self._session, self._hashes, now=self._now).values())
         self._record(AuditAction.OTP_SEND_REQUESTED)
         code, challenge_id = new_code(), new_challenge_id()
-        decision = self._services.pipe.send(self._session, self._request(code, state, locale, is_whole))
+        decision = self._services.pipe.send(self._session, self._request(code, state, locale))
         if isinstance(decision, Queued):
             self._replace(code, challenge_id, decision.message_id)
         elif isinstance(decision, Blocked):
             self._record_refusal(decision, state)
         return decision
 
-    def _request(self, code: str, state: PhoneState, locale: str | None, is_whole: bool) -> SendRequest:
+    def _request(self, code: str, state: PhoneState, locale: str | None) -> SendRequest:
         settings = self._services.settings
         context: dict[str, object] = {"code": code, "valid_minutes": max(1, settings.otp_ttl_seconds // 60)}
         if settings.otp_domain:
@@ -67,12 +66,10 @@ class SendCode(PhoneSession):
             },
             # A code is worth sending in any language.
             locale=locale if locale and is_known(locale) else None,
-            objections=self._objections(state, is_whole),
+            objections=self._objections(state),
         )
 
-    def _objections(self, state: PhoneState, is_whole: bool) -> Mapping[BlockReason, str]:
-        if not is_whole:
-            return {BlockReason.RATE_LIMITED: "the database is to be recovered: what was sent is not known"}
+    def _objections(self, state: PhoneState) -> Mapping[BlockReason, str]:
         if is_premium_rate(self._phone):
             return {BlockReason.RECIPIENT_INVALID: "premium-rate and shared-cost numbers get no codes"}
         if state.is_locked(self._now):

@@ -53,7 +53,12 @@ def test_a_condition_is_that_of_its_index_in_the_migrated_database(name: str, da
         stored, asked = (
             session.execute(condition, {"name": index}).scalar_one() for index in (name, "as_queries_have_it")
         )
-        assert stored == asked
+        assert plain(stored) == plain(asked)
+
+
+def plain(condition: str) -> str:
+    """Without casts and brackets, which are others once a dump of it was read."""
+    return re.sub(r"::[a-z ]+(\[\])?|[()]", "", condition)
 
 
 def test_every_partial_index_of_the_messages_has_its_condition_in_the_one_table() -> None:

@@ -107,7 +107,7 @@ def test_however_many_ask_the_database_is_asked_once_a_second(api: Api) -> None:
 
 def test_it_is_not_ready_when_the_database_is_newer_than_the_program(api: Api) -> None:
     with api.runtime.database.transaction() as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        session.execute(text("UPDATE alembic_version SET version_num = '9999', oldest_code = '9998'"))
 
     assert _until(api.url, lambda answer: answer.status_code != 200).status_code == 503
 

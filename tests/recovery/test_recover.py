@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.errors import DatabaseError
 from notifyctl.models.enums import Channel
 from notifyctl.operations import store_state
 from notifyctl.orchestrator.requests import Blocked
@@ -150,8 +151,10 @@ def test_nothing_is_verified_or_sent_while_recovery_is_needed(
     code = sent_code(runtime)
     with runtime.database.transaction() as session:
         recovery_store.mark_restored(session, before, "restored", now=runtime.clock())
-    assert not runtime.otp.verify(PHONE, VERIFY, code)
-    assert isinstance(runtime.otp.send(OTHER, VERIFY), Blocked)
+    with pytest.raises(DatabaseError, match="is to be recovered before any code is tried"):
+        runtime.otp.verify(PHONE, VERIFY, code)
+    with pytest.raises(DatabaseError, match="is to be recovered before any code is tried"):
+        runtime.otp.send(OTHER, VERIFY)
     assert dispatcher(Channel.SMS).turn(claiming=True, timeout=0) == 0
     assert not sandbox.messages()
 
@@ -161,7 +164,8 @@ def test_a_process_that_has_counted_guesses_notices_that_they_are_forgotten(runt
     assert not runtime.otp.verify(PHONE, VERIFY, wrong(code))
     execute(runtime, "UPDATE otp_subject SET failed_count = 0, consecutive_failures = 0")
     forget_the_last_audit_row(runtime)
-    assert not runtime.otp.verify(PHONE, VERIFY, code)
+    with pytest.raises(DatabaseError, match="is to be recovered"):
+        runtime.otp.verify(PHONE, VERIFY, code)
     with runtime.database.read() as session:
         found = store_state.forgotten(session)
     assert found is not None

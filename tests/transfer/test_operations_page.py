@@ -72,7 +72,9 @@ def installation(
 
     folder = tmp_path / "installation"
     folder.mkdir()
-    return Installation(folder, environment(POSTMARK_API_URL=sandbox.url), processes, str(POSTGRES_BIN_PATH))
+    urls = dict.fromkeys(("POSTMARK_API_URL", "TWILIO_API_URL"), sandbox.url)
+    variables = environment(IN_DOUBT_SEARCH_DELAY_SECONDS="0", **urls)
+    return Installation(folder, variables, processes, str(POSTGRES_BIN_PATH))
 
 
 def queue(runtime: Runtime, name: str) -> None:
@@ -86,16 +88,16 @@ def wait_for(sandbox: Sandbox, messages: int) -> None:
 
 
 def test_backup_and_restore(runtime: Runtime, sandbox: Sandbox, installation: Installation) -> None:
+    """What waited in the backup has gone out since: it does not a second time, and what comes then does."""
     sealed_log(runtime)
     queue(runtime, "before")
     installation.run("backup")
     runtime.database.close()
     installation.start_worker()
     wait_for(sandbox, 1)
-    installation.run("restore")
-    assert sandbox.accepted(Channel.EMAIL) == 1
-    ran = installation.run("resume")
-    assert "WELCOME_EMAIL" in ran.stdout
+    ran = installation.run("restore")
+    assert "1 message may have gone out already" in ran.stderr
+    assert "restored from a backup of" in ran.stdout
     queue(runtime, "after")
     runtime.database.close()
     installation.start_worker()

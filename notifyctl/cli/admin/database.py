@@ -176,7 +176,7 @@ def restore(
     if done.revision != migrations.head_revision():
         output.say(f"It is of revision {done.revision}: run `notifyctl db upgrade` first.")
     waiting, since = plural(done.waiting, "message"), moment(done.taken_at)
-    output.say(f"{waiting} wait: what of them was sent since {since} is not known here.")
+    output.say(f"{waiting} may have gone out already: what was sent since {since} is not known here.")
     output.say("Nothing is sent before the providers were asked: start a worker, or run `notifyctl db recover`.")
 
 
