@@ -97,7 +97,7 @@ class Dispatcher:
     def turn(self, *, claiming: bool, timeout: float) -> int:
         """Waits up to `timeout` seconds for answers, records them, claims what may go and sends it.
 
-        Returns how many messages it claimed, refused, deferred or put off: 0 means that nothing more can be done now.
+        Returns how many messages it claimed, refused, deferred, put off or gave back: after 0, no more can be done.
         Raises DatabaseError when the store is gone; answers not yet recorded are kept for the next turn. Whatever else
         goes wrong ends the message that it goes wrong with, and is raised only if there is no such message.
         """
@@ -115,9 +115,10 @@ class Dispatcher:
             return self._one_by_one(snapshot, error)
         for answer in self._answers:
             self._forget(answer.message_id, answer.result)
+        given_back = len(self._unsent)  # still ours when this turn looked: the next finds them
         self._answers, self._unsent = [], []
         self._send(self._without_known(batch), started)
-        return len(batch.claimed) + len(batch.refused) + batch.deferred + batch.put_off
+        return given_back + len(batch.claimed) + len(batch.refused) + batch.deferred + batch.put_off
 
     def _collect(self, timeout: float) -> list[Answer]:
         try:

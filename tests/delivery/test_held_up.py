@@ -8,13 +8,20 @@ from collections.abc import Iterator, Sequence
 from time import monotonic, sleep
 
 import pytest
+from sqlalchemy import event
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.db.database import Database
 from notifyctl.delivery.pace.breaker import FAILURES_TO_OPEN, Breaker, BreakerDecision
+from notifyctl.delivery.pace.throttle import TOKEN_LIFE
 from notifyctl.models.enums import Channel
 from notifyctl.providers.contract import Accepted, Answer, OutboundMessage, SendResult, Unknown
 from notifyctl.providers.twilio.sender import TwilioSender
-from tests.support.clocks import NOON
+from notifyctl.sandbox import Sandbox
+from tests.support.clients import a_client
+from tests.support.clocks import NOON, TurnableClock
+from tests.support.delivery import MakeDispatcher, drain
+from tests.support.messages import WELCOME, message, send
 from tests.support.scripted_server import HANG, Reply, ScriptedServer
 
 CREATED = {"sid": "SM1", "status": "queued", "error_code": None, "error_message": None}
@@ -102,3 +109,24 @@ def test_calls_that_lasted_longer_than_any_can_do_not_open_the_breaker(
         assert breaker.read(session, now) is BreakerDecision.FREE
         breaker.hear(session, timed_out(limit), now)
         assert breaker.read(session, now) is BreakerDecision.NONE
+
+
+def test_what_is_given_back_is_not_the_end_of_the_work(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, clock: TurnableClock
+) -> None:
+    """Held up between the claim and the call, and looked for by the turn that gives it back: it is not due yet."""
+    a_client(runtime)
+    message_id = send(runtime, "WELCOME_EMAIL", WELCOME).message_id
+    working = dispatcher()
+
+    def be_held_up(_connection: object) -> None:
+        clock.ahead += 2 * TOKEN_LIFE
+
+    event.listen(runtime.database.engine, "commit", be_held_up)
+    assert working.turn(claiming=True, timeout=0) == 1
+    event.remove(runtime.database.engine, "commit", be_held_up)
+    assert not sandbox.messages()
+    assert working.turn(claiming=True, timeout=0) == 1
+    drain(working)
+    assert sandbox.accepted(Channel.EMAIL) == 1
+    assert message(runtime, message_id).status == "SENT"

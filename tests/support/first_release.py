@@ -20,7 +20,8 @@ AUDIT = """
     VALUES (%(action)s, 'worker', 'acme', %(id)s, now())
 """
 LOCK_DUE = """
-    SELECT message_log.*, context, sealed FROM message_log
+    SELECT id, client_id, template_key, template_version, recipient, recipient_hash, attempts, lane, expires_at,
+        created_at, lease_generation, context, sealed FROM message_log
     LEFT OUTER JOIN message_payload ON message_payload.message_id = message_log.id
     WHERE channel = 'EMAIL' AND lane = 'TRANSACTIONAL' AND next_attempt_at <= now()
     AND message_log.status IN ('QUEUED', 'DEFERRED_THROTTLED', 'RETRY_SCHEDULED')
