@@ -94,7 +94,7 @@ def lock(session: Session, hashes: Collection[str]) -> None:
     # Signed, and in one order for everyone.
     keys = sorted({int(recipient_hash[:8], 16) - 2**31 for recipient_hash in hashes})
     in_order = "SELECT key FROM unnest(CAST(:keys AS integer[])) AS given(key) ORDER BY key"
-    statement = text(f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, key) FROM ({in_order}) AS ordered")  # noqa: S608
+    statement = text(f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, key) FROM ({in_order}) AS ordered")  # noqa: S608  our own words
     session.execute(statement, {"keys": keys})
 
 

@@ -123,7 +123,7 @@ class Dispatcher:
     def _collect(self, timeout: float) -> list[Answer]:
         try:
             answers = self._sender.collect(timeout)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  their calls may have gone out
             self._lose(list(self._attempts), error)
             return []
         return [answer for answer in answers if answer.message_id in self._attempts]
@@ -199,7 +199,7 @@ class Dispatcher:
                 break
             except DatabaseError:
                 raise
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  it is about this answer alone
                 troubles += 1
                 errors.report(log, "answer cannot be recorded", error, message_id=answer.message_id)
         self._answers.remove(answer)
@@ -295,7 +295,7 @@ class Dispatcher:
             try:
                 message = self._render(item)
             # Out of memory, too deep, no JSON: one message is no reason to give up those that were claimed with it.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  see above
                 self._answers.append(Answer(attempt.message_id, _unfit(error, attempt.message_id), 0.0))
                 continue
             if not item.template.sensitive:
@@ -313,7 +313,7 @@ class Dispatcher:
         self._memory.dial(self._attempts, [message.message_id for message in outbound])
         try:
             self._sender.submit(outbound, send_by=send_by)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  their calls may have gone out
             self._lose([message.message_id for message in outbound], error)
 
     def _abandon(self, ids: Sequence[str]) -> None:

@@ -59,7 +59,7 @@ def lock_recipients(session: Session, hashes: Collection[str]) -> None:
         return
     buckets = sorted({int(hashed[:8], 16) % LOCK_BUCKETS for hashed in hashes})
     in_order = "SELECT bucket FROM unnest(CAST(:buckets AS integer[])) AS given(bucket) ORDER BY bucket"
-    statement = text(f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, bucket) FROM ({in_order}) AS ordered")  # noqa: S608
+    statement = text(f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, bucket) FROM ({in_order}) AS ordered")  # noqa: S608  our own words
     session.execute(statement, {"buckets": buckets})
 
 

@@ -322,7 +322,7 @@ def _rows_of_postgresql(driver: Driver, table: Table, *, in_order: bool) -> Iter
 def _select(table: Table, expression: Callable[[Column[object]], str], in_order: bool) -> str:
     columns = ", ".join(expression(column) for column in table.c)
     order = ", ".join(f'"{column.name}"' for column in table.primary_key)
-    return f'SELECT {columns} FROM "{table.name}"' + (f" ORDER BY {order}" if in_order else "")  # noqa: S608
+    return f'SELECT {columns} FROM "{table.name}"' + (f" ORDER BY {order}" if in_order else "")  # noqa: S608  names of our own tables
 
 
 def _from_sqlite(column: Column[object]) -> str:
@@ -347,7 +347,7 @@ def _from_postgresql(column: Column[object]) -> str:
 def _insert(driver: Driver, table: Table, rows: list[Row]) -> None:
     """What is text turns into a number by itself, where the column is one of numbers."""
     names = ", ".join(f'"{column.name}"' for column in table.c)
-    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(table.c))})'  # noqa: S608
+    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(table.c))})'  # noqa: S608  names of our own tables
     driver.executemany(statement, _with_bytes(table, rows, bytes.fromhex))
 
 

@@ -46,6 +46,6 @@ class PeriodicThread(threading.Thread):
         except DatabaseError as error:
             log.warning("database unavailable", extra={"chore": self.name, "error": str(error)})
             return False
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  the next round may do better
             errors.report(log, "chore failed", error, chore=self.name)
             return False

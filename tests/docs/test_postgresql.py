@@ -4,17 +4,16 @@ import os
 import re
 import shlex
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import psycopg
 import pytest
 
 from notifyctl.bootstrap import open_runtime
 from tests.support.databases import KeptDatabase, PostgresServer
-from tests.support.poolers import ABSENT, PROGRAM
+from tests.support.poolers import ABSENT, PROGRAM, wait_for_port
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.replicas import Server, account, free_port, primary_of, programs
 from tests.support.settings import make_settings
@@ -81,25 +80,13 @@ def test_the_poolers_example_works_with_passwords_all_the_way(
     pooler = processes.start(PROGRAM, *user, config)
     urls = block("pooled", **{"db.example": f"127.0.0.1:{primary.port}", "6432": port})
     variables = environment(**dict(line.split("=", 1) for line in urls.split()))
-    until_listening(int(port))
+    wait_for_port(int(port))
     for command in (("db", "upgrade"), ("templates", "seed")):
         ran = processes.run(*NOTIFYCTL, *command, env=variables)
         assert ran.returncode == 0, ran.stderr + processes.said_by(pooler)
     told = processes.run(*NOTIFYCTL, "doctor", env=variables).stdout
     assert re.search(r"^database +ok$", told, re.MULTILINE), told
     assert re.search(r"^listen url +ok$", told, re.MULTILINE), told
-
-
-def until_listening(port: int) -> None:
-    deadline = monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            assert monotonic() < deadline
-            sleep(0.05)
-        else:
-            return
 
 
 def test_the_drill_shows_what_it_says(
@@ -111,7 +98,7 @@ def test_the_drill_shows_what_it_says(
     port = free_port()
     variables = environment(DATABASE_URL=primary.url()) | of_server(primary) | {"PATH": path(bin_folder)}
     processes.notifyctl("serve", "--port", str(port), env=variables)
-    until_listening(port)
+    wait_for_port(port)
     ran = processes.run("bash", "-euo", "pipefail", "-c", block("drill", **{"8080": str(port)}), env=variables)
     assert ran.returncode == 0, ran.stderr
     assert "The database cannot be written: it is set read-only" in ran.stdout

@@ -44,11 +44,11 @@ def start_pooler(database_url: str, processes: Processes, mode: str, *lines: str
     user = ["-u", Path(folder).owner()] if os.geteuid() == 0 else []
     processes.start(PROGRAM, *user, config)
     url = server.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
-    _wait_for(port)
+    wait_for_port(port)
     return url
 
 
-def _wait_for(port: int) -> None:
+def wait_for_port(port: int) -> None:
     """Whether it lets anybody in is for the test to see."""
     deadline = monotonic() + 30
     while True:

@@ -173,7 +173,7 @@ def test_of_many_workers_that_ask_at_once_one_gets_each_slot(runtime: Runtime, c
                 if isinstance(claimed, Begun):
                     runs.record(runtime, claimed, DONE)
                 end.wait()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  a thread's error must reach the test
             errors.append(error)
             start.abort()
             end.abort()

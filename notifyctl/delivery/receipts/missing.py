@@ -102,7 +102,7 @@ class _Inquiry:
             return self._record(message, finding)
         except DatabaseError:
             raise
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  it is about this message alone
             errors.report(log, "receipt cannot be asked about", error, message_id=message.id)
             return "unanswered"
 

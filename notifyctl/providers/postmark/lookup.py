@@ -101,7 +101,7 @@ class PostmarkLookup:
         try:
             return self._read_from_events(postmark_id)
         # That the search has it is what counts, whatever the details stumble over.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  see above
             extra = {"message_id": message_id, "provider": "postmark"}
             _log.debug("the search found it, but no details: %s", type(error).__name__, extra=extra)
             return LookupHit(postmark_id)
@@ -135,7 +135,7 @@ def _answered(ask: Callable[[], LookupResult]) -> LookupResult:
     except NotAccepted as no:
         return no_result(no.outcome, POSTMARK_ERRORS)
     # Whatever is wrong with an answer 200, the next one may be readable.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  see above
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 

@@ -195,7 +195,7 @@ class PostmarkSender:
             if count > 1 and _may_be_one_message(no.outcome):
                 return self._send_halves(deadline, messages, send_by)
             return [_result_of_call(no.outcome)] * count
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  it may have gone out, whatever this is
             if self._client.has_dialled:  # whatever went wrong, the batch may have been accepted
                 return [Unknown(UNREADABLE, type(error).__name__)] * count
             if count > 1:

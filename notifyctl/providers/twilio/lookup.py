@@ -126,7 +126,7 @@ def _answered(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
     except _TooMany as too_many:
         return CannotTell(str(too_many))
     # Whatever the SDK stumbles over in an answer 200, the next one may be readable.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  see above
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 

@@ -89,7 +89,7 @@ class TwilioSender:
         try:
             transfer = coroutine.send(None)
         # The SDK stumbled over this one message before anything was sent; the others must go on.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  see above
             result = Rejected(FailureReason.CONTENT_REJECTED, "UNSENDABLE", type(error).__name__)
             self._unsendable.append(Answer(message.message_id, result, 0.0))
             return
@@ -131,7 +131,7 @@ def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -
             return _refused(outcome)
         return _result_of_created(sid, created.status, created.error_code, created.error_message)
     # Whatever the SDK stumbles over in an answer, the message may have been accepted.
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  see above
         return _proof(outcome) or _refused(outcome)
     raise AssertionError("the SDK asked for a second request")
 

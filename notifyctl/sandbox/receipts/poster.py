@@ -166,7 +166,7 @@ class ReceiptPoster:
         try:
             transfer.prepare(post.url, post.headers, post.body)
         # A StatusCallback can be any text, and what libcurl will not even take must not end this thread.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  see above
             transfers.give_back(transfer)
             self._failed(f"{channel}: {type(error).__name__}")
             return

@@ -173,7 +173,7 @@ class JobScheduler(threading.Thread):
         except DatabaseError as error:
             self._is_away(error, "renewal")
             return
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  it is tried again before they end
             errors.report(log, "job leases cannot be renewed", error)
             return
         for run in self._running:
