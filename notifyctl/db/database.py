@@ -14,7 +14,7 @@ import platformdirs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
@@ -75,6 +75,8 @@ class Database:
         self.engine = (
             self._sqlite_engine() if self.is_sqlite else pooled_engine(self.url, connections, patience_seconds)
         )
+        event.listen(self.engine, "connect", self._remember_drops)
+        event.listen(self.engine, "checkin", self._close_if_dropped)
         self._unusable: tuple[type[Exception], ...] = (DBAPIError, PoolTimeout, *_driver_errors(self.is_sqlite))
         self.clock: Clock = system_clock if self.is_sqlite else DatabaseClock(self)
         self._open_at_fork = 0
@@ -133,12 +135,20 @@ class Database:
             raise DatabaseError(f"Database {self} cannot be written: {'; '.join(found)}")
 
     def drop_connections(self) -> None:
-        """Their server can no longer write, or is gone. Sessions that are in use end with their transaction."""
+        """Their server can no longer write, or is gone. Those in use are closed when their transaction ends."""
         self.dropped += 1
         self.engine.dispose()
 
     def close(self) -> None:
-        self.engine.dispose()
+        self.drop_connections()
+
+    def _remember_drops(self, _connection: object, entry: ConnectionPoolEntry) -> None:
+        entry.info["dropped"] = self.dropped
+
+    def _close_if_dropped(self, _connection: object, entry: ConnectionPoolEntry) -> None:
+        """It goes back to a pool that nobody has any more, and would stay open until that is collected."""
+        if entry.info.get("dropped") != self.dropped:
+            entry.invalidate()
 
     def before_fork(self) -> None:
         """No connection to a SQLite file may be carried into a fork (SQLite, How To Corrupt, 2.6)."""

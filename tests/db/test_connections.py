@@ -54,6 +54,20 @@ def by_way_of(database_url: str, host: str, port: int, options: str = "") -> str
     return f"{url.render_as_string(hide_password=False)}{options}"
 
 
+@pytest.mark.parametrize("give_up", [Database.drop_connections, Database.close])
+def test_what_is_in_use_while_all_connections_are_given_up_is_closed_with_its_transaction(
+    database_url: str, give_up: Callable[[Database], None]
+) -> None:
+    database = Database(database_url)
+    with database.read() as session:
+        driver = session.connection().connection.driver_connection
+        give_up(database)
+        assert session.scalar(text("SELECT 1")) == 1
+    assert driver is not None
+    assert driver.closed
+    database.close()
+
+
 def test_a_connection_that_is_lost_at_its_begin_gives_up_the_others(database_url: str, door: Door) -> None:
     database = Database(by_way_of(database_url, "127.0.0.1", door.port))
     with database.read() as one, database.read() as other:
