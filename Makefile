@@ -7,7 +7,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist workst
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-api test-browser chromium pgbouncer soak check $(CHECKS) figures format docs pictures wheel lock clean
+.PHONY: help demo test test-fast test-api test-browser chromium pgbouncer soak bench check $(CHECKS) figures format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -43,6 +43,9 @@ pgbouncer:
 
 soak: .venv/dev  ## Minutes of real load: workers killed at random, a limit held for a quarter of an hour
 	@$(BIN)/python -m pytest -m soak
+
+bench: .venv/dev  ## What it costs beside what it may cost, on an idle machine (fewer: ROUNDS=1 ONLY=S1,S4)
+	@$(BIN)/python -m tests.benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 check: $(CHECKS)  ## Format, lint, types, import layers, generated docs
 

@@ -1,19 +1,13 @@
 """What a hanging provider of one channel costs the other: the rate of emails with Twilio well and with Twilio hanging.
 
-    python tests/benchmarks/channel_isolation.py [--messages 10000] [--rounds 3] [--database sqlite|postgresql]
+    python -m tests.benchmarks.channel_isolation [--messages 10000] [--rounds 3] [--database sqlite|postgresql]
 
 One worker process serves both channels. Quote the ratio.
 """
 
 import argparse
 import statistics
-import sys
-from pathlib import Path
 from time import perf_counter, sleep
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
-from worker_rate import fresh_database, provider, queue, rewind, sent
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import migrations
@@ -22,6 +16,7 @@ from notifyctl.models.enums import Channel
 from notifyctl.providers.registry import build_senders
 from notifyctl.sandbox import Fault, Faults, Sandbox
 from notifyctl.worker.worker import Worker
+from tests.benchmarks.harness import fresh_database, provider, queue, rewind, sent
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 

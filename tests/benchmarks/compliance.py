@@ -1,22 +1,16 @@
 """How long the daily job takes to queue the reminders of many items, and to find that there is nothing left to do.
 
-    python tests/benchmarks/compliance.py [--items 100000] [--database sqlite|postgresql]
+    python -m tests.benchmarks.compliance [--items 100000] [--database sqlite|postgresql]
 
 Half of the clients are on a plan with SMS reminders. The second run is that of an ordinary day.
 """
 
 import argparse
 import gc
-import sys
 from datetime import timedelta
-from pathlib import Path
 from time import perf_counter
 
 from sqlalchemy import text
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
-from worker_rate import fresh_database
 
 from notifyctl.alerts.compliance import items as compliance_items
 from notifyctl.alerts.compliance.reminders import ReminderCounts, Reminders
@@ -25,6 +19,7 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import bulk, migrations
 from notifyctl.db.database import Database
 from notifyctl.models.client import Client
+from tests.benchmarks.harness import fresh_database
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 

@@ -1,6 +1,6 @@
 """What everyday work costs beside millions of finished messages, beside the same with few, in one run.
 
-    python tests/benchmarks/growth.py [--finished 30000000] [--waiting 1000000] [--database sqlite|postgresql]
+    python -m tests.benchmarks.growth [--finished 30000000] [--waiting 1000000] [--database sqlite|postgresql]
         [--small URL --big URL]
 
 Both stores have the same traffic in the last hour. Each round does everything once in the small store and once in the
@@ -16,16 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 from threading import Event, Thread
 from time import perf_counter, sleep
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import requests
 from sqlalchemy import text
 from sqlmodel import Session
-from worker_rate import environment, fresh_database, provider
 
 from notifyctl.audit import chain, row_store, seal_store
 from notifyctl.audit import log as audit_log
@@ -48,6 +44,7 @@ from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.retention.retention import Retention
 from notifyctl.retention.retention import count as count_removable
+from tests.benchmarks.harness import environment, fresh_database, provider
 from tests.support.api import serving
 from tests.support.big_store import Size, fill
 from tests.support.messages import REMINDER

@@ -1,6 +1,6 @@
 """What summary and timeseries cost when the history grows and the window does not.
 
-    python tests/benchmarks/health_history.py [--rows 10000000] [--window-rows 100000] [--database sqlite|postgresql]
+    python -m tests.benchmarks.health_history [--rows 10000000] [--window-rows 100000] [--database sqlite|postgresql]
 
 The history is written by the database itself; the last hour has the same rows whatever the size. Each figure is the
 median of seven, after one that warms the caches. Beside them, in the same run, what the plainest health page would ask
@@ -10,19 +10,14 @@ take six gigabytes in the folder for temporary files, and ten minutes a database
 
 import argparse
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
 from sqlalchemy import text
 from sqlmodel import Session
-from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import migrations
@@ -32,6 +27,7 @@ from notifyctl.health.problems import problems
 from notifyctl.models.columns import table
 from notifyctl.models.enums import Channel
 from notifyctl.models.message import MessageLog
+from tests.benchmarks.harness import fresh_database
 from tests.support.settings import make_settings
 
 HOUR = timedelta(hours=1)

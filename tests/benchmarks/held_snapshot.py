@@ -1,6 +1,6 @@
 """What another's open snapshot costs: a worker's rate, and what a look at the queue touches, with one and without.
 
-    python tests/benchmarks/held_snapshot.py [--messages 20000] [--dead 200000] [--rounds 3]
+    python -m tests.benchmarks.held_snapshot [--messages 20000] [--dead 200000] [--rounds 3]
 
 The snapshot is a REPEATABLE READ transaction that stays open while `--dead` messages are sent, as a backup's would;
 then a worker sends `--messages` that were asked for one after the other. Rounds with and without take turns in the same
@@ -10,24 +10,21 @@ run, on a PostgreSQL of its own; quote the ratio.
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.pool import NullPool
-from worker_rate import fresh_database, provider, queue, rewind, sent, start_up, workers
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import migrations
 from notifyctl.db.database import Database
 from notifyctl.delivery.lookout import Lookout
 from notifyctl.models.enums import Channel
+from tests.benchmarks.harness import fresh_database, provider, queue, rewind, sent
+from tests.benchmarks.worker_rate import start_up, workers
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 

@@ -1,6 +1,6 @@
 """What it costs senders to wake workers, and how soon an idle worker is at work.
 
-    python tests/benchmarks/notify.py [--seconds 1] [--rounds 12] [--messages 60]
+    python -m tests.benchmarks.notify [--seconds 1] [--rounds 12] [--messages 60]
 
 Senders are threads of up to 8 processes, each with transactions of one message: an INSERT and nothing else, or a whole
 `send`. Somebody listens. A trigger that notifies (as there was one until revision 0013), our word after the commit, and
@@ -15,16 +15,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from random import randrange
 from threading import Event, Thread
 from time import monotonic, sleep
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-
 from sqlalchemy import text
 from sqlmodel import Session
-from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import migrations, wakeup
@@ -32,6 +28,7 @@ from notifyctl.db.database import Database
 from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.sandbox import Sandbox
+from tests.benchmarks.harness import fresh_database
 from tests.support.messages import CODE, code_pipe
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
@@ -88,7 +85,7 @@ def send(runtime: Runtime, session: Session) -> None:
 def senders_of(url: str, senders: int, what: str) -> Iterator[Callable[[float, str], float]]:
     """From seconds, and how workers are woken, to messages a second."""
     processes = min(senders, PROCESSES)
-    command = [sys.executable, __file__, "--sender", url, str(senders // processes), what]
+    command = [sys.executable, "-m", "tests.benchmarks.notify", "--sender", url, str(senders // processes), what]
     running = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
     ]

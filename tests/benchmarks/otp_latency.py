@@ -1,6 +1,6 @@
 """From the request of a one-time code to the provider's call, on an idle system: p50 and p95.
 
-    python tests/benchmarks/otp_latency.py [--codes 60] [--database sqlite|postgresql|pooled]
+    python -m tests.benchmarks.otp_latency [--codes 60] [--database sqlite|postgresql|pooled]
 
 A real server and a real worker; the request is POST /api/otp/send on a connection that is kept, the call is when the
 sandbox read it. `pooled` is PostgreSQL behind PgBouncer in transaction mode, where nobody can listen: what
@@ -20,11 +20,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, sleep
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
 import psycopg
-from otp_verify import free_port, serve
-from worker_rate import fresh_database
 
 from notifyctl.bootstrap import open_runtime
 from notifyctl.db import migrations, wakeup
@@ -32,6 +28,8 @@ from notifyctl.db.database import Database
 from notifyctl.http import api_keys
 from notifyctl.models.enums import Channel, Scope
 from notifyctl.sandbox import Sandbox
+from tests.benchmarks.harness import free_port, fresh_database
+from tests.benchmarks.otp_verify import serve
 from tests.support.poolers import start_pooler
 from tests.support.processes import Processes
 from tests.support.settings import PEPPER, SECRET, make_settings

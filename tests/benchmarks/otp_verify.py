@@ -1,6 +1,6 @@
 """Verify requests a second at one and two server processes, beside a bare endpoint on the same stack.
 
-    python tests/benchmarks/otp_verify.py [--seconds 5] [--clients 16] [--database sqlite|postgresql]
+    python -m tests.benchmarks.otp_verify [--seconds 5] [--clients 16] [--database sqlite|postgresql]
 
 The bare endpoint is FastAPI and SQLAlchemy with one indexed read and one update in a transaction. Each guess is a
 wrong one for a phone of its own with a live code, so that every request counts, compares, writes and audits.
@@ -16,12 +16,8 @@ from datetime import timedelta
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
-from socket import create_connection, socket
+from socket import create_connection
 from time import monotonic, sleep
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
-from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import bulk, migrations
@@ -31,6 +27,7 @@ from notifyctl.models.columns import table
 from notifyctl.models.enums import OtpAction, OtpState, Scope
 from notifyctl.models.otp import OtpChallenge, OtpSubject
 from notifyctl.otp.codes import PepperRing
+from tests.benchmarks.harness import free_port, fresh_database
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
 
@@ -123,12 +120,6 @@ def serve(command: list[str], environment: dict[str, str], port: int) -> "subpro
             sleep(0.05)
         else:
             return server
-
-
-def free_port() -> int:
-    with socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def measure(kind: str, seconds: float, clients: int) -> None:

@@ -1,6 +1,6 @@
 """How many rows a second `db copy` carries from SQLite to PostgreSQL and back, beside a bare loop in the same run.
 
-    python tests/benchmarks/store_copy.py [--messages 100000] [--rounds 3]
+    python -m tests.benchmarks.store_copy [--messages 100000] [--rounds 3]
 
 A queued message is four rows: itself, its values, its client, and an audit row, which is sealed. The bare loop selects
 the same rows and writes them in one transaction: it compares nothing, cannot go on, and knows nothing of types. Quote
@@ -10,16 +10,11 @@ the ratio; absolute figures drift with the machine. The last line is the memory 
 import argparse
 import resource
 import statistics
-import sys
 from contextlib import closing
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-
 from sqlalchemy import make_url, text
-from worker_rate import fresh_database, queue
 
 from notifyctl.bootstrap import open_runtime
 from notifyctl.db import migrations
@@ -27,6 +22,7 @@ from notifyctl.db.database import Database
 from notifyctl.models.enums import Channel
 from notifyctl.models.tables import metadata
 from notifyctl.transfer import copy_store
+from tests.benchmarks.harness import fresh_database, queue
 from tests.support.audit_log import seal
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates

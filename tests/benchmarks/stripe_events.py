@@ -1,20 +1,15 @@
 """Stripe's events a second, from the signed body to the commit of state and mail: one by one, and in threads.
 
-    python tests/benchmarks/stripe_events.py [--purchases 250] [--threads 8] [--database sqlite|postgresql]
+    python -m tests.benchmarks.stripe_events [--purchases 250] [--threads 8] [--database sqlite|postgresql]
 
 Each purchase is four events of a client of its own: subscription, invoice, update, checkout.
 """
 
 import argparse
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from time import monotonic
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
 from sqlalchemy import text
-from worker_rate import fresh_database
 
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.clients.clients import set_clients
@@ -22,6 +17,7 @@ from notifyctl.clients.fields import ClientChange
 from notifyctl.db import migrations
 from notifyctl.db.database import Database
 from notifyctl.providers.stripe import signature_fault
+from tests.benchmarks.harness import fresh_database
 from tests.support.settings import make_settings
 from tests.support.stripe_payloads import (
     WEBHOOK_SECRET,

