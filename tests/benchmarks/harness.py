@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import sleep
@@ -166,13 +166,11 @@ def fresh_database(kind: str, **parameters: str) -> Iterator[str]:
 @contextmanager
 def open_store(database_url: str, **settings: object) -> Iterator[Runtime]:
     """With tables and templates. Nothing waits for the morning or for a limit, whatever the hour."""
-    runtime = open_runtime(make_settings(database_url=database_url, **settings))
-    try:
-        migrations.upgrade(runtime.database)
+    with closing(Database(database_url)) as database:
+        migrations.upgrade(database)
+    with closing(open_runtime(make_settings(database_url=database_url, **settings))) as runtime:
         seed_templates(runtime)
         yield runtime
-    finally:
-        runtime.close()
 
 
 @contextmanager
