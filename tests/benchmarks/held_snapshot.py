@@ -23,7 +23,7 @@ from notifyctl.db import migrations
 from notifyctl.db.database import Database
 from notifyctl.delivery.lookout import Lookout
 from notifyctl.models.enums import Channel
-from tests.benchmarks.harness import fresh_database, provider, queue, rewind, sent
+from tests.benchmarks.harness import fresh_database, provider, queue, sent
 from tests.benchmarks.worker_rate import start_up, workers
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
@@ -43,28 +43,39 @@ def snapshot(database: Database, is_held: bool) -> Iterator[None]:
 
 def vacuum(database: Database) -> None:
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE message_log"))
+        connection.execute(text("VACUUM ANALYZE message_log, message_payload"))
 
 
-def send_by_hand(runtime: Runtime, rounds: int) -> None:
-    """Every message, so many times: each time leaves a dead entry of each in the queue's index."""
-    for _ in range(rounds):
-        rewind(runtime)
-        with runtime.database.transaction() as session:
-            session.execute(
-                text("UPDATE message_log SET status = 'SENT', next_attempt_at = NULL, sent_at = created_at")
-            )
-
-
-def ask_one_by_one(runtime: Runtime) -> None:
-    rewind(runtime)
-    apart = (
-        "UPDATE message_log SET next_attempt_at = created_at - place * interval '1 millisecond'"
-        " FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM message_log) AS numbered"
-        " WHERE numbered.id = message_log.id"
+def ask(runtime: Runtime, first: str, messages: int) -> None:
+    """As many as that one, a millisecond apart."""
+    copies = (
+        "INSERT INTO message_log SELECT copy.* FROM generate_series(1, :messages) AS place, message_log AS first,"
+        " jsonb_populate_record(first, jsonb_build_object('id', gen_random_uuid(), 'status', 'QUEUED',"
+        " 'next_attempt_at', now() - place * interval '1 millisecond')) AS copy WHERE first.id = :first"
+    )
+    payloads = (
+        "INSERT INTO message_payload SELECT copy.* FROM message_log, message_payload AS first,"
+        " jsonb_populate_record(first, jsonb_build_object('message_id', message_log.id)) AS copy"
+        " WHERE status = 'QUEUED' AND first.message_id = :first"
     )
     with runtime.database.transaction() as session:
-        session.execute(text(apart))
+        session.execute(text(copies), {"messages": messages, "first": first})
+        session.execute(text(payloads), {"first": first})
+
+
+def send_by_hand(runtime: Runtime, first: str, messages: int) -> None:
+    """In the two steps of a worker: each message leaves a dead entry in the queue's index."""
+    ask(runtime, first, messages)
+    for change in ("status = 'SENDING'", "status = 'SENT', next_attempt_at = NULL, sent_at = created_at"):
+        with runtime.database.transaction() as session:
+            session.execute(text(f"UPDATE message_log SET {change} WHERE status IN ('QUEUED', 'SENDING')"))
+
+
+def start_again(runtime: Runtime, first: str) -> None:
+    with runtime.database.transaction() as session:
+        session.execute(text("DELETE FROM message_payload WHERE message_id <> :first"), {"first": first})
+        session.execute(text("DELETE FROM message_log WHERE id <> :first"), {"first": first})
+    vacuum(runtime.database)
 
 
 def buffers(runtime: Runtime) -> tuple[int, int]:
@@ -104,19 +115,22 @@ def main() -> None:
         runtime = open_runtime(settings)
         seed_templates(runtime)
         empty = statistics.median(start_up(runtime, CONCURRENCY) for _ in range(3))
-        queue(runtime, CHANNEL, arguments.messages)
+        queue(runtime, CHANNEL, 1)
+        with runtime.database.transaction() as session:
+            statement = "UPDATE message_log SET status = 'CANCELED', next_attempt_at = NULL RETURNING id"
+            first = session.execute(text(statement)).scalar_one()
         for number in range(2 * arguments.rounds):
             is_held = number % 2 == 1
-            vacuum(runtime.database)
+            start_again(runtime, first)
             with snapshot(runtime.database, is_held):
-                send_by_hand(runtime, -(-arguments.dead // arguments.messages))
+                send_by_hand(runtime, first, arguments.dead)
                 vacuum(runtime.database)
                 whole, bounded = buffers(runtime)
-                ask_one_by_one(runtime)
+                ask(runtime, first, arguments.messages)
                 started = perf_counter()
                 workers(runtime, CONCURRENCY, 1)
                 rate = arguments.messages / (perf_counter() - started - empty)
-                assert sent(runtime, CHANNEL) == arguments.messages
+                assert sent(runtime, CHANNEL) == arguments.dead + arguments.messages
             rates[is_held].append(rate)
             name = "with a snapshot held" if is_held else "without"
             print(f"{name:<20} look {bounded:>6,} buffers (whole: {whole:>7,})  {rate:>7,.0f}/s", flush=True)
