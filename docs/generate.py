@@ -68,7 +68,8 @@ def statuses_page() -> str:
 {statuses}
 A status in **bold** ends the sending; the secrets of a sensitive template are erased when it is reached. From
 SENDING, a message goes to QUEUED, DEFERRED_THROTTLED, BLOCKED, EXPIRED or CANCELED only before the provider
-was called.
+was called. Where a database that had gone back in time is [recovered](guarantees.md), what waits in it and had
+gone out already becomes SENT, DELIVERED, BOUNCED or FAILED at once.
 
 ## Why a message is BLOCKED
 

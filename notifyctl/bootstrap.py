@@ -11,6 +11,10 @@ from notifyctl.keyring import KeyRing
 from notifyctl.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from notifyctl.billing.replay.replay import Replayed
     from notifyctl.billing.stripe_events import StripeEvents
     from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
     from notifyctl.otp.one_time_codes import OneTimeCodes
@@ -47,6 +51,18 @@ class Runtime:
         from notifyctl.billing.stripe_events import StripeEvents
 
         return StripeEvents(BillingServices(self.settings, self.database, self.clock, self.orchestrator, self.plans))
+
+    def replay_stripe(self, since: "datetime", actor: str) -> "Iterator[Replayed]":
+        from notifyctl.billing.replay.from_stripe import replay_since
+
+        return replay_since(
+            since,
+            settings=self.settings,
+            database=self.database,
+            clock=self.clock,
+            billing=self.billing,
+            actor=actor,
+        )
 
     def close(self) -> None:
         self.database.close()

@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LAST_RUN = ROOT / ".pytest_cache" / "suite.xml"
 
 LIMITS = {
-    "modules": 265,
+    "modules": 267,
     "modules in a folder": 12,
     "lines of a module": 370,
     "Any": 60,
-    "imports in functions": 30,
+    "imports in functions": 31,
     "class names used twice": 0,
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -324,11 +324,10 @@ class Dispatcher:
 
     def _render(self, item: Claim) -> OutboundMessage:
         message = item.message
-        context = context_of(self._keys, message)
         source = self._sources.get((message.template_key, message.template_version))
         if source is None:
             raise RenderError(f"Version {message.template_version} of {message.template_key} is gone from the store")
-        content = self._renderer.render(source, context)
+        content = self._renderer.render(source, context_of(self._keys, message))
         return OutboundMessage(
             message_id=message.id,
             template_key=message.template_key,
@@ -336,6 +335,7 @@ class Dispatcher:
             text=content.text,
             subject=content.subject,
             html=content.html,
+            held_key=message.held_key,
         )
 
 

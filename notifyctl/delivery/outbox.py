@@ -29,6 +29,7 @@ from notifyctl.models.enums import Channel, Lane, MessageStatus
 from notifyctl.models.message import IS_SENDING, IS_WAITING, MessageLog, MessagePayload
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.orchestrator.message_store import AddressedClient
+from notifyctl.providers.contract import HeldKey
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
@@ -146,6 +147,8 @@ class DueMessage(NamedTuple):
     expires_at: datetime | None
     attempts: int
     lease_generation: int
+    idempotency_key: str | None
+    fingerprint: str | None
     metadata: Mapping[str, object] | None
     context: str | None
     sealed: str | None
@@ -156,6 +159,10 @@ class DueMessage(NamedTuple):
     @property
     def timezone(self) -> str | None:
         return self.client.timezone if self.client else None
+
+    @property
+    def held_key(self) -> HeldKey | None:
+        return HeldKey(self.idempotency_key, self.fingerprint or "") if self.idempotency_key else None
 
 
 _OF_MESSAGE = DueMessage._fields[: DueMessage._fields.index("context")]

@@ -3,9 +3,16 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from notifyctl.models.enums import FailureReason, MessageStatus, SuppressionReason
+
+
+class HeldKey(NamedTuple):
+    """An idempotency key, and the keyed hash of the request that holds it."""
+
+    idempotency_key: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +25,8 @@ class OutboundMessage:
     text: str
     subject: str | None = None
     html: str | None = None
+    held_key: HeldKey | None = None
+    """Goes along where the provider carries it, so that a database that has forgotten the message gets it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +175,7 @@ class SentRecord:
     text: str | None = field(repr=False)
     """Of an SMS, where the account keeps texts: what it is recognised by."""
     subject: str | None = field(repr=False)
+    held_key: HeldKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

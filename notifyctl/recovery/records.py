@@ -4,13 +4,12 @@ Where the provider keeps no id of ours, a record is known by its number, its tex
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
-import jinja2
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
@@ -23,15 +22,15 @@ from notifyctl.keyring import KeyRing
 from notifyctl.models.columns import new_message_id
 from notifyctl.models.enums import Audience, AuditAction, Channel, FailureReason, MessageStatus, OnDoubt
 from notifyctl.models.message import OTP_TEMPLATE
-from notifyctl.models.template import Template, TemplateSource
-from notifyctl.orchestrator import payload_store
+from notifyctl.models.template import Template
+from notifyctl.orchestrator import message_store, payload_store
 from notifyctl.providers.contract import SentRecord
 from notifyctl.providers.registry import PROVIDERS
-from notifyctl.providers.twilio.smart_encoding import may_be_the_same
 from notifyctl.recovery import store
+from notifyctl.recovery.matching import match, template_of
 from notifyctl.recovery.store import OpenMessage
 from notifyctl.templates import store as template_store
-from notifyctl.templates.render import PLAIN, Renderer
+from notifyctl.templates.render import Renderer
 from notifyctl.text.addresses import AddressError, normal_address
 from notifyctl.text.durations import iso
 
@@ -42,8 +41,6 @@ _ACTIONS = {
     MessageStatus.DELIVERED: AuditAction.NOTIFICATION_DELIVERED,
     MessageStatus.BOUNCED: AuditAction.NOTIFICATION_BOUNCED,
 }
-ENOUGH = 0.6
-"""Of the letters that a template always has, so many are found in its messages: parts of it may be left out."""
 
 
 @dataclass(slots=True)
@@ -66,6 +63,10 @@ class RecoverySummary:
     strangers: int = 0
     """SMS at the provider that no template of ours makes."""
     calls: int = 0
+    stripe_events: int = 0
+    """Worked on once more."""
+    has_stripe: bool = False
+    """Whether all of Stripe's are: it was asked, and has answered."""
 
     @property
     def details(self) -> dict[str, object]:
@@ -82,78 +83,9 @@ class RecoverySummary:
             "phones_locked": self.phones_locked,
             "strangers": self.strangers,
             "calls": self.calls,
+            "stripe_events": self.stripe_events,
+            "has_stripe": self.has_stripe,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class SmsMatches:
-    found: Sequence[tuple[OpenMessage, SentRecord]]
-    doubtful: Sequence[OpenMessage]
-    """The provider has something to that number that may be it, and does not show the text."""
-    unknown: Sequence[SentRecord]
-    """No open message is this one."""
-
-
-def match(
-    records: Iterable[SentRecord],
-    waiting: Sequence[OpenMessage],
-    *,
-    text_of: Callable[[OpenMessage], str | None],
-) -> SmsMatches:
-    """All are to one number. Each record is taken by one message, the earliest first; `text_of` is None for what
-    cannot be made again.
-    """
-    left = list(waiting)
-    found: list[tuple[OpenMessage, SentRecord]] = []
-    unknown: list[SentRecord] = []
-    withheld = 0
-    texts = {message.id: text_of(message) for message in waiting}
-    for record in sorted(records, key=lambda record: record.accepted_at):
-        if record.text is None:
-            withheld += 1
-            continue
-        shown = record.text
-        same = next(
-            (each for each in left if (text := texts[each.id]) is not None and may_be_the_same(text, shown)), None
-        )
-        if same is None:
-            unknown.append(record)
-        else:
-            left.remove(same)
-            found.append((same, record))
-    unreadable = [each for each in left if texts[each.id] is None] if unknown else []
-    return SmsMatches(found, [*left[:withheld], *(each for each in unreadable if each not in left[:withheld])], unknown)
-
-
-def template_of(text: str, sources: Iterable[TemplateSource]) -> TemplateSource | None:
-    """The template that a text was made from, by the words that all its messages have."""
-    best: tuple[float, TemplateSource] | None = None
-    plain = _squeezed(text)
-    for source in sources:
-        score = _likeness(plain, source)
-        if score >= ENOUGH and (best is None or score > best[0]):
-            best = score, source
-    return best[1] if best else None
-
-
-def _likeness(plain: str, source: TemplateSource) -> float:
-    try:
-        tokens = list(PLAIN.lex(source.text_body))
-    except jinja2.TemplateError:
-        return 0.0
-    words = [_squeezed(value) for _, kind, value in tokens if kind == "data"]
-    at = found = 0
-    for part in filter(None, words):
-        place = plain.find(part, at)
-        if place >= 0:
-            found += len(part)
-            at = place + len(part)
-    total = sum(map(len, words))
-    return found / total if total else 0.0
-
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
 
 
 class AddedMessage(NamedTuple):
@@ -183,10 +115,14 @@ class Records:
     ) -> set[str]:
         ours = {record.message_id: record for record in records if record.message_id is not None}
         known = store.statuses(session, ours)
-        waiting = {message.id: message for message in store.open_by_id(session, ours)}
-        pairs = [(message, ours[message_id]) for message_id, message in waiting.items()]
-        self._settle(session, channel, pairs, summary)
-        self._add(session, channel, [record for key, record in ours.items() if key not in known], summary)
+        gone = [record for message_id, record in ours.items() if message_id not in known]
+        repeated, gone = _repeated(session, gone)
+        ours |= repeated
+        settled = [(message, ours[message.id]) for message in store.open_by_id(session, ours)]
+        self._settle(session, channel, settled, summary)
+        again = {message.id for message, _ in settled}
+        gone += [replace(record, held_key=None) for message_id, record in repeated.items() if message_id not in again]
+        self._add(session, channel, gone, summary)
         return set()
 
     def _take_by_text(
@@ -311,7 +247,8 @@ class Records:
         hashes = self._keys.recipient_hashes(template.channel, address)
         return {
             "id": record.message_id or new_message_id(),
-            "idempotency_key": None,
+            "idempotency_key": record.held_key.idempotency_key if record.held_key else None,
+            "fingerprint": record.held_key.fingerprint if record.held_key else None,
             "client_id": client_id if is_of_client else None,
             "channel": template.channel,
             "audience": template.audience,
@@ -335,6 +272,25 @@ class Records:
             "metadata": {"recovered": True},
             "lease_generation": 0,
         }
+
+
+def _repeated(session: Session, gone: Sequence[SentRecord]) -> tuple[dict[str, SentRecord], list[SentRecord]]:
+    """Who has repeated a forgotten request since has made another message of it, which has gone out as well: its id
+    -> the record. And the others, less the keys that other requests have taken.
+    """
+    keyed = {record.held_key.idempotency_key: record for record in gone if record.held_key is not None}
+    holders = message_store.by_idempotency_keys(session, keyed)
+    repeated: dict[str, SentRecord] = {}
+    others: list[SentRecord] = []
+    for record in gone:
+        holder = holders.get(record.held_key.idempotency_key) if record.held_key else None
+        if holder is None or record.held_key is None:
+            others.append(record)
+        elif holder.fingerprint == record.held_key.fingerprint:
+            repeated[holder.id] = record
+        else:
+            others.append(replace(record, held_key=None))
+    return repeated, others
 
 
 def _result_of(message: OpenMessage, record: SentRecord, now: datetime) -> AttemptResult:

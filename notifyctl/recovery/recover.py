@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
 from sqlmodel import Session
 
@@ -54,15 +55,28 @@ class NotYet:
     """A provider cannot be asked, or does not answer."""
 
 
-Watch = Callable[[Iterable[SentRecord], str], Iterable[SentRecord]]
-"""Hands records on and shows how many have come."""
+_Record = TypeVar("_Record")
+
+
+class Watch(Protocol):
+    """Hands records on and shows how many have come."""
+
+    def __call__(self, records: Iterable[_Record], label: str, /) -> Iterable[_Record]: ...
+
+
+ReplayStripe = Callable[[datetime, str], Iterable[object]]
+"""Works on Stripe's events since a moment once more, as an actor. Raises ProviderError."""
 NOT_RECOVERED = (
-    "idempotency keys of what was accepted since: who repeats a call makes a second message",
+    "idempotency keys of the SMS that were accepted since: who repeats a call makes a second message",
     "changes of clients, their consent and provisioning, compliance items, limits, pauses, keys and templates",
     "what was accepted since and had not gone out",
     "the reference by which a rate is counted (rate_limit_by), and the words of what was sent",
 )
 """What nobody else knows."""
+
+
+def _unwatched(records: Iterable[_Record], _label: str, /) -> Iterable[_Record]:
+    return records
 
 
 class _Rehearsed(Exception):
@@ -72,14 +86,24 @@ class _Rehearsed(Exception):
 class Recovery:
     """Used by one thread."""
 
-    def __init__(self, settings: Settings, database: Database, clock: Clock, keys: KeyRing, owner: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock,
+        keys: KeyRing,
+        owner: str,
+        *,
+        replay_stripe: ReplayStripe,
+    ) -> None:
+        self._replay_stripe = replay_stripe
         self._settings = settings
         self._database = database
         self._clock = clock
         self._keys = keys
         self._owner = owner
         self._is_dry = False
-        self._watch: Watch = lambda records, _label: records
+        self._watch: Watch = _unwatched
 
     def run(
         self, *, dry_run: bool = False, since: datetime | None = None, watch: Watch | None = None
@@ -115,6 +139,7 @@ class Recovery:
             waits = self._ask_providers(found, summary)
             if waits is not None:
                 return waits
+            self._ask_stripe(found, summary)
         return summary if self._is_dry else self._finish(found, summary)
 
     def _finish(self, found: Forgotten, summary: RecoverySummary) -> RecoverySummary | NotYet:
@@ -160,6 +185,23 @@ class Recovery:
             for history in histories.values():
                 history.close()
         return None
+
+    def _ask_stripe(self, found: Forgotten, summary: RecoverySummary) -> None:
+        """After the mails that went out are known again, so that none of them is written twice. Nobody's mail waits
+        for Stripe to answer: what was not fetched is said.
+        """
+        if self._is_dry or not self._settings.stripe_api_key:
+            return
+        try:
+            for _ in self._watch(self._replay_stripe(found.since, self._owner), "events at Stripe"):
+                summary.stripe_events += 1
+                if summary.stripe_events % AT_ONCE == 0:
+                    with self._step():
+                        pass
+        except ProviderError as error:
+            log.warning("Stripe's events are not all fetched", extra={"error": str(error)})
+        else:
+            summary.has_stripe = True
 
     def _ask(self, channel: Channel, history: History, found: Forgotten, summary: RecoverySummary) -> None:
         since = found.since - CLOCKS_DIFFER_BY

@@ -116,7 +116,14 @@ class Worker:
             runtime, self.name, once=once, stop=self._stop, held_ids=self._held_ids, failed=self._fail
         )
         settings = runtime.settings
-        recovery = Recovery(settings, runtime.database, runtime.clock, runtime.keys, self.name)
+        recovery = Recovery(
+            settings,
+            runtime.database,
+            runtime.clock,
+            runtime.keys,
+            self.name,
+            replay_stripe=runtime.replay_stripe,
+        )
         self._keeper = StoreKeeper(recovery, runtime.database, runtime.clock, self._witness, self.name)
         self._loops = [self._loop(channel, sender, tuple(Lane)) for channel, sender in senders.items()]
         self._loops += [self._loop(channel, sender, (Lane.URGENT,)) for channel, sender in (urgent or {}).items()]

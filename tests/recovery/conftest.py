@@ -26,6 +26,8 @@ def runtime(database_url: str, sandbox: Sandbox, clock: TurnableClock) -> Iterat
         database_url=database_url,
         postmark_api_url=sandbox.url,
         twilio_api_url=sandbox.url,
+        stripe_api_url=sandbox.url,
+        stripe_api_key="sk_live_1",
         in_doubt_search_delay_seconds=0,
     )
     opened = open_shared(settings, clock=clock, stopwatch=clock.stopwatch)

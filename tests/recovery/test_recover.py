@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.errors import DatabaseError
-from notifyctl.models.enums import Channel
+from notifyctl.errors import DatabaseError, IdempotencyConflict
+from notifyctl.models.enums import Channel, MessageStatus
 from notifyctl.operations import store_state
-from notifyctl.orchestrator.requests import Blocked
+from notifyctl.orchestrator.requests import Blocked, Duplicate
 from notifyctl.recovery import store as recovery_store
 from notifyctl.recovery.records import RecoverySummary
 from notifyctl.recovery.recover import NotYet, Recovery
@@ -21,6 +21,8 @@ from tests.support.command_line import CommandLine
 from tests.support.delivery import MakeDispatcher, arrivals, drain
 from tests.support.messages import CODE, REMINDER, WELCOME, actions, message, send
 from tests.support.otp_codes import VERIFY, sent_code, wrong
+from tests.support.stripe_history import happened, on_books
+from tests.support.stripe_world import mails, statuses
 
 PHONE, OTHER = "+4915112345678", "+4915112345679"
 WAITS_AGAIN = (
@@ -52,7 +54,14 @@ def recover(runtime: Runtime, since: datetime, **how: Any) -> RecoverySummary:
 
 
 def recovery(runtime: Runtime, owner: str = "worker-9") -> Recovery:
-    return Recovery(runtime.settings, runtime.database, runtime.clock, runtime.keys, owner)
+    return Recovery(
+        runtime.settings,
+        runtime.database,
+        runtime.clock,
+        runtime.keys,
+        owner,
+        replay_stripe=runtime.replay_stripe,
+    )
 
 
 def test_what_went_out_is_settled_and_what_did_not_is_sent(
@@ -118,6 +127,54 @@ def test_what_is_gone_is_written_anew_counts_for_its_rate_and_is_explained(
     told = notifyctl("messages", "explain", str(gone)).out
     assert "the database had forgotten it, and its provider was asked" in told
     assert recover(runtime, before).added == {}
+
+
+def forget_messages(runtime: Runtime) -> None:
+    for table in ("message_payload", "message_log"):
+        execute(runtime, f"DELETE FROM {table}")
+
+
+def test_the_key_of_a_forgotten_email_is_held_again(
+    runtime: Runtime, dispatcher: MakeDispatcher, before: datetime
+) -> None:
+    a_client(runtime)
+    first = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="welcome acme")
+    drain(dispatcher(Channel.EMAIL))
+    forget_messages(runtime)
+    recover(runtime, before)
+    again = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="welcome acme")
+    assert again == Duplicate(first.message_id, MessageStatus.SENT)
+    with pytest.raises(IdempotencyConflict):
+        send(runtime, "WELCOME_EMAIL", WELCOME | {"client_name": "Other"}, idempotency_key="welcome acme")
+
+
+def test_who_repeats_a_forgotten_request_before_it_is_recovered_sends_no_second_email(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, before: datetime
+) -> None:
+    a_client(runtime)
+    send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="welcome acme")
+    drain(dispatcher(Channel.EMAIL))
+    forget_messages(runtime)
+    again = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="welcome acme").message_id
+    summary = recover(runtime, before)
+    assert (summary.settled, summary.added) == ({"SENT": 1}, {})
+    (arrived,) = arrivals(sandbox, "acme@client.example")
+    row = message(runtime, again)
+    assert (row.status, row.provider_message_id) == ("SENT", arrived.id)
+
+
+def test_a_key_that_another_request_has_taken_since_stays_with_it(
+    runtime: Runtime, dispatcher: MakeDispatcher, before: datetime
+) -> None:
+    a_client(runtime)
+    gone = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="welcome").message_id
+    drain(dispatcher(Channel.EMAIL))
+    forget_messages(runtime)
+    a_client(runtime, "other", email="other@client.example")
+    other = send(runtime, "WELCOME_EMAIL", WELCOME, client_id="other", idempotency_key="welcome").message_id
+    assert recover(runtime, before).added == {"EMAIL": 1}
+    rows = [message(runtime, each) for each in (gone, other)]
+    assert [(row.status, row.idempotency_key) for row in rows] == [("SENT", None), ("QUEUED", "welcome")]
 
 
 def test_a_phone_that_was_sent_a_code_meanwhile_starts_locked(
@@ -256,3 +313,33 @@ def test_only_one_recovers_at_a_time(runtime: Runtime, before: datetime) -> None
         recovery_store.mark_restored(session, before, "restored", now=now)
         assert store_state.take(session, "another", now=now, until=now + timedelta(minutes=1))
     assert recovery(runtime).run() == NotYet("another process recovers it")
+
+
+def test_stripes_events_are_fetched_and_their_mails_not_written_twice(
+    runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher, before: datetime
+) -> None:
+    a_client(runtime, plan=None, subscription_status="none")
+    sandbox.stripe.api_key = "sk_live_1"
+    on_books(sandbox, happened("purchase", runtime.clock()))
+    assert len(list(runtime.replay_stripe(before, "stripe"))) == 3
+    drain(dispatcher(Channel.EMAIL))
+    (confirmed,) = mails(runtime)
+    for table in ("message_payload", "message_log", "stripe_event", "stripe_subscription", "stripe_invoice"):
+        execute(runtime, f"DELETE FROM {table}")
+    execute(runtime, "UPDATE client SET plan = NULL, subscription_status = 'none'")
+    summary = recover(runtime, before)
+    assert (summary.stripe_events, summary.has_stripe) == (3, True)
+    assert mails(runtime) == [confirmed]
+    assert statuses(runtime) == {"PROCESSED": 3}
+    drain(dispatcher(Channel.EMAIL))
+    assert len(arrivals(sandbox, "acme@client.example")) == 1
+
+
+def test_stripe_that_refuses_to_answer_stops_nothing_and_is_told(
+    runtime: Runtime, sandbox: Sandbox, before: datetime
+) -> None:
+    sandbox.stripe.api_key = "sk_live_another"
+    summary = recover(runtime, before)
+    assert (summary.stripe_events, summary.has_stripe) == (0, False)
+    with runtime.database.read() as session:
+        assert store_state.forgotten(session) is None

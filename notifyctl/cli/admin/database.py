@@ -21,7 +21,6 @@ from notifyctl.env_file import find_env_file
 from notifyctl.errors import InvalidInput, NotifyctlError, ProviderError
 from notifyctl.operations.heartbeats import new_name
 from notifyctl.operations.witness import Witness
-from notifyctl.providers.contract import SentRecord
 from notifyctl.recovery import store as recovery_store
 from notifyctl.recovery.records import RecoverySummary
 from notifyctl.recovery.recover import BY_HAND, NOT_RECOVERED, NotYet, Recovery
@@ -102,7 +101,14 @@ def recover(
             if not dry_run:
                 with runtime.database.transaction() as session:
                     recovery_store.mark_restored(session, moment, BY_HAND, now=runtime.clock())
-        recovery = Recovery(runtime.settings, runtime.database, runtime.clock, runtime.keys, new_name())
+        recovery = Recovery(
+            runtime.settings,
+            runtime.database,
+            runtime.clock,
+            runtime.keys,
+            new_name(),
+            replay_stripe=runtime.replay_stripe,
+        )
         summary = _recovered(partial(recovery.run, dry_run=dry_run, since=moment, watch=_watched))
     if summary is None:
         output.say("The database has not gone back in time, as far as anybody knows; --since says otherwise.")
@@ -111,7 +117,11 @@ def recover(
     output.say("Not to be had from anybody, to be looked after by hand:")
     for what in NOT_RECOVERED:
         output.say(f"  {what}")
-    output.say(f"Stripe's events: notifyctl stripe replay --from-api --since {summary.since:%Y-%m-%dT%H:%MZ}")
+    if not summary.has_stripe:
+        since_then = f"{summary.since:%Y-%m-%dT%H:%MZ}"
+        output.say(
+            f"Stripe's events, which takes STRIPE_API_KEY: notifyctl stripe replay --from-api --since {since_then}"
+        )
 
 
 def _recovered(run: Callable[[], RecoverySummary | NotYet | None]) -> RecoverySummary | None:
@@ -127,7 +137,7 @@ def _recovered(run: Callable[[], RecoverySummary | NotYet | None]) -> RecoverySu
     return result
 
 
-def _watched(records: Iterable[SentRecord], label: str) -> Iterable[SentRecord]:
+def _watched(records: Iterable[output.Item], label: str) -> Iterable[output.Item]:
     return output.track(records, label, None)
 
 

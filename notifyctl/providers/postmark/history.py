@@ -20,6 +20,7 @@ from notifyctl.providers.certificates import Authorities
 from notifyctl.providers.contract import (
     POSTMARK_SEARCH_DELAY,
     POSTMARK_TIMEOUT,
+    HeldKey,
     OptOutWord,
     SentRecord,
     SuppressedAddress,
@@ -243,4 +244,12 @@ def _sent_record(row: Row, fates: Mapping[str, MessageStatus]) -> SentRecord:
         template_key=row.get("Tag") or None,
         text=None,
         subject=row.get("Subject"),
+        held_key=_held_key(row.get("Metadata")),
     )
+
+
+def _held_key(metadata: object) -> HeldKey | None:
+    if not isinstance(metadata, dict):
+        return None
+    key, fingerprint = (metadata.get(name) for name in HeldKey._fields)
+    return HeldKey(key, fingerprint) if isinstance(key, str) and isinstance(fingerprint, str) else None

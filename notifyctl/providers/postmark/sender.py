@@ -37,6 +37,7 @@ from notifyctl.providers.results import (
 
 INVALID_REQUEST = 300
 INACTIVE_RECIPIENT = 406
+MAX_METADATA = 80
 NO_ID = "00000000-0000-0000-0000-000000000000"
 BATCH_SIZE = 500
 _EMPTY_BODY = Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML")
@@ -214,13 +215,21 @@ class PostmarkSender:
             "To": message.recipient,
             "Subject": message.subject or "",
             "Tag": message.template_key,
-            "Metadata": {"message_id": message.message_id},
+            "Metadata": _metadata(message),
         }
         if message.text:
             email["TextBody"] = message.text
         if message.html:
             email["HtmlBody"] = message.html
         return email
+
+
+def _metadata(message: OutboundMessage) -> dict[str, str]:
+    """By which it is found again (Postmark, Custom metadata: a value has at most 80 characters)."""
+    metadata = {"message_id": message.message_id}
+    if message.held_key is not None and len(message.held_key.idempotency_key) <= MAX_METADATA:
+        metadata |= message.held_key._asdict()
+    return metadata
 
 
 def _may_be_one_message(outcome: Outcome) -> bool:
