@@ -227,7 +227,7 @@ def test_a_lease_that_ran_out_is_found(installation: CheckContext, runtime: Runt
 
 
 def test_messages_long_overdue_fail(installation: CheckContext, runtime: Runtime) -> None:
-    a_message(runtime, next_attempt_at=runtime.clock() - timedelta(seconds=299))
+    a_message(runtime, next_attempt_at=runtime.clock() - timedelta(seconds=240))
     assert findings(installation)["due messages"].status is CheckStatus.OK
     with runtime.database.transaction() as session:
         session.execute(update(MessageLog).values(next_attempt_at=runtime.clock() - timedelta(seconds=301)))

@@ -111,32 +111,33 @@ def test_a_request_that_is_under_way_is_answered_after_the_signal(
     serve: Serve, key: str, number: signal.Signals
 ) -> None:
     server = serve("--port", "0")
-    host, port = server.url.removeprefix("http://").split(":")
-    idle = socket.create_connection((host, int(port)), timeout=60)
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
-        head = f"PUT /api/clients/acme HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 15\r\n"
-        connection.sendall(f'{head}Content-Type: application/json\r\n\r\n{{"name"'.encode())
-        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert idle.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    with socket.create_connection(_address(server.url), timeout=60), _half_asked(server, key) as connection:
         server.process.send_signal(number)
-        wait_for(lambda: _is_refused(host, int(port)), server.log)
+        wait_for(lambda: _is_refused(*_address(server.url)), server.log)
         connection.sendall(b': "Acm"}')
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-    idle.close()
 
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert server.process.wait(60) == 0
 
 
-def test_a_second_signal_ends_it_at_once(serve: Serve) -> None:
+def test_a_second_signal_ends_it_at_once(serve: Serve, key: str) -> None:
     server = serve("--port", "0")
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
-        connection.sendall(b"POST /api/notifications HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    with _half_asked(server, key):
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: _is_refused(host, int(port)), server.log)
+        wait_for(lambda: _is_refused(*_address(server.url)), server.log)
         assert server.process.poll() is None
         assert server.stop() == 1
+
+
+def _half_asked(server: Server, key: str) -> socket.socket:
+    """A request that the server has begun to read: it has asked for the body, of which half is there."""
+    connection = socket.create_connection(_address(server.url), timeout=60)
+    head = f"PUT /api/clients/acme HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 15\r\n"
+    connection.sendall(f"{head}Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 100 ")
+    connection.sendall(b'{"name"')
+    return connection
 
 
 @pytest.mark.parametrize("handles", [24, 100, 256])

@@ -14,18 +14,21 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+import requests
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.models.enums import Channel
+from notifyctl.http import api_keys
+from notifyctl.models.enums import Channel, Scope
 from notifyctl.operations import store_state
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.databases import KeptDatabase
 from tests.support.messages import CODE, WELCOME, code_pipe, send
+from tests.support.otp_codes import audits
 from tests.support.processes import NOTIFYCTL, Environment, Processes
-from tests.support.replicas import Server, primary_of
+from tests.support.replicas import Server, free_port, primary_of
 from tests.support.settings import make_settings
 from tests.support.templates import seed_templates
 
@@ -47,6 +50,7 @@ class Place(ABC):
             NOTIFICATION_EMAIL_PER_MINUTE_LIMIT="1000000",
             NOTIFICATION_SMS_PER_MINUTE_LIMIT="1000000",
             IN_DOUBT_SEARCH_DELAY_SECONDS="1",
+            OTP_RESEND_COOLDOWN_SECONDS="0",
         )
         assert self.run("db", "upgrade").returncode == 0
         self.runtime = self._open()
@@ -272,6 +276,71 @@ def test_a_recovery_that_is_killed_is_done_by_the_next(place: Place, seed: int) 
 @pytest.mark.parametrize("number", range(50))
 def test_again_and_again(place: Place, seed: int, number: int) -> None:
     test_while_mail_is_going_out(place, seed + 1 + number)
+
+
+PHONES = [_phone(500 + number) for number in range(5)]
+MOST_GUESSES, MOST_CODES = 5, 3
+
+
+class Guesser:
+    """Asks for codes and guesses them over HTTP, at a server that lives on while its database is put back."""
+
+    def __init__(self, place: Place, rng: random.Random) -> None:
+        with place.runtime.database.transaction() as session:
+            key = api_keys.create(session, "a", [Scope.ADMIN], actor="test", now=place.runtime.clock(), expires_at=None)
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._rng = rng
+        port = free_port()
+        self._url = f"http://127.0.0.1:{port}/api/otp/"
+        place.start("serve", "--port", str(port))
+        until(lambda: self._ask("send", PHONES[0]) == 202)
+
+    def _ask(self, what: str, phone: str, **more: str) -> int:
+        body = {"phone_number": phone, "action": "PHONE_VERIFY"} | more
+        try:
+            return requests.post(self._url + what, json=body, headers=self._headers, timeout=30).status_code
+        except requests.ConnectionError:
+            return 0
+
+    def try_hard(self, rounds: int) -> None:
+        for _ in range(rounds):
+            phone = self._rng.choice(PHONES)
+            if self._rng.random() < 0.3:
+                self._ask("send", phone)
+            else:
+                self._ask("verify", phone, code="000000")
+
+
+def compared(place: Place) -> Counter[str]:
+    """How often a code was, by phone."""
+    return Counter(
+        details["phone_hash"] for _, details in audits(place.runtime) if details.get("cause") == "wrong_code"
+    )
+
+
+def test_codes_are_guessed_and_sent_no_oftener_for_what_was_forgotten(place: Place, seed: int) -> None:
+    """A worker that is frozen meanwhile recovers nothing: it is for the server to notice."""
+    rng = random.Random(seed)
+    worker = place.work()
+    guesser = Guesser(place, rng)
+    guesser.try_hard(rng.randrange(10))
+    until(lambda: place.waiting() == 0)
+    place.save()
+    known = compared(place)
+    guesser.try_hard(rng.randrange(20, 40))
+    until(lambda: place.waiting() == 0)
+    forgotten = compared(place) - known
+    worker.send_signal(signal.SIGSTOP)
+    place.put_back()
+    guesser.try_hard(40)
+    worker.send_signal(signal.SIGCONT)
+    until(place.is_whole)
+    guesser.try_hard(40)
+    until(lambda: place.waiting() == 0)
+    total = compared(place) + forgotten
+    assert 0 < max(total.values()) <= MOST_GUESSES
+    assert 0 < max(place.arrived()[phone] for phone in PHONES) <= MOST_CODES
+    assert worker.poll() is None
 
 
 def test_rows_that_it_had_not_yet_are_written_anew(place: Place) -> None:
