@@ -44,7 +44,7 @@ pgbouncer:
 soak: .venv/dev  ## Minutes of real load: workers killed at random, a limit held for a quarter of an hour
 	@$(BIN)/python -m pytest -m soak
 
-bench: .venv/dev  ## What it costs beside what it may cost, on an idle machine (fewer: ROUNDS=1 ONLY=S1,S4)
+bench: .venv/bench  ## What it costs beside what it may cost, on an idle machine (fewer: ROUNDS=1 ONLY=S1,S4)
 	@$(BIN)/python -m tests.benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 check: $(CHECKS)  ## Format, lint, types, import layers, generated docs
@@ -88,6 +88,9 @@ lock:  ## Pins every dependency with its hashes (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
 		--custom-compile-command "make lock" --python-version 3.11 pyproject.toml --group pyproject.toml:build \
 		--group pyproject.toml:dev -o requirements-dev.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+		--custom-compile-command "make lock" --python-version 3.11 pyproject.toml --group pyproject.toml:build \
+		--extra bench --constraint requirements-dev.lock -o requirements-bench.lock
 
 .venv/runtime: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "notifyctl needs Python 3.11 or newer, $(PYTHON) is %d.%d; say make PYTHON=python3.11" % sys.version_info[:2])'
@@ -100,6 +103,11 @@ lock:  ## Pins every dependency with its hashes (needs uv)
 .venv/dev: .venv/runtime requirements-dev.lock
 	@echo "Installing the tools of the test suite into .venv (once)" >&2
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/bench: .venv/dev requirements-bench.lock
+	@echo "Installing what the benchmarks are measured beside into .venv (once)" >&2
+	@$(PIP) install --quiet --require-hashes -r requirements-bench.lock
 	@touch $@
 
 .venv/browser: .venv/dev tests/browser/requirements.lock | chromium

@@ -15,8 +15,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import TypeVar
 
 from sqlalchemy import text
@@ -25,16 +26,19 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import bulk, migrations
 from notifyctl.db.database import Database
 from notifyctl.models.client import Client
+from notifyctl.models.columns import table
 from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from notifyctl.settings import Settings
-from tests.support.messages import REMINDER_SMS, WELCOME
+from notifyctl.templates import catalogue, files
 from tests.support.settings import PEPPER, SECRET, make_settings
 from tests.support.templates import seed_templates
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASES = ("postgresql", "sqlite")
 NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
+TEMPLATES = {Channel.SMS: "PARCEL_SMS", Channel.EMAIL: "PARCEL"}
+"""Of this folder: without a rate, so that one client may be written to again and again."""
 ROUNDS = 5
 LINE = "{:<4} {:<58} {:>8} {:>8} {:<4} {:<4} {}"
 HEADING = LINE.format("id", "what", "target", "figure", "", "met", "beside")
@@ -170,6 +174,9 @@ def open_store(database_url: str, **settings: object) -> Iterator[Runtime]:
         migrations.upgrade(database)
     with closing(open_runtime(make_settings(database_url=database_url, **settings))) as runtime:
         seed_templates(runtime)
+        own = files.load(Path(__file__).with_name("templates"))
+        with runtime.database.transaction() as session:
+            catalogue.seed(session, own, settings=runtime.settings, now=runtime.clock(), actor="benchmark")
         yield runtime
 
 
@@ -187,22 +194,27 @@ def tidy(database: Database) -> None:
             connection.execute(text("CHECKPOINT"))
 
 
+def values(number: int) -> dict[str, object]:
+    """Of a message, for its words."""
+    return {"name": "Ann O'Neil", "parcel": f"P-{number:06}", "days": number % 4, "total": 12.5 + number % 90}
+
+
 def queue(runtime: Runtime, channel: Channel, messages: int) -> None:
-    """No sensitive template: its contexts are erased once sent, and a second round would find nothing to send."""
-    now = runtime.clock()
+    """As many, to a client each; those that are not there yet are made."""
+    prefix, now = channel.value.lower(), runtime.clock()
     about = {"name": "", "timezone": "UTC", "locale": "en", "subscription_status": "active", "sms_enabled": True}
     about |= {"provisioning_status": "COMPLETED", "plan": "PRO", "created_at": now, "updated_at": now}
-    prefix = channel.value.lower()
     clients = [
         {"id": f"{prefix}{n}", "email": f"c{n}@client.example", "phone_e164": f"+4915{n:09}"} | about
         for n in range(messages)
     ]
-    template, context = (
-        ("WELCOME_EMAIL", WELCOME) if channel is Channel.EMAIL else ("COMPLIANCE_EXPIRY_REMINDER_SMS", REMINDER_SMS)
-    )
-    asked = [SendRequest(template_key=template, client_id=client["id"], context=context) for client in clients]
+    asked = [
+        SendRequest(template_key=TEMPLATES[channel], client_id=f"{prefix}{n}", context=values(n))
+        for n in range(messages)
+    ]
     with runtime.database.transaction() as session:
-        bulk.insert_rows(session, Client.__table__, clients)  # type: ignore[attr-defined]
+        there = session.execute(text("SELECT count(*) FROM client WHERE id LIKE :prefix"), {"prefix": f"{prefix}%"})
+        bulk.insert_rows(session, table(Client), clients[there.scalar_one() :])
         runtime.orchestrator.send_many(session, asked)
     tidy(runtime.database)
 
@@ -235,9 +247,12 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def program(*command: str, env: Mapping[str, str], port: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+def program(
+    *command: str, env: Mapping[str, str], port: int | None = None, **pipes: int
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A Python program (`-m`, …), from when it listens at the port to the end of the block."""
-    with subprocess.Popen([sys.executable, *command], env=dict(env), stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+    pipes = {"stderr": subprocess.DEVNULL} | pipes
+    with subprocess.Popen([sys.executable, *command], env=dict(env), cwd=ROOT, **pipes) as process:
         try:
             while port is not None and not listens(port):
                 assert process.poll() is None, f"{' '.join(command)} ended with {process.returncode}"
@@ -268,7 +283,49 @@ def provider(latency_ms: float = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+class Provider:
+    """What the stub at this URL has been presented with."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = HTTPConnection(url.removeprefix("http://"))
+
+    def count(self) -> int:
+        return int(self._ask("/count"))
+
+    def arrivals(self) -> dict[str, float]:
+        """When each came since the last question, by its recipient and the wall clock: none of them twice."""
+        came = [(str(to), float(at)) for at, to in json.loads(self._ask("/arrivals"))]
+        assert len(dict(came)) == len(came), f"{len(came) - len(dict(came))} messages were sent twice"
+        return dict(came)
+
+    def _ask(self, path: str) -> bytes:
+        self._connection.request("GET", path)
+        return self._connection.getresponse().read()
+
+
+def tell(process: "subprocess.Popen[bytes]", value: object) -> None:
+    """A line of JSON to its input."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(value).encode() + b"\n")
+    process.stdin.flush()
+
+
+def heard(process: "subprocess.Popen[bytes]") -> bytes:
+    """A line of its output."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = monotonic() + seconds
+    while not is_so():
+        assert monotonic() < deadline, f"not within {seconds:.0f} s"
+        sleep(0.01)
+
+
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, with those of its children for which it has waited."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    """User and system time of a process and its children."""
+    process = Path(f"/proc/{pid}")
+    fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
+    children = (process / f"task/{pid}/children").read_text().split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(child)) for child in children)
