@@ -4,7 +4,7 @@ import io
 import os
 import select
 import selectors
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -123,10 +123,6 @@ class Transfer:
             # Without an empty Expect, libcurl waits up to a second for "100 Continue" before a large body.
             self.handle.setopt(pycurl.HTTPHEADER, [line.encode() for line in (*headers, "Expect:")])
             self._headers = headers
-
-    def __await__(self) -> Generator["Transfer", HttpAnswer, HttpAnswer]:
-        """Yields itself to whoever drives the coroutine, who runs it and sends back its answer."""
-        return (yield self)
 
     def perform(self, timeout_seconds: float) -> Outcome:
         """Blocks until the answer is there or `timeout_seconds` have passed."""

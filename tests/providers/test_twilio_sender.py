@@ -1,15 +1,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from time import monotonic
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from twilio.http.http_client import TwilioHttpClient
+from twilio.http.response import Response
+from twilio.rest import Client
 
 from notifyctl.models.enums import FailureReason, SuppressionReason
 from notifyctl.providers.contract import Accepted, Rejected, SendResult, Unavailable, Unknown
 from notifyctl.providers.twilio.sender import TwilioSender
 from notifyctl.sandbox import Sandbox, Sms
-from tests.support.providers import NUMBER, send, sms, twilio_sender
+from tests.support.providers import ACCOUNT, NUMBER, TOKEN, send, sms, twilio_sender
 from tests.support.providers import SMS_CREATED as CREATED
 from tests.support.scripted_server import (
     CUT_AFTER_READING,
@@ -83,6 +87,44 @@ class TestAcceptedMessages:
             results = send(sender, *(sms(f"m{n}", f"+1555867{n:04}") for n in range(50)))
             arrived = {message.recipients[0]: message.id for message in sandbox.messages()}
         assert results == {f"m{n}": Accepted(arrived[f"+1555867{n:04}"]) for n in range(50)}
+
+
+TEXTS = ["Your code is 123456", "Ünïcode & = + % € 🚀\nnew line", "a;b/c?d#e [x] {y}~*'\"", " ", "x" * 1600]
+
+
+class ToServer(TwilioHttpClient):
+    """The SDK's own client, which calls `url` in the place of Twilio."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(pool_connections=False)
+        self._url = url
+
+    def request(self, method: str, url: str, *others: Any, **request: Any) -> Response:  # type: ignore[override]
+        return super().request(method, self._url + url.removeprefix("https://api.twilio.com"), *others, **request)
+
+
+@pytest.mark.parametrize("by_service", [False, True], ids=["number", "service"])
+@pytest.mark.parametrize("callback", [None, "https://notify.example/api/webhooks/twilio/status?a=1&b=ü"])
+def test_each_request_is_byte_for_byte_the_one_that_the_sdk_makes(
+    make: Make, by_service: bool, callback: str | None
+) -> None:
+    number = {"from_number": None, "messaging_service_sid": "MG1"} if by_service else {"from_number": "+15005550006"}
+    with ScriptedServer(Reply(201, CREATED)) as server:
+        sender = make(server.url, status_callback=callback, **number)
+        client = Client(ACCOUNT, TOKEN, http_client=ToServer(server.url))  # type: ignore[no-untyped-call]
+        for text in TEXTS:
+            send(sender, sms(text=text))
+            by_sdk = {"messaging_service_sid": "MG1"} if by_service else {"from_": "+15005550006"}
+            if callback is not None:
+                by_sdk["status_callback"] = f"{callback}?message_id=m1"
+            client.messages.create(to=NUMBER, body=text, **by_sdk)
+        ours, theirs = server.requests[::2], server.requests[1::2]
+    assert [request.body for request in ours] == [request.body for request in theirs]
+    assert [request.path for request in ours] == [request.path for request in theirs]
+    # What remains is the connection's, and requests' own.
+    names = ("authorization", "content-type", "user-agent", "x-twilio-client", "accept", "accept-charset")
+    for name in names:
+        assert {request.headers[name] for request in ours} == {request.headers[name] for request in theirs}
 
 
 class TestSlots:

@@ -1,13 +1,10 @@
-"""SMS through Twilio, with its SDK's asynchronous calls, over libcurl instead of asyncio."""
+"""SMS through Twilio, with its SDK's request, over libcurl."""
 
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 from urllib.parse import quote
-
-from twilio.rest import Client
 
 from notifyctl.models.enums import FailureReason
 from notifyctl.providers.certificates import Authorities
@@ -23,7 +20,7 @@ from notifyctl.providers.contract import (
 )
 from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFailure, Transfers
 from notifyctl.providers.results import by_code, json_object, lost, own_error, provider_id, refusal
-from notifyctl.providers.twilio.client import TWILIO_ERRORS, AwaitedHttpClient, twilio_error
+from notifyctl.providers.twilio.client import TWILIO_ERRORS, MessageRequests, twilio_error
 from notifyctl.providers.twilio.codes import TWILIO_CODES
 
 _NOT_SENT = frozenset({"failed", "undelivered", "canceled"})
@@ -32,8 +29,7 @@ _SID = re.compile(r"(SM|MM)[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    message: OutboundMessage
-    coroutine: Coroutine[Transfer, HttpAnswer, Any]
+    message_id: str
     started: float
 
 
@@ -55,12 +51,12 @@ class TwilioSender:
         authorities: Authorities | None = None,
     ) -> None:
         self._transfers = Transfers(concurrency, timeout_seconds, authorities)
-        http_client = AwaitedHttpClient(self._transfers, api_url)
-        client = Client(account_sid, auth_token, http_client=http_client)  # type: ignore[no-untyped-call]
-        self._messages = client.messages
-        self._from = {"from_": from_number}
-        if messaging_service_sid:
-            self._from = {"messaging_service_sid": messaging_service_sid}
+        message = {"messaging_service_sid": messaging_service_sid} if messaging_service_sid else {}
+        if from_number and not messaging_service_sid:
+            message["from_"] = from_number
+        if status_callback is not None:
+            message["status_callback"] = status_callback
+        self._requests = MessageRequests(account_sid, auth_token, api_url, to="", body="", **message)
         self._status_callback = status_callback
         self._concurrency = concurrency
         self._calls: dict[Transfer, _Call] = {}
@@ -83,24 +79,24 @@ class TwilioSender:
 
     def _start(self, message: OutboundMessage, send_by: float | None) -> None:
         started = monotonic()
-        coroutine = self._messages.create_async(
-            to=message.recipient, body=message.text, **self._from, **self._callback(message)
-        )
+        transfer = self._transfers.borrow()
         try:
-            transfer = coroutine.send(None)
-        # The SDK stumbled over this one message before anything was sent; the others must go on.
+            self._requests.prepare(transfer, self._values(message))
+        # It cannot be put into a request; the others must go on.
         except Exception as error:  # noqa: BLE001  see above
+            self._transfers.give_back(transfer)
             result = Rejected(FailureReason.CONTENT_REJECTED, "UNSENDABLE", type(error).__name__)
             self._unsendable.append(Answer(message.message_id, result, 0.0))
             return
         transfer.send_by = send_by
-        self._calls[transfer] = _Call(message, coroutine, started)
+        self._calls[transfer] = _Call(message.message_id, started)
         self._transfers.start(transfer)
 
-    def _callback(self, message: OutboundMessage) -> dict[str, str]:
-        if self._status_callback is None:
-            return {}
-        return {"status_callback": f"{self._status_callback}?message_id={quote(message.message_id, safe='')}"}
+    def _values(self, message: OutboundMessage) -> dict[str, str]:
+        values = {"To": message.recipient, "Body": message.text}
+        if self._status_callback is not None:
+            values["StatusCallback"] = f"{self._status_callback}?message_id={quote(message.message_id, safe='')}"
+        return values
 
     def collect(self, timeout: float) -> list[Answer]:
         answers, self._unsendable = self._unsendable, []
@@ -109,9 +105,9 @@ class TwilioSender:
 
     def _answer(self, transfer: Transfer, outcome: Outcome) -> Answer:
         call = self._calls.pop(transfer)
-        result = _result(call.coroutine, outcome)
+        result = _result(outcome)
         self._transfers.give_back(transfer)
-        return Answer(call.message.message_id, result, monotonic() - call.started)
+        return Answer(call.message_id, result, monotonic() - call.started)
 
     def close(self) -> None:
         """Gives up what is in flight: its messages may or may not have gone out."""
@@ -119,28 +115,19 @@ class TwilioSender:
         self._transfers.close()
 
 
-def _result(coroutine: Coroutine[Transfer, HttpAnswer, Any], outcome: Outcome) -> SendResult:
+def _result(outcome: Outcome) -> SendResult:
     if isinstance(outcome, TransferFailure):
         return (outcome.received and _proof(outcome.received)) or lost(outcome)
-    try:
-        coroutine.send(outcome)
-    except StopIteration as returned:
-        created = returned.value
-        sid = provider_id(created.sid)
-        if sid is None:
-            return _refused(outcome)
-        return _result_of_created(sid, created.status, created.error_code, created.error_message)
-    # Whatever the SDK stumbles over in an answer, the message may have been accepted.
-    except Exception:  # noqa: BLE001  see above
-        return _proof(outcome) or _refused(outcome)
-    raise AssertionError("the SDK asked for a second request")
+    return _proof(outcome) or _refused(outcome)
 
 
 def _proof(answer: HttpAnswer) -> SendResult | None:
     """A SID proves that it was accepted, whatever the status or another field beside it."""
     body = json_object(answer.body)
     sid = provider_id(body.get("sid"))
-    if sid is None or not (answer.is_success or _SID.fullmatch(sid)) or twilio_error(answer):
+    if sid is None:
+        return None
+    if not answer.is_success and (not _SID.fullmatch(sid) or twilio_error(answer)):
         return None
     return _result_of_created(sid, body.get("status"), body.get("error_code"), body.get("error_message"))
 
