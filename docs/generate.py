@@ -112,7 +112,7 @@ def environment_page() -> str:
 
 {GENERATED}
 
-Each is an environment variable, or a line of the `.env` file in the working directory; another file is named
+Each is an environment variable, or a line of the `.env` file in the working directory or above; another file is named
 with `--env-file` or NOTIFYCTL_ENV_FILE. The environment wins over the file, and the file over the default. An
 empty value counts as not set, and blanks around one are no part of it. `notifyctl config` shows what is in force and
 where it comes from, and tells of names that are no settings. How the file is written, so that systemd and Docker read

@@ -21,6 +21,7 @@ _QUOTES = ("'", '"')
 _EXPORT = re.compile(r"export\s+")
 _COMMENT_BEHIND = re.compile(r"\s#")
 _EXPANSION = re.compile(r"\$\{\w")
+_OURS = re.compile(rb"^(export\s+)?NOTIFICATION_SECRET_KEY\s*=", re.MULTILINE)
 _ESCAPED = re.compile(r'\\(["\\`$])')
 """What a backslash takes the meaning from in double quotes; before anything else it stands for itself."""
 
@@ -30,10 +31,34 @@ def env_file_path(named: Path | None = None) -> Path:
     return Path(os.path.expanduser(named or os.environ.get("NOTIFYCTL_ENV_FILE") or ".env"))
 
 
+def env_file_in_force(named: Path | None = None) -> Path:
+    """As env_file_path; but where nothing is named and the working directory has no .env, that of an installation in
+    the nearest folder above.
+    """
+    file = env_file_path(named)
+    try:
+        if named or os.environ.get("NOTIFYCTL_ENV_FILE") or file.exists():
+            return file
+        above = (folder / ".env" for folder in Path.cwd().parents)
+        return next((other for other in above if _is_of_an_installation(other)), file)
+    except OSError:
+        return file
+
+
+def _is_of_an_installation(file: Path) -> bool:
+    """Of notifyctl, and written by this user or root: .env is what others call their files, too, and whoever may write
+    to a folder above us must not choose our settings.
+    """
+    try:
+        return file.is_file() and file.stat().st_uid in (os.geteuid(), 0) and bool(_OURS.search(file.read_bytes()))
+    except OSError:
+        return False
+
+
 def find_env_file(named: Path | None = None) -> Path | None:
     """The file to read, None when there is no .env. Raises ConfigurationError when one was named and is not there."""
     by = "--env-file" if named else "NOTIFYCTL_ENV_FILE" if os.environ.get("NOTIFYCTL_ENV_FILE") else None
-    file = env_file_path(named)
+    file = env_file_in_force(named)
     is_there = False
     try:
         if file.is_file():
@@ -109,8 +134,9 @@ class RawSettings:
                 " one, from what `notifyctl init --env-file NEW` writes"
             )
         return (
-            f"{name} is not set: there is no .env in {_working_directory()}; go to the folder of your installation, or"
-            " name its file with --env-file or NOTIFYCTL_ENV_FILE; for a new one, `notifyctl init` writes it"
+            f"{name} is not set: there is no .env in {_working_directory()}, nor one of notifyctl above; go to the"
+            " folder of your installation, or name its file with --env-file or NOTIFYCTL_ENV_FILE; for a new one,"
+            " `notifyctl init` writes it"
         )
 
     def remarks(self) -> list[str]:

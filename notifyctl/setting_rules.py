@@ -41,6 +41,7 @@ _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-
 _MAX_DOMAIN = 253
 _NOT_IN_NAME = re.compile(r'["\\<>]')
 _MAX_BRAND_NAME = 40
+MAX_INSTALLATION_NAME = 32
 _MAX_LINE = 200
 _PHONE_SEPARATORS = re.compile(r"[ ()./\-\u00a0]")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -157,6 +158,13 @@ def brand_name(text: str) -> str:
         raise ValueError(f"must be at most {_MAX_BRAND_NAME} characters long: it begins every SMS")
     if _NOT_IN_NAME.search(text):
         raise ValueError('must be a name without ", \\, < and >; write it without them, or with “ and ”')
+    return text
+
+
+def installation_name(text: str) -> str:
+    """It begins a line of 80 characters, and what Nagios reads up to the first bar."""
+    if len(text) > MAX_INSTALLATION_NAME or "|" in text:
+        raise ValueError(f"must be a name of at most {MAX_INSTALLATION_NAME} characters without |, such as acme-prod")
     return text
 
 

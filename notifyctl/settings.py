@@ -51,6 +51,11 @@ def default_database_url() -> str:
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
+    installation_name: Annotated[str, AfterValidator(setting_rules.installation_name)] | None = Field(
+        None,
+        description="What operators call this installation, such as acme-prod: it stands first in health, on the page,"
+        " in the monitor's line and in the subjects of alerts.",
+    )
     database_url: Annotated[str, AfterValidator(setting_rules.database_url)] = Field(
         default_factory=default_database_url,
         repr=False,
@@ -325,7 +330,8 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def load_settings(env_file: Path | None = None) -> Settings:
-    """Reads the environment and a file: `env_file`, else NOTIFYCTL_ENV_FILE, else .env in the working directory.
+    """Reads the environment and a file: `env_file`, else NOTIFYCTL_ENV_FILE, else .env in the working
+    directory, else that of an installation in a folder above.
 
     Raises ConfigurationError that lists every fault by variable name and never shows a secret.
     """

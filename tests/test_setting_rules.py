@@ -82,6 +82,8 @@ def test_a_setting_is_used_as_it_was_checked(
     [
         ("OTP_DOMAIN", "app example", "'app example' must be a domain such as app.example"),
         ("OTP_DOMAIN", "https:///", "'https:///' must be a domain"),
+        ("INSTALLATION_NAME", "a|b", "'a|b' must be a name of at most 32 characters without |, such as acme-prod"),
+        ("INSTALLATION_NAME", "x" * 33, "must be a name of at most 32 characters"),
         ("OTP_DOMAIN", "-x.example", "must be a domain"),
         ("HTTP_HOST", "127.0.0.1:8080", "'127.0.0.1:8080' must be an address such as 127.0.0.1 or 0.0.0.0"),
         ("HTTP_HOST", "https://x/y", "must be an address"),

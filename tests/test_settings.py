@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from notifyctl.cli.admin import setup
+from notifyctl.env_file import find_env_file
 from notifyctl.errors import ConfigurationError, NotifyctlError
 from notifyctl.settings import Settings, load_settings, parse_rate
 from tests.support.processes import Processes
@@ -36,6 +37,40 @@ def test_in_a_folder_without_an_env_file_one_is_led_to_the_installation_before_a
         assert f"there is no .env in {tmp_path}" in fault
         assert fault.index("go to the folder of your installation") < fault.index("`notifyctl init`")
         assert "--env-file or NOTIFYCTL_ENV_FILE" in fault
+
+
+def test_a_file_of_an_installation_above_is_found_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(f"{ENV_FILE}HTTP_PORT=8081\n")
+    below = tmp_path / "logs" / "today"
+    below.mkdir(parents=True)
+    (tmp_path / "logs" / ".env").write_text("DATABASE_URL=postgresql://another.example/program\n")
+    monkeypatch.chdir(below)
+    assert load_settings().http_port == 8081
+    assert find_env_file() == tmp_path / ".env"
+    monkeypatch.setenv("NOTIFYCTL_ENV_FILE", "none.env")
+    with pytest.raises(ConfigurationError, match=r"NOTIFYCTL_ENV_FILE none\.env: no such file"):
+        load_settings()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_file_above_that_another_user_has_put_there_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(ENV_FILE)
+    os.chown(tmp_path / ".env", 65534, 65534)
+    below = tmp_path / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert f"there is no .env in {below}, nor one of notifyctl above" in faults()[0]
+
+
+def test_the_files_of_this_folder_come_before_those_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(ENV_FILE)
+    below = tmp_path / "below"
+    below.mkdir()
+    (below / ".env").write_text(f"NOTIFICATION_SECRET_KEY={SECRET}\n")
+    monkeypatch.chdir(below)
+    assert faults()[0].startswith("OTP_PEPPER is not set in .env; ")
 
 
 def test_a_secret_that_the_file_lacks_is_not_made_anew_in_a_file_that_exists() -> None:
@@ -192,6 +227,15 @@ def test_a_fresh_env_file_is_private_names_every_setting_once_and_is_valid() -> 
     names = [line.lstrip("#").partition("=")[0] for line in text.splitlines() if "=" in line and line[:2] != "# "]
     assert sorted(names) == sorted(name.upper() for name in Settings.model_fields)
     assert load_settings().model_dump() == load_settings(Path(".env")).model_dump()
+
+
+@pytest.mark.parametrize(("folder", "name"), [("acme-prod", "acme-prod"), ("x" * 33, None), ("a|b", None)])
+def test_a_fresh_env_file_names_the_installation_after_its_folder(
+    tmp_path: Path, folder: str, name: str | None
+) -> None:
+    (tmp_path / folder).mkdir()
+    setup.write_env_file(Path(folder) / ".env")
+    assert load_settings(Path(folder) / ".env").installation_name == name
 
 
 def test_the_defaults_in_a_fresh_env_file_are_those_in_force() -> None:

@@ -135,7 +135,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _globals(
     env_file: Annotated[
-        Path | None, typer.Option("--env-file", help="Read settings from this file instead of ./.env.")
+        Path | None, typer.Option("--env-file", help="Read settings from this file instead of .env.")
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[

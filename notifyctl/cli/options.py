@@ -18,7 +18,7 @@ import typer
 
 from notifyctl.cli.invocation import invocation
 from notifyctl.cli.output import OutputFormat
-from notifyctl.env_file import env_file_path, find_env_file
+from notifyctl.env_file import env_file_in_force, find_env_file
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import Channel
 from notifyctl.settings import Settings, checked, load_settings, raw_settings
@@ -33,7 +33,7 @@ ChannelArgument = Annotated[Channel, typer.Argument(case_sensitive=False, help="
 
 def env_file() -> Path:
     """The file that settings are read from, whether it is there or not."""
-    return env_file_path(invocation.get().env_file)
+    return env_file_in_force(invocation.get().env_file)
 
 
 def settings_for_files() -> Settings:

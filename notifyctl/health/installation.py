@@ -142,6 +142,7 @@ class SuppressedAlertAddress:
 @dataclass(frozen=True, slots=True)
 class Installation:
     name: str
+    """INSTALLATION_NAME; the database's where that is not set."""
     database: str
     """Its kind and place, without user or password."""
     obstacle: tuple[str, str] | None
@@ -180,7 +181,7 @@ def read_installation(session: Session, settings: Settings, now: datetime) -> In
     at_work = [row for row in workers if heartbeats.is_working(row, now - SEEN)]
     statuses = read_job_statuses(session, now)
     return Installation(
-        name=name,
+        name=settings.installation_name or name,
         database=database,
         obstacle=connections.obstacle(session),
         forgotten=store_state.forgotten(session),

@@ -126,7 +126,7 @@ class Codes:
 
 @dataclass(frozen=True, slots=True)
 class InstallationView:
-    name: str
+    name: Annotated[str, Field(description="INSTALLATION_NAME; the database's where that is not set.")]
     database: Annotated[str, Field(description="Its kind and place, without user or password.")]
 
 

@@ -13,6 +13,7 @@ from notifyctl.models.enums import Audience, Channel, Lane, OnDoubt, VariableTyp
 UNBRANDED: dict[str, str] = {
     "name": "", "logo_url": "", "color": "#1a56db", "link_on_dark": "#87a7ec", "button_on_dark": "#255edd",
     "url": "", "home": "", "address": "", "imprint": "", "support_email": "",
+    "installation": "",
 }  # fmt: skip
 """What a part may say of the company as `brand.name` and so on, where nothing is set."""
 

@@ -57,6 +57,7 @@ def company(settings: Settings) -> Mapping[str, str]:
         "address": settings.brand_address or "",
         "imprint": settings.brand_imprint or "",
         "support_email": settings.support_email or "",
+        "installation": settings.installation_name or "",
     }
 
 

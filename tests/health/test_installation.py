@@ -408,6 +408,14 @@ def test_the_installation_is_named_without_its_password(runtime: Runtime) -> Non
     assert "@" not in found.database
 
 
+def test_its_given_name_stands_first(runtime: Runtime, notifyctl: CommandLine) -> None:
+    a_worker(runtime)
+    named = {"INSTALLATION_NAME": "acme-prod"}
+    assert notifyctl("health", **named).out.startswith("acme-prod  last 1 h, until ")
+    assert json.loads(notifyctl("health", "--format", "json", **named).out)["installation"]["name"] == "acme-prod"
+    assert notifyctl("monitor", **named).out.startswith("OK - acme-prod: EMAIL OK: nothing sent; SMS OK: ")
+
+
 def test_an_event_about_nobody_is_shown_with_the_command_that_links_it(
     runtime: Runtime, notifyctl: CommandLine
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import ConfigurationError, TemplateError
-from notifyctl.models.enums import Channel
+from notifyctl.models.enums import Audience, Channel
 from notifyctl.models.message import TEST_TEMPLATES
 from notifyctl.models.template import UNBRANDED
 from notifyctl.settings import Settings, load_settings
@@ -57,6 +57,15 @@ def test_every_mail_shows_the_company_in_its_head_and_at_its_foot() -> None:
         assert "Company no. 01234567 &lt;registered&gt;" in html
         assert "#1a56db" not in html
         assert lint_file(file) == []
+
+
+def test_a_mail_to_operators_begins_with_the_name_of_the_installation_and_no_other_does() -> None:
+    for file in catalogue.files_of(make_settings(installation_name="acme-prod", **BRAND)):
+        if file.template_key in TEST_TEMPLATES.values():
+            continue
+        content = Renderer().render(file.source, file.example)
+        begins = (content.subject or content.text).startswith(("[acme-prod] ", "acme-prod: "))
+        assert begins == (file.front.audience is Audience.ADMIN), file.template_key
 
 
 def test_without_a_logo_the_name_stands_in_its_place() -> None:

@@ -3,6 +3,8 @@
 import os
 import re
 import secrets
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +22,7 @@ from notifyctl.errors import ConfigurationError, NotifyctlError
 from notifyctl.settings import Settings, checked, is_secret, raw_settings
 
 GROUPS = (
+    ("This installation", ("INSTALLATION_",)),
     ("Secrets", ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")),
     ("Database", ("DATABASE_",)),
     ("Your company, as its mails show it", ("BRAND_", "SUPPORT_", "NOTIFICATION_TEMPLATES")),
@@ -36,6 +39,7 @@ GROUPS = (
 
 FRESH = ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")
 SECRET_BYTES = 32
+_PLAIN_NAME = re.compile(r"\w[\w.-]{0,31}")
 _PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|([?&]\w*password=)[^&]+|(\bpassword\s*=\s*)(?:'[^']*'|\S+)")
 """In a URL, in its options, and in what libpq takes instead of a URL."""
 app = typer.Typer()
@@ -66,9 +70,15 @@ class EffectiveSetting:
     meaning: str
 
 
-def write_env_file(path: Path) -> None:
-    """With fresh secrets, mode 0600. Raises NotifyctlError if the file exists: it is never overwritten."""
-    text = _env_text()
+def write_env_file(path: Path, **values: str) -> None:
+    """With fresh secrets and these values, mode 0600. Raises NotifyctlError if the file exists, and leaves it as it is.
+
+    The installation is called as the folder is, where that is plain enough for a file that others read as well.
+    """
+    with suppress(OSError):
+        if _PLAIN_NAME.fullmatch(name := path.resolve().parent.name):
+            values = {"INSTALLATION_NAME": name, **values}
+    text = _env_text(values)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
@@ -122,7 +132,7 @@ def _settings() -> list[tuple[str, FieldInfo]]:
     return [(name.upper(), field) for name, field in Settings.model_fields.items()]
 
 
-def _env_text() -> str:
+def _env_text(values: Mapping[str, str]) -> str:
     lines = [
         "# Settings of notifyctl. A variable in the environment wins over its line here.",
         "# Lines with a # show the default. Keep this file to yourself: it holds secrets.",
@@ -135,8 +145,9 @@ def _env_text() -> str:
         if chosen:
             lines += ["", f"## {title}"]
         for name, field in chosen:
-            value = f"{name}={secrets.token_hex(SECRET_BYTES)}" if name in FRESH else f"#{name}={default_text(field)}"
-            lines += ["", f"# {field.description}", value]
+            given = secrets.token_hex(SECRET_BYTES) if name in FRESH else values.get(name)
+            line = f"{name}={given}" if given else f"#{name}={default_text(field)}"
+            lines += ["", f"# {field.description}", line]
     return "\n".join(lines) + "\n"
 
 

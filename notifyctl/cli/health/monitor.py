@@ -98,7 +98,7 @@ def monitor(
     worst = _worst(reports, problems)
     if not quiet or worst != "OK":
         document = output.dumps(_document(reports, problems), indent=2) if form is Form.JSON else ""
-        print(document or nagios_line(reports, thresholds, problems))
+        print(document or nagios_line(reports, thresholds, problems, name=settings.installation_name))
     raise typer.Exit(EXIT_CODES[worst])
 
 
@@ -172,13 +172,23 @@ def _leave_a_run(database: Database, reports: Sequence[SpikeReport]) -> None:
         )
 
 
-def nagios_line(reports: Sequence[SpikeReport], thresholds: Thresholds, problems: Sequence[Problem] = ()) -> str:
-    """`CRITICAL - EMAIL CRITICAL: 18 of 60 failed …; SMS OK: 12 sent | email_failed=18;;;0 …`, the worst first."""
+def nagios_line(
+    reports: Sequence[SpikeReport],
+    thresholds: Thresholds,
+    problems: Sequence[Problem] = (),
+    *,
+    name: str | None = None,
+) -> str:
+    """`CRITICAL - EMAIL CRITICAL: 18 of 60 failed …; SMS OK: 12 sent | email_failed=18;;;0 …`, the worst first.
+
+    Behind the level stands the installation's name, where it has one.
+    """
     lines = [(report.level.value, f"{report.channel} {NAMES[report.level]}: {in_words(report)}") for report in reports]
     lines += [(_LEVELS[problem.gravity], problem.sentence) for problem in problems]
     by_level = sorted(lines, key=lambda item: -list(EXIT_CODES).index(item[0]))
     figures = " ".join(_figures(report, thresholds) for report in reports)
-    return f"{NAMES[by_level[0][0]]} - {_line('; '.join(text for _, text in by_level))} | {figures}"
+    whose = f"{name}: " if name else ""
+    return f"{NAMES[by_level[0][0]]} - {_line(whose + '; '.join(text for _, text in by_level))} | {figures}"
 
 
 def in_words(report: SpikeReport) -> str:

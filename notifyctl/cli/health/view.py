@@ -59,7 +59,9 @@ class _Overview:
 def _head(health: Health, room: int | None) -> Text:
     """`room`: how wide the terminal is; None where it is none. Of a long place, the end tells the most."""
     span = exact_duration(int((health.until - health.since).total_seconds()))
-    head = Text.assemble(("notifyctl", "bold"), f"  last {span}, until {moment(health.until)}  ")
+    head = Text.assemble(
+        (printable(health.installation.name), "bold"), f"  last {span}, until {moment(health.until)}  "
+    )
     kind, _, place = printable(health.installation.database).partition(" ")
     left = room - head.cell_len - len(kind) - 1 if room is not None else len(place)
     shown = place if len(place) <= left else f"…{place[-max(left - 1, 1) :]}"
