@@ -77,24 +77,27 @@ docs: .venv/runtime  ## Writes the generated pages under docs/
 pictures: .venv/dev  ## Takes the pictures in docs/images anew (the inbox needs Chromium)
 	$(BIN)/python docs/pictures.py
 
-wheel: .venv/runtime  ## Builds dist/notifyctl-*.whl
+wheel: .venv/build  ## Builds dist/notifyctl-*.whl
 	@rm -rf dist
 	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
-lock:  ## Pins every dependency with its hashes (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-		--custom-compile-command "make lock" --python-version 3.11 pyproject.toml --group pyproject.toml:build -o requirements.lock
-	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-		--custom-compile-command "make lock" --python-version 3.11 pyproject.toml --group pyproject.toml:build \
-		--group pyproject.toml:dev -o requirements-dev.lock
-	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-		--custom-compile-command "make lock" --python-version 3.11 pyproject.toml --group pyproject.toml:build \
-		--extra bench --constraint requirements-dev.lock -o requirements-bench.lock
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+	--custom-compile-command "make lock" --python-version 3.11
 
-.venv/runtime: requirements.lock pyproject.toml
+lock:  ## Pins every dependency with its hashes (needs uv)
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) --group pyproject.toml:build -o requirements-build.lock
+	$(LOCK) pyproject.toml --group pyproject.toml:build --group pyproject.toml:dev -o requirements-dev.lock
+	$(LOCK) pyproject.toml --group pyproject.toml:build --extra bench --constraint requirements-dev.lock -o requirements-bench.lock
+
+.venv/build: requirements-build.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "notifyctl needs Python 3.11 or newer, $(PYTHON) is %d.%d; say make PYTHON=python3.11" % sys.version_info[:2])'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	@$(PIP) install --quiet --require-hashes -r requirements-build.lock
+	@touch $@
+
+.venv/runtime: .venv/build requirements.lock pyproject.toml
 	@echo "Installing notifyctl into .venv (once)" >&2
 	@$(PIP) install --quiet --require-hashes -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .

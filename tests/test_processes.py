@@ -11,6 +11,7 @@ from time import monotonic, sleep
 import pytest
 
 from notifyctl import __version__
+from notifyctl.db.migrations import head_revision
 from tests.support.processes import NOTIFYCTL, Processes
 
 WITHOUT: dict[str, Callable[[], object]] = {
@@ -85,7 +86,11 @@ class TestOneThatIsForked:
 
     def test_is_the_program(self, processes: Processes, fresh: bool) -> None:
         ran = processes.run(*NOTIFYCTL, "--version", fresh=fresh)
-        assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"notifyctl {__version__}\n", "")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (
+            0,
+            f"notifyctl {__version__} (schema {head_revision()})\n",
+            "",
+        )
 
     def test_shows_an_error_that_nobody_caught(self, processes: Processes, tmp_path: Path, fresh: bool) -> None:
         (tmp_path / "script.py").write_text("print('begun')\nraise LookupError('lost')")

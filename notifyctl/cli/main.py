@@ -128,7 +128,9 @@ for _name, _entry in COMMANDS.items():
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"notifyctl {__version__}")
+        from notifyctl.db.migrations import head_revision  # the database's library: nobody else waits for it here
+
+        print(f"notifyctl {__version__} (schema {head_revision()})")
         raise typer.Exit
 
 
@@ -139,7 +141,13 @@ def _globals(
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Show the version, the revision of its schema, and exit.",
+        ),
     ] = False,
 ) -> None:
     invocation.set(Invocation(env_file=env_file, debug=debug))

@@ -262,4 +262,5 @@ def environment(url: str) -> list[str]:
         f"STRIPE_API_URL={url}",
         "STRIPE_API_KEY=sandbox",
         "STRIPE_WEBHOOK_SECRET=whsec_sandbox",
+        "POSTMARK_WEBHOOK_TOKEN=sandbox",
     ]

@@ -1,6 +1,7 @@
 """The real program: what it prints when something is wrong, and its exit codes."""
 
 import fcntl
+import json
 import os
 import signal
 import sqlite3
@@ -231,7 +232,42 @@ def test_init_makes_an_installation_that_works_and_never_overwrites(run: Run, tm
 
 
 def test_init_names_the_sandbox_for_trying_without_keys(run: Run) -> None:
-    assert "`notifyctl sandbox`" in run("init").stderr
+    assert "`notifyctl init --sandbox`" in run("init").stderr
+
+
+def test_init_prints_the_file_where_none_can_be_written(run: Run, tmp_path: Path) -> None:
+    printed = run("init", "--env-file", "-")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert list(tmp_path.glob("*env*")) + list(tmp_path.glob("-")) == []
+    (tmp_path / "printed").write_text(printed.stdout)
+    assert run("--env-file", "printed", "config", **NOT_SET).returncode == 0
+    refused = run("init", "--env-file", "-", "--sandbox")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+NOT_SET = dict.fromkeys(("DATABASE_URL", "NOTIFICATION_SECRET_KEY", "OTP_PEPPER"), "")
+
+
+def test_init_with_the_sandbox_leaves_nothing_to_be_set_up(run: Run, tmp_path: Path) -> None:
+    made = run("init", "--sandbox", **NOT_SET)
+    assert (made.returncode, made.stdout) == (0, "")
+    assert (tmp_path / "notifyctl.db").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "below").mkdir()
+    health = run("--env-file", "below/../.env", "health", **NOT_SET).stdout
+    assert health.startswith(tmp_path.name)
+    assert "email, SMS and Stripe go to 127.0.0.1:8026, a sandbox on this host" in " ".join(health.split())
+    doctor = json.loads(run("doctor", "--format", "json", **NOT_SET).stdout)
+    alright = {row["check"] for row in doctor if row["status"] == "ok"}
+    assert {"database", "schema", "templates", "email", "sms", "sandbox", "secrets", "env file mode"} <= alright
+
+
+def test_init_with_the_sandbox_takes_no_database_of_other_secrets(
+    run: Run, tmp_path: Path, database_file: Path
+) -> None:
+    ran = run("init", "--sandbox", **NOT_SET)
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
+    assert f"{database_file} exists already, and has other secrets than a new file; take an empty folder" in ran.stderr
+    assert not (tmp_path / ".env").exists()
 
 
 @pytest.mark.parametrize("command", [["config"], ["messages", "list"]], ids=" ".join)

@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,14 +13,18 @@ from typing import Annotated
 import typer
 from pydantic.fields import FieldInfo
 
+from notifyctl.bootstrap import open_runtime
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
 from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.db import migrations
+from notifyctl.db.database import open_database
 from notifyctl.doctor.check import CheckResult, CheckStatus
 from notifyctl.doctor.doctor import NamedResult, can_mend, examine_installation
 from notifyctl.env_file import env_file_path, find_env_file
-from notifyctl.errors import ConfigurationError, NotifyctlError
-from notifyctl.settings import Settings, checked, is_secret, raw_settings
+from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
+from notifyctl.settings import Settings, checked, is_secret, load_settings, raw_settings
+from notifyctl.templates import catalogue
 
 GROUPS = (
     ("This installation", ("INSTALLATION_",)),
@@ -162,18 +167,57 @@ def _masked(text: str, field: FieldInfo) -> str:
 def init(
     env_file: Annotated[
         Path | None,
-        typer.Option("--env-file", help="Where to write it; without it .env, or the global --env-file."),
+        typer.Option("--env-file", help="Where to write it, - for stdout; without it .env, or the global --env-file."),
     ] = None,
+    sandbox: Annotated[
+        bool,
+        typer.Option("--sandbox", help="For trying it: with a database beside it, and the sandbox for all providers."),
+    ] = False,
 ) -> None:
-    """Write a .env file with fresh secrets and every setting explained. Never overwrites one."""
+    """Write a .env file with fresh secrets and every setting explained. Never overwrites one.
+
+    With --sandbox the database is made as well, and its templates are seeded: nothing is left to be done but to start
+    `notifyctl sandbox`.
+    """
     path = env_file_path(env_file or invocation.get().env_file)
-    write_env_file(path)
+    if path == Path("-"):
+        if sandbox:
+            raise InvalidInput("--sandbox makes a database beside the file; name a file in the place of -")
+        sys.stdout.write(_env_text({}))
+        return
     command = "notifyctl" if path == Path(".env") else f"notifyctl --env-file {path}"
+    write_env_file(path, **_sandbox_settings(path) if sandbox else {})
     output.say(f"Wrote {path} with fresh secrets; only you can read it.")
-    output.say("Next, set EMAIL_SENDER, POSTMARK_SERVER_TOKEN and TWILIO_* in it. To try it without keys,")
-    output.say(f"`{command} sandbox` stands in for Postmark and Twilio and prints what to set. Then run:")
+    if sandbox:
+        _make_ready(load_settings(path))
+        output.say(f"Now start `{command} sandbox` in another terminal: it shows what arrives.")
+        return
+    output.say("Next, set EMAIL_SENDER, POSTMARK_SERVER_TOKEN and TWILIO_* in it. To try it without keys, take")
+    output.say("`notifyctl init --sandbox` in a folder of its own: the sandbox stands in for the providers. Then run:")
     for step in ("db upgrade", "templates seed", "doctor"):
         output.say(f"  {command} {step}")
+
+
+def _sandbox_settings(path: Path) -> dict[str, str]:
+    from notifyctl.cli.sandbox import DEFAULT_SANDBOX, environment  # a whole server, for this alone
+
+    database = path.absolute().parent / "notifyctl.db"
+    if database.exists():
+        raise NotifyctlError(f"{database} exists already, and has other secrets than a new file; take an empty folder")
+    providers = dict(line.split("=", 1) for line in environment(DEFAULT_SANDBOX))
+    return {"DATABASE_URL": f"sqlite:///{database}", **providers}
+
+
+def _make_ready(settings: Settings) -> None:
+    runtime = open_runtime(settings, database=open_database(settings, create=True))
+    try:
+        migrations.upgrade(runtime.database)
+        with runtime.database.transaction() as session:
+            files = catalogue.files_of(settings)
+            catalogue.seed(session, files, settings=settings, now=runtime.clock(), actor=options.actor())
+    finally:
+        runtime.close()
+    output.say(f"{runtime.database} is at revision {migrations.head_revision()} and has {len(files)} templates.")
 
 
 @app.command()
