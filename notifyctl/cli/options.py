@@ -4,15 +4,16 @@ import getpass
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from errno import EBADF
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, BinaryIO, TypeVar
+from typing import Annotated, BinaryIO, NamedTuple, TypeVar
 
 import typer
 
@@ -22,6 +23,7 @@ from notifyctl.env_file import env_file_in_force, find_env_file
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import Channel
 from notifyctl.settings import Settings, checked, load_settings, raw_settings
+from notifyctl.text.choices import chosen, is_none_of
 from notifyctl.text.files import decoded
 
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
@@ -97,22 +99,6 @@ def read_input(name: str, most: int = -1) -> bytes:
         raise InvalidInput(f"{name!r} cannot be read: no file has such a name; give another file") from error
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_LONGEST = timedelta(days=36_500)
-_FIRST_YEAR, _LAST_YEAR = 1970, 9998
-
-
-def parse_duration(text: str) -> timedelta:
-    """`90s`, `15m`, `2h`, `7d`, `1w`; a century at most. Raises InvalidInput."""
-    number, unit = text[:-1], text[-1:]
-    if not number.isascii() or not number.isdigit() or unit not in _UNITS:
-        raise InvalidInput(f"{text!r} is not a duration; write a number and a unit, as 90s, 15m, 2h, 7d or 1w")
-    seconds = int(number[:20]) * _UNITS[unit]
-    if seconds > _LONGEST.total_seconds():
-        raise InvalidInput(f"{text!r} is longer than {_LONGEST.days} days; write a shorter duration")
-    return timedelta(seconds=seconds)
-
-
 MAX_VALUE_BYTES = 64 * 1024
 """Of a value that is read from a file: more than any template takes."""
 
@@ -157,20 +143,6 @@ def _text_of(file: str) -> str:
     return decoded(content, file).removesuffix("\n").removesuffix("\r")
 
 
-def parse_moment(text: str, now: datetime) -> datetime:
-    """A duration before `now`, or an ISO 8601 time (UTC where it names no zone). Raises InvalidInput."""
-    if text[:1].isdigit() and text[-1:] in _UNITS:
-        return now - parse_duration(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(f"{text!r} is not a time; write 2h, 7d, or 2026-03-01T12:00Z") from None
-    # At the ends of the calendar, another zone or a few minutes more are beyond it.
-    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        raise InvalidInput(f"{text!r} is not a time in the years {_FIRST_YEAR} to {_LAST_YEAR}; write a nearer one")
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
@@ -178,7 +150,45 @@ def one_of(kind: type[_Word], option: str, text: str | None) -> _Word | None:
     """The member that `text` names, in any case. Raises InvalidInput that lists them."""
     if text is None:
         return None
-    member = next((member for member in kind if member.value.lower() == text.lower()), None)
+    member = chosen(text, kind)
     if member is None:
-        raise InvalidInput(f"{option} {text!r} is unknown; it is one of {', '.join(kind)}")
+        raise InvalidInput(f"{option} {text!r} {is_none_of(text, kind)}")
     return member
+
+
+Result = TypeVar("Result")
+
+
+class Shared(NamedTuple):
+    """Options that several commands take together, as one value."""
+
+    options: Mapping[str, tuple[object, object]]
+    """By the name of the parameter: its annotation, and its default."""
+    gather: Callable[[Mapping[str, object]], object]
+    """Makes the value of them."""
+
+
+def taking(**shared: Shared) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """The command takes these options, and is called with their value in the place of each name."""
+
+    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
+        @wraps(command)
+        def run(**given: object) -> Result:
+            values = {
+                name: several.gather({option: given.pop(option) for option in several.options})
+                for name, several in shared.items()
+            }
+            return command(**given, **values)
+
+        written = signature(command, eval_str=True)
+        taken: list[Parameter] = []
+        for name, parameter in written.parameters.items():
+            several = shared[name].options if name in shared else {name: (parameter.annotation, parameter.default)}
+            taken += [
+                Parameter(option, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+                for option, (annotation, default) in several.items()
+            ]
+        run.__dict__["__signature__"] = written.replace(parameters=taken)
+        return run
+
+    return decorate

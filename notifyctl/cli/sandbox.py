@@ -18,7 +18,7 @@ from notifyctl.health.installation import is_this_host
 from notifyctl.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
 from notifyctl.settings import Settings, raw_settings
 from notifyctl.stopping import exit_on_signal, stop_signals
-from notifyctl.text.durations import printable
+from notifyctl.text.durations import parse_duration, printable
 
 if TYPE_CHECKING:
     from notifyctl.sandbox import TriggeredEvent
@@ -78,7 +78,7 @@ def trigger_events(
     is_of_renewal = event == "invoice.payment_failed" or attempt > 1
     scenario = StripeScenario(
         client_id=_named(client),
-        now=system_clock() - options.parse_duration(ago),
+        now=system_clock() - parse_duration(ago),
         price=price,
         amount=units,
         currency=currency,

@@ -14,8 +14,10 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
 from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
+from notifyctl.text.choices import no_client
 
 _client = table(Client)
+NEAR = 20
 
 
 class ClientRow(NamedTuple):
@@ -41,6 +43,21 @@ _SELECT = select(*(_client.c[name] for name in ClientRow._fields))
 def get(session: Session, client_id: str) -> ClientRow | None:
     row = session.execute(_SELECT.where(_client.c.id == client_id)).first()
     return ClientRow(*row) if row else None
+
+
+def require(session: Session, client_id: str) -> ClientRow:
+    """Raises NotFound."""
+    client = get(session, client_id)
+    if client is None:
+        raise no_client(client_id, near(session, client_id))
+    return client
+
+
+def near(session: Session, client_id: str) -> list[str]:
+    """Ids that stand beside this one in their order, among which one that was misspelt towards its end is found."""
+    before = select(_client.c.id).where(_client.c.id < client_id).order_by(_client.c.id.desc()).limit(NEAR)
+    after = select(_client.c.id).where(_client.c.id > client_id).order_by(_client.c.id).limit(NEAR)
+    return [name for beside in (after, before) for name in session.execute(beside).scalars()]
 
 
 def get_many(session: Session, ids: Collection[str], *, lock: bool = False) -> dict[str, ClientRow]:

@@ -23,12 +23,11 @@ from sqlalchemy import (
 from sqlmodel import Session
 
 from notifyctl.db import bulk
-from notifyctl.models.client import Client
+from notifyctl.models.client import AddressedClient, Client
 from notifyctl.models.columns import table
 from notifyctl.models.enums import Channel, Lane, MessageStatus
 from notifyctl.models.message import IS_SENDING, IS_WAITING, MessageLog, MessagePayload
 from notifyctl.operations.pauses import PauseScope
-from notifyctl.orchestrator.message_store import AddressedClient
 from notifyctl.providers.contract import HeldKey
 
 _message = table(MessageLog)

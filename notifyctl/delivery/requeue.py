@@ -11,11 +11,12 @@ from sqlmodel import Session
 from notifyctl.audit import log as audit_log
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.keyring import KeyRing
+from notifyctl.models.client import AddressedClient
 from notifyctl.models.enums import AuditAction, BlockReason, Channel
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gate_facts, gates, message_store
 from notifyctl.orchestrator.gates import Verdict
-from notifyctl.orchestrator.message_store import AddressedClient, FailedMessage, MessageFilter
+from notifyctl.orchestrator.message_store import FailedMessage, MessageFilter
 from notifyctl.orchestrator.orchestrator import plan_has_feature
 from notifyctl.templates import store as template_store
 

@@ -1,6 +1,8 @@
 """A client: whom we write to, and what it may receive."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlmodel import Field, SQLModel
 
@@ -33,3 +35,22 @@ class Client(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
     updated_at: datetime = Field(sa_type=UtcDateTime)
     erased_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class AddressedClient(NamedTuple):
+    """What the gates ask of a message's client."""
+
+    id: str
+    email: str | None
+    phone_e164: str | None
+    plan: str | None
+    provisioning_status: ProvisioningStatus
+    subscription_status: SubscriptionStatus
+    sms_enabled: bool
+    timezone: str
+    locale: str
+
+    @classmethod
+    def of(cls, columns: Sequence[object]) -> "AddressedClient | None":
+        """None for those of an outer join that found no client."""
+        return cls._make(columns) if columns[0] is not None else None

@@ -12,6 +12,7 @@ from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.models.template import NotificationTemplate
 from notifyctl.operations import limits, pauses
 from notifyctl.operations.pauses import PauseScope
+from notifyctl.text.choices import no_client, no_template
 
 
 class ActivePause(NamedTuple):
@@ -78,9 +79,9 @@ def _require_known(session: Session, scope: PauseScope) -> None:
     if not (scope.channel or scope.template_key or scope.client_id):
         raise InvalidInput("say what: --channel, --template or --client")
     if scope.template_key and session.get(NotificationTemplate, scope.template_key) is None:
-        raise NotFound(f"There is no template {scope.template_key!r}; `notifyctl templates list` shows those there are")
+        raise no_template(scope.template_key, ())
     if scope.client_id and session.get(Client, scope.client_id) is None:
-        raise NotFound(f"there is no client {scope.client_id!r}; `notifyctl clients list` shows those there are")
+        raise no_client(scope.client_id, ())
 
 
 def set_limit(session: Session, channel: Channel, per_minute: int, *, actor: str, now: datetime) -> None:

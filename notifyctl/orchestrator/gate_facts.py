@@ -10,13 +10,12 @@ from sqlalchemy import ColumnElement, Select, TextClause, bindparam, func, selec
 from sqlmodel import Session
 
 from notifyctl.db import bulk
-from notifyctl.models.client import Client
+from notifyctl.models.client import AddressedClient, Client
 from notifyctl.models.columns import table
 from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.models.message import IS_COUNTED_CODE, NOT_COUNTED_BY_RATE, OTP_TEMPLATE, MessageLog
 from notifyctl.models.receipt import Suppression
 from notifyctl.models.stripe_event import StripeEvent
-from notifyctl.orchestrator.message_store import AddressedClient
 
 _client = table(Client)
 _message = table(MessageLog)

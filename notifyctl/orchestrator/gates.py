@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from notifyctl.models.client import ACTIVE_SUBSCRIPTION
+from notifyctl.models.client import ACTIVE_SUBSCRIPTION, AddressedClient
 from notifyctl.models.enums import CHANNELS, Audience, BlockReason, Channel, ProvisioningStatus
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import Template
-from notifyctl.orchestrator.message_store import AddressedClient
 from notifyctl.text import durations
 
 

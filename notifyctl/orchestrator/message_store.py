@@ -5,15 +5,18 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Executable,
+    String,
     TextClause,
     Update,
     and_,
     bindparam,
     case,
+    cast,
     exists,
     func,
     or_,
@@ -25,9 +28,9 @@ from sqlalchemy import (
 from sqlmodel import Session
 
 from notifyctl.db import bulk
-from notifyctl.models.client import Client
+from notifyctl.models.client import AddressedClient, Client
 from notifyctl.models.columns import oldest_message_id, table
-from notifyctl.models.enums import Audience, Channel, Lane, MessageStatus, ProvisioningStatus, SubscriptionStatus
+from notifyctl.models.enums import Audience, Channel, Lane, MessageStatus
 from notifyctl.models.message import HAS_REASON, IDEMPOTENCY_INDEX, WAITING, MessageLog, MessagePayload, is_in
 from notifyctl.models.template import NotificationTemplate
 
@@ -37,25 +40,6 @@ _client = table(Client)
 _template = table(NotificationTemplate)
 CLOCKS_DIFFER_BY = timedelta(minutes=10)
 """An id has its maker's time, and created_at the database's."""
-
-
-class AddressedClient(NamedTuple):
-    """What the gates ask of a message's client."""
-
-    id: str
-    email: str | None
-    phone_e164: str | None
-    plan: str | None
-    provisioning_status: ProvisioningStatus
-    subscription_status: SubscriptionStatus
-    sms_enabled: bool
-    timezone: str
-    locale: str
-
-    @classmethod
-    def of(cls, columns: Sequence[object]) -> "AddressedClient | None":
-        """None for those of an outer join that found no client."""
-        return cls._make(columns) if columns[0] is not None else None
 
 
 class MessageRow(NamedTuple):
@@ -186,6 +170,7 @@ class MessageFilter:
     channel: Channel | None = None
     template_key: str | None = None
     client_id: str | None = None
+    lane: Lane | None = None
     recipient_hashes: Collection[str] | None = None
     key_prefix: str | None = None
     """How the idempotency key begins."""
@@ -199,7 +184,7 @@ class MessageFilter:
         return bool(chosen & {"template_key", "channel"}) and chosen <= {"template_key", "channel", "since", "until"}
 
     def conditions(self) -> list[_Condition]:
-        exact = {"channel": self.channel, "template_key": self.template_key, "client_id": self.client_id}
+        exact = {name: getattr(self, name) for name in ("channel", "template_key", "client_id", "lane")}
         chosen: list[_Condition] = [_message.c[name] == value for name, value in exact.items() if value is not None]
         if self.status is not None:
             chosen.append(is_in(self.status))
@@ -233,6 +218,19 @@ def find(session: Session, criteria: MessageFilter, *, limit: int, before: str |
     newest = statement.order_by(key.desc(), by_id).limit(limit)
     together = union_all(*(select(newest.where(key.between(one, one)).subquery()) for one in keys or [""])).subquery()
     return _rows(session, select(together).order_by(together.c.id.desc()).limit(limit))
+
+
+def ids_like(session: Session, digits: str, limit: int) -> list[str]:
+    """Of the messages whose id begins or ends with these hexadecimal digits, the newest first.
+
+    A beginning is found by the index; for an end all ids are read.
+    """
+    first, last = (str(UUID(digits.ljust(32, filler))) for filler in "0f")
+    ends_so = func.replace(cast(_message.c.id, String), "-", "").endswith(digits)
+    alike = or_(_message.c.id.between(first, last), ends_so)
+    return list(
+        session.execute(select(_message.c.id).where(alike).order_by(_message.c.id.desc()).limit(limit)).scalars()
+    )
 
 
 def get(session: Session, message_id: str) -> MessageRow | None:

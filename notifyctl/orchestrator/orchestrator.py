@@ -9,8 +9,9 @@ from notifyctl.audit import log as audit_log
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clock import Clock
 from notifyctl.db import wakeup
-from notifyctl.errors import IdempotencyConflict, InvalidInput, NotFound
+from notifyctl.errors import IdempotencyConflict, InvalidInput
 from notifyctl.keyring import KeyRing
+from notifyctl.models.client import AddressedClient
 from notifyctl.models.columns import new_message_id
 from notifyctl.models.enums import CHANNELS, Channel, Lane, MessageStatus
 from notifyctl.models.message import OTP_TEMPLATE, TEST_TEMPLATES
@@ -19,12 +20,12 @@ from notifyctl.orchestrator import gate_facts, gates, message_store
 from notifyctl.orchestrator.drafts import Draft, audit_row, message_row, payload_row
 from notifyctl.orchestrator.gates import Facts
 from notifyctl.orchestrator.holds import QuietHours
-from notifyctl.orchestrator.message_store import AddressedClient
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
 from notifyctl.templates.context import canonical_json, context_faults, rate_subject
 from notifyctl.text.addresses import AddressError, normal_address, region_of
+from notifyctl.text.choices import no_template
 
 CHUNK = 1_000
 MAX_WRITTEN = 254
@@ -116,8 +117,8 @@ class NotificationOrchestrator:
         templates = template_store.by_key(session, {request.template_key for request in requests})
         for request in requests:
             if request.template_key not in templates:
-                raise NotFound(
-                    f"There is no template {request.template_key!r}; `notifyctl templates list` shows those there are"
+                raise no_template(
+                    request.template_key, [one.template_key for one in template_store.everything(session)]
                 )
         drafts = [Draft(request, templates[request.template_key]) for request in requests]
         for draft in drafts:

@@ -10,7 +10,6 @@ from notifyctl.billing import store as event_store
 from notifyctl.billing import subscription_store
 from notifyctl.clients import store as client_store
 from notifyctl.clients.store import ClientRow
-from notifyctl.errors import NotFound
 from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.orchestrator import message_store
@@ -31,9 +30,7 @@ class Erased:
 
 def erase_client(session: Session, keys: KeyRing, client_id: str, *, actor: str, now: datetime) -> Erased:
     """A second call removes what was in flight at the first. Raises NotFound for an unknown id."""
-    client = client_store.get(session, client_id)
-    if client is None:
-        raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
+    client = client_store.require(session, client_id)
     hashes, customer_id = _hashes(keys, client), client.stripe_customer_id
     client_store.erase(session, client_id, now)
     canceled = _cancel(session, message_store.MessageFilter(client_id=client_id), client_id, actor, now)

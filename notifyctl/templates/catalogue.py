@@ -176,8 +176,7 @@ def diff(session: Session, files: Sequence[TemplateFile], *, settings: Settings)
 
 def set_enabled(session: Session, template_key: str, enabled: bool, *, now: datetime, actor: str) -> bool:
     """An operator's word, which seeding respects. False when it was so already. Raises NotFound."""
-    if not template_store.by_key(session, [template_key]):
-        raise NotFound(f"There is no template {template_key!r}; `notifyctl templates list` shows those there are")
+    template_key = template_store.require(session, template_key).template_key
     changed = template_store.set_enabled(session, template_key, enabled, now)
     if changed:
         event = "template_enabled" if enabled else "template_disabled"

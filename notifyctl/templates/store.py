@@ -16,6 +16,7 @@ from notifyctl.models.template import (
     TemplateSource,
     Variable,
 )
+from notifyctl.text.choices import no_template
 
 _template = table(NotificationTemplate)
 _version = table(NotificationTemplateVersion)
@@ -50,6 +51,14 @@ def by_key(session: Session, keys: Collection[str]) -> dict[str, Template]:
     # There are few: to read them all costs less than a statement of its own for each number of keys.
     templates = _templates(session, _BY_KEY, key=next(iter(keys))) if len(keys) == 1 else everything(session)
     return {template.template_key: template for template in templates if template.template_key in keys}
+
+
+def require(session: Session, key: str) -> Template:
+    """In whatever case the key is written. Raises NotFound."""
+    found = by_key(session, [key.upper()])
+    if not found:
+        raise no_template(key, [template.template_key for template in everything(session)])
+    return found[key.upper()]
 
 
 def are_seeded(session: Session) -> bool:

@@ -1,6 +1,8 @@
-"""Times, durations, counts and single lines as people read them, in one way everywhere."""
+"""Times, durations, counts and single lines as people read and write them, in one way everywhere."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from notifyctl.errors import InvalidInput
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -66,3 +68,33 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same without runs of blanks, and without any at either end."""
     return " ".join(printable(text).split())
+
+
+_TYPED_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = timedelta(days=36_500)
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+
+
+def parse_duration(text: str) -> timedelta:
+    """`90s`, `15m`, `2h`, `7d`, `1w`; a century at most. Raises InvalidInput."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isascii() or not number.isdigit() or unit not in _TYPED_UNITS:
+        raise InvalidInput(f"{text!r} is not a duration; write a number and a unit, as 90s, 15m, 2h, 7d or 1w")
+    seconds = int(number[:20]) * _TYPED_UNITS[unit]
+    if seconds > _LONGEST.total_seconds():
+        raise InvalidInput(f"{text!r} is longer than {_LONGEST.days} days; write a shorter duration")
+    return timedelta(seconds=seconds)
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """A duration before `now`, or an ISO 8601 time (UTC where it names no zone). Raises InvalidInput."""
+    if text[:1].isdigit() and text[-1:] in _TYPED_UNITS:
+        return now - parse_duration(text)
+    try:
+        written = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"{text!r} is not a time; write 2h, 7d, or 2026-03-01T12:00Z") from None
+    # At the ends of the calendar, another zone or a few minutes more are beyond it.
+    if not _FIRST_YEAR <= written.year <= _LAST_YEAR:
+        raise InvalidInput(f"{text!r} is not a time in the years {_FIRST_YEAR} to {_LAST_YEAR}; write a nearer one")
+    return written.astimezone(UTC) if written.tzinfo else written.replace(tzinfo=UTC)

@@ -293,7 +293,7 @@ def test_an_alert_that_cannot_be_written_hides_nothing_and_is_written_by_the_nex
     failed(runtime, 12)
     report = watch(runtime)
     assert (report.level, report.moved, report.alert_queued) == (CRITICAL, "raised", None)
-    assert report.alert_problem.startswith("There is no template 'OPS_ALERT_NOTIFICATION_SPIKE'")
+    assert report.alert_problem.startswith("there is no template 'OPS_ALERT_NOTIFICATION_SPIKE'")
     seed_templates(runtime)
     clock.turn(minutes=5)
     assert (watch(runtime).alert_queued, len(alerts(runtime))) == ("raised", 1)

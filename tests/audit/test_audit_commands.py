@@ -85,7 +85,7 @@ def test_a_phone_number_that_a_caller_put_into_a_key_is_masked(runtime: Runtime,
     ("options", "words"),
     [
         (("--action", "NONE"), "--action 'NONE' is unknown; it is one of OTP_SEND_REQUESTED"),
-        (("--message", "last"), "--message 'last' is not a message id"),
+        (("--message", "17"), "'17' is not a message id"),
         (("--since", "yesterday"), "'yesterday' is not a time"),
     ],
 )

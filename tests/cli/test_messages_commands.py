@@ -16,7 +16,7 @@ from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.gates import ASKED_AGAIN
 from tests.support.clients import a_client
-from tests.support.messages import CODE, REMINDER_SMS, RESET, WELCOME, actions, message, send
+from tests.support.messages import CODE, REMINDER_SMS, RESET, WELCOME, actions, fail, message, send
 from tests.support.processes import Environment
 
 Ran = tuple[int, str, str]
@@ -84,7 +84,7 @@ def test_last_is_the_newest_message(runtime: Runtime, run: Run) -> None:
     assert run("messages", "cancel", "last", "--yes")[2] == "1 message canceled.\n"
     assert message(runtime, newest.message_id).status == "CANCELED"
     a_client(runtime, "beacon")
-    _fail(runtime, send(runtime, "WELCOME_EMAIL", WELCOME, client_id="beacon").message_id)
+    fail(runtime, send(runtime, "WELCOME_EMAIL", WELCOME, client_id="beacon").message_id)
     assert run("messages", "retry", "last", "--yes")[2] == "1 message queued again.\n"
 
 
@@ -148,7 +148,7 @@ def test_a_dry_run_shows_every_gate_and_writes_nothing(runtime: Runtime, run: Ru
 
 
 BAD_INPUT = {
-    "an unknown template": (["send", "NOPE", "--client", "acme"], 4, "There is no template 'NOPE'"),
+    "an unknown template": (["send", "NOPE", "--client", "acme"], 4, "there is no template 'NOPE'"),
     "neither client nor address": (["send", "WELCOME_EMAIL"], 2, "give --client or --to"),
     "both": (["send", "WELCOME_EMAIL", "--client", "a", "--to", "b@c.example"], 2, "give --client or --to"),
     "not NAME=VALUE": (["send", "WELCOME_EMAIL", "--client", "a", "--set", "x"], 2, "NAME=VALUE"),
@@ -162,13 +162,13 @@ BAD_INPUT = {
     ),
     "a code": (["send", "OTP_CODE_SMS", "--to", "+4915112345678", *_set(CODE)], 2, "POST /api/otp/send"),
     "an id that is none": (["messages", "show", "17"], 2, "'17' is not a message id"),
-    "an unknown id": (["messages", "explain", "0198c7b2-0000-7000-8000-000000000000"], 4, "There is no message"),
-    "the last of none": (["messages", "explain", "last"], 4, "There is no message yet"),
+    "an unknown id": (["messages", "explain", "0198c7b2-0000-7000-8000-000000000000"], 4, "there is no message"),
+    "the last of none": (["messages", "explain", "last"], 4, "there is no message yet"),
     "an unknown status": (["messages", "list", "--status", "LOST"], 2, "QUEUED"),
     "a bad time": (["messages", "list", "--since", "yesterday"], 2, "'yesterday' is not a time"),
     "retry of nothing in particular": (["messages", "retry"], 2, "or --reason, --template, --client or --since"),
     "cancel of nothing in particular": (["messages", "cancel"], 2, "their ids, or --template, --client or --since"),
-    "cancel of nothing that waits": (["messages", "cancel", "--client", "acme"], 4, "No waiting message"),
+    "cancel of nothing that waits": (["messages", "cancel", "--client", "acme"], 4, "no waiting message"),
 }  # fmt: skip
 
 
@@ -237,18 +237,10 @@ def test_explain_says_when_no_worker_is_running(runtime: Runtime, run: Run) -> N
     assert "no worker is running, start one with `notifyctl worker`" in out
 
 
-def _fail(runtime: Runtime, message_id: str, **values: Any) -> None:
-    with runtime.database.transaction() as session:
-        session.execute(
-            text("UPDATE message_log SET status = 'FAILED', reason = 'UNKNOWN', attempts = 4 WHERE id = :id"),
-            {"id": message_id},
-        )
-
-
 def test_retry_asks_first_and_queues_failed_messages_again(runtime: Runtime, run: Run) -> None:
     a_client(runtime)
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
-    _fail(runtime, decision.message_id)
+    fail(runtime, decision.message_id)
     code, _, err = run("messages", "retry", decision.message_id)
     assert code == ExitCode.USAGE
     assert "Send 1 message again? There is no terminal to ask on; say --yes" in err
@@ -264,7 +256,7 @@ def test_retry_refuses_what_has_expired_and_what_was_erased(runtime: Runtime, ru
     expired = send(runtime, "WELCOME_EMAIL", WELCOME)
     erased = send(runtime, "PASSWORD_RESET", RESET)
     for decision in (expired, erased):
-        _fail(runtime, decision.message_id)
+        fail(runtime, decision.message_id)
     late = runtime.clock() - timedelta(seconds=1)
     with runtime.database.transaction() as session:
         stored = str(late)[:26] if runtime.database.is_sqlite else late
@@ -340,7 +332,7 @@ def test_what_a_gate_would_refuse_stays_failed_and_is_told_with_what_lifts_it(
     a_client(runtime)
     context = WELCOME if template == "WELCOME_EMAIL" else REMINDER_SMS
     decision = send(runtime, template, context)
-    _fail(runtime, decision.message_id)
+    fail(runtime, decision.message_id)
     for name, value in _refuse(runtime, gate).items():
         monkeypatch.setenv(name, value)
 
@@ -361,9 +353,9 @@ def test_every_gate_that_is_asked_again_is_asked_before_queueing_again() -> None
 def test_the_preview_counts_by_reason_and_by_template_and_queues_the_rest(runtime: Runtime, run: Run) -> None:
     for number in range(4):
         a_client(runtime, f"c{number}")
-        _fail(runtime, send(runtime, "WELCOME_EMAIL", WELCOME, client_id=f"c{number}").message_id)
+        fail(runtime, send(runtime, "WELCOME_EMAIL", WELCOME, client_id=f"c{number}").message_id)
     reset = send(runtime, "PASSWORD_RESET", RESET, client_id="c3").message_id
-    _fail(runtime, reset)
+    fail(runtime, reset)
     for address in ("c0@client.example", "c1@client.example"):
         with runtime.database.transaction() as session:
             suppress(
@@ -389,7 +381,7 @@ def test_the_preview_counts_by_reason_and_by_template_and_queues_the_rest(runtim
 def test_who_is_suppressed_while_the_question_is_asked_stays_failed_too(runtime: Runtime) -> None:
     a_client(runtime)
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
-    _fail(runtime, decision.message_id)
+    fail(runtime, decision.message_id)
     again = Requeue(runtime.keys, runtime.plans, sms_enabled=True)
     with runtime.database.read() as session:
         chosen = again.choose(session, message_store.MessageFilter(), runtime.clock())

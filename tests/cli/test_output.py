@@ -11,6 +11,7 @@ import pytest
 from notifyctl.cli import options, output
 from notifyctl.cli.output import OutputFormat
 from notifyctl.errors import InvalidInput, NotifyctlError
+from notifyctl.text.durations import parse_duration, parse_moment
 from tests.support.clocks import NOON
 
 COLUMNS = ("name", "on", "at")
@@ -119,13 +120,13 @@ def test_without_a_terminal_there_is_no_progress_bar(capsys: pytest.CaptureFixtu
     ],
 )
 def test_a_duration_is_a_number_and_a_unit(text: str, duration: timedelta) -> None:
-    assert options.parse_duration(text) == duration
+    assert parse_duration(text) == duration
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 h", "-2h", "2.5h", "٢h", "²h", "2y", "9" * 50 + "w", "100000d"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"duration|longer"):
-        options.parse_duration(text)
+        parse_duration(text)
 
 
 def test_assignments_keep_what_stands_behind_the_first_equals_sign() -> None:
@@ -161,12 +162,12 @@ def test_a_no_on_the_terminal_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_a_time_that_no_calendar_has_in_utc_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="is not a time"):
-        options.parse_moment(text, NOON)
+        parse_moment(text, NOON)
 
 
 def test_a_time_is_given_in_utc() -> None:
-    assert options.parse_moment("2026-03-01T12:00+02:00", NOON).isoformat() == "2026-03-01T10:00:00+00:00"
-    assert options.parse_moment("2026-03-01", NOON).isoformat() == "2026-03-01T00:00:00+00:00"
+    assert parse_moment("2026-03-01T12:00+02:00", NOON).isoformat() == "2026-03-01T10:00:00+00:00"
+    assert parse_moment("2026-03-01", NOON).isoformat() == "2026-03-01T00:00:00+00:00"
 
 
 @pytest.fixture

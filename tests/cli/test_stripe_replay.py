@@ -334,7 +334,7 @@ def test_one_that_is_matched_besides_and_fails_is_told(
     ran = replay(checkout["id"], "--format", "json")
 
     assert (ran.code, summary(ran).get("failed")) == (1, 1)
-    assert f"{failed['id']} (invoice.payment_failed) failed: There is no template" in ran.err
+    assert f"{failed['id']} (invoice.payment_failed) failed: there is no template" in ran.err
     assert "1 of 2 failed" in ran.err
 
 
@@ -387,7 +387,7 @@ def test_one_that_fails_does_not_stop_the_others_and_works_once_the_cause_is_men
 
     broken = replay("--file", file, "--format", "json")
     assert (broken.code, summary(broken)["failed"], summary(broken)["processed"]) == (1, 2, 5)
-    assert broken.err.count("(invoice.payment_failed) failed: There is no template 'PAYMENT_FAILED'") == 2
+    assert broken.err.count("(invoice.payment_failed) failed: there is no template 'PAYMENT_FAILED'") == 2
     seed_templates(runtime)
 
     assert replay("--status", "FAILED").code == 0

@@ -50,6 +50,7 @@ def test_messages_come_newest_first(api: Api, reader: str, sent: list[str]) -> N
         ({"recipient": "+49 151 0000 0000"}, [3]),
         ({"recipient": "nobody@client.example"}, []),
         ({"reason": "NO_SUCH"}, []),
+        ({"lane": "BULK"}, [3, 2]),
         ({"limit": 2}, [4, 3]),
     ],
     ids=str,

@@ -1,7 +1,7 @@
 import pytest
 
+from notifyctl.models.client import AddressedClient
 from notifyctl.models.enums import CHANNELS, Channel
-from notifyctl.orchestrator.message_store import AddressedClient
 from notifyctl.providers.registry import PROVIDERS, Provider, unset
 from notifyctl.settings import Settings
 from tests.support.settings import make_settings

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import text
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
@@ -50,6 +51,15 @@ def a_worker(runtime: Runtime, name: str = "app-1:4711:ab", *, now: datetime | N
     values = {"host": "app-1", "pid": 4711, "version": "1", "started_at": now} | about
     with runtime.database.transaction() as session:
         heartbeats.beat(session, worker=name, now=now, stopping=False, **values)
+
+
+def fail(runtime: Runtime, message_id: str) -> None:
+    """As after the last retry."""
+    with runtime.database.transaction() as session:
+        session.execute(
+            text("UPDATE message_log SET status = 'FAILED', reason = 'UNKNOWN', attempts = 4 WHERE id = :id"),
+            {"id": message_id},
+        )
 
 
 def message(runtime: Runtime, message_id: str) -> Any:

@@ -64,7 +64,7 @@ def test_files_are_rendered_linted_and_tabled_without_a_database(bare: Bare, tmp
     assert bare("matrix").stdout == (tmp_path / "page.md").read_text()
 
 
-UNKNOWN = "There is no template 'NOPE'; `notifyctl templates list` shows those there are"
+UNKNOWN = "there is no template 'NOPE'; `notifyctl templates list` shows those there are"
 
 
 @pytest.mark.parametrize(

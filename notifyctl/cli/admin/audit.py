@@ -26,7 +26,8 @@ from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import AuditAction
-from notifyctl.text.durations import age, plural, printable
+from notifyctl.orchestrator.filters import find_message
+from notifyctl.text.durations import age, parse_moment, plural, printable
 from notifyctl.text.masking import mask
 
 app = typer.Typer(name="audit", no_args_is_help=True)
@@ -101,7 +102,9 @@ def list_rows(
     action: Annotated[str | None, typer.Option("--action", help="As OTP_SENT or OPERATOR_ACTION.")] = None,
     actor: Annotated[str | None, typer.Option("--actor", help="Only by this actor, as cli:anna.")] = None,
     client: Annotated[str | None, typer.Option("--client", help="Only about this client.")] = None,
-    message: Annotated[str | None, typer.Option("--message", help="Only about the message with this id.")] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", help="Only about the message of this id, or part of it.")
+    ] = None,
     since: Since = None,
     until: Until = None,
     limit: options.Limit = 50,
@@ -179,7 +182,7 @@ def export(
             print(current_head(runtime.database))
             return
         now = runtime.clock()
-        span = audit_export.span(runtime.database, options.parse_moment(since, now) if since else None)
+        span = audit_export.span(runtime.database, parse_moment(since, now) if since else None)
         lines = audit_export.lines(runtime.database, span, now)
         with _opened(file) as stream:
             for line in output.track(lines, "Exporting", max(1, span.end.last_id - span.start.last_id)):
@@ -218,25 +221,26 @@ def _filter(
     since: str | None,
     until: str | None,
 ) -> AuditFilter:
-    first = options.parse_moment(since, now) if since else None
+    first = parse_moment(since, now) if since else None
     before = seal_store.newest_before(session, first) if first else None
     return AuditFilter(
         action=options.one_of(AuditAction, "--action", action),
         actor=actor,
         client_id=client,
-        message_id=_uuid(message) if message else None,
+        message_id=_message_id(session, message) if message else None,
         since=first,
-        until=options.parse_moment(until, now) if until else None,
+        until=parse_moment(until, now) if until else None,
         # What was sealed before is older: there is an index over ids, and none over times.
         after_id=before.last_audit_id if before else None,
     )
 
 
-def _uuid(text: str) -> str:
+def _message_id(session: Session, text: str) -> str:
+    """A whole id may be that of a message which retention has removed."""
     try:
         return str(UUID(text))
     except ValueError:
-        raise InvalidInput(f"--message {text!r} is not a message id: a UUID such as 0198c7b2-…") from None
+        return find_message(session, text).id
 
 
 def _row(row: StoredRow, last_sealed: int) -> dict[str, object]:

@@ -15,7 +15,7 @@ from notifyctl.http import api_keys
 from notifyctl.http.api_key_store import every
 from notifyctl.http.api_keys import state_of
 from notifyctl.models.enums import Scope
-from notifyctl.text.durations import age
+from notifyctl.text.durations import age, parse_duration
 
 app = typer.Typer(name="keys", no_args_is_help=True)
 
@@ -48,7 +48,7 @@ def create(
     ] = None,
 ) -> None:
     """Make a key and print it, once: it is not kept and cannot be shown again."""
-    lifetime = options.parse_duration(expires) if expires is not None else None
+    lifetime = parse_duration(expires) if expires is not None else None
     if lifetime == timedelta():
         raise InvalidInput(f"--expires {expires}: such a key would never open anything; give a longer time")
     with opened_runtime() as runtime:

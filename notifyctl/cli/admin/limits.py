@@ -9,6 +9,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
 from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
+from notifyctl.clients import store as client_store
 from notifyctl.delivery import outbox
 from notifyctl.delivery.pace.allowance import Allowance
 from notifyctl.models.enums import Channel
@@ -16,6 +17,7 @@ from notifyctl.operations import controls
 from notifyctl.operations.controls import ActivePause, reset_limit, set_limit
 from notifyctl.operations.limits import per_minute
 from notifyctl.operations.pauses import PauseScope
+from notifyctl.templates import store as template_store
 
 app = typer.Typer(name="limits", no_args_is_help=True)
 
@@ -88,7 +90,7 @@ def pause(
         if not (channel or template or client or reason):
             _list_pauses(runtime, form)
             return
-        scope = PauseScope(channel, template, client)
+        scope = _scope(runtime, channel, template, client)
         with runtime.database.transaction() as session:
             held = controls.pause(session, scope, reason=reason or "", actor=options.actor(), now=runtime.clock())
     if held is None:
@@ -100,10 +102,18 @@ def pause(
 @holds.command()
 def resume(channel: OfChannel = None, template: OfTemplate = None, client: OfClient = None) -> None:
     """Let go what `pause` with the same options held."""
-    scope = PauseScope(channel, template, client)
-    with opened_runtime() as runtime, runtime.database.transaction() as session:
-        held = controls.resume(session, scope, actor=options.actor(), now=runtime.clock())
+    with opened_runtime() as runtime:
+        scope = _scope(runtime, channel, template, client)
+        with runtime.database.transaction() as session:
+            held = controls.resume(session, scope, actor=options.actor(), now=runtime.clock())
     output.say(f"Let go: {scope}. {held} waiting messages go out, unless something else holds them.")
+
+
+def _scope(runtime: Runtime, channel: Channel | None, template: str | None, client: str | None) -> PauseScope:
+    """Raises NotFound for what is not there."""
+    with runtime.database.read() as session:
+        key = template_store.require(session, template).template_key if template else None
+        return PauseScope(channel, key, client_store.require(session, client).id if client else None)
 
 
 def _list_pauses(runtime: Runtime, form: OutputFormat) -> None:

@@ -16,7 +16,7 @@ from notifyctl.clients import csv_import, suppression_store
 from notifyctl.clients import store as client_store
 from notifyctl.clients.clients import WrittenClients, set_clients
 from notifyctl.clients.fields import ClientChange, ClientFields
-from notifyctl.errors import InvalidInput, NotFound
+from notifyctl.errors import InvalidInput
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION
 from notifyctl.models.enums import Channel, ProvisioningStatus, SubscriptionStatus
 from notifyctl.retention.erasure import erase_client
@@ -102,9 +102,7 @@ def list_clients(
 def show(client_id: ClientId, form: options.Format = OutputFormat.TABLE) -> None:
     """Show all that is known of a client, what its plan allows, and whether its addresses are suppressed."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        client = client_store.get(session, client_id)
-        if client is None:
-            raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
+        client = client_store.require(session, client_id)
         plan = runtime.plans.plans.get(client.plan or "")
         fields = _row(client) | {
             "subscription_active": client.subscription_status in ACTIVE_SUBSCRIPTION,
@@ -195,8 +193,7 @@ def erase(
     """
     with opened_runtime() as runtime:
         with runtime.database.read() as session:
-            if client_store.get(session, client_id) is None:
-                raise NotFound(f"there is no client {client_id!r}; `notifyctl clients list` shows those there are")
+            client_store.require(session, client_id)
         options.confirm(f"Erase the personal data of client {client_id!r} for good?", yes)
         with runtime.database.transaction() as session:
             erased = erase_client(session, runtime.keys, client_id, actor=options.actor(), now=runtime.clock())

@@ -1,9 +1,9 @@
 """`notifyctl messages`: see, explain, queue again, withdraw; and how verdicts and explanations look."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated
-from uuid import UUID
 
 import typer
 from rich.text import Text
@@ -15,6 +15,7 @@ from notifyctl.cli import options, output, terminal
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.terminal import STATUS_STYLES
+from notifyctl.clients import store as client_store
 from notifyctl.delivery.requeue import Choice, Requeue
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import MessageStatus
@@ -22,10 +23,12 @@ from notifyctl.operations import heartbeats
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.cancel import cancel_messages, count_waiting
 from notifyctl.orchestrator.explain import Explanation, Step, explain_message
+from notifyctl.orchestrator.filters import FILTERS, MessageFilters, find_message
 from notifyctl.orchestrator.gates import PASSED_WHEN, Verdict
 from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.message_store import MessageFilter, MessageRow
-from notifyctl.text.addresses import parse_address
+from notifyctl.templates import store as template_store
+from notifyctl.text.choices import meant
 from notifyctl.text.durations import age, moment, plural, printable
 from notifyctl.text.masking import mask
 
@@ -36,19 +39,50 @@ app = typer.Typer(name="messages", no_args_is_help=True)
 COLUMNS = (
     "id", "status", "reason", "channel", "template_key", "client_id", "recipient", "attempts", "created_at", "sent_at",
 )  # fmt: skip
-LAST = "last"
-"""Stands for the id of the newest message."""
 WIDE = 110
-Status = Annotated[str | None, typer.Option("--status", help="As FAILED or RETRY_SCHEDULED.")]
-TemplateKey = Annotated[str | None, typer.Option("--template", help="Only this template.")]
-ClientId = Annotated[str | None, typer.Option("--client", help="Only this client.")]
-Recipient = Annotated[str | None, typer.Option("--to", help="Only this address or number.")]
-Since = Annotated[str | None, typer.Option("--since", help="Accepted since: 2h, 7d, or 2026-03-01T12:00Z.")]
-Until = Annotated[str | None, typer.Option("--until", help="Accepted before: 2h, 7d, or 2026-03-01T12:00Z.")]
+
+
+def _text_option(name: str, help_text: str) -> tuple[object, object]:
+    return Annotated[str | None, typer.Option(name, help=help_text)], None
+
+
+OPTIONS = {
+    "status": "--status",
+    "reason": "--reason",
+    "channel": "--channel",
+    "template_key": "--template",
+    "client_id": "--client",
+    "lane": "--lane",
+    "recipient": "--to",
+    "since": "--since",
+    "until": "--until",
+}
+"""By the names of FILTERS."""
+_HELP = {
+    "status": "As FAILED or RETRY_SCHEDULED.",
+    "reason": "Why it was blocked, failed or bounced: as SUPPRESSED or PROVIDER_UNAVAILABLE.",
+    "channel": "EMAIL or SMS.",
+    "template_key": "Only this template.",
+    "client_id": "Only this client.",
+    "lane": "URGENT, TRANSACTIONAL or BULK.",
+    "recipient": "Only this address or number.",
+    "since": "Accepted since: 2h, 7d, or 2026-03-01T12:00Z.",
+    "until": "Accepted before: 2h, 7d, or 2026-03-01T12:00Z.",
+}
+WRITTEN = options.Shared(
+    {name: _text_option(OPTIONS[name], _HELP[name]) for name in FILTERS},
+    lambda given: {name: text for name, text in given.items() if text is not None},
+)
+"""What was written of the filters, by the names of FILTERS."""
+Written = Mapping[str, str]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")]
-MessageId = Annotated[str, typer.Argument(metavar="ID", help="A message's id; last is the newest message.")]
+MessageId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="A message's id, or its beginning or end; last is the newest message."),
+]
 MessageIds = Annotated[
-    list[str] | None, typer.Argument(metavar="ID", help="Ids of messages; last is the newest message.")
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Ids of messages, or their beginnings or ends; last is the newest message."),
 ]
 
 
@@ -130,33 +164,29 @@ SHOWN = (
 
 
 @app.command("list")
+@options.taking(written=WRITTEN)
 def list_messages(
-    status: Status = None,
-    template: TemplateKey = None,
-    client: ClientId = None,
-    to: Recipient = None,
-    since: Since = None,
-    until: Until = None,
+    written: Written,
     limit: options.Limit = 50,
     reveal: Reveal = False,
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """List messages, the newest first. A table on a terminal shows the most important columns."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        criteria = _filter(runtime, status=status, template=template, client=client, to=to, since=since, until=until)
-        listed = message_store.find(session, criteria, limit=limit)
         now = runtime.clock()
+        listed = message_store.find(session, _filter(runtime, written, now), limit=limit)
+        nothing = "" if listed else _nothing(session, written, "No message matches")
     rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in listed]
     output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STATUS_STYLES)
-    if not listed and form is OutputFormat.TABLE:
-        output.say("No message matches.")
+    if nothing:
+        output.say(nothing if nothing.endswith("?") else f"{nothing}.")
 
 
 @app.command()
 def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = OutputFormat.TABLE) -> None:
     """Show every field of one message."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        message = _require(session, message_id)
+        message = find_message(session, message_id)
     output.document(message._asdict() | _row(message, reveal, only_recipient=True), form)
 
 
@@ -164,7 +194,7 @@ def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = O
 def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) -> None:
     """Explain why it did or did not arrive: in one sentence, by every gate, and step by step."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        message = _require(session, message_id)
+        message = find_message(session, message_id)
         rows = audit_log.of_message(session, message.id)
         now = runtime.clock()
         explanation = explain_message(
@@ -181,14 +211,10 @@ def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) ->
 
 
 @app.command()
+@options.taking(written=WRITTEN)
 def retry(
+    written: Written,
     ids: MessageIds = None,
-    status: Annotated[str, typer.Option("--status", help="Only FAILED ones can be sent again.")] = "FAILED",
-    reason: Annotated[str | None, typer.Option("--reason", help="As PROVIDER_UNAVAILABLE.")] = None,
-    template: TemplateKey = None,
-    client: ClientId = None,
-    since: Since = None,
-    until: Until = None,
     yes: options.Yes = False,
 ) -> None:
     """Queue failed messages again, after showing how many. Expired and erased ones are refused.
@@ -196,27 +222,21 @@ def retry(
     What a gate would refuse now stays FAILED, and is told with what lifts that: a message that a worker found refused
     would be BLOCKED for good.
     """
-    if status.upper() != "FAILED":
+    status = written.get("status", MessageStatus.FAILED)
+    if status.upper() != MessageStatus.FAILED:
         raise InvalidInput(f"--status {status}: only FAILED messages can be sent again")
-    _require_some("--reason, --template, --client or --since", ids, reason, template, client, since)
+    narrowed = {name: text for name, text in written.items() if name != "status"}
+    _require_some("--reason, --template, --client or --since", ids, narrowed)
     with opened_runtime() as runtime:
         now = runtime.clock()
-        criteria = _filter(
-            runtime,
-            ids=_known(runtime, ids),
-            status=status,
-            reason=reason,
-            template=template,
-            client=client,
-            since=since,
-            until=until,
-        )
+        criteria = _filter(runtime, {**narrowed, "status": MessageStatus.FAILED}, now, _known(runtime, ids))
         again = Requeue(runtime.keys, runtime.plans, sms_enabled=runtime.settings.sms_enabled)
         with runtime.database.read() as session:
             choice = again.choose(session, criteria, now)
+            nothing = _nothing(session, written, "no failed message that matches can be sent again")
         _tell_of(choice, now)
         if not choice.ids:
-            raise NotFound("No failed message that matches can be sent again")
+            raise NotFound(nothing)
         options.confirm(f"Send {_messages(len(choice.ids))} again?", yes)
         with runtime.database.transaction() as session:
             queued = again.queue(session, choice.ids, actor=options.actor(), now=runtime.clock())
@@ -236,25 +256,22 @@ def _tell_of(choice: Choice, now: "datetime") -> None:
 
 
 @app.command()
+@options.taking(written=WRITTEN)
 def cancel(
+    written: Written,
     ids: MessageIds = None,
-    template: TemplateKey = None,
-    client: ClientId = None,
-    since: Since = None,
-    until: Until = None,
     yes: options.Yes = False,
 ) -> None:
     """Withdraw messages that still wait. One that a worker is sending is left alone."""
-    _require_some("--template, --client or --since", ids, template, client, since)
+    _require_some("--template, --client or --since", ids, written)
     with opened_runtime() as runtime:
         now = runtime.clock()
-        criteria = _filter(
-            runtime, ids=_known(runtime, ids), template=template, client=client, since=since, until=until
-        )
+        criteria = _filter(runtime, written, now, _known(runtime, ids))
         with runtime.database.read() as session:
             waiting = count_waiting(session, criteria)
+            nothing = _nothing(session, written, "no waiting message matches (only waiting ones can be canceled)")
         if not waiting:
-            raise NotFound("No waiting message matches; only waiting ones can be canceled")
+            raise NotFound(nothing)
         options.confirm(f"Cancel {_messages(waiting)}?", yes)
         with runtime.database.transaction() as session:
             canceled = cancel_messages(session, criteria, actor=options.actor(), now=now)
@@ -270,59 +287,31 @@ def _require_some(options_that_do: str, *filters: object) -> None:
         raise InvalidInput(f"say which messages: give their ids, or {options_that_do}")
 
 
-def _require(session: Session, message_id: str) -> MessageRow:
-    if message_id == LAST:
-        newest = message_store.find(session, message_store.MessageFilter(), limit=1)
-        if not newest:
-            raise NotFound("There is no message yet; `notifyctl send` makes one")
-        return newest[0]
-    message = message_store.get(session, _uuid(message_id))
-    if message is None:
-        raise NotFound(f"There is no message {message_id}; `notifyctl messages list` shows the newest")
-    return message
-
-
 def _known(runtime: Runtime, ids: list[str] | None) -> list[str] | None:
     """The ids of these messages. Raises NotFound for the first that is not there."""
     if not ids:
         return None
     with runtime.database.read() as session:
-        return [_require(session, message_id).id for message_id in ids]
+        return [find_message(session, text).id for text in ids]
 
 
-def _uuid(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise InvalidInput(f"{text!r} is not a message id: a UUID such as 0198c7b2-…, or {LAST}") from None
+def _filter(runtime: Runtime, written: Written, now: datetime, ids: list[str] | None = None) -> MessageFilter:
+    """Raises InvalidInput for the first filter that is at fault."""
+    reader = MessageFilters(runtime.keys, runtime.settings.otp_default_region, now)
+    criteria, faults = reader.read(written)
+    for name, words in faults.items():
+        raise InvalidInput(f"{OPTIONS[name]} {written[name]!r} {words}")
+    return replace(criteria, ids=ids)
 
 
-def _filter(
-    runtime: Runtime,
-    *,
-    ids: list[str] | None = None,
-    status: str | None = None,
-    reason: str | None = None,
-    template: str | None = None,
-    client: str | None = None,
-    to: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-) -> MessageFilter:
-    return MessageFilter(
-        ids=ids,
-        status=options.one_of(MessageStatus, "--status", status),
-        reason=reason,
-        template_key=template,
-        client_id=client,
-        recipient_hashes=_hashes(runtime, to) if to else None,
-        since=options.parse_moment(since, runtime.clock()) if since else None,
-        until=options.parse_moment(until, runtime.clock()) if until else None,
-    )
-
-
-def _hashes(runtime: Runtime, address: str) -> list[str]:
-    return runtime.keys.recipient_hashes(*parse_address(address, runtime.settings.otp_default_region))
+def _nothing(session: Session, written: Written, so: str) -> str:
+    """Says `so`, and why, where a client is asked for that is not there. Raises NotFound for such a template."""
+    key, client = written.get("template_key"), written.get("client_id")
+    if key is not None:
+        template_store.require(session, key)
+    if client is not None and client_store.get(session, client) is None:
+        return f"{so}: there is no client {client!r}{meant(client, client_store.near(session, client))}"
+    return so
 
 
 def _row(message: MessageRow, reveal: bool, *, only_recipient: bool = False) -> dict[str, object]:

@@ -9,7 +9,7 @@ from notifyctl.cli.invocation import program
 from notifyctl.cli.messages.messages import print_verdicts, verdict_rows
 from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
-from notifyctl.errors import InvalidInput, NotFound, RefusedByGate
+from notifyctl.errors import InvalidInput, RefusedByGate
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
 from notifyctl.templates import store as template_store
 from notifyctl.templates.context import from_text
@@ -44,11 +44,9 @@ def send(
     values = options.parse_assignments(assignments or [])
     with opened_runtime() as runtime:
         with runtime.database.read() as session:
-            template = template_store.by_key(session, [template_key]).get(template_key)
-        if template is None:
-            raise NotFound(f"There is no template {template_key!r}; `notifyctl templates list` shows those there are")
+            template = template_store.require(session, template_key)
         request = SendRequest(
-            template_key=template_key,
+            template_key=template.template_key,
             client_id=client,
             recipient=to,
             context=from_text(template.variables, values),

@@ -25,6 +25,7 @@ from notifyctl.templates.context import context_faults, from_text
 from notifyctl.templates.lint import lint_file, refuse_errors
 from notifyctl.templates.matrix import matrix_markdown
 from notifyctl.templates.render import Content, Renderer, about, as_values
+from notifyctl.text.choices import no_template
 from notifyctl.text.durations import plural
 from notifyctl.text.files import read_text
 from notifyctl.text.locales import choose, normal_locale
@@ -126,9 +127,8 @@ def show(
 ) -> None:
     """Show one template: rules, variables, example and words."""
     with opened_runtime() as runtime, runtime.database.read() as session:
-        template = template_store.by_key(session, [key]).get(key)
-        if template is None:
-            raise _unknown(key)
+        template = template_store.require(session, key)
+        key = template.template_key
         history = {row.version: row for row in template_store.history(session, key)}
     number = version or template.version
     if number not in history:
@@ -219,9 +219,8 @@ def lint(
 ) -> None:
     """Check the template files. Exit 1 when something is found."""
     files = _files(directory)
-    if strange := set(keys or ()) - {file.template_key for file in files}:
-        raise _unknown(sorted(strange)[0])
-    files = [file for file in files if not keys or file.template_key in keys]
+    if keys:
+        files = [_file(key, files) for key in keys]
     findings = [finding for file in files for finding in lint_file(file)]
     rows = [asdict(finding) for finding in findings]
     if rows or form is not OutputFormat.TABLE:
@@ -316,17 +315,14 @@ _Rendered = tuple["TemplateSource", "Mapping[str, Variable]", dict[str, object]]
 
 
 def _from_file(key: str, directory: Path | None) -> _Rendered:
-    file = next((file for file in _files(directory) if file.template_key == key), None)
-    if file is None:
-        raise _unknown(key)
+    file = _file(key, _files(directory))
     return file.source, file.variables, file.example
 
 
 def _stored(key: str, version: int | None) -> _Rendered:
     with opened_runtime() as runtime, runtime.database.read() as session:
-        template = template_store.by_key(session, [key]).get(key)
-        if template is None:
-            raise _unknown(key)
+        template = template_store.require(session, key)
+        key = template.template_key
         number = version or template.version
         source = template_store.sources(session, [(key, number)]).get((key, number))
         row = template_store.version(session, key, number)
@@ -335,8 +331,12 @@ def _stored(key: str, version: int | None) -> _Rendered:
     return source, {name: Variable.from_json(value) for name, value in row.variables.items()}, row.example
 
 
-def _unknown(key: str) -> NotFound:
-    return NotFound(f"There is no template {key!r}; `notifyctl templates list` shows those there are")
+def _file(key: str, files: Sequence[TemplateFile]) -> TemplateFile:
+    """Raises NotFound."""
+    file = next((file for file in files if file.template_key == key.upper()), None)
+    if file is None:
+        raise no_template(key, [file.template_key for file in files])
+    return file
 
 
 def _chosen(content: Content, *, html: bool, text: bool) -> str:

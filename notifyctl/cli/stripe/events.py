@@ -26,7 +26,7 @@ from notifyctl.errors import InvalidInput, NotFound, NotifyctlError
 from notifyctl.models.enums import StripeEventStatus
 from notifyctl.operations.problem import how_to_match
 from notifyctl.providers.stripe import build_stripe_api, other_mode
-from notifyctl.text.durations import age, iso, moment, plural
+from notifyctl.text.durations import age, iso, moment, parse_moment, plural
 from notifyctl.text.masking import mask, masked_body
 
 DIFFERENCE_COLUMNS = ("kind", "id", "what", "client_id", "here", "at_stripe", "mend")
@@ -79,7 +79,7 @@ def reconcile(
         if warning := other_mode(runtime.settings):
             output.say(warning)
         now = runtime.clock()
-        criteria = SourceFilter(types=tuple(types or ()), since=options.parse_moment(since, now) if since else None)
+        criteria = SourceFilter(types=tuple(types or ()), since=parse_moment(since, now) if since else None)
         compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(criteria)
     differences = compared.differences
     output.rows(map(asdict, differences), form, columns=DIFFERENCE_COLUMNS, shown=DIFFERENCE_SHOWN)
@@ -118,8 +118,8 @@ def events(
             status=options.one_of(StripeEventStatus, "--status", named_status),
             types=types or (),
             client_id=client,
-            since=options.parse_moment(since, now) if since else None,
-            until=options.parse_moment(until, now) if until else None,
+            since=parse_moment(since, now) if since else None,
+            until=parse_moment(until, now) if until else None,
         )
         listed = listing_store.newest(session, criteria, limit=limit)
     rows = [_row(event) | {"age": age(event.created, now)} for event in listed]

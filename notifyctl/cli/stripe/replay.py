@@ -19,6 +19,7 @@ from notifyctl.cli.stripe.replay_sources import Chosen, ReplayChoice, Warnings, 
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.enums import AuditAction, StripeEventStatus
 from notifyctl.stopping import interrupt_on_signal
+from notifyctl.text.durations import parse_moment
 
 COLUMNS = ("id", "created", "type", "client_id", "status", "reason", "changes", "mail")
 STYLES = {
@@ -102,8 +103,8 @@ def _parse_choice(
         from_api=from_api,
         status=status,
         types=types or [],
-        since=options.parse_moment(since, now) if since else None,
-        until=options.parse_moment(until, now) if until else None,
+        since=parse_moment(since, now) if since else None,
+        until=parse_moment(until, now) if until else None,
     )
     choice.check()
     return choice

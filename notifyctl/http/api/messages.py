@@ -15,8 +15,8 @@ from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.strict_json import Moment, QueryMoment, Text64, Text128, Text255, Text1000
 from notifyctl.models.enums import Audience, AuditAction, Channel, Lane, MessageStatus, Scope
 from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.filters import FILTERS, MessageFilters
 from notifyctl.orchestrator.message_store import MessageRow
-from notifyctl.text.addresses import AddressError, parse_address
 from notifyctl.text.masking import mask
 
 MAX_PAGE = 200
@@ -85,6 +85,7 @@ class LogQuery(BaseModel):
     recipient: Text1000 | None = Field(None, description="An email address or phone number, in any spelling.")
     since: QueryMoment | None = Field(None, description="Accepted then or later.")
     until: QueryMoment | None = Field(None, description="Accepted before.")
+    lane: Lane | None = None
     limit: int = Field(50, ge=1, le=MAX_PAGE)
     cursor: str | None = Field(None, pattern="^[A-Za-z0-9_-]{22}$", description="`next_cursor` of the page before.")
 
@@ -129,23 +130,17 @@ def show(message_id: UUID, caller: Reader, runtime: RuntimeDep) -> LogEntry:
 
 
 def _filter(runtime: Runtime, query: LogQuery) -> message_store.MessageFilter:
+    values = query.model_dump(include=set(FILTERS) - {"recipient"})
     return message_store.MessageFilter(
-        status=query.status,
-        reason=query.reason,
-        channel=query.channel,
-        template_key=query.template_key,
-        client_id=query.client_id,
-        recipient_hashes=_hashes(runtime, query.recipient) if query.recipient else None,
-        since=query.since,
-        until=query.until,
+        **values, recipient_hashes=_hashes(runtime, query.recipient) if query.recipient else None
     )
 
 
 def _hashes(runtime: Runtime, address: str) -> list[str]:
     try:
-        return runtime.keys.recipient_hashes(*parse_address(address, runtime.settings.otp_default_region))
-    except AddressError as error:
-        raise ApiError(422, "invalid_request", f"recipient: the {error.fault}") from error
+        return MessageFilters(runtime.keys, runtime.settings.otp_default_region, runtime.clock()).hashes(address)
+    except ValueError as error:
+        raise ApiError(422, "invalid_request", f"recipient: {error}") from error
 
 
 def _cursor(message_id: str) -> str:

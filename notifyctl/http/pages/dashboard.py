@@ -15,11 +15,12 @@ from notifyctl.health.problems import folded, problems
 from notifyctl.health.summary import MINUTE, Health, read_health
 from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.pages.charts import Chart, traffic_chart
-from notifyctl.http.pages.listing import REASONS, ListingQuery, find_messages, read_query
+from notifyctl.http.pages.listing import ListingQuery, find_messages, read_query
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SignedIn
-from notifyctl.models.enums import CHANNELS, Channel, MessageStatus
+from notifyctl.models.enums import CHANNELS, Channel, Lane, MessageStatus
 from notifyctl.operations.problem import Gravity, Problem
+from notifyctl.orchestrator.filters import REASONS
 from notifyctl.templates import store as template_store
 from notifyctl.text.durations import plural
 
@@ -100,6 +101,7 @@ def _list_values(session: Session, query: ListingQuery) -> dict[str, object]:
     return {
         "listing": find_messages(session, query),
         "statuses": list(MessageStatus),
+        "lanes": list(Lane),
         "reasons": REASONS,
         "template_keys": [template.template_key for template in template_store.everything(session)],
     }
