@@ -105,7 +105,7 @@ lock:  ## Pins every dependency with its hashes (needs uv)
 
 .venv/dev: .venv/runtime requirements-dev.lock
 	@echo "Installing the tools of the test suite into .venv (once)" >&2
-	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@$(PIP) install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 .venv/bench: .venv/dev requirements-bench.lock

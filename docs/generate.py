@@ -5,6 +5,7 @@ What it prints must be the same on every machine: no widths, colours, paths or t
 
 import argparse
 import ast
+import json
 import os
 import re
 import sys
@@ -26,6 +27,7 @@ from pydantic.fields import FieldInfo
 from notifyctl.cli.admin.setup import default_text
 from notifyctl.cli.main import whole_tree
 from notifyctl.errors import ExitCode
+from notifyctl.http.server import api_alone
 from notifyctl.models.enums import BlockReason, FailureReason, MessageStatus
 from notifyctl.models.message import FINAL, FOLLOWERS
 from notifyctl.orchestrator.gates import ASKED_AGAIN, PASSED_WHEN
@@ -401,6 +403,11 @@ def layers() -> list[str]:
     return list(contract["layers"])
 
 
+def openapi_document() -> str:
+    """What GET /openapi.json answers."""
+    return json.dumps(api_alone().openapi(), indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": readme_page,
     "docs/architecture.md": architecture_page,
@@ -410,6 +417,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/NOTIFICATION_ENV_VARS.md": environment_page,
     "docs/NOTIFICATION_SEND_INVENTORY.md": inventory_page,
     "docs/cli.md": cli_page,
+    "docs/openapi.json": openapi_document,
 }
 
 

@@ -117,11 +117,11 @@ async def _of_invalid_input(_request: Request, _error: InvalidInput) -> JSONResp
 def _fault(item: ErrorDetails) -> str:
     """`context: must be an object`."""
     where, *names = item["loc"]
-    return f"{'.'.join(map(_name, names)) or where}: {_words(item)}"
+    return f"{'.'.join(map(name_of, names)) or where}: {_words(item)}"
 
 
-def _name(part: str | int) -> str:
-    """The names of unknown fields come from outside too, and are repeated only if they look like names."""
+def name_of(part: str | int) -> str:
+    """The names of unknown things come from outside too, and are repeated only if they look like names."""
     return str(part) if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "(a strange name)"
 
 

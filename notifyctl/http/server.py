@@ -151,8 +151,8 @@ class ApiServer(Server):
         self.should_exit = True
 
 
-def create_app(runtime: Runtime, *, body_seconds: float = middleware.BODY_SECONDS) -> FastAPI:
-    """`runtime` stays the caller's to close."""
+def api_alone() -> FastAPI:
+    """Without what stands around it: what the OpenAPI document tells of."""
     app = FastAPI(
         title="notifyctl",
         version=__version__,
@@ -161,9 +161,15 @@ def create_app(runtime: Runtime, *, body_seconds: float = middleware.BODY_SECOND
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.runtime = runtime
     for module in (otp, notifications, clients, messages, health, metrics, webhooks, probes):
         app.include_router(module.router)
+    return app
+
+
+def create_app(runtime: Runtime, *, body_seconds: float = middleware.BODY_SECONDS) -> FastAPI:
+    """`runtime` stays the caller's to close."""
+    app = api_alone()
+    app.state.runtime = runtime
     app.include_router(reference_router(open_to_all=runtime.settings.http_docs))
     add_pages(app)
     add_error_handlers(app)

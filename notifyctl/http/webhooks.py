@@ -43,7 +43,7 @@ class ReceiptAnswer(BaseModel):
     result: Result
 
 
-@router.post(POSTMARK_PATH, responses=documented(401, 413, 422))
+@router.post(POSTMARK_PATH, operation_id="receiveFromPostmark", responses=documented(401, 413, 422))
 def postmark(request: Request, runtime: RuntimeDep, body: RawBody) -> ReceiptAnswer:
     """Deliveries, bounces, spam complaints and changes of subscription."""
     _admit_postmark(request, runtime.settings)
@@ -54,7 +54,9 @@ def postmark(request: Request, runtime: RuntimeDep, body: RawBody) -> ReceiptAns
     return ReceiptAnswer(result=_receive(runtime, notice))
 
 
-@router.post(TWILIO_STATUS_PATH, status_code=204, responses=documented(403, 413, 422))
+@router.post(
+    TWILIO_STATUS_PATH, operation_id="receiveStatusFromTwilio", status_code=204, responses=documented(403, 413, 422)
+)
 def twilio_status(request: Request, runtime: RuntimeDep, body: RawBody) -> None:
     """What became of an SMS. `message_id` in the query is our own id, which the URL was given when it was sent."""
     fields = _read_twilio(request, runtime, body, TWILIO_STATUS_PATH)
@@ -65,7 +67,12 @@ def twilio_status(request: Request, runtime: RuntimeDep, body: RawBody) -> None:
     _receive(runtime, notice)
 
 
-@router.post(TWILIO_INBOUND_PATH, response_class=Response, responses=documented(403, 413, 422))
+@router.post(
+    TWILIO_INBOUND_PATH,
+    operation_id="receiveReplyFromTwilio",
+    response_class=Response,
+    responses=documented(403, 413, 422),
+)
 def twilio_inbound(request: Request, runtime: RuntimeDep, body: RawBody) -> Response:
     """What people write back: STOP and START. Answers that nothing is to be replied."""
     fields = _read_twilio(request, runtime, body, TWILIO_INBOUND_PATH)
@@ -149,7 +156,7 @@ class EventAnswer(BaseModel):
     received: Literal[True] = True
 
 
-@router.post(STRIPE_PATH, responses=documented(400, 413))
+@router.post(STRIPE_PATH, operation_id="receiveFromStripe", responses=documented(400, 413))
 def stripe(request: Request, runtime: RuntimeDep, body: RawBody) -> EventAnswer:
     """An event, signed by Stripe. Any other answer than 200 makes Stripe deliver it again, for three days."""
     secrets = runtime.settings.stripe_webhook_secret

@@ -25,7 +25,9 @@ def test_a_message_that_may_go_is_taken_and_queued(api: Api, sender: str) -> Non
 
     taken = answer.json()
     assert answer.status_code == 202
-    assert taken == {"id": taken["id"], "status": "QUEUED", "reason": None, "duplicate_of": None}
+    assert taken == {
+        "id": taken["id"], "status": "QUEUED", "reason": None, "detail": None, "duplicate_of": None,
+    }  # fmt: skip
     row = message(api.runtime, taken["id"])
     assert (row.status, row.source, row.idempotency_key) == ("QUEUED", "http", "welcome:acme")
 
@@ -36,6 +38,16 @@ def test_a_message_that_a_gate_refuses_is_taken_as_blocked(api: Api, sender: str
 
     assert answer.status_code == 202
     assert (answer.json()["status"], answer.json()["reason"]) == ("BLOCKED", "PROVISIONING_INCOMPLETE")
+
+
+def test_a_refusal_says_in_words_what_is_wrong(api: Api, sender: str) -> None:
+    a_client(api.runtime)
+    context = {"client_nam": "Acme", "login_url": "https://cloud.example"}
+    answer = api.post(SEND, sender, json=_welcome(context=context)).json()
+    assert answer["reason"] == "CONTEXT_INVALID"
+    assert "client_name is missing" in answer["detail"]
+    assert "client_nam is unknown" in answer["detail"]
+    assert answer["detail"] == message(api.runtime, answer["id"]).error
 
 
 def test_a_client_that_is_not_known_blocks_its_message(api: Api, sender: str) -> None:
@@ -55,7 +67,9 @@ def test_the_same_key_again_gets_the_first_message_back(api: Api, sender: str) -
     second = api.post(SEND, sender, json=_welcome(idempotency_key="k"))
 
     assert second.status_code == 202
-    assert second.json() == {"id": first["id"], "status": "QUEUED", "reason": None, "duplicate_of": first["id"]}
+    assert second.json() == {
+        "id": first["id"], "status": "QUEUED", "reason": None, "detail": None, "duplicate_of": first["id"],
+    }  # fmt: skip
 
 
 def test_twenty_requests_at_once_with_one_key_make_one_message(api: Api, sender: str) -> None:
@@ -101,6 +115,9 @@ def test_an_unknown_template_is_not_found_and_leaves_nothing(api: Api, sender: s
     answer = api.post(SEND, sender, json=_welcome(template_key="NO_SUCH"))
 
     assert (answer.status_code, answer.json()["error"]) == (404, "unknown_template")
+    assert answer.json()["message"] == "There is no template NO_SUCH."
+    strange = api.post(SEND, sender, json=_welcome(template_key="<b>s3cret</b>"))
+    assert strange.json()["message"] == "There is no template (a strange name)."
     with api.runtime.database.read() as session:
         assert session.execute(text("SELECT count(*) FROM message_log")).scalar_one() == 0
 

@@ -66,7 +66,7 @@ class ClientView(BaseModel):
 
 
 # An id is the company's own, and may have a slash in it: hence `path`.
-@router.put("/{client_id:path}", responses=documented(401, 403, 409, 413, 422))
+@router.put("/{client_id:path}", operation_id="putClient", responses=documented(401, 403, 409, 413, 422))
 def put(
     client_id: Annotated[str, Path(min_length=1, max_length=MAX_LENGTH, pattern=IDENTIFIER)],
     body: PutClient,

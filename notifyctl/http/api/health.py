@@ -18,7 +18,7 @@ Reader = Annotated[Caller, Depends(require(Scope.READ))]
 WindowMinutes = Annotated[int, Query(ge=1, le=LONGEST_WINDOW_MINUTES, description="How far to look back.")]
 
 
-@router.get("/summary", response_model=Summary, responses=documented(401, 403, 422))
+@router.get("/summary", operation_id="getHealthSummary", response_model=Summary, responses=documented(401, 403, 422))
 def summary(runtime: RuntimeDep, _: Reader, window_minutes: WindowMinutes = 60) -> Response:
     """Each channel in a window that ends now, and its backlog."""
     with runtime.database.read() as session:
@@ -28,7 +28,9 @@ def summary(runtime: RuntimeDep, _: Reader, window_minutes: WindowMinutes = 60) 
     return _answer(health_summary.summary(figures, problems(figures)))
 
 
-@router.get("/timeseries", response_model=Timeseries, responses=documented(401, 403, 422))
+@router.get(
+    "/timeseries", operation_id="getHealthTimeseries", response_model=Timeseries, responses=documented(401, 403, 422)
+)
 def timeseries(
     runtime: RuntimeDep,
     _: Reader,
@@ -44,7 +46,7 @@ def timeseries(
     return _answer(series)
 
 
-@router.get("/recent", response_model=Recent, responses=documented(401, 403, 422))
+@router.get("/recent", operation_id="getRecentMessages", response_model=Recent, responses=documented(401, 403, 422))
 def recent(runtime: RuntimeDep, caller: Reader, limit: Annotated[int, Query(ge=1, le=MOST_RECENT)] = 100) -> Response:
     """The newest messages first."""
     with runtime.database.read() as session:

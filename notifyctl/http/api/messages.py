@@ -108,7 +108,7 @@ class LogEntry(MessageView):
     audit: list[AuditEntry] = Field(description="What was decided and done, in the order of time.")
 
 
-@router.get("", responses=documented(401, 403, 422))
+@router.get("", operation_id="listMessages", responses=documented(401, 403, 422))
 def page(query: Annotated[LogQuery, Query()], caller: Reader, runtime: RuntimeDep) -> LogPage:
     """Messages, newest first. What is accepted while you turn the pages does not shift them. Needs the scope read."""
     with runtime.database.read() as session:
@@ -120,7 +120,7 @@ def page(query: Annotated[LogQuery, Query()], caller: Reader, runtime: RuntimeDe
     return LogPage(items=[view(row, caller) for row in shown], next_cursor=_cursor(shown[-1].id) if more else None)
 
 
-@router.get("/{message_id}", responses=documented(401, 403, 404, 422))
+@router.get("/{message_id}", operation_id="getMessage", responses=documented(401, 403, 404, 422))
 def show(message_id: UUID, caller: Reader, runtime: RuntimeDep) -> LogEntry:
     """One message, with everything that was decided about it and done with it. Needs the scope read."""
     with runtime.database.read() as session:

@@ -33,6 +33,7 @@ router = APIRouter(tags=["health"])
 
 @router.get(
     "/metrics",
+    operation_id="getMetrics",
     response_class=Response,
     responses=documented(401, 403) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )

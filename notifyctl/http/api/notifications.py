@@ -4,13 +4,15 @@ from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from sqlmodel import Session
 
 from notifyctl.errors import IdempotencyConflict, InvalidInput
 from notifyctl.http.api.messages import MessageView, require_message, view
 from notifyctl.http.auth import Caller, RuntimeDep, forbidden, require
-from notifyctl.http.errors import ApiError, documented
+from notifyctl.http.errors import ApiError, documented, name_of
 from notifyctl.http.strict_json import JsonRoute, Text128, Text255, Text1000
 from notifyctl.models.enums import Audience, MessageStatus, Scope
 from notifyctl.models.message import OTP_TEMPLATE, TEST_TEMPLATES
@@ -20,16 +22,12 @@ from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRe
 from notifyctl.templates import store as template_store
 
 SOURCE = "http"
-ONE_OF_TWO: list[JsonValue] = [
-    {"required": [name], "properties": {name: {"type": "string"}, other: {"type": "null"}}}
-    for name, other in (("client_id", "recipient"), ("recipient", "client_id"))
-]
 
 router = APIRouter(prefix="/api/notifications", tags=["notifications"], route_class=JsonRoute)
 
 
 class SendNotification(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"oneOf": ONE_OF_TWO})
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     template_key: Text128 = Field(examples=["WELCOME_EMAIL"])
     client_id: Text255 | None = Field(None, description="Whom it goes to, by your own id; or give `recipient`.")
@@ -44,15 +42,34 @@ class SendNotification(BaseModel):
             raise ValueError("give either client_id or recipient, one of the two")
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """As two shapes, each whole: what is generated from the document has a class for each of them."""
+        return handler(_EITHER.core_schema if cls is SendNotification else schema)
+
+
+class SendToClient(SendNotification):
+    client_id: Text255 = Field(description="Whom it goes to, by your own id.")
+    recipient: None = None
+
+
+class SendToAddress(SendNotification):
+    client_id: None = None
+    recipient: Text1000 = Field(description="An email address or phone number that is no client's.")
+
+
+_EITHER: TypeAdapter[SendToClient | SendToAddress] = TypeAdapter(SendToClient | SendToAddress)
+
 
 class NotificationAccepted(BaseModel):
     id: str = Field(description="Of the message; of the earlier one, where this is a duplicate.")
     status: MessageStatus
     reason: str | None = Field(description="Why it is BLOCKED.")
+    detail: str | None = Field(description="The same in words, as which variables are missing.")
     duplicate_of: str | None = Field(description="The message that the idempotency key has made before.")
 
 
-@router.post("", status_code=202, responses=documented(401, 403, 404, 409, 413, 422))
+@router.post("", operation_id="sendNotification", status_code=202, responses=documented(401, 403, 404, 409, 413, 422))
 def send(
     body: SendNotification,
     request: Request,
@@ -72,7 +89,7 @@ def send(
         raise ApiError(409, "idempotency_conflict", str(error)) from error
 
 
-@router.get("/{message_id}", responses=documented(401, 403, 404, 422))
+@router.get("/{message_id}", operation_id="getNotification", responses=documented(401, 403, 404, 422))
 def show(
     message_id: UUID, caller: Annotated[Caller, Depends(require(Scope.SEND, Scope.READ))], runtime: RuntimeDep
 ) -> MessageView:
@@ -88,7 +105,7 @@ def _check_template(session: Session, template_key: str, request: Request, calle
         raise ApiError(403, "forbidden", f"{OTP_TEMPLATE} is sent by POST /api/otp/send alone; no scope opens it here.")
     template = template_store.by_key(session, [template_key]).get(template_key)
     if template is None:
-        raise ApiError(404, "unknown_template", "There is no such template.")
+        raise ApiError(404, "unknown_template", f"There is no template {name_of(template_key)}.")
     # Who may write to clients must not speak to strangers in the voice of our own alarms.
     if template.audience is Audience.ADMIN and not caller.is_admin:
         raise forbidden(request, caller, Scope.ADMIN)
@@ -111,13 +128,14 @@ def _send_request(body: SendNotification, caller: Caller) -> SendRequest:
 
 
 def _answer(session: Session, decision: Decision) -> NotificationAccepted:
+    answer = NotificationAccepted(
+        id=decision.message_id, status=decision.status, reason=None, detail=None, duplicate_of=None
+    )
     match decision:
-        case Blocked(message_id=message_id, reason=reason):
-            return NotificationAccepted(id=message_id, status=decision.status, reason=reason, duplicate_of=None)
+        case Blocked(reason=reason, detail=detail):
+            answer.reason, answer.detail = reason, detail or None
         case Duplicate(message_id=message_id):
-            first = message_store.get(session, message_id)
-            reason_of_first = first.reason if first else None
-            return NotificationAccepted(
-                id=message_id, status=decision.status, reason=reason_of_first, duplicate_of=message_id
-            )
-    return NotificationAccepted(id=decision.message_id, status=decision.status, reason=None, duplicate_of=None)
+            answer.duplicate_of = message_id
+            if first := message_store.get(session, message_id):
+                answer.reason, answer.detail = first.reason, first.error
+    return answer

@@ -67,7 +67,7 @@ class NotVerified(BaseModel):
     message: Literal["Invalid code."] = "Invalid code."
 
 
-@router.post("/send", status_code=202, responses=documented(401, 403, 413, 422))
+@router.post("/send", operation_id="sendCode", status_code=202, responses=documented(401, 403, 413, 422))
 async def send(body: AskForCode, caller: OtpCaller, runtime: RuntimeDep) -> CodeAccepted:
     """Send a code, if nothing stands against it. The answer is the same, and as late, whether one is sent or not."""
     earliest = asyncio.get_running_loop().time() + ANSWER_AFTER_SECONDS
@@ -85,6 +85,7 @@ async def send(body: AskForCode, caller: OtpCaller, runtime: RuntimeDep) -> Code
 
 @router.post(
     "/verify",
+    operation_id="verifyCode",
     response_model=Verified,
     responses=documented(401, 403, 413, 422)
     | {400: {"model": NotVerified, "description": "Wrong, expired, used, replaced, locked, or never sent."}},

@@ -33,13 +33,13 @@ class Ready(BaseModel):
     status: Literal["ready"] = "ready"
 
 
-@router.get("/healthz", responses=documented())
+@router.get("/healthz", operation_id="isAlive", responses=documented())
 async def healthz() -> Alive:
     """The process lives. Asks nobody, not even the database."""
     return Alive()
 
 
-@router.get("/readyz", responses=documented())
+@router.get("/readyz", operation_id="isReady", responses=documented())
 async def readyz(runtime: RuntimeDep) -> Ready:
     """The database is there, migrated and can be written, and the templates are seeded. What was found is said again
     for a second.
