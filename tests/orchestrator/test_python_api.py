@@ -1,15 +1,23 @@
 """A host application that shares the database: the examples of docs/python.md, as they stand."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+import requests
+from fastapi import FastAPI
+from sqlalchemy import Connection, event, text
+from uvicorn import Config, Server
 
 from notifyctl import ClientsSet, InvalidInput, set_clients
 from notifyctl.bootstrap import Runtime
+from notifyctl.db.wakeup import Watcher
 from tests.support.clients import a_client
 from tests.support.messages import all_messages
 from tests.support.otp_codes import PHONE, code_in, wrong
@@ -130,6 +138,60 @@ def test_codes_are_sent_and_verified_from_python(runtime: Runtime) -> None:
     assert not defined["is_right"](PHONE, wrong(code))
     assert defined["is_right"](PHONE, code)
     assert not defined["is_right"](PHONE, code)
+
+
+@contextmanager
+def _served(app: FastAPI) -> Iterator[str]:
+    """As a host application is, with its lifespan. Its URL."""
+    server = Server(Config(app, port=0, log_config=None, lifespan="on"))
+    thread = Thread(target=server.run, name="shop")
+    thread.start()
+    deadline = monotonic() + 30
+    while not server.started and monotonic() < deadline:
+        sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def test_a_fastapi_application_queues_in_its_dependency(runtime: Runtime, host: dict[str, Any]) -> None:
+    a_client(runtime)
+    _run_example("fastapi", host)
+
+    def fail(_connection: Connection) -> None:
+        raise RuntimeError("not committed")
+
+    with _served(host["app"]) as url:
+        answers = [requests.post(f"{url}/clients/{name}/welcome", timeout=30) for name in ("acme", "nobody")]
+        event.listen(host["runtime"].database.engine, "commit", fail)
+        # Nobody is told that something is queued, and then it is not.
+        assert requests.post(f"{url}/clients/acme/welcome", timeout=30).status_code == 500
+    assert [answer.json()["status"] for answer in answers] == ["QUEUED", "BLOCKED"]
+    with runtime.database.read() as session:
+        assert {message.id for message in all_messages(session)} == {answer.json()["id"] for answer in answers}
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_an_async_application_queues_in_its_own_session_and_wakes_a_worker(
+    runtime: Runtime, host: dict[str, Any]
+) -> None:
+    a_client(runtime)
+    for name in ("fastapi", "async"):
+        _run_example(name, host)
+    watcher = Watcher(runtime.database)
+    with _served(host["app"]) as url:
+        taken = requests.post(f"{url}/orders/1?client_id=acme", timeout=30)
+        again = requests.post(f"{url}/orders/1?client_id=acme", timeout=30)
+    asyncio.run(host["engine"].dispose())
+    assert watcher.wait(30)
+    watcher.close()
+    assert (taken.status_code, taken.json()["status"], again.status_code) == (202, "QUEUED", 500)
+    assert _orders(runtime) == 1
+    with runtime.database.read() as session:
+        [message] = all_messages(session)
+    assert message.id == taken.json()["id"]
 
 
 def test_what_operators_do_is_done_from_python(runtime: Runtime, host: dict[str, Any]) -> None:
