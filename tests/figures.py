@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LAST_RUN = ROOT / ".pytest_cache" / "suite.xml"
 
 LIMITS = {
-    "modules": 267,
+    "modules": 269,
     "modules in a folder": 12,
     "lines of a module": 370,
     "Any": 60,
-    "imports in functions": 31,
+    "imports in functions": 33,
     "class names used twice": 0,
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
