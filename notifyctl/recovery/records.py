@@ -72,7 +72,7 @@ class RecoverySummary:
     def details(self) -> dict[str, object]:
         """For the audit row and for programs."""
         return {
-            "since": self.since.isoformat(),
+            "since": iso(self.since),
             "cause": self.cause,
             "is_proven": self.is_proven,
             "waiting": {str(channel): count for channel, count in self.waiting.items()},
