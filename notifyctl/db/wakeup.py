@@ -7,9 +7,10 @@ A pooler in transaction mode carries no LISTEN. Behind a pooler the database is 
 whether any transaction has written, which touches no table; unless there is a URL for a connection that may listen.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event, text
@@ -19,6 +20,7 @@ from sqlmodel import Session
 from notifyctl.db.connections import is_behind_a_pooler, single_engine
 from notifyctl.db.database import Database
 from notifyctl.errors import ConfigurationError
+from notifyctl.models.enums import Channel
 
 CHANNEL = "notifyctl"
 SILENT_SECONDS = 0.02
@@ -28,21 +30,23 @@ SQLITE_CHECK_SECONDS = 0.005
 POLL_SECONDS = 0.03
 HEARD_SECONDS = 10.0
 """How long a word of our own may take to be heard."""
-WAKE_LOCK = 6_383_203_412
-"""PostgreSQL advisory lock: who finds it taken leaves the word to its holder, whose commit is yet to come."""
+EVERYTHING = frozenset(Channel)
+WAKE_LOCKS = {Channel.EMAIL: 6_383_203_412, Channel.SMS: 6_383_203_414}
+"""PostgreSQL advisory locks: who finds one taken leaves the word to its holder, whose commit is yet to come."""
 _WAKE = (
-    f"SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '100ms', true),"
-    f" pg_notify('{CHANNEL}', '') WHERE pg_try_advisory_xact_lock({WAKE_LOCK})"
+    "SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '100ms', true),"  # noqa: S608  our names
+    f" pg_notify('{CHANNEL}', word) FROM (VALUES {{}}) AS words (word, lock)"
+    " WHERE pg_try_advisory_xact_lock(lock)"
 )
 """It waits neither for the disk nor for a replica, and hardly for others."""
 _IDENTITY = "SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())"
 _LISTEN_REMEDY = "name the server itself there, or a pooler in session mode"
 _WRITTEN = "notifyctl: written"
-_woken_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
+_woken_at: WeakKeyDictionary[Engine, dict[Channel, float]] = WeakKeyDictionary()
 
 
-def wake_after_commit(session: Session) -> None:
-    """Once this transaction is committed, whoever does that, workers are told that there is something to do.
+def wake_after_commit(session: Session, channels: Collection[Channel]) -> None:
+    """Once this transaction is committed, whoever does that, the channels' workers are told that there is work.
 
     A word that is lost costs a second: that often workers look by themselves.
     """
@@ -51,36 +55,46 @@ def wake_after_commit(session: Session) -> None:
         return
     if _WRITTEN not in session.info:
         event.listen(session, "after_commit", _on_commit)
-    session.info[_WRITTEN] = (session.get_transaction(), connection)
+    transaction, before = session.get_transaction(), session.info.get(_WRITTEN)
+    so_far = before.channels if before is not None and before.transaction is transaction else frozenset()
+    session.info[_WRITTEN] = _Written(transaction, connection, so_far.union(channels))
 
 
 def _on_commit(session: Session) -> None:
     """Of a savepoint, too."""
-    written: tuple[SessionTransaction, Connection] | None = session.info[_WRITTEN]
+    written: _Written | None = session.info[_WRITTEN]
     if written is None or session.in_nested_transaction():
         return
     session.info[_WRITTEN] = None
-    transaction, connection = written
     # Another transaction is that after one that was rolled back; and a connection's own is still to be committed.
-    if session.get_transaction() is transaction and not connection.in_transaction():
-        _wake(connection)
+    if session.get_transaction() is written.transaction and not written.connection.in_transaction():
+        _wake(written.connection, written.channels)
 
 
-def _wake(connection: Connection) -> None:
+def _wake(connection: Connection, channels: frozenset[Channel]) -> None:
     """On the connection that has committed: another one might have to be waited for. Never fails."""
-    now = monotonic()
-    if now - _woken_at.get(connection.engine, -SILENT_SECONDS) < SILENT_SECONDS:
+    now, woken_at = monotonic(), _woken_at.setdefault(connection.engine, {})
+    due = [channel for channel in channels if now - woken_at.get(channel, -SILENT_SECONDS) >= SILENT_SECONDS]
+    if not due:
         return
-    _woken_at[connection.engine] = now
+    woken_at.update(dict.fromkeys(due, now))
     driver = connection.connection
     try:
         cursor = driver.cursor()
-        cursor.execute(_WAKE)
+        cursor.execute(_WAKE.format(", ".join(f"('{channel}', {WAKE_LOCKS[channel]})" for channel in due)))
         cursor.close()
         driver.commit()
     except Exception:  # noqa: BLE001  what was to be done is committed, and a worker finds it
         with suppress(Exception):
             driver.rollback()
+
+
+class _Written(NamedTuple):
+    """What a session has written that is to be told of."""
+
+    transaction: SessionTransaction | None
+    connection: Connection
+    channels: frozenset[Channel]
 
 
 class Watcher:
@@ -103,15 +117,15 @@ class Watcher:
             if self.is_listening:
                 self._ask(f"LISTEN {CHANNEL}")
             self._state = None if self.is_listening else self._look()
-        self._has_heard = False
+        self._heard: frozenset[Channel] = frozenset()
 
     @property
     def is_stale(self) -> bool:
         """Other connections to its server were dropped: it would listen there to the end of its days."""
         return self._dropped != self._database.dropped
 
-    def wait(self, timeout: float) -> bool:
-        """Whether something changed within `timeout` seconds; returns as soon as it does."""
+    def wait(self, timeout: float) -> frozenset[Channel]:
+        """In which channels there may be something new, within `timeout` seconds; returns as soon as there is."""
         with self._database.translated(listening=True):
             return self._hear(timeout) if self.is_listening else self._poll(timeout)
 
@@ -119,22 +133,22 @@ class Watcher:
         self._connection.invalidate()
         self._connection.close()
 
-    def _hear(self, timeout: float) -> bool:
+    def _hear(self, timeout: float) -> frozenset[Channel]:
         """A word counts twice: at once, and later for what others have committed without one."""
-        again = self._has_heard
+        again = self._heard
         words = self._driver.notifies(timeout=AGAIN_SECONDS if again else timeout, stop_after=1)
-        self._has_heard = any(True for _ in words)
-        return again or self._has_heard
+        self._heard = frozenset[Channel]().union(*(_channels(word.payload) for word in words))
+        return again | self._heard
 
-    def _poll(self, timeout: float) -> bool:
+    def _poll(self, timeout: float) -> frozenset[Channel]:
         deadline = monotonic() + timeout
         while monotonic() < deadline:
             state = self._look()
             if state != self._state:
                 self._state = state
-                return True
+                return EVERYTHING
             sleep(SQLITE_CHECK_SECONDS if self._is_sqlite else POLL_SECONDS)
-        return False
+        return frozenset()
 
     def _look(self) -> object:
         """What is another as soon as anybody has committed a change."""
@@ -144,6 +158,11 @@ class Watcher:
     def _ask(self, statement: str) -> Any:
         """Outside any transaction."""
         return self._driver.execute(statement)
+
+
+def _channels(word: str) -> frozenset[Channel]:
+    """Without a name, as the version before says it, of them all."""
+    return frozenset({Channel(word)}) if word in EVERYTHING else EVERYTHING
 
 
 def require_listening(database: Database) -> None:

@@ -264,8 +264,9 @@ class NotificationOrchestrator:
             self._insert(session, drafts, new, now)
             queued = [draft for draft in new if isinstance(draft.decision, Queued)]
             message_store.insert_payloads(session, [payload_row(draft, self._keys) for draft in queued])
-            if any(draft.not_before is None for draft in queued):
-                wakeup.wake_after_commit(session)
+            due = {draft.template.channel for draft in queued if draft.not_before is None}
+            if due:
+                wakeup.wake_after_commit(session, due)
         audit_log.write_many(session, [audit_row(draft, now) for draft in drafts])
 
     def _insert(self, session: Session, drafts: Sequence[Draft], new: Sequence[Draft], now: datetime) -> None:

@@ -35,6 +35,7 @@ class ChannelLoop(threading.Thread):
     ) -> None:
         super().__init__(name=f"notifyctl-{dispatcher.channel.lower()}", daemon=True)
         self.wake = threading.Event()
+        self.channel = dispatcher.channel
         self._dispatcher = dispatcher
         self._stopping = stop
         self._once = once

@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.db.migrations import require_fitting_schema
-from notifyctl.db.wakeup import Watcher, require_listening
+from notifyctl.db.wakeup import EVERYTHING, Watcher, require_listening
 from notifyctl.delivery.claims import LEASE, Claimer, Rules
 from notifyctl.delivery.dispatch import Dispatcher
 from notifyctl.delivery.in_doubt import Reconciler
@@ -197,9 +197,10 @@ class Worker:
         self._error = self._error or error
         self.stop()
 
-    def _wake(self) -> None:
+    def _wake(self, channels: Collection[Channel] = EVERYTHING) -> None:
         for loop in self._loops:
-            loop.wake.set()
+            if loop.channel in channels:
+                loop.wake.set()
 
     def _periodic_threads(self) -> list[PeriodicThread]:
         periodic = partial(PeriodicThread, failed=self._fail)
@@ -273,8 +274,7 @@ class Worker:
         watcher = Watcher(self._runtime.database)
         try:
             while not self._stop.is_set() and not watcher.is_stale:
-                if watcher.wait(timeout=0.5):
-                    self._wake()
+                self._wake(watcher.wait(timeout=0.5))
         finally:
             watcher.close()
         return False

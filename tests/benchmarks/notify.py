@@ -52,7 +52,7 @@ def sender(url: str, threads: int, what: str) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         seconds, how = line.split(maxsplit=1)
-        wakeup.wake_after_commit = wake if how.strip() == AFTER_COMMIT else lambda session: None
+        wakeup.wake_after_commit = wake if how.strip() == AFTER_COMMIT else lambda session, channels: None
         ends_at = monotonic() + float(seconds)
         counts = [0] * threads
 
@@ -73,7 +73,7 @@ def sender(url: str, threads: int, what: str) -> None:
 
 def insert(_runtime: Runtime, session: Session) -> None:
     session.execute(INSERT)
-    wakeup.wake_after_commit(session)
+    wakeup.wake_after_commit(session, {Channel.SMS})
 
 
 def send(runtime: Runtime, session: Session) -> None:

@@ -10,9 +10,11 @@ from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.db.database import Database
-from notifyctl.db.wakeup import CHANNEL, WAKE_LOCK, Watcher
+from notifyctl.db.wakeup import CHANNEL, WAKE_LOCKS, Watcher
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
-from tests.support.messages import CODE, code_pipe
+from tests.support.clients import a_client
+from tests.support.messages import CODE, WELCOME, code_pipe
 from tests.support.poolers import Pooled
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -49,6 +51,10 @@ def host(database: Database) -> Iterator[Engine]:
 def ask(runtime: Runtime, session: Session, number: int = 0) -> None:
     request = SendRequest(template_key="OTP_CODE_SMS", context=CODE, recipient=f"+49151123450{number:02}")
     code_pipe(runtime).send(session, request)
+
+
+def welcome(runtime: Runtime, session: Session, client_id: str) -> None:
+    runtime.orchestrator.send(session, SendRequest(template_key="WELCOME_EMAIL", context=WELCOME, client_id=client_id))
 
 
 def written(runtime: Runtime) -> int:
@@ -151,7 +157,7 @@ def test_a_word_that_cannot_be_sent_fails_nobody(
 
 def test_who_finds_another_at_the_word_leaves_it_to_him(runtime: Runtime, heard: Heard, database_url: str) -> None:
     with psycopg.connect(database_url) as other:
-        other.execute("SELECT pg_advisory_xact_lock(%s)", [WAKE_LOCK])
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [WAKE_LOCKS[Channel.SMS]])
         with runtime.database.transaction() as session:
             ask(runtime, session)
     assert (heard(), written(runtime)) == (0, 1)
@@ -167,7 +173,35 @@ def test_what_comes_right_after_a_word_has_none_of_its_own_and_is_looked_for(run
         pass
     with runtime.database.transaction() as session:
         ask(runtime, session)
-    assert [watcher.wait(60), watcher.wait(60), watcher.wait(0)] == [True, True, False]
+    assert [watcher.wait(60), watcher.wait(60), watcher.wait(0)] == [{Channel.SMS}, {Channel.SMS}, set()]
+    watcher.close()
+
+
+def test_a_word_is_of_the_channels_that_were_written_to(runtime: Runtime, heard: Heard) -> None:
+    """One right after the other: a word of one says nothing of the other."""
+    watcher = Watcher(runtime.database)
+    a_client(runtime)
+    a_client(runtime, "other", email="other@client.example")
+    with runtime.database.transaction() as session:
+        ask(runtime, session)
+    with runtime.database.transaction() as session:
+        welcome(runtime, session, "acme")
+    assert heard() == 2
+    assert watcher.wait(60) | watcher.wait(60) == {Channel.SMS, Channel.EMAIL}
+    while watcher.wait(0.2):
+        pass
+    with runtime.database.transaction() as session:
+        welcome(runtime, session, "other")
+        ask(runtime, session, 1)
+    assert watcher.wait(60) | watcher.wait(60) == {Channel.SMS, Channel.EMAIL}
+    watcher.close()
+
+
+def test_a_word_of_the_version_before_is_of_every_channel(database: Database) -> None:
+    watcher = Watcher(database)
+    with database.transaction() as session:
+        session.execute(text(f"NOTIFY {CHANNEL}"))
+    assert watcher.wait(60) == {Channel.SMS, Channel.EMAIL}
     watcher.close()
 
 
