@@ -133,18 +133,24 @@ class Witness:
         self._told = forgotten
 
     def newest(self, session: Session, *, at_once: bool = True) -> Mark | None:
-        """To be kept once this transaction has committed. Without `at_once`, None where there was one a moment ago."""
+        """To be kept once this transaction has committed. Without `at_once`, None where there was one a moment ago.
+
+        With it, `permits` was asked in the same transaction. Else a store that has gone back and was written to since
+        might put a mark of its own in the place of the one by which that is noticed.
+        """
         self.is_behind = not at_once and monotonic() - self._newest_at < MARK_SECONDS
         if self.is_behind:
             return None
         self._newest_at = monotonic()
+        if not at_once and store_state.look(session, self._mark, asks_server=self._asks_server).lapse(self._mark):
+            return None
         return store_state.newest(session, self.generation or 0)
 
     def catch_up(self) -> None:
         """Where the last commits of this process have left no mark."""
         if self.is_behind:
             with self._database.read() as session:
-                self.keep(self.newest(session))
+                self.keep(self.newest(session, at_once=False))
 
     def keep(self, mark: Mark | None) -> None:
         before = self._mark

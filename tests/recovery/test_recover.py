@@ -1,6 +1,7 @@
 """What is asked of the providers for a store that has forgotten, and what it knows afterwards."""
 
 from datetime import datetime, timedelta
+from time import sleep
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.errors import DatabaseError, IdempotencyConflict
 from notifyctl.models.enums import Channel, MessageStatus
 from notifyctl.operations import store_state
+from notifyctl.operations.witness import MARK_SECONDS, Witness
 from notifyctl.orchestrator.requests import Blocked, Duplicate
 from notifyctl.recovery import store as recovery_store
 from notifyctl.recovery.records import RecoverySummary
@@ -225,6 +227,26 @@ def test_a_process_that_has_counted_guesses_notices_that_they_are_forgotten(runt
         runtime.otp.verify(PHONE, VERIFY, code)
     with runtime.database.read() as session:
         found = store_state.forgotten(session)
+    assert found is not None
+    assert found.is_proven
+
+
+def test_what_is_written_after_the_loss_does_not_hide_it(runtime: Runtime, before: datetime) -> None:
+    """A worker records late answers before it claims again, and by then the store may have more rows than it lost."""
+    witness = Witness(runtime.database, runtime.clock)
+    witness.examine()
+
+    def write(phone: str) -> None:
+        send(runtime, "OTP_CODE_SMS", CODE, recipient=phone)
+        with runtime.database.transaction() as session:
+            seen = witness.newest(session, at_once=False)
+        witness.keep(seen)
+
+    write(PHONE)
+    forget_the_last_audit_row(runtime)
+    sleep(MARK_SECONDS)
+    write(OTHER)
+    found = witness.examine().forgotten
     assert found is not None
     assert found.is_proven
 
