@@ -219,13 +219,6 @@ def queue(runtime: Runtime, channel: Channel, messages: int) -> None:
     tidy(runtime.database)
 
 
-def rewind(runtime: Runtime) -> None:
-    with runtime.database.transaction() as session:
-        session.execute(text("UPDATE message_log SET status = 'QUEUED', attempts = 0, next_attempt_at = created_at"))
-        session.execute(text("UPDATE message_log SET sent_at = NULL, expires_at = NULL"))
-        session.execute(text("DELETE FROM provider_breaker"))
-
-
 def sent(runtime: Runtime, channel: Channel) -> int:
     statement = text("SELECT count(*) FROM message_log WHERE channel = :channel AND status = 'SENT'")
     with runtime.database.read() as session:

@@ -9,7 +9,6 @@ run, on a PostgreSQL of its own; quote the ratio.
 
 import argparse
 import json
-import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -18,15 +17,12 @@ from typing import Any
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.pool import NullPool
 
-from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.db import migrations
+from notifyctl.bootstrap import Runtime
 from notifyctl.db.database import Database
 from notifyctl.delivery.lookout import Lookout
 from notifyctl.models.enums import Channel
-from tests.benchmarks.harness import fresh_database, provider, queue, sent
-from tests.benchmarks.worker_rate import start_up, workers
-from tests.support.settings import make_settings
-from tests.support.templates import seed_templates
+from tests.benchmarks import harness
+from tests.benchmarks.harness import Provider, fresh_store, program, queue, ratio, sent, wait_until
 
 CHANNEL = Channel.EMAIL
 CONCURRENCY = 100
@@ -102,6 +98,18 @@ def buffers(runtime: Runtime) -> tuple[int, int]:
     return touched[0], touched[1]
 
 
+def worker_rate(runtime: Runtime, provider: Provider, messages: int) -> float:
+    """From the first call to the last commit: messages a second."""
+    before = sent(runtime, CHANNEL)
+    with program("-m", "notifyctl", "worker", env=harness.environment(runtime.settings)):
+        presented = provider.count()
+        wait_until(lambda: provider.count() > presented)
+        started = perf_counter()
+        wait_until(lambda: provider.count() == presented + messages)
+        wait_until(lambda: sent(runtime, CHANNEL) == before + messages)
+        return messages / (perf_counter() - started)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--messages", type=int, default=20_000)
@@ -109,12 +117,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     rates: dict[bool, list[float]] = {False: [], True: []}
-    with provider(0) as url, fresh_database("postgresql") as database_url:
-        migrations.upgrade(Database(database_url))
-        settings = make_settings(database_url=database_url, postmark_api_url=url, twilio_api_url=url)
-        runtime = open_runtime(settings)
-        seed_templates(runtime)
-        empty = statistics.median(start_up(runtime, CONCURRENCY) for _ in range(3))
+    with harness.provider() as url, fresh_store("postgresql", postmark_api_url=url, twilio_api_url=url) as runtime:
         queue(runtime, CHANNEL, 1)
         with runtime.database.transaction() as session:
             statement = "UPDATE message_log SET status = 'CANCELED', next_attempt_at = NULL RETURNING id"
@@ -127,16 +130,12 @@ def main() -> None:
                 vacuum(runtime.database)
                 whole, bounded = buffers(runtime)
                 ask(runtime, first, arguments.messages)
-                started = perf_counter()
-                workers(runtime, CONCURRENCY, 1)
-                rate = arguments.messages / (perf_counter() - started - empty)
+                rate = worker_rate(runtime, Provider(url), arguments.messages)
                 assert sent(runtime, CHANNEL) == arguments.dead + arguments.messages
             rates[is_held].append(rate)
             name = "with a snapshot held" if is_held else "without"
             print(f"{name:<20} look {bounded:>6,} buffers (whole: {whole:>7,})  {rate:>7,.0f}/s", flush=True)
-        runtime.close()
-    ratio = statistics.median(rates[True]) / statistics.median(rates[False])
-    print(f"The rate with a snapshot held is {ratio:.0%} of that without.")
+    print(f"The rate with a snapshot held is {ratio(rates[True], rates[False]):.0%} of that without.")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
-"""What it costs senders to wake workers, and how soon an idle worker is at work.
+"""What it costs senders to wake workers. How soon those are at work is told by pick_up.
 
-    python -m tests.benchmarks.notify [--seconds 1] [--rounds 12] [--messages 60]
+    python -m tests.benchmarks.notify [--seconds 1] [--rounds 12]
 
 Senders are threads of up to 8 processes, each with transactions of one message: an INSERT and nothing else, or a whole
 `send`. Somebody listens. A trigger that notifies (as there was one until revision 0013), our word after the commit, and
-no word at all take turns of a second, on a PostgreSQL of its own; quote the ratios. Then single messages to an idle
-worker, from before `send` to the provider's call.
+no word at all take turns of a second, on a PostgreSQL of its own; quote the ratios.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -17,25 +15,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import randrange
 from threading import Event, Thread
-from time import monotonic, sleep
+from time import monotonic
 
 from sqlalchemy import text
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.db import migrations, wakeup
+from notifyctl.db import wakeup
 from notifyctl.db.database import Database
-from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
-from notifyctl.sandbox import Sandbox
-from tests.benchmarks.harness import fresh_database
+from tests.benchmarks.harness import fresh_store
 from tests.support.messages import CODE, code_pipe
-from tests.support.settings import PEPPER, SECRET, make_settings
-from tests.support.templates import seed_templates
+from tests.support.settings import make_settings
 
 NONE, AFTER_COMMIT, TRIGGER = "no word", "after the commit", "a trigger"
 PROCESSES = 8
-GAP_SECONDS = 0.25
 INSERT = text(
     "INSERT INTO message_log (id, channel, audience, template_key, template_version, recipient, source, rate_subject,"
     " status, attempts, lane, next_attempt_at, created_at, lease_generation) VALUES (gen_random_uuid(), 'SMS',"
@@ -139,8 +133,8 @@ def listening(database: Database) -> Iterator[None]:
         thread.join()
 
 
-def measure_senders(url: str, arguments: argparse.Namespace) -> None:
-    database = Database(url)
+def measure_senders(runtime: Runtime, arguments: argparse.Namespace) -> None:
+    database, url = runtime.database, runtime.settings.database_url
     for what in arguments.what or ("insert", "send"):
         for senders in arguments.senders or (1, 8, 64):
             rates: dict[str, list[float]] = {NONE: [], AFTER_COMMIT: [], TRIGGER: []}
@@ -156,34 +150,6 @@ def measure_senders(url: str, arguments: argparse.Namespace) -> None:
                 mean = statistics.mean(found)
                 print(f"{about} {mean:>7,.0f}/s  {mean / without:>5.0%}", flush=True)
     set_trigger(database, False)
-    database.close()
-
-
-def measure_pick_up(url: str, messages: int) -> None:
-    with Sandbox() as sandbox:
-        runtime = open_runtime(make_settings(database_url=url))
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": "/nonexistent", "DATABASE_URL": url,
-            "NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER, "EMAIL_SENDER": "hello@acme.example",
-            "POSTMARK_SERVER_TOKEN": "x", "POSTMARK_API_URL": sandbox.url, "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
-            "TWILIO_AUTH_TOKEN": "x", "TWILIO_FROM_NUMBER": "+15005550006", "TWILIO_API_URL": sandbox.url,
-            "NOTIFICATION_SMS_PER_MINUTE_LIMIT": "100000",
-        }  # fmt: skip
-        command = [sys.executable, "-m", "notifyctl", "worker", "--no-jobs"]
-        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as worker:
-            sleep(3)
-            asked = []
-            for _ in range(messages + 3):
-                asked.append(monotonic())
-                with runtime.database.transaction() as session:
-                    send(runtime, session)
-                sleep(GAP_SECONDS)
-            worker.terminate()
-        called = sandbox.presented(Channel.SMS)
-        runtime.close()
-    # The first ones fill caches and open connections.
-    waits = sorted((after - before) * 1000 for before, after in zip(asked[3:], called[3:], strict=True))
-    print(f"pick-up  p50 {statistics.median(waits):.1f} ms, p95 {waits[int(len(waits) * 0.95)]:.1f} ms")
 
 
 def main() -> None:
@@ -194,17 +160,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--messages", type=int, default=60)
     parser.add_argument("--senders", type=int, action="append")
     parser.add_argument("--what", choices=["insert", "send"], action="append")
     arguments = parser.parse_args()
-    with fresh_database("postgresql") as url:
-        migrations.upgrade(Database(url))
-        runtime = open_runtime(make_settings(database_url=url))
-        seed_templates(runtime)
-        runtime.close()
-        measure_pick_up(url, arguments.messages)
-        measure_senders(url, arguments)
+    with fresh_store("postgresql") as runtime:
+        measure_senders(runtime, arguments)
 
 
 if __name__ == "__main__":
