@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -280,6 +280,7 @@ class Provider:
     """What the stub at this URL has been presented with."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self._connection = HTTPConnection(url.removeprefix("http://"))
 
     def count(self) -> int:
@@ -307,6 +308,15 @@ def heard(process: "subprocess.Popen[bytes]") -> bytes:
     """A line of its output."""
     assert process.stdout is not None
     return process.stdout.readline()
+
+
+@contextmanager
+def store_and_provider(kind: str, latency_ms: float = 0, **parameters: str) -> Iterator[tuple[Runtime, Provider]]:
+    with ExitStack() as stack:
+        url = stack.enter_context(provider(latency_ms))
+        database_url = stack.enter_context(fresh_database(kind, **parameters))
+        runtime = stack.enter_context(open_store(database_url, postmark_api_url=url, twilio_api_url=url))
+        yield runtime, Provider(url)
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:

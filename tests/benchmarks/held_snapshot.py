@@ -22,7 +22,7 @@ from notifyctl.db.database import Database
 from notifyctl.delivery.lookout import Lookout
 from notifyctl.models.enums import Channel
 from tests.benchmarks import harness
-from tests.benchmarks.harness import Provider, fresh_store, program, queue, ratio, sent, wait_until
+from tests.benchmarks.harness import Provider, program, queue, ratio, sent, wait_until
 
 CHANNEL = Channel.EMAIL
 CONCURRENCY = 100
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     rates: dict[bool, list[float]] = {False: [], True: []}
-    with harness.provider() as url, fresh_store("postgresql", postmark_api_url=url, twilio_api_url=url) as runtime:
+    with harness.store_and_provider("postgresql") as (runtime, provider):
         queue(runtime, CHANNEL, 1)
         with runtime.database.transaction() as session:
             statement = "UPDATE message_log SET status = 'CANCELED', next_attempt_at = NULL RETURNING id"
@@ -130,7 +130,7 @@ def main() -> None:
                 vacuum(runtime.database)
                 whole, bounded = buffers(runtime)
                 ask(runtime, first, arguments.messages)
-                rate = worker_rate(runtime, Provider(url), arguments.messages)
+                rate = worker_rate(runtime, provider, arguments.messages)
                 assert sent(runtime, CHANNEL) == arguments.dead + arguments.messages
             rates[is_held].append(rate)
             name = "with a snapshot held" if is_held else "without"
