@@ -1,8 +1,6 @@
 """One event being worked on: whose it is, how its subscription stands, what is written of it, and what comes of it.
 
-Everything happens in the caller's transaction. Subscription and customer are locked before it is asked whose they are,
-and the client's row before anything is read of its subscriptions, invoices and messages, so that the events of each
-take turns.
+Everything happens in the caller's transaction, by its ledger.
 """
 
 import logging
@@ -11,11 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from sqlmodel import Session
-
-from notifyctl.billing import store as event_store
-from notifyctl.billing import subscription_store
-from notifyctl.billing.event import Event, read_event
+from notifyctl.billing.event import Event
+from notifyctl.billing.ledger import Ledger, Subject
 from notifyctl.billing.mails import (
     PAYMENT_FAILED,
     Addressee,
@@ -27,10 +22,8 @@ from notifyctl.billing.mails import (
     read_history,
 )
 from notifyctl.billing.objects import Invoice, StripeObject
-from notifyctl.billing.subscription import Payments, SubscriptionState, best, best_in_force, state_of, with_payments
+from notifyctl.billing.subscription import SubscriptionState, best, best_in_force, state_of, with_payments
 from notifyctl.billing.subscription_store import InvoiceRow
-from notifyctl.clients import store as client_store
-from notifyctl.clients.clients import set_clients
 from notifyctl.clients.fields import ClientChange, ClientValue
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clients.store import ClientRow
@@ -42,8 +35,6 @@ from notifyctl.text.durations import iso
 log = logging.getLogger("notifyctl.billing")
 
 ACTOR = "stripe"
-MOST_IN_HISTORY = 100
-"""Events of a subscription that are read for a text: those about one purchase or payment come within days."""
 _SHOWN_OF_SUBSCRIPTIONS = ("client_id", "status", "plan", "price_id", "current_period_end", "cancel_at", "ended_at")
 _MOST_ATTEMPTS = 2**31 - 1
 
@@ -127,7 +118,7 @@ def ignored(reason: str) -> HandlerResult:
 
 
 class EventContext:
-    def __init__(self, session: Session, event: Event, plans: PlanRegistry, now: datetime) -> None:
+    def __init__(self, ledger: Ledger, event: Event, plans: PlanRegistry, now: datetime) -> None:
         self.event = event
         self.plans = plans
         self.mails = MailBuilder(plans)
@@ -140,7 +131,7 @@ class EventContext:
         """The subscription is known only now to have been in force."""
         self.client: ClientRow | None = None
         self._known: dict[str, ClientRow] = {}
-        self._session = session
+        self._ledger = ledger
         self._now = now
 
     @property
@@ -154,11 +145,12 @@ class EventContext:
         It is the one that metadata or client_reference_id name, else the subscription's, else the customer's.
         """
         self.subscription_id = subscription_id
-        event_store.lock_subjects(self._session, [subscription_id, subject.customer])
-        owner = subscription_store.owner(self._session, subscription_id) if subscription_id else None
-        holder = self._holder(subject.customer)
+        invoice_id = subject.id if isinstance(subject, Invoice) else None
+        self._ledger.enter([Subject(subject.customer, subscription_id, invoice_id, subject.named_clients)])
+        subscription, holder = self._ledger.subscription(subscription_id), self._ledger.holder(subject.customer)
+        owner = subscription.client_id if subscription else None
         candidates = [name for name in (*subject.named_clients, owner, holder) if name]
-        self._known = client_store.get_many(self._session, dict.fromkeys(candidates), lock=True) if candidates else {}
+        self._known = self._ledger.clients(candidates)
         client_id = next((name for name in candidates if name in self._known), None)
         if client_id is None:
             return _unmatched(subject, subscription_id)
@@ -170,7 +162,7 @@ class EventContext:
         return None
 
     def subscription_state(self, subscription_id: str) -> SubscriptionState:
-        row = subscription_store.get(self._session, subscription_id)
+        row = self._ledger.subscription(subscription_id)
         return state_of(row) if row else SubscriptionState(subscription_id)
 
     def save_state(
@@ -178,13 +170,13 @@ class EventContext:
     ) -> SubscriptionState:
         """Writes how the subscription stands by now, and what its client's plan and status are by it."""
         owner = self._owner(before, is_report and after.report_order != before.report_order)
-        payments = Payments(*subscription_store.payments(self._session, after.id))
+        payments = self._ledger.payments(after.id)
         last_event_at = max(filter(None, (before.last_event_at, self.event.created)))
         after = with_payments(replace(after, client_id=owner, last_event_at=last_event_at), payments)
         self.has_linked = self.has_linked or owner != before.client_id
         self.came_alive = self.came_alive or (after.was_live and not before.was_live)
         if after != before:
-            subscription_store.save(self._session, after, now=self._now)
+            self._ledger.save_subscription(after)
             shown = ((name, getattr(before, name), getattr(after, name)) for name in _SHOWN_OF_SUBSCRIPTIONS)
             self._note(f"subscription {after.id}", shown)
         for client_id, client in self._known.items():
@@ -193,22 +185,19 @@ class EventContext:
         return after
 
     def is_paid(self, invoice: Invoice) -> bool:
-        row = subscription_store.invoice(self._session, invoice.id)
+        row = self._ledger.invoice(invoice.id)
         return row is not None and row.paid_at is not None
 
     def history(self, parts: Mapping[str, HistoryPart]) -> SubscriptionHistory:
         """Of its subscription; where it is about none, the event alone. `parts`, by type of event."""
         if self.subscription_id is None:
             return read_history([self.event], parts)
-        rows = event_store.bodies_of_subscription(
-            self._session, self.subscription_id, livemode=self.event.livemode, types=parts, limit=MOST_IN_HISTORY
-        )
-        return read_history([self.event, *(read_event(row.body, row.received_at) for row in rows)], parts)
+        return read_history([self.event, *self._ledger.history(self.subscription_id)], parts)
 
     def save_payment(self, invoice: Invoice, *, is_paid: bool, is_debt: bool = True) -> None:
         """`is_debt`: a failure of it makes its subscription past due."""
         assert self.client is not None
-        row = subscription_store.invoice(self._session, invoice.id)
+        row = self._ledger.invoice(invoice.id)
         row = row or InvoiceRow(invoice.id or "", self.client.id, None, 0, None, None, 0)
         if is_paid:
             if row.failed_at is not None:
@@ -220,18 +209,16 @@ class EventContext:
             row = replace(row, failed_at=failed_at, failed_attempts=attempts)
         subscription_id = invoice.subscription or row.subscription_id
         row = replace(row, client_id=self.client.id, subscription_id=subscription_id, total=invoice.total)
-        subscription_store.save_invoice(self._session, row, now=self._now)
+        self._ledger.save_invoice(row)
 
     def _withdraw_failures(self, invoice: Invoice) -> None:
         """Nobody who has paid is to read that the payment failed: what has not gone out does not go."""
         assert self.client is not None
         failures = keys_of_failures(invoice.id)
         criteria = MessageFilter(client_id=self.client.id, template_key=PAYMENT_FAILED, key_prefix=failures)
-        messages = withdraw(self._session, criteria, "its invoice was paid in the meantime", actor=ACTOR, now=self._now)
-        self.changes += withdrawals(message.id for message in messages)
-
-    def _holder(self, customer: str | None) -> str | None:
-        return client_store.holders_of_stripe_customers(self._session, [customer]).get(customer) if customer else None
+        self.changes += withdraw_mails(
+            self._ledger, self.client.id, criteria, "its invoice was paid in the meantime", now=self._now
+        )
 
     def _link(self, customer: str | None, holder: str | None) -> None:
         assert self.client is not None
@@ -258,7 +245,7 @@ class EventContext:
         """`lost`: a subscription that is another client's by now."""
         if client.erased_at is not None:
             return
-        states = [state_of(row) for row in subscription_store.of_client(self._session, client.id)]
+        states = [state_of(row) for row in self._ledger.subscriptions_of(client.id)]
         state = best(states, self.plans)
         if state is None and lost is None:
             return
@@ -275,7 +262,7 @@ class EventContext:
         before = {name: getattr(client, name) for name in values}
         if before == values:
             return
-        set_clients(self._session, [ClientChange(client.id, values)], actor=ACTOR, now=self._now)
+        self._ledger.change_client(ClientChange(client.id, values), actor=ACTOR, now=self._now)
         self._note(f"client {client.id}", ((name, before[name], value) for name, value in values.items()))
 
     def _note(self, what: str, fields: Iterable[tuple[str, object, object]]) -> None:
@@ -285,8 +272,14 @@ class EventContext:
         ]
 
 
-def withdrawals(message_ids: Iterable[str]) -> list[Change]:
-    return [Change(f"message {message_id}", "status", "waiting", "CANCELED") for message_id in message_ids]
+def withdraw_mails(
+    ledger: Ledger, client_id: str, criteria: MessageFilter, detail: str, *, now: datetime
+) -> list[Change]:
+    """Those of them that still wait. Their keys go on being held."""
+    ledger.flush_clients()
+    moved = withdraw(ledger.session, criteria, detail, actor=ACTOR, now=now)
+    ledger.forget_mails(client_id)
+    return [Change(f"message {message.id}", "status", "waiting", "CANCELED") for message in moved]
 
 
 def as_text(value: object) -> str | None:

@@ -6,14 +6,12 @@ is the same in every order of the events. Events that another process works on a
 goes on.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
-from notifyctl.billing import store
 from notifyctl.billing.event import Event, read_event
 from notifyctl.billing.event_context import (
     ACTOR,
@@ -24,10 +22,11 @@ from notifyctl.billing.event_context import (
     MailFate,
     MailOutcome,
     ignored,
-    withdrawals,
+    withdraw_mails,
 )
 from notifyctl.billing.handlers import EVENTS, current_mail
-from notifyctl.billing.mails import TEMPLATES, BillingMail
+from notifyctl.billing.ledger import Ledger
+from notifyctl.billing.mails import BillingMail
 from notifyctl.billing.store import EventSummary, StoredEvent
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clock import Clock
@@ -35,8 +34,7 @@ from notifyctl.db.database import Database
 from notifyctl.models.enums import AuditAction, Origin
 from notifyctl.models.stripe_event import SETTLED
 from notifyctl.orchestrator import message_store
-from notifyctl.orchestrator.cancel import withdraw
-from notifyctl.orchestrator.message_store import UntriedMessage
+from notifyctl.orchestrator.message_store import MessageFilter, UntriedMessage
 from notifyctl.orchestrator.orchestrator import STRIPE, NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
 from notifyctl.settings import Settings
@@ -45,7 +43,6 @@ NEWS_FOR = timedelta(hours=72)
 """An event that happened longer ago is no news to anybody any more."""
 MAIL_WAITS = timedelta(seconds=20)
 """So long a mail waits for the event that completes it. Stripe sends what belongs together within a few seconds."""
-FAILURE = "invoice.payment_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +73,18 @@ class Processed:
     """Others that matched nobody can be matched now."""
 
 
-def process(services: BillingServices, session: Session, stored: StoredEvent, options: ProcessingOptions) -> Processed:
-    """`stored` is locked. Whatever it raises, the caller must roll back."""
+def open_ledger(services: BillingServices, session: Session) -> Ledger:
+    return Ledger(session, services.clock(), livemode=services.settings.stripe_livemode, types=EVENTS)
+
+
+def process(services: BillingServices, ledger: Ledger, stored: StoredEvent, options: ProcessingOptions) -> Processed:
+    """`stored` is locked, in the ledger. Whatever it raises, the caller must roll back."""
     now = services.clock()
-    context, result = _handle(services, session, stored, now)
+    context, result = _handle(services, ledger, stored, now)
     client_id = context.client.id if context and context.client is not None else None
     mail = None
     if result.mail is not None and client_id is not None:
-        mailer = EventMailer(session, services.orchestrator, stored, client_id, now)
+        mailer = EventMailer(ledger, services.orchestrator, stored, client_id, now)
         mail = mailer.enqueue_mail(result.mail, mail_old=options.mail_old)
     outcome = EventOutcome(
         event_id=stored.id,
@@ -95,15 +96,17 @@ def process(services: BillingServices, session: Session, stored: StoredEvent, op
         changes=tuple(context.changes) if context else (),
         mail=mail,
     )
-    _settle(session, stored, outcome, now)
+    _settle(ledger, stored, outcome, now)
     if result.is_of_erased:
-        store.blank(session, stored.id)
-    _record(session, stored, outcome, options, now)
+        ledger.blank(stored)
+    _record(ledger, stored, outcome, options, now)
     if context is None or client_id is None or result.is_of_erased:
         return Processed(outcome, has_linked=context is not None and context.has_linked)
-    reopened = [_reopen(services, session, other, options, now) for other in _failures_without_mail(session, context)]
-    changes = [*outcome.changes, *_withdraw_own_mail(session, stored, context, result, now)]
-    changes += _update_waiting_mails(services, session, context, now)
+    reopened = [_reopen(services, ledger, other, options, now) for other in _failures_without_mail(ledger, context)]
+    changes = [*outcome.changes, *_withdraw_own_mail(ledger, stored, context, result, now)]
+    changes += _update_waiting_mails(services, ledger, context, now)
+    if mail is not None and mail.fate is MailFate.QUEUED:
+        ledger.forget_mails(client_id)  # not before: all that waited beside its own was known
     return Processed(replace(outcome, changes=tuple(changes), reopened=tuple(reopened)), context.has_linked)
 
 
@@ -119,7 +122,7 @@ def repeated(event: EventSummary) -> EventOutcome:
 
 
 def _handle(
-    services: BillingServices, session: Session, stored: StoredEvent, now: datetime
+    services: BillingServices, ledger: Ledger, stored: StoredEvent, now: datetime
 ) -> tuple[EventContext | None, HandlerResult]:
     if not stored.body:
         return None, ignored("what it said is no longer kept")
@@ -128,7 +131,7 @@ def _handle(
         return None, ignored(why)
     if event.type not in EVENTS:
         return None, ignored("events of this type do nothing here")
-    context = EventContext(session, event, services.plans, now)
+    context = EventContext(ledger, event, services.plans, now)
     return context, EVENTS[event.type].handle(context)
 
 
@@ -143,18 +146,22 @@ def _not_ours(event: Event, *, is_live: bool) -> str | None:
     return None
 
 
-def _settle(session: Session, stored: StoredEvent, outcome: EventOutcome, now: datetime) -> None:
+def _settle(ledger: Ledger, stored: StoredEvent, outcome: EventOutcome, now: datetime) -> None:
+    """It has been worked on, with this result; `attempts` counts it. A client or mail that is None stays as it was."""
     mail = outcome.mail
     is_told = mail is not None and mail.fate in (MailFate.QUEUED, MailFate.DUPLICATE)
-    store.settle(
-        session,
-        stored.id,
+    settled = replace(
+        stored,
         status=outcome.status,
         reason=_reason(stored, outcome),
-        client_id=outcome.client_id,
-        message_id=mail.message_id if mail is not None and is_told else None,
-        now=now,
+        error=None,
+        processed_at=now,
+        next_attempt_at=None,
+        attempts=stored.attempts + 1,
+        client_id=outcome.client_id or stored.client_id,
+        message_id=(mail.message_id if mail is not None and is_told else None) or stored.message_id,
     )
+    ledger.save_event(settled)
 
 
 def _reason(stored: StoredEvent, outcome: EventOutcome) -> str | None:
@@ -171,7 +178,7 @@ def _why_no_mail(mail: MailOutcome | None) -> str | None:
 
 
 def _record(
-    session: Session, stored: StoredEvent, outcome: EventOutcome, options: ProcessingOptions, now: datetime
+    ledger: Ledger, stored: StoredEvent, outcome: EventOutcome, options: ProcessingOptions, now: datetime
 ) -> None:
     details: dict[str, object] = {"event_id": stored.id, "type": stored.type, "status": outcome.status}
     if outcome.reason:
@@ -182,20 +189,19 @@ def _record(
     if stored.status not in SETTLED:
         actions.append(AuditAction.STRIPE_EVENT_PROCESSED)
     message_id = outcome.mail.message_id if outcome.mail else None
-    entries = [
+    ledger.audit(
         audit_log.entry(
             action, actor=options.actor, now=now, client_id=outcome.client_id, message_id=message_id, details=details
         )
         for action in actions
-    ]
-    audit_log.write_many(session, entries)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class EventMailer:
     """Hands the mails of one event to the orchestrator, once for each piece of news."""
 
-    session: Session
+    ledger: Ledger
     orchestrator: NotificationOrchestrator
     event: StoredEvent
     client_id: str
@@ -212,32 +218,50 @@ class EventMailer:
         if not mail_old and self.now - self.event.created > NEWS_FOR:
             hours = NEWS_FOR // timedelta(hours=1)
             return MailOutcome(MailFate.WITHHELD, mail.template_key, None, f"the event is older than {hours} h")
-        if earlier := message_store.by_idempotency_keys(self.session, [mail.key]).get(mail.key):
-            self._record_duplicate(mail, earlier.id)
-            self._rewrite_if_waiting(mail, earlier.id)
-            return MailOutcome(MailFate.DUPLICATE, mail.template_key, earlier.id)
+        if earlier := self._earlier(mail.key):
+            self._record_duplicate(mail, earlier)
+            self._rewrite_if_waiting(mail, earlier)
+            return MailOutcome(MailFate.DUPLICATE, mail.template_key, earlier)
         return self._send(mail)
+
+    def _earlier(self, key: str) -> str | None:
+        """The id of the message that holds the key."""
+        for message in self.ledger.waiting(self.client_id):
+            if message.idempotency_key == key:
+                return message.id
+        found = message_store.by_idempotency_keys(self.ledger.session, [key]).get(key)
+        return found.id if found else None
 
     def rewrite(self, message: UntriedMessage, mail: BillingMail, *, source: str) -> None:
         """Gives `message`, which waits for its first attempt, the words of `mail`; what is whole may go at once.
 
         `source` is the event whose news that is. The log keeps it.
         """
-        if self.orchestrator.rewrite(self.session, message.id, message.fingerprint, self._request(mail)):
-            self._record_duplicate(mail, message.id, detail=f"written anew, with what {source} tells")
+        session = self.ledger.session
+        if not self.ledger.says(message.id, mail.context):
+            if self.orchestrator.rewrite(session, message.id, message.fingerprint, self._request(mail)):
+                self._record_duplicate(mail, message.id, detail=f"written anew, with what {source} tells")
+            self.ledger.written(message.id, mail.context)
+            self.ledger.forget_mails(self.client_id)
         if mail.is_whole and message.next_attempt_at > self.now:
-            message_store.set_due(self.session, message.id, self.now)
+            message_store.set_due(session, message.id, self.now)
+            self.ledger.forget_mails(self.client_id)
 
     def _rewrite_if_waiting(self, mail: BillingMail, message_id: str) -> None:
-        for message in message_store.untried(self.session, self.client_id, [mail.template_key], ids=[message_id]):
-            self.rewrite(message, mail, source=self.event.id)
+        for message in self.ledger.waiting(self.client_id):
+            if message.id == message_id:
+                self.rewrite(message, mail, source=self.event.id)
 
     def _send(self, mail: BillingMail) -> MailOutcome:
-        match self.orchestrator.send(self.session, self._request(mail)):
+        self.ledger.flush_clients()
+        decision = self.orchestrator.send(self.ledger.session, self._request(mail))
+        if isinstance(decision, Queued):
+            self.ledger.written(decision.message_id, mail.context)
+        match decision:
             case Queued(message_id=message_id) if mail.is_whole:
                 return MailOutcome(MailFate.QUEUED, mail.template_key, message_id)
             case Queued(message_id=message_id):
-                message_store.set_due(self.session, message_id, self.now + MAIL_WAITS)
+                message_store.set_due(self.ledger.session, message_id, self.now + MAIL_WAITS)
                 detail = f"waits {MAIL_WAITS.seconds} s at most for the event that completes it"
                 return MailOutcome(MailFate.QUEUED, mail.template_key, message_id, detail)
             case Blocked(message_id=message_id, reason=reason, detail=detail):
@@ -256,8 +280,7 @@ class EventMailer:
         )
 
     def _record_duplicate(self, mail: BillingMail, message_id: str, **more: str) -> None:
-        audit_log.write(
-            self.session,
+        entry = audit_log.entry(
             AuditAction.NOTIFICATION_DUPLICATE,
             actor=ACTOR,
             now=self.now,
@@ -265,77 +288,78 @@ class EventMailer:
             message_id=message_id,
             details={"template_key": mail.template_key, "idempotency_key": mail.key, **more},
         )
+        self.ledger.audit([entry])
 
 
-def _failures_without_mail(session: Session, context: EventContext) -> list[StoredEvent]:
+def _failures_without_mail(ledger: Ledger, context: EventContext) -> list[StoredEvent]:
     """Failed payments that were taken for a checkout's, of a subscription that is known only now to have been live."""
     if not context.came_alive or context.subscription_id is None or context.client is None:
         return []
-    failures = store.lock_without_mail(session, context.subscription_id, FAILURE, context.client.id)
+    failures = ledger.failures_without_mail(context.subscription_id, context.client.id)
     return [failure for failure in failures if failure.id != context.event.id]
 
 
 def _reopen(
-    services: BillingServices, session: Session, failure: StoredEvent, options: ProcessingOptions, now: datetime
+    services: BillingServices, ledger: Ledger, failure: StoredEvent, options: ProcessingOptions, now: datetime
 ) -> EventOutcome:
     mail_old = options.mail_old or was_just_delivered(failure, now)
-    return process(services, session, failure, ProcessingOptions(options.actor, mail_old, is_replay=True)).outcome
+    return process(services, ledger, failure, ProcessingOptions(options.actor, mail_old, is_replay=True)).outcome
 
 
 def _withdraw_own_mail(
-    session: Session, stored: StoredEvent, context: EventContext, result: HandlerResult, now: datetime
+    ledger: Ledger, stored: StoredEvent, context: EventContext, result: HandlerResult, now: datetime
 ) -> list[Change]:
     """Of what this event brought when it was worked on before."""
     if not result.withdraws_mail or stored.message_id is None or context.client is None:
         return []
-    waiting = message_store.untried(session, context.client.id, TEMPLATES, ids=[stored.message_id])
-    return _withdraw_mail(session, stored, result, waiting, now) if waiting else []
+    waiting = [message for message in ledger.waiting(context.client.id) if message.id == stored.message_id]
+    return _withdraw_mail(ledger, stored.id, result, waiting[0], now) if waiting else []
 
 
 def _update_waiting_mails(
-    services: BillingServices, session: Session, context: EventContext, now: datetime
+    services: BillingServices, ledger: Ledger, context: EventContext, now: datetime
 ) -> list[Change]:
     """Writes the mails anew that wait and that other events about the same subscription brought."""
     if context.client is None or context.subscription_id is None:
         return []
-    waiting = message_store.untried(session, context.client.id, TEMPLATES)
+    waiting = ledger.waiting(context.client.id)
     others = {message.source_ref: message for message in waiting if message.source_ref != context.event.id}
-    if not others:
-        return []
     changes: list[Change] = []
-    for event_id, stored in store.lock_free(session, others).items():
+    for event_id, stored in ledger.lock_free(others).items():
         if stored.subscription_id == context.subscription_id:
-            changes += _update_mail(services, session, stored, others[event_id], context.event.id, now)
+            changes += _update_mail(services, ledger, stored, others[event_id], context.event.id, now)
     return changes
 
 
 def _update_mail(
     services: BillingServices,
-    session: Session,
+    ledger: Ledger,
     stored: StoredEvent,
     message: UntriedMessage,
     source: str,
     now: datetime,
 ) -> list[Change]:
-    context = EventContext(session, read_event(stored.body, stored.received_at), services.plans, now)
+    context = EventContext(ledger, read_event(stored.body, stored.received_at), services.plans, now)
     result = EVENTS[stored.type].handle(context)
     if result.withdraws_mail:
-        return context.changes + _withdraw_mail(session, stored, result, [message], now)
+        return context.changes + _withdraw_mail(ledger, stored.id, result, message, now)
     if context.client is not None and context.client.erased_at is None:
         mail = current_mail(context, message.idempotency_key)
         if mail is not None:
-            mailer = EventMailer(session, services.orchestrator, stored, context.client.id, now)
+            mailer = EventMailer(ledger, services.orchestrator, stored, context.client.id, now)
             mailer.rewrite(message, mail, source=source)
     return context.changes
 
 
 def _withdraw_mail(
-    session: Session, stored: StoredEvent, result: HandlerResult, waiting: Sequence[UntriedMessage], now: datetime
+    ledger: Ledger, event_id: str, result: HandlerResult, waiting: UntriedMessage, now: datetime
 ) -> list[Change]:
     """Withdraws what is about nothing, if it waits. Its key is free again: a third event may show otherwise."""
-    criteria = message_store.MessageFilter(ids=[message.id for message in waiting], client_id=waiting[0].client_id)
-    withdrawn = [message.id for message in withdraw(session, criteria, result.reason or "", actor=ACTOR, now=now)]
-    message_store.give_key_back(session, withdrawn)
+    criteria = MessageFilter(ids=[waiting.id], client_id=waiting.client_id)
+    withdrawn = withdraw_mails(ledger, waiting.client_id, criteria, result.reason or "", now=now)
     if withdrawn:
-        store.take_mail_back(session, stored.id, result.reason)
-    return withdrawals(withdrawn)
+        message_store.give_key_back(ledger.session, [waiting.id])
+        stored = ledger.event(event_id)
+        assert stored is not None
+        ledger.save_event(replace(stored, message_id=None, reason=result.reason))
+    return withdrawn

@@ -1,12 +1,13 @@
 """Stripe's events: stored as they came, worked on by one at a time, and tried again."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple
 from zlib import crc32
 
-from sqlalchemy import Executable, func, or_, select, text, update
+from sqlalchemy import Executable, bindparam, func, or_, select, text, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -78,6 +79,8 @@ class StoredEvent(EventSummary):
 
 
 class EventBody(NamedTuple):
+    id: str
+    subscription_id: str
     body: bytes
     received_at: datetime
 
@@ -97,10 +100,14 @@ _STORED = [_event.c[field.name] for field in fields(StoredEvent)]
 _OLDEST_FIRST = (_event.c.created, _event.c.id)
 
 
-def insert(session: Session, event: NewEvent) -> bool:
-    """False when the id is known already. On PostgreSQL this waits for a transaction that is about to store it."""
-    statement = bulk.upsert(session, _event).values(**_received(event)).on_conflict_do_nothing(index_elements=["id"])
-    return session.execute(statement.returning(_event.c.id)).one_or_none() is not None
+def insert(session: Session, events: Sequence[NewEvent]) -> set[str]:
+    """The ids of those that were not known yet. On PostgreSQL this waits for a transaction that is about to store one.
+
+    In the order of their ids, so that nobody waits in a circle.
+    """
+    statement = bulk.upsert(session, _event).on_conflict_do_nothing(index_elements=["id"]).returning(_event.c.id)
+    rows = [_received(event) for event in sorted(events, key=lambda event: event.id)]
+    return set(session.execute(statement, rows).scalars())
 
 
 def trust(session: Session, event: NewEvent) -> bool:
@@ -117,9 +124,21 @@ def get(session: Session, event_id: str) -> StoredEvent | None:
     return _one_event(session, select(*_STORED).where(_event.c.id == event_id))
 
 
-def lock(session: Session, event_id: str) -> StoredEvent | None:
-    """The row as it is once everybody else who worked on it has finished."""
-    return _one_event(session, select(*_STORED).where(_event.c.id == event_id).with_for_update())
+_THESE = select(*_STORED).where(_event.c.id.in_(bindparam("ids", expanding=True))).order_by(_event.c.id)
+_LOCKED = _THESE.with_for_update()
+
+
+def get_many(session: Session, ids: Collection[str]) -> dict[str, StoredEvent]:
+    return _by_id(_events(session, _THESE, {"ids": sorted(ids)}))
+
+
+def lock(session: Session, ids: Collection[str]) -> dict[str, StoredEvent]:
+    """The rows as they are once everybody else who worked on them has finished."""
+    return _by_id(_events(session, _LOCKED, {"ids": sorted(ids)}))
+
+
+def _by_id(events: Iterable[StoredEvent]) -> dict[str, StoredEvent]:
+    return {event.id: event for event in events}
 
 
 def _one_event(session: Session, statement: Executable) -> StoredEvent | None:
@@ -127,8 +146,8 @@ def _one_event(session: Session, statement: Executable) -> StoredEvent | None:
     return StoredEvent(*row) if row is not None else None
 
 
-def _events(session: Session, statement: Executable) -> list[StoredEvent]:
-    return [StoredEvent(*row) for row in session.execute(statement)]
+def _events(session: Session, statement: Executable, values: Mapping[str, object] | None = None) -> list[StoredEvent]:
+    return [StoredEvent(*row) for row in session.execute(statement, values)]
 
 
 def lock_subjects(session: Session, ids: Collection[str | None]) -> None:
@@ -174,22 +193,21 @@ def _subjects(session: Session, statement: Executable) -> dict[str, EventSubject
     return {event_id: EventSubject(*subject) for event_id, *subject in session.execute(statement)}
 
 
-def settle(
-    session: Session,
-    event_id: str,
-    *,
-    status: StripeEventStatus,
-    reason: str | None,
-    client_id: str | None,
-    message_id: str | None,
-    now: datetime,
-) -> None:
-    """It has been worked on, with this result; `attempts` counts it. A client or mail that is None stays as it was."""
-    values = {"status": status, "reason": reason, "error": None, "processed_at": now, "next_attempt_at": None}
-    values |= {"client_id": client_id} if client_id is not None else {}
-    values |= {"message_id": message_id} if message_id is not None else {}
-    statement = update(_event).where(_event.c.id == event_id)
-    session.execute(statement.values(attempts=_event.c.attempts + 1, **values))
+_RESULT = ("status", "reason", "error", "processed_at", "next_attempt_at", "client_id", "message_id", "attempts")
+
+
+def save_results(session: Session, events: Sequence[StoredEvent]) -> None:
+    """What came of them. They are locked."""
+    if events:
+        dialect = bulk.dialect(session)
+        rows = [{name: getattr(event, name) for name in ("id", *_RESULT)} for event in events]
+        session.execute(_results(dialect), bulk.encode(dialect, rows))
+
+
+@cache
+def _results(dialect: str) -> Executable:
+    rows = bulk.unpack(dialect, bulk.column_types(_event, "id", *_RESULT))
+    return update(_event).where(_event.c.id == rows.c.id).values({name: rows.c[name] for name in _RESULT})
 
 
 def fail(session: Session, event_id: str, error: str) -> StoredEvent | None:
@@ -223,31 +241,54 @@ def matchable(session: Session, *, since: datetime, limit: int) -> list[StoredEv
 
 
 def unmatched_of(
-    session: Session, *, customer_id: str | None, subscription_id: str | None, limit: int
+    session: Session, *, customer_ids: Collection[str], subscription_ids: Collection[str], limit: int
 ) -> list[StoredEvent]:
-    """UNMATCHED events about this customer or subscription, the oldest first."""
-    subjects = [_event.c.customer_id == customer_id] if customer_id else []
-    subjects += [_event.c.subscription_id == subscription_id] if subscription_id else []
-    if not subjects:
-        return []
-    statement = select(*_STORED).where(or_(*subjects), UNMATCHED_INDEX)
-    return _events(session, statement.order_by(*_OLDEST_FIRST).limit(limit))
+    """UNMATCHED events about these customers or subscriptions, the oldest first."""
+    values = {"customers": sorted(customer_ids), "subscriptions": sorted(subscription_ids), "limit": limit}
+    return _events(session, _UNMATCHED, values)
 
 
-def bodies_of_subscription(
-    session: Session, subscription_id: str, *, livemode: bool, types: Collection[str], limit: int
-) -> list[EventBody]:
-    """The newest events of our own account about it, whatever became of them."""
-    statement = select(_event.c.body, _event.c.received_at).where(
-        _event.c.subscription_id == subscription_id,
-        _event.c.type.in_(types),
-        _event.c.verified,
-        _event.c.livemode == livemode,
-        _event.c.account.is_(None),
-        func.length(_event.c.body) > 0,
+_UNMATCHED = (
+    select(*_STORED)
+    .where(
+        or_(
+            _event.c.customer_id.in_(bindparam("customers", expanding=True)),
+            _event.c.subscription_id.in_(bindparam("subscriptions", expanding=True)),
+        ),
+        UNMATCHED_INDEX,
     )
-    statement = statement.order_by(_event.c.created.desc(), _event.c.id.desc()).limit(limit)
-    return [EventBody(*row) for row in session.execute(statement)]
+    .order_by(*_OLDEST_FIRST)
+    .limit(bindparam("limit"))
+)
+
+
+def bodies_of_subscriptions(
+    session: Session, ids: Collection[str], *, livemode: bool, types: Collection[str], limit: int
+) -> list[EventBody]:
+    """Of each the newest events of our own account, whatever became of them."""
+    values = {"ids": sorted(ids), "types": sorted(types), "livemode": livemode, "limit": limit}
+    return [EventBody(*row) for row in session.execute(_BODIES, values)]
+
+
+def _bodies() -> Executable:
+    newest_first = (_event.c.created.desc(), _event.c.id.desc())
+    number = func.row_number().over(partition_by=_event.c.subscription_id, order_by=newest_first).label("number")
+    chosen = (
+        select(*(_event.c[name] for name in EventBody._fields), number)
+        .where(
+            _event.c.subscription_id.in_(bindparam("ids", expanding=True)),
+            _event.c.type.in_(bindparam("types", expanding=True)),
+            _event.c.verified,
+            _event.c.livemode == bindparam("livemode", type_=_event.c.livemode.type),
+            _event.c.account.is_(None),
+            func.length(_event.c.body) > 0,
+        )
+        .subquery()
+    )
+    return select(*(chosen.c[name] for name in EventBody._fields)).where(chosen.c.number <= bindparam("limit"))
+
+
+_BODIES = _bodies()
 
 
 def lock_free(session: Session, ids: Collection[str]) -> dict[str, StoredEvent]:
@@ -256,22 +297,22 @@ def lock_free(session: Session, ids: Collection[str]) -> dict[str, StoredEvent]:
     return {event.id: event for event in _events(session, statement.with_for_update(skip_locked=True))}
 
 
-def lock_without_mail(session: Session, subscription_id: str, kind: str, client_id: str) -> list[StoredEvent]:
-    """PROCESSED events of that type that brought no mail, and that nobody else works on; the oldest first."""
-    statement = select(*_STORED).where(
-        _event.c.subscription_id == subscription_id,
-        _event.c.type == kind,
+def lock_without_mail(session: Session, subscription_ids: Collection[str], kind: str) -> list[StoredEvent]:
+    """PROCESSED events of that type that brought no mail, and that nobody else works on."""
+    return _events(session, _WITHOUT_MAIL, {"ids": sorted(subscription_ids), "kind": kind})
+
+
+_WITHOUT_MAIL = (
+    select(*_STORED)
+    .where(
+        _event.c.subscription_id.in_(bindparam("ids", expanding=True)),
+        _event.c.type == bindparam("kind"),
         _event.c.status == StripeEventStatus.PROCESSED,
-        _event.c.client_id == client_id,
         _event.c.message_id.is_(None),
         func.length(_event.c.body) > 0,
     )
-    return _events(session, statement.order_by(*_OLDEST_FIRST).with_for_update(skip_locked=True))
-
-
-def take_mail_back(session: Session, event_id: str, reason: str | None) -> None:
-    """The mail that came of it was withdrawn, and may be written anew."""
-    session.execute(update(_event).where(_event.c.id == event_id).values(message_id=None, reason=reason))
+    .with_for_update(skip_locked=True)
+)
 
 
 def lock_alerts(session: Session) -> None:

@@ -1,11 +1,9 @@
 """Stripe's events: stored as they come, before they are understood, and then worked on until they are settled."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
-from traceback import extract_tb
 from typing import TypeVar
 
 from sqlmodel import Session
@@ -14,105 +12,31 @@ from notifyctl.audit import log as audit_log
 from notifyctl.billing import store
 from notifyctl.billing.event import event_subject, is_same_event, read_event
 from notifyctl.billing.event_context import ACTOR, EventOutcome
+from notifyctl.billing.failures import describe_error, mark_failed
+from notifyctl.billing.ledger import Ledger
 from notifyctl.billing.processing import (
     BillingServices,
     Processed,
     ProcessingOptions,
+    open_ledger,
     process,
     repeated,
     was_just_delivered,
 )
 from notifyctl.billing.store import NewEvent, StoredEvent
-from notifyctl.errors import DatabaseError, IdempotencyConflict, NotFound
-from notifyctl.models.enums import Alert, AuditAction, Origin, StripeEventStatus
+from notifyctl.errors import DatabaseError, NotFound
+from notifyctl.models.enums import AuditAction, Origin, StripeEventStatus
 from notifyctl.models.stripe_event import SETTLED
-from notifyctl.orchestrator.admins import tell_admins
 
 log = logging.getLogger("notifyctl.billing")
 
-RETRY_AFTER = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180, 360, 720, 1440))
-"""After the first failure, the second and so on. After one more it waits for a replay."""
-ALERT_TEMPLATE = "STRIPE_WEBHOOK_FAILURE_ADMIN"
-STORM = "many events"
-OWN_ALERTS, OWN_ALERTS_WITHIN = 3, timedelta(hours=1)
-"""So many events get a mail each; when more fail within this time, it is a storm."""
-STORM_LASTS = timedelta(hours=24)
-"""One mail speaks for all that fail in this time: it is the window of the template's rate, too."""
-_PACKAGE = Path(__file__).resolve().parent.parent
 LEFT_ALONE = timedelta(minutes=1)
 """After that an event still RECEIVED is taken for abandoned: whoever stored it is gone."""
 MATCHED_WITHIN = timedelta(days=30)
 """So long an event that matched nobody is looked at again when its client becomes known."""
 BATCH = 500
-
-
-def next_attempt(attempts: int, now: datetime) -> datetime | None:
-    """When to try again after so many attempts; None when it has been enough."""
-    return now + RETRY_AFTER[attempts - 1] if 0 < attempts <= len(RETRY_AFTER) else None
-
-
-def describe_error(error: Exception) -> str:
-    """An error without any value in it that may come from the event: those may be somebody's name or address."""
-    if isinstance(error, (NotFound, IdempotencyConflict)):
-        return str(error)
-    ours = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)]
-    if not ours:
-        return type(error).__name__
-    place = Path(ours[-1].filename).relative_to(_PACKAGE.parent)
-    return f"{type(error).__name__} in {place}, line {ours[-1].lineno} ({ours[-1].name})"
-
-
-def mark_failed(services: BillingServices, event_id: str, error: str, options: ProcessingOptions) -> None:
-    """In a transaction of its own: the one that failed is rolled back. Alerts the admins, if it can."""
-    now = services.clock()
-    with services.database.transaction() as session:
-        failed = store.fail(session, event_id, error)
-        attempts = failed.attempts if failed else None
-        if failed is not None:
-            store.schedule(session, event_id, next_attempt(failed.attempts, now))
-        details = {"event_id": event_id, "error": error, "attempt": attempts, "is_replay": options.is_replay}
-        audit_log.write(session, AuditAction.STRIPE_EVENT_FAILED, actor=options.actor, now=now, details=details)
-    log.error("stripe event failed", extra={"event_id": event_id, "error": error, "attempt": attempts})
-    if failed is not None and failed.alerted_at is None:
-        _alert(services, failed, now)
-
-
-def _alert(services: BillingServices, event: StoredEvent, now: datetime) -> None:
-    """Never raises: the event is stored and marked, and nobody who delivers one is to suffer for our mail."""
-    try:
-        with services.database.transaction() as session:
-            store.lock_alerts(session)
-            alert = _choose_alert(session, now)
-            if alert is Alert.COVERED or _send_alert(services, session, event, alert):
-                store.mark_alerted(session, event.id, alert, now)
-    except Exception as error:  # noqa: BLE001  see above
-        log.error(
-            "admins were not told of a stripe event that failed",
-            extra={"event_id": event.id, "error": describe_error(error)},
-        )
-
-
-def _choose_alert(session: Session, now: datetime) -> Alert:
-    if Alert.STORM in store.alerts_since(session, now - STORM_LASTS):
-        return Alert.COVERED
-    lately = store.alerts_since(session, now - OWN_ALERTS_WITHIN)
-    return Alert.OWN if lately.get(Alert.OWN, 0) < OWN_ALERTS else Alert.STORM
-
-
-def _send_alert(services: BillingServices, session: Session, event: StoredEvent, alert: Alert) -> bool:
-    is_storm = alert is Alert.STORM
-    context = {
-        "subject": STORM if is_storm else event.id,
-        "event_type": event.type,
-        "error": f"{event.error} ({event.id}, the latest)" if is_storm else event.error,
-        "count": store.count_failed(session) if is_storm else 1,
-    }
-    recipients = services.settings.admin_recipients
-    if not recipients:
-        log.warning("nobody to tell of a stripe event that failed: set ADMIN_ALERT_EMAILS or OPS_ALERT_EMAIL")
-        return False
-    tell_admins(session, services.orchestrator, recipients, ALERT_TEMPLATE, context, source=ACTOR, source_ref=event.id)
-    return True
+TOGETHER = 25
+"""Events that are worked on in one transaction, while deliveries about the same clients wait for it."""
 
 
 T = TypeVar("T")
@@ -159,8 +83,15 @@ class StripeEvents:
         now = self._services.clock()
         event = _read_new(raw, origin, is_verified, now)
         with self._services.database.transaction() as session:
-            is_new = _store(session, event, actor, now)
-        return Recorded(event.id, is_new)
+            new = _store(session, [event], actor, now)
+        return Recorded(event.id, event.id in new)
+
+    def record_many(self, raws: Sequence[bytes], *, origin: Origin, actor: str) -> set[str]:
+        """Stores verified events, none of them twice, in one transaction. Returns the ids of those that are new."""
+        now = self._services.clock()
+        events = [_read_new(raw, origin, True, now) for raw in raws]
+        with self._services.database.transaction() as session:
+            return _store(session, events, actor, now)
 
     def process(self, event_id: str, options: ProcessingOptions) -> EventOutcome:
         """Works on a stored event. One that is settled is left as it is, unless this is a replay.
@@ -177,6 +108,23 @@ class StripeEvents:
         if not done.has_linked:
             return done.outcome
         return replace(done.outcome, matched=tuple(self._match_others(event_id, options)))
+
+    def process_together(self, work: Sequence[tuple[str, ProcessingOptions]]) -> list[EventOutcome]:
+        """The same for each in turn, in one transaction: a small part of what it takes one by one.
+
+        No event is in it twice. Whatever goes wrong undoes all of it; then each is worked on alone, so that nothing is
+        lost by what one of them does. Others that match now are matched after the commit. Raises NotFound.
+        """
+        try:
+            done = self._process_stored_together(work)
+        except Exception:  # noqa: BLE001  alone it is told whose fault it is, and what to do about it
+            return [self.process(event_id, options) for event_id, options in work]
+        linked = self._with_others([each.outcome.event_id for each in done if each.has_linked])
+        outcomes = []
+        for (event_id, options), each in zip(work, done, strict=True):
+            matched = self._match_others(event_id, options) if event_id in linked else ()
+            outcomes.append(replace(each.outcome, matched=tuple(matched)))
+        return outcomes
 
     def rehearse(
         self, events: Iterable[str | bytes], *, mail_old: bool = False, is_verified: bool = False
@@ -224,12 +172,28 @@ class StripeEvents:
 
     def _process_stored(self, event_id: str, options: ProcessingOptions) -> Processed | None:
         with self._services.database.transaction() as session:
-            event = store.lock(session, event_id)
-            if event is None:
-                return None
-            if event.status in SETTLED and not options.is_replay:
-                return Processed(repeated(event), has_linked=False)
-            return process(self._services, session, event, options)
+            ledger = open_ledger(self._services, session)
+            ledger.lock([event_id])
+            event = ledger.event(event_id)
+            done = self._processed(ledger, event, options) if event else None
+            ledger.flush()
+            return done
+
+    def _process_stored_together(self, work: Sequence[tuple[str, ProcessingOptions]]) -> list[Processed]:
+        with self._services.database.transaction() as session:
+            ledger = open_ledger(self._services, session)
+            ledger.lock([event_id for event_id, _ in work])
+            ledger.read_ahead()
+            done = [
+                self._processed(ledger, _known(ledger.event(event_id), event_id), options) for event_id, options in work
+            ]
+            ledger.flush()
+            return done
+
+    def _processed(self, ledger: Ledger, event: StoredEvent, options: ProcessingOptions) -> Processed:
+        if event.status in SETTLED and not options.is_replay:
+            return Processed(repeated(event), has_linked=False)
+        return process(self._services, ledger, event, options)
 
     def _failed(self, event_id: str, error: Exception, options: ProcessingOptions) -> EventOutcome:
         why = describe_error(error)
@@ -241,22 +205,35 @@ class StripeEvents:
     def _match_others(self, event_id: str, options: ProcessingOptions) -> Iterator[EventOutcome]:
         """Stripe tells of a subscription and its invoice before it tells of the checkout that names the client."""
         with self._services.database.read() as session:
-            others = self._others(session, event_id)
+            others = _others(session, _known(store.get(session, event_id), event_id))
         now = self._services.clock()
-        for other in others:
-            yield self.process(other.id, ProcessingOptions(options.actor, mail_old=was_just_delivered(other, now)))
+        work = [
+            (other.id, ProcessingOptions(options.actor, mail_old=was_just_delivered(other, now))) for other in others
+        ]
+        for start in range(0, len(work), TOGETHER):
+            yield from self.process_together(work[start : start + TOGETHER])
 
-    def _others(self, session: Session, event_id: str) -> list[StoredEvent]:
-        event = _known(store.get(session, event_id), event_id)
-        return store.unmatched_of(
-            session, customer_id=event.customer_id, subscription_id=event.subscription_id, limit=BATCH
-        )
+    def _with_others(self, ids: Sequence[str]) -> set[str]:
+        """Those of them that others which matched nobody have to do with."""
+        if not ids:
+            return set()
+        with self._services.database.read() as session:
+            events = store.get_many(session, ids).values()
+            others = _others(session, *events)
+        customers = {other.customer_id for other in others} - {None}
+        subscriptions = {other.subscription_id for other in others} - {None}
+        return {
+            event.id for event in events if event.customer_id in customers or event.subscription_id in subscriptions
+        }
 
     def _rehearsed(self, session: Session, event_id: str, mail_old: bool) -> EventOutcome:
-        event = _known(store.lock(session, event_id), event_id)
+        ledger = open_ledger(self._services, session)
+        ledger.lock([event_id])
+        event = _known(ledger.event(event_id), event_id)
         try:
             with session.begin_nested():
-                done = process(self._services, session, event, ProcessingOptions("rehearsal", mail_old, is_replay=True))
+                done = process(self._services, ledger, event, ProcessingOptions("rehearsal", mail_old, is_replay=True))
+                ledger.flush()
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001  as in a real run
@@ -264,13 +241,13 @@ class StripeEvents:
         if not done.has_linked:
             return done.outcome
         now = self._services.clock()
-        others = self._others(session, event_id)
+        others = _others(session, event)
         matched = [self._rehearsed(session, other.id, was_just_delivered(other, now)) for other in others]
         return replace(done.outcome, matched=tuple(matched))
 
     def _insert(self, session: Session, raw: bytes, is_verified: bool, now: datetime) -> str:
         event = _read_new(raw, Origin.FILE, is_verified, now)
-        store.insert(session, event)
+        store.insert(session, [event])
         return event.id
 
 
@@ -288,15 +265,38 @@ def _failed_outcome(event: StoredEvent, error: str) -> EventOutcome:
     return EventOutcome(event.id, event.type, event.created, StripeEventStatus.FAILED, error, event.client_id)
 
 
-def _store(session: Session, event: NewEvent, actor: str, now: datetime) -> bool:
-    if not store.insert(session, event) and not (event.verified and store.trust(session, event)):
-        stored = store.get(session, event.id)
-        if stored and stored.body and not is_same_event(stored.body, event.body):
+def _store(session: Session, events: Sequence[NewEvent], actor: str, now: datetime) -> set[str]:
+    """The ids of those that are new, or verified for the first time."""
+    new = store.insert(session, events)
+    known = [event for event in events if event.id not in new]
+    new |= {event.id for event in known if event.verified and store.trust(session, event)}
+    stored = store.get_many(session, [event.id for event in known if event.id not in new]) if known else {}
+    for event in known:
+        first = stored.get(event.id)
+        if first and first.body and not is_same_event(first.body, event.body):
             log.warning("stripe event came again with another body; the first is kept", extra={"event_id": event.id})
-        return False
-    details = {"event_id": event.id, "type": event.type}
-    audit_log.write(session, AuditAction.STRIPE_EVENT_RECEIVED, actor=actor, now=now, details=details)
-    return True
+    entries = [
+        audit_log.entry(
+            AuditAction.STRIPE_EVENT_RECEIVED,
+            actor=actor,
+            now=now,
+            details={"event_id": event.id, "type": event.type},
+        )
+        for event in events
+        if event.id in new
+    ]
+    audit_log.write_many(session, entries)
+    return new
+
+
+def _others(session: Session, *events: StoredEvent) -> list[StoredEvent]:
+    """That matched nobody, of the same customers and subscriptions."""
+    return store.unmatched_of(
+        session,
+        customer_ids={event.customer_id for event in events if event.customer_id},
+        subscription_ids={event.subscription_id for event in events if event.subscription_id},
+        limit=BATCH,
+    )
 
 
 def _read_new(raw: bytes, origin: Origin, is_verified: bool, now: datetime) -> NewEvent:

@@ -7,12 +7,12 @@ and however often.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from notifyctl.billing.event import Event
 from notifyctl.billing.objects import Price, Subscription, read_subscription
-from notifyctl.billing.subscription_store import SubscriptionRow
+from notifyctl.billing.subscription_store import VALUES, SubscriptionRow
 from notifyctl.clients.plans import Plan, PlanRegistry
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION
 from notifyctl.models.enums import SubscriptionStatus
@@ -57,7 +57,7 @@ class SubscriptionState(SubscriptionRow):
 
 
 def state_of(row: SubscriptionRow) -> SubscriptionState:
-    return SubscriptionState(**asdict(row))
+    return SubscriptionState(*VALUES(row))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """Stripe's subscriptions and invoices. Whoever writes one holds the lock on its client's row."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cache
+from operator import attrgetter
 
-from sqlalchemy import Insert, Table, func, select, update
+from sqlalchemy import BindParameter, Executable, Table, bindparam, or_, select, true, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -53,7 +54,10 @@ class InvoiceRow:
     failed_attempts: int
 
 
-COLUMNS = [_subscription.c[field.name] for field in fields(SubscriptionRow)]
+_NAMES = [field.name for field in fields(SubscriptionRow)]
+VALUES = attrgetter(*_NAMES)
+"""All of a SubscriptionRow."""
+COLUMNS = [_subscription.c[name] for name in _NAMES]
 """Those of a SubscriptionRow, in its order."""
 _INVOICE = [_invoice.c[field.name] for field in fields(InvoiceRow)]
 
@@ -63,21 +67,29 @@ def get(session: Session, subscription_id: str) -> SubscriptionRow | None:
     return SubscriptionRow(*row) if row is not None else None
 
 
-def owner(session: Session, subscription_id: str) -> str | None:
-    """The id of the client that it belongs to."""
-    statement = select(_subscription.c.client_id).where(_subscription.c.id == subscription_id)
-    client_id: str | None = session.execute(statement).scalar_one_or_none()
-    return client_id
+# Made once: building a statement takes longer than running it.
+_IDS: BindParameter[list[str]] = bindparam("ids", expanding=True)
+_CLIENTS: BindParameter[list[str]] = bindparam("clients", expanding=True)
+_OWNERS = select(_subscription.c.client_id).where(_subscription.c.id.in_(_IDS), _subscription.c.client_id.is_not(None))
+_THESE = select(*COLUMNS).where(or_(_subscription.c.id.in_(_IDS), _subscription.c.client_id.in_(_CLIENTS)))
+_INVOICE_IDS: BindParameter[list[str]] = bindparam("invoices", expanding=True)
+_INVOICES = select(*_INVOICE).where(or_(_invoice.c.subscription_id.in_(_IDS), _invoice.c.id.in_(_INVOICE_IDS)))
 
 
-def of_client(session: Session, client_id: str) -> list[SubscriptionRow]:
-    statement = select(*COLUMNS).where(_subscription.c.client_id == client_id).order_by(_subscription.c.id)
-    return [SubscriptionRow(*row) for row in session.execute(statement)]
+def owners(session: Session, ids: Collection[str]) -> set[str]:
+    """The ids of the clients that these subscriptions belong to."""
+    return set(session.execute(_OWNERS, {"ids": sorted(ids)}).scalars())
 
 
-def save(session: Session, row: SubscriptionRow, *, now: datetime) -> None:
-    """Writes a whole row, over the one of that id if there is one."""
-    _save(session, _subscription, asdict(row) | {"updated_at": now})
+def these(session: Session, ids: Collection[str], client_ids: Collection[str]) -> list[SubscriptionRow]:
+    """By their own ids, and all of these clients."""
+    rows = session.execute(_THESE, {"ids": sorted(ids), "clients": sorted(client_ids)})
+    return [SubscriptionRow(*row) for row in rows]
+
+
+def save(session: Session, rows: Sequence[SubscriptionRow], *, now: datetime) -> None:
+    """Writes whole rows, over those of their ids."""
+    _save(session, _subscription, [dict(zip(_NAMES, VALUES(row), strict=True)) | {"updated_at": now} for row in rows])
 
 
 def invoice(session: Session, invoice_id: str | None) -> InvoiceRow | None:
@@ -85,16 +97,14 @@ def invoice(session: Session, invoice_id: str | None) -> InvoiceRow | None:
     return InvoiceRow(*row) if row is not None else None
 
 
-def save_invoice(session: Session, row: InvoiceRow, *, now: datetime) -> None:
-    _save(session, _invoice, asdict(row) | {"updated_at": now})
+def invoices(session: Session, subscription_ids: Collection[str], ids: Collection[str]) -> list[InvoiceRow]:
+    """All of these subscriptions, and those of these ids."""
+    rows = session.execute(_INVOICES, {"ids": sorted(subscription_ids), "invoices": sorted(ids)})
+    return [InvoiceRow(*row) for row in rows]
 
 
-def payments(session: Session, subscription_id: str) -> tuple[datetime | None, datetime | None]:
-    """When the last invoice with something to pay was paid, and when the last failed of those that are not paid."""
-    paid = func.max(_invoice.c.paid_at).filter(_invoice.c.total > 0)
-    failed = func.max(_invoice.c.failed_at).filter(_invoice.c.paid_at.is_(None))
-    row = session.execute(select(paid, failed).where(_invoice.c.subscription_id == subscription_id)).one()
-    return row[0], row[1]
+def save_invoices(session: Session, rows: Sequence[InvoiceRow], *, now: datetime) -> None:
+    _save(session, _invoice, [asdict(row) | {"updated_at": now} for row in rows])
 
 
 def forget_customer(session: Session, client_id: str) -> None:
@@ -103,12 +113,16 @@ def forget_customer(session: Session, client_id: str) -> None:
     session.execute(update(_subscription).where(*known).values(customer_id=None))
 
 
-def _save(session: Session, target: Table, values: Mapping[str, object]) -> None:
-    session.execute(_upsert(bulk.dialect(session), target, tuple(values)), values)
+def _save(session: Session, target: Table, rows: Sequence[Mapping[str, object]]) -> None:
+    if rows:
+        dialect = bulk.dialect(session)
+        session.execute(_upsert(dialect, target, tuple(rows[0])), bulk.encode(dialect, rows))
 
 
 @cache
-def _upsert(dialect: str, target: Table, names: tuple[str, ...]) -> Insert:
-    statement = bulk.upsert(dialect, target)
+def _upsert(dialect: str, target: Table, names: tuple[str, ...]) -> Executable:
+    rows = bulk.unpack(dialect, bulk.column_types(target, *names))
+    # The condition keeps SQLite from taking ON CONFLICT for that of a join.
+    statement = bulk.upsert(dialect, target).from_select(list(names), select(*rows.c).where(true()))
     others = {name: statement.excluded[name] for name in names if name != "id"}
     return statement.on_conflict_do_update(index_elements=["id"], set_=others)

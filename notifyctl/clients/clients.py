@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
 from notifyctl.clients import store
-from notifyctl.clients.fields import CLEARED, ClientChange
+from notifyctl.clients.fields import CLEARED, ClientChange, ClientValue
 from notifyctl.clients.store import ClientRow
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import AuditAction, ProvisioningStatus
@@ -72,6 +72,20 @@ def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str
         unchanged=len(differences) - len(different),
         transitions=tuple(_transitions(different)),
     )
+
+
+def write_known(session: Session, changes: Sequence[tuple[ClientRow, ClientChange]], *, now: datetime) -> None:
+    """For who holds the locks of these rows and knows what stood in them; `audit_change` is the log of each change."""
+    merged: dict[str, dict[str, ClientValue]] = defaultdict(dict)
+    for before, change in changes:
+        merged[before.id] |= change.values
+    whole = [_Difference(ClientChange(client_id, values), None, ()) for client_id, values in merged.items()]
+    for columns, group in _by_columns(whole).items():
+        store.upsert(session, columns, [_row(difference.change, now) for difference in group])
+
+
+def audit_change(before: ClientRow, change: ClientChange, *, actor: str, now: datetime) -> audit_log.NewAuditRow:
+    return _audit_entry(_difference(change, before), actor, now)
 
 
 def conflicts(session: Session, changes: Sequence[ClientChange]) -> dict[str, str]:

@@ -317,12 +317,9 @@ class UntriedMessage(NamedTuple):
     next_attempt_at: datetime
 
 
-def untried(
-    session: Session, client_id: str, template_keys: Collection[str], *, ids: Collection[str] | None = None
-) -> list[UntriedMessage]:
-    """Messages of these templates to a client that wait for their first attempt, and have an idempotency key."""
-    only = [] if ids is None else [_message.c.id.in_(ids)]
-    conditions = [_message.c.client_id == client_id, _message.c.template_key.in_(template_keys), *_is_untried(), *only]
+def untried(session: Session, client_ids: Collection[str], template_keys: Collection[str]) -> list[UntriedMessage]:
+    """Messages of these templates to clients that wait for their first attempt, and have an idempotency key."""
+    conditions = [_message.c.client_id.in_(client_ids), _message.c.template_key.in_(template_keys), *_is_untried()]
     columns = (_message.c[name] for name in UntriedMessage._fields)
     chosen = select(*columns).where(*conditions, _message.c.idempotency_key.is_not(None))
     return [UntriedMessage(*row) for row in session.execute(chosen.order_by(_message.c.id))]

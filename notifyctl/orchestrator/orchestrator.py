@@ -74,8 +74,11 @@ class NotificationOrchestrator:
         False where nothing was changed: it says so already, somebody has begun to send it, or the template does not
         take the words.
         """
+        request_key = (request.template_key, request.client_id or "", request.recipient or "")
+        if fingerprint in self._keys.fingerprints(*request_key, canonical_json(request.context)):
+            return False
         (draft,) = self._draft(session, [request])
-        if fingerprint in draft.fingerprints or context_faults(draft.template.variables, request.context):
+        if context_faults(draft.template.variables, request.context):
             return False
         draft.message_id = message_id
         client = gate_facts.clients(session, _texts([request.client_id]), lock=False).get(request.client_id or "")

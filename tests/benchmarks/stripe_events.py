@@ -1,24 +1,41 @@
-"""Stripe's events a second, from the signed body to the commit of state and mail: one by one, and in threads.
+"""Stripe's events a second, from their body to the commit of state and mail: delivered one by one, replayed from a
+file, and delivered while another process replays.
 
-    python -m tests.benchmarks.stripe_events [--purchases 250] [--threads 8] [--database sqlite|postgresql]
-
-Each purchase is four events of a client of its own: subscription, invoice, update, checkout.
+Each purchase is four events of a client of its own: subscription, invoice, update, checkout. A file has them oldest
+first, so that those of one purchase stand far apart.
 """
 
-import argparse
-from concurrent.futures import ThreadPoolExecutor
+import os
+import statistics
+import subprocess
+from collections.abc import Iterator
+from itertools import count
+from tempfile import NamedTemporaryFile
 from time import monotonic
 
 from sqlalchemy import text
 
-from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.billing.event import read_event
+from notifyctl.billing.replay.replay import Replay
+from notifyctl.billing.replay.sources import EventSpool
+from notifyctl.bootstrap import Runtime
 from notifyctl.clients.clients import set_clients
 from notifyctl.clients.fields import ClientChange
-from notifyctl.db import migrations
-from notifyctl.db.database import Database
+from notifyctl.models.enums import Origin
 from notifyctl.providers.stripe import signature_fault
-from tests.benchmarks.harness import fresh_database
-from tests.support.settings import make_settings
+from tests.benchmarks.harness import (
+    DATABASES,
+    NAMES,
+    Figure,
+    environment,
+    fresh_store,
+    main,
+    measures,
+    program,
+    ratio,
+    turns,
+    wait_until,
+)
 from tests.support.stripe_payloads import (
     WEBHOOK_SECRET,
     a_checkout,
@@ -30,7 +47,21 @@ from tests.support.stripe_payloads import (
     signed,
     updated,
 )
-from tests.support.templates import seed_templates
+
+PURCHASES = 60
+"""Of a round."""
+BESIDE = 40
+"""Times as many are replayed beside deliveries, so that these end first."""
+_numbers = count()
+
+
+def some(runtime: Runtime, purchases: int) -> list[int]:
+    """Numbers of clients of their own."""
+    numbers = [next(_numbers) for _ in range(purchases)]
+    values = [(f"c{n}", {"email": f"c{n}@client.example", "stripe_customer_id": f"cus_{n}"}) for n in numbers]
+    with runtime.database.transaction() as session:
+        set_clients(session, [ClientChange(*value) for value in values], actor="bench", now=runtime.clock())
+    return numbers
 
 
 def a_purchase(number: int, at: int) -> list[bytes]:
@@ -43,49 +74,86 @@ def a_purchase(number: int, at: int) -> list[bytes]:
     ]
 
 
-def add_clients(runtime: Runtime, numbers: range) -> None:
-    values = [(f"c{n}", {"email": f"c{n}@client.example", "stripe_customer_id": f"cus_{n}"}) for n in numbers]
-    with runtime.database.transaction() as session:
-        set_clients(session, [ClientChange(*value) for value in values], actor="bench", now=runtime.clock())
-
-
-def deliver(runtime: Runtime, raw: bytes) -> None:
-    header = signed(raw)["Stripe-Signature"]
-    assert signature_fault(raw, header, runtime.settings.stripe_webhook_secret, runtime.clock()) is None
-    assert runtime.billing.receive(raw).status == "PROCESSED"
-
-
-def rate(runtime: Runtime, numbers: range, threads: int) -> float:
-    purchases = [a_purchase(number, int(runtime.clock().timestamp())) for number in numbers]
+def delivered(runtime: Runtime, purchases: int = PURCHASES) -> float:
+    """Events a second, one after the other."""
+    at = int(runtime.clock().timestamp())
+    raws = [raw for number in some(runtime, purchases) for raw in a_purchase(number, at)]
     began = monotonic()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda events: [deliver(runtime, raw) for raw in events], purchases))
-    return 4 * len(purchases) / (monotonic() - began)
+    for raw in raws:
+        header = signed(raw)["Stripe-Signature"]
+        assert signature_fault(raw, header, runtime.settings.stripe_webhook_secret, runtime.clock()) is None
+        assert runtime.billing.receive(raw).status == "PROCESSED"
+    return len(raws) / (monotonic() - began)
 
 
-def measure(kind: str, purchases: int, threads: int) -> None:
-    with fresh_database(kind) as database_url:
-        migrations.upgrade(Database(database_url))
-        runtime = open_runtime(make_settings(database_url=database_url, stripe_webhook_secret=WEBHOOK_SECRET))
-        seed_templates(runtime)
-        add_clients(runtime, range(2 * purchases))
-        deliver_all = [(1, range(purchases)), (threads, range(purchases, 2 * purchases))]
-        told = ", ".join(f"{rate(runtime, numbers, count):.0f}/s in {count} threads" for count, numbers in deliver_all)
-        with runtime.database.read() as session:
-            mails = session.execute(text("SELECT count(*) FROM message_log")).scalar_one()
-        runtime.close()
-    assert mails == 2 * purchases
-    print(f"{kind:<11} {told}")
+def in_a_file(runtime: Runtime, purchases: int) -> list[bytes]:
+    at = int(runtime.clock().timestamp())
+    told = (a_purchase(number, at) for number in some(runtime, purchases))
+    return [raw for together in zip(*told, strict=True) for raw in together]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--purchases", type=int, default=250)
-    parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--database", choices=("sqlite", "postgresql"))
-    asked = parser.parse_args()
-    for kind in [asked.database] if asked.database else ("sqlite", "postgresql"):
-        measure(kind, asked.purchases, asked.threads)
+def replayed(runtime: Runtime) -> float:
+    """Events a second, in one thread."""
+    now = runtime.clock()
+    with EventSpool(Origin.FILE) as spool:
+        for raw in in_a_file(runtime, PURCHASES):
+            spool.add(read_event(raw, now), raw)
+        began = monotonic()
+        done = list(Replay(runtime.billing, runtime.database, actor="bench", mail_old=False).run(spool))
+    assert all(each.outcome.status == "PROCESSED" for each in done)
+    return len(done) / (monotonic() - began)
+
+
+def delivered_beside(runtime: Runtime) -> float:
+    """The same, while another process replays the events of others."""
+    with NamedTemporaryFile(suffix=".jsonl") as file:
+        file.write(b"\n".join(raw.replace(b"\n", b" ") for raw in in_a_file(runtime, BESIDE * PURCHASES)))
+        file.flush()
+        before = stored(runtime)
+        command = ("-m", "notifyctl", "stripe", "replay", "--file", file.name)
+        env = environment(runtime.settings) | {"XDG_STATE_HOME": os.devnull}
+        with program(*command, env=env, stdout=subprocess.DEVNULL) as replay:
+            wait_until(lambda: stored(runtime) > before)
+            rate = delivered(runtime)
+            assert replay.poll() is None, "it ended before the deliveries did"
+    return rate
+
+
+def stored(runtime: Runtime) -> int:
+    with runtime.database.read() as session:
+        return int(session.execute(text("SELECT count(*) FROM stripe_event")).scalar_one())
+
+
+@measures("S7")
+def events(rounds: int) -> Iterator[Figure]:
+    for kind in DATABASES:
+        with fresh_store(kind, stripe_webhook_secret=WEBHOOK_SECRET) as runtime:
+            runs = {
+                "alone": lambda runtime=runtime: delivered(runtime),
+                "replayed": lambda runtime=runtime: replayed(runtime),
+                "beside": lambda runtime=runtime: delivered_beside(runtime),
+            }
+            delivered(runtime, 5)
+            found = turns(rounds, runs)
+            mails = "SELECT count(*) FROM message_log"
+            with runtime.database.read() as session:
+                assert session.execute(text(mails)).scalar_one() >= 3 * rounds * PURCHASES
+        alone = statistics.median(found["alone"])
+        yield Figure(
+            "S7",
+            f"Stripe replay, {NAMES[kind]}",
+            statistics.median(found["replayed"]),
+            "/s",
+            at_least=300 if kind == "postgresql" else None,
+            beside=f"delivered one by one {alone:.0f}/s, {ratio(found['replayed'], found['alone']):.1f} times",
+        )
+        yield Figure(
+            "S7",
+            f"deliveries beside a replay, to alone, {NAMES[kind]}",
+            ratio(found["beside"], found["alone"]),
+            at_least=0.8 if kind == "postgresql" else None,
+            beside=f"{statistics.median(found['beside']):.0f}/s, {alone:.0f}/s alone",
+        )
 
 
 if __name__ == "__main__":

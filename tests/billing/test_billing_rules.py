@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from notifyctl.billing.event import is_same_event, read_event
+from notifyctl.billing.failures import RETRY_AFTER, describe_error, next_attempt
 from notifyctl.billing.handlers import EVENTS
 from notifyctl.billing.mails import Addressee, money, read_history
 from notifyctl.billing.objects import read_subscription
-from notifyctl.billing.stripe_events import RETRY_AFTER, describe_error, next_attempt
 from notifyctl.billing.subscription import Payments, SubscriptionState, best, with_payments, with_report
 from notifyctl.clients.plans import SHIPPED
 from notifyctl.errors import InvalidInput, NotFound

@@ -1,6 +1,7 @@
 """Lives of subscriptions, told in every order, in both generations of fields: the same state, mails and words."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from sqlalchemy import select
 from notifyctl.billing.processing import ProcessingOptions
 from notifyctl.bootstrap import Runtime
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Origin
 from notifyctl.models.message import MessagePayload
 from notifyctl.orchestrator import message_store
 from notifyctl.sandbox import StripeScenario
@@ -41,7 +43,7 @@ from tests.support.stripe_payloads import (
     paid,
     updated,
 )
-from tests.support.stripe_world import CANCELED, CONFIRMED, FAILED, receive, the_client
+from tests.support.stripe_world import CANCELED, CONFIRMED, FAILED, audits, receive, the_client
 
 eras = pytest.mark.parametrize("era", ERAS, ids=["before 2025-03-31", "since 2025-03-31"])
 _numbers = count(1)
@@ -421,6 +423,33 @@ def test_so_it_does_with_events_told_again_in_between(runtime: Runtime, data: st
     for index in again:
         runtime.billing.process(event_id(events[index]), replay)
     assert outcome(runtime, who) == LIVES[life]
+
+
+@pytest.mark.usefixtures("exhaustive")
+@eras
+@pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
+def test_worked_on_together_a_life_comes_to_the_same_and_leaves_the_same_log(
+    runtime: Runtime, life: Life, era: Era
+) -> None:
+    one_by_one, together = somebody(runtime), somebody(runtime)
+    for raw in [*life(one_by_one, era), *life(together, era)]:
+        runtime.billing.record(raw, origin=Origin.WEBHOOK, is_verified=True)
+    options = ProcessingOptions("stripe", mail_old=True)
+    for raw in life(one_by_one, era):
+        runtime.billing.process(event_id(raw), options)
+
+    outcomes = runtime.billing.process_together([(event_id(raw), options) for raw in life(together, era)])
+
+    assert [each.event_id for each in outcomes] == [event_id(raw) for raw in life(together, era)]
+    assert outcome(runtime, together) == outcome(runtime, one_by_one) == LIVES[life]
+    assert logged(runtime, together) == logged(runtime, one_by_one)
+
+
+def logged(runtime: Runtime, who: Who) -> list[str]:
+    """Every audit row about somebody, with the same names whoever it is."""
+    rows = (f"{row.action} {row.actor} {row.client_id} {row.metadata}" for row in audits(runtime, "%"))
+    own = (row.replace(f"{who.number:05}", "N") for row in rows if f"{who.number:05}" in row)
+    return sorted(re.sub(r"cs_\d+|_[0-9a-f]{24}", "_N", row) for row in own)
 
 
 def somebody(runtime: Runtime) -> Who:

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.billing.event_context import MailFate
+from notifyctl.billing.failures import RETRY_AFTER
 from notifyctl.billing.processing import ProcessingOptions
-from notifyctl.billing.stripe_events import RETRY_AFTER
 from notifyctl.bootstrap import Runtime
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import Origin

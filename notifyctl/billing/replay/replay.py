@@ -7,6 +7,7 @@ state comes to the same whatever the order, and no news is written twice.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import sleep
 
 from sqlmodel import Session
 
@@ -16,10 +17,12 @@ from notifyctl.billing.event_context import EventOutcome, MailFate
 from notifyctl.billing.processing import ProcessingOptions, repeated
 from notifyctl.billing.replay import listing_store
 from notifyctl.billing.replay.sources import PAGE, ReplayItem
-from notifyctl.billing.store import EventSubject, EventSummary, StoredEvent
-from notifyctl.billing.stripe_events import StripeEvents
+from notifyctl.billing.store import EventSubject, EventSummary
+from notifyctl.billing.stripe_events import TOGETHER, StripeEvents
 from notifyctl.clients import store as client_store
+from notifyctl.db.batches import LEAST_PAUSE_SECONDS
 from notifyctl.db.database import Database
+from notifyctl.errors import NotifyctlError
 from notifyctl.models.enums import StripeEventStatus
 from notifyctl.models.stripe_event import SETTLED
 
@@ -85,28 +88,41 @@ class Replay:
         self._options = ProcessingOptions(actor, mail_old, is_replay=True)
 
     def run(self, items: Iterable[ReplayItem]) -> Iterator[Replayed]:
-        """Each event is committed before the next one begins. Raises DatabaseError and, for an unknown id, NotFound."""
-        return map(self._run, items)
+        """In their order, a few in each transaction, which is committed before the next few are asked for.
 
-    def _run(self, item: ReplayItem) -> Replayed:
-        raw = item.load() if item.load else None
-        before = self._stored(item, raw)
-        if before is not None and not before.body and before.status in SETTLED:
-            return _left_alone(before)
-        outcome = self._billing.process(item.event_id, self._options)
-        if before is None:
-            return Replayed(outcome, was_settled=False)
-        has_other_body = raw is not None and bool(before.body) and not is_same_event(before.body, raw)
-        return Replayed(outcome, before.status in SETTLED, has_other_body)
+        Raises DatabaseError and, for an unknown id, NotFound.
+        """
+        for few in _few_at_once(items):
+            yield from self._run(few)
+            if self._database.is_sqlite:
+                sleep(LEAST_PAUSE_SECONDS)
 
-    def _stored(self, item: ReplayItem, raw: bytes | None) -> StoredEvent | None:
-        """Its row as it was before. Stores an event that is new."""
-        if raw is not None and item.origin is not None:
-            recorded = self._billing.record(raw, origin=item.origin, is_verified=True, actor=self._options.actor)
-            if recorded.is_new:
-                return None
+    def _run(self, items: Sequence[ReplayItem]) -> Iterator[Replayed]:
+        bodies = {item.event_id: item.load() for item in items if item.load}
+        new = self._record(items, bodies)
         with self._database.read() as session:
-            return event_store.get(session, item.event_id)
+            before = event_store.get_many(session, [item.event_id for item in items if item.event_id not in new])
+        bare = {event_id for event_id, event in before.items() if not event.body and event.status in SETTLED}
+        work = [(item.event_id, self._options) for item in items if item.event_id not in bare]
+        outcomes = iter(self._billing.process_together(work))
+        for item in items:
+            stored = before.get(item.event_id)
+            if item.event_id in bare and stored is not None:
+                yield _left_alone(stored)
+            elif stored is None:
+                yield Replayed(next(outcomes), was_settled=False)
+            else:
+                raw = bodies.get(item.event_id)
+                has_other_body = raw is not None and bool(stored.body) and not is_same_event(stored.body, raw)
+                yield Replayed(next(outcomes), stored.status in SETTLED, has_other_body)
+
+    def _record(self, items: Sequence[ReplayItem], bodies: Mapping[str, bytes]) -> set[str]:
+        """Stores the events that are new, and returns their ids."""
+        new: set[str] = set()
+        for origin in dict.fromkeys(item.origin for item in items if item.origin is not None):
+            raws = [bodies[item.event_id] for item in items if item.origin is origin]
+            new |= self._billing.record_many(raws, origin=origin, actor=self._options.actor)
+        return new
 
     def rehearse(self, items: Iterable[ReplayItem], watch: Watch = iter) -> list[Replayed]:
         """What `run` would do, in the same order. Changes nothing.
@@ -139,6 +155,24 @@ class Replay:
 def _left_alone(event: EventSummary) -> Replayed:
     """Without its body there is nothing to work on, and what came of it is on its row."""
     return Replayed(repeated(event), was_settled=True, is_bare=True)
+
+
+def _few_at_once(items: Iterable[ReplayItem]) -> Iterator[list[ReplayItem]]:
+    """None of them twice. Where `items` break off, those before that are handed out first."""
+    few: dict[str, ReplayItem] = {}
+    broken: NotifyctlError | None = None
+    try:
+        for item in items:
+            if len(few) == TOGETHER or item.event_id in few:
+                yield list(few.values())
+                few = {}
+            few[item.event_id] = item
+    except NotifyctlError as error:
+        broken = error
+    if few:
+        yield list(few.values())
+    if broken is not None:
+        raise broken
 
 
 def _batches(groups: Iterable[Sequence[int]]) -> Iterator[list[int]]:
