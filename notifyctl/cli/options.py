@@ -180,15 +180,24 @@ def taking(**shared: Shared) -> Callable[[Callable[..., Result]], Callable[..., 
             }
             return command(**given, **values)
 
-        written = signature(command, eval_str=True)
-        taken: list[Parameter] = []
-        for name, parameter in written.parameters.items():
-            several = shared[name].options if name in shared else {name: (parameter.annotation, parameter.default)}
-            taken += [
-                Parameter(option, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-                for option, (annotation, default) in several.items()
-            ]
-        run.__dict__["__signature__"] = written.replace(parameters=taken)
+        sign(run, command, **shared)
         return run
 
     return decorate
+
+
+def sign(run: Callable[..., object], command: Callable[..., object], *more: Shared, **shared: Shared) -> None:
+    """Typer sees in `run` the parameters of `command`, with what is shared in their places and behind them."""
+    written = signature(command, eval_str=True)
+    taken = {name: (parameter.annotation, parameter.default) for name, parameter in written.parameters.items()}
+    options: dict[str, tuple[object, object]] = {}
+    for name, parameter in taken.items():
+        options |= shared[name].options if name in shared else {name: parameter}
+    for several in more:
+        options |= several.options
+    run.__dict__["__signature__"] = written.replace(
+        parameters=[
+            Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            for name, (annotation, default) in options.items()
+        ]
+    )

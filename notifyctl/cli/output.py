@@ -99,6 +99,20 @@ def _coloured_table(lines: Iterable[Row], shown: Sequence[Shown], styles: Mappin
     print_table(lines, shown, styles)
 
 
+def lines(texts: Iterable[str]) -> None:
+    for text in _as_long_as_read(texts):
+        print(text)
+
+
+def print_list(
+    rows: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str] | None = None, is_chosen: bool = False
+) -> None:
+    """A line a row on a terminal, cut to its width. `is_chosen`: the columns are those that somebody has asked for."""
+    from notifyctl.cli.terminal import console, list_table
+
+    console().print(list_table(_as_long_as_read(rows), shown, styles or {}, is_chosen), soft_wrap=True)
+
+
 def _as_long_as_read(items: Iterable[Item]) -> Iterator[Item]:
     """Nobody waits for the end of a long list of which `head` wanted ten lines."""
     for item in items:

@@ -15,6 +15,7 @@ from notifyctl.models.client import AddressedClient
 from notifyctl.models.enums import AuditAction, BlockReason, Channel
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gate_facts, gates, message_store
+from notifyctl.orchestrator.explain import how_to_lift
 from notifyctl.orchestrator.gates import Verdict
 from notifyctl.orchestrator.message_store import FailedMessage, MessageFilter
 from notifyctl.orchestrator.orchestrator import plan_has_feature
@@ -154,26 +155,13 @@ class Requeue:
     def _refusal(self, gate: BlockReason, message: FailedMessage, refused_alike: Sequence[FailedMessage]) -> Refusal:
         """The same for all that one command lifts; `refused_alike` are all that the gate refuses."""
         clients = {other.client_id for other in refused_alike}
-        client = message.client_id if len(clients) == 1 else "ID"
-        match gate:
-            case BlockReason.TEMPLATE_DISABLED:
-                remedy = f"notifyctl templates enable {message.template_key}"
-            case BlockReason.SUPPRESSED:
-                remedy = f"notifyctl suppressions remove {message.channel} ADDRESS (see notifyctl suppressions list)"
-            case BlockReason.SMS_DISABLED if not self._sms_enabled:
-                remedy = "SMS_ENABLED=true"
-            case BlockReason.SMS_DISABLED:
-                remedy = f"notifyctl clients set {client} --sms, once they have consented"
-            case BlockReason.PROVISIONING_INCOMPLETE:
-                remedy = f"notifyctl clients set {client} --provisioning COMPLETED, once they are"
-            case BlockReason.SUBSCRIPTION_INACTIVE:
-                remedy = f"notifyctl clients set {client} --subscription active, or notifyctl stripe reconcile"
-            case BlockReason.PLAN_FEATURE_MISSING:
-                remedy = f"notifyctl clients set {client} --plan PLAN"
-            case BlockReason.CLIENT_UNKNOWN:
-                remedy = f"notifyctl clients set {client} --name NAME --email ADDRESS"
-            case _:
-                remedy = ""
+        remedy = how_to_lift(
+            gate,
+            channel=message.channel,
+            template_key=message.template_key,
+            client_id=message.client_id if len(clients) == 1 else None,
+            by_setting=not self._sms_enabled,
+        )
         return Refusal(f"refused by {gate}", gate, remedy)
 
 

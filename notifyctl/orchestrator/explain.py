@@ -6,12 +6,16 @@ from datetime import datetime, timedelta
 from typing import TypedDict, cast
 
 from notifyctl.audit.log import AuditRow
-from notifyctl.models.enums import AuditAction, MessageStatus
+from notifyctl.models.enums import AuditAction, BlockReason, Channel, FailureReason, MessageStatus
+from notifyctl.models.message import WAITING
 from notifyctl.orchestrator.gates import Verdict, unpack
+from notifyctl.orchestrator.holds import Hold
 from notifyctl.orchestrator.message_store import MessageRow
 from notifyctl.text.durations import age, duration, moment, plural
 
 _LATE = timedelta(minutes=1)
+SHORT = 8
+"""As many digits of an id are shown in lists: its last ones, since ids of one hour begin alike."""
 
 
 class _Details(TypedDict, total=False):
@@ -42,20 +46,30 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     sentence: str
+    next_step: str
+    """What somebody may do about it; empty where there is nothing to do, or nothing but wait."""
     verdicts: tuple[Verdict, ...]
     """As they were at acceptance."""
     steps: tuple[Step, ...]
 
 
 def explain_message(
-    message: MessageRow, audit_rows: Sequence[AuditRow], *, now: datetime, workers: int, held_by: Sequence[str] = ()
+    message: MessageRow,
+    audit_rows: Sequence[AuditRow],
+    *,
+    now: datetime,
+    workers: int,
+    held_by: Sequence[Hold] = (),
+    suppressed: str | None = None,
 ) -> Explanation:
     """`workers` is how many are running; a message that waits for none is worth saying so.
 
-    `held_by` is what holds it back: quiet hours, pauses, or a provider that is down.
+    `held_by` is what holds it back: quiet hours, pauses, or a provider that is down. `suppressed` is why its address
+    is suppressed now.
     """
     return Explanation(
         sentence=_SENTENCES[MessageStatus(message.status)](message, _Present(now, workers, tuple(held_by))),
+        next_step=_next_step(message, now, held_by, suppressed),
         verdicts=next(filter(None, (unpack(row.metadata or {}) for row in audit_rows)), ()),
         steps=tuple(_step(row, message) for row in audit_rows),
     )
@@ -63,7 +77,14 @@ def explain_message(
 
 def _step(row: AuditRow, message: MessageRow) -> Step:
     details = cast(_Details, row.metadata or {})
-    return Step(row.created_at, row.action, row.actor, _detail(details, row.created_at, message))
+    detail = _detail(details, row.created_at, message)
+    if row.action in _BY_SOMEBODY:
+        detail = "; ".join(filter(None, (detail, f"by {row.actor}")))
+    return Step(row.created_at, row.action, row.actor, detail)
+
+
+_BY_SOMEBODY = (AuditAction.OPERATOR_ACTION, AuditAction.NOTIFICATION_CANCELED)
+"""Where it is of interest who did it: all else is a worker's, or the caller's."""
 
 
 def _detail(details: _Details, at: datetime, message: MessageRow) -> str:
@@ -101,12 +122,12 @@ def _cause(details: _Details) -> str:
 class _Present:
     now: datetime
     workers: int
-    held_by: tuple[str, ...] = ()
+    held_by: tuple[Hold, ...] = ()
 
     @property
     def nobody(self) -> str:
         if self.held_by:
-            return f"; held by {' and '.join(self.held_by)}"
+            return f"; held by {' and '.join(hold.words for hold in self.held_by)}"
         return "" if self.workers else "; no worker is running, start one with `notifyctl worker`"
 
 
@@ -114,7 +135,8 @@ def _queued(message: MessageRow, present: _Present) -> str:
     if message.next_attempt_at is not None and message.next_attempt_at > present.now:
         will = "did not go out and will be sent again" if message.attempts else "will be sent"
         return f"It {will} at {moment(message.next_attempt_at)}{present.nobody}."
-    return f"It has waited for a worker for {age(message.created_at, present.now)}{present.nobody}."
+    for_whom = "" if present.held_by else " for a worker"
+    return f"It has waited{for_whom} for {age(message.created_at, present.now)}{present.nobody}."
 
 
 def _deferred(message: MessageRow, present: _Present) -> str:
@@ -182,6 +204,93 @@ _SENTENCES: Mapping[MessageStatus, Callable[[MessageRow, _Present], str]] = {
     MessageStatus.EXPIRED: _expired,
     MessageStatus.CANCELED: _canceled,
 }
+
+
+_LIFTED_BY = {
+    BlockReason.TEMPLATE_DISABLED: "notifyctl templates enable {template}",
+    BlockReason.SUPPRESSED: "notifyctl suppressions remove {channel} ADDRESS (see notifyctl suppressions list)",
+    BlockReason.SMS_DISABLED: "notifyctl clients set {client} --sms, once they have consented",
+    BlockReason.PROVISIONING_INCOMPLETE: "notifyctl clients set {client} --provisioning COMPLETED, once they are",
+    BlockReason.SUBSCRIPTION_INACTIVE: (
+        "notifyctl clients set {client} --subscription active, or notifyctl stripe reconcile"
+    ),
+    BlockReason.PLAN_FEATURE_MISSING: "notifyctl clients set {client} --plan PLAN",
+    BlockReason.CLIENT_UNKNOWN: "notifyctl clients set {client} --name NAME --email ADDRESS",
+    BlockReason.RECIPIENT_MISSING: "notifyctl clients set {client} {address}",
+    BlockReason.RECIPIENT_INVALID: "notifyctl clients set {client} {address}",
+    BlockReason.COUNTRY_NOT_ALLOWED: "OTP_ALLOWED_COUNTRIES with that country",
+    BlockReason.CONTEXT_INVALID: "the values that notifyctl templates show {template} lists",
+}
+"""What makes a gate let such a message through; nothing where nobody should."""
+
+
+def how_to_lift(
+    gate: BlockReason, *, channel: Channel, template_key: str, client_id: str | None, by_setting: bool = False
+) -> str:
+    """`client_id` is None where it is that of several. `by_setting`: SMS_ENABLED is false."""
+    if gate is BlockReason.SMS_DISABLED and by_setting:
+        return "SMS_ENABLED=true"
+    words = _LIFTED_BY.get(gate, "")
+    return words.format(
+        template=template_key, channel=channel, client=client_id or "ID", address=_address_option(channel)
+    )
+
+
+def _next_step(message: MessageRow, now: datetime, held_by: Sequence[Hold], suppressed: str | None) -> str:
+    match message.status:
+        case status if status in WAITING:
+            return "; ".join(filter(None, (hold.remedy for hold in held_by)))
+        case MessageStatus.BLOCKED if message.reason in set(BlockReason):
+            return _of_blocked(message, BlockReason(message.reason))
+        case MessageStatus.FAILED if message.expires_at is not None and message.expires_at <= now:
+            return "Its send-by time has passed: send it anew, if it is still of use."
+        case MessageStatus.FAILED:
+            return _of_failed(message, suppressed)
+        case MessageStatus.BOUNCED if message.client_id:
+            return f"Find out the right address, {_set_address(message)}, and send it anew."
+        case MessageStatus.EXPIRED:
+            return "Send it anew, if it is still of use; `notifyctl health` says whether the workers keep up."
+    return ""
+
+
+def _of_blocked(message: MessageRow, gate: BlockReason) -> str:
+    lift = how_to_lift(
+        gate,
+        channel=message.channel,
+        template_key=message.template_key,
+        client_id=message.client_id,
+        by_setting="SMS_ENABLED" in (message.error or ""),
+    )
+    return f"To lift that: {lift}. Then send it anew: what is BLOCKED stays so." if lift else ""
+
+
+def _of_failed(message: MessageRow, suppressed: str | None) -> str:
+    again = f"`notifyctl messages retry {message.id[-SHORT:]}`"
+    if suppressed:
+        return (
+            f"Its address is suppressed now ({suppressed}). When that is over:"
+            f" `notifyctl suppressions remove {message.channel} ADDRESS`, then {again}."
+        )
+    match message.reason:
+        case FailureReason.RECIPIENT_INVALID | FailureReason.RECIPIENT_UNREACHABLE if message.client_id:
+            return f"Find out the right address, {_set_address(message)}, and send it anew: this one keeps its address."
+        case FailureReason.ACCOUNT_PROBLEM:
+            return f"`notifyctl doctor` asks {_provider(message)} what is wrong; once it is mended, {again}."
+        case FailureReason.CONTENT_REJECTED | FailureReason.RENDER_ERROR:
+            return f"`notifyctl templates render {message.template_key}` shows what it says; mend it and send it anew."
+        case FailureReason.IN_DOUBT_HELD:
+            return f"Look at {_provider(message)} whether it went out; if it did not, {again}."
+        case FailureReason.PROVIDER_UNAVAILABLE:
+            return f"Once `notifyctl health` says that the provider is up again: {again}."
+    return f"Once its cause is mended: {again}."
+
+
+def _set_address(message: MessageRow) -> str:
+    return f"`notifyctl clients set {message.client_id} {_address_option(message.channel)}`"
+
+
+def _address_option(channel: Channel) -> str:
+    return "--email ADDRESS" if channel == Channel.EMAIL else "--phone NUMBER"
 
 
 def _why(message: MessageRow) -> str:

@@ -95,8 +95,6 @@ def _reason(text: str) -> str:
 LAST = "last"
 """Stands for the id of the newest message."""
 LEAST_DIGITS = 6
-SHORT = 8
-"""As many digits of an id are shown in lists: its last ones, since ids of one hour begin alike."""
 _MOST_NAMED = 3
 _PART_OF_ID = re.compile(rf"(?:[0-9a-f]-?){{{LEAST_DIGITS},32}}")
 

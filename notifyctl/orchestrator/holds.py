@@ -16,6 +16,13 @@ from notifyctl.orchestrator.message_store import MessageRow
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    words: str
+    remedy: str = ""
+    """What lets it go; empty where that happens by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class QuietHours:
     """From `start` to `end` in local time, over midnight when `end` is the earlier; never when they are equal."""
 
@@ -49,19 +56,24 @@ def _moment(day: date, at: time, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, at, zone).astimezone(UTC)
 
 
-def held_by(session: Session, message: MessageRow, quiet: QuietHours, now: datetime) -> list[str]:
-    """In words; empty when nothing holds it."""
+def held_by(session: Session, message: MessageRow, quiet: QuietHours, now: datetime) -> list[Hold]:
+    """Empty when nothing holds it."""
     held = []
     if words := _quiet_hours(session, message, quiet, now):
-        held.append(words)
+        held.append(Hold(words))
     for row in pauses.everything(session):
         scope = pauses.scope_of(row)
         if scope.fits(message):
-            held.append(f"a pause of {scope} ({row.reason})")
+            held.append(Hold(f"a pause of {scope} ({row.reason})", f"`{_resume(scope)}` lets it go"))
     breaker = breakers.get(session, message.channel)
     if breaker is not None and breaker.state != BreakerState.CLOSED:
-        held.append(f"the circuit breaker of {message.channel} ({breaker.reason})")
+        held.append(Hold(f"the circuit breaker of {message.channel} ({breaker.reason})"))
     return held
+
+
+def _resume(scope: pauses.PauseScope) -> str:
+    options = {"--channel": scope.channel, "--template": scope.template_key, "--client": scope.client_id}
+    return " ".join(["notifyctl resume", *(f"{option} {value}" for option, value in options.items() if value)])
 
 
 def _quiet_hours(session: Session, message: MessageRow, quiet: QuietHours, now: datetime) -> str | None:

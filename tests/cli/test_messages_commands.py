@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -207,7 +208,9 @@ def test_explain_tells_the_gate_that_refused(runtime: Runtime, run: Run) -> None
     code, out, _ = run("messages", "explain", decision.message_id)
     assert code == 0
     assert "It was not sent: the gate PROVISIONING_INCOMPLETE refused (provisioning is PENDING, not COMPLETED)." in out
-    assert "NOTIFICATION_BLOCKED" in out
+    assert "To lift that: notifyctl clients set acme --provisioning COMPLETED, once they are. Then send it anew" in out
+    assert re.search(r"Z  BLOCKED  PROVISIONING_INCOMPLETE: ", out)
+    assert re.search(r"\nGates: \d passed, PROVISIONING_INCOMPLETE refused, \d not asked; --gates shows each\n$", out)
     _, out, _ = run("messages", "explain", decision.message_id, "-f", "json")
     told = json.loads(out)
     assert told["gates"][8] == {
@@ -220,7 +223,7 @@ def test_explain_names_each_gate_by_what_must_hold_and_leaves_no_blanks(runtime:
     a_client(runtime, provisioning_status="PENDING")
     for command in (
         ["send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME), "--dry-run"],
-        ["messages", "explain", send(runtime, "WELCOME_EMAIL", WELCOME).message_id],
+        ["messages", "explain", send(runtime, "WELCOME_EMAIL", WELCOME).message_id, "--gates"],
     ):
         lines = run(*command)[1].splitlines()
         assert "  ok  template enabled           TEMPLATE_DISABLED" in lines

@@ -11,9 +11,10 @@ from tests.support.messages import CODE, WELCOME, message, send
 
 
 def test_limits_are_shown_set_and_taken_back(runtime: Runtime, notifyctl: CommandLine) -> None:
-    shown = json.loads(notifyctl("limits", "show", "-f", "json").out)
+    by_setting = {"NOTIFICATION_SMS_PER_MINUTE_LIMIT": "30"}
+    shown = json.loads(notifyctl("limits", "show", "-f", "json", **by_setting).out)
     assert shown == [
-        {"channel": "EMAIL", "per_minute_limit": 60, "source": "environment", "used": 0, "waiting": 0},
+        {"channel": "EMAIL", "per_minute_limit": 60, "source": "default", "used": 0, "waiting": 0},
         {"channel": "SMS", "per_minute_limit": 30, "source": "environment", "used": 0, "waiting": 0},
     ]
     ran = notifyctl("limits", "set", "email", "500")

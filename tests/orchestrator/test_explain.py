@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
-from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
+from notifyctl.models.enums import AuditAction, BlockReason, Channel, FailureReason, MessageStatus
 from notifyctl.orchestrator.explain import explain_message
 from notifyctl.orchestrator.gates import PASSED_WHEN
+from notifyctl.orchestrator.holds import Hold
 
+ID = "01a224e4-8e97-725c-974c-d2711396a9b5"
+RETRY = "`notifyctl messages retry 1396a9b5`"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 DOWN = {"error_code": "100", "error": "The API is down for maintenance."}
 INACTIVE = {"error_code": "406", "error": "Inactive.", "reason": "RECIPIENT_OPTED_OUT"}
@@ -16,7 +19,8 @@ INACTIVE = {"error_code": "406", "error": "Inactive.", "reason": "RECIPIENT_OPTE
 def a_message(**fields: Any) -> Any:
     nothing = dict.fromkeys(("reason", "error", "error_code", "sent_at", "delivered_at", "finished_at", "expires_at"))
     values = {"created_at": NOON - timedelta(minutes=3), "provider": "postmark", "attempts": 1, "next_attempt_at": None}
-    return SimpleNamespace(**(nothing | values | {"lease_owner": "host:7:ab"} | fields))
+    ids = {"id": ID, "channel": Channel.EMAIL, "template_key": "WELCOME_EMAIL", "client_id": "acme"}
+    return SimpleNamespace(**(nothing | values | ids | {"lease_owner": "host:7:ab"} | fields))
 
 
 SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
@@ -84,6 +88,73 @@ def test_every_status_has_a_sentence() -> None:
     assert {fields.get("status", "QUEUED") for fields, _ in SENTENCES.values()} == set(MessageStatus)
 
 
+NEXT_STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "waits": ({}, {}, ""),
+    "held": (
+        {"status": "DEFERRED_THROTTLED"},
+        {"held_by": [Hold("quiet hours"), Hold("a pause", "`notifyctl resume --channel SMS` lets it go")]},
+        "`notifyctl resume --channel SMS` lets it go",
+    ),
+    "suppressed": (
+        {"status": "FAILED", **INACTIVE},
+        {"suppressed": "INACTIVE"},
+        "Its address is suppressed now (INACTIVE). When that is over: `notifyctl suppressions remove EMAIL ADDRESS`,"
+        f" then {RETRY}.",
+    ),
+    "failed too late": (
+        {"status": "FAILED", "expires_at": NOON},
+        {"suppressed": "INACTIVE"},
+        "Its send-by time has passed: send it anew, if it is still of use.",
+    ),
+    "an outage": (
+        {"status": "FAILED", "reason": "PROVIDER_UNAVAILABLE"},
+        {},
+        f"Once `notifyctl health` says that the provider is up again: {RETRY}.",
+    ),
+    "no such number": (
+        {"status": "FAILED", "reason": "RECIPIENT_INVALID", "channel": Channel.SMS},
+        {},
+        "Find out the right address, `notifyctl clients set acme --phone NUMBER`, and send it anew: this one keeps its"
+        " address.",
+    ),
+    "bounced": (
+        {"status": "BOUNCED", "reason": "RECIPIENT_INVALID"},
+        {},
+        "Find out the right address, `notifyctl clients set acme --email ADDRESS`, and send it anew.",
+    ),
+    "refused": (
+        {"status": "BLOCKED", "reason": "TEMPLATE_DISABLED"},
+        {},
+        "To lift that: notifyctl templates enable WELCOME_EMAIL. Then send it anew: what is BLOCKED stays so.",
+    ),
+    "refused by a setting": (
+        {"status": "BLOCKED", "reason": "SMS_DISABLED", "error": "SMS_ENABLED is false"},
+        {},
+        "To lift that: SMS_ENABLED=true. Then send it anew: what is BLOCKED stays so.",
+    ),
+    "refused for good reason": ({"status": "BLOCKED", "reason": "RATE_LIMITED"}, {}, ""),
+    "delivered": ({"status": "DELIVERED"}, {}, ""),
+}
+
+
+@pytest.mark.parametrize(("fields", "facts", "step"), NEXT_STEPS.values(), ids=NEXT_STEPS)
+def test_what_to_do_about_it(fields: dict[str, Any], facts: dict[str, Any], step: str) -> None:
+    message = a_message(**{"status": MessageStatus.QUEUED, **fields})
+    assert explain_message(message, [], now=NOON, workers=1, **facts).next_step == step
+
+
+def test_every_reason_of_a_failure_has_something_to_do() -> None:
+    for reason in FailureReason:
+        message = a_message(status=MessageStatus.FAILED, reason=reason)
+        assert "`notifyctl " in explain_message(message, [], now=NOON, workers=1).next_step, reason
+
+
+def test_what_is_held_does_not_wait_for_a_worker() -> None:
+    held = [Hold("a pause of channel EMAIL (maintenance)")]
+    found = explain_message(a_message(status=MessageStatus.QUEUED), [], now=NOON, workers=1, held_by=held)
+    assert found.sentence == "It has waited for 3 min; held by a pause of channel EMAIL (maintenance)."
+
+
 STEPS: dict[str, tuple[AuditAction, dict[str, Any], str]] = {
     "accepted": (AuditAction.NOTIFICATION_QUEUED, {"template_key": "X", "passed": ["TEMPLATE_DISABLED"]}, ""),
     "refused": (
@@ -144,8 +215,8 @@ STEPS: dict[str, tuple[AuditAction, dict[str, Any], str]] = {
         {"channel": "EMAIL", "recipient_hash": "0f", "reason": "COMPLAINT"},
         "COMPLAINT",
     ),
-    "an operator": (AuditAction.OPERATOR_ACTION, {"detail": "queued again"}, "queued again"),
-    "erased": (AuditAction.NOTIFICATION_CANCELED, {"cause": "the client was erased"}, "the client was erased"),
+    "an operator": (AuditAction.OPERATOR_ACTION, {"detail": "queued again"}, "queued again; by w"),
+    "erased": (AuditAction.NOTIFICATION_CANCELED, {"cause": "the client was erased"}, "the client was erased; by w"),
     "nothing known": (AuditAction.NOTIFICATION_SENT, {}, ""),
 }
 

@@ -15,7 +15,8 @@ from notifyctl.errors import ExitCode, InvalidInput, NotFound
 from notifyctl.http.api.messages import LogQuery
 from notifyctl.models.enums import MessageStatus
 from notifyctl.orchestrator import message_store
-from notifyctl.orchestrator.filters import FILTERS, SHORT, MessageFilters, find_message
+from notifyctl.orchestrator.explain import SHORT
+from notifyctl.orchestrator.filters import FILTERS, MessageFilters, find_message
 from notifyctl.orchestrator.message_store import MessageFilter
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine

@@ -22,27 +22,27 @@ from notifyctl.audit.seal import current_head, is_late, tip_in
 from notifyctl.audit.verify import VerifyReport, verify_all
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, streams
+from notifyctl.cli.listing import Listing, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import AuditAction
+from notifyctl.orchestrator.explain import SHORT
 from notifyctl.orchestrator.filters import find_message
 from notifyctl.text.durations import age, parse_moment, plural, printable
 from notifyctl.text.masking import mask
 
 app = typer.Typer(name="audit", no_args_is_help=True)
 COLUMNS = ("id", "created_at", "action", "actor", "client_id", "message_id", "sealed", "metadata")
-WIDE = 110
 SHOWN = (
     named("id", whole=True),
-    Shown("when", lambda row: str(row["created_at"])[:19].replace("T", " ") + "Z", whole=True),
-    Shown("action", lambda row: "\n".join(filter(None, (row["action"], _about(row)))), below_width=WIDE),
-    named("action", whole=True, from_width=WIDE),
-    named("actor", from_width=WIDE),
-    Shown("about", lambda row: _about(row), from_width=WIDE),
-    Shown("details", lambda row: output.dumps(row["metadata"]) if row["metadata"] else ""),
+    Shown("when", lambda row: str(row["created_at"])[5:19].replace("T", " ") + "Z", whole=True),
+    Shown("action", lambda row: str(row["action"]).removeprefix("NOTIFICATION_")),
+    named("actor"),
+    Shown("about", lambda row: _about(row)),
+    Shown("details", lambda row: _in_words(row["metadata"]), from_width=70),
 )
-"""What fits a terminal; a narrow one has what it is about below the action."""
+"""What fits a terminal."""
 _NUMBER = re.compile(r"\+[1-9]\d{6,14}")
 Since = Annotated[str | None, typer.Option("--since", help="Written since: 2h, 7d, or 2026-03-01T12:00Z.")]
 Until = Annotated[str | None, typer.Option("--until", help="Written before: 2h, 7d, or 2026-03-01T12:00Z.")]
@@ -98,6 +98,7 @@ def report_fields(report: VerifyReport, now: datetime, expected: ChainHead | Non
 
 
 @app.command("list")
+@lists
 def list_rows(
     action: Annotated[str | None, typer.Option("--action", help="As OTP_SENT or OPERATOR_ACTION.")] = None,
     actor: Annotated[str | None, typer.Option("--actor", help="Only by this actor, as cli:anna.")] = None,
@@ -108,8 +109,7 @@ def list_rows(
     since: Since = None,
     until: Until = None,
     limit: options.Limit = 50,
-    form: options.Format = OutputFormat.TABLE,
-) -> None:
+) -> Listing:
     """List audit rows, the newest first, and whether each is sealed."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         criteria = _filter(
@@ -124,11 +124,13 @@ def list_rows(
         )
         rows = row_store.find(session, criteria, limit=limit)
         last_sealed = tip_in(session).last_id
-    output.rows((_row(row, last_sealed) for row in rows), form, columns=COLUMNS, shown=SHOWN)
-    if not rows and form is OutputFormat.TABLE:
-        output.say("No audit row matches.")
-    if len(rows) == limit:
-        output.hint(f"{limit} rows; there may be more: raise --limit")
+    return Listing(
+        rows=(_row(row, last_sealed) for row in rows),
+        columns=COLUMNS,
+        shown=SHOWN,
+        nothing="No audit row matches.",
+        hints=[f"{limit} rows; there may be more: raise --limit"] if len(rows) == limit else (),
+    )
 
 
 @app.command()
@@ -262,7 +264,15 @@ def _without_numbers(value: object) -> object:
 
 
 def _about(row: output.Row) -> str:
-    return " ".join(filter(None, (row["client_id"], row["message_id"])))
+    return " ".join(filter(None, ((row["message_id"] or "")[-SHORT:], row["client_id"])))
+
+
+def _in_words(details: object) -> str:
+    """Without the verdicts of the gates, which `messages explain` has."""
+    if not isinstance(details, dict):
+        return output.flat(details)
+    shown = {name: value for name, value in details.items() if name not in ("gates", "refusals")}
+    return ", ".join(f"{name.replace('_', ' ')} {output.flat(value)}" for name, value in shown.items())
 
 
 def _keys(runtime: Runtime) -> SealKeys:

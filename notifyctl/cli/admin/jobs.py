@@ -10,6 +10,7 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
+from notifyctl.cli.listing import Listing, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotifyctlError
@@ -40,10 +41,10 @@ LIST_SHOWN = (
     named("name", whole=True),
     named("schedule", from_width=WIDE),
     named("state", whole=True),
-    Shown("last", lambda row: row["last_run_ago"], whole=True),
+    Shown("ran", lambda row: row["last_run_ago"], whole=True),
     Shown("took", lambda row: row["took"], whole=True, from_width=WIDE),
     Shown("next", lambda row: row["next_in"], whole=True),
-    Shown("summary", lambda row: row["problem"] or row["summary"] or ""),
+    Shown("summary", lambda row: row["problem"] or row["summary"] or "", from_width=70),
 )
 HISTORY_SHOWN = (
     Shown("started", lambda row: f"{row['started_at']:%Y-%m-%d %H:%M:%SZ}", whole=True),
@@ -58,27 +59,32 @@ retention_app = typer.Typer()
 
 
 @app.command("list")
-def list_jobs(form: options.Format = OutputFormat.TABLE) -> None:
+@lists
+def list_jobs() -> Listing:
     """List the jobs, those in trouble first: overdue, hung, lost with their worker, or failed."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         statuses = read_job_statuses(session, now)
-    rows = [_listed(job, now) for job in statuses]
-    output.rows(rows, form, columns=LIST_COLUMNS, shown=LIST_SHOWN, styles=STYLES)
-    for remedy in dict.fromkeys(job.remedy for job in statuses if job.remedy):
-        output.hint(f"To mend it: {remedy}.")
+    return Listing(
+        rows=[_listed(job, now) for job in statuses],
+        columns=LIST_COLUMNS,
+        key="name",
+        shown=LIST_SHOWN,
+        styles=STYLES,
+        hints=[f"To mend it: {remedy}." for remedy in dict.fromkeys(job.remedy for job in statuses if job.remedy)],
+    )
 
 
 @app.command()
-def history(name: JobName, limit: options.Limit = 20, form: options.Format = OutputFormat.TABLE) -> None:
+@lists
+def history(name: JobName, limit: options.Limit = 20) -> Listing:
     """Show the runs of one job, the latest first."""
     job = find_job(name)
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         rows = [row._asdict() | _duration(row, now) for row in job_runs.history(session, job.name, limit)]
-    output.rows(rows, form, columns=HISTORY_COLUMNS, shown=HISTORY_SHOWN, styles=STYLES)
-    if not rows and form is OutputFormat.TABLE:
-        output.say(f"{job.name} has not run yet; it runs in `notifyctl worker`, {job.schedule}.")
+    nothing = f"{job.name} has not run yet; it runs in `notifyctl worker`, {job.schedule}."
+    return Listing(rows=rows, columns=HISTORY_COLUMNS, shown=HISTORY_SHOWN, styles=STYLES, nothing=nothing)
 
 
 @app.command()
@@ -108,7 +114,7 @@ def _listed(job: JobStatus, now: datetime) -> dict[str, object]:
         "schedule": job.job.schedule,
         "state": job.state,
         "next_due": job.next_due,
-        "next_in": f"in {age(now, job.next_due)}" if job.next_due > now else "now",
+        "next_in": age(now, job.next_due) if job.next_due > now else "now",
         "problem": job.problem,
         "last_run_ago": "",
         "took": "",
@@ -117,7 +123,7 @@ def _listed(job: JobStatus, now: datetime) -> dict[str, object]:
         return listed
     last_run = {
         "last_run": last.started_at,
-        "last_run_ago": f"{age(last.started_at, now)} ago",
+        "last_run_ago": age(last.started_at, now),
         "outcome": last.outcome,
     }
     about = {"worker": last.worker, "summary": last.summary, "last_done": job.record.done_at if job.record else None}

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from notifyctl.cli import options, output, streams
-from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.http import api_keys
@@ -74,7 +75,8 @@ def create(
 
 
 @app.command("list")
-def list_keys(form: options.Format = OutputFormat.TABLE) -> None:
+@lists
+def list_keys() -> Listing:
     """List keys, newest first; the keys themselves are not kept."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         keys = every(session)
@@ -88,9 +90,8 @@ def list_keys(form: options.Format = OutputFormat.TABLE) -> None:
         }
         for key in keys
     ]
-    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
-    if not keys and form is OutputFormat.TABLE:
-        output.say("There is no key; `notifyctl keys create NAME --scope SCOPE` makes one.")
+    nothing = "There is no key; `notifyctl keys create NAME --scope SCOPE` makes one."
+    return Listing(rows=rows, columns=COLUMNS, shown=SHOWN, styles=STYLES, nothing=nothing)
 
 
 @app.command()

@@ -7,34 +7,46 @@ from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.output import OutputFormat, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import store as client_store
 from notifyctl.delivery import outbox
 from notifyctl.delivery.pace.allowance import Allowance
-from notifyctl.models.enums import Channel
+from notifyctl.models.enums import CHANNELS, Channel
 from notifyctl.operations import controls
 from notifyctl.operations.controls import ActivePause, reset_limit, set_limit
 from notifyctl.operations.limits import per_minute
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.templates import store as template_store
+from notifyctl.text.durations import age
 
 app = typer.Typer(name="limits", no_args_is_help=True)
 
 LimitedChannel = Annotated[Channel, typer.Argument(metavar="EMAIL|SMS", case_sensitive=False, help="The channel.")]
 COLUMNS = ("channel", "per_minute_limit", "source", "used", "waiting")
 holds = typer.Typer()
+PAUSES_SHOWN = (
+    named("channel", whole=True),
+    named("template"),
+    named("client"),
+    named("held", whole=True),
+    named("reason"),
+    named("by"),
+    named("age", whole=True),
+)
 OfChannel = Annotated[Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")]
 OfTemplate = Annotated[str | None, typer.Option("--template", help="Only this template.")]
 OfClient = Annotated[str | None, typer.Option("--client", help="Only this client.")]
 
 
 @app.command()
-def show(form: options.Format = OutputFormat.TABLE) -> None:
+@lists
+def show() -> Listing:
     """The limits in force, where they come from, and how much of the present minute is used."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         limits = [_limit(runtime, session, channel) for channel in Channel]
-    output.rows(limits, form, columns=COLUMNS)
+    return Listing(rows=limits, columns=COLUMNS, key="channel")
 
 
 def _limit(runtime: Runtime, session: Session, channel: Channel) -> dict[str, object]:
@@ -45,10 +57,14 @@ def _limit(runtime: Runtime, session: Session, channel: Channel) -> dict[str, ob
     return {
         "channel": channel,
         "per_minute_limit": limit,
-        "source": "operator" if by_operator else "environment",
+        "source": "operator" if by_operator else _source(runtime, channel),
         "used": allowance.used,
         "waiting": outbox.count_waiting(session, channel),
     }
+
+
+def _source(runtime: Runtime, channel: Channel) -> str:
+    return "environment" if CHANNELS[channel].limit_setting in runtime.settings.model_fields_set else "default"
 
 
 @app.command("set")
@@ -119,6 +135,11 @@ def _scope(runtime: Runtime, channel: Channel | None, template: str | None, clie
 def _list_pauses(runtime: Runtime, form: OutputFormat) -> None:
     with runtime.database.read() as session:
         pauses = controls.active_pauses(session)
-    output.rows((active._asdict() for active in pauses), form, columns=ActivePause._fields)
+        now = runtime.clock()
+    rows = [active._asdict() | {"age": age(active.since, now)} for active in pauses]
+    if form is OutputFormat.TABLE and output.on_terminal():
+        output.print_list(rows, PAUSES_SHOWN)
+    else:
+        output.rows(rows, form, columns=ActivePause._fields)
     if not pauses and form is OutputFormat.TABLE:
         output.say("Nothing is held.")

@@ -4,7 +4,8 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ import typer
 from pydantic.fields import FieldInfo
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.cli import options, output
+from notifyctl.cli import options, output, terminal
 from notifyctl.cli.invocation import invocation
-from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.output import OutputFormat, named
 from notifyctl.db import migrations
 from notifyctl.db.database import open_database
 from notifyctl.doctor.check import CheckResult, CheckStatus
@@ -25,6 +27,8 @@ from notifyctl.env_file import env_file_path, find_env_file
 from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
 from notifyctl.settings import Settings, checked, is_secret, load_settings, raw_settings
 from notifyctl.templates import catalogue
+from notifyctl.text.choices import chosen, meant
+from notifyctl.text.durations import plural
 
 GROUPS = (
     ("This installation", ("INSTALLATION_",)),
@@ -42,6 +46,7 @@ GROUPS = (
 )
 """Title, and how the names of its settings begin. The first that fits takes a setting."""
 
+DEFAULT = "default"
 FRESH = ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")
 SECRET_BYTES = 32
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,31}")
@@ -57,13 +62,6 @@ SETTINGS_SHOWN = (
     named("meaning", from_width=WIDE),
 )
 """A narrow terminal leaves the meaning to docs and .env, which explain each."""
-CHECKS_SHOWN = (
-    named("status", whole=True),
-    named("check", whole=True),
-    named("problem", from_width=WIDE),
-    named("remedy", from_width=WIDE),
-    Shown("problem and remedy", lambda row: "\n".join(filter(None, (row["problem"], row["remedy"]))), below_width=WIDE),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ def effective(env_file: Path) -> list[EffectiveSetting]:
         settings = None
     settings_in_force = []
     for name, field in _settings():
-        text, source = default_text(field), "default"
+        text, source = default_text(field), DEFAULT
         if name in raw.known:
             text = _text(getattr(settings, name.lower())) if settings and not is_secret(field) else raw.known[name]
             source = "environment" if name in raw.environment else str(env_file)
@@ -221,14 +219,41 @@ def _make_ready(settings: Settings) -> None:
 
 
 @app.command()
-def config(form: options.Format = OutputFormat.TABLE) -> None:
+@lists
+def config(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Only these settings, as EMAIL_SENDER.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also those that have their defaults, which a terminal leaves out.")
+    ] = False,
+) -> Listing:
     """Show the settings in force and where each comes from; secrets are masked. Exit 2 if any is at fault."""
-    file = find_env_file(invocation.get().env_file)
-    settings = [asdict(setting) for setting in effective(options.env_file())]
-    output.rows(settings, form, columns=("name", "value", "source", "meaning"), shown=SETTINGS_SHOWN)
-    for remark in raw_settings(file).remarks():
-        output.say(f"Note: {remark}")
-    options.settings()
+    settings = {setting.name: setting for setting in effective(options.env_file())}
+    wanted = [settings[_setting(name, settings)] for name in names or settings]
+    hides = not names and not every and output.on_terminal()
+    shown = [setting for setting in wanted if not (hides and setting.source == DEFAULT)]
+    left_out = len(wanted) - len(shown)
+    remarks = raw_settings(find_env_file(invocation.get().env_file)).remarks()
+    return Listing(
+        rows=map(asdict, shown),
+        columns=("name", "value", "source", "meaning"),
+        key="name",
+        shown=SETTINGS_SHOWN,
+        hints=[f"{plural(left_out, 'setting')} more with their defaults: --all, or config NAME"] if left_out else (),
+        remarks=[f"Note: {remark}" for remark in remarks],
+        then=options.settings,
+    )
+
+
+def _setting(name: str, known: Iterable[str]) -> str:
+    """Raises InvalidInput."""
+    found = chosen(name, known)
+    if found is None:
+        raise InvalidInput(
+            f"there is no setting {name!r}{meant(name, known) or ';'} `notifyctl config --all` lists all"
+        )
+    return found
 
 
 @app.command()
@@ -241,12 +266,34 @@ def doctor(
 ) -> None:
     """Check this installation: what is wrong, and how to mend it. Exit 1 if anything fails."""
     results = _examine(fix=fix)
-    rows = [{"check": item.check, **asdict(item.result)} for item in results]
-    output.rows(rows, form, columns=("check", "status", "problem", "remedy"), shown=CHECKS_SHOWN, styles=STYLES)
-    failed = [item.check for item in results if item.result.status is CheckStatus.FAIL]
-    if failed:
-        names = ", ".join(dict.fromkeys(failed))
-        raise NotifyctlError(f"{len(failed)} of {len(results)} checks failed: {names}")
+    if form is OutputFormat.TABLE and output.on_terminal():
+        _print_examined(results)
+    else:
+        rows = [{"check": item.check, **asdict(item.result)} for item in results]
+        output.rows(rows, form, columns=("check", "status", "problem", "remedy"))
+    counts = Counter(item.result.status for item in results)
+    if counts[CheckStatus.FAIL]:
+        failed = dict.fromkeys(item.check for item in results if item.result.status is CheckStatus.FAIL)
+        raise NotifyctlError(f"{counts[CheckStatus.FAIL]} of {len(results)} checks failed: {', '.join(failed)}")
+    warn = f"{counts[CheckStatus.WARN]} of {len(results)} checks warn" if counts[CheckStatus.WARN] else "all is well"
+    output.hint(f"No check failed; {warn}.")
+
+
+def _print_examined(results: Sequence[NamedResult]) -> None:
+    """What is wrong first; that all else is well is a line."""
+    order = (CheckStatus.FAIL, CheckStatus.WARN, CheckStatus.OK)
+    told = sorted((item for item in results if item.result.problem), key=lambda item: order.index(item.result.status))
+    lines: list[tuple[terminal.Cell, ...]] = [
+        (
+            (item.result.status.value, STYLES[item.result.status]),
+            item.check,
+            "; ".join(filter(None, (item.result.problem, item.result.remedy))),
+        )
+        for item in told
+    ]
+    if well := [item.check for item in results if not item.result.problem]:
+        lines.append((("ok", STYLES["ok"]), f"{len(well)} {'more' if told else 'checks'}", ", ".join(well)))
+    terminal.listing(lines)
 
 
 def _examine(*, fix: bool) -> list[NamedResult]:

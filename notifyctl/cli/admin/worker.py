@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import options
 from notifyctl.cli.invocation import invocation
-from notifyctl.cli.output import OutputFormat
+from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode
 from notifyctl.operations import heartbeats as store
 from notifyctl.providers.registry import PROVIDERS, build_lookups, build_senders
+from notifyctl.text.durations import age
 from notifyctl.worker.jobs.registry import JOBS
 from notifyctl.worker.logging import configure_logging
 from notifyctl.worker.supervisor import Supervisor, this_program
@@ -19,6 +21,14 @@ from notifyctl.worker.worker import Worker
 
 app = typer.Typer()
 LOST_SECONDS = 60
+SHOWN = (
+    named("worker"),
+    named("state", whole=True),
+    named("version", from_width=70),
+    Shown("up for", lambda row: row["up"], whole=True),
+    Shown("seen", lambda row: f"{row['seen']} ago", whole=True),
+    named("holds", whole=True),
+)
 
 
 @app.command()
@@ -75,7 +85,8 @@ def _supervise(once: bool, concurrency: int, processes: int, no_jobs: bool) -> N
 
 
 @app.command()
-def workers(form: options.Format = OutputFormat.TABLE) -> None:
+@lists
+def workers() -> Listing:
     """Who is at work, on all hosts. One that was not seen for a minute is gone or stuck."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
@@ -90,13 +101,20 @@ def workers(form: options.Format = OutputFormat.TABLE) -> None:
                 "started_at": row.started_at,
                 "seen_seconds_ago": round((now - row.seen_at).total_seconds(), 1),
                 "holds": store.held_by(session, row.worker),
+                "seen": age(row.seen_at, now),
+                "up": age(row.started_at, now),
             }
             for row in store.present(session)
         ]
     columns = ("worker", "host", "pid", "version", "revision", "state", "started_at", "seen_seconds_ago", "holds")
-    output.rows(present, form, columns=columns, styles={"working": "green", "stopping": "yellow", "lost": "bold red"})
-    if not present and form is OutputFormat.TABLE:
-        output.say("No worker is running; start one with `notifyctl worker`.")
+    return Listing(
+        rows=present,
+        columns=columns,
+        key="worker",
+        shown=SHOWN,
+        styles={"working": "green", "stopping": "yellow", "lost": "bold red"},
+        nothing="No worker is running; start one with `notifyctl worker`.",
+    )
 
 
 def _state(row: object, seen_seconds_ago: float) -> str:

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from notifyctl.alerts.provisioning import Announced, announce
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
+from notifyctl.cli.listing import Listing, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import csv_import, suppression_store
@@ -37,21 +38,18 @@ COLUMNS = (
     "locale",
     "stripe_customer_id",
 )
-TABLE_COLUMNS = COLUMNS[:-3]
 WIDE = 110
 SHOWN = (
     named("id"),
     named("name"),
-    named("email", from_width=WIDE),
+    named("email"),
     named("phone", from_width=WIDE),
-    Shown("email and phone", lambda row: _below(row, "email", "phone"), below_width=WIDE),
     named("plan"),
-    Shown("provisioning", lambda row: row["provisioning_status"], from_width=WIDE),
-    Shown("subscription", lambda row: row["subscription_status"], from_width=WIDE),
-    Shown("state", lambda row: _below(row, "provisioning_status", "subscription_status"), whole=True, below_width=WIDE),
-    Shown("SMS", lambda row: row["sms_enabled"]),
+    Shown("provisioning", lambda row: row["provisioning_status"]),
+    Shown("subscription", lambda row: row["subscription_status"]),
+    Shown("SMS", lambda row: row["sms_enabled"], whole=True),
 )
-"""What fits a terminal; a narrow one has two lines a client."""
+"""What fits a terminal."""
 STYLES = {"COMPLETED": "green", "FAILED": "bold red", "past_due": "yellow", "unpaid": "red"}
 CHUNK = 5_000
 FAULTS_SHOWN = 50
@@ -70,6 +68,7 @@ Subscription = Annotated[
 
 
 @app.command("list")
+@lists
 def list_clients(
     search: Annotated[str | None, typer.Option("--search", help="Part of an id, name or address.")] = None,
     plan: Plan = None,
@@ -77,9 +76,8 @@ def list_clients(
     subscription: Subscription = None,
     after: Annotated[str, typer.Option("--after", help="Go on behind this id.")] = "",
     limit: options.Limit = 100,
-    form: options.Format = OutputFormat.TABLE,
-) -> None:
-    """List clients in the order of their ids. A table leaves out time zone, locale and Stripe customer."""
+) -> Listing:
+    """List clients in the order of their ids. A terminal leaves out time zone, locale and Stripe customer."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         listed = client_store.page(
             session,
@@ -90,12 +88,16 @@ def list_clients(
             provisioning=provisioning,
             subscription=subscription,
         )
-    columns = TABLE_COLUMNS if form is OutputFormat.TABLE else COLUMNS
-    output.rows((_row(client) for client in listed), form, columns=columns, shown=SHOWN, styles=STYLES)
-    if not listed and form is OutputFormat.TABLE:
-        output.say("No client matches.")
-    if len(listed) == limit:
-        output.say(f"{limit} rows; there may be more: go on with --after {listed[-1].id}")
+    return Listing(
+        rows=(_row(client) for client in listed),
+        columns=COLUMNS,
+        shown=SHOWN,
+        styles=STYLES,
+        nothing="No client matches.",
+        remarks=[f"{limit} rows; there may be more: go on with --after {listed[-1].id}"]
+        if len(listed) == limit
+        else (),
+    )
 
 
 @app.command()
@@ -234,10 +236,6 @@ def _say_announced(announced: Announced) -> None:
         output.say(f"Queued: {announced.alerted} PROVISIONING_FAILED_ADMIN.")
     for warning in announced.warnings:
         output.say(f"Warning: {warning}.")
-
-
-def _below(row: output.Row, first: str, second: str) -> str:
-    return "\n".join(filter(None, (row[first], row[second])))
 
 
 def _row(client: object) -> dict[str, object]:

@@ -13,6 +13,7 @@ from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
 from notifyctl.cli.clients.clients import refuse_faults
+from notifyctl.cli.listing import Listing, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.models.enums import AuditAction
@@ -63,6 +64,7 @@ def import_file(
 
 
 @app.command("list")
+@lists
 def list_items(
     client: Annotated[str | None, typer.Option("--client", help="Only this client's.")] = None,
     search: Annotated[str | None, typer.Option("--search", help="Part of an id, name or reference.")] = None,
@@ -71,8 +73,7 @@ def list_items(
     ] = None,
     expired: Annotated[bool, typer.Option("--expired", help="Only what has expired.")] = False,
     limit: options.Limit = 100,
-    form: options.Format = OutputFormat.TABLE,
-) -> None:
+) -> Listing:
     """List items, the first to expire first. Days are counted in the client's time zone."""
     most = -1 if expired else within
     with opened_runtime() as runtime, runtime.database.read() as session:
@@ -86,11 +87,15 @@ def list_items(
             for left in [days_left(item.expires_on, item.timezone, now)]
             if most is None or left <= most
         ]
-    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
-    if not rows and form is OutputFormat.TABLE:
-        output.say("No item matches.")
-    if len(items) == limit:
-        output.say(f"{limit} rows; there may be more: say --limit, or narrow it")
+    return Listing(
+        rows=rows,
+        columns=COLUMNS,
+        key="reference",
+        shown=SHOWN,
+        styles=STYLES,
+        nothing="No item matches.",
+        remarks=[f"{limit} rows; there may be more: say --limit, or narrow it"] if len(items) == limit else (),
+    )
 
 
 @app.command()

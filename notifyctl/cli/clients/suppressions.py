@@ -6,7 +6,8 @@ import typer
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.output import OutputFormat, Shown, named
+from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import suppression_store
 from notifyctl.clients.suppression_store import Cause
@@ -19,18 +20,16 @@ from notifyctl.text.masking import mask
 
 app = typer.Typer(name="suppressions", no_args_is_help=True)
 
-WIDE = 110
 COLUMNS = ("channel", "address", "reason", "source", "note", "created_at", "recipient_hash", "acted_at", "causes")
 SHOWN = (
     named("channel"),
-    Shown("address", lambda row: _address_and_note(row), below_width=WIDE),
-    Shown("address", lambda row: row["address"] or ERASED, from_width=WIDE),
+    Shown("address", lambda row: row["address"] or ERASED),
     named("reason", whole=True),
     named("source"),
-    named("note", from_width=WIDE),
+    named("note"),
     named("age", whole=True),
 )
-"""What fits a terminal; a narrow one has the note below the address."""
+"""What fits a terminal."""
 ERASED = "(erased)"
 HOW_TO_TELL = {
     "postmark": "Postmark itself still suppresses it: reactivate it there too, or the next message fails again.",
@@ -43,6 +42,7 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, 
 
 
 @app.command("list")
+@lists
 def list_suppressions(
     channel: Annotated[
         Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")
@@ -52,8 +52,7 @@ def list_suppressions(
     ] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show whole addresses.")] = False,
     limit: options.Limit = 100,
-    form: options.Format = OutputFormat.TABLE,
-) -> None:
+) -> Listing:
     """List suppressions, newest first. An erased address has only its hash left."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         listed = suppression_store.page(
@@ -73,11 +72,14 @@ def list_suppressions(
         }
         for row in listed
     )
-    output.rows(rows, form, columns=COLUMNS, shown=SHOWN)
-    if not listed and form is OutputFormat.TABLE:
-        output.say("No suppression matches.")
-    if len(listed) == limit:
-        output.say(f"{limit} rows; there may be more: raise --limit")
+    return Listing(
+        rows=rows,
+        columns=COLUMNS,
+        key="address",
+        shown=SHOWN,
+        nothing="No suppression matches.",
+        remarks=[f"{limit} rows; there may be more: raise --limit"] if len(listed) == limit else (),
+    )
 
 
 @app.command()
@@ -134,10 +136,6 @@ def remove(channel: options.ChannelArgument, address: Address) -> None:
 
 def _words(cause: Cause) -> str:
     return f"{cause.reason} by {cause.source}"
-
-
-def _address_and_note(row: output.Row) -> str:
-    return "\n".join(filter(None, (row["address"] or ERASED, row["note"])))
 
 
 def _recipient(runtime: Runtime, channel: Channel, address: str) -> tuple["Channel", str]:

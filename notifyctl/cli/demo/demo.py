@@ -265,7 +265,7 @@ def _explain(runtime: Runtime, message_id: str) -> None:
         message = message_store.get(session, message_id)
         assert message is not None  # the demo itself sent it
         rows = audit_log.of_message(session, message_id)
-    print_explanation(message, explain_message(message, rows, now=runtime.clock(), workers=1))
+    print_explanation(message, explain_message(message, rows, now=runtime.clock(), workers=1), gates=True)
 
 
 def _to(message: InboxMessage) -> str:

@@ -11,6 +11,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, terminal
 from notifyctl.cli.health.view import Screen, bars, overview
 from notifyctl.cli.invocation import in_a_hurry
+from notifyctl.cli.listing import Listing, lists
 from notifyctl.cli.messages.messages import SHOWN
 from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
@@ -90,22 +91,26 @@ def timeseries(
 
 @app.command()
 @in_a_hurry()
+@lists
 def recent(
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, max=health_summary.MOST_RECENT, help="At most this many.")
     ] = 100,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")] = False,
-    form: options.Format = OutputFormat.TABLE,
-) -> None:
+) -> Listing:
     """The newest messages and what became of them."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         newest = health_summary.recent(session, limit, reveal=reveal)
         now = runtime.clock()
-    if form is OutputFormat.JSON:
-        sys.stdout.write(health_summary.to_json(newest))
-        return
     rows = [{**health_summary.as_fields(message), "age": age(message.created_at, now)} for message in newest.items]
-    output.rows(rows, form, columns=health_summary.RECENT, shown=SHOWN, styles=terminal.STATUS_STYLES)
+    return Listing(
+        rows=rows,
+        columns=health_summary.RECENT,
+        shown=SHOWN,
+        styles=terminal.STATUS_STYLES,
+        nothing="There is no message yet.",
+        document=health_summary.to_json(newest),
+    )
 
 
 @app.command()

@@ -1,15 +1,13 @@
 """How health looks on a terminal: what is wrong first, then the figures, then what they are made of."""
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from time import monotonic, sleep
+from time import monotonic
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from notifyctl.cli import streams, terminal
+from notifyctl.cli import terminal
 from notifyctl.errors import DatabaseError
 from notifyctl.health.problems import folded, problems
 from notifyctl.health.reports import TOP, Backlog, BucketView, Counts, Traffic
@@ -257,13 +255,7 @@ class Screen:
         self._lost_at: float | None = None
 
     def run(self) -> None:
-        with Live(console=terminal.console(), screen=True, auto_refresh=False) as live:
-            try:
-                while not streams.lost(sys.stdout):  # a terminal that has gone is watched by nobody
-                    live.update(self._frame(), refresh=True)
-                    sleep(self._every)
-            except KeyboardInterrupt:
-                return
+        terminal.watch(self._frame, every=self._every)
 
     def _frame(self) -> RenderableType:
         try:

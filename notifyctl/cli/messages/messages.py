@@ -1,6 +1,7 @@
 """`notifyctl messages`: see, explain, queue again, withdraw; and how verdicts and explanations look."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -12,19 +13,21 @@ from sqlmodel import Session
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, terminal
+from notifyctl.cli.listing import Listing, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.terminal import STATUS_STYLES
 from notifyctl.clients import store as client_store
+from notifyctl.clients import suppression_store
 from notifyctl.delivery.requeue import Choice, Requeue
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import MessageStatus
 from notifyctl.operations import heartbeats
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.cancel import cancel_messages, count_waiting
-from notifyctl.orchestrator.explain import Explanation, Step, explain_message
+from notifyctl.orchestrator.explain import SHORT, Explanation, Step, explain_message
 from notifyctl.orchestrator.filters import FILTERS, MessageFilters, find_message
-from notifyctl.orchestrator.gates import PASSED_WHEN, Verdict
+from notifyctl.orchestrator.gates import PASSED_WHEN, GateOutcome, Verdict
 from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.message_store import MessageFilter, MessageRow
 from notifyctl.templates import store as template_store
@@ -39,7 +42,7 @@ app = typer.Typer(name="messages", no_args_is_help=True)
 COLUMNS = (
     "id", "status", "reason", "channel", "template_key", "client_id", "recipient", "attempts", "created_at", "sent_at",
 )  # fmt: skip
-WIDE = 110
+WIDE, NARROW = 110, 70
 
 
 def _text_option(name: str, help_text: str) -> tuple[object, object]:
@@ -107,22 +110,54 @@ def verdict_rows(verdicts: Iterable[Verdict]) -> list[dict[str, str]]:
     ]
 
 
-def print_explanation(message: MessageRow, explanation: Explanation) -> None:
+def print_explanation(message: MessageRow, explanation: Explanation, *, gates: bool) -> None:
+    """`gates`: each of them, and every step. Otherwise what was found stays on the screen, whatever its height."""
     console = terminal.console()
     status = (message.status.value, terminal.STATUS_STYLES[message.status])
-    console.print(Text.assemble((message.template_key, "bold"), f" {message.id}  ", status))
-    console.print(printable(explanation.sentence), markup=False)
-    if explanation.verdicts:
+    head = [
+        Text.assemble((message.template_key, "bold"), f" {message.id}  ", status),
+        Text(printable(explanation.sentence)),
+        *([Text(printable(explanation.next_step), "bold")] if explanation.next_step else []),
+    ]
+    about = [f"version {message.template_version}", *([f"in {message.language}"] if message.language else [])]
+    first = explanation.steps[0].at if explanation.steps else message.created_at
+    title = Text(f"\nWhat happened ({', '.join([f'{first:%Y-%m-%d}', *about])})")
+    steps = terminal.listed([_step_cells(step, first) for step in explanation.steps])
+    short = _gates_in_short(explanation.verdicts)
+    room = console.height - terminal.height_of(*head, title, short) - LINES_BESIDE_STEPS
+    shown, left_out = (steps, 0) if gates else terminal.that_fit(steps, room)
+    for part in head:
+        console.print(part)
+    if gates and explanation.verdicts:
         console.print("\nGates at acceptance")
         print_verdicts(explanation.verdicts)
-    language = f", in {message.language}" if message.language else ""
-    console.print(f"\nWhat happened (version {message.template_version}{language})", highlight=False)
-    terminal.listing([_step_cells(step) for step in explanation.steps])
+    console.print(title)
+    for number, line in enumerate(shown):
+        console.print(line, soft_wrap=True)
+        if left_out and not number:
+            console.print(Text(f"  … {plural(left_out, 'step')} more; --gates shows all", "dim"))
+    if short and not gates:
+        console.print(short)
 
 
-def _step_cells(step: Step) -> tuple[terminal.Cell, ...]:
-    style = terminal.STATUS_STYLES.get(step.action.removeprefix("NOTIFICATION_"), "")
-    return moment(step.at), (step.action.value, style), step.detail
+LINES_BESIDE_STEPS = 2
+"""An empty one, and the prompt that follows."""
+
+
+def _gates_in_short(verdicts: Sequence[Verdict]) -> Text:
+    """`Gates: 8 passed, SUPPRESSED refused; --gates shows each`. The sentence has why."""
+    if not verdicts:
+        return Text()
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    refused = [f"{verdict.gate} refused" for verdict in verdicts if verdict.outcome is GateOutcome.REFUSED]
+    not_asked = [f"{outcomes[GateOutcome.NOT_ASKED]} not asked"] if outcomes[GateOutcome.NOT_ASKED] else []
+    parts = ", ".join([f"{outcomes[GateOutcome.PASSED]} passed", *refused, *not_asked])
+    return Text(f"\nGates: {parts}; --gates shows each")
+
+
+def _step_cells(step: Step, first: datetime) -> tuple[terminal.Cell, ...]:
+    name = step.action.removeprefix("NOTIFICATION_")
+    return moment(step.at, beside=first), (name, terminal.STATUS_STYLES.get(name, "")), step.detail
 
 
 def explanation_fields(message: MessageRow, explanation: Explanation) -> dict[str, object]:
@@ -134,6 +169,7 @@ def explanation_fields(message: MessageRow, explanation: Explanation) -> dict[st
         "language": message.language,
         "status": message.status,
         "explanation": explanation.sentence,
+        "next_step": explanation.next_step or None,
         "gates": verdict_rows(explanation.verdicts),
         "timeline": [
             {"at": step.at, "action": step.action, "actor": step.actor, "detail": step.detail}
@@ -142,44 +178,41 @@ def explanation_fields(message: MessageRow, explanation: Explanation) -> dict[st
     }
 
 
-def _status_and_reason(row: output.Row, separator: str) -> str:
-    return separator.join(filter(None, (row["status"], row["reason"])))
-
-
-def _what_and_id(row: output.Row) -> str:
-    to = f" to {row['recipient']}" if row["recipient"] else ""
-    return f"{row['template_key']}{to}\n{row['id']}"
-
-
 SHOWN = (
-    named("id", whole=True, from_width=WIDE),
-    Shown("status", lambda row: _status_and_reason(row, " "), from_width=WIDE),
-    Shown("status", lambda row: _status_and_reason(row, "\n"), whole=True, below_width=WIDE),
-    Shown("message", _what_and_id, below_width=WIDE),
-    Shown("template", lambda row: row["template_key"], from_width=WIDE),
-    Shown("to", lambda row: row["recipient"], from_width=WIDE),
+    Shown("id", lambda row: row["id"][-SHORT:], whole=True),
+    named("status", whole=True),
+    named("reason"),
+    Shown("template", lambda row: row["template_key"]),
+    Shown("client", lambda row: row.get("client_id"), from_width=WIDE),
+    Shown("to", lambda row: row["recipient"], from_width=NARROW),
     named("age", whole=True),
 )
-"""What fits a terminal; a narrow one has two lines a message."""
+"""What fits a terminal."""
 
 
 @app.command("list")
+@lists
 @options.taking(written=WRITTEN)
 def list_messages(
     written: Written,
     limit: options.Limit = 50,
     reveal: Reveal = False,
-    form: options.Format = OutputFormat.TABLE,
-) -> None:
-    """List messages, the newest first. A table on a terminal shows the most important columns."""
+) -> Listing:
+    """List messages, the newest first. A terminal shows the most important columns, and the ends of ids."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         listed = message_store.find(session, _filter(runtime, written, now), limit=limit)
         nothing = "" if listed else _nothing(session, written, "No message matches")
     rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in listed]
-    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STATUS_STYLES)
-    if nothing:
-        output.say(nothing if nothing.endswith("?") else f"{nothing}.")
+    said = nothing if nothing.endswith("?") else f"{nothing}."
+    return Listing(
+        rows=rows,
+        columns=COLUMNS,
+        also=[name for name in MessageRow._fields if name not in COLUMNS],
+        shown=SHOWN,
+        styles=STATUS_STYLES,
+        nothing=said,
+    )
 
 
 @app.command()
@@ -187,12 +220,16 @@ def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = O
     """Show every field of one message."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         message = find_message(session, message_id)
-    output.document(message._asdict() | _row(message, reveal, only_recipient=True), form)
+    output.document(_row(message, reveal), form)
 
 
 @app.command()
-def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) -> None:
-    """Explain why it did or did not arrive: in one sentence, by every gate, and step by step."""
+def explain(
+    message_id: MessageId,
+    gates: Annotated[bool, typer.Option("--gates", help="Show every gate's verdict, and every step.")] = False,
+    form: options.Format = OutputFormat.TABLE,
+) -> None:
+    """Explain why it did or did not arrive: in one sentence, with what to do about it, and step by step."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         message = find_message(session, message_id)
         rows = audit_log.of_message(session, message.id)
@@ -203,11 +240,20 @@ def explain(message_id: MessageId, form: options.Format = OutputFormat.TABLE) ->
             now=now,
             workers=heartbeats.count_working(session, now - SEEN_LATELY),
             held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
+            suppressed=_suppressed(runtime, session, message),
         )
     if form is OutputFormat.TABLE:
-        print_explanation(message, explanation)
+        print_explanation(message, explanation, gates=gates)
     else:
         output.document(explanation_fields(message, explanation), form)
+
+
+def _suppressed(runtime: Runtime, session: Session, message: MessageRow) -> str | None:
+    if message.recipient is None:
+        return None
+    hashes = runtime.keys.recipient_hashes(message.channel, message.recipient)
+    found = suppression_store.find(session, message.channel, hashes)
+    return found.reason if found else None
 
 
 @app.command()
@@ -314,8 +360,6 @@ def _nothing(session: Session, written: Written, so: str) -> str:
     return so
 
 
-def _row(message: MessageRow, reveal: bool, *, only_recipient: bool = False) -> dict[str, object]:
+def _row(message: MessageRow, reveal: bool) -> dict[str, object]:
     recipient = message.recipient if reveal or not message.recipient else mask(message.recipient)
-    if only_recipient:
-        return {"recipient": recipient}
-    return {name: getattr(message, name) for name in COLUMNS} | {"recipient": recipient}
+    return message._asdict() | {"recipient": recipient}

@@ -9,6 +9,7 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import program
+from notifyctl.cli.listing import Listing, lists
 from notifyctl.cli.messages.send import refuse
 from notifyctl.cli.messages.send import show as show_decision
 from notifyctl.cli.output import OutputFormat, Shown, named
@@ -111,12 +112,19 @@ def export(
 
 
 @app.command("list")
-def list_templates(form: options.Format = OutputFormat.TABLE) -> None:
+@lists
+def list_templates() -> Listing:
     """List the stored templates."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         listed = template_store.everything(session)
     columns = ("template_key", "channel", "audience", "lane", "enabled", "version", "description")
-    output.rows([_flags(template) for template in listed], form, columns=columns, shown=SHOWN)
+    return Listing(
+        rows=[_flags(template) for template in listed],
+        columns=columns,
+        key="template_key",
+        shown=SHOWN,
+        nothing="There is no template; `notifyctl templates seed` stores those of the files.",
+    )
 
 
 @app.command()
@@ -284,16 +292,7 @@ def _files(directory: Path | None) -> list[TemplateFile]:
 
 
 def _show_changes(changes: Iterable[SeedChange], form: OutputFormat) -> None:
-    rows = [
-        {
-            "template_key": change.template_key,
-            "status": change.status.value,
-            "version": change.version,
-            "changed": change.fields,
-            "origin": change.origin,
-        }
-        for change in changes
-    ]
+    rows = (asdict(change) | {"status": change.status.value, "changed": change.fields} for change in changes)
     output.rows(rows, form, columns=("template_key", "status", "version", "changed", "origin"), styles=STYLES)
 
 

@@ -17,6 +17,7 @@ from notifyctl.billing.replay.sources import SourceFilter
 from notifyctl.billing.store import EventSummary, StoredEvent
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, terminal
+from notifyctl.cli.listing import Listing, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.stripe.replay import STYLES, replay
@@ -25,6 +26,7 @@ from notifyctl.clients import store as client_store
 from notifyctl.errors import InvalidInput, NotFound, NotifyctlError
 from notifyctl.models.enums import StripeEventStatus
 from notifyctl.operations.problem import how_to_match
+from notifyctl.orchestrator.explain import SHORT
 from notifyctl.providers.stripe import build_stripe_api, other_mode
 from notifyctl.text.durations import age, iso, moment, parse_moment, plural
 from notifyctl.text.masking import mask, masked_body
@@ -44,13 +46,13 @@ COLUMNS = (
 )  # fmt: skip
 LAST = "last"
 """Stands for the id of the newest event."""
-WIDE = 110
 SHOWN = (
-    Shown("event", lambda row: f"{row['type']}\n{row['id']}"),
-    Shown("status", lambda row: row["status"], whole=True),
-    named("age", whole=True),
+    Shown("id", lambda row: row["id"][-SHORT:], whole=True),
+    named("type"),
+    named("status", whole=True),
     Shown("client", lambda row: row["client_id"] or ""),
     named("reason"),
+    named("age", whole=True),
 )
 MESSAGE_FIELDS = ("id", "template_key", "status", "reason", "recipient", "created_at", "sent_at", "delivered_at")
 SUBSCRIPTION_FIELDS = (
@@ -95,6 +97,7 @@ app.command()(reconcile)
 
 
 @app.command()
+@lists
 def events(
     status: Annotated[
         str | None, typer.Option("--status", help="RECEIVED, PROCESSED, IGNORED, UNMATCHED or FAILED.")
@@ -108,9 +111,8 @@ def events(
     since: Annotated[str | None, typer.Option("--since", help="Made since: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Made before: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     limit: options.Limit = 50,
-    form: options.Format = OutputFormat.TABLE,
-) -> None:
-    """List the events that are stored, the newest first. A table on a terminal shows the most important columns."""
+) -> Listing:
+    """List the events that are stored, the newest first. A terminal shows the most important columns."""
     named_status = _one_status(status, unmatched, failed)
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
@@ -123,12 +125,9 @@ def events(
         )
         listed = listing_store.newest(session, criteria, limit=limit)
     rows = [_row(event) | {"age": age(event.created, now)} for event in listed]
-    output.rows(rows, form, columns=COLUMNS, shown=SHOWN, styles=STYLES)
     event = next((event for event in listed if event.status is StripeEventStatus.UNMATCHED), None)
-    if event is not None:
-        output.hint(f"To link it: {how_to_match(event.customer_id, event.named_client, event.id)}")
-    if not listed and form is OutputFormat.TABLE:
-        output.say("No event matches.")
+    linked = [f"To link it: {how_to_match(event.customer_id, event.named_client, event.id)}"] if event else ()
+    return Listing(rows=rows, columns=COLUMNS, shown=SHOWN, styles=STYLES, nothing="No event matches.", hints=linked)
 
 
 @app.command()
