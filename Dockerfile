@@ -10,6 +10,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY notifyctl ./notifyctl
 COPY migrations ./migrations
 COPY templates ./templates
+COPY docs/deploy ./docs/deploy
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /tmp/dist . \
     && /opt/build/bin/pip --python /opt/notifyctl/bin/python install --no-cache-dir --no-deps /tmp/dist/notifyctl-*.whl
 

@@ -7,7 +7,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist workst
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-api test-browser chromium pgbouncer soak bench check $(CHECKS) figures format docs pictures wheel lock clean
+.PHONY: help demo test test-fast test-api test-browser chromium pgbouncer checkers soak bench check $(CHECKS) figures format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -40,6 +40,12 @@ pgbouncer:
 	echo "Installing PgBouncer (once)" >&2; \
 	timeout 120 sh -c '$(APT) update && $(APT) install -y --no-install-recommends pgbouncer' >/dev/null 2>&1 || { \
 		echo "There is no PgBouncer, and apt-get could not install it, which takes root, Debian and a network" >&2; exit 1; }
+
+checkers:
+	@command -v promtool >/dev/null && command -v systemd-analyze >/dev/null && exit; \
+	echo "Installing promtool and systemd-analyze (once)" >&2; \
+	timeout 180 sh -c '$(APT) update && $(APT) install -y --no-install-recommends prometheus systemd' >/dev/null 2>&1 || { \
+		echo "There is no promtool or no systemd-analyze, and apt-get could not install it, which takes root, Debian and a network" >&2; exit 1; }
 
 soak: .venv/dev  ## Minutes of real load: workers killed at random, a limit held for a quarter of an hour
 	@$(BIN)/python -m pytest -m soak

@@ -38,6 +38,9 @@ COMMANDS = {
         "notifyctl.cli.admin.setup", "Show the settings in force and where each comes from; secrets are masked."
     ),
     "doctor": Entry("notifyctl.cli.admin.setup", "Check this installation: what is wrong, and how to mend it."),
+    "deploy": Entry(
+        "notifyctl.cli.admin.deploy", "Print files to run it with: for systemd, cron, Compose, Prometheus and Grafana."
+    ),
     "send": Entry("notifyctl.cli.messages.send", "Queue one message for the worker."),
     "worker": Entry(
         "notifyctl.cli.admin.worker", "Send what is queued and run the jobs, until SIGTERM.", is_daemon=True

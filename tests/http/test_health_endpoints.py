@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from notifyctl.cli.admin.deploy import Deployment, files_of
 from notifyctl.models.enums import Channel
 from notifyctl.operations import pauses
 from tests.support.api import Api
@@ -176,6 +177,14 @@ def test_prometheus_reads_the_same_figures(traffic: Api, reader: str) -> None:
 
 NO_BASE_UNITS = {"ms", "milliseconds", "minutes", "hours", "days", "percent", "ratio", "kilobytes", "megabytes"}
 RESERVED = {"le", "quantile"}
+
+
+def test_dashboard_and_alerts_ask_for_what_is_exported(traffic: Api, reader: str) -> None:
+    exported = set(re.findall(r"^# TYPE (\S+)", traffic.get("/metrics", reader).text, re.MULTILINE))
+    files = {**files_of(Deployment.GRAFANA), **files_of(Deployment.PROMETHEUS)}
+    asked = {name for text in files.values() for name in re.findall(r"\bnotifyctl_\w+", text)}
+    assert len(asked) > 12
+    assert {name.removesuffix("_bucket") for name in asked} - exported == set()
 
 
 def test_metrics_are_named_and_explained_as_prometheus_wants_them(traffic: Api, reader: str) -> None:
