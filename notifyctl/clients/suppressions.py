@@ -18,6 +18,11 @@ from notifyctl.models.enums import AuditAction, Channel, FailureReason, Suppress
 MOST_AHEAD = timedelta(days=1)
 """No clock is further ahead of ours: a later time is not believed."""
 NEXT_MOMENT = timedelta(microseconds=1)
+NOT_LIFTED_BY_US = {
+    "postmark": "Postmark itself still suppresses it: reactivate it there too, or the next message fails again.",
+    "twilio": "After STOP Twilio suppresses it as well: then the person must send START, or the next message fails.",
+}
+"""Source of a suppression -> what lifting ours does not undo."""
 
 
 def lock(session: Session, keys: KeyRing, channel: Channel, addresses: Collection[str]) -> None:

@@ -26,6 +26,12 @@ def _erase_statement(dialect: str) -> Executable:
     return delete(_payload).where(_payload.c.message_id.in_(select(rows.c.id)))
 
 
+def in_the_clear(session: Session, message_id: str) -> str | None:
+    """The values of a message that is not sensitive, while they are kept."""
+    statement = select(_payload.c.context).where(_payload.c.message_id == message_id, _payload.c.sealed.is_(None))
+    return session.execute(statement).scalar_one_or_none()
+
+
 def forget(session: Session, ids: Sequence[str]) -> None:
     """Addresses and contexts of messages whose client was erased while they were being accepted."""
     if ids:

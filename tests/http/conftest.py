@@ -5,8 +5,10 @@ import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.http.pages.sign_in import FailedSignIns
 from notifyctl.models.enums import Scope
 from tests.support.api import Api, serving, shared_app
+from tests.support.page_browser import Browser
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +49,15 @@ def keeper(api: Api) -> str:
 @pytest.fixture
 def reader(api: Api) -> str:
     return api.key(Scope.READ, name="reader")
+
+
+@pytest.fixture
+def browser(api: Api, app: FastAPI) -> Browser:
+    app.state.failed_sign_ins = FailedSignIns()
+    return Browser(api)
+
+
+@pytest.fixture
+def signed_in(browser: Browser, admin: str) -> Browser:
+    assert browser.sign_in(admin).status_code == 303
+    return browser

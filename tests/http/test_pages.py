@@ -21,54 +21,13 @@ from notifyctl.orchestrator.requests import Queued
 from tests.support.api import Api
 from tests.support.clients import a_client
 from tests.support.messages import WELCOME, actions, send
+from tests.support.page_browser import Browser
 from tests.support.settings import SECRET, make_settings
 
-BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 OTHER_SECRET = "77aa1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8"
 NASTY = "<script>alert(1)</script>\"'`{{7*7}}"
 CHOSEN = ("status", "reason", "channel", "since")
 """Filters that are picked and not written: what is no choice is not filled in again."""
-
-
-class Browser:
-    """Follows no redirect by itself, keeps cookies, and names its origin with every form."""
-
-    def __init__(self, api: Api) -> None:
-        self.url = api.url
-        self._session = requests.Session()
-
-    def get(self, path: str, **headers: str) -> requests.Response:
-        return self._session.get(f"{self.url}{path}", headers=BROWSER | headers, allow_redirects=False, timeout=30)
-
-    def post(self, path: str, data: Any = None, origin: str | None = "", **headers: str) -> requests.Response:
-        named = {} if origin is None else {"Origin": origin or self.url}
-        return self._session.post(
-            f"{self.url}{path}", data, headers=BROWSER | named | headers, allow_redirects=False, timeout=30
-        )
-
-    def sign_in(self, key: str, **more: str) -> requests.Response:
-        return self.post(SIGN_IN, {"key": key, **more})
-
-    @property
-    def cookie(self) -> str:
-        return self._session.cookies[COOKIE]
-
-    @cookie.setter
-    def cookie(self, value: str) -> None:
-        self._session.cookies.clear()
-        self._session.cookies.set(COOKIE, value, path="/admin")
-
-
-@pytest.fixture
-def browser(api: Api, app: FastAPI) -> Browser:
-    app.state.failed_sign_ins = FailedSignIns()
-    return Browser(api)
-
-
-@pytest.fixture
-def signed_in(browser: Browser, admin: str) -> Browser:
-    assert browser.sign_in(admin).status_code == 303
-    return browser
 
 
 def with_settings(app: FastAPI, runtime: Runtime, **values: Any) -> None:
@@ -484,7 +443,7 @@ def test_the_page_of_a_message_explains_it(signed_in: Browser, api: Api) -> None
 def test_a_recipient_is_shown_on_demand_and_that_is_audited(signed_in: Browser, api: Api) -> None:
     a_client(api.runtime)
     message_id = accepted(api)
-    page = signed_in.post(f"{HOME}/messages/{message_id}/reveal").text
+    page = signed_in.submit(f"{HOME}/messages/{message_id}", f"{HOME}/messages/{message_id}/reveal").text
     with api.runtime.database.read() as session:
         last = audit_log.of_message(session, message_id)[-1]
 

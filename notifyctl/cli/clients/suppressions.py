@@ -11,7 +11,7 @@ from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import suppression_store
 from notifyctl.clients.suppression_store import Cause
-from notifyctl.clients.suppressions import lift, suppress
+from notifyctl.clients.suppressions import NOT_LIFTED_BY_US, lift, suppress
 from notifyctl.errors import NotFound
 from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.text.addresses import normal_address
@@ -31,11 +31,6 @@ SHOWN = (
 )
 """What fits a terminal."""
 ERASED = "(erased)"
-HOW_TO_TELL = {
-    "postmark": "Postmark itself still suppresses it: reactivate it there too, or the next message fails again.",
-    "twilio": "After STOP Twilio suppresses it as well: then the person must send START, or the next message fails.",
-}
-"""Source -> what lifting our suppression does not undo."""
 
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, or phone as +491701234567.")]
@@ -130,8 +125,8 @@ def remove(channel: options.ChannelArgument, address: Address) -> None:
         raise NotFound(f"{kind} {normal} is not suppressed; `notifyctl suppressions list --reveal` shows what is")
     output.say(f"{kind} {normal} is no longer suppressed ({', '.join(map(_words, lifted))}).")
     for source in dict.fromkeys(cause.source for cause in lifted):
-        if source in HOW_TO_TELL:
-            output.say(HOW_TO_TELL[source])
+        if source in NOT_LIFTED_BY_US:
+            output.say(NOT_LIFTED_BY_US[source])
 
 
 def _words(cause: Cause) -> str:

@@ -19,6 +19,7 @@ from notifyctl.http.pages.listing import ListingQuery, find_messages, read_query
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SignedIn
 from notifyctl.models.enums import CHANNELS, Channel, Lane, MessageStatus
+from notifyctl.operations.pauses import PauseScope
 from notifyctl.operations.problem import Gravity, Problem
 from notifyctl.orchestrator.filters import REASONS
 from notifyctl.templates import store as template_store
@@ -80,6 +81,7 @@ def _health_values(session: Session, runtime: Runtime, minutes: int) -> dict[str
         "charts": _charts(session, now, minutes),
         "summary": ProblemSummary.of(problems(health)),
         "levels": {channel: _level(runtime, health, channel) for channel in Channel},
+        "paused_channels": [pause.channel for pause in health.paused if pause.scope == PauseScope(pause.channel)],
         "pending": sum(backlog.pending + backlog.retrying for backlog in health.backlog.values()),
     }
 

@@ -1,6 +1,7 @@
 """The page of one message: why it did or did not arrive, step by step."""
 
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -12,41 +13,44 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.health.summary import MINUTE
 from notifyctl.http.api.messages import require_message
 from notifyctl.http.auth import RuntimeDep
+from notifyctl.http.pages.actions import MESSAGE, MESSAGE_ACTIONS, Proposal, command_of
 from notifyctl.http.pages.dashboard import NAMES, REFRESH_SECONDS
-from notifyctl.http.pages.page import render
-from notifyctl.http.pages.sessions import HOME, OwnForm, SignedIn
+from notifyctl.http.pages.page import HEADERS, WITH_A_MAIL, render, scope_query
+from notifyctl.http.pages.sessions import HOME, SESSION_FORM, SignedIn
+from notifyctl.http.pages.words import read_words
 from notifyctl.models.enums import AuditAction, MessageStatus
 from notifyctl.models.message import FINAL
-from notifyctl.operations import heartbeats
+from notifyctl.operations import heartbeats, pauses
+from notifyctl.operations.pauses import PauseScope
 from notifyctl.orchestrator.explain import explain_message
 from notifyctl.orchestrator.gates import PASSED_WHEN
 from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.message_store import MessageRow
 from notifyctl.text.masking import mask
 
-ADDRESS = HOME + "/messages/{message_id}"
 MAY_CHANGE = {status for status in MessageStatus if status not in FINAL} | {MessageStatus.SENT}
 
 log = logging.getLogger("notifyctl.http")
 router = APIRouter(include_in_schema=False)
 
 
-@router.get(ADDRESS)
+@router.get(MESSAGE)
 def show(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLResponse:
-    """The recipient masked, and the subject, which may have a name in it, left out."""
+    """The recipient masked, and what it said, which may have a name in it, left out."""
     with runtime.database.read() as session:
         message = require_message(session, message_id)
         values = _template_values(session, runtime, message)
-    return render("message.html", caller=caller, is_revealed=False, **values)
+    return render("message.html", caller=caller, is_revealed=False, words=None, **values)
 
 
-@router.post(ADDRESS + "/reveal", dependencies=[OwnForm])
+@router.post(MESSAGE + "/reveal", dependencies=SESSION_FORM)
 def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLResponse:
     """The same with both, once: not at an address that could be opened again. Leaves an audit row."""
     now = runtime.clock()
     with runtime.database.transaction() as session:
         message = require_message(session, message_id)
         values = _template_values(session, runtime, message)
+        words = read_words(session, message)
         audit_log.write(
             session,
             AuditAction.OPERATOR_ACTION,
@@ -54,28 +58,64 @@ def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLRespo
             now=now,
             client_id=message.client_id,
             message_id=message.id,
-            details={"detail": "recipient and subject were shown on the page"},
+            details={"detail": "recipient and words were shown on the page"},
         )
     log.info("recipient shown", extra={"key": caller.name, "message_id": message.id})
-    return render("message.html", caller=caller, is_revealed=True, **values)
+    has_page = words.content is not None and words.content.html is not None
+    headers = WITH_A_MAIL if has_page else HEADERS
+    return render("message.html", 200, headers, caller=caller, is_revealed=True, words=words, **values)
 
 
 def _template_values(session: Session, runtime: Runtime, message: MessageRow) -> dict[str, object]:
     now = runtime.clock()
+    workers = heartbeats.count_working(session, now - MINUTE)
+    proposals = {name: action.propose(session, runtime, message) for name, action in MESSAGE_ACTIONS.items()}
+    scopes = [pauses.scope_of(row) for row in pauses.everything(session)]
     explanation = explain_message(
         message,
         audit_log.of_message(session, message.id),
         now=now,
-        workers=heartbeats.count_working(session, now - MINUTE),
+        workers=workers,
         held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
     )
     return {
         "message": message,
         "masked": mask(message.recipient),
         "explanation": explanation,
+        "acts": list(_acts(message, proposals, scopes)),
+        "next_command": _next_command(message, proposals, [scope for scope in scopes if scope.fits(message)], workers),
         "now": now,
         "home": HOME,
         "names": NAMES,
         "passed_when": PASSED_WHEN,
         "refresh_seconds": REFRESH_SECONDS if message.status in MAY_CHANGE else 0,
     }
+
+
+def _acts(
+    message: MessageRow, proposals: Mapping[str, Proposal], paused: Sequence[PauseScope]
+) -> Iterator[tuple[str, str]]:
+    """Addresses of what can be done about it now, with their labels."""
+    page = MESSAGE.format(message_id=message.id)
+    for name, action in MESSAGE_ACTIONS.items():
+        if proposals[name].is_possible:
+            yield f"{page}/{name}", action.label
+    pausable = {"template": PauseScope(template_key=message.template_key)}
+    if message.client_id is not None:
+        pausable["client"] = PauseScope(client_id=message.client_id)
+    for what, scope in pausable.items():
+        verb = "Resume" if scope in paused else "Pause"
+        yield f"{HOME}/{verb.lower()}?{scope_query(scope, page)}", f"{verb} its {what}"
+
+
+def _next_command(
+    message: MessageRow, proposals: Mapping[str, Proposal], holding: Sequence[PauseScope], workers: int
+) -> str:
+    """What one would type about it."""
+    waits = proposals["cancel"].is_possible
+    if waits and holding:
+        return command_of("resume", holding[0])
+    if waits and not workers:
+        return "notifyctl worker"
+    possible = (proposal.command for proposal in proposals.values() if proposal.is_possible)
+    return next(possible, f"notifyctl messages explain {message.id}")

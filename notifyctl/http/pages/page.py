@@ -1,11 +1,13 @@
 """How a page is answered: by Jinja2, under a policy by which it loads nothing but our own files, and those files."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
@@ -14,6 +16,7 @@ from markupsafe import Markup, escape
 
 from notifyctl.http.errors import CODES, MESSAGES, ApiError
 from notifyctl.models.enums import BlockReason
+from notifyctl.operations.pauses import PauseScope
 from notifyctl.text.durations import duration, iso
 
 PREFIX = "/admin/static"
@@ -34,6 +37,9 @@ HEADERS = {
     # With no-referrer, a browser names the origin of our own forms as "null", and they could not be told from others'.
     "Referrer-Policy": "same-origin",
 }
+POLICY = "Content-Security-Policy"
+WITH_A_MAIL = HEADERS | {POLICY: HEADERS[POLICY].replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")}
+"""A mail has its styles in itself, and its frame is bound by the page around it. It runs no script in either case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +118,16 @@ def _pages() -> Environment:
         "span": span,
         "day_and_time": day_and_time,
         "iso": iso,
+        "scope_query": scope_query,
         "sentence": sentence,
     }
     return pages
 
 
-def render(template: str, status: int = 200, /, **values: object) -> HTMLResponse:
+def render(template: str, status: int = 200, headers: Mapping[str, str] = HEADERS, /, **values: object) -> HTMLResponse:
     html = _pages().get_template(template).render(**values)
     # What a provider said may hold halves of surrogate pairs.
-    return HTMLResponse(html.encode("utf-8", "replace"), status, HEADERS)
+    return HTMLResponse(html.encode("utf-8", "replace"), status, headers)
 
 
 def sentence(text: str) -> Markup:
@@ -133,3 +140,9 @@ def sentence(text: str) -> Markup:
 
 def _numbered(parts: list[str]) -> list[tuple[bool, str]]:
     return [(index % 2 == 1, part) for index, part in enumerate(parts)]
+
+
+def scope_query(scope: PauseScope, back: str = "") -> str:
+    """For the address at which a scope is paused or resumed; `back` is the page to return to, if not the first."""
+    values = {"channel": scope.channel, "template_key": scope.template_key, "client_id": scope.client_id, "next": back}
+    return urlencode({name: value for name, value in values.items() if value})

@@ -9,6 +9,7 @@ import logging
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -38,6 +39,14 @@ _OUR_PAGE = re.compile(r"/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*
 log = logging.getLogger("notifyctl.http")
 
 
+@dataclass(frozen=True, slots=True)
+class Operator(Caller):
+    """Whoever has signed in."""
+
+    form_tokens: tuple[str, ...] = field(repr=False)
+    """Of this session, one for each secret key: the first stands in its forms, any of them is taken."""
+
+
 def start(session: Session, response: Response, settings: Settings, key: StoredApiKey, now: datetime) -> None:
     expires, session_id = int((now + LIFE).timestamp()), secrets.token_hex(ID_BYTES)
     api_key_store.open_session(session, session_id, key_id=key.id, now=now, expires_at=now + LIFE)
@@ -53,7 +62,7 @@ def start(session: Session, response: Response, settings: Settings, key: StoredA
     )
 
 
-def end(session: Session, response: Response, settings: Settings, cookie: str, now: datetime) -> Caller | None:
+def end(session: Session, response: Response, settings: Settings, cookie: str, now: datetime) -> Operator | None:
     """Whoever has kept the cookie has nothing. Returns whose session it was."""
     caller = holder(session, settings, cookie, now)
     if caller is not None:
@@ -72,7 +81,7 @@ def _macs(keys: Sequence[SecretStr], session_id: str, key: StoredApiKey, expires
     return [keyed_hash(signer, session_id, key.id, key.key_hash, str(expires)) for signer in signing]
 
 
-def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> Caller | None:
+def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> Operator | None:
     """Whose session it is; None when it is over, or none of ours. Never raises for any text."""
     parts = _COOKIE.fullmatch(cookie)
     key = api_key_store.get(session, parts[2]) if parts else None
@@ -86,10 +95,14 @@ def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> 
     if not api_key_store.is_open(session, session_id, key.id):
         return None
     caller = Caller.of(key)
-    return caller if caller.is_admin else None
+    if not caller.is_admin:
+        return None
+    signing = [Secret(secret).derive("page form") for secret in settings.notification_secret_key]
+    tokens = tuple(keyed_hash(signer, session_id) for signer in signing)
+    return Operator(caller.id, caller.name, caller.scopes, tokens)
 
 
-def _signed_in(request: Request, runtime: RuntimeDep) -> Caller:
+def _signed_in(request: Request, runtime: RuntimeDep) -> Operator:
     """Sends everyone else to the page to sign in on, and back afterwards."""
     with runtime.database.read() as session:
         caller = holder(session, runtime.settings, request.cookies.get(COOKIE, ""), runtime.clock())
@@ -99,7 +112,7 @@ def _signed_in(request: Request, runtime: RuntimeDep) -> Caller:
     return caller
 
 
-SignedIn = Annotated[Caller, Depends(_signed_in)]
+SignedIn = Annotated[Operator, Depends(_signed_in)]
 
 
 def sign_in_address(request: Request) -> str:
@@ -146,3 +159,16 @@ async def _fields(request: Request) -> dict[str, str]:
 
 
 Fields = Annotated[dict[str, str], Depends(_fields)]
+
+
+def _own_session(request: Request, operator: SignedIn, fields: Fields) -> None:
+    """Beside its origin, a form of ours brings what only a page of the same session could tell it."""
+    presented = fields.get("token", "").encode("utf-8", "surrogatepass")
+    if not any([hmac.compare_digest(presented, token.encode()) for token in operator.form_tokens]):
+        log.warning("form without its token refused", extra=origin_of(request.scope))
+        text = "This form is not of your session. Open the page again and repeat what you did."
+        raise ApiError(403, "forbidden", text)
+
+
+SESSION_FORM = [OwnForm, Depends(_own_session)]
+"""For `dependencies=` of whatever a form of somebody who has signed in does."""

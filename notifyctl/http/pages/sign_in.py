@@ -14,7 +14,7 @@ from notifyctl.http import api_keys
 from notifyctl.http.api_keys import Refused
 from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.middleware import peer_of
-from notifyctl.http.pages import dashboard, message, page, sessions
+from notifyctl.http.pages import actions, dashboard, message, page, sessions
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SIGN_IN, Fields, OwnForm, safe_next
 from notifyctl.models.enums import Scope
@@ -108,5 +108,5 @@ def home() -> Response:
 
 def add_pages(app: FastAPI) -> None:
     app.state.failed_sign_ins = FailedSignIns()
-    for pages in (router, dashboard.router, message.router, page.router):
+    for pages in (router, dashboard.router, message.router, actions.router, page.router):
         app.include_router(pages)
