@@ -23,6 +23,7 @@ from sqlmodel import Session
 from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import wakeup
 from notifyctl.db.database import Database
+from notifyctl.models.enums import Channel
 from notifyctl.orchestrator.requests import SendRequest
 from tests.benchmarks.harness import fresh_store
 from tests.support.messages import CODE, code_pipe
