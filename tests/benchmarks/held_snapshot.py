@@ -25,6 +25,8 @@ from tests.benchmarks import harness
 from tests.benchmarks.harness import Provider, program, queue, ratio, sent, wait_until
 
 CHANNEL = Channel.EMAIL
+LATER = 10_000
+"""Messages that wait for tomorrow."""
 CONCURRENCY = 100
 
 
@@ -57,6 +59,18 @@ def ask(runtime: Runtime, first: str, messages: int) -> None:
     with runtime.database.transaction() as session:
         session.execute(text(copies), {"messages": messages, "first": first})
         session.execute(text(payloads), {"first": first})
+
+
+def wait_for_tomorrow(runtime: Runtime, first: str) -> None:
+    """As in every store of some size: an index of which nothing is left would be of one page."""
+    ask(runtime, first, LATER)
+    with runtime.database.transaction() as session:
+        session.execute(
+            text(
+                "UPDATE message_log SET status = 'RETRY_SCHEDULED', next_attempt_at = now() + interval '1 day'"
+                " WHERE status = 'QUEUED'"
+            )
+        )
 
 
 def send_by_hand(runtime: Runtime, first: str, messages: int) -> None:
@@ -125,6 +139,8 @@ def main() -> None:
         for number in range(2 * arguments.rounds):
             is_held = number % 2 == 1
             start_again(runtime, first)
+            wait_for_tomorrow(runtime, first)
+            vacuum(runtime.database)
             with snapshot(runtime.database, is_held):
                 send_by_hand(runtime, first, arguments.dead)
                 vacuum(runtime.database)
