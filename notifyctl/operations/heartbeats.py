@@ -62,6 +62,11 @@ def leave(session: Session, worker: str, now: datetime) -> None:
     session.execute(update(_heartbeat).where(_heartbeat.c.worker == worker).values(left_at=now, seen_at=now))
 
 
+def leave_all(session: Session, now: datetime) -> None:
+    """Of a store that stands in for another one, on which nobody is at work: its own workers ended with their store."""
+    session.execute(update(_heartbeat).where(_heartbeat.c.left_at.is_(None)).values(left_at=now))
+
+
 def forget(session: Session, *, lost_before: datetime, left_before: datetime) -> None:
     """Rows of workers that were killed and last seen before then, and of those that left before then."""
     lost = _heartbeat.c.left_at.is_(None) & (_heartbeat.c.seen_at < lost_before)

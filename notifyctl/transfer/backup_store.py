@@ -26,7 +26,7 @@ from notifyctl.audit.verify import VerifyReport, verify_all
 from notifyctl.db.database import Database
 from notifyctl.errors import DatabaseError, InvalidInput, NotifyctlError
 from notifyctl.models.enums import AuditAction
-from notifyctl.operations import pauses, store_state
+from notifyctl.operations import heartbeats, pauses, store_state
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.operations.witness import COMMITTED_WITHIN
 from notifyctl.text.durations import moment
@@ -100,6 +100,7 @@ def after_restore(session: Session, taken_at: datetime | None, *, file: Path, ac
     """
     details = {"command": "db restore", "file": str(file.absolute()), "taken_at": moment(taken_at)}
     audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=now, details=details)
+    heartbeats.leave_all(session, now)
     cause = f"restored from a backup of {moment(taken_at)}"
     since = (taken_at or now) - COMMITTED_WITHIN
     store_state.need_recovery(session, since=since, cause=cause, is_proven=True, now=now)

