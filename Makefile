@@ -116,7 +116,7 @@ lock:  ## Pins every dependency with its hashes (needs uv)
 
 .venv/bench: .venv/dev requirements-bench.lock
 	@echo "Installing what the benchmarks are measured beside into .venv (once)" >&2
-	@$(PIP) install --quiet --require-hashes -r requirements-bench.lock
+	@$(PIP) install --quiet --no-deps --require-hashes -r requirements-bench.lock
 	@touch $@
 
 .venv/browser: .venv/dev tests/browser/requirements.lock | chromium

@@ -10,22 +10,19 @@ the ratio; absolute figures drift with the machine. The last line is the memory 
 import argparse
 import resource
 import statistics
-from contextlib import closing
+from contextlib import ExitStack, closing
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from sqlalchemy import make_url, text
 
-from notifyctl.bootstrap import open_runtime
 from notifyctl.db import migrations
 from notifyctl.db.database import Database
 from notifyctl.models.enums import Channel
 from notifyctl.models.tables import metadata
 from notifyctl.transfer import copy_store
-from tests.benchmarks.harness import fresh_database, queue
+from tests.benchmarks.harness import fresh_database, open_store, queue
 from tests.support.audit_log import seal
-from tests.support.settings import make_settings
-from tests.support.templates import seed_templates
 
 
 def bare(source: Database, target: Database) -> float:
@@ -70,11 +67,10 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    with fresh_database("postgresql") as server, TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/source.db"
-        runtime = open_runtime(make_settings(database_url=url), database=Database(url))
-        migrations.upgrade(runtime.database)
-        seed_templates(runtime)
+    with ExitStack() as stack:
+        server = stack.enter_context(fresh_database("postgresql"))
+        folder = stack.enter_context(TemporaryDirectory())
+        runtime = stack.enter_context(open_store(f"sqlite:///{folder}/source.db"))
         queue(runtime, Channel.EMAIL, asked.messages)
         seal(runtime)
         with runtime.database.read() as session:
@@ -94,7 +90,6 @@ def main() -> None:
                 beside.close()
             there.close()
             back.close()
-        runtime.database.close()
     for name, taken in seconds.items():
         print(f"{name:24} {rows / statistics.median(taken):10,.0f} rows/s")
     for name in ("to PostgreSQL", "to SQLite"):
