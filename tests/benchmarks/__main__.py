@@ -10,33 +10,42 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 from tests.benchmarks import harness
 from tests.benchmarks.harness import HEADING, Figure
 
-BUSY = 0.3
-"""Cores in use before anything begins, from which the machine does not count as idle."""
+BUSY = 0.1
+"""Cores that others use before anything begins, from which on the machine does not count as idle."""
+LAST = 1_000
+"""No row has such a number."""
 
 
 def main() -> None:
     asked = harness.arguments().parse_args()
-    began, load = monotonic(), os.getloadavg()[0]
+    names, began, busy = modules(asked.only), monotonic(), cores_in_use()
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, medians of {asked.rounds} rounds")
-    if load > BUSY:
-        print(f"This machine is not idle (load {load:.1f}): no figure of this run is worth keeping.")
+    if busy > BUSY:
+        print(f"This machine is not idle: others use {busy:.1f} cores. No figure of this run is worth keeping.")
     print(f"\n{HEADING}", flush=True)
     figures: list[Figure] = []
+    kept: list[Figure] = []
+    """Until those have come whose rows stand above theirs."""
     failed: list[str] = []
-    for name in modules(asked.only):
-        command = [sys.executable, "-m", name, "--json", "--rounds", str(asked.rounds)]
-        command += ["--only", ",".join(asked.only)] if asked.only else []
+    options = ["--rounds", str(asked.rounds), *(["--only", ",".join(asked.only)] if asked.only else [])]
+    for name, first_after in names.items():
+        command = [sys.executable, "-m", name, "--json", *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=harness.ROOT) as process:
             for line in process.stdout or ():
                 figures.append(Figure(**json.loads(line)))
-                print(figures[-1], flush=True)
+                if place(figures[-1].id) <= first_after:
+                    print(figures[-1], flush=True)
+                else:
+                    kept.append(figures[-1])
         if process.returncode:
             failed.append(name)
+    for figure in sorted(kept, key=lambda figure: place(figure.id)):
+        print(figure)
     missed = [figure for figure in figures if not figure.is_reached]
     targets = sum(bool(figure.target) for figure in figures)
     print(f"\n{targets - len(missed)} of {targets} targets are met; {(monotonic() - began) / 60:.0f} minutes")
@@ -44,8 +53,20 @@ def main() -> None:
         sys.exit(f"Without an end: {', '.join(failed)}")
 
 
-def modules(only: list[str]) -> list[str]:
-    """Those that yield one of these rows, by their first row."""
+def cores_in_use() -> float:
+    """For two seconds, in which we do nothing."""
+
+    def spent() -> float:
+        user, nice, system, _idle, _waiting, *others = map(int, Path("/proc/stat").read_text().split()[1:9])
+        return (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
+
+    before = spent()
+    sleep(2)
+    return (spent() - before) / 2
+
+
+def modules(only: list[str]) -> dict[str, int]:
+    """Those that yield one of these rows, by their first row, and the first row of those that come after each."""
     paths = Path(__file__).parent.glob("*.py")
     names = [f"tests.benchmarks.{path.stem}" for path in paths if path.stem != "__main__"]
     for name in names:
@@ -53,8 +74,10 @@ def modules(only: list[str]) -> list[str]:
     known = {number for benchmark in harness.benchmarks for number in benchmark.ids}
     if unknown := [number for number in only if number not in known]:
         sys.exit(f"No benchmark yields {', '.join(unknown)}; there are {', '.join(sorted(known, key=place))}")
-    firsts = {name: [place(one.ids[0]) for one in harness.of_module(name, only)] for name in names}
-    return sorted((name for name in names if firsts[name]), key=lambda name: min(firsts[name]))
+    asked = {name: harness.of_module(name, only) for name in names}
+    firsts = {name: min(place(one.ids[0]) for one in found) for name, found in asked.items() if found}
+    order = sorted(firsts, key=lambda name: (firsts[name], name))
+    return dict(zip(order, [*(firsts[name] for name in order[1:]), LAST], strict=True))
 
 
 def place(number: str) -> int:

@@ -26,10 +26,11 @@ from tests.benchmarks import harness
 from tests.benchmarks.harness import DATABASES, NAMES, Figure, Provider, measures, program, ratio, turns, wait_until
 from tests.benchmarks.peers import bare_loop
 
-MESSAGES, OF_PGQUEUER = 20_000, 8_000
 SLOW_MS = 50
+MESSAGES, OF_PGQUEUER = {0: 20_000, SLOW_MS: 10_000}, 8_000
+"""By the provider's latency: enough for some seconds."""
 CONNECTIONS = {0: 16, SLOW_MS: 400}
-"""Of the bare loop, by the provider's latency: those with which it was fastest."""
+"""Of the bare loop: those with which it was fastest."""
 EXPOSED_MS = {
     ("postgresql", Channel.SMS): 28,
     ("sqlite", Channel.SMS): 32,
@@ -53,14 +54,14 @@ class Field:
 
     def __init__(self, runtime: Runtime, provider: Provider, channel: Channel, latency_ms: int) -> None:
         self._runtime, self._channel, self._latency_ms = runtime, channel, latency_ms
-        self._url, self._provider = runtime.settings.database_url, provider
+        self._url, self._provider, self._messages = runtime.settings.database_url, provider, MESSAGES[latency_ms]
         words = "SELECT subject, text_body, html_body FROM notification_template_version WHERE template_key = :key"
         with runtime.database.read() as session:
             found = session.execute(text(words), {"key": harness.TEMPLATES[channel]}).mappings().one()
         self._words = {name: found[name] for name in ("subject", "text_body", "html_body")}
 
     def ours(self, *flags: str) -> Run:
-        harness.queue(self._runtime, self._channel, MESSAGES)
+        harness.queue(self._runtime, self._channel, self._messages)
         environment = harness.environment(self._runtime.settings)
         with Commits(self._runtime) as commits, program("-m", "notifyctl", "worker", *flags, env=environment) as worker:
 
@@ -68,20 +69,20 @@ class Field:
                 wait_until(lambda: not self._is_waiting())
                 return commits.of_recipients()
 
-            arrived, cpu_us, committed = self._measured([worker], MESSAGES, finished)
+            arrived, cpu_us, committed = self._measured([worker], self._messages, finished)
         assert arrived.keys() == committed.keys()
         exposures = [(committed[to] - came) * 1000 - self._latency_ms for to, came in arrived.items()]
         return Run(rate(arrived, max(committed.values())), cpu_us, exposures)
 
     def bare(self) -> Run:
         with closing(bare_loop.store_of(self._url)) as store:
-            store.fill([(n, self._recipient(n), json.dumps(harness.values(n))) for n in range(MESSAGES)])
+            store.fill([(n, self._recipient(n), json.dumps(harness.values(n))) for n in range(self._messages)])
             arguments = (self._url, self._provider.url, self._channel.value, str(CONNECTIONS[self._latency_ms]))
             command = ("-m", "tests.benchmarks.peers.bare_loop", *arguments)
             with program(*command, env=harness.environment(self._runtime.settings), stdin=PIPE, stdout=PIPE) as loop:
                 harness.tell(loop, self._words)
-                arrived, cpu_us, ended_at = self._measured([loop], MESSAGES, lambda: float(harness.heard(loop)))
-            assert store.sent() == MESSAGES
+                arrived, cpu_us, ended_at = self._measured([loop], self._messages, lambda: float(harness.heard(loop)))
+            assert store.sent() == self._messages
         return Run(rate(arrived, ended_at), cpu_us)
 
     def pgqueuer(self) -> Run:

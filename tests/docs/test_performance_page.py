@@ -23,7 +23,7 @@ def test_every_row_that_is_measured_is_explained_once() -> None:
 
 
 def test_only_those_that_yield_a_row_are_run() -> None:
-    assert bench.modules(["S4"]) == ["tests.benchmarks.pick_up"]
+    assert list(bench.modules(["S4"])) == ["tests.benchmarks.pick_up"]
     with pytest.raises(SystemExit, match="No benchmark yields S99; there are S1, S2, S3"):
         bench.modules(["S4", "S99"])
 
