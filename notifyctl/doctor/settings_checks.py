@@ -82,12 +82,14 @@ def webhooks(context: CheckContext) -> CheckResult:
     missing = _missing(
         PUBLIC_BASE_URL=settings.public_base_url,
         POSTMARK_WEBHOOK_TOKEN=settings.postmark_webhook_token,
-        STRIPE_WEBHOOK_SECRET=settings.stripe_webhook_secret,
+        STRIPE_WEBHOOK_SECRET=settings.stripe_webhook_secret or not settings.stripe_api_key,
     )
     if missing:
         return CheckResult(
             CheckStatus.WARN, f"{missing} not set: some receipts or Stripe events cannot come in", f"set {missing}"
         )
+    if not settings.stripe_webhook_secret:
+        return CheckResult(problem="Stripe is not set up: STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET are not set")
     return CheckResult()
 
 

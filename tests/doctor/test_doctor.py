@@ -99,6 +99,18 @@ def test_an_installation_in_order_has_no_findings(installation: CheckContext) ->
         ),
         ({"twilio_from_number": None}, "sms", CheckStatus.FAIL, "TWILIO_FROM_NUMBER not set"),
         ({"sms_enabled": False, "twilio_auth_token": None}, "sms", CheckStatus.OK, "SMS_ENABLED is false"),
+        (
+            {"stripe_webhook_secret": (), "stripe_api_key": "sk_live_1"},
+            "webhooks",
+            CheckStatus.WARN,
+            "STRIPE_WEBHOOK_SECRET not set",
+        ),
+        (
+            {"stripe_webhook_secret": (), "stripe_api_key": None},
+            "webhooks",
+            CheckStatus.OK,
+            "Stripe is not set up: STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET are not set",
+        ),
         ({"public_base_url": None}, "webhooks", CheckStatus.WARN, "PUBLIC_BASE_URL not set"),
         (
             {"ops_alert_email": None},
