@@ -1,4 +1,4 @@
-"""A command that lists things returns a Listing; how it is printed is said by the same options everywhere."""
+"""A command that lists things returns a ListedRows; how it is printed is said by the same options everywhere."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ WATCH_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class ListedRows:
     rows: Iterable[Row]
     columns: Sequence[str]
     """What programs get of a row."""
@@ -61,15 +61,13 @@ class Layout:
             raise InvalidInput("--watch shows a table on a terminal; leave it out, with --format, and in a pipe")
         return cls(form, names, bool(given["ids_alone"]), bool(given["watch"]))
 
-    def print(self, look: Callable[[], Listing]) -> None:
+    def print(self, look: Callable[[], ListedRows]) -> None:
         if self.watch:
-            from notifyctl.cli.terminal import list_table, watch  # rich, which programs have no use for
-
-            watch(lambda: list_table(*self._table(look())), every=WATCH_SECONDS)
+            output.watch(lambda: self._table(look()), WATCH_SECONDS)
         else:
             self._print(look())
 
-    def _print(self, listing: Listing) -> None:
+    def _print(self, listing: ListedRows) -> None:
         printed = _Counted(listing.rows)
         listing = replace(listing, rows=printed)
         if self.ids_alone:
@@ -93,7 +91,7 @@ class Layout:
         if listing.then is not None:
             listing.then()
 
-    def _table(self, listing: Listing) -> tuple[Iterable[Row], Sequence[Shown], Mapping[str, str], bool]:
+    def _table(self, listing: ListedRows) -> tuple[Iterable[Row], Sequence[Shown], Mapping[str, str], bool]:
         names = self._chosen(listing)
         by_title = {column.title: column for column in listing.shown}
         columns = [replace(by_title.get(name) or named(name), from_width=0) for name in names]
@@ -104,7 +102,7 @@ class Layout:
             bool(names),
         )
 
-    def _chosen(self, listing: Listing) -> tuple[str, ...]:
+    def _chosen(self, listing: ListedRows) -> tuple[str, ...]:
         """Raises InvalidInput for a column that is none."""
         known = list(_cells(listing))
         for name in self.columns:
@@ -113,7 +111,7 @@ class Layout:
         return tuple(chosen(name, known) or name for name in self.columns)
 
 
-def _cells(listing: Listing) -> dict[str, Callable[[Row], object]]:
+def _cells(listing: ListedRows) -> dict[str, Callable[[Row], object]]:
     """By its name, what stands in a column for programs."""
     own = {name: _Field(name) for name in (*listing.columns, *listing.also)}
     return {**own, **{column.title: column.cell for column in listing.shown if column.title not in own}}
@@ -159,7 +157,7 @@ LAYOUT = options.Shared(
 )
 
 
-def lists(command: Callable[..., Listing]) -> Callable[..., None]:
+def lists(command: Callable[..., ListedRows]) -> Callable[..., None]:
     """The command takes the options of a listing, and prints what it returns."""
 
     @wraps(command)

@@ -227,9 +227,7 @@ def _usage(error: TyperException) -> int:
     if text.startswith("Usage:"):  # a group without a command: its whole help
         print(text, file=sys.stderr)
         return error.exit_code
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "notifyctl"
-    return _complain(f"{usage_words(error)}; see `{command} --help`", ExitCode(error.exit_code))
+    return _complain(usage_words(error), ExitCode(error.exit_code))
 
 
 def _complain(text: str, code: ExitCode) -> ExitCode:

@@ -24,6 +24,7 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import Channel
 from notifyctl.settings import Settings, checked, load_settings, raw_settings
 from notifyctl.text.choices import chosen, is_none_of
+from notifyctl.text.durations import parse_duration
 from notifyctl.text.files import decoded
 
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
@@ -31,6 +32,28 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most this many rows.")]
 Locale = Annotated[str | None, typer.Option("--locale", help="Language of the words, as de or de-AT.")]
 ChannelArgument = Annotated[Channel, typer.Argument(case_sensitive=False, help="EMAIL or SMS.")]
+
+
+_SPANS = {"s": "seconds", "m": "minutes", "d": "days"}
+
+
+def span(option: str, unit: str, *, least: int = 0, most: int) -> Callable[[str | int], int]:
+    """Reads a span of time as a number of these units: written so, or as a duration."""
+    rule = f"must be {least:,} to {most:,} {_SPANS[unit]}: write 90s, 15m, 2h, 7d, or a number of {_SPANS[unit]}"
+    in_seconds = parse_duration(f"1{unit}").total_seconds()
+
+    def read(text: str | int) -> int:
+        try:
+            written = str(text)
+            seconds = parse_duration(written if written[-1:].isalpha() else f"{written}{unit}").total_seconds()
+        except InvalidInput:
+            raise InvalidInput(f"{option} {text!r} {rule}") from None
+        count, rest = divmod(int(seconds), int(in_seconds))
+        if rest or not least <= count <= most:
+            raise InvalidInput(f"{option} {text!r} {rule}")
+        return count
+
+    return read
 
 
 def env_file() -> Path:

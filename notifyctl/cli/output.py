@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from importlib import import_module
+from types import ModuleType
 from typing import Any, TypeVar
 
 from notifyctl.cli import streams
@@ -94,9 +96,7 @@ def rows(
 
 
 def _coloured_table(lines: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str]) -> None:
-    from notifyctl.cli.terminal import print_table  # rich, which programs have no use for
-
-    print_table(lines, shown, styles)
+    _terminal().print_table(lines, shown, styles)
 
 
 def lines(texts: Iterable[str]) -> None:
@@ -108,9 +108,20 @@ def print_list(
     rows: Iterable[Row], shown: Sequence[Shown], styles: Mapping[str, str] | None = None, is_chosen: bool = False
 ) -> None:
     """A line a row on a terminal, cut to its width. `is_chosen`: the columns are those that somebody has asked for."""
-    from notifyctl.cli.terminal import console, list_table
+    terminal = _terminal()
+    table = terminal.list_table(_as_long_as_read(rows), shown, styles or {}, is_chosen)
+    terminal.console().print(table, soft_wrap=True)
 
-    console().print(list_table(_as_long_as_read(rows), shown, styles or {}, is_chosen), soft_wrap=True)
+
+def watch(look: Callable[[], tuple[Iterable[Row], Sequence[Shown], Mapping[str, str], bool]], every: float) -> None:
+    """The same anew, until Ctrl-C."""
+    terminal = _terminal()
+    terminal.watch(lambda: terminal.list_table(*look()), every=every)
+
+
+def _terminal() -> ModuleType:
+    """It imports rich, which programs have no use for."""
+    return import_module("notifyctl.cli.terminal")
 
 
 def _as_long_as_read(items: Iterable[Item]) -> Iterator[Item]:
@@ -130,9 +141,8 @@ def track(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item
     """Hands on `items`, with a progress bar on stderr while it is a terminal. `total` is None where nobody knows it."""
     if not sys.stderr.isatty():
         return iter(items)
-    from notifyctl.cli.terminal import progress
-
-    return progress(items, label, total)
+    bar: Iterator[Item] = _terminal().progress(items, label, total)
+    return bar
 
 
 def document(value: Row, form: OutputFormat) -> None:

@@ -13,6 +13,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.client import Client
 from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
 from notifyctl.text.addresses import normal_email, normal_phone
+from notifyctl.text.choices import meant
 from notifyctl.text.locales import normal_locale
 
 MAX_LENGTH = 200
@@ -105,7 +106,10 @@ class ClientFields:
     def _plan(self, text: str) -> str:
         if text not in self._plans.plans:
             known = ", ".join(sorted(self._plans.plans))
-            raise InvalidInput(f"{text!r} is not in the plan registry ({self._plans.source}); known: {known}")
+            suggestion = meant(text, self._plans.plans)
+            raise InvalidInput(
+                f"{text!r} is not in the plan registry ({self._plans.source}){suggestion or f'; known: {known}'}"
+            )
         return text
 
 
@@ -114,7 +118,7 @@ def _member(enum: type[Member], text: str) -> Member:
     try:
         return enum(text)
     except ValueError as error:
-        raise InvalidInput(f"{text!r} is not one of {', '.join(enum)}") from error
+        raise InvalidInput(f"{text!r} is not one of {', '.join(enum)}{meant(text, enum)}") from error
 
 
 def plain_text(text: str) -> str:

@@ -77,10 +77,16 @@ def _provider_down(health: Health, channel: Channel) -> Problem:
     since = health.open_since.get(channel)
     begun = f" since {moment(since, beside=health.until)}" if since else ""
     text = f"{channel}: its provider is taken for down{begun} ({health.open_breakers[channel]})"
-    if health.lately[channel].failed:
-        text = f"{text}; {_lately(health, channel)}"
-    if waits := health.stalled_seconds(channel):
-        text = f"{text}; the oldest due message has waited for {rough_duration(waits)}"
+    lately, backlog = health.lately[channel], health.backlog[channel]
+    parts = []
+    if lately.failed:
+        span = exact_duration(int(health.thresholds.window.total_seconds()))
+        parts.append(f"{lately.failed:,} of {lately.failed + lately.sent:,} messages tried in the last {span} failed")
+    if waiting := backlog.pending + backlog.retrying:
+        waits = health.stalled_seconds(channel)
+        since_when = f", the oldest for {rough_duration(waits)}" if waits else ""
+        parts.append(f"{plural(waiting, 'message')} wait{'s' * (waiting == 1)}{since_when}")
+    text = "; ".join([text, *parts])
     return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, _who_probes(health, channel), channel, since)
 
 
@@ -92,7 +98,7 @@ def _who_probes(health: Health, channel: Channel) -> str:
         return "nobody probes it while the channel is paused"
     if not health.backlog[channel].pending + health.backlog[channel].retrying:
         return "the next message will probe it"
-    return "single messages probe it until one gets through, and the others keep their retries"
+    return "one message probes it at a time, and the others keep their retries: nothing to do but wait"
 
 
 def _failure_problem(health: Health, channel: Channel, spike: Spike | None) -> Problem | None:

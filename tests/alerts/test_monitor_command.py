@@ -188,9 +188,9 @@ def test_ten_monitors_at_once_raise_one_alert(runtime: Runtime, processes: Proce
     [
         (
             ("--channel", "FAX"),
-            "Invalid value for '--channel': 'FAX' is not one of 'email', 'sms'; see `notifyctl monitor --help`",
+            "--channel 'FAX' is unknown; it is one of EMAIL, SMS; see `notifyctl monitor --help`",
         ),
-        (("--bogus",), "No such option: --bogus; see `notifyctl monitor --help`"),
+        (("--bogus",), "there is no option --bogus; see `notifyctl monitor --help`"),
         (("--warn-percent", "101"), "--warn-percent"),
         (("--format", "xml"), "--format"),
     ],

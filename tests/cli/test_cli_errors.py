@@ -54,20 +54,31 @@ def run(processes: Processes, variables: dict[str, str], tmp_path: Path) -> Run:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["clients", "list", "--nope"], "No such option: --nope; see `notifyctl clients list --help`"),
-        (["clients", "shw"], "No such command 'shw'. Did you mean 'show'?; see `notifyctl clients --help`"),
-        (["clients", "show"], "Missing argument 'ID'; see `notifyctl clients show --help`"),
+        (["clients", "list", "--nope"], "there is no option --nope; see `notifyctl clients list --help`"),
+        (["clients", "shw"], "there is no command 'shw'; did you mean show? See `notifyctl clients --help`"),
+        (["clients", "show"], "ID is missing; see `notifyctl clients show --help`"),
         (
             ["health", "recent", "--limit", "1h"],
-            "Invalid value for '--limit' / '-n': it must be a whole number; see `notifyctl health recent --help`",
+            "--limit '1h' must be a whole number; see `notifyctl health recent --help`",
         ),
         (
             ["health", "recent", "--limit", "0"],
-            "Invalid value for '--limit' / '-n': it must be 1 or greater; see `notifyctl health recent --help`",
+            "--limit '0' must be at least 1; see `notifyctl health recent --help`",
         ),
         (
             ["limits", "set", "MAIL", "3"],
-            "Invalid value for 'EMAIL|SMS': 'MAIL' is not one of 'email', 'sms'; see `notifyctl limits set --help`",
+            "EMAIL|SMS 'MAIL' is unknown; did you mean EMAIL? It is one of EMAIL, SMS; see"
+            " `notifyctl limits set --help`",
+        ),
+        (
+            ["messages", "list", "--reson", "x"],
+            "there is no option --reson; did you mean --reason? See `notifyctl messages list --help`",
+        ),
+        (["clients", "show", "a", "b"], "'b' is more than it takes; see `notifyctl clients show --help`"),
+        (["send", "--client"], "--client needs a value; see `notifyctl --help`"),
+        (
+            ["health", "-w", "90s"],
+            "--window-minutes '90s' must be 1 to 10,080 minutes: write 90s, 15m, 2h, 7d, or a number of minutes",
         ),
     ],
 )

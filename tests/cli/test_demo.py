@@ -54,7 +54,7 @@ def test_two_demos_at_once_both_show_every_gate_a_retry_and_a_hard_failure(
         ]
         assert heard.count("  1 SENT  ") == 2
         assert "bonjour@dune.example  Your payment did not go through" in heard
-        assert "NOTIFICATION_RETRY_SCHEDULED" in shown.partition("messages explain")[2]
+        assert "RETRY_SCHEDULED" in shown.partition("messages explain")[2]
         assert "Traceback" not in shown + said
     assert [path.name for path in Path(environment["HOME"]).iterdir()] == [".env"]
 

@@ -91,8 +91,8 @@ PAUSED_EMAIL = replace(PAUSE, channel="EMAIL", client_id=None)
 @pytest.mark.parametrize(
     ("waiting", "held", "is_run", "remedy"),
     [
-        (3, [], True, "single messages probe it"),
-        (3, [PAUSE], True, "single messages probe it"),
+        (3, [], True, "one message probes it at a time"),
+        (3, [PAUSE], True, "one message probes it at a time"),
         (0, [], True, "the next message will probe it"),
         (3, [PAUSED_EMAIL], True, "nobody probes it while the channel is paused"),
         (3, [], False, "nobody probes it while no worker is running"),
@@ -160,8 +160,8 @@ def test_with_its_provider_down_there_is_one_line_and_no_worker_is_blamed(runtim
 
     assert (problem.gravity, problem.code) == (Gravity.CRITICAL, Code.PROVIDER_DOWN)
     assert problem.text == (
-        "EMAIL: its provider is taken for down since 11:42:31Z (503); attempts at 12 of 12 messages failed in the last"
-        " 15 min (100.0%); the oldest due message has waited for 22 min"
+        "EMAIL: its provider is taken for down since 11:42:31Z (503); 12 of 12 messages tried in the last 15 min"
+        " failed; 9 messages wait, the oldest for 22 min"
     )
     assert "worker" not in problem.sentence
     assert problem.since == NOW - timedelta(minutes=25)

@@ -22,7 +22,7 @@ from notifyctl.audit.seal import current_head, is_late, tip_in
 from notifyctl.audit.verify import VerifyReport, verify_all
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, streams
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotifyctlError
@@ -109,7 +109,7 @@ def list_rows(
     since: Since = None,
     until: Until = None,
     limit: options.Limit = 50,
-) -> Listing:
+) -> ListedRows:
     """List audit rows, the newest first, and whether each is sealed."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         criteria = _filter(
@@ -124,7 +124,7 @@ def list_rows(
         )
         rows = row_store.find(session, criteria, limit=limit)
         last_sealed = tip_in(session).last_id
-    return Listing(
+    return ListedRows(
         rows=(_row(row, last_sealed) for row in rows),
         columns=COLUMNS,
         shown=SHOWN,

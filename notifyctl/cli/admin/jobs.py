@@ -10,7 +10,7 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotifyctlError
@@ -60,12 +60,12 @@ retention_app = typer.Typer()
 
 @app.command("list")
 @lists
-def list_jobs() -> Listing:
+def list_jobs() -> ListedRows:
     """List the jobs, those in trouble first: overdue, hung, lost with their worker, or failed."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         statuses = read_job_statuses(session, now)
-    return Listing(
+    return ListedRows(
         rows=[_listed(job, now) for job in statuses],
         columns=LIST_COLUMNS,
         key="name",
@@ -77,14 +77,14 @@ def list_jobs() -> Listing:
 
 @app.command()
 @lists
-def history(name: JobName, limit: options.Limit = 20) -> Listing:
+def history(name: JobName, limit: options.Limit = 20) -> ListedRows:
     """Show the runs of one job, the latest first."""
     job = find_job(name)
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         rows = [row._asdict() | _duration(row, now) for row in job_runs.history(session, job.name, limit)]
     nothing = f"{job.name} has not run yet; it runs in `notifyctl worker`, {job.schedule}."
-    return Listing(rows=rows, columns=HISTORY_COLUMNS, shown=HISTORY_SHOWN, styles=STYLES, nothing=nothing)
+    return ListedRows(rows=rows, columns=HISTORY_COLUMNS, shown=HISTORY_SHOWN, styles=STYLES, nothing=nothing)
 
 
 @app.command()

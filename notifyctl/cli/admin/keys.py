@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from notifyctl.cli import options, output, streams
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, NotifyctlError
@@ -76,7 +76,7 @@ def create(
 
 @app.command("list")
 @lists
-def list_keys() -> Listing:
+def list_keys() -> ListedRows:
     """List keys, newest first; the keys themselves are not kept."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         keys = every(session)
@@ -91,7 +91,7 @@ def list_keys() -> Listing:
         for key in keys
     ]
     nothing = "There is no key; `notifyctl keys create NAME --scope SCOPE` makes one."
-    return Listing(rows=rows, columns=COLUMNS, shown=SHOWN, styles=STYLES, nothing=nothing)
+    return ListedRows(rows=rows, columns=COLUMNS, shown=SHOWN, styles=STYLES, nothing=nothing)
 
 
 @app.command()

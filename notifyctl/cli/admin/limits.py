@@ -7,7 +7,7 @@ from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import store as client_store
@@ -42,11 +42,11 @@ OfClient = Annotated[str | None, typer.Option("--client", help="Only this client
 
 @app.command()
 @lists
-def show() -> Listing:
+def show() -> ListedRows:
     """The limits in force, where they come from, and how much of the present minute is used."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         limits = [_limit(runtime, session, channel) for channel in Channel]
-    return Listing(rows=limits, columns=COLUMNS, key="channel")
+    return ListedRows(rows=limits, columns=COLUMNS, key="channel")
 
 
 def _limit(runtime: Runtime, session: Session, channel: Channel) -> dict[str, object]:

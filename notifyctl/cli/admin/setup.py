@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from notifyctl.bootstrap import open_runtime
 from notifyctl.cli import options, output, terminal
 from notifyctl.cli.invocation import invocation
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, named
 from notifyctl.db import migrations
 from notifyctl.db.database import open_database
@@ -227,7 +227,7 @@ def config(
     every: Annotated[
         bool, typer.Option("--all", help="Also those that have their defaults, which a terminal leaves out.")
     ] = False,
-) -> Listing:
+) -> ListedRows:
     """Show the settings in force and where each comes from; secrets are masked. Exit 2 if any is at fault."""
     settings = {setting.name: setting for setting in effective(options.env_file())}
     wanted = [settings[_setting(name, settings)] for name in names or settings]
@@ -235,7 +235,7 @@ def config(
     shown = [setting for setting in wanted if not (hides and setting.source == DEFAULT)]
     left_out = len(wanted) - len(shown)
     remarks = raw_settings(find_env_file(invocation.get().env_file)).remarks()
-    return Listing(
+    return ListedRows(
         rows=map(asdict, shown),
         columns=("name", "value", "source", "meaning"),
         key="name",

@@ -7,7 +7,7 @@ import typer
 
 from notifyctl.cli import options
 from notifyctl.cli.invocation import invocation
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode
@@ -86,7 +86,7 @@ def _supervise(once: bool, concurrency: int, processes: int, no_jobs: bool) -> N
 
 @app.command()
 @lists
-def workers() -> Listing:
+def workers() -> ListedRows:
     """Who is at work, on all hosts. One that was not seen for a minute is gone or stuck."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
@@ -107,7 +107,7 @@ def workers() -> Listing:
             for row in store.present(session)
         ]
     columns = ("worker", "host", "pid", "version", "revision", "state", "started_at", "seen_seconds_ago", "holds")
-    return Listing(
+    return ListedRows(
         rows=present,
         columns=columns,
         key="worker",

@@ -10,7 +10,7 @@ from sqlmodel import Session
 from notifyctl.alerts.provisioning import Announced, announce
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import csv_import, suppression_store
@@ -76,7 +76,7 @@ def list_clients(
     subscription: Subscription = None,
     after: Annotated[str, typer.Option("--after", help="Go on behind this id.")] = "",
     limit: options.Limit = 100,
-) -> Listing:
+) -> ListedRows:
     """List clients in the order of their ids. A terminal leaves out time zone, locale and Stripe customer."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         listed = client_store.page(
@@ -88,7 +88,7 @@ def list_clients(
             provisioning=provisioning,
             subscription=subscription,
         )
-    return Listing(
+    return ListedRows(
         rows=(_row(client) for client in listed),
         columns=COLUMNS,
         shown=SHOWN,

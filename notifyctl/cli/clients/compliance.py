@@ -13,7 +13,7 @@ from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
 from notifyctl.cli.clients.clients import refuse_faults
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.models.enums import AuditAction
@@ -69,11 +69,17 @@ def list_items(
     client: Annotated[str | None, typer.Option("--client", help="Only this client's.")] = None,
     search: Annotated[str | None, typer.Option("--search", help="Part of an id, name or reference.")] = None,
     within: Annotated[
-        int | None, typer.Option("--within", min=0, max=99_999, help="Only what expires in at most so many days.")
+        int | None,
+        typer.Option(
+            "--within",
+            parser=options.span("--within", "d", most=36_500),
+            metavar="DURATION",
+            help="Only what expires in at most so long: 30d, 2w, or a number of days.",
+        ),
     ] = None,
     expired: Annotated[bool, typer.Option("--expired", help="Only what has expired.")] = False,
     limit: options.Limit = 100,
-) -> Listing:
+) -> ListedRows:
     """List items, the first to expire first. Days are counted in the client's time zone."""
     most = -1 if expired else within
     with opened_runtime() as runtime, runtime.database.read() as session:
@@ -87,7 +93,7 @@ def list_items(
             for left in [days_left(item.expires_on, item.timezone, now)]
             if most is None or left <= most
         ]
-    return Listing(
+    return ListedRows(
         rows=rows,
         columns=COLUMNS,
         key="reference",

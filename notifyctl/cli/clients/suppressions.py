@@ -6,7 +6,7 @@ import typer
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import suppression_store
@@ -47,7 +47,7 @@ def list_suppressions(
     ] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show whole addresses.")] = False,
     limit: options.Limit = 100,
-) -> Listing:
+) -> ListedRows:
     """List suppressions, newest first. An erased address has only its hash left."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         listed = suppression_store.page(
@@ -67,7 +67,7 @@ def list_suppressions(
         }
         for row in listed
     )
-    return Listing(
+    return ListedRows(
         rows=rows,
         columns=COLUMNS,
         key="address",

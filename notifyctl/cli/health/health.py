@@ -11,7 +11,7 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, terminal
 from notifyctl.cli.health.view import Screen, bars, overview
 from notifyctl.cli.invocation import in_a_hurry
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.messages.messages import SHOWN
 from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
@@ -27,7 +27,13 @@ app = typer.Typer(name="health", invoke_without_command=True)
 
 WindowMinutes = Annotated[
     int,
-    typer.Option("--window-minutes", "-w", min=1, max=LONGEST_WINDOW_MINUTES, help="How far to look back."),
+    typer.Option(
+        "--window-minutes",
+        "-w",
+        parser=options.span("--window-minutes", "m", least=1, most=LONGEST_WINDOW_MINUTES),
+        metavar="DURATION",
+        help="How far to look back: 90m, 24h, 7d, or a number of minutes.",
+    ),
 ]
 
 
@@ -66,7 +72,14 @@ def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFor
 def timeseries(
     window_minutes: WindowMinutes = 240,
     bucket_minutes: Annotated[
-        int, typer.Option("--bucket-minutes", "-b", min=1, max=24 * 60, help="Length of one bucket.")
+        int,
+        typer.Option(
+            "--bucket-minutes",
+            "-b",
+            parser=options.span("--bucket-minutes", "m", least=1, most=24 * 60),
+            metavar="DURATION",
+            help="Length of one bucket: 15m, 1h, or a number of minutes.",
+        ),
     ] = 15,
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
@@ -97,13 +110,13 @@ def recent(
         int, typer.Option("--limit", "-n", min=1, max=health_summary.MOST_RECENT, help="At most this many.")
     ] = 100,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")] = False,
-) -> Listing:
+) -> ListedRows:
     """The newest messages and what became of them."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         newest = health_summary.recent(session, limit, reveal=reveal)
         now = runtime.clock()
     rows = [{**health_summary.as_fields(message), "age": age(message.created_at, now)} for message in newest.items]
-    return Listing(
+    return ListedRows(
         rows=rows,
         columns=health_summary.RECENT,
         shown=SHOWN,
@@ -116,7 +129,15 @@ def recent(
 @app.command()
 def watch(
     window_minutes: WindowMinutes = 60,
-    every: Annotated[int, typer.Option("--every", min=1, max=3_600, help="Seconds between two looks.")] = 2,
+    every: Annotated[
+        int,
+        typer.Option(
+            "--every",
+            parser=options.span("--every", "s", least=1, most=3_600),
+            metavar="DURATION",
+            help="Between two looks: 5s, 1m, or a number of seconds.",
+        ),
+    ] = 2,
 ) -> None:
     """The overview, kept up to date on the terminal until Ctrl-C."""
     if not output.on_terminal():

@@ -54,7 +54,7 @@ class _Plugin(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except TyperException as error:
-            _print_unknown(f"{usage_words(error)}; see `notifyctl monitor --help`", Form.NAGIOS)
+            _print_unknown(usage_words(error), Form.NAGIOS)
             raise typer.Exit(UNKNOWN) from error
 
 

@@ -204,30 +204,26 @@ def _span(seconds: int) -> str:
 
 
 def bars(buckets: Sequence[BucketView]) -> RenderableType:
-    """A line a bucket, for each channel that had anything."""
+    """A line a bucket, the channels that had anything side by side and on one scale."""
     none = Counts(0, 0, 0)
-    busy = [channel for channel in Channel if any(bucket.of(channel) != none for bucket in buckets)]
-    return Group(*(part for channel in busy or list(Channel) for part in (_channel_bars(channel, buckets), Text())))
-
-
-def _channel_bars(channel: Channel, buckets: Sequence[BucketView]) -> Table:
+    busy = [channel for channel in Channel if any(bucket.of(channel) != none for bucket in buckets)] or list(Channel)
+    peak = max(bucket.of(channel).sent + bucket.of(channel).failed for bucket in buckets for channel in busy)
+    first, last = buckets[0].start.date(), buckets[-1].start.date()
     table = Table(box=None, show_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
-    table.add_column(Text(channel, "bold"), no_wrap=True)
-    table.add_column(Text.assemble((BAR, "green"), " sent ", (BAR_FAILED, "red"), " failed"), ratio=1, no_wrap=True)
-    for name in ("sent", "failed", "throttled"):
-        table.add_column(name, justify="right", no_wrap=True)
-    peak = max(bucket.of(channel).sent + bucket.of(channel).failed for bucket in buckets)
-    shows_days = buckets[0].start.date() != buckets[-1].start.date()
+    table.add_column("", no_wrap=True)
+    for channel in busy:
+        table.add_column(Text(channel, "bold"), ratio=1, no_wrap=True)
+        for name in ("sent", "failed", "thrott."):
+            table.add_column(name, justify="right", no_wrap=True)
     for bucket in buckets:
-        counts = bucket.of(channel)
-        table.add_row(
-            f"{bucket.start:%m-%d %H:%M}" if shows_days else f"{bucket.start:%H:%M}",
-            _Bar(counts.sent, counts.failed, peak),
-            _count(counts.sent),
-            _count(counts.failed, "red"),
-            _count(counts.throttled),
-        )
-    return table
+        line: list[RenderableType] = [f"{bucket.start:%H:%MZ}" if first == last else f"{bucket.start:%m-%d %H:%MZ}"]
+        for channel in busy:
+            counts = bucket.of(channel)
+            line.append(_Bar(counts.sent, counts.failed, peak))
+            line += [_count(counts.sent), _count(counts.failed, "red"), _count(counts.throttled)]
+        table.add_row(*line)
+    days = f"{first}" if first == last else f"{first} to {last}"
+    return Group(Text.assemble(f"{days}  ", (BAR, "green"), " sent  ", (BAR_FAILED, "red"), " failed"), table)
 
 
 class _Bar:

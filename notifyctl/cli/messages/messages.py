@@ -13,7 +13,7 @@ from sqlmodel import Session
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, terminal
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.terminal import STATUS_STYLES
@@ -197,7 +197,7 @@ def list_messages(
     written: Written,
     limit: options.Limit = 50,
     reveal: Reveal = False,
-) -> Listing:
+) -> ListedRows:
     """List messages, the newest first. A terminal shows the most important columns, and the ends of ids."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
@@ -205,7 +205,7 @@ def list_messages(
         nothing = "" if listed else _nothing(session, written, "No message matches")
     rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in listed]
     said = nothing if nothing.endswith("?") else f"{nothing}."
-    return Listing(
+    return ListedRows(
         rows=rows,
         columns=COLUMNS,
         also=[name for name in MessageRow._fields if name not in COLUMNS],

@@ -9,7 +9,7 @@ import typer
 
 from notifyctl.cli import options, output
 from notifyctl.cli.invocation import program
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.messages.send import refuse
 from notifyctl.cli.messages.send import show as show_decision
 from notifyctl.cli.output import OutputFormat, Shown, named
@@ -113,12 +113,12 @@ def export(
 
 @app.command("list")
 @lists
-def list_templates() -> Listing:
+def list_templates() -> ListedRows:
     """List the stored templates."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         listed = template_store.everything(session)
     columns = ("template_key", "channel", "audience", "lane", "enabled", "version", "description")
-    return Listing(
+    return ListedRows(
         rows=[_flags(template) for template in listed],
         columns=columns,
         key="template_key",

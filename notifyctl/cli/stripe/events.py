@@ -17,7 +17,7 @@ from notifyctl.billing.replay.sources import SourceFilter
 from notifyctl.billing.store import EventSummary, StoredEvent
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import options, output, terminal
-from notifyctl.cli.listing import Listing, lists
+from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.stripe.replay import STYLES, replay
@@ -111,7 +111,7 @@ def events(
     since: Annotated[str | None, typer.Option("--since", help="Made since: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Made before: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     limit: options.Limit = 50,
-) -> Listing:
+) -> ListedRows:
     """List the events that are stored, the newest first. A terminal shows the most important columns."""
     named_status = _one_status(status, unmatched, failed)
     with opened_runtime() as runtime, runtime.database.read() as session:
@@ -127,7 +127,7 @@ def events(
     rows = [_row(event) | {"age": age(event.created, now)} for event in listed]
     event = next((event for event in listed if event.status is StripeEventStatus.UNMATCHED), None)
     linked = [f"To link it: {how_to_match(event.customer_id, event.named_client, event.id)}"] if event else ()
-    return Listing(rows=rows, columns=COLUMNS, shown=SHOWN, styles=STYLES, nothing="No event matches.", hints=linked)
+    return ListedRows(rows=rows, columns=COLUMNS, shown=SHOWN, styles=STYLES, nothing="No event matches.", hints=linked)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from notifyctl.sandbox.stripe.objects import (
     subscription,
 )
 from notifyctl.sandbox.stripe.scenario import StripeScenario, letters
+from notifyctl.text.choices import meant
 
 _NULL_IN_INVOICE = (
     "account_name", "account_tax_ids", "application", "automatically_finalizes_at", "custom_fields",
@@ -176,7 +177,8 @@ class TriggeredEvent:
 def trigger(name: str, scenario: StripeScenario) -> list[TriggeredEvent]:
     """In the order in which Stripe sends them. Each call makes new event ids. Raises InvalidInput."""
     if name not in TRIGGERS:
-        raise InvalidInput(f"there is no trigger {name!r}; there are {', '.join(TRIGGERS)}")
+        suggestion = meant(name, TRIGGERS) or f"; there are {', '.join(TRIGGERS)}"
+        raise InvalidInput(f"there is no trigger {name!r}{suggestion}")
     return [make(scenario) for make in TRIGGERS[name]]
 
 

@@ -21,6 +21,7 @@ from notifyctl.operations import job_runs
 from notifyctl.operations.job_runs import Timed
 from notifyctl.providers.contract import Lookup
 from notifyctl.retention.retention import Retention
+from notifyctl.text.choices import meant
 
 
 @dataclass(frozen=True)
@@ -157,5 +158,7 @@ def find_job(name: str) -> Job:
     """Raises NotFound that lists the names there are."""
     job = next((job for job in JOBS if job.name == name), None)
     if job is None:
-        raise NotFound(f"no job is called {name!r}; there is {', '.join(job.name for job in JOBS)}")
+        names = [job.name for job in JOBS]
+        suggestion = meant(name, names) or f"; there is {', '.join(names)}"
+        raise NotFound(f"no job is called {name!r}{suggestion}")
     return job
