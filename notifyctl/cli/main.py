@@ -56,6 +56,11 @@ COMMANDS = {
         "Look for a spike of failures in each channel, alert about it, and print one line for Nagios.",
     ),
     "serve": Entry("notifyctl.cli.admin.serve", "Answer HTTP requests, until SIGTERM.", is_daemon=True),
+    "open": Entry(
+        "notifyctl.cli.admin.keys",
+        "Print a link that signs you in on the page, once and within ten minutes.",
+        app="link_app",
+    ),
     "pause": Entry("notifyctl.cli.admin.limits", "Hold messages: they are accepted and wait.", app="holds"),
     "resume": Entry("notifyctl.cli.admin.limits", "Let go what `pause` with the same options held.", app="holds"),
     "demo": Entry(

@@ -90,5 +90,11 @@ def is_open(session: Session, session_id: str, key_id: str) -> bool:
     return session.execute(statement).first() is not None
 
 
+def take_session(session: Session, session_id: str, now: datetime) -> str | None:
+    """Ends it, and returns its key; None where another was faster, or it has expired."""
+    statement = delete(_session).where(_session.c.id == session_id, _session.c.expires_at > now)
+    return session.execute(statement.returning(_session.c.key_id)).scalar_one_or_none()
+
+
 def end_session(session: Session, session_id: str) -> None:
     session.execute(delete(_session).where(_session.c.id == session_id))

@@ -82,14 +82,14 @@ class _Bearer(SecurityBase):
         return key.strip() or None if scheme.lower() == SCHEME else None
 
 
-_Presented = Annotated[bytes | None, Depends(_Bearer())]
+Presented = Annotated[bytes | None, Depends(_Bearer())]
 
 
 @cache
 def require(*scopes: Scope) -> Callable[..., Caller]:
     """For `Annotated[Caller, Depends(require(Scope.SEND))]`: any one of `scopes` is enough."""
 
-    def authenticated(request: Request, runtime: RuntimeDep, presented: _Presented) -> Caller:
+    def authenticated(request: Request, runtime: RuntimeDep, presented: Presented) -> Caller:
         if presented is None:
             raise _unauthorized(request, Refused("none presented"))
         with runtime.database.read() as session:

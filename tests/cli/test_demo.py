@@ -79,14 +79,17 @@ def test_the_staying_demo_takes_a_message_from_another_terminal_and_ends_on_sigt
     assert demo.stderr is not None
     assert demo.stdout is not None
     shown = ""
-    while "Inbox at" not in shown:
+    while "Ctrl-C ends the demo" not in shown:
         line = demo.stdout.readline()
         assert line, demo.stderr.read()
         shown += line
-    inbox = re.findall(r"Inbox at (http://\S+);", shown)[0]
     said = ""
     while "sandbox stripe" not in said:
         said += demo.stderr.readline()
+    inbox = re.findall(r"Inbox: +(http://\S+)", said)[0]
+    link = re.findall(r"Page: +(http://\S+)", said)[0]
+    with urllib.request.urlopen(link, timeout=5) as answer:
+        assert "Your link signs you in" in answer.read().decode()
     for command in re.findall(r"notifyctl (--env-file .*)", said.replace("\\\n", "")):
         ran = processes.run(*NOTIFYCTL, *command.split(), env=environment, cwd=environment["HOME"])
         assert ran.returncode == 0, ran.stderr

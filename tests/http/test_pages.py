@@ -96,7 +96,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites_and_ends(browser:
     cookie = browser.sign_in(admin).headers["Set-Cookie"]
 
     assert {part.strip() for part in cookie.split(";")[1:]} == {
-        "HttpOnly", "Max-Age=43200", "Path=/admin", "SameSite=strict",
+        "HttpOnly", "Max-Age=43200", "Path=/", "SameSite=strict",
     }  # fmt: skip
     assert admin not in cookie
 

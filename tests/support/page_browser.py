@@ -44,4 +44,4 @@ class Browser:
     @cookie.setter
     def cookie(self, value: str) -> None:
         self._session.cookies.clear()
-        self._session.cookies.set(COOKIE, value, path="/admin")
+        self._session.cookies.set(COOKIE, value, path="/")

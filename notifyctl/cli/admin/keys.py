@@ -15,10 +15,12 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.http import api_keys
 from notifyctl.http.api_key_store import every
 from notifyctl.http.api_keys import state_of
+from notifyctl.http.pages import links
 from notifyctl.models.enums import Scope
 from notifyctl.text.durations import age, parse_duration
 
 app = typer.Typer(name="keys", no_args_is_help=True)
+link_app = typer.Typer()
 
 COLUMNS = ("id", "name", "scopes", "state", "created_at", "expires_at", "revoked_at")
 SHOWN = (
@@ -100,3 +102,16 @@ def revoke(key: Annotated[str, typer.Argument(metavar="ID-OR-NAME", help="As `ke
     with opened_runtime() as runtime, runtime.database.transaction() as session:
         revoked = api_keys.revoke(session, key, actor=options.actor(), now=runtime.clock())
     output.say(f"Key {revoked.id} ({revoked.name}) is revoked.")
+
+
+@link_app.command("open")
+def open_page() -> None:
+    """Print a link that signs you in on the page, once and within ten minutes.
+
+    `notifyctl serve` answers there. You are known by your own name in the audit log, and `keys revoke` ends it.
+    """
+    actor = options.actor()
+    with opened_runtime() as runtime, runtime.database.transaction() as session:
+        link = links.page_url(runtime.settings) + links.make(session, actor=actor, now=runtime.clock())
+    print(link, flush=True)
+    output.say(f"It signs in {actor}, once, within {links.LIFE_IN_WORDS}. `notifyctl serve` answers there.")

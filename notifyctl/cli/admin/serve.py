@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options
+from notifyctl.cli import options, output
 from notifyctl.cli.invocation import invocation
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import ExitCode
@@ -68,7 +69,10 @@ def _answer(runtime: Runtime, listener: "socket.socket", started: Callable[[], N
 
 
 def _announce(listener: "socket.socket", processes: int) -> None:
-    logging.getLogger("notifyctl.http").info("listening", extra={"url": url_of(listener), "processes": processes})
+    url = url_of(listener)
+    logging.getLogger("notifyctl.http").info("listening", extra={"url": url, "processes": processes})
+    if sys.stderr.isatty():
+        output.say(f"The page is at {url}/admin; `notifyctl open` prints a link that signs you in.")
 
 
 def _inherited(descriptor: int) -> "socket.socket":

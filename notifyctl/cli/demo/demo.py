@@ -27,6 +27,7 @@ from notifyctl.clock import Stopwatch, machine_stopwatch, system_clock
 from notifyctl.db import migrations
 from notifyctl.db.database import open_database
 from notifyctl.delivery import outbox
+from notifyctl.http.pages import links
 from notifyctl.models.enums import Channel, MessageStatus, OtpAction
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.operations import limits
@@ -277,7 +278,12 @@ def _gist(message: InboxMessage) -> str:
 
 
 def _stay(runtime: Runtime, url: str, server: str, folder: Path) -> None:
-    _title(10, f"Inbox at {url}; a server and a worker are running. Ctrl-C ends the demo.")
+    with runtime.database.transaction() as session:
+        link = links.make(session, actor="demo", now=runtime.clock())
+    _title(10, "A server and a worker are running. Ctrl-C ends the demo.")
+    output.say(f"Page:   {server}/admin{link}")
+    output.say(f"Inbox:  {url}")
+    output.say()
     output.say("Send to it from another terminal, as")
     output.say()
     command = f"  notifyctl --env-file {_env_file(runtime, url, server, folder)}"

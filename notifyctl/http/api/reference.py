@@ -15,7 +15,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from notifyctl.http.auth import require
+from notifyctl.http.auth import Caller, Presented, RuntimeDep, require
+from notifyctl.http.pages.sessions import operator_of, sign_in_first
 from notifyctl.models.enums import Scope
 
 PAGES = Path(__file__).parents[1] / "pages"
@@ -79,11 +80,20 @@ class ShownOperation:
 
 
 def reference_router(*, open_to_all: bool) -> APIRouter:
-    guard = [] if open_to_all else [Depends(require(Scope.ADMIN))]
+    guard = [] if open_to_all else [Depends(_admin)]
     router = APIRouter(include_in_schema=False, dependencies=guard)
     router.add_api_route("/openapi.json", _document, methods=["GET"])
     router.add_api_route("/docs", _page, methods=["GET"])
     return router
+
+
+def _admin(request: Request, runtime: RuntimeDep, presented: Presented) -> Caller:
+    """By a key, or by the cookie of the page: a browser sends no header of one's own."""
+    if operator := operator_of(request, runtime):
+        return operator
+    if presented is None and "text/html" in request.headers.get("accept", ""):
+        raise sign_in_first(request)
+    return require(Scope.ADMIN)(request, runtime, presented)
 
 
 def _document(request: Request) -> JSONResponse:

@@ -18,6 +18,7 @@ from fastapi import Depends, Request, Response
 from pydantic import SecretStr
 from sqlmodel import Session
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.http import api_key_store
 from notifyctl.http.api_key_store import StoredApiKey
 from notifyctl.http.api_keys import KeyState, state_of
@@ -30,12 +31,13 @@ from notifyctl.settings import Settings
 HOME = "/admin/notification-health"
 SIGN_IN = "/admin/login"
 COOKIE = "notifyctl_session"
-PATH = "/admin"
+PATH = "/"
+"""The reference has its address beside the pages."""
 LIFE = timedelta(hours=12)
 ID_BYTES = 16
 
 _COOKIE = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{1,64})\.([0-9]{1,11})\.([0-9a-f]{32})", re.ASCII)
-_OUR_PAGE = re.compile(r"/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*)?", re.ASCII)
+_OUR_PAGE = re.compile(r"/docs|/admin/notification-health(?:[/?][A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*)?", re.ASCII)
 log = logging.getLogger("notifyctl.http")
 
 
@@ -102,14 +104,26 @@ def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> 
     return Operator(caller.id, caller.name, caller.scopes, tokens)
 
 
-def _signed_in(request: Request, runtime: RuntimeDep) -> Operator:
-    """Sends everyone else to the page to sign in on, and back afterwards."""
+def operator_of(request: Request, runtime: Runtime) -> Operator | None:
+    """Who has signed in, by the cookie."""
+    cookie = request.cookies.get(COOKIE)
+    if not cookie:
+        return None
     with runtime.database.read() as session:
-        caller = holder(session, runtime.settings, request.cookies.get(COOKIE, ""), runtime.clock())
-    if caller is None:
-        raise ApiError(303, "sign_in", "Sign in first.", {"Location": sign_in_address(request)})
-    request.state.caller = caller
-    return caller
+        return holder(session, runtime.settings, cookie, runtime.clock())
+
+
+def sign_in_first(request: Request) -> ApiError:
+    """Sends to the page to sign in on, and back afterwards."""
+    return ApiError(303, "sign_in", "Sign in first.", {"Location": sign_in_address(request)})
+
+
+def _signed_in(request: Request, runtime: RuntimeDep) -> Operator:
+    operator = operator_of(request, runtime)
+    if operator is None:
+        raise sign_in_first(request)
+    request.state.caller = operator
+    return operator
 
 
 SignedIn = Annotated[Operator, Depends(_signed_in)]
