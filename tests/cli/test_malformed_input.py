@@ -78,7 +78,7 @@ def test_the_ends_of_the_calendar_are_refused_in_one_line(
 ) -> None:
     ran = notifyctl("messages", "list", option, moment)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"notifyctl: '{moment}' is not a time in the years 1970 to 9998; write a nearer one\n"
+    assert ran.err == f"notifyctl: {option} '{moment}' is not a time in the years 1970 to 9998; write a nearer one\n"
 
 
 @pytest.mark.parametrize("option", ["--since", "--until"])
