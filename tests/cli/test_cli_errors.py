@@ -272,6 +272,17 @@ def test_init_with_the_sandbox_leaves_nothing_to_be_set_up(run: Run, tmp_path: P
     assert {"database", "schema", "templates", "email", "sms", "sandbox", "secrets", "env file mode"} <= alright
 
 
+def test_init_with_the_sandbox_leaves_nothing_where_the_folder_cannot_be_written_in_a_setting(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "a #b").mkdir()
+    ran = run("init", "--sandbox", "--env-file", "a #b/.env", **NOT_SET)
+    assert ran.returncode == 2
+    assert "has a comment behind the value of DATABASE_URL" in ran.stderr
+    assert ran.stderr.endswith("a #b/.env was taken away again\n")
+    assert list((tmp_path / "a #b").iterdir()) == []
+
+
 def test_init_with_the_sandbox_takes_no_database_of_other_secrets(
     run: Run, tmp_path: Path, database_file: Path
 ) -> None:

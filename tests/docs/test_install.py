@@ -124,6 +124,7 @@ def test_all_steps_lead_there_from_an_empty_debian(sandbox: Sandbox, processes: 
         files = {
             "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
             "usr/local/bin/systemctl": SYSTEMCTL,
+            "etc/apt/apt.conf.d/yes": 'APT::Get::Assume-Yes "true";\n',
             "walk.sh": "\n".join([*blocks[:7], wait, *blocks[7:]]),
         }
         for name, text in files.items():
@@ -135,6 +136,7 @@ def test_all_steps_lead_there_from_an_empty_debian(sandbox: Sandbox, processes: 
         assert ran.returncode == 0, ran.stderr
         kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         variables = kept | {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+        variables["DEBIAN_FRONTEND"] = "noninteractive"
         ours = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
         walked = processes.run(*ours, "sh", "-c", IN_AN_EMPTY_DEBIAN, "sh", root, env=variables, timeout=600)
         assert walked.returncode == 0, (walked.stdout + walked.stderr)[-4000:]

@@ -187,7 +187,7 @@ def init(
     write_env_file(path, **_sandbox_settings(path) if sandbox else {})
     output.say(f"Wrote {path} with fresh secrets; only you can read it.")
     if sandbox:
-        _make_ready(load_settings(path))
+        _make_ready(path)
         output.say(f"Now start `{command} sandbox` in another terminal: it shows what arrives.")
         return
     output.say("Next, set EMAIL_SENDER, POSTMARK_SERVER_TOKEN and TWILIO_* in it. To try it without keys, take")
@@ -206,7 +206,12 @@ def _sandbox_settings(path: Path) -> dict[str, str]:
     return {"DATABASE_URL": f"sqlite:///{database}", **providers}
 
 
-def _make_ready(settings: Settings) -> None:
+def _make_ready(path: Path) -> None:
+    try:
+        settings = load_settings(path)
+    except ConfigurationError as error:
+        path.unlink()  # it would be in the way of the next try
+        raise ConfigurationError([*error.faults, f"{path} was taken away again"]) from error
     runtime = open_runtime(settings, database=open_database(settings, create=True))
     try:
         migrations.upgrade(runtime.database)
