@@ -37,6 +37,7 @@ def test_the_steps_lead_to_a_german_mail_and_a_doctor_that_finds_nothing(
         "/etc/notifyctl": str(etc),
         "/usr/local/bin/notifyctl": str(tmp_path / "bin" / "notifyctl"),
         "/etc/systemd/system": str(units),
+        "/var/lib/notifyctl": str(tmp_path),
         "postgresql:///notifyctl": database_url,
         "runuser -u notifyctl -- ": "",
     }
