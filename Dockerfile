@@ -11,6 +11,7 @@ COPY notifyctl ./notifyctl
 COPY migrations ./migrations
 COPY templates ./templates
 COPY docs/deploy ./docs/deploy
+COPY docs/man ./docs/man
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /tmp/dist . \
     && /opt/build/bin/pip --python /opt/notifyctl/bin/python install --no-cache-dir --no-deps /tmp/dist/notifyctl-*.whl
 

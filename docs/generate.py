@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from notifyctl.cli.admin.setup import default_text
-from notifyctl.cli.main import whole_tree
+from notifyctl.cli.main import COMMANDS, whole_tree
 from notifyctl.errors import ExitCode
 from notifyctl.http.server import api_alone
 from notifyctl.models.enums import BlockReason, FailureReason, MessageStatus
@@ -329,13 +329,19 @@ Rows go to stdout, talk to stderr. On a terminal rows are a coloured table; in a
 `--format json`, `jsonl`, `csv`, `tsv` and `github` print them for programs. NO_COLOR switches colours off.
 An error is one line on stderr; `--debug`, before the command's name, adds the traceback.
 
+Lists have a line a row, cut to the terminal, and all take the same options: `--columns A,B`, `--json A,B` (the same as
+JSON), `--ids` or `-q` for whole ids alone, and `--watch`. A terminal shows the last eight digits of an id; commands
+take any beginning or end of six digits or more that only one message has, and `last`. Spans of time are 90s, 15m, 2h,
+7d or 1w. `notifyctl help COMMAND` prints what stands here; a wheel brings the man pages.
+
 {codes}
 {chr(10).join(sections)}"""
 
 
-def commands() -> Iterator[tuple[str, str]]:
+@cache
+def commands() -> tuple[tuple[str, str], ...]:
     """Path of each command, and its --help at a fixed width."""
-    yield from _commands_below(whole_tree(), "notifyctl", None)
+    return tuple(_commands_below(whole_tree(), "notifyctl", None))
 
 
 def _commands_below(command: Any, name: str, parent: Any) -> Iterator[tuple[str, str]]:
@@ -408,6 +414,25 @@ def openapi_document() -> str:
     return json.dumps(api_alone().openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
+def man_page(name: str) -> str:
+    """Of a command with all below it; of the program itself for "". Made of the help as it stands."""
+    wanted = " ".join(filter(None, ("notifyctl", name)))
+    texts = [(path, text) for path, text in commands() if path == wanted or (name and path.startswith(f"{wanted} "))]
+    title = wanted.replace(" ", "-")
+    about = COMMANDS[name].help if name else str(whole_tree().help)
+    lines = [f'.TH {title.upper()} 1 "" notifyctl "User commands"', ".SH NAME", f"{title} \\- {_roff(about)}"]
+    for path, text in texts:
+        lines += [f'.SH "{path.upper()}"', ".nf", *(_roff(line) for line in text.splitlines()), ".fi"]
+    seen = [f".BR {other} (1)" for other in ("notifyctl", *(f"notifyctl-{one}" for one in COMMANDS)) if other != title]
+    return "\n".join([*lines, ".SH SEE ALSO", *(seen if not name else seen[:1])]) + "\n"
+
+
+def _roff(line: str) -> str:
+    """As it stands: a backslash, a hyphen, and a dot or quote at the beginning mean something there."""
+    text = line.replace("\\", "\\e").replace("-", "\\-").replace("…", "...")
+    return f"\\&{text}" if text[:1] in (".", "'") else text
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": readme_page,
     "docs/architecture.md": architecture_page,
@@ -417,6 +442,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/NOTIFICATION_ENV_VARS.md": environment_page,
     "docs/NOTIFICATION_SEND_INVENTORY.md": inventory_page,
     "docs/cli.md": cli_page,
+    **{f"docs/man/notifyctl{'-' * bool(name)}{name}.1": partial(man_page, name) for name in ("", *COMMANDS)},
     "docs/openapi.json": openapi_document,
 }
 
@@ -463,6 +489,7 @@ def main() -> None:
     stale = stale_pages()
     for name in stale:
         if not check:
+            (ROOT / name).parent.mkdir(exist_ok=True)
             (ROOT / name).write_text(PAGES[name](), encoding="utf-8")
         print(f"{name} is stale; run `make docs`" if check else f"Wrote {name}", file=sys.stderr)
     if not stale:

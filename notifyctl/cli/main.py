@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
+from typer._click.core import Command
 from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 from typer.main import get_command, get_group
 
 from notifyctl import __version__
 from notifyctl.cli import streams
+from notifyctl.cli.examples import lines_of
 from notifyctl.cli.invocation import Invocation, in_a_hurry, invocation, is_utf8, usage_words
 from notifyctl.cli.output import complain
 from notifyctl.errors import ConfigurationError, ExitCode, InvalidInput, NotifyctlError
@@ -89,8 +91,18 @@ COMMANDS = {
         "Run a local server that speaks Postmark's, Twilio's and Stripe's APIs and shows what arrived in an inbox"
         " page.",
     ),
+    "help": Entry("notifyctl.cli.help", "Show the help of a command, as --help behind it does."),
 }
-"""In the order of the help."""
+GROUPS = {
+    "Look": ("health", "messages", "workers", "jobs", "monitor", "doctor", "config", "audit"),
+    "Act": (
+        "send", "pause", "resume", "limits", "clients", "suppressions", "compliance", "otp", "templates", "stripe",
+    ),
+    "Set up": ("init", "db", "keys", "deploy"),
+    "Run": ("worker", "serve", "retention"),
+    "Try": ("demo", "sandbox", "help"),
+}  # fmt: skip
+"""How the help sorts them."""
 
 
 class LazyGroup(TyperGroup):
@@ -102,6 +114,14 @@ class LazyGroup(TyperGroup):
             exit_on_signal()
         return name, load(name) if name in COMMANDS else command, rest
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        room = formatter.width - 6 - max(map(len, COMMANDS))
+        sorted_ones = {name for names in GROUPS.values() for name in names}
+        rest = tuple(name for name in self.commands if name not in sorted_ones)
+        for title, names in {**GROUPS, **({"More": rest} if rest else {})}.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(room)) for name in names])
+
 
 def load(name: str) -> Any:
     """The command of this name, from its module."""
@@ -112,7 +132,16 @@ def load(name: str) -> Any:
     tree.add_typer(getattr(module, entry.app))
     command = get_group(tree).commands[name]
     command.help = command.help or entry.help
+    _add_examples(command, name)
     return command
+
+
+def _add_examples(command: Command, path: str) -> None:
+    """Each on a line of its own, which the mark at the beginning asks for."""
+    if lines := lines_of(path):
+        command.epilog = "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+    for name, inner in getattr(command, "commands", {}).items():
+        _add_examples(inner, f"{path} {name}")
 
 
 app = typer.Typer(

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import completion, options, output
 from notifyctl.cli.invocation import invocation
 from notifyctl.clock import system_clock
 from notifyctl.env_file import find_env_file
 from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
 from notifyctl.health.installation import is_this_host
-from notifyctl.sandbox import InboxStore, faults_from_lines, receipts_from_line, run
+from notifyctl.sandbox import TRIGGERS, InboxStore, faults_from_lines, receipts_from_line, run
 from notifyctl.settings import Settings, raw_settings
 from notifyctl.stopping import exit_on_signal, stop_signals
 from notifyctl.text.durations import parse_duration, printable
@@ -35,7 +35,14 @@ app = typer.Typer(name="sandbox")
 
 @stripe_app.command("trigger")
 def trigger_events(
-    event: Annotated[str, typer.Argument(metavar="EVENT", help="purchase, or one event by its type.")],
+    event: Annotated[
+        str,
+        typer.Argument(
+            metavar="EVENT",
+            help="purchase, or one event by its type.",
+            autocompletion=completion.among(TRIGGERS),
+        ),
+    ],
     client: Annotated[str, typer.Option("--client", help="Your own id of the client; Stripe's ids follow from it.")],
     attempt: Annotated[int, typer.Option("--attempt", min=1, max=99, help="Of paying the invoice.")] = 1,
     amount: Annotated[

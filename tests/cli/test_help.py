@@ -1,15 +1,21 @@
 """What help says, and that nothing is imported for it but what it is about."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.exceptions import TyperException
 
-from notifyctl.cli.main import COMMANDS, app, load, whole_tree
-from tests.support.processes import NOTIFYCTL, Processes
+from notifyctl.bootstrap import Runtime
+from notifyctl.cli.examples import EXAMPLES, lines_of
+from notifyctl.cli.main import COMMANDS, GROUPS, app, load, whole_tree
+from tests.support.clients import a_client
+from tests.support.messages import WELCOME, send
+from tests.support.processes import NOTIFYCTL, Environment, Processes
 
 
 def parameters(command: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -72,18 +78,80 @@ def test_the_help_of_a_command_imports_its_module_alone(processes: Processes) ->
     assert (modules, ran.returncode) == (["notifyctl.cli.admin.limits"], 0)
 
 
+def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    inner = getattr(command, "commands", {})
+    for name, child in inner.items():
+        yield from leaves(child, f"{path} {name}".strip())
+    if not inner or getattr(command, "invoke_without_command", False):
+        yield path, command
+
+
+def test_every_command_has_examples_that_it_takes() -> None:
+    every = dict(leaves(whole_tree()))
+    assert len(every) > 70
+    assert [path for path in every if path not in EXAMPLES] == []
+    assert [path for path in EXAMPLES if path not in every] == []
+    for path, command in every.items():
+        assert "Examples:" in command.epilog
+        for line in lines_of(path):
+            arguments = shlex.split(line)[1 + len(path.split()) :]
+            command.make_context(path, arguments)
+
+
+def test_every_command_is_in_one_group_of_the_help() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
+
+
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ([], ["messages"], ["messages", "explain"]):
+        app(["help", *command], standalone_mode=False, prog_name="notifyctl")
+        said = capsys.readouterr().out
+        app([*command, "--help"], standalone_mode=False, prog_name="notifyctl")
+        assert capsys.readouterr().out == said
+    with pytest.raises(TyperException):
+        app(["help", "mesages"], standalone_mode=False, prog_name="notifyctl")
+
+
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
         ("notifyctl lim", ["limits"]),
         ("notifyctl limits ", ["show", "set", "reset"]),
         ("notifyctl monitor --wa", ["--warn-percent"]),
+        ("notifyctl messages list --status B", ["BOUNCED", "BLOCKED"]),
+        ("notifyctl messages list --reason IN_", ["IN_DOUBT_HELD"]),
+        ("notifyctl jobs run mis", ["missing_receipts"]),
+        ("notifyctl stripe events --type invoice.p", ["invoice.paid", "invoice.payment_failed"]),
+        ("notifyctl sandbox stripe trigger pur", ["purchase"]),
+        ("notifyctl config QUIET", ["QUIET_HOURS"]),
     ],
 )
 def test_a_shell_completes_commands_and_their_options(processes: Processes, words: str, completed: list[str]) -> None:
     asked = {"_NOTIFYCTL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     ran = processes.run(*NOTIFYCTL, env={**os.environ, **asked})
     assert (ran.stdout.split(), ran.stderr) == (completed, "")
+
+
+def test_a_shell_completes_what_is_in_the_store(
+    processes: Processes, runtime: Runtime, environment: Environment
+) -> None:
+    a_client(runtime)
+    message_id = send(runtime, "WELCOME_EMAIL", WELCOME).message_id
+    for words, completed in (
+        ("notifyctl send WELC", ["WELCOME_EMAIL"]),
+        ("notifyctl clients show ac", ["acme"]),
+        ("notifyctl messages list --client acme", ["acme"]),
+        ("notifyctl messages explain ", ["last", message_id[-8:]]),
+    ):
+        asked = {"_NOTIFYCTL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        ran = processes.run(*NOTIFYCTL, env=environment(**asked))
+        assert (ran.stdout.split(), ran.stderr) == (completed, ""), words
+
+
+def test_where_nothing_can_be_asked_nothing_is_completed(processes: Processes, tmp_path: Path) -> None:
+    asked = {"_NOTIFYCTL_COMPLETE": "complete_bash", "COMP_WORDS": "notifyctl clients show a", "COMP_CWORD": "3"}
+    ran = processes.run(*NOTIFYCTL, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **asked}, cwd=tmp_path)
+    assert (ran.stdout.strip(), ran.stderr) == ("", "")
 
 
 def test_a_mistyped_command_gets_a_suggestion_from_the_table() -> None:

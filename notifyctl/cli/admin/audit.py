@@ -21,7 +21,7 @@ from notifyctl.audit.row_store import AuditFilter, StoredRow
 from notifyctl.audit.seal import current_head, is_late, tip_in
 from notifyctl.audit.verify import VerifyReport, verify_all
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options, output, streams
+from notifyctl.cli import completion, options, output, streams
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
@@ -100,9 +100,14 @@ def report_fields(report: VerifyReport, now: datetime, expected: ChainHead | Non
 @app.command("list")
 @lists
 def list_rows(
-    action: Annotated[str | None, typer.Option("--action", help="As OTP_SENT or OPERATOR_ACTION.")] = None,
+    action: Annotated[
+        str | None,
+        typer.Option("--action", help="As OTP_SENT or OPERATOR_ACTION.", autocompletion=completion.among(AuditAction)),
+    ] = None,
     actor: Annotated[str | None, typer.Option("--actor", help="Only by this actor, as cli:anna.")] = None,
-    client: Annotated[str | None, typer.Option("--client", help="Only about this client.")] = None,
+    client: Annotated[
+        str | None, typer.Option("--client", help="Only about this client.", autocompletion=completion.clients)
+    ] = None,
     message: Annotated[
         str | None, typer.Option("--message", help="Only about the message of this id, or part of it.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import completion, options, output
 from notifyctl.cli.invocation import invocation
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
@@ -54,7 +54,14 @@ HISTORY_SHOWN = (
     named("summary"),
 )
 
-JobName = Annotated[str, typer.Argument(metavar="NAME", help="As `jobs list` shows it.")]
+JobName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="As `jobs list` shows it.",
+        autocompletion=completion.among(row.name for row in job_runs.TIMETABLE),
+    ),
+]
 retention_app = typer.Typer()
 
 

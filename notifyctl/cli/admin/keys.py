@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output, streams
+from notifyctl.cli import completion, options, output, streams
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
@@ -97,7 +97,11 @@ def list_keys() -> ListedRows:
 
 
 @app.command()
-def revoke(key: Annotated[str, typer.Argument(metavar="ID-OR-NAME", help="As `keys list` shows it.")]) -> None:
+def revoke(
+    key: Annotated[
+        str, typer.Argument(metavar="ID-OR-NAME", help="As `keys list` shows it.", autocompletion=completion.keys)
+    ],
+) -> None:
     """Revoke a key. It opens nothing from the next request on. Exit 4 when there is no such active key."""
     with opened_runtime() as runtime, runtime.database.transaction() as session:
         revoked = api_keys.revoke(session, key, actor=options.actor(), now=runtime.clock())

@@ -6,7 +6,7 @@ import typer
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options, output
+from notifyctl.cli import completion, options, output
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, named
 from notifyctl.cli.runtime import opened_runtime
@@ -36,8 +36,10 @@ PAUSES_SHOWN = (
     named("age", whole=True),
 )
 OfChannel = Annotated[Channel | None, typer.Option("--channel", case_sensitive=False, help="Only this channel.")]
-OfTemplate = Annotated[str | None, typer.Option("--template", help="Only this template.")]
-OfClient = Annotated[str | None, typer.Option("--client", help="Only this client.")]
+OfTemplate = Annotated[
+    str | None, typer.Option("--template", help="Only this template.", autocompletion=completion.templates)
+]
+OfClient = Annotated[str | None, typer.Option("--client", help="Only this client.", autocompletion=completion.clients)]
 
 
 @app.command()

@@ -15,7 +15,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.cli import options, output, terminal
+from notifyctl.cli import completion, options, output, terminal
 from notifyctl.cli.invocation import invocation
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, named
@@ -227,7 +227,12 @@ def _make_ready(path: Path) -> None:
 @lists
 def config(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Only these settings, as EMAIL_SENDER.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Only these settings, as EMAIL_SENDER.",
+            autocompletion=completion.among(name.upper() for name in Settings.model_fields),
+        ),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Also those that have their defaults, which a terminal leaves out.")

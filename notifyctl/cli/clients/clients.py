@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from notifyctl.alerts.provisioning import Announced, announce
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options, output
+from notifyctl.cli import completion, options, output
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
@@ -55,7 +55,9 @@ CHUNK = 5_000
 FAULTS_SHOWN = 50
 
 
-ClientId = Annotated[str, typer.Argument(metavar="ID", help="Your own id of the client.")]
+ClientId = Annotated[
+    str, typer.Argument(metavar="ID", help="Your own id of the client.", autocompletion=completion.clients)
+]
 Plan = Annotated[str | None, typer.Option("--plan", help="Key in the plan registry, such as PRO.")]
 Provisioning = Annotated[
     ProvisioningStatus | None,

@@ -11,7 +11,7 @@ from notifyctl.alerts.compliance.items import CheckedItems, ItemsWritten, days_l
 from notifyctl.alerts.compliance.store import ListedItem
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options, output
+from notifyctl.cli import completion, options, output
 from notifyctl.cli.clients.clients import refuse_faults
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
@@ -35,7 +35,7 @@ SHOWN = (
 STYLES = {"expired": "bold red", "today": "yellow"}
 CHUNK = 5_000
 
-ClientId = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's id.")]
+ClientId = Annotated[str, typer.Argument(metavar="CLIENT", help="The client's id.", autocompletion=completion.clients)]
 Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="The item's, as `compliance list` shows it.")]
 
 
@@ -66,7 +66,9 @@ def import_file(
 @app.command("list")
 @lists
 def list_items(
-    client: Annotated[str | None, typer.Option("--client", help="Only this client's.")] = None,
+    client: Annotated[
+        str | None, typer.Option("--client", help="Only this client's.", autocompletion=completion.clients)
+    ] = None,
     search: Annotated[str | None, typer.Option("--search", help="Part of an id, name or reference.")] = None,
     within: Annotated[
         int | None,

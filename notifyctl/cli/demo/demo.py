@@ -19,7 +19,7 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.cli import output, terminal
 from notifyctl.cli.demo.data import CLIENTS, Case, CodeCase, accepted, backlog, refused, urgent, welcome
 from notifyctl.cli.demo.stripe import CLIENT, post_events, served
-from notifyctl.cli.messages.messages import print_explanation
+from notifyctl.cli.messages.explanation import print_explanation
 from notifyctl.clients import csv_import
 from notifyctl.clients.clients import set_clients
 from notifyctl.clients.fields import ClientFields

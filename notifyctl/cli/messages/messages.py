@@ -1,19 +1,18 @@
-"""`notifyctl messages`: see, explain, queue again, withdraw; and how verdicts and explanations look."""
+"""`notifyctl messages`: see, explain, queue again, withdraw."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.text import Text
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options, output, terminal
+from notifyctl.cli import completion, options, output
 from notifyctl.cli.listing import ListedRows, lists
+from notifyctl.cli.messages.explanation import explanation_fields, print_explanation
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.terminal import STATUS_STYLES
@@ -21,22 +20,19 @@ from notifyctl.clients import store as client_store
 from notifyctl.clients import suppression_store
 from notifyctl.delivery.requeue import Choice, Requeue
 from notifyctl.errors import InvalidInput, NotFound
-from notifyctl.models.enums import MessageStatus
+from notifyctl.models.enums import Channel, Lane, MessageStatus
 from notifyctl.operations import heartbeats
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.cancel import cancel_messages, count_waiting
-from notifyctl.orchestrator.explain import SHORT, Explanation, Step, explain_message
-from notifyctl.orchestrator.filters import FILTERS, MessageFilters, find_message
-from notifyctl.orchestrator.gates import PASSED_WHEN, GateOutcome, Verdict
+from notifyctl.orchestrator.explain import SHORT, explain_message
+from notifyctl.orchestrator.filters import EVERY_REASON, FILTERS, MessageFilters, find_message
 from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.message_store import MessageFilter, MessageRow
 from notifyctl.templates import store as template_store
 from notifyctl.text.choices import meant
-from notifyctl.text.durations import age, moment, plural, printable
+from notifyctl.text.durations import age, plural
 from notifyctl.text.masking import mask
 
-_MARKS = {"passed": ("ok", "green"), "refused": ("no", "bold red"), "not asked": ("--", "dim")}
-_WORDS = {"passed": "", "refused": "bold", "not asked": "dim"}
 SEEN_LATELY = timedelta(minutes=1)
 app = typer.Typer(name="messages", no_args_is_help=True)
 COLUMNS = (
@@ -45,8 +41,9 @@ COLUMNS = (
 WIDE, NARROW = 110, 70
 
 
-def _text_option(name: str, help_text: str) -> tuple[object, object]:
-    return Annotated[str | None, typer.Option(name, help=help_text)], None
+def _text_option(name: str) -> tuple[object, object]:
+    option = typer.Option(OPTIONS[name], help=_HELP[name], autocompletion=_COMPLETED.get(name))
+    return Annotated[str | None, option], None
 
 
 OPTIONS = {
@@ -72,8 +69,16 @@ _HELP = {
     "since": "Accepted since: 2h, 7d, or 2026-03-01T12:00Z.",
     "until": "Accepted before: 2h, 7d, or 2026-03-01T12:00Z.",
 }
+_COMPLETED: Mapping[str, Callable[..., list[str]]] = {
+    "status": completion.among(MessageStatus),
+    "reason": completion.among(EVERY_REASON),
+    "channel": completion.among(Channel),
+    "template_key": completion.templates,
+    "client_id": completion.clients,
+    "lane": completion.among(Lane),
+}
 WRITTEN = options.Shared(
-    {name: _text_option(OPTIONS[name], _HELP[name]) for name in FILTERS},
+    {name: _text_option(name) for name in FILTERS},
     lambda given: {name: text for name, text in given.items() if text is not None},
 )
 """What was written of the filters, by the names of FILTERS."""
@@ -81,101 +86,20 @@ Written = Mapping[str, str]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show recipients in full.")]
 MessageId = Annotated[
     str,
-    typer.Argument(metavar="ID", help="A message's id, or its beginning or end; last is the newest message."),
+    typer.Argument(
+        metavar="ID",
+        help="A message's id, or its beginning or end; last is the newest message.",
+        autocompletion=completion.messages,
+    ),
 ]
 MessageIds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="ID", help="Ids of messages, or their beginnings or ends; last is the newest message."),
+    typer.Argument(
+        metavar="ID",
+        help="Ids of messages, or their beginnings or ends; last is the newest message.",
+        autocompletion=completion.messages,
+    ),
 ]
-
-
-def print_verdicts(verdicts: Iterable[Verdict]) -> None:
-    """What had to hold, and the reason that the gate would give for a refusal."""
-    terminal.listing(
-        [
-            (
-                _MARKS[verdict.outcome],
-                (PASSED_WHEN[verdict.gate], _WORDS[verdict.outcome]),
-                (verdict.gate.value, _WORDS[verdict.outcome] or "dim"),
-                verdict.detail,
-            )
-            for verdict in verdicts
-        ]
-    )
-
-
-def verdict_rows(verdicts: Iterable[Verdict]) -> list[dict[str, str]]:
-    return [
-        {"gate": verdict.gate.value, "verdict": verdict.outcome.value, "detail": verdict.detail} for verdict in verdicts
-    ]
-
-
-def print_explanation(message: MessageRow, explanation: Explanation, *, gates: bool) -> None:
-    """`gates`: each of them, and every step. Otherwise what was found stays on the screen, whatever its height."""
-    console = terminal.console()
-    status = (message.status.value, terminal.STATUS_STYLES[message.status])
-    head = [
-        Text.assemble((message.template_key, "bold"), f" {message.id}  ", status),
-        Text(printable(explanation.sentence)),
-        *([Text(printable(explanation.next_step), "bold")] if explanation.next_step else []),
-    ]
-    about = [f"version {message.template_version}", *([f"in {message.language}"] if message.language else [])]
-    first = explanation.steps[0].at if explanation.steps else message.created_at
-    title = Text(f"\nWhat happened ({', '.join([f'{first:%Y-%m-%d}', *about])})")
-    steps = terminal.listed([_step_cells(step, first) for step in explanation.steps])
-    short = _gates_in_short(explanation.verdicts)
-    room = console.height - terminal.height_of(*head, title, short) - LINES_BESIDE_STEPS
-    shown, left_out = (steps, 0) if gates else terminal.that_fit(steps, room)
-    for part in head:
-        console.print(part)
-    if gates and explanation.verdicts:
-        console.print("\nGates at acceptance")
-        print_verdicts(explanation.verdicts)
-    console.print(title)
-    for number, line in enumerate(shown):
-        console.print(line, soft_wrap=True)
-        if left_out and not number:
-            console.print(Text(f"  … {plural(left_out, 'step')} more; --gates shows all", "dim"))
-    if short and not gates:
-        console.print(short)
-
-
-LINES_BESIDE_STEPS = 2
-"""An empty one, and the prompt that follows."""
-
-
-def _gates_in_short(verdicts: Sequence[Verdict]) -> Text:
-    """`Gates: 8 passed, SUPPRESSED refused; --gates shows each`. The sentence has why."""
-    if not verdicts:
-        return Text()
-    outcomes = Counter(verdict.outcome for verdict in verdicts)
-    refused = [f"{verdict.gate} refused" for verdict in verdicts if verdict.outcome is GateOutcome.REFUSED]
-    not_asked = [f"{outcomes[GateOutcome.NOT_ASKED]} not asked"] if outcomes[GateOutcome.NOT_ASKED] else []
-    parts = ", ".join([f"{outcomes[GateOutcome.PASSED]} passed", *refused, *not_asked])
-    return Text(f"\nGates: {parts}; --gates shows each")
-
-
-def _step_cells(step: Step, first: datetime) -> tuple[terminal.Cell, ...]:
-    name = step.action.removeprefix("NOTIFICATION_")
-    return moment(step.at, beside=first), (name, terminal.STATUS_STYLES.get(name, "")), step.detail
-
-
-def explanation_fields(message: MessageRow, explanation: Explanation) -> dict[str, object]:
-    """For programs."""
-    return {
-        "id": message.id,
-        "template_key": message.template_key,
-        "template_version": message.template_version,
-        "language": message.language,
-        "status": message.status,
-        "explanation": explanation.sentence,
-        "next_step": explanation.next_step or None,
-        "gates": verdict_rows(explanation.verdicts),
-        "timeline": [
-            {"at": step.at, "action": step.action, "actor": step.actor, "detail": step.detail}
-            for step in explanation.steps
-        ],
-    }
 
 
 SHOWN = (

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output, terminal
+from notifyctl.cli import completion, options, output, terminal
 from notifyctl.cli.invocation import program
-from notifyctl.cli.messages.messages import print_verdicts, verdict_rows
+from notifyctl.cli.messages.explanation import print_verdicts, verdict_rows
 from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput, RefusedByGate
@@ -19,8 +19,12 @@ app = typer.Typer()
 
 @app.command()
 def send(
-    template_key: Annotated[str, typer.Argument(metavar="KEY", help="The template, as WELCOME_EMAIL.")],
-    client: Annotated[str | None, typer.Option("--client", help="Send to this client.")] = None,
+    template_key: Annotated[
+        str, typer.Argument(metavar="KEY", help="The template, as WELCOME_EMAIL.", autocompletion=completion.templates)
+    ],
+    client: Annotated[
+        str | None, typer.Option("--client", help="Send to this client.", autocompletion=completion.clients)
+    ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Send to this address or number.")] = None,
     assignments: Annotated[
         list[str] | None,

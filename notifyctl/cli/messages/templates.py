@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from notifyctl.cli import options, output
+from notifyctl.cli import completion, options, output
 from notifyctl.cli.invocation import program
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.messages.send import refuse
@@ -33,7 +33,7 @@ from notifyctl.text.locales import choose, normal_locale
 
 app = typer.Typer(name="templates", no_args_is_help=True)
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="The template, as WELCOME_EMAIL.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="As WELCOME_EMAIL.", autocompletion=completion.templates)]
 Directory = Annotated[
     Path | None,
     typer.Option("--dir", help="Folder of your own templates, in the place of NOTIFICATION_TEMPLATES."),
@@ -221,14 +221,16 @@ def _content(
 
 @app.command()
 def lint(
-    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Only these templates.")] = None,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY", help="Only these templates.", autocompletion=completion.templates),
+    ] = None,
     directory: Directory = None,
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Check the template files. Exit 1 when something is found."""
     files = _files(directory)
-    if keys:
-        files = [_file(key, files) for key in keys]
+    files = [_file(key, files) for key in keys] if keys else files
     findings = [finding for file in files for finding in lint_file(file)]
     rows = [asdict(finding) for finding in findings]
     if rows or form is not OutputFormat.TABLE:

@@ -11,12 +11,13 @@ from sqlmodel import Session
 
 from notifyctl.billing import store as event_store
 from notifyctl.billing import subscription_store
+from notifyctl.billing.handlers import EVENTS
 from notifyctl.billing.replay import listing_store
 from notifyctl.billing.replay.reconcile import Reconciliation
 from notifyctl.billing.replay.sources import SourceFilter
 from notifyctl.billing.store import EventSummary, StoredEvent
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options, output, terminal
+from notifyctl.cli import completion, options, output, terminal
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
@@ -69,7 +70,11 @@ def reconcile(
     ] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", help="Events of this type; by default all that do something. Repeatable."),
+        typer.Option(
+            "--type",
+            help="Events of this type; by default all that do something. Repeatable.",
+            autocompletion=completion.among(EVENTS),
+        ),
     ] = None,
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
@@ -100,14 +105,26 @@ app.command()(reconcile)
 @lists
 def events(
     status: Annotated[
-        str | None, typer.Option("--status", help="RECEIVED, PROCESSED, IGNORED, UNMATCHED or FAILED.")
+        str | None,
+        typer.Option(
+            "--status",
+            help="RECEIVED, PROCESSED, IGNORED, UNMATCHED or FAILED.",
+            autocompletion=completion.among(StripeEventStatus),
+        ),
     ] = None,
     unmatched: Annotated[bool, typer.Option("--unmatched", help="The same as --status UNMATCHED.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="The same as --status FAILED.")] = False,
     types: Annotated[
-        list[str] | None, typer.Option("--type", help="As invoice.paid or customer.subscription.*. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--type",
+            help="As invoice.paid or customer.subscription.*. Repeatable.",
+            autocompletion=completion.among(EVENTS),
+        ),
     ] = None,
-    client: Annotated[str | None, typer.Option("--client", help="Only of this client.")] = None,
+    client: Annotated[
+        str | None, typer.Option("--client", help="Only of this client.", autocompletion=completion.clients)
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", help="Made since: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Made before: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     limit: options.Limit = 50,

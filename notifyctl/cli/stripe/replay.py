@@ -10,9 +10,10 @@ import typer
 
 from notifyctl.audit import log as audit_log
 from notifyctl.billing.event_context import Change, EventOutcome, MailFate, MailOutcome
+from notifyctl.billing.handlers import EVENTS
 from notifyctl.billing.replay.replay import Replay, Replayed, Tally
 from notifyctl.bootstrap import Runtime
-from notifyctl.cli import options, output
+from notifyctl.cli import completion, options, output
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.stripe.replay_sources import Chosen, ReplayChoice, Warnings, choose, nothing_to_replay
@@ -49,10 +50,20 @@ def replay(
         bool, typer.Option("--from-api", help="Events from Stripe, which keeps them for 30 days. Needs STRIPE_API_KEY.")
     ] = False,
     status: Annotated[
-        str | None, typer.Option("--status", help="Stored events with this status, as FAILED or UNMATCHED.")
+        str | None,
+        typer.Option(
+            "--status",
+            help="Stored events with this status, as FAILED or UNMATCHED.",
+            autocompletion=completion.among(StripeEventStatus),
+        ),
     ] = None,
     types: Annotated[
-        list[str] | None, typer.Option("--type", help="As invoice.paid or customer.subscription.*. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--type",
+            help="As invoice.paid or customer.subscription.*. Repeatable.",
+            autocompletion=completion.among(EVENTS),
+        ),
     ] = None,
     since: Annotated[str | None, typer.Option("--since", help="Made since: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Made before: 2h, 7d, or 2026-03-01T12:00Z.")] = None,
