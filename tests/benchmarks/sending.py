@@ -44,8 +44,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Run:
     per_second: float
-    cpu_us: float
-    """Of the sender's processes, a message."""
+    cpu_us: Sequence[float]
+    """Of the sender's processes and of PostgreSQL's, a message."""
     exposures_ms: Sequence[float] = ()
 
 
@@ -58,6 +58,7 @@ class Field:
         words = "SELECT subject, text_body, html_body FROM notification_template_version WHERE template_key = :key"
         with runtime.database.read() as session:
             found = session.execute(text(words), {"key": harness.TEMPLATES[channel]}).mappings().one()
+        self._server = None if runtime.database.is_sqlite else server_of(self._url)
         self._words = {name: found[name] for name in ("subject", "text_body", "html_body")}
 
     def ours(self, *flags: str) -> Run:
@@ -112,14 +113,19 @@ class Field:
 
     def _measured(
         self, processes: Sequence[Popen[bytes]], messages: int, finished: Callable[[], T]
-    ) -> tuple[dict[str, float], float, T]:
-        """When each message came to the provider, the CPU for one in microseconds, and what `finished` says."""
+    ) -> tuple[dict[str, float], Sequence[float], T]:
+        """When each message came to the provider, what CPU one took, and what `finished` says."""
         wait_until(lambda: self._provider.count() > 0)
-        before = sum(harness.cpu_seconds(process.pid) for process in processes)
+        begun = self._spent(processes)
         wait_until(lambda: self._provider.count() >= messages)
         last = finished()
-        spent = sum(harness.cpu_seconds(process.pid) for process in processes) - before
-        return self._provider.arrivals(), spent * 1e6 / messages, last
+        spent = [after - before for before, after in zip(begun, self._spent(processes), strict=True)]
+        return self._provider.arrivals(), [seconds * 1e6 / messages for seconds in spent], last
+
+    def _spent(self, processes: Sequence[Popen[bytes]]) -> tuple[float, float]:
+        """Seconds of CPU by the senders, and by PostgreSQL."""
+        server = 0 if self._server is None else harness.cpu_seconds(self._server)
+        return sum(harness.cpu_seconds(process.pid) for process in processes), server
 
     def _is_waiting(self) -> bool:
         unfinished = text("SELECT 1 FROM message_log WHERE status NOT IN ('SENT', 'DELIVERED') LIMIT 1")
@@ -132,6 +138,13 @@ class Field:
 
 def rate(arrived: dict[str, float], ended_at: float) -> float:
     return len(arrived) / (ended_at - min(arrived.values()))
+
+
+def server_of(url: str) -> int:
+    """The process from which all of PostgreSQL's descend."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchall()
+    return int(rows[0][0].split()[0])
 
 
 @contextmanager
@@ -208,7 +221,8 @@ def of(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
 
 def told(runs: Sequence[Run]) -> str:
     per_second = statistics.median(run.per_second for run in runs)
-    return f"{per_second:,.0f}/s ({statistics.median(run.cpu_us for run in runs):,.0f} us)"
+    here, there = (statistics.median(each) for each in zip(*(run.cpu_us for run in runs), strict=True))
+    return f"{per_second:,.0f}/s ({here:,.0f}{f' + {there:,.0f}' if there else ''} us)"
 
 
 def exposure(what: str, kind: str, channel: Channel, runs: Sequence[Run]) -> Figure:
