@@ -93,7 +93,12 @@ def _outside() -> Iterator[Connection]:
     ours = op.get_bind()
     ours.commit()
     with ours.engine.connect() as other:
-        yield other.execution_options(isolation_level="AUTOCOMMIT")
+        other.execution_options(isolation_level="AUTOCOMMIT")
+        other.exec_driver_sql("SET lock_timeout = 0")
+        try:
+            yield other
+        finally:
+            other.invalidate()  # it is another one now, and must not go back to the pool
     begin_step(ours)
 
 

@@ -1,7 +1,7 @@
 """How a connection to PostgreSQL is opened, also through a pooler, what a fork does to it, and when it is given up.
 
-A pooler in transaction mode gives each transaction the server's session that is free. So nothing is set for a session:
-the limits are set by each transaction for itself, and no statement is prepared there.
+A pooler in transaction mode gives each transaction the server's session that is free. So nothing is set for a session
+there: the limits are set by each transaction for itself, and no statement is prepared.
 """
 
 import os
@@ -64,7 +64,7 @@ def is_behind_a_pooler(connection: Connection) -> bool:
 def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
     ours = {name: value for name, value in CONNECT_ARGUMENTS.items() if name not in url.query}
     engine = create_engine(url, isolation_level="AUTOCOMMIT", hide_parameters=True, connect_args=ours, **pool)
-    begin = begin_statement(LOCK_SECONDS if patience_seconds is None else patience_seconds)
+    lock_seconds = LOCK_SECONDS if patience_seconds is None else patience_seconds
 
     @event.listens_for(engine, "connect")
     def _configure(connection: "psycopg.Connection", entry: ConnectionPoolEntry) -> None:
@@ -73,6 +73,8 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
         if row is not None and row[0] != connection.info.backend_pid:
             entry.info["is_behind_a_pooler"] = True
             connection.prepare_threshold = None
+        else:
+            connection.execute(_limits("SESSION", lock_seconds), prepare=False)
         _sockets.add(connection)
 
     @event.listens_for(engine, "begin")
@@ -80,6 +82,9 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
         if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
             return
         driver: Any = connection.connection.driver_connection
+        hasty: float | None = connection.info.pop("lock_seconds", None)
+        is_set = hasty is None and not is_behind_a_pooler(connection)
+        begin = BEGIN if is_set else begin_statement(lock_seconds if hasty is None else hasty)
         try:
             driver.execute(begin, prepare=False)
         except Exception as error:
@@ -92,12 +97,18 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
     return engine
 
 
+BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+
+
 def begin_statement(lock_seconds: float) -> bytes:
     """BEGIN and the limits in one round trip, as the driver's own BEGIN takes one."""
+    return BEGIN + b"; " + _limits("LOCAL", lock_seconds)
+
+
+def _limits(scope: str, lock_seconds: float) -> bytes:
     return (
-        "BEGIN ISOLATION LEVEL READ COMMITTED;"
-        f" SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000};"
-        f" SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}"
+        f"SET {scope} idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000};"
+        f" SET {scope} lock_timeout = {lock_seconds * 1000:.0f}"
     ).encode()
 
 

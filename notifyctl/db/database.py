@@ -87,13 +87,15 @@ class Database:
         return _shown(self.url)
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self, *, lock_seconds: float | None = None) -> Iterator[Session]:
         """A session that commits when the block ends and rolls back when it raises.
+
+        `lock_seconds`: for so long it waits for a row that somebody has locked, where the database locks rows.
 
         SQLite takes the write lock at once (BEGIN IMMEDIATE): a deferred BEGIN that reads before it writes fails
         with "database is locked" whatever the busy timeout. Raises DatabaseError when the database cannot be used.
         """
-        with self._session("IMMEDIATE") as session, session.begin():
+        with self._session("IMMEDIATE", lock_seconds) as session, session.begin():
             yield session
 
     @contextmanager
@@ -103,10 +105,12 @@ class Database:
             yield session
 
     @contextmanager
-    def _session(self, begin: str) -> Iterator[Session]:
+    def _session(self, begin: str, lock_seconds: float | None = None) -> Iterator[Session]:
         with self.translated(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.info["begin"] = begin
+            elif lock_seconds is not None:
+                connection.info["lock_seconds"] = lock_seconds
             with Session(connection) as session:
                 yield session
 

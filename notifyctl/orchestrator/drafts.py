@@ -1,16 +1,20 @@
 """A request on its way through the pipe, and the rows that it becomes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from notifyctl.audit import log as audit_log
+from notifyctl.errors import IdempotencyConflict
 from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
+from notifyctl.orchestrator.gate_facts import RateWindow
 from notifyctl.orchestrator.gates import GateOutcome, Verdict
+from notifyctl.orchestrator.message_store import KeyedMessage
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.templates.context import canonical_json
 from notifyctl.templates.render import about
@@ -65,6 +69,48 @@ class Draft:
     def rate_owner(self) -> tuple[str, str, str]:
         owner = self.rated_client_id or (self.hashes[0] if self.hashes else "")
         return self.template.template_key, owner, self.rate_subject
+
+
+def is_client_rated(template: Template | None) -> bool:
+    """Codes are counted by the phone, whoever asks for them."""
+    return (
+        template is not None
+        and template.rate_limit_window_seconds is not None
+        and template.template_key != OTP_TEMPLATE
+    )
+
+
+def recognise(drafts: Iterable[Draft], earlier: Mapping[str, KeyedMessage]) -> None:
+    for draft in drafts:
+        row = earlier.get(draft.request.idempotency_key or "")
+        if row is not None:
+            draft.decision = duplicate(draft, row.id, row.status, row.fingerprint)
+
+
+Window: TypeAlias = tuple[tuple[str, str, str], RateWindow]
+"""Whose rate is counted, and a window to count in: one for each key of an address, while keys rotate."""
+
+
+def windows_of(drafts: Iterable[Draft], now: datetime) -> list[Window]:
+    windows: dict[tuple[str, str, str], list[RateWindow]] = {}
+    for draft in drafts:
+        if not draft.is_rate_limited or draft.rate_owner in windows:
+            continue
+        key, client_id = draft.template.template_key, draft.rated_client_id
+        since = now - timedelta(seconds=draft.template.rate_limit_window_seconds or 0)
+        hashes = [None] if client_id is not None else draft.hashes
+        windows[draft.rate_owner] = [RateWindow(key, draft.rate_subject, client_id, hashed, since) for hashed in hashes]
+    return [(owner, window) for owner, found in windows.items() for window in found]
+
+
+def duplicate(draft: Draft, message_id: str, status: MessageStatus, fingerprint: str) -> Duplicate:
+    if fingerprint not in draft.fingerprints:
+        raise IdempotencyConflict(
+            f"Idempotency key {draft.request.idempotency_key!r} belongs to message {message_id}, which has another"
+            " template, recipient or context; use a new key for a new message"
+        )
+    draft.message_id = message_id
+    return Duplicate(message_id, status)
 
 
 def message_row(draft: Draft, now: datetime) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What the gates need to know, asked for many messages at once. Locks come first, counts after them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -16,6 +16,7 @@ from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.models.message import IS_COUNTED_CODE, NOT_COUNTED_BY_RATE, OTP_TEMPLATE, MessageLog
 from notifyctl.models.receipt import Suppression
 from notifyctl.models.stripe_event import StripeEvent
+from notifyctl.orchestrator.message_store import KeyedMessage
 
 _client = table(Client)
 _message = table(MessageLog)
@@ -94,6 +95,20 @@ def verified_stripe_events(session: Session, ids: Collection[str]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What is on record about some messages that are asked for."""
+
+    earlier: Mapping[str, KeyedMessage]
+    """By idempotency key."""
+    suppressed: Mapping[tuple[str, str], str]
+    """(channel, recipient hash) -> reason."""
+    verified: Collection[str]
+    """Of the Stripe events that were named."""
+    sends: Sequence[int]
+    """Of each window that was asked about, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
 class RateWindow:
     """Whose sends of which template are counted, and since when (exclusive)."""
 
@@ -110,32 +125,34 @@ def sends_in_windows(session: Session, windows: Sequence[RateWindow]) -> list[in
     A code is never given back to its window, whatever became of it.
     """
     counts = [0] * len(windows)
-    for rule in _Rule:
-        chosen = [(number, window) for number, window in enumerate(windows) if _rule_of(window) is rule]
+    for rule in Rule:
+        chosen = [(number, window) for number, window in enumerate(windows) if rule_of(window) is rule]
         if chosen:
             for number, count in _count(session, chosen, rule):
                 counts[number] = count
     return counts
 
 
-class _Rule(Enum):
+class Rule(Enum):
+    """Whose sends a window counts."""
+
     CLIENT = "client"
     RECIPIENT = "recipient"
     CODE = "code"
 
 
-def _rule_of(window: RateWindow) -> _Rule:
+def rule_of(window: RateWindow) -> Rule:
     if window.template_key == OTP_TEMPLATE:
-        return _Rule.CODE
-    return _Rule.RECIPIENT if window.client_id is None else _Rule.CLIENT
+        return Rule.CODE
+    return Rule.RECIPIENT if window.client_id is None else Rule.CLIENT
 
 
-def _count(session: Session, windows: Sequence[tuple[int, RateWindow]], rule: _Rule) -> list[tuple[int, int]]:
+def _count(session: Session, windows: Sequence[tuple[int, RateWindow]], rule: Rule) -> list[tuple[int, int]]:
     dialect = bulk.dialect(session)
     values = [
         {
             "number": number,
-            "owner": window.client_id if rule is _Rule.CLIENT else window.recipient_hash,
+            "owner": window.client_id if rule is Rule.CLIENT else window.recipient_hash,
             "template_key": window.template_key,
             "rate_subject": window.rate_subject,
             "since": window.since,
@@ -147,7 +164,7 @@ def _count(session: Session, windows: Sequence[tuple[int, RateWindow]], rule: _R
 
 
 @cache
-def _count_statement(dialect: str, rule: _Rule) -> Select[int, int]:
+def _count_statement(dialect: str, rule: Rule) -> Select[int, int]:
     types = {
         "number": _message.c.attempts.type,
         "owner": _message.c.client_id.type,
@@ -155,12 +172,12 @@ def _count_statement(dialect: str, rule: _Rule) -> Select[int, int]:
         "since": _message.c.created_at.type,
     }
     windows = bulk.unpack(dialect, types)
-    owner = _message.c.client_id if rule is _Rule.CLIENT else _message.c.recipient_hash
+    owner = _message.c.client_id if rule is Rule.CLIENT else _message.c.recipient_hash
     matches: list[ColumnElement[bool] | TextClause] = [
         owner == windows.c.owner,
         _message.c.created_at > windows.c.since,
     ]
-    if rule is _Rule.CODE:
+    if rule is Rule.CODE:
         matches.append(IS_COUNTED_CODE)
     else:
         matches += [
@@ -168,7 +185,7 @@ def _count_statement(dialect: str, rule: _Rule) -> Select[int, int]:
             _message.c.rate_subject == windows.c.rate_subject,
             _message.c.status.not_in(NOT_COUNTED_BY_RATE),
         ]
-    if rule is _Rule.RECIPIENT:
+    if rule is Rule.RECIPIENT:
         matches.append(_message.c.client_id.is_(None))
     counted = select(func.count()).select_from(_message).where(*matches).scalar_subquery()
     return select(windows.c.number, counted.label("sends"))

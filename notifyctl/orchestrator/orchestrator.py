@@ -1,7 +1,8 @@
 """The single pipe. Every email and SMS of the company starts here."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import TypeAlias
 
 from sqlmodel import Session
 
@@ -16,11 +17,22 @@ from notifyctl.models.columns import new_message_id
 from notifyctl.models.enums import CHANNELS, Channel, Lane, MessageStatus
 from notifyctl.models.message import OTP_TEMPLATE, TEST_TEMPLATES
 from notifyctl.models.template import Template
-from notifyctl.orchestrator import gate_facts, gates, message_store
-from notifyctl.orchestrator.drafts import Draft, audit_row, message_row, payload_row
+from notifyctl.orchestrator import gate_facts, gates, message_store, single_store
+from notifyctl.orchestrator.drafts import (
+    Draft,
+    Window,
+    audit_row,
+    duplicate,
+    is_client_rated,
+    message_row,
+    payload_row,
+    recognise,
+    windows_of,
+)
+from notifyctl.orchestrator.gate_facts import Known
 from notifyctl.orchestrator.gates import Facts
 from notifyctl.orchestrator.holds import QuietHours
-from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
+from notifyctl.orchestrator.requests import Blocked, Decision, Queued, SendRequest
 from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
 from notifyctl.templates.context import canonical_json, context_faults, rate_subject
@@ -38,6 +50,10 @@ CODES_HAVE_THEIR_OWN_WAY = (
 TESTS_HAVE_THEIR_OWN_WAY = "{} says whatever it is told: only `notifyctl templates send` sends it"
 
 
+_Found: TypeAlias = tuple[Mapping[str, Template], Mapping[str, AddressedClient]]
+"""Templates and clients, by their keys and ids."""
+
+
 class NotificationOrchestrator:
     """Decides whether a message may go, writes message and audit rows, and answers with a Decision. No network.
 
@@ -50,6 +66,8 @@ class NotificationOrchestrator:
         self._keys = keys
         self._plans = plans
         self._clock = clock
+        self._client_rated: set[str] = set()
+        """Templates that were seen to have a rate for each client: which one has is read anew each time."""
         self._quiet = QuietHours(*settings.quiet_span)
 
     def send(self, session: Session, request: SendRequest) -> Decision:
@@ -77,11 +95,13 @@ class NotificationOrchestrator:
         request_key = (request.template_key, request.client_id or "", request.recipient or "")
         if fingerprint in self._keys.fingerprints(*request_key, canonical_json(request.context)):
             return False
-        (draft,) = self._draft(session, [request])
+        self._admit(request.template_key)
+        templates, clients = single_store.template_and_client(session, request, lock=False)
+        (draft,) = self._draft(session, [request], templates)
         if context_faults(draft.template.variables, request.context):
             return False
         draft.message_id = message_id
-        client = gate_facts.clients(session, _texts([request.client_id]), lock=False).get(request.client_id or "")
+        client = clients.get(request.client_id or "")
         draft.client_locale = client.locale if client else None
         return message_store.rewrite(session, message_id, draft.fingerprints[0], payload_row(draft, self._keys))
 
@@ -98,8 +118,8 @@ class NotificationOrchestrator:
         return [draft.decision for draft in drafts if draft.decision is not None]
 
     def _decided(self, session: Session, requests: Sequence[SendRequest], now: datetime) -> list[Draft]:
-        drafts = self._draft(session, requests)
-        clients = self._lock_and_read_clients(session, drafts)
+        templates, clients = self._templates_and_clients(session, requests)
+        drafts = self._draft(session, requests, templates)
         self._address(drafts, clients)
         rated = [draft for draft in drafts if _is_rated_recipient(draft)]
         gate_facts.lock_recipients(session, {hashed for draft in rated for hashed in draft.hashes})
@@ -114,10 +134,30 @@ class NotificationOrchestrator:
         if template_key in TEST_TEMPLATES.values():
             raise InvalidInput(TESTS_HAVE_THEIR_OWN_WAY.format(template_key))
 
-    def _draft(self, session: Session, requests: Sequence[SendRequest]) -> list[Draft]:
+    def _templates_and_clients(self, session: Session, requests: Sequence[SendRequest]) -> _Found:
+        """Locks the clients that have a rate."""
         for request in requests:
             self._admit(request.template_key)
+        if len(requests) == 1:
+            return self._template_and_client(session, requests[0])
         templates = template_store.by_key(session, {request.template_key for request in requests})
+        rated = {request.client_id for request in requests if is_client_rated(templates.get(request.template_key))}
+        others = {request.client_id for request in requests} - rated
+        clients = gate_facts.clients(session, _texts(rated), lock=True)
+        return templates, clients | gate_facts.clients(session, _texts(others), lock=False)
+
+    def _template_and_client(self, session: Session, request: SendRequest) -> _Found:
+        key = request.template_key
+        lock = key in self._client_rated
+        found = single_store.template_and_client(session, request, lock=lock)
+        if lock or not is_client_rated(found[0].get(key)):
+            return found
+        self._client_rated.add(key)
+        return single_store.template_and_client(session, request, lock=True)
+
+    def _draft(
+        self, session: Session, requests: Sequence[SendRequest], templates: Mapping[str, Template]
+    ) -> list[Draft]:
         for request in requests:
             if request.template_key not in templates:
                 raise no_template(
@@ -132,13 +172,6 @@ class NotificationOrchestrator:
                 request_key = (request.template_key, request.client_id or "", request.recipient or "")
                 draft.fingerprints = self._keys.fingerprints(*request_key, draft.context)
         return drafts
-
-    def _lock_and_read_clients(self, session: Session, drafts: Sequence[Draft]) -> dict[str, AddressedClient]:
-        rated = {draft.rated_client_id for draft in drafts if draft.is_rate_limited} - {None}
-        others = {draft.request.client_id for draft in drafts} - rated - {None}
-        return gate_facts.clients(session, _texts(rated), lock=True) | gate_facts.clients(
-            session, _texts(others), lock=False
-        )
 
     def _address(self, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient]) -> None:
         hashes: dict[tuple[Channel, str], list[str]] = {}
@@ -163,37 +196,57 @@ class NotificationOrchestrator:
     def _decide(
         self, session: Session, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient], now: datetime
     ) -> None:
-        self._recognise(session, drafts)
-        open_drafts = [draft for draft in drafts if draft.decision is None]
-        suppressed = gate_facts.suppressed(session, {hashed for draft in open_drafts for hashed in draft.hashes})
-        verified = gate_facts.verified_stripe_events(session, _stripe_references(open_drafts))
-        sends = self._sends_in_windows(session, open_drafts, now)
+        known, windows = self._look(session, drafts, now)
+        sends: dict[tuple[str, str, str], int] = {}
+        for (owner, _), count in zip(windows, known.sends, strict=True):
+            sends[owner] = sends.get(owner, 0) + count
         first_of_key: dict[str, Draft] = {}
-        for draft in open_drafts:
+        for draft in [draft for draft in drafts if draft.decision is None]:
             key = draft.request.idempotency_key
             if key is not None and (first := first_of_key.get(key)) is not None:
-                draft.decision = _duplicate(draft, first.message_id, MessageStatus.QUEUED, first.fingerprints[0])
+                draft.decision = duplicate(draft, first.message_id, MessageStatus.QUEUED, first.fingerprints[0])
                 continue
-            self._ask_gates(draft, clients, suppressed, verified, sends)
+            self._ask_gates(draft, clients, known, sends)
             if isinstance(draft.decision, Queued):
                 sends[draft.rate_owner] = sends.get(draft.rate_owner, 0) + 1
                 if key is not None:
                     first_of_key[key] = draft
 
-    def _recognise(self, session: Session, drafts: Iterable[Draft]) -> None:
-        keyed = {draft.request.idempotency_key: draft for draft in drafts if draft.request.idempotency_key}
-        earlier = message_store.by_idempotency_keys(session, _texts(keyed))
-        for draft in drafts:
-            row = earlier.get(draft.request.idempotency_key or "")
-            if row is not None:
-                draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
+    def _look(self, session: Session, drafts: Sequence[Draft], now: datetime) -> tuple[Known, list[Window]]:
+        """What is on record about them, and which windows were counted. Recognises those whose keys are known."""
+        if len(drafts) == 1 and len(drafts[0].hashes) <= 1:
+            return self._look_once(session, drafts[0], now)
+        keys = _texts(draft.request.idempotency_key for draft in drafts)
+        earlier = message_store.by_idempotency_keys(session, keys)
+        recognise(drafts, earlier)
+        left = [draft for draft in drafts if draft.decision is None]
+        windows = windows_of(left, now)
+        known = Known(
+            earlier=earlier,
+            suppressed=gate_facts.suppressed(session, {hashed for draft in left for hashed in draft.hashes}),
+            verified=gate_facts.verified_stripe_events(session, _stripe_references(left)),
+            sends=gate_facts.sends_in_windows(session, [window for _, window in windows]),
+        )
+        return known, windows
+
+    def _look_once(self, session: Session, draft: Draft, now: datetime) -> tuple[Known, list[Window]]:
+        windows = windows_of([draft], now)
+        known = single_store.known(
+            session,
+            draft.template.channel,
+            next(iter(draft.hashes), None),
+            idempotency_key=draft.request.idempotency_key,
+            stripe_event=next(iter(_stripe_references([draft])), None),
+            window=next((window for _, window in windows), None),
+        )
+        recognise([draft], known.earlier)
+        return known, windows
 
     def _ask_gates(
         self,
         draft: Draft,
         clients: Mapping[str, AddressedClient],
-        suppressed: Mapping[tuple[str, str], str],
-        verified: set[str],
+        known: Known,
         sends: Mapping[tuple[str, str, str], int],
     ) -> None:
         request, template = draft.request, draft.template
@@ -205,11 +258,11 @@ class NotificationOrchestrator:
             client=client,
             sms_enabled=self._settings.sms_enabled,
             plan_has_feature=plan_has_feature(self._plans, client, template),
-            suppressed=next((suppressed[channel, key] for key in draft.hashes if (channel, key) in suppressed), None),
+            suppressed=next(filter(None, (known.suppressed.get((channel, key)) for key in draft.hashes)), None),
             recipient=draft.recipient,
             recipient_fault=draft.recipient_fault,
             context_faults=tuple(context_faults(template.variables, request.context)),
-            from_stripe=request.source == STRIPE and request.source_ref in verified,
+            from_stripe=request.source == STRIPE and request.source_ref in known.verified,
             country=self._country(draft),
             allowed_countries=self._settings.otp_allowed_countries,
             sends_in_window=sends.get(draft.rate_owner, 0),
@@ -240,31 +293,15 @@ class NotificationOrchestrator:
         for draft in drafts:
             draft.not_before = ends.get(zones.get(draft.message_id, ""))
 
-    def _sends_in_windows(
-        self, session: Session, drafts: Sequence[Draft], now: datetime
-    ) -> dict[tuple[str, str, str], int]:
-        owners: dict[tuple[str, str, str], int] = {}
-        windows: list[gate_facts.RateWindow] = []
-        numbers: list[tuple[str, str, str]] = []
-        for draft in drafts:
-            if not draft.is_rate_limited or (owner := draft.rate_owner) in owners:
-                continue
-            owners[owner] = 0
-            since = now - timedelta(seconds=draft.template.rate_limit_window_seconds or 0)
-            client_id = draft.rated_client_id
-            for recipient in [None] if client_id is not None else draft.hashes:
-                windows.append(
-                    gate_facts.RateWindow(draft.template.template_key, draft.rate_subject, client_id, recipient, since)
-                )
-                numbers.append(owner)
-        for owner, count in zip(numbers, gate_facts.sends_in_windows(session, windows), strict=True):
-            owners[owner] += count
-        return owners
-
     def _write(self, session: Session, drafts: Sequence[Draft], now: datetime) -> None:
         new = [draft for draft in drafts if isinstance(draft.decision, (Queued, Blocked))]
-        if new:
-            self._insert(session, drafts, new, now)
+        if len(drafts) == len(new) == 1:
+            if self._write_one(session, drafts[0], now):
+                return
+            self._give_way(session, drafts, new)
+        elif new:
+            inserted = message_store.insert(session, [message_row(draft, now) for draft in new])
+            self._give_way(session, drafts, [draft for draft in new if draft.message_id not in inserted])
             queued = [draft for draft in new if isinstance(draft.decision, Queued)]
             message_store.insert_payloads(session, [payload_row(draft, self._keys) for draft in queued])
             due = {draft.template.channel for draft in queued if draft.not_before is None}
@@ -272,12 +309,17 @@ class NotificationOrchestrator:
                 wakeup.wake_after_commit(session, due)
         audit_log.write_many(session, [audit_row(draft, now) for draft in drafts])
 
-    def _insert(self, session: Session, drafts: Sequence[Draft], new: Sequence[Draft], now: datetime) -> None:
-        inserted = message_store.insert(session, [message_row(draft, now) for draft in new])
-        losers = [draft for draft in new if draft.message_id not in inserted]
-        if not losers:
-            return
-        # Someone else committed these keys between our look and our insert: theirs are the first messages.
+    def _write_one(self, session: Session, draft: Draft, now: datetime) -> bool:
+        is_queued = isinstance(draft.decision, Queued)
+        payload = payload_row(draft, self._keys) if is_queued else None
+        if not single_store.write(session, message_row(draft, now), payload, audit_row(draft, now)):
+            return False
+        if is_queued and draft.not_before is None:
+            wakeup.wake_after_commit(session, [draft.template.channel])
+        return True
+
+    def _give_way(self, session: Session, drafts: Sequence[Draft], losers: Sequence[Draft]) -> None:
+        """Someone else committed their keys between our look and our insert: theirs are the first messages."""
         keys = _texts(draft.request.idempotency_key for draft in losers)
         winners = message_store.by_idempotency_keys(session, keys)
         for draft in drafts:
@@ -285,7 +327,7 @@ class NotificationOrchestrator:
                 if key not in winners:
                     raise IdempotencyConflict(f"Idempotency key {key!r} was given back just now; send it again")
                 row = winners[key]
-                draft.decision = _duplicate(draft, row.id, row.status, row.fingerprint)
+                draft.decision = duplicate(draft, row.id, row.status, row.fingerprint)
 
 
 def plan_has_feature(plans: PlanRegistry, client: AddressedClient | None, template: Template) -> bool:
@@ -309,16 +351,6 @@ def _stripe_references(drafts: Iterable[Draft]) -> set[str]:
 
 def _texts(values: Iterable[str | None]) -> set[str]:
     return {value for value in values if value is not None}
-
-
-def _duplicate(draft: Draft, message_id: str, status: MessageStatus, fingerprint: str) -> Duplicate:
-    if fingerprint not in draft.fingerprints:
-        raise IdempotencyConflict(
-            f"Idempotency key {draft.request.idempotency_key!r} belongs to message {message_id}, which has another"
-            " template, recipient or context; use a new key for a new message"
-        )
-    draft.message_id = message_id
-    return Duplicate(message_id, status)
 
 
 class CodePipe(NotificationOrchestrator):

@@ -1,14 +1,18 @@
 """Templates and their versions."""
 
+import json
 from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
+from enum import StrEnum
+from functools import cache, lru_cache
 
-from sqlalchemy import Executable, and_, bindparam, func, select, text, tuple_, update
+from sqlalchemy import and_, func, select, text, tuple_, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Audience, Channel, Lane, OnDoubt
 from notifyctl.models.template import (
     NotificationTemplate,
     NotificationTemplateVersion,
@@ -23,14 +27,6 @@ _version = table(NotificationTemplateVersion)
 
 _in_force = and_(_version.c.template_key == _template.c.template_key, _version.c.version == _template.c.version)
 _FLAGS = [field.name for field in fields(Template) if field.name not in ("rate_limit_by", "variables", "languages")]
-_CURRENT = (
-    select(
-        *(_template.c[name] for name in _FLAGS), _template.c.rate_limit_by, _version.c.variables, _version.c.languages
-    )
-    .join(_version, _in_force)
-    .order_by(_template.c.template_key)
-)
-_BY_KEY = _CURRENT.where(_template.c.template_key == bindparam("key"))
 _SOURCES = select(
     _version.c.template_key,
     _version.c.version,
@@ -49,7 +45,8 @@ def by_key(session: Session, keys: Collection[str]) -> dict[str, Template]:
     if not keys:
         return {}
     # There are few: to read them all costs less than a statement of its own for each number of keys.
-    templates = _templates(session, _BY_KEY, key=next(iter(keys))) if len(keys) == 1 else everything(session)
+    alone = next(iter(keys)) if len(keys) == 1 else None
+    templates = everything(session) if alone is None else _templates(session, "t.template_key = :key", key=alone)
     return {template.template_key: template for template in templates if template.template_key in keys}
 
 
@@ -72,7 +69,7 @@ def first_seeded_at(session: Session) -> datetime | None:
 
 
 def everything(session: Session) -> list[Template]:
-    return _templates(session, _CURRENT)
+    return _templates(session)
 
 
 def sources(session: Session, versions: Collection[tuple[str, int]]) -> dict[tuple[str, int], TemplateSource]:
@@ -127,13 +124,46 @@ def set_enabled(session: Session, template_key: str, enabled: bool, now: datetim
     return session.exec(statement).rowcount > 0
 
 
-def _templates(session: Session, statement: Executable, **parameters: str) -> list[Template]:
-    return [
-        Template(
-            **dict(zip(_FLAGS, flags, strict=True)),
-            rate_limit_by=tuple(rate_limit_by),
-            variables={name: Variable.from_json(value) for name, value in variables.items()},
-            languages=tuple(languages or ("en",)),
-        )
-        for *flags, rate_limit_by, variables, languages in session.execute(statement, parameters)
-    ]
+@cache
+def in_one(dialect: str) -> str:
+    """An expression for all of a template `t` and its version `v`, as `from_one` takes it."""
+    array, structure = ("json_array", "json({})") if dialect == "sqlite" else ("json_build_array", "{}")
+    flags = [f"t.{name}" for name in _FLAGS]
+    structured = [structure.format(name) for name in ("t.rate_limit_by", "v.variables", "v.languages")]
+    return f"CAST({array}({', '.join(flags + structured)}) AS text)"
+
+
+@lru_cache(maxsize=256)
+def from_one(document: str) -> Template:
+    """Remembered by all that it says: a template that was changed is never taken for what it was."""
+    *values, rate_limit_by, variables, languages = json.loads(document)
+    flags = dict(zip(_FLAGS, values, strict=True))
+    for name, kind in _TYPES.items():
+        flags[name] = kind(flags[name])
+    return Template(
+        **flags,
+        rate_limit_by=tuple(rate_limit_by),
+        variables={name: Variable.from_json(value) for name, value in variables.items()},
+        languages=tuple(languages or ("en",)),
+    )
+
+
+_TYPES: dict[str, type[StrEnum | bool]] = {
+    "channel": Channel, "audience": Audience, "lane": Lane, "on_doubt": OnDoubt, "billing": bool, "enabled": bool,
+    "requires_provisioned": bool, "requires_active_subscription": bool, "sensitive": bool,
+}  # fmt: skip
+"""Of the flags that JSON, or SQLite, has another type for."""
+
+
+def _templates(session: Session, condition: str = "true", **parameters: str) -> list[Template]:
+    rows = bulk.run(session, _templates_where(bulk.dialect(session), condition), parameters)
+    return [from_one(document) for (document,) in rows]
+
+
+@cache
+def _templates_where(dialect: str, condition: str) -> str:
+    return f"""
+        SELECT {in_one(dialect)} FROM notification_template AS t
+        JOIN notification_template_version AS v ON v.template_key = t.template_key AND v.version = t.version
+        WHERE {condition} ORDER BY t.template_key
+    """  # noqa: S608  our own words
