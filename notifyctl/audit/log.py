@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, Row, Update, bindparam, insert, select
+from sqlalchemy.sql.dml import ReturningInsert
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -13,6 +15,10 @@ from notifyctl.models.columns import table
 from notifyctl.models.enums import AuditAction
 
 _audit = table(AuditLog)
+
+TOLD = (_audit.c.created_at.label("told_at"), _audit.c.actor, _audit.c.action, _audit.c.message_id)
+MARKED = (_audit.c.id.label("audit_id"), *TOLD)
+"""What a witness keeps of a row."""
 
 
 class NewAuditRow(NamedTuple):
@@ -78,6 +84,30 @@ def write(
 ) -> None:
     row = NewAuditRow(action, actor, client_id, message_id, details, now)
     session.execute(insert(_audit), row._asdict())
+
+
+_NEW: dict[str, ColumnElement[object]] = {
+    name: bindparam(name, type_=_audit.c[name].type) for name in NewAuditRow._fields
+}
+
+
+@lru_cache(maxsize=16)
+def _insert_with(change: Update | None) -> ReturningInsert[*tuple[object, ...]]:
+    statement = insert(_audit).values(_NEW)
+    return (statement if change is None else statement.add_cte(change.cte("changed"))).returning(*MARKED)
+
+
+def write_with(
+    session: Session, change: Update, values: Mapping[str, object], row: NewAuditRow
+) -> Row[*tuple[object, ...]]:
+    """The change, with these parameters, and the row that tells of it: one statement where the database can.
+
+    `change` is one that is made once and kept; of the row, MARKED.
+    """
+    if bulk.dialect(session) == "sqlite":
+        session.execute(change, values)
+        return session.execute(_insert_with(None), row._asdict()).one()
+    return session.execute(_insert_with(change), row._asdict() | dict(values)).one()
 
 
 def write_many(session: Session, rows: Sequence[NewAuditRow]) -> None:

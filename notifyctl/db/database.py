@@ -105,6 +105,18 @@ class Database:
             yield session
 
     @contextmanager
+    def glance(self) -> Iterator[Session]:
+        """A session for one statement that reads. On PostgreSQL that takes one round trip and no transaction."""
+        if self.is_sqlite:
+            with self.read() as session:
+                yield session
+            return
+        with self.translated(), self.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            with Session(connection) as session:
+                yield session
+
+    @contextmanager
     def _session(self, begin: str, lock_seconds: float | None = None) -> Iterator[Session]:
         with self.translated(), self.engine.connect() as connection:
             if self.is_sqlite:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import starmap
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
@@ -31,7 +31,7 @@ class StoredApiKey(ApiKeyInfo):
 
 
 _INFO = [_key.c[field.name] for field in fields(ApiKeyInfo)]
-_STORED = select(*_INFO, _key.c.key_hash)
+_BY_ID = select(*_INFO, _key.c.key_hash).where(_key.c.id == bindparam("id"))
 
 
 def add(
@@ -49,7 +49,7 @@ def add(
 
 
 def get(session: Session, key_id: str) -> StoredApiKey | None:
-    row = session.execute(_STORED.where(_key.c.id == key_id)).one_or_none()
+    row = session.execute(_BY_ID, {"id": key_id}).one_or_none()
     return StoredApiKey(*row) if row else None
 
 

@@ -92,7 +92,7 @@ def require(*scopes: Scope) -> Callable[..., Caller]:
     def authenticated(request: Request, runtime: RuntimeDep, presented: Presented) -> Caller:
         if presented is None:
             raise _unauthorized(request, Refused("none presented"))
-        with runtime.database.read() as session:
+        with runtime.database.glance() as session:
             key = api_keys.recognise(session, presented, runtime.clock())
         if isinstance(key, Refused):
             raise _unauthorized(request, key)

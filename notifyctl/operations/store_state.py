@@ -14,6 +14,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Executable, Row, Text, bindparam, func, literal_column, select, true, update
 from sqlmodel import Session
 
+from notifyctl.audit.log import MARKED, TOLD
 from notifyctl.db import bulk
 from notifyctl.models.audit import AuditCheckpoint, AuditLog
 from notifyctl.models.columns import table
@@ -112,11 +113,10 @@ def _look_statement(dialect: str, asks_server: bool) -> Executable:
     one = select(literal_column("1").label("one")).subquery()
     is_mark = _audit.c.id == bindparam("mark", type_=_audit.c.id.type)
     joined = one.outerjoin(_state, true()).outerjoin(_audit, is_mark)
-    return select(*_state.c, *_TOLD, *now).select_from(joined)
+    return select(*_state.c, *TOLD, *now).select_from(joined)
 
 
-_TOLD = (_audit.c.created_at.label("told_at"), _audit.c.actor, _audit.c.action, _audit.c.message_id)
-_NEWEST = select(_audit.c.id.label("audit_id"), *_TOLD).order_by(_audit.c.id.desc()).limit(1)
+_NEWEST = select(*MARKED).order_by(_audit.c.id.desc()).limit(1)
 
 
 def _digest(row: Row[*tuple[object, ...]]) -> str:
@@ -133,7 +133,11 @@ def _forgotten(row: Row[*tuple[object, ...]]) -> Forgotten | None:
 def newest(session: Session, generation: int) -> Mark | None:
     """The last row that this transaction sees: once it has committed, that row is committed too."""
     row = session.execute(_NEWEST).first()
-    return Mark(generation, row.audit_id, row.told_at, _digest(row)) if row is not None else None
+    return mark_of(row, generation) if row is not None else None
+
+
+def mark_of(row: Row[*tuple[object, ...]], generation: int) -> Mark:
+    return Mark(generation, row.audit_id, row.told_at, _digest(row))
 
 
 def forgotten(session: Session) -> Forgotten | None:

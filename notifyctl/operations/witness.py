@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 import platformdirs
+from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.clock import Clock
@@ -145,6 +146,10 @@ class Witness:
         if not at_once and store_state.look(session, self._mark, asks_server=self._asks_server).lapse(self._mark):
             return None
         return store_state.newest(session, self.generation or 0)
+
+    def mark_of(self, row: Row[*tuple[object, ...]]) -> Mark:
+        """The same, of a row that this transaction has written: of it, what the audit log calls MARKED."""
+        return store_state.mark_of(row, self.generation or 0)
 
     def catch_up(self) -> None:
         """Where the last commits of this process have left no mark."""

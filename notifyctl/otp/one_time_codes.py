@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import Row
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
+from notifyctl.audit.log import NewAuditRow
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clock import Clock
 from notifyctl.db.database import Database
 from notifyctl.errors import DatabaseError
 from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, OtpAction, OtpState
+from notifyctl.operations.store_state import Mark
 from notifyctl.operations.witness import Witness
 from notifyctl.orchestrator.orchestrator import CodePipe
 from notifyctl.orchestrator.requests import Decision
@@ -39,44 +42,53 @@ from notifyctl.settings import Settings
 from notifyctl.text.addresses import normal_phone
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedCode:
+    is_right: bool
+    told: Row[*tuple[object, ...]]
+    """Of the audit row, for a witness."""
+
+
 class VerifyCode(PhoneSession):
-    def run(self, code: str) -> bool:
+    """Whatever comes of it, the phone's count is written with the audit row that tells of it."""
+
+    def run(self, code: str) -> CheckedCode:
         subjects = store.lock_known_phone(self._session, self._hashes)
         state = self._enter(subjects.values())
         # Only of rows that are locked: the first code of a phone may be on its way in at this moment.
         live = store.live(self._session, subjects)
         challenge = next((row for row in live if row.action == self._action), None)
         if state.is_locked(self._now):
-            self._record(AuditAction.OTP_LOCKED_OUT, event="refused", **lock_details(state))
+            entry = self._entry(AuditAction.OTP_LOCKED_OUT, None, event="refused", **lock_details(state))
         elif challenge is None:
-            self._record(AuditAction.OTP_VERIFY_FAILED, cause="no_live_code")
+            entry = self._entry(AuditAction.OTP_VERIFY_FAILED, None, cause="no_live_code")
         elif not is_open(challenge, self._now):
             store.end(self._session, self._hashes, OtpState.EXPIRED, now=self._now, action=self._action)
-            self._record(AuditAction.OTP_VERIFY_FAILED, challenge.message_id, cause="expired")
+            entry = self._entry(AuditAction.OTP_VERIFY_FAILED, challenge.message_id, cause="expired")
         else:
             counted = state.attempted()
             is_right = self._services.peppers.fits(challenge, self._phone, code)
             return self._accept(challenge, counted) if is_right else self._refuse(challenge, counted)
         # No attempt, but it does the work of one, and so takes as long.
-        self._write(state)
         self._services.peppers.code_hash("", self._phone, self._action, code)
-        return False
+        return CheckedCode(False, self._count(state, entry))
 
-    def _accept(self, challenge: CodeRow, counted: PhoneState) -> bool:
+    def _accept(self, challenge: CodeRow, counted: PhoneState) -> CheckedCode:
         store.end(self._session, self._hashes, OtpState.USED, now=self._now, action=self._action)
-        self._write(CLEAN)
-        self._record(AuditAction.OTP_VERIFY_SUCCESS, challenge.message_id, attempt=counted.failed_count)
-        return True
+        entry = self._entry(AuditAction.OTP_VERIFY_SUCCESS, challenge.message_id, attempt=counted.failed_count)
+        return CheckedCode(True, self._count(CLEAN, entry))
 
-    def _refuse(self, challenge: CodeRow, counted: PhoneState) -> bool:
+    def _refuse(self, challenge: CodeRow, counted: PhoneState) -> CheckedCode:
         state = counted.failed(self._now, self._services.lock_policy)
-        self._write(state)
         details = {"cause": "wrong_code", "attempt": counted.failed_count}
-        self._record(AuditAction.OTP_VERIFY_FAILED, challenge.message_id, **details)
+        told = self._count(state, self._entry(AuditAction.OTP_VERIFY_FAILED, challenge.message_id, **details))
         if state.is_locked(self._now):
             self._end_live_codes(OtpState.LOCKED, "the phone was locked after too many wrong codes")
             self._record(AuditAction.OTP_LOCKED_OUT, challenge.message_id, event="begun", **lock_details(state))
-        return False
+        return CheckedCode(False, told)
+
+    def _count(self, state: PhoneState, entry: NewAuditRow) -> Row[*tuple[object, ...]]:
+        return store.write_counted(self._session, self._hashes, state, entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +126,10 @@ class OneTimeCodes:
         asks, is for the audit log. `locale`, as `de-AT`, is that of the SMS; one that nobody knows is none.
         """
         phone = self._normal(phone)
-        with self._counted() as session:
-            return SendCode(self._services, session, phone, action, actor).run(locale)
+        with self._counted() as (session, seen):
+            decision = SendCode(self._services, session, phone, action, actor).run(locale)
+            seen.append(self._witness.newest(session))
+        return decision
 
     def verify(self, phone: str, action: OtpAction, code: str, *, actor: str = SOURCE) -> bool:
         """Whether `code` is the live code of this phone and action. It works once.
@@ -124,23 +138,27 @@ class OneTimeCodes:
         it. While it is locked, and without a live code, nothing is right and nothing is counted.
         """
         phone = self._normal(phone)
-        with self._counted() as session:
-            return VerifyCode(self._services, session, phone, action, actor).run(code)
+        with self._counted() as (session, seen):
+            checked = VerifyCode(self._services, session, phone, action, actor).run(code)
+            seen.append(self._witness.mark_of(checked.told))
+        return checked.is_right
 
     @contextmanager
-    def _counted(self) -> Iterator[Session]:
-        """A transaction. Raises DatabaseError for a store that has gone back in time and is not recovered yet: it does
-        not know what was counted since, and would give anybody as many guesses again.
+    def _counted(self) -> Iterator[tuple[Session, list[Mark | None]]]:
+        """A transaction, and where to put what is to be kept of it. Raises DatabaseError for a store that has gone back
+        in time and is not recovered yet: it does not know what was counted since, and would give anybody as many
+        guesses again.
         """
+        seen: list[Mark | None] = []
         with self._database.transaction() as session:
             is_whole = self._witness.permits(session, sends=False)
             if is_whole:
-                yield session
-                seen = self._witness.newest(session)
+                yield session, seen
         if not is_whole:
             self._witness.examine()
             raise DatabaseError(f"Database {self._database} is to be recovered before any code is tried; try again")
-        self._witness.keep(seen)
+        for mark in seen:
+            self._witness.keep(mark)
 
     def status(self, phone: str) -> PhoneStatus:
         phone = self._normal(phone)

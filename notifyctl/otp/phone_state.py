@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
+from notifyctl.audit.log import NewAuditRow
 from notifyctl.clock import Clock
 from notifyctl.models.enums import AuditAction, OtpAction, OtpState
 from notifyctl.orchestrator.cancel import withdraw
@@ -106,9 +107,6 @@ class PhoneSession:
         self._now = self._services.clock()
         return merged(rows).at(self._now)
 
-    def _write(self, state: PhoneState) -> None:
-        store.write_phone(self._session, self._hashes, state, now=self._now)
-
     def _end_live_codes(self, state: OtpState, detail: str, action: OtpAction | None = None) -> None:
         """Their messages are withdrawn where they have not gone out."""
         ended = store.end(self._session, self._hashes, state, now=self._now, action=action)
@@ -116,8 +114,11 @@ class PhoneSession:
             withdraw(self._session, MessageFilter(ids=ended), detail, actor=self._actor, now=self._now)
 
     def _record(self, what: AuditAction, message_id: str | None = None, /, **details: object) -> None:
+        audit_log.write_many(self._session, [self._entry(what, message_id, **details)])
+
+    def _entry(self, what: AuditAction, message_id: str | None, /, **details: object) -> NewAuditRow:
         details = {"phone_hash": self._phone_hash, "action": self._action, **details}
-        audit_log.write(self._session, what, actor=self._actor, now=self._now, message_id=message_id, details=details)
+        return audit_log.entry(what, actor=self._actor, now=self._now, message_id=message_id, details=details)
 
 
 def lock_details(state: PhoneState) -> dict[str, object]:

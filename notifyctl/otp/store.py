@@ -7,10 +7,12 @@ from functools import cache
 from itertools import starmap
 from typing import NamedTuple
 
-from sqlalchemy import BindParameter, bindparam, func, insert, select, text, update
+from sqlalchemy import BindParameter, Row, bindparam, func, insert, select, text, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session
 
+from notifyctl.audit import log as audit_log
+from notifyctl.audit.log import NewAuditRow
 from notifyctl.db import bulk
 from notifyctl.models.columns import table
 from notifyctl.models.enums import OtpAction, OtpState
@@ -95,6 +97,14 @@ def phone(session: Session, phone_hashes: Collection[str]) -> Sequence[PhoneFail
 
 def write_phone(session: Session, phone_hashes: Collection[str], failures: PhoneFailures, *, now: datetime) -> None:
     session.execute(_WRITE_PHONE, _hashes(phone_hashes) | asdict(failures) | {"updated_at": now})
+
+
+def write_counted(
+    session: Session, phone_hashes: Collection[str], failures: PhoneFailures, row: NewAuditRow
+) -> Row[*tuple[object, ...]]:
+    """The same with the audit row that tells of it, of which it returns what a witness keeps."""
+    values = _hashes(phone_hashes) | asdict(failures) | {"updated_at": row.created_at}
+    return audit_log.write_with(session, _WRITE_PHONE, values, row)
 
 
 def live(session: Session, phone_hashes: Collection[str]) -> Sequence[CodeRow]:

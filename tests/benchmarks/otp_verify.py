@@ -1,36 +1,47 @@
-"""Verify requests a second at one and two server processes, beside a bare endpoint on the same stack.
-
-    python -m tests.benchmarks.otp_verify [--seconds 5] [--clients 16] [--database sqlite|postgresql]
+"""Verify requests a second beside a bare endpoint on the same stack, at one server process.
 
 The bare endpoint is FastAPI and SQLAlchemy with one indexed read and one update in a transaction. Each guess is a
 wrong one for a phone of its own with a live code, so that every request counts, compares, writes and audits.
 """
 
-import argparse
 import json
-import os
-import subprocess
-import sys
+import statistics
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
-from socket import create_connection
-from time import monotonic, sleep
+from time import monotonic
 
-from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.db import bulk, migrations
-from notifyctl.db.database import Database
+from sqlalchemy import text
+
+from notifyctl.bootstrap import Runtime
+from notifyctl.db import bulk
 from notifyctl.http import api_keys
 from notifyctl.models.columns import table
 from notifyctl.models.enums import OtpAction, OtpState, Scope
 from notifyctl.models.otp import OtpChallenge, OtpSubject
 from notifyctl.otp.codes import PepperRing
-from tests.benchmarks.harness import free_port, fresh_database
-from tests.support.settings import PEPPER, SECRET, make_settings
-from tests.support.templates import seed_templates
+from tests.benchmarks.harness import (
+    DATABASES,
+    NAMES,
+    Figure,
+    environment,
+    free_port,
+    fresh_store,
+    main,
+    measures,
+    program,
+    ratio,
+    turns,
+)
 
+SECONDS = 2.0
+"""Of a round; each server has half of that before it counts."""
+CLIENTS = 16
 PHONES = 40_000
 BARE = """
 import os, sys
@@ -77,8 +88,6 @@ def prepare(runtime: Runtime) -> str:
         }
         for number, found in enumerate(hashes)
     ]  # fmt: skip
-    from sqlalchemy import text
-
     with runtime.database.transaction() as session:
         bulk.insert_rows(session, table(OtpSubject), subjects)
         bulk.insert_rows(session, table(OtpChallenge), challenges)
@@ -88,12 +97,12 @@ def prepare(runtime: Runtime) -> str:
         return api_keys.create(session, "bench", [Scope.OTP], expires_at=None, actor="bench", now=now)
 
 
-def load(ports: list[int], key: str, seconds: float, clients: int, numbers: "count[int]") -> float:
-    """Answers a second. Every client keeps its connection; clients are spread over the ports."""
+def load(port: int, key: str, seconds: float, numbers: "count[int]") -> float:
+    """Answers a second. Every client keeps its connection."""
     until = monotonic() + seconds
 
-    def client(index: int) -> int:
-        connection, done = HTTPConnection("127.0.0.1", ports[index % len(ports)]), 0
+    def client(_number: int) -> int:
+        connection, done = HTTPConnection("127.0.0.1", port), 0
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         while monotonic() < until:
             asked = {"phone_number": phone(next(numbers) % PHONES), "action": "PHONE_VERIFY", "code": "000000"}
@@ -105,89 +114,41 @@ def load(ports: list[int], key: str, seconds: float, clients: int, numbers: "cou
         return done
 
     started = monotonic()
-    with ThreadPoolExecutor(clients) as pool:
-        total = sum(pool.map(client, range(clients)))
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        total = sum(pool.map(client, range(CLIENTS)))
     return total / (monotonic() - started)
 
 
-def serve(command: list[str], environment: dict[str, str], port: int) -> "subprocess.Popen[bytes]":
-    server = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    while True:
-        assert server.poll() is None
-        try:
-            create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            sleep(0.05)
-        else:
-            return server
-
-
-def measure(kind: str, seconds: float, clients: int) -> None:
-    with fresh_database(kind) as database_url:
-        migrations.upgrade(Database(database_url))
-        runtime = open_runtime(make_settings(database_url=database_url))
-        seed_templates(runtime)
-        key = prepare(runtime)
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": "/nonexistent", "DATABASE_URL": database_url,
-            "NOTIFICATION_SECRET_KEY": SECRET, "OTP_PEPPER": PEPPER, "PYTHONPATH": str(Path(__file__).parents[2]),
-        }  # fmt: skip
-        numbers = count()
-        for processes in (1, 2):
-            rates = {}
-            for name in ("bare", "verify"):
-                ports = [free_port() for _ in range(processes)]
-                bare = [
-                    "-m",
-                    "uvicorn",
-                    "--app-dir",
-                    str(runtime_dir()),
-                    "bare:app",
-                    "--http",
-                    "h11",
-                    "--log-level",
-                    "error",
-                ]
-                ours = ["-m", "notifyctl", "serve"]
-                servers = [
-                    serve([sys.executable, *(bare if name == "bare" else ours), "--port", str(port)], environment, port)
-                    for port in ports
-                ]
-                load(ports, key, 1, clients, numbers)
-                rates[name] = load(ports, key, seconds, clients, numbers)
-                for server in servers:
-                    server.terminate()
-                    server.wait(20)
-            ratio = rates["verify"] / rates["bare"]
-            print(
-                f"{kind:<11} {processes} process{'es' if processes > 1 else ''}:"
-                f" verify {rates['verify']:.0f}/s, bare {rates['bare']:.0f}/s ({ratio:.0%})"
-            )
-        with runtime.database.read() as session:
-            from sqlalchemy import text
-
-            counted = session.execute(text("SELECT sum(failed_count) FROM otp_subject")).scalar_one()
-        assert counted > 0
-        runtime.close()
-
-
-def runtime_dir() -> Path:
-    import tempfile
-
-    folder = Path(tempfile.gettempdir()) / "notifyctl-bare-endpoint"
-    folder.mkdir(exist_ok=True)
-    (folder / "bare.py").write_text(BARE)
-    return folder
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append")
-    arguments = parser.parse_args()
-    for kind in arguments.database or ["sqlite", "postgresql"]:
-        measure(kind, arguments.seconds, arguments.clients)
+@measures("S7")
+def verify(rounds: int) -> Iterator[Figure]:
+    for kind in DATABASES:
+        with fresh_store(kind) as runtime, tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "bare.py").write_text(BARE)
+            key, numbers, env = prepare(runtime), count(), environment(runtime.settings)
+            bare_port, port = free_port(), free_port()
+            bare = ("-m", "uvicorn", "--app-dir", folder, "bare:app", "--http", "h11", "--log-level", "error")
+            ours = ("-m", "notifyctl", "serve", "--port", str(port))
+            with (
+                program(*bare, "--port", str(bare_port), env=env, port=bare_port),
+                program(*ours, env=env, port=port),
+            ):
+                for each in (bare_port, port):
+                    load(each, key, SECONDS / 2, numbers)
+                runs = {
+                    "bare": partial(load, bare_port, key, SECONDS, numbers),
+                    "verify": partial(load, port, key, SECONDS, numbers),
+                }
+                found = turns(rounds, runs)
+            with runtime.database.read() as session:
+                assert session.execute(text("SELECT sum(failed_count) FROM otp_subject")).scalar_one() > 0
+        rates = {name: statistics.median(found[name]) for name in found}
+        yield Figure(
+            "S7",
+            f"OTP verify, to the bare endpoint, {NAMES[kind]}",
+            ratio(found["verify"], found["bare"]),
+            at_least=0.6,
+            beside=f"{rates['verify']:.0f}/s, bare {rates['bare']:.0f}/s",
+        )
 
 
 if __name__ == "__main__":
