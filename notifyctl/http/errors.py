@@ -2,10 +2,11 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from traceback import extract_tb
+from typing import get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifyctl.errors import DatabaseError, InvalidInput
 from notifyctl.http.strict_json import fault_of
+from notifyctl.text.choices import meant
 
 RETRY_AFTER_SECONDS = 5
 MAX_FAULTS = 10
@@ -96,10 +98,11 @@ async def _of_http_exception(_request: Request, error: HTTPException) -> JSONRes
     return error_response(status, CODES.get(status, "error"), message, headers)
 
 
-async def _of_validation(_request: Request, error: RequestValidationError) -> JSONResponse:
+async def _of_validation(request: Request, error: RequestValidationError) -> JSONResponse:
     if fault := fault_of(error.body):
         return error_response(422, CODES[422], f"body: {fault}")
-    faults = [_fault(item) for item in error.errors()]
+    known = _fields_of(request)
+    faults = [f"{_fault(item)}{_meant(item, known)}" for item in error.errors()]
     more = f" and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
     return error_response(422, CODES[422], "; ".join(faults[:MAX_FAULTS]) + more)
 
@@ -123,6 +126,23 @@ def _fault(item: ErrorDetails) -> str:
 def name_of(part: str | int) -> str:
     """The names of unknown things come from outside too, and are repeated only if they look like names."""
     return str(part) if isinstance(part, int) or _PLAIN_NAME.fullmatch(part) else "(a strange name)"
+
+
+def _fields_of(request: Request) -> set[str]:
+    """Of the body and the query that its route takes."""
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    taken = (*dependant.body_params, *dependant.query_params) if dependant else ()
+    models = [part for field in taken for part in (field.field_info.annotation, *get_args(field.field_info.annotation))]
+    return {name for model in models for name in getattr(model, "model_fields", {})}
+
+
+def _meant(item: ErrorDetails, known: Collection[str]) -> str:
+    """The name that was probably meant: it is one of ours, and none that was sent."""
+    if item["type"] == "extra_forbidden":
+        return meant(str(item["loc"][-1]), known)
+    if item["type"] in ("enum", "literal_error"):
+        return meant(str(item["input"]), re.findall("'([^']*)'", str((item.get("ctx") or {}).get("expected"))))
+    return ""
 
 
 def _words(item: ErrorDetails) -> str:

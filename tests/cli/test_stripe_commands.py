@@ -121,3 +121,12 @@ def test_an_unknown_event_is_not_found(notifyctl: CommandLine, runtime: Runtime)
     ran = notifyctl("stripe", "show", "evt_none")
     assert (ran.code, ran.out) == (4, "")
     assert "there is no Stripe event 'evt_none'" in ran.err
+
+
+def test_an_event_is_found_by_a_part_of_its_id_that_no_other_has(notifyctl: CommandLine, events: list[Json]) -> None:
+    whole = events[3]["id"]
+    assert [one["id"] for one in events if one["id"].endswith(whole[-8:])] == [whole]
+    assert json.loads(notifyctl("stripe", "show", whole[-8:], "--format", "json").out)["id"] == whole
+    ran = notifyctl("stripe", "show", whole[:6] if len({one["id"][:6] for one in events}) == 1 else "evt_")
+    assert ran.code in (2, 4)
+    assert "several events" in ran.err or "there is no Stripe event" in ran.err

@@ -334,3 +334,19 @@ def _wait_for(caplog: pytest.LogCaptureFixture, lines: int) -> None:
 def _address(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or 0
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_name_that_was_misspelt_is_answered_with_the_one_that_was_meant(api: Api) -> None:
+    admin = api.key(Scope.ADMIN)
+    queries = {
+        "stauts=FAILED": "stauts: is unknown; did you mean status?",
+        "template=X": "template: is unknown; did you mean template_key?",
+        "zzz=1": "zzz: is unknown",
+    }
+    for query, said in queries.items():
+        assert api.get(f"/api/admin/message-logs?{query}", admin).json()["message"] == said
+    answer = api.get("/api/admin/message-logs?status=FAILD", admin).json()["message"]
+    assert answer.startswith("status: must be 'QUEUED', ")
+    assert answer.endswith("; did you mean FAILED?")
+    assert "FAILD" not in answer

@@ -73,6 +73,12 @@ def newest(session: Session, criteria: EventFilter, *, limit: int) -> list[Event
     return _summaries(session, statement.order_by(*_NEWEST_FIRST).limit(limit))
 
 
+def ids_like(session: Session, part: str, limit: int) -> list[str]:
+    """Of the events whose id begins or ends so, the newest first. For an end all ids are read."""
+    alike = or_(_event.c.id.startswith(part, autoescape=True), _event.c.id.endswith(part, autoescape=True))
+    return list(session.execute(select(_event.c.id).where(alike).order_by(*_NEWEST_FIRST).limit(limit)).scalars())
+
+
 def count(session: Session, criteria: EventFilter) -> int:
     return int(session.execute(select(func.count()).select_from(_event).where(*criteria.conditions())).scalar_one())
 

@@ -28,6 +28,7 @@ from notifyctl.errors import InvalidInput, NotFound, NotifyctlError
 from notifyctl.models.enums import StripeEventStatus
 from notifyctl.operations.problem import how_to_match
 from notifyctl.orchestrator.explain import SHORT
+from notifyctl.orchestrator.filters import LEAST_DIGITS
 from notifyctl.providers.stripe import build_stripe_api, other_mode
 from notifyctl.text.durations import age, iso, moment, parse_moment, plural
 from notifyctl.text.masking import mask, masked_body
@@ -149,7 +150,9 @@ def events(
 
 @app.command()
 def show(
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="As evt_1Abc; last is the newest event.")],
+    event_id: Annotated[
+        str, typer.Argument(metavar="ID", help="As evt_1Abc, or its beginning or end; last is the newest event.")
+    ],
     body: Annotated[bool, typer.Option("--body", help="Print only its body, with personal data masked.")] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="Mask nothing.")] = False,
     form: options.Format = OutputFormat.TABLE,
@@ -191,9 +194,15 @@ def _row(event: EventSummary) -> dict[str, object]:
 
 
 def _require(session: Session, event_id: str) -> StoredEvent:
+    """By its whole id, a beginning or end that only one has, or `last`. Raises NotFound or InvalidInput."""
     if event_id == LAST:
         event_id = next((row.id for row in listing_store.newest(session, listing_store.EventFilter(), limit=1)), LAST)
     event = event_store.get(session, event_id)
+    if event is None and len(event_id) >= LEAST_DIGITS:
+        alike = listing_store.ids_like(session, event_id, 2)
+        if len(alike) > 1:
+            raise InvalidInput(f"{event_id!r} is the beginning or end of several events; give more of the id")
+        event = event_store.get(session, alike[0]) if alike else None
     if event is None:
         raise NotFound(f"there is no Stripe event {event_id!r}; `notifyctl stripe events` shows those there are")
     return event
