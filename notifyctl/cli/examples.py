@@ -57,6 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "messages retry": ("last", "--reason PROVIDER_UNAVAILABLE --since 2h"),
     "messages show": ("last", "1396a9b5 --reveal --format json"),
     "monitor": ("", "--channel EMAIL --format json", "--quiet"),
+    "open": ("",),
     "otp status": ("+491701234567",),
     "otp unlock": ("+491701234567",),
     "pause": ("--channel SMS --reason 'Twilio is down'", "--template WELCOME_EMAIL --reason 'wrong link'", ""),

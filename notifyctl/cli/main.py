@@ -94,7 +94,7 @@ COMMANDS = {
     "help": Entry("notifyctl.cli.help", "Show the help of a command, as --help behind it does."),
 }
 GROUPS = {
-    "Look": ("health", "messages", "workers", "jobs", "monitor", "doctor", "config", "audit"),
+    "Look": ("health", "open", "messages", "workers", "jobs", "monitor", "doctor", "config", "audit"),
     "Act": (
         "send", "pause", "resume", "limits", "clients", "suppressions", "compliance", "otp", "templates", "stripe",
     ),
