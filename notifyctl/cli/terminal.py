@@ -39,6 +39,17 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty())
 
 
+def show(what: RenderableType) -> None:
+    """In a pipe without the blanks that fill its lines on a terminal."""
+    out = console()
+    if on_terminal():
+        out.print(what)
+        return
+    with out.capture() as captured:
+        out.print(what)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
 def status_line(status: str, message_id: str) -> None:
     """`QUEUED 0198c7b2-…`, for people and for `read`."""
     if not on_terminal():

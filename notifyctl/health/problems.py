@@ -76,7 +76,7 @@ def _stalled(health: Health, channel: Channel) -> int:
 def _provider_down(health: Health, channel: Channel) -> Problem:
     since = health.open_since.get(channel)
     begun = f" since {moment(since, beside=health.until)}" if since else ""
-    text = f"{channel}: its provider is taken for down{begun} ({health.open_breakers[channel]})"
+    text = f"{channel}: its provider is taken for down{begun} ({_in_brief(health.open_breakers[channel])})"
     lately, backlog = health.lately[channel], health.backlog[channel]
     parts = []
     if lately.failed:
@@ -88,6 +88,11 @@ def _provider_down(health: Health, channel: Channel) -> Problem:
         parts.append(f"{plural(waiting, 'message')} wait{'s' * (waiting == 1)}{since_when}")
     text = "; ".join([text, *parts])
     return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, _who_probes(health, channel), channel, since)
+
+
+def _in_brief(said: str) -> str:
+    """What was said last, without what explains it: that is on each message."""
+    return said.split(" (")[0]
 
 
 def _who_probes(health: Health, channel: Channel) -> str:

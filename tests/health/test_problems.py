@@ -217,3 +217,16 @@ def test_figures_that_are_old_are_not_called_fine(runtime: Runtime) -> None:
     stale = screen(look(runtime), stale="No figures for 8 s. The database is gone")
     assert stale[2].rstrip() == " CRITICAL  No figures for 8 s. The database is gone"
     assert not any(fine in line for line in stale)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(60, 20), (80, 24), (100, 30)])
+def test_what_is_wrong_is_in_sight_on_a_small_screen_too(runtime: Runtime, columns: int, lines: int) -> None:
+    down = {Channel.EMAIL: "HTTP 503 from https://api.postmarkapp.com: nothing was accepted"}
+    waiting = Backlog(retrying=37, oldest_due_at=NOW - timedelta(minutes=22))
+    about = {"open_breakers": down, "paused": [PAUSE], "top_templates": [("WELCOME_EMAIL", 9)], "spikes": [SPIKE]}
+    found = look(runtime, backlog={Channel.EMAIL: waiting, Channel.SMS: Backlog()}, **about)
+    seen = screen(found, columns=columns, lines=lines)
+
+    assert len(seen) < lines
+    assert any(line.startswith(" CRITICAL  EMAIL: its provider is taken for down") for line in seen)
+    assert any("37" in line for line in seen[-8:])

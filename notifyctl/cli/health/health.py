@@ -58,7 +58,7 @@ def summary(window_minutes: WindowMinutes = 60, form: options.Format = OutputFor
         case OutputFormat.JSON:
             sys.stdout.write(health_summary.to_json(summed_up))
         case OutputFormat.TABLE:
-            terminal.console().print(overview(figures))
+            terminal.show(overview(figures))
         case _:
             rows = [
                 {"channel": name, **dict(_cells(channel))}
@@ -96,7 +96,7 @@ def timeseries(
     if form is OutputFormat.JSON:
         sys.stdout.write(health_summary.to_json(series))
     elif form is OutputFormat.TABLE and output.on_terminal():
-        terminal.console().print(bars(series.buckets))
+        terminal.show(bars(series.buckets))
     else:
         columns = ("start", "channel", "sent", "failed", "throttled")
         output.rows(_flat_buckets(series.buckets), form, columns=columns)

@@ -38,20 +38,28 @@ class _Overview:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
         figures = self._figures(options.max_width if console.is_terminal else None)
         footer = _footer(self._health)
-        yield figures
         lines = TOP
         if console.is_terminal:
             taken = len(console.render_lines(Group(figures, footer), options.update(height=None)))
             lines = min(TOP, console.height - taken - LINES_BESIDE_LISTS)
+            if taken >= console.height:
+                figures = self._figures(options.max_width, in_short=True)
+        yield figures
         if self._health.top_templates and lines > 0:
             yield Text()
             yield _failures(self._health, lines)
         yield footer
 
-    def _figures(self, room: int | None) -> RenderableType:
+    def _figures(self, room: int | None, *, in_short: bool = False) -> RenderableType:
         stale = [Problem(Gravity.CRITICAL, self._stale, Code.NO_FIGURES)] if self._stale else []
         wrong = _problems([*stale, *problems(self._health)])
-        return Group(_head(self._health, room), Text(), wrong, Text(), _Figures(self._health))
+        return Group(
+            _head(self._health, room),
+            Text(),
+            wrong,
+            Text(),
+            _in_short(self._health) if in_short else _Figures(self._health),
+        )
 
 
 def _head(health: Health, room: int | None) -> Text:
@@ -166,6 +174,16 @@ class _Figures:
 
 def _table(gap: int) -> Table:
     return Table(box=None, show_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+
+
+def _in_short(health: Health) -> Text:
+    """A line a channel, where a screen is so small that all figures would push off it what is wrong."""
+    lines = []
+    for channel, did in health.traffic.items():
+        waiting = health.backlog[channel].pending + health.backlog[channel].retrying
+        failed = f"{did.failed:,} failed ({did.failure_rate:.1%})" if did.failed else "none failed"
+        lines.append(f"{channel}: {did.sent:,} sent, {failed}, {waiting:,} waiting")
+    return Text("\n".join(lines))
 
 
 def _failures(health: Health, lines: int) -> Table:
