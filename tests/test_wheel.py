@@ -234,7 +234,7 @@ def test_the_readme_gets_a_code_and_verifies_it_with_curl(
     assert '{"status":"accepted"}' in asked.stdout
     code = re.findall(r"\b(\d{6}) is your code", asked.stdout)[-1]
     verified = place.run(processes, f". ./key\n{give_back.replace('493027', code)}")
-    assert verified.stdout == '{"verified":true}'
+    assert verified.stdout == '{"verified":true}\n'
 
 
 def test_the_installed_wheel_runs_its_own_code_and_the_demo(
@@ -244,6 +244,8 @@ def test_the_installed_wheel_runs_its_own_code_and_the_demo(
     place = elsewhere.run(processes, "python -c 'import notifyctl; print(notifyctl.__file__)'").stdout
     assert "/site-packages/notifyctl/" in place
     assert str(ROOT) not in place
+    crontab = elsewhere.run(processes, "notifyctl deploy cron").stdout
+    assert crontab == (ROOT / "docs" / "deploy" / "cron" / "notifyctl").read_text()
     demo = elsewhere.run(processes, "notifyctl demo")
     assert demo.returncode == 0, demo.stderr
     assert "SENT" in demo.stdout
