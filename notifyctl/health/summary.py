@@ -254,6 +254,18 @@ def read_health(session: Session, settings: Settings, now: datetime, window: tim
     )
 
 
+def of_span(session: Session, health: Health, since: datetime, until: datetime) -> Health:
+    """The same with the figures of another span. What waits, and what is wrong, stays as it is now."""
+    traffic = reports.traffic(session, since, until)
+    return replace(
+        health,
+        traffic=traffic,
+        top_templates=reports.top_failures(session, since, until, "template_key"),
+        top_reasons=reports.top_failures(session, since, until, "reason"),
+        codes=Codes(sum(did.codes for did in traffic.values()), reports.verified_codes(session, since, until)),
+    )
+
+
 def _lately(session: Session, since: datetime) -> dict[Channel, Attempts]:
     failures, sent = spike_store.failures(session, since), spike_store.sent(session, since)
     return {channel: Attempts(failures[channel].failed, sent[channel]) for channel in Channel}

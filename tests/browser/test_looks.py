@@ -17,6 +17,8 @@ from tests.browser.chromium import Tab
 from tests.browser.scenes import a_bad_hour, a_good_day, a_message, a_story, write
 from tests.browser.signing_in import HOME
 from tests.support.api import Api
+from tests.support.clients import a_client
+from tests.support.messages import WELCOME, send
 from tests.support.settings import make_settings
 
 LONG = "A_TEMPLATE_KEY_THAT_GOES_ON_AND_ON_" * 3
@@ -75,12 +77,24 @@ def gone(_api: Api, app: FastAPI) -> str:
     return HOME
 
 
+def asking(api: Api, _app: FastAPI) -> str:
+    return f"{HOME}/pause?channel=EMAIL"
+
+
+def a_quarter(api: Api, _app: FastAPI) -> str:
+    """Of a bad hour, as a bar leads there."""
+    a_bad_hour(api.runtime)
+    until = api.runtime.clock() - timedelta(minutes=2)
+    since = until - timedelta(minutes=15)
+    return f"{HOME}?from={since:%Y-%m-%dT%H:%M}Z&to={until:%Y-%m-%dT%H:%M}Z"
+
+
 def form(_api: Api, _app: FastAPI) -> str:
     return "/admin/login"
 
 
 Scene = Callable[[Api, FastAPI], str]
-SCENES = [good, bad, busy, empty, message, faulty, missing, gone, form]
+SCENES = [good, bad, busy, empty, message, faulty, missing, gone, asking, a_quarter, form]
 
 
 @pytest.fixture(params=SCENES, ids=lambda scene: scene.__name__)
@@ -113,6 +127,24 @@ def test_a_page_is_for_everyone_by_day_by_night_and_on_a_phone(
             faults["phone"] = violations(signed_in)
 
     assert {what: found for what, found in faults.items() if found} == {}
+
+
+def test_what_a_message_said_is_seen_in_its_frame(signed_in: Tab, api: Api, axe: str, tmp_path: Path) -> None:
+    a_client(api.runtime, "acme", email="anna@acme.example")
+    message_id = send(api.runtime, "WELCOME_EMAIL", WELCOME, client_id="acme").message_id
+    signed_in.open(f"{api.url}{HOME}/messages/{message_id}")
+    signed_in.click("#reveal")
+    signed_in.loaded()
+    signed_in.js(f"{axe}; 0")
+    faults = {}
+    for scheme, width in (("dark", 1280), ("light", 1280), ("light", 390)):
+        signed_in.prefer(color_scheme=scheme)
+        signed_in.resize(width, 900)
+        signed_in.picture(tmp_path / f"words-{scheme}-{width}.png")
+        faults[scheme, width] = [*violations(signed_in), *sticking_out(signed_in, width)]
+    assert {what: found for what, found in faults.items() if found} == {}
+    assert signed_in.js("document.querySelector('iframe.mail').contentDocument") is None  # of nobody's origin
+    assert signed_in.js("document.querySelector('iframe.mail').getBoundingClientRect().height") > 400
 
 
 def violations(tab: Tab) -> list[str]:

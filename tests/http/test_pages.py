@@ -26,7 +26,7 @@ from tests.support.settings import SECRET, make_settings
 
 OTHER_SECRET = "77aa1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8"
 NASTY = "<script>alert(1)</script>\"'`{{7*7}}"
-CHOSEN = ("status", "reason", "channel", "since")
+CHOSEN = ("status", "reason", "channel", "template_key", "since")
 """Filters that are picked and not written: what is no choice is not filled in again."""
 
 
@@ -305,6 +305,7 @@ def test_files_are_kept_for_good_under_the_address_of_their_content(browser: Bro
 
     assert {kind: answer.headers["Content-Type"] for kind, answer in kinds.items()} == {
         "css": "text/css; charset=utf-8",
+        "js": "text/javascript; charset=utf-8",
         "svg": "image/svg+xml",
     }
     assert {answer.headers["Cache-Control"] for answer in kinds.values()} == {"public, max-age=31536000, immutable"}

@@ -45,3 +45,6 @@ class Browser:
     def cookie(self, value: str) -> None:
         self._session.cookies.clear()
         self._session.cookies.set(COOKIE, value, path="/")
+
+    def add_cookie(self, name: str, value: str) -> None:
+        self._session.cookies.set(name, value, path="/")

@@ -73,8 +73,8 @@ class Chart:
 _PARTS = ("sent", "failed", "throttled")
 
 
-def traffic_chart(buckets: Sequence[BucketView], channel: Channel, bucket: timedelta) -> Chart:
-    """`buckets` as health.summary.timeseries has them."""
+def traffic_chart(buckets: Sequence[BucketView], channel: Channel, bucket: timedelta, end: str = "now") -> Chart:
+    """`buckets` as health.summary.timeseries has them; `end` is what stands below the last."""
     series = [(part.start, part.of(channel)) for part in buckets]
     top = round_up(max((counts.sent + counts.failed for _, counts in series), default=0))
     most_throttled = max((counts.throttled for _, counts in series), default=0)
@@ -92,7 +92,7 @@ def traffic_chart(buckets: Sequence[BucketView], channel: Channel, bucket: timed
         )
         for number, (start, counts) in enumerate(series)
     )
-    return Chart(columns, pitch, top, most_throttled, tuple(_ticks(columns, bucket)))
+    return Chart(columns, pitch, top, most_throttled, tuple(_ticks(columns, bucket, end)))
 
 
 def _bars(counts: Counts, top: int, most_throttled: int) -> Iterator[tuple[str, Bar]]:
@@ -112,12 +112,12 @@ def _height(number: int, most: int, pixels: float) -> float:
     return max(LEAST, pixels * number / most) if number else 0.0
 
 
-def _ticks(columns: Sequence[Column], bucket: timedelta) -> Iterator[str]:
+def _ticks(columns: Sequence[Column], bucket: timedelta, end: str) -> Iterator[str]:
     """The time at each quarter of the chart."""
     form = "%H:%M" if len(columns) * bucket <= timedelta(days=1) else "%a %H:%M"
     for quarter in range(TICKS):
         yield columns[quarter * len(columns) // TICKS].start.strftime(form)
-    yield "now"
+    yield end
 
 
 def round_up(number: int) -> int:

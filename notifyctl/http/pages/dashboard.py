@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -12,12 +13,13 @@ from notifyctl.alerts.spikes.levels import Thresholds
 from notifyctl.bootstrap import Runtime
 from notifyctl.health import reports
 from notifyctl.health.problems import folded, problems
-from notifyctl.health.summary import MINUTE, Health, read_health
+from notifyctl.health.summary import MINUTE, Health, of_span, read_health
 from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.pages.charts import Chart, traffic_chart
 from notifyctl.http.pages.listing import ListingQuery, find_messages, read_query
 from notifyctl.http.pages.page import render
 from notifyctl.http.pages.sessions import HOME, SignedIn
+from notifyctl.http.pages.span import DEFAULT_MINUTES, WINDOWS, ShownSpan, ViewerZone, read_span
 from notifyctl.models.enums import CHANNELS, Channel, Lane, MessageStatus
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.operations.problem import Gravity, Problem
@@ -25,72 +27,56 @@ from notifyctl.orchestrator.filters import REASONS
 from notifyctl.templates import store as template_store
 from notifyctl.text.durations import plural
 
-DEFAULT_WINDOW = 60
 REFRESH_SECONDS = 10
 NAMES = {channel: spec.label for channel, spec in CHANNELS.items()}
 
 router = APIRouter(include_in_schema=False)
 
 
-@dataclass(frozen=True, slots=True)
-class DashboardWindow:
-    label: str
-    words: str
-    bucket_minutes: int
-
-
-WINDOWS = {
-    60: DashboardWindow("1 h", "the last hour", 2),
-    4 * 60: DashboardWindow("4 h", "the last 4 hours", 5),
-    24 * 60: DashboardWindow("24 h", "the last 24 hours", 30),
-    7 * 24 * 60: DashboardWindow("7 d", "the last 7 days", 4 * 60),
-}
-
-
 @router.get(HOME)
-def show(request: Request, runtime: RuntimeDep, caller: SignedIn) -> HTMLResponse:
-    query = read_query(runtime, request.query_params)
-    minutes = _window(request.query_params.get("window_minutes", ""))
+def show(request: Request, runtime: RuntimeDep, caller: SignedIn, zone: ViewerZone) -> HTMLResponse:
+    query = read_query(runtime, request.query_params, zone)
+    now = runtime.clock()
+    span = read_span(request.query_params, now, zone)
     with runtime.database.read() as session:
-        values = _health_values(session, runtime, minutes) | _list_values(session, query)
+        values = _health_values(session, runtime, now, span, zone) | _list_values(session, query)
     return render(
         "dashboard.html",
-        422 if query.faults else 200,
+        422 if query.faults or span.fault else 200,
         caller=caller,
         home=HOME,
         refresh_seconds=REFRESH_SECONDS,
-        window_minutes=minutes,
-        window=WINDOWS[minutes],
+        span=span,
         windows=WINDOWS,
         names=NAMES,
         query=query,
+        zone=zone,
+        now=now,
         **values,
     )
 
 
-def _window(text: str) -> int:
-    """One of those that there is a button for; the default for anything else."""
-    return int(text) if text in map(str, WINDOWS) else DEFAULT_WINDOW
-
-
-def _health_values(session: Session, runtime: Runtime, minutes: int) -> dict[str, object]:
-    now = runtime.clock()
-    health = read_health(session, runtime.settings, now, minutes * MINUTE)
+def _health_values(
+    session: Session, runtime: Runtime, now: datetime, span: ShownSpan, zone: ZoneInfo
+) -> dict[str, object]:
+    health = read_health(session, runtime.settings, now, (span.minutes or DEFAULT_MINUTES) * MINUTE)
+    wrong = problems(health)
+    if span.minutes is None:
+        health = of_span(session, health, span.since, span.until)
     return {
         "health": health,
-        "charts": _charts(session, now, minutes),
-        "summary": ProblemSummary.of(problems(health)),
+        "charts": _charts(session, span, zone),
+        "summary": ProblemSummary.of(wrong),
         "levels": {channel: _level(runtime, health, channel) for channel in Channel},
         "paused_channels": [pause.channel for pause in health.paused if pause.scope == PauseScope(pause.channel)],
         "pending": sum(backlog.pending + backlog.retrying for backlog in health.backlog.values()),
     }
 
 
-def _charts(session: Session, now: datetime, minutes: int) -> dict[Channel, Chart]:
-    bucket_minutes = WINDOWS[minutes].bucket_minutes
-    length = bucket_minutes * MINUTE
-    buckets = reports.series(session, now, minutes // bucket_minutes, length)
-    return {channel: traffic_chart(buckets, channel, length) for channel in Channel}
+def _charts(session: Session, span: ShownSpan, zone: ZoneInfo) -> dict[Channel, Chart]:
+    buckets = reports.series(session, span.last_moment.astimezone(zone), span.buckets, span.bucket)
+    end = "now" if span.minutes is not None else f"{span.until.astimezone(zone):%H:%M}"
+    return {channel: traffic_chart(buckets, channel, span.bucket, end) for channel in Channel}
 
 
 def _level(runtime: Runtime, health: Health, channel: Channel) -> str:

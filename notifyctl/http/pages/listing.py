@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.http.pages.span import in_utc
 from notifyctl.models.enums import MessageStatus
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.filters import FILTERS, MessageFilters
@@ -32,9 +34,13 @@ class ListingQuery:
     def value(self, name: str) -> str:
         return self.filters.get(name, "")
 
-    def link(self, window_minutes: int, **changed: str) -> str:
-        """The query of the same list, with something changed."""
-        return urlencode({"window_minutes": window_minutes, **self.filters, **changed})
+    def link(self, span: Mapping[str, str], **changed: str) -> str:
+        """The query of the same list beside this span, with something changed."""
+        return urlencode({**span, **self.filters, **changed})
+
+    def zoomed(self, span: Mapping[str, str]) -> str:
+        """The same of a span that brings its own beginning and end of the list."""
+        return urlencode({**self.filters, **span})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +58,15 @@ class ListedMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class MessageList:
     messages: tuple[ListedMessage, ...]
     last_id: str | None
     """None when there is nothing older."""
 
 
-def read_query(runtime: Runtime, query: Mapping[str, str]) -> ListingQuery:
+def read_query(runtime: Runtime, query: Mapping[str, str], zone: ZoneInfo) -> ListingQuery:
     written = {name: value for name in FILTERS if (value := query.get(name, "").strip())}
+    written |= {name: in_utc(written[name], zone) for name in ("since", "until") if name in written}
     reader = MessageFilters(runtime.keys, runtime.settings.otp_default_region, runtime.clock())
     criteria, faults = reader.read(written)
     return ListingQuery(written, _id(query.get(BEFORE, "")), criteria, faults)
@@ -72,10 +79,10 @@ def _id(text: str) -> str | None:
         return None
 
 
-def find_messages(session: Session, query: ListingQuery) -> Listing:
+def find_messages(session: Session, query: ListingQuery) -> MessageList:
     """Nothing is looked for while a filter is not understood: to leave it out would show too much."""
     if query.faults:
-        return Listing((), None)
+        return MessageList((), None)
     rows = message_store.find(session, query.filter, limit=PAGE + 1, before=query.before)
     shown = tuple(
         ListedMessage(
@@ -91,4 +98,4 @@ def find_messages(session: Session, query: ListingQuery) -> Listing:
         )
         for row in rows[:PAGE]
     )
-    return Listing(shown, shown[-1].id if len(rows) > PAGE else None)
+    return MessageList(shown, shown[-1].id if len(rows) > PAGE else None)

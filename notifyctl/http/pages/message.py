@@ -17,6 +17,7 @@ from notifyctl.http.pages.actions import MESSAGE, MESSAGE_ACTIONS, Proposal, com
 from notifyctl.http.pages.dashboard import NAMES, REFRESH_SECONDS
 from notifyctl.http.pages.page import HEADERS, WITH_A_MAIL, render, scope_query
 from notifyctl.http.pages.sessions import HOME, SESSION_FORM, SignedIn
+from notifyctl.http.pages.span import ViewerZone
 from notifyctl.http.pages.words import read_words
 from notifyctl.models.enums import AuditAction, MessageStatus
 from notifyctl.models.message import FINAL
@@ -35,16 +36,16 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(MESSAGE)
-def show(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLResponse:
+def show(message_id: UUID, runtime: RuntimeDep, caller: SignedIn, zone: ViewerZone) -> HTMLResponse:
     """The recipient masked, and what it said, which may have a name in it, left out."""
     with runtime.database.read() as session:
         message = require_message(session, message_id)
         values = _template_values(session, runtime, message)
-    return render("message.html", caller=caller, is_revealed=False, words=None, **values)
+    return render("message.html", caller=caller, zone=zone, is_revealed=False, words=None, **values)
 
 
 @router.post(MESSAGE + "/reveal", dependencies=SESSION_FORM)
-def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLResponse:
+def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn, zone: ViewerZone) -> HTMLResponse:
     """The same with both, once: not at an address that could be opened again. Leaves an audit row."""
     now = runtime.clock()
     with runtime.database.transaction() as session:
@@ -63,7 +64,7 @@ def reveal(message_id: UUID, runtime: RuntimeDep, caller: SignedIn) -> HTMLRespo
     log.info("recipient shown", extra={"key": caller.name, "message_id": message.id})
     has_page = words.content is not None and words.content.html is not None
     headers = WITH_A_MAIL if has_page else HEADERS
-    return render("message.html", 200, headers, caller=caller, is_revealed=True, words=words, **values)
+    return render("message.html", 200, headers, caller=caller, zone=zone, is_revealed=True, words=words, **values)
 
 
 def _template_values(session: Session, runtime: Runtime, message: MessageRow) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -11,13 +11,14 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from notifyctl.http.errors import CODES, MESSAGES, ApiError
 from notifyctl.models.enums import BlockReason
 from notifyctl.operations.pauses import PauseScope
-from notifyctl.text.durations import duration, iso
+from notifyctl.text.durations import duration, iso, moment
 
 PREFIX = "/admin/static"
 FOLDER = Path(__file__).parent / "static"
@@ -25,6 +26,7 @@ TYPES = {
     "page.css": "text/css",
     "refresh.js": "text/javascript",
     "retry.js": "text/javascript",
+    "zone.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 FOR_GOOD = "public, max-age=31536000, immutable"
@@ -93,9 +95,40 @@ def span(seconds: float | None) -> str:
     return NOTHING if seconds is None else duration(seconds)
 
 
-def day_and_time(at: datetime) -> str:
-    """`2 Mar 12:00:07`, in UTC."""
-    return f"{at.day} {at:%b %H:%M:%S}"
+@pass_context
+def at_length(context: Context, at: datetime) -> str:
+    """`2026-03-02 04:17:17Z`, as everywhere; in the zone of whoever looks, which the page names, without the Z."""
+    return moment(at) if _is_utc(context) else f"{at.astimezone(context['zone']):%Y-%m-%d %H:%M:%S}"
+
+
+@pass_context
+def local(context: Context, text: str, beside: datetime) -> str:
+    """The times in a sentence of ours, as above. A time without a date is of the day of `beside`."""
+    if _is_utc(context):
+        return text
+
+    def there(found: re.Match[str]) -> str:
+        try:
+            at = datetime.fromisoformat(f"{found[1] or f'{beside.astimezone(UTC):%Y-%m-%d} '}{found[2]}+00:00")
+        except ValueError:  # somebody else's words
+            return found[0]
+        same_day = not found[1] and f"{at.astimezone(context['zone']):%x}" == f"{beside.astimezone(context['zone']):%x}"
+        return f"{at.astimezone(context['zone']):{'%H:%M:%S' if same_day else '%Y-%m-%d %H:%M:%S'}}"
+
+    return _MOMENT.sub(there, text)
+
+
+@pass_context
+def in_field(context: Context, at: datetime | None) -> str:
+    """For a field of a form, which knows no zone."""
+    return f"{at.astimezone(context['zone']):%Y-%m-%dT%H:%M}" if at else ""
+
+
+def _is_utc(context: Context) -> bool:
+    return str(context.get("zone", UTC)) == "UTC"
+
+
+_MOMENT = re.compile(r"\b(\d{4}-\d\d-\d\d )?(\d\d:\d\d:\d\d)Z\b", re.ASCII)
 
 
 _COMMAND = re.compile("`([^`]+)`")
@@ -116,7 +149,9 @@ def _pages() -> Environment:
         "count": count,
         "share": share,
         "span": span,
-        "day_and_time": day_and_time,
+        "at_length": at_length,
+        "in_field": in_field,
+        "local": local,
         "iso": iso,
         "scope_query": scope_query,
         "sentence": sentence,
