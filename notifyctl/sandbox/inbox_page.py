@@ -2,18 +2,22 @@
 
 import base64
 import hashlib
+import json
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from notifyctl.clock import Clock
+from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import Channel
 from notifyctl.sandbox.control_api import json_answer
 from notifyctl.sandbox.faults.errors import APIS
+from notifyctl.sandbox.faults.faults import Faults, faults_from_lines
 from notifyctl.sandbox.faults.magic import MAGIC_RECIPIENTS
 from notifyctl.sandbox.inbox_store import Address, Email, InboxMessage, Stage, stage
 from notifyctl.sandbox.state import SandboxState
@@ -28,7 +32,8 @@ setInterval(async () => {
   const answer = await fetch("/inbox/count.json");
   const { EMAIL, SMS, calls } = await answer.json();
   const now = [EMAIL, SMS, calls].join(":");
-  if (seen !== null && seen !== now && document.activeElement.tagName !== "INPUT") location.reload();
+  const isTyping = ["INPUT", "TEXTAREA"].includes(document.activeElement.tagName);
+  if (seen !== null && seen !== now && !isTyping) location.reload();
   seen = now;
 }, 1500);
 """
@@ -39,7 +44,8 @@ _PAGE_HEADERS = {
     f"script-src 'sha256-{_REFRESH_HASH}'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer, a browser names the origin of our own forms as "null".
+    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
@@ -60,6 +66,7 @@ class InboxPage:
     def routes(self) -> list[Route]:
         return [
             Route("/", self._list, methods=["GET"]),
+            Route("/faults", self._set_faults, methods=["POST"]),
             Route("/inbox.json", self._list_json, methods=["GET"]),
             Route("/inbox/count.json", self._count, methods=["GET"]),
             Route("/inbox/{message_id}", self._show, methods=["GET"]),
@@ -67,17 +74,45 @@ class InboxPage:
         ]
 
     async def _list(self, request: Request) -> Response:
+        return self._shown(request)
+
+    async def _set_faults(self, request: Request) -> Response:
+        """A form of this page: another site's could otherwise set them for whoever looks at it."""
+        if urlsplit(request.headers.get("origin", "")).netloc != request.headers.get("host"):
+            return self._page("missing.html", status=403)
+        fields = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
+        lines = fields.get("lines", "") if fields.get("do") == "set" else ""
+        try:
+            by_api = faults_from_lines([line.strip() for line in lines.splitlines() if line.strip()])
+        except InvalidInput as error:
+            return self._shown(request, lines=lines, wrong=str(error))
+        for api in APIS:
+            self._state.faults.set_faults(api, by_api.get(api, Faults(seed=0)))
+        return RedirectResponse("/#faults", 303)
+
+    def _shown(self, request: Request, *, lines: str | None = None, wrong: str = "") -> Response:
         channel = _channel(request)
         contains = request.query_params.get("to", "").strip()
+        words = request.query_params.get("q", "").strip()
         messages = [
             message
             for message in self._inbox.newest_first()
-            if (channel is None or message.channel is channel) and _is_for(message, contains.lower())
+            if (channel is None or message.channel is channel)
+            and _is_for(message, contains.lower())
+            and _says(message, words.lower())
         ]
         number = _whole_number(request, "page", 1)
         start = (number - 1) * PAGE_LENGTH
+        schedules = {api: schedule for api in APIS if (schedule := self._state.faults.schedule(api))}
+        set_lines = [
+            f"{api.lower()}:{fault}" for api, schedule in schedules.items() for fault in schedule.faults.faults
+        ]
         return self._page(
             "list.html",
+            400 if wrong else 200,
+            q=words,
+            lines="\n".join(set_lines) if lines is None else lines,
+            wrong=wrong,
             messages=messages[start : start + PAGE_LENGTH],
             channel=channel,
             to=contains,
@@ -87,7 +122,7 @@ class InboxPage:
             base_url=str(request.base_url).rstrip("/"),
             magic_recipients=MAGIC_RECIPIENTS,
             meter=self._state.meter_json(),
-            schedules={api: schedule for api in APIS if (schedule := self._state.faults.schedule(api))},
+            schedules=schedules,
             search_delay=self._inbox.search_delay,
             receipts=self._state.receipts.receipts,
             receipt_counts=self._state.receipts.counts,
@@ -102,13 +137,16 @@ class InboxPage:
         status = _status(message, stage(message, self._clock()))
         if isinstance(message, Email):
             return self._show_email(message, status, request.query_params.get("tab", ""))
-        return self._page("sms.html", sms=message, stage=status, size=measure(message.text))
+        size = measure(message.text)
+        return self._page("sms.html", sms=message, stage=status, size=size, source=_source(message))
 
     def _show_email(self, email: Email, status: str, wanted_tab: str) -> Response:
-        parts = {"html": "HTML", "text": "Text", "headers": "Headers and metadata"}
-        tabs = {tab: label for tab, label in parts.items() if tab == "headers" or getattr(email, tab)}
+        parts = {"html": "HTML", "text": "Text", "headers": "Headers and metadata", "source": "Source"}
+        tabs = {tab: label for tab, label in parts.items() if tab in ("headers", "source") or getattr(email, tab)}
         tab = wanted_tab if wanted_tab in tabs else next(iter(tabs))
-        return self._page("mail.html", mail=email, stage=status, tabs=tabs, tab=tab, framed=_framed(email.html))
+        return self._page(
+            "mail.html", mail=email, stage=status, tabs=tabs, tab=tab, framed=_framed(email.html), source=_source(email)
+        )
 
     async def _list_json(self, request: Request) -> Response:
         channel = _channel(request)
@@ -150,6 +188,16 @@ def _whole_number(request: Request, name: str, default: int) -> int:
 
 def _is_for(message: InboxMessage, contains: str) -> bool:
     return not contains or any(contains in recipient.lower() for recipient in message.recipients)
+
+
+def _says(message: InboxMessage, words: str) -> bool:
+    parts = [*message.recipients, message.text, message.subject if isinstance(message, Email) else ""]
+    return not words or any(words in part.lower() for part in parts)
+
+
+def _source(message: InboxMessage) -> str:
+    """All that arrived, as JSON: there is no other form of it."""
+    return json.dumps(_as_json(message), indent=2, ensure_ascii=False)
 
 
 def _framed(html: str) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from fastapi import FastAPI
 
 from notifyctl.bootstrap import open_runtime
 from notifyctl.models.enums import MessageStatus
 from notifyctl.operations import pauses
+from notifyctl.sandbox import Sandbox
 from tests.browser.chromium import Tab
 from tests.browser.scenes import a_bad_hour, a_good_day, a_message, a_story, write
 from tests.browser.signing_in import HOME
@@ -145,6 +147,29 @@ def test_what_a_message_said_is_seen_in_its_frame(signed_in: Tab, api: Api, axe:
     assert {what: found for what, found in faults.items() if found} == {}
     assert signed_in.js("document.querySelector('iframe.mail').contentDocument") is None  # of nobody's origin
     assert signed_in.js("document.querySelector('iframe.mail').getBoundingClientRect().height") > 400
+
+
+def test_the_pages_of_the_sandbox_are_for_everyone_too(tab: Tab, sandbox: Sandbox, axe: str, tmp_path: Path) -> None:
+    mail = {"From": "hello@acme.example", "To": "anna@acme.example", "Subject": "Welcome", "HtmlBody": "<p>Hello</p>"}
+    headers = {"X-Postmark-Server-Token": "any"}
+    sent = requests.post(f"{sandbox.url}/email", json=mail, headers=headers, timeout=30).json()["MessageID"]
+    tab.open(sandbox.url)
+    tab.click("#faults summary")
+    tab.fill("#lines", "sms:hang=0.1")
+    tab.click("#faults .go")
+    tab.loaded()
+    faults = {}
+    for name, path in (("list", "/"), ("html", f"/inbox/{sent}"), ("source", f"/inbox/{sent}?tab=source")):
+        tab.open(f"{sandbox.url}{path}")
+        tab.js(f"{axe}; 0")
+        for scheme, width in (("dark", 1280), ("light", 1280), ("light", 390)):
+            tab.prefer(color_scheme=scheme)
+            tab.resize(width, 900)
+            tab.picture(tmp_path / f"sandbox-{name}-{scheme}-{width}.png")
+            faults[name, scheme, width] = [*violations(tab), *sticking_out(tab, width)]
+    assert {what: found for what, found in faults.items() if found} == {}
+    tab.open(sandbox.url)
+    assert tab.js("document.querySelector('#lines').value") == "sms:hang=0.1"
 
 
 def violations(tab: Tab) -> list[str]:

@@ -100,6 +100,27 @@ def test_the_page_tells_the_meter_the_faults_and_how_often_they_struck(sandbox: 
     assert "SMS: 1 presented, 0 accepted, 1 in the last minute, peak 1 a minute" in page
 
 
+def test_faults_are_set_and_cleared_on_the_page_and_by_no_other_site(sandbox: Sandbox) -> None:
+    def post(origin: str | None = sandbox.url, **fields: str) -> requests.Response:
+        headers = {"Origin": origin} if origin else {}
+        url = f"{sandbox.url}/faults"
+        return requests.post(url, fields, headers=headers, timeout=5, allow_redirects=False)
+
+    done = post(lines="sms:error=0.1,code=21610\r\n\r\nlatency=1,ms=5\r\n", do="set")
+    assert (done.status_code, done.headers["Location"]) == (303, "/#faults")
+    faults = [row["fault"] for row in requests.get(f"{sandbox.url}/faults", timeout=5).json()["faults"]]
+    assert faults == ["email:latency,ms=5", "sms:error=0.1,code=21610", "sms:latency,ms=5"]
+    assert "\n".join(faults) in requests.get(sandbox.url, timeout=5).text
+
+    wrong = post(lines="sms:eror=0.1", do="set")
+    assert (wrong.status_code, "sms:eror=0.1</textarea>" in wrong.text) == (400, True)
+    for origin in (None, "null", "http://evil.example"):
+        assert post(origin, do="clear").status_code == 403
+    assert len(requests.get(f"{sandbox.url}/faults", timeout=5).json()["faults"]) == 3
+    assert post(do="clear", lines="hang").status_code == 303
+    assert requests.get(f"{sandbox.url}/faults", timeout=5).json() == {"faults": []}
+
+
 def test_every_magic_recipient_stands_on_the_page_and_in_the_documentation(sandbox: Sandbox) -> None:
     page = requests.get(sandbox.url, timeout=5).text
     document = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")

@@ -59,6 +59,17 @@ def test_the_inbox_is_filtered_by_channel_and_recipient(sandbox: Sandbox) -> Non
     assert "ada@a.test" not in only_grace
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"), [("GRACE", "grace@b.test"), ("invoice 7", "ada@a.test"), ("spring sale", "grace@b.test")]
+)
+def test_the_inbox_is_searched_by_recipient_subject_and_text(sandbox: Sandbox, words: str, shown: str) -> None:
+    send_email(sandbox, To="ada@a.test", Subject="Invoice 7")
+    send_email(sandbox, To="grace@b.test", TextBody="Our spring sale")
+    listed = page(sandbox, q=words).text
+    assert {name for name in ("ada@a.test", "grace@b.test") if name in listed} == {shown}
+    assert "Nothing matches" in page(sandbox, q=f"{words} x").text
+
+
 def test_older_messages_are_on_the_next_page(sandbox: Sandbox) -> None:
     for number in range(51):
         send_sms(sandbox, Body=f"text {number}.")
@@ -95,6 +106,9 @@ def test_the_parts_of_an_email_have_tabs(sandbox: Sandbox) -> None:
     headers = page(sandbox, f"/inbox/{message_id}", tab="headers").text
     assert "0190a8f2" in headers
     assert "X-Campaign" in headers
+    source = page(sandbox, f"/inbox/{message_id}", tab="source").text
+    assert "&lt;p&gt;Hi&lt;/p&gt;" in source
+    assert "&#34;subject&#34;: &#34;Welcome&#34;" in source
 
 
 def test_an_sms_is_shown_with_its_encoding_and_segments(sandbox: Sandbox) -> None:
