@@ -124,7 +124,12 @@ def test_a_parameter_that_it_refuses_is_named(pooled: Pooled) -> None:
 def test_a_worker_opens_no_more_connections_than_it_may(
     runtime: Runtime, environment: Environment, processes: Processes, sandbox: Sandbox
 ) -> None:
-    few = environment(DATABASE_CONNECTIONS="4", TWILIO_API_URL=sandbox.url, POSTMARK_API_URL=sandbox.url)
+    few = environment(
+        DATABASE_CONNECTIONS="4",
+        TWILIO_API_URL=sandbox.url,
+        POSTMARK_API_URL=sandbox.url,
+        NOTIFICATION_SMS_PER_MINUTE_LIMIT="1000",
+    )
     worker = processes.notifyctl("worker", env=few)
     decisions = [send(runtime, "OTP_CODE_SMS", CODE, recipient=f"+49151123450{number:02}") for number in range(30)]
     runtime.database.close()
