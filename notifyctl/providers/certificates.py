@@ -57,9 +57,9 @@ def trusted_authorities(settings: Settings) -> Authorities:
     }
     variables: dict[str, str] = {}  # by path: images like to name one file in all of them
     for variable, path in named.items():
-        if path is not None:
+        if path is not None and str(path) not in variables:
             _check(variable, str(path))
-            variables.setdefault(str(path), variable)
+            variables[str(path)] = variable
     return Authorities(tuple(variables), tuple(variables.values())) if variables else public_authorities()
 
 

@@ -13,7 +13,9 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
 """Those on which Twilio acts itself."""
@@ -43,9 +45,11 @@ def wish_of(text: str) -> Wish | None:
 
 
 def _meant(words: str) -> Wish | None:
-    if _START.fullmatch(words):
+    patterns = _patterns()
+    if patterns.start.fullmatch(words):
         return Wish.START
-    is_stop = _STOP.fullmatch(words) or (words and all(_STOP.fullmatch(word) for word in words.split()))
+    stop = patterns.stop
+    is_stop = stop.fullmatch(words) or (words and all(stop.fullmatch(word) for word in words.split()))
     return Wish.STOP if is_stop else None
 
 
@@ -65,7 +69,8 @@ def _kept(character: str) -> str:
 
 
 def _without_fillers(words: str) -> str:
-    return _FILLERS_AFTER.sub("", _FILLERS_BEFORE.sub("", words))
+    patterns = _patterns()
+    return patterns.fillers_after.sub("", patterns.fillers_before.sub("", words))
 
 
 _STOP_SIGN = "\N{OCTAGONAL SIGN}"
@@ -218,8 +223,20 @@ def _any_of(english: tuple[str, ...], elsewhere: dict[str, str]) -> re.Pattern[s
     return re.compile("|".join((*english, *(phrase for listed in elsewhere.values() for phrase in _phrases(listed)))))
 
 
-_FILLER = "|".join([_SIGNATURE, *sorted(_phrases(_FILLERS), key=len, reverse=True)])
-_FILLERS_BEFORE = re.compile(rf"^(?:(?:{_FILLER})(?: |$))+")
-_FILLERS_AFTER = re.compile(rf"(?:(?:^| )(?:{_FILLER}))+$")
-_STOP = _any_of(_ENGLISH_STOP, _STOP_ELSEWHERE)
-_START = _any_of(_ENGLISH_START, _START_ELSEWHERE)
+class _Patterns(NamedTuple):
+    fillers_before: re.Pattern[str]
+    fillers_after: re.Pattern[str]
+    stop: re.Pattern[str]
+    start: re.Pattern[str]
+
+
+@cache
+def _patterns() -> _Patterns:
+    """Made when somebody first writes: it takes a twentieth of a worker's whole start."""
+    filler = "|".join([_SIGNATURE, *sorted(_phrases(_FILLERS), key=len, reverse=True)])
+    return _Patterns(
+        re.compile(rf"^(?:(?:{filler})(?: |$))+"),
+        re.compile(rf"(?:(?:^| )(?:{filler}))+$"),
+        _any_of(_ENGLISH_STOP, _STOP_ELSEWHERE),
+        _any_of(_ENGLISH_START, _START_ELSEWHERE),
+    )
