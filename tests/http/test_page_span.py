@@ -26,7 +26,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
         ("2026-03-02T11:00Z", "2026-03-02T11:15Z", timedelta(seconds=15), 60),
         ("2026-03-02T12:00", "2026-03-02T12:45", timedelta(minutes=1), 45),  # in Berlin
         ("2026-03-02T10:07:30Z", "2026-03-02T12:00Z", timedelta(minutes=2), 57),
-        ("2026-03-01T00:00Z", "2026-03-02T23:00Z", timedelta(hours=1), 36),  # cut off at now
+        ("2026-03-01T00:00Z", "2026-03-02T23:00Z", timedelta(hours=1), 47),
+        ("2026-03-02T11:59:59Z", "2026-03-02T12:15Z", timedelta(seconds=30), 31),  # has just begun
         ("2026-02-01T00:00Z", "2026-03-02T00:00Z", timedelta(days=1), 29),
     ],
 )

@@ -109,8 +109,8 @@ def read_span(query: Mapping[str, str], now: datetime, zone: ZoneInfo) -> ShownS
         since, until = (_moment(query.get(name, ""), now, zone) for name in ("from", "to"))
     except InvalidInput:
         return _window("", now, "Both ends must be times, as 2026-03-01T12:00Z.")
-    until = min(until, now)
-    if not SHORTEST <= until - since <= LONGEST:
+    # It may end after now: the quarter of an hour that has just begun is shown as well.
+    if since >= now or not SHORTEST <= until - since <= LONGEST:
         return _window("", now, "It must begin before it ends and before now, and be at most 31 days long.")
     bucket = next(step for step in _STEPS if (until - since) / step <= MOST_BARS)
     return ShownSpan(since, until, bucket, "this span", None)
