@@ -43,6 +43,7 @@ TEMPLATES = {Channel.SMS: "PARCEL_SMS", Channel.EMAIL: "PARCEL"}
 ROUNDS = 5
 LINE = "{:<4} {:<58} {:>8} {:>8} {:<4} {:<4} {}"
 HEADING = LINE.format("id", "what", "target", "figure", "", "met", "beside")
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -126,9 +127,9 @@ def main() -> None:
                 print(json.dumps(asdict(figure)) if asked.json else figure, flush=True)
 
 
-def turns(rounds: int, runs: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+def turns(rounds: int, runs: Mapping[K, Callable[[], T]]) -> dict[K, list[T]]:
     """Each once a round, side by side in one run. Who goes first moves on: no place is always the same one's."""
-    found: dict[str, list[T]] = {name: [] for name in runs}
+    found: dict[K, list[T]] = {name: [] for name in runs}
     names = list(runs)
     for number in range(rounds):
         first = number % len(names)

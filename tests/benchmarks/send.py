@@ -1,41 +1,39 @@
 """What a single `send` costs, one transaction each, beside one-row inserts of bare SQLAlchemy in the same run.
 
-    python tests/benchmarks/send.py [--sends 150] [--rounds 7] [--database sqlite|postgresql] [--profile]
+    python -m tests.benchmarks.send [--rounds 5]
+    python -m tests.benchmarks.send --statements client
+    python -m tests.benchmarks.send --profile client
 
 The bare insert is SQLAlchemy's own `engine.begin()` and one row of an id and a text, with nothing of ours on its
 engine; on SQLite it is as durable as ours (WAL, synchronous=FULL). Each kind of send goes to a client or an address of
-its own. Rounds take turns; quote the ratios of the medians. Statements are counted at the driver, BEGIN and COMMIT not
-among them.
+its own. Statements are counted at the driver, BEGIN and COMMIT not among them.
 """
 
-import argparse
 import cProfile
 import pstats
 import sqlite3
-import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
-from pathlib import Path
-from time import perf_counter, process_time
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+from statistics import median
+from time import perf_counter
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, event, insert, text
-from worker_rate import fresh_database
 
-from notifyctl.bootstrap import Runtime, open_runtime
-from notifyctl.db import bulk, migrations
-from notifyctl.db.database import Database
+from notifyctl.bootstrap import Runtime
+from notifyctl.db import bulk
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
 from notifyctl.orchestrator.requests import Queued, SendRequest
+from tests.benchmarks import harness
+from tests.benchmarks.harness import DATABASES, NAMES, Figure, fresh_store, measures, ratio, tidy, turns
 from tests.support.messages import REMINDER, SPIKE, WELCOME
-from tests.support.settings import make_settings
-from tests.support.templates import seed_templates
 
 UNRATED, RATED, TO_ADDRESS = "COMPLIANCE_EXPIRY_REMINDER", "WELCOME_EMAIL", "OPS_ALERT_SMS"
 BARE = "one-row insert"
+SENDS = 150
+"""Of each kind in a round."""
 _rows = Table("bare", MetaData(), Column("id", Integer, primary_key=True), Column("note", String))
 
 
@@ -59,15 +57,12 @@ def prepare(runtime: Runtime, clients: int) -> None:
     rows = [
         {"id": f"c{n}", "email": f"c{n}@client.example", "phone_e164": f"+4915{n:09}"} | about for n in range(clients)
     ]
-    seed_templates(runtime)
     with runtime.database.transaction() as session:
         bulk.insert_rows(session, table(Client), rows)
         unrated = "UPDATE notification_template SET rate_limit_window_seconds = NULL WHERE template_key = :key"
         session.execute(text(unrated), {"key": UNRATED})
         session.execute(text("UPDATE notification_template SET enabled = true"))
-    if not runtime.database.is_sqlite:
-        with runtime.database.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))
+    tidy(runtime.database)
 
 
 def bare_insert(url: str) -> Callable[[], None]:
@@ -109,55 +104,52 @@ def statements_of(runtime: Runtime, one: Callable[[], None]) -> list[str]:
     return seen
 
 
-def measure(kind: str, arguments: argparse.Namespace) -> None:
-    with fresh_database(kind) as url:
-        migrations.upgrade(Database(url))
-        runtime = open_runtime(make_settings(database_url=url))
-        asked = requests(count())
-        prepare(runtime, (len(asked) + 1) * arguments.sends * (arguments.rounds + 2))
-        doing = {BARE: bare_insert(url)} | {name: sending(runtime, request) for name, request in asked.items()}
-        for one in doing.values():
-            for _ in range(arguments.sends):
-                one()
-        counts = {name: statements_of(runtime, one) for name, one in doing.items()}
-        wall: dict[str, list[float]] = {name: [] for name in doing}
-        cpu: dict[str, list[float]] = {name: [] for name in doing}
-        for _ in range(arguments.rounds):
-            for name, one in doing.items():
-                began, began_cpu = perf_counter(), process_time()
-                for _ in range(arguments.sends):
-                    one()
-                wall[name].append((perf_counter() - began) / arguments.sends)
-                cpu[name].append((process_time() - began_cpu) / arguments.sends)
-        bare = statistics.median(wall[BARE])
-        for name in doing:
-            each, ours = statistics.median(wall[name]), statistics.median(cpu[name])
-            print(
-                f"{kind:<11} {name:<15} {1 / each:>6,.0f}/s  {bare / each:>5.2f} of the insert"
-                f"  {ours * 1e6:>5.0f} µs of CPU  {len(counts[name])} statements",
-                flush=True,
-            )
-            if arguments.statements:
-                print(*(f"    {statement}" for statement in counts[name]), sep="\n")
-        if arguments.profile:
+def doings(runtime: Runtime, rounds: int) -> dict[str, Callable[[], None]]:
+    asked = requests(count())
+    prepare(runtime, (len(asked) + 1) * SENDS * (rounds + 2))
+    sends = {name: sending(runtime, request) for name, request in asked.items()}
+    return {BARE: bare_insert(runtime.settings.database_url)} | sends
+
+
+def a_second(one: Callable[[], None]) -> float:
+    began = perf_counter()
+    for _ in range(SENDS):
+        one()
+    return SENDS / (perf_counter() - began)
+
+
+@measures("S5")
+def single_sends(rounds: int) -> Iterator[Figure]:
+    for kind in DATABASES:
+        with fresh_store(kind) as runtime:
+            doing = doings(runtime, rounds)
+            for one in doing.values():
+                a_second(one)
+            counts = {name: len(statements_of(runtime, one)) for name, one in doing.items()}
+            rates = turns(rounds, {name: partial(a_second, one) for name, one in doing.items()})
+        bare = rates.pop(BARE)
+        for name, ours in rates.items():
+            beside = f"{median(ours):,.0f}/s beside {median(bare):,.0f}/s; {counts[name]} statements"
+            what = f"send to {name}, {NAMES[kind]}, of a one-row insert"
+            yield Figure("S5", what, ratio(ours, bare), at_least=0.5, beside=beside)
+
+
+def look_closer(how: str, name: str) -> None:
+    for kind in DATABASES:
+        with fresh_store(kind) as runtime:
+            one = doings(runtime, 1)[name]
+            a_second(one)
+            if how == "--statements":
+                print(kind, *statements_of(runtime, one), sep="\n    ")
+                continue
             profile = cProfile.Profile()
-            for _ in range(arguments.sends):
-                profile.runcall(doing[arguments.profile])
+            for _ in range(SENDS):
+                profile.runcall(one)
             pstats.Stats(profile).sort_stats("tottime").print_stats(45)
-        runtime.close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sends", type=int, default=150)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append")
-    parser.add_argument("--statements", action="store_true", help="print them")
-    parser.add_argument("--profile", help="of one kind of send, as `client`")
-    arguments = parser.parse_args()
-    for kind in arguments.database or ["sqlite", "postgresql"]:
-        measure(kind, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] in (["--statements"], ["--profile"]):
+        look_closer(*sys.argv[1:])
+    else:
+        harness.main()
