@@ -9,7 +9,6 @@ from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
 from notifyctl.clients.plans import PlanRegistry
-from notifyctl.db.database import Database
 from notifyctl.delivery import outbox, outcomes, requeue, result_store
 from notifyctl.delivery.lookout import Lookout
 from notifyctl.delivery.outbox import QUEUES, DueMessage, Queue
@@ -131,11 +130,11 @@ class Claimer:
         if not due:
             return None
         slots = self.allowance.slots(most, _by_lane(due))
-        self.allowance.read(session)
         snapshot = QueueSnapshot(due, paused, decision, slots, since)
         if any(queue.status is not MessageStatus.DEFERRED_THROTTLED for queue in due):
             return snapshot
         # Everything that is due was deferred before: a lock is worth it only if the budget has something now.
+        self.allowance.read(session)
         return snapshot if self.allowance.has_room_for(slots) else None
 
     def try_one(self, session: Session, queue: Queue, message_id: str, now: datetime) -> Sequence[Claim]:
@@ -148,11 +147,6 @@ class Claimer:
         for claim in claimed:
             claim.attempt(now)
         return claimed
-
-    def take_ahead(self, database: Database, snapshot: QueueSnapshot) -> None:
-        if self.allowance.takes_ahead and self.allowance.is_short_of(snapshot.slots):
-            with database.transaction() as session:
-                self.allowance.take(session, snapshot.slots)
 
     def claim(self, session: Session, now: datetime, snapshot: QueueSnapshot) -> ClaimBatch:
         """Locks, asks the gates again, and claims; what found no token is deferred."""

@@ -5,14 +5,15 @@ committed before the call, so a message that is still SENDING when its lease has
 What one turn records and what it claims next share a commit.
 """
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from threading import Thread
 from time import monotonic
-from typing import Protocol
 
 from sqlmodel import Session
 
@@ -25,16 +26,16 @@ from notifyctl.delivery import outbox, outcomes, quarantine_store, result_store
 from notifyctl.delivery.claims import LEASE, Claim, ClaimBatch, Claimer, QueueSnapshot
 from notifyctl.delivery.memory import SendingMemory
 from notifyctl.delivery.outcomes import Attempt, DeliveryOutcome
-from notifyctl.errors import DatabaseError, NotifyctlError
-from notifyctl.keyring import KeyRing, SealedContext
-from notifyctl.models.enums import FailureReason, MessageStatus
-from notifyctl.models.template import TemplateSource
+from notifyctl.delivery.wording import Wording
+from notifyctl.errors import DatabaseError
+from notifyctl.keyring import KeyRing
+from notifyctl.models.enums import MessageStatus
 from notifyctl.operations.witness import Witness
 from notifyctl.orchestrator import payload_store
 from notifyctl.providers.contract import Answer, OutboundMessage, Rejected, Sender, SendResult, Unknown
-from notifyctl.templates import store as template_store
-from notifyctl.templates.render import Renderer, RenderError
 
+BESIDE_SECONDS = 0.002
+"""How long at most to listen to the calls before asking whether the database is done."""
 _EXPECTED = (MessageStatus.SENT, MessageStatus.RETRY_SCHEDULED, MessageStatus.BLOCKED)
 
 log = logging.getLogger("notifyctl.delivery")
@@ -64,10 +65,13 @@ class Dispatcher:
         self._owner = owner
         self._memory = memory
         self._witness = witness
-        self._renderer = Renderer()
-        self._sources: dict[tuple[str, int], TemplateSource] = {}
+        self._wording = Wording(keys)
         self._attempts: dict[str, Attempt] = {}
         self._answers: list[Answer] = []
+        self._came: list[Answer] = []
+        """For the next turn."""
+        self._lost: Exception | None = None
+        """What the sender stumbled over."""
         self._unsent: list[str] = []
         """Claimed and then not sent; to be given back."""
         self.totals: Counter[str] = Counter()
@@ -101,18 +105,20 @@ class Dispatcher:
         Raises DatabaseError when the store is gone; answers not yet recorded are kept for the next turn. Whatever else
         goes wrong ends the message that it goes wrong with, and is raised only if there is no such message.
         """
-        self._answers += self._collect(timeout)
+        self._listen(0.0 if self._came else timeout)
+        self._give_up_lost()
+        self._answers += [answer for answer in self._came if answer.message_id in self._attempts]
+        self._came = []
         free = self._sender.free if claiming else 0
-        snapshot = self._snapshot(free) if free else None
-        if not self._answers and not self._unsent and snapshot is None:
+        if not self._answers and not self._unsent and not free:
             return 0
         started = monotonic()
         try:
-            batch = self._record_and_claim(snapshot)
+            batch = self._beside_calls(partial(self._record_and_claim, free))
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001  it is about one of the messages, and must not take the others along
-            return self._one_by_one(snapshot, error)
+            return self._one_by_one(free, error)
         for answer in self._answers:
             self._forget(answer.message_id, answer.result)
         given_back = len(self._unsent)  # still ours when this turn looked: the next finds them
@@ -120,13 +126,33 @@ class Dispatcher:
         self._send(self._without_known(batch), started)
         return given_back + len(batch.claimed) + len(batch.refused) + batch.deferred + batch.put_off
 
-    def _collect(self, timeout: float) -> list[Answer]:
+    def _beside_calls(self, work: Callable[[], ClaimBatch]) -> ClaimBatch:
+        """What the database is asked for, while the calls that are out go on. Their answers are left to the next turn.
+
+        Until `work` is done only its thread touches what this object holds.
+        """
+        if not self._sender.in_flight:
+            return work()
+        done: Future[ClaimBatch] = Future()
+        thread = Thread(target=_do, args=(work, done), name=f"notifyctl-store-{self.channel.lower()}", daemon=True)
+        thread.start()
+        while not done.done() and self._sender.in_flight and self._lost is None:
+            self._listen(BESIDE_SECONDS)
+        thread.join()
+        self._give_up_lost()
+        return done.result()
+
+    def _listen(self, timeout: float) -> None:
         try:
-            answers = self._sender.collect(timeout)
+            self._came += self._sender.collect(timeout)
         except Exception as error:  # noqa: BLE001  their calls may have gone out
-            self._lose(list(self._attempts), error)
-            return []
-        return [answer for answer in answers if answer.message_id in self._attempts]
+            self._lost = error
+
+    def _give_up_lost(self) -> None:
+        if self._lost is not None:
+            heard = {answer.message_id for answer in (*self._answers, *self._came)}
+            self._lose([message_id for message_id in self._attempts if message_id not in heard], self._lost)
+            self._lost = None
 
     def _lose(self, ids: Sequence[str], error: Exception) -> None:
         """Their calls may have gone out: their leases run out, and the provider is asked."""
@@ -139,20 +165,19 @@ class Dispatcher:
         if attempt is not None:
             self._memory.hear(attempt, result)
 
-    def _snapshot(self, free: int) -> QueueSnapshot | None:
-        """Asked without a lock, so that an idle worker never stands in a writer's way."""
-        now = self._clock()
-        with self._database.read() as session:
-            snapshot = self._claimer.snapshot(session, now, free)
-        if snapshot is not None:
-            self._claimer.take_ahead(self._database, snapshot)
-        return snapshot
-
-    def _record_and_claim(self, snapshot: QueueSnapshot | None) -> ClaimBatch:
+    def _record_and_claim(self, free: int) -> ClaimBatch:
+        """In one transaction; without one where there is nothing to write."""
+        snapshot: QueueSnapshot | None = None
+        if not self._answers:
+            snapshot = self._look(free)
+            if snapshot is None and not self._unsent:
+                return ClaimBatch()
         try:
             with self._database.transaction() as session:
                 now = self._clock()
                 self._record(session, now, self._answers)
+                if self._answers and free and not self._unsent:
+                    snapshot = self._claimer.snapshot(session, now, free)
                 outbox.give_back(session, self._owner, now, self._unsent)
                 batch = ClaimBatch() if snapshot is None else self._claim(session, now, snapshot)
                 seen = self._witness.newest(session, at_once=False) if self._answers else None
@@ -162,24 +187,31 @@ class Dispatcher:
         self._witness.keep(seen)
         return batch
 
+    def _look(self, free: int) -> QueueSnapshot | None:
+        """Without a lock, so that an idle worker never stands in a writer's way."""
+        if not free:
+            return None
+        with self._database.read() as session:
+            return self._claimer.snapshot(session, self._clock(), free)
+
     def _claim(self, session: Session, now: datetime, snapshot: QueueSnapshot) -> ClaimBatch:
         # In the same transaction, and so of the same server: what another says may be over by now.
         if not self._witness.permits(session):
             return ClaimBatch()
         batch = self._claimer.claim(session, now, snapshot)
         self._settle(session, batch.refused, now)
-        self._load_sources(session, batch.claimed)
+        self._wording.load(session, batch.claimed)
         return batch
 
-    def _one_by_one(self, snapshot: QueueSnapshot | None, error: Exception) -> int:
+    def _one_by_one(self, free: int, error: Exception) -> int:
         """After a turn that came to nothing: each answer is recorded by itself, and who cannot be claimed is failed."""
         stubborn = sum(self._record_apart(answer) for answer in list(self._answers))
         with self._database.transaction() as session:
             outbox.give_back(session, self._owner, self._clock(), self._unsent)
         self._unsent = []
-        aside = 0
+        aside, snapshot = 0, self._look(free)
         if snapshot is not None:
-            load = self._load_sources
+            load = self._wording.load
             aside = quarantine_store.set_aside(
                 self._database, self._clock, self._claimer, snapshot, self._owner, load=load
             )
@@ -262,11 +294,6 @@ class Dispatcher:
         if log.isEnabledFor(level):
             log.log(level, "message %s", status.lower(), extra=outcome.log_fields)
 
-    def _load_sources(self, session: Session, claimed: Sequence[Claim]) -> None:
-        versions = {(item.message.template_key, item.message.template_version) for item in claimed}
-        if missing := versions - self._sources.keys():
-            self._sources |= template_store.sources(session, missing)
-
     def _without_known(self, batch: ClaimBatch) -> list[Claim]:
         """Those to be sent. What this process is sending or has sent already, the database must have forgotten."""
         unknown: list[Claim] = []
@@ -292,11 +319,9 @@ class Dispatcher:
         outbound: list[OutboundMessage] = []
         for item in claimed:
             attempt = self._attempts[item.message.id]
-            try:
-                message = self._render(item)
-            # Out of memory, too deep, no JSON: one message is no reason to give up those that were claimed with it.
-            except Exception as error:  # noqa: BLE001  see above
-                self._answers.append(Answer(attempt.message_id, _unfit(error, attempt.message_id), 0.0))
+            message = self._wording.render(item)
+            if isinstance(message, Rejected):
+                self._answers.append(Answer(attempt.message_id, message, 0.0))
                 continue
             if not item.template.sensitive:
                 self._attempts[attempt.message_id] = replace(attempt, subject=message.subject)
@@ -322,49 +347,9 @@ class Dispatcher:
             del self._attempts[message_id]
         self._unsent = list(ids)
 
-    def _render(self, item: Claim) -> OutboundMessage:
-        message = item.message
-        source = self._sources.get((message.template_key, message.template_version))
-        if source is None:
-            raise RenderError(f"Version {message.template_version} of {message.template_key} is gone from the store")
-        content = self._renderer.render(source, context_of(self._keys, message))
-        return OutboundMessage(
-            message_id=message.id,
-            template_key=message.template_key,
-            recipient=self._attempts[message.id].recipient,
-            text=content.text,
-            subject=content.subject,
-            html=content.html,
-            held_key=message.held_key,
-        )
 
-
-class HasContext(Protocol):
-    """A message with the row that its context is in."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def context(self) -> str | None: ...
-
-    @property
-    def sealed(self) -> str | None: ...
-
-    @property
-    def key_id(self) -> str | None: ...
-
-
-def context_of(keys: KeyRing, message: HasContext) -> Mapping[str, object]:
-    """The values for its template. Raises SealError or ValueError."""
-    if message.sealed is not None:
-        return keys.open(SealedContext(message.key_id or "", message.sealed), message_id=message.id)
-    context: dict[str, object] = json.loads(message.context or "{}")
-    return context
-
-
-def _unfit(error: Exception, message_id: str) -> Rejected:
-    if isinstance(error, NotifyctlError):
-        return Rejected(FailureReason.RENDER_ERROR, "", str(error))
-    errors.report(log, "message cannot be rendered", error, message_id=message_id)
-    return Rejected(FailureReason.RENDER_ERROR, "", f"It cannot be rendered: {errors.describe(error)}")
+def _do(work: Callable[[], ClaimBatch], done: "Future[ClaimBatch]") -> None:
+    try:
+        done.set_result(work())
+    except BaseException as error:  # noqa: BLE001  the turn raises it
+        done.set_exception(error)

@@ -18,10 +18,10 @@ from notifyctl.clients.suppressions import known_since, suppress
 from notifyctl.clock import Clock
 from notifyctl.db.database import Database
 from notifyctl.delivery import in_doubt_store, quarantine_store
-from notifyctl.delivery.dispatch import context_of
 from notifyctl.delivery.in_doubt_store import DoubtfulMessage
 from notifyctl.delivery.outcomes import kept_words, next_attempt, to_details
 from notifyctl.delivery.result_store import AttemptResult
+from notifyctl.delivery.wording import context_of
 from notifyctl.errors import DatabaseError, NotifyctlError
 from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, Channel, FailureReason, MessageStatus, OnDoubt

@@ -7,7 +7,20 @@ from functools import cache
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import Executable, FromClause, Update, and_, bindparam, case, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    FromClause,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -45,7 +58,10 @@ class AttemptResult:
 
 
 _RESULT = tuple(field.name for field in fields(AttemptResult))
-_values_of = attrgetter(*_RESULT)
+_OWN = ("id", "lease_generation", "subject", "provider_message_id")
+_SHARED = tuple(name for name in _RESULT if name not in _OWN)
+"""Mostly the same in all of a group: everything was accepted."""
+_values_of, _own_of, _shared_of = attrgetter(*_RESULT), attrgetter(*_OWN), attrgetter(*_SHARED)
 RECORDED = tuple(name for name in _RESULT if name not in ("id", "lease_generation", "subject"))
 
 
@@ -60,7 +76,10 @@ def result_rows(dialect: str) -> FromClause:
 
 def write_results(rows: FromClause) -> Update:
     """The UPDATE that writes them, without a fence."""
-    written = {name: rows.c[name] for name in RECORDED}
+    return _write(rows, {name: rows.c[name] for name in RECORDED})
+
+
+def _write(rows: FromClause, written: Mapping[str, ColumnElement[object]]) -> Update:
     subject = func.coalesce(rows.c.subject, _message.c.subject)
     return update(_message).where(_message.c.id == rows.c.id).values(**written, subject=subject, lease_until=None)
 
@@ -84,19 +103,33 @@ def record(session: Session, owner: str, results: Sequence[AttemptResult]) -> se
     declared in doubt meanwhile is still ours to settle.
     """
     dialect = bulk.dialect(session)
-    values = {"owner": owner} | encode_results(dialect, results)
-    return set(session.execute(_record_statement(dialect), values).scalars())
+    values: dict[str, object] = {"owner": owner}
+    shared = _shared_of(results[0])
+    is_alike = all(_shared_of(result) == shared for result in results)
+    if is_alike:
+        own = [dict(zip(_OWN, _own_of(result), strict=True)) for result in results]
+        values |= {f"all_{name}": value for name, value in zip(_SHARED, shared, strict=True)}
+        values |= bulk.encode(dialect, own)
+    else:
+        values |= encode_results(dialect, results)
+    return set(session.execute(_record_statement(dialect, is_alike), values).scalars())
 
 
 @cache
-def _record_statement(dialect: str) -> Executable:
-    rows = result_rows(dialect)
+def _record_statement(dialect: str, is_alike: bool) -> Executable:
+    if is_alike:
+        rows = bulk.unpack(dialect, bulk.column_types(_message, *_OWN))
+        shared = {name: bindparam(f"all_{name}", type_=_message.c[name].type) for name in _SHARED}
+        statement = _write(rows, {**shared, "provider_message_id": rows.c.provider_message_id})
+    else:
+        rows = result_rows(dialect)
+        statement = write_results(rows)
     fence = (
         _message.c.status.in_([MessageStatus.SENDING, MessageStatus.IN_DOUBT]),
         _message.c.lease_owner == bindparam("owner"),
         _message.c.lease_generation == rows.c.lease_generation,
     )
-    return write_results(rows).where(*fence).returning(_message.c.id)
+    return statement.where(*fence).returning(_message.c.id)
 
 
 class WasAttempted(Protocol):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -12,6 +12,7 @@ from notifyctl.models.enums import BreakerState, Channel
 from notifyctl.models.operations import ProviderBreaker
 
 _breaker = table(ProviderBreaker)
+_OF_CHANNEL = select(_breaker).where(_breaker.c.channel == bindparam("channel", type_=_breaker.c.channel.type))
 
 
 class BreakerRow(NamedTuple):
@@ -25,7 +26,7 @@ class BreakerRow(NamedTuple):
 
 def get(session: Session, channel: Channel) -> BreakerRow | None:
     """None until it has opened for the first time: closed."""
-    row = session.execute(select(_breaker).where(_breaker.c.channel == channel)).one_or_none()
+    row = session.execute(_OF_CHANNEL, {"channel": channel}).one_or_none()
     return BreakerRow(*row) if row is not None else None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -13,12 +13,18 @@ from notifyctl.models.operations import OutboundBudget, OutboundLimit
 
 _limit = table(OutboundLimit)
 _budget = table(OutboundBudget)
+_LIMIT = select(_limit.c.per_minute_limit).where(
+    _limit.c.channel == bindparam("of_channel", type_=_limit.c.channel.type)
+)
+_is_budget = _budget.c.channel == bindparam("of_channel", type_=_budget.c.channel.type)
+_STATE = select(_budget.c.state).where(_is_budget)
+_LOCKED_STATE = _STATE.with_for_update()
+_SAVE = update(_budget).where(_is_budget).values(state=bindparam("new_state", type_=_budget.c.state.type))
 
 
 def per_minute(session: Session, channel: Channel) -> int | None:
     """What an operator has set; None where the environment decides."""
-    statement = select(_limit.c.per_minute_limit).where(_limit.c.channel == channel)
-    return session.execute(statement).scalar_one_or_none()
+    return session.execute(_LIMIT, {"of_channel": channel}).scalar_one_or_none()
 
 
 def set_per_minute(session: Session, channel: Channel, limit: int, *, actor: str, now: datetime) -> None:
@@ -37,16 +43,16 @@ def reset(session: Session, channel: Channel) -> bool:
 
 def lock_budget(session: Session, channel: Channel) -> dict[str, object]:
     """What was saved last, kept from every other worker until this transaction ends."""
-    statement = select(_budget.c.state).where(_budget.c.channel == channel).with_for_update()
-    state = session.execute(statement).scalar_one_or_none()
+    ours = {"of_channel": channel}
+    state = session.execute(_LOCKED_STATE, ours).scalar_one_or_none()
     if state is None:
         session.execute(bulk.upsert(session, _budget).values(channel=channel, state={}).on_conflict_do_nothing())
-        state = session.execute(statement).scalar_one()
+        state = session.execute(_LOCKED_STATE, ours).scalar_one()
     return _as_record(state)
 
 
 def read_budget(session: Session, channel: Channel) -> dict[str, object]:
-    return _as_record(session.execute(select(_budget.c.state).where(_budget.c.channel == channel)).scalar_one_or_none())
+    return _as_record(session.execute(_STATE, {"of_channel": channel}).scalar_one_or_none())
 
 
 def _as_record(state: object) -> dict[str, object]:
@@ -55,4 +61,4 @@ def _as_record(state: object) -> dict[str, object]:
 
 
 def save_budget(session: Session, channel: Channel, state: Mapping[str, object]) -> None:
-    session.execute(update(_budget).where(_budget.c.channel == channel).values(state=dict(state)))
+    session.execute(_SAVE, {"of_channel": channel, "new_state": dict(state)})

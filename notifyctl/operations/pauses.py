@@ -13,6 +13,7 @@ from notifyctl.models.operations import Pause
 
 _pause = table(Pause)
 _message = table(MessageLog)
+_EVERYTHING = select(_pause).order_by(_pause.c.id)
 
 
 class _Addressed(Protocol):
@@ -68,7 +69,7 @@ def scope_of(row: PauseRow) -> PauseScope:
 
 def everything(session: Session) -> list[PauseRow]:
     """Oldest first."""
-    return [PauseRow(*row) for row in session.execute(select(_pause).order_by(_pause.c.id))]
+    return [PauseRow(*row) for row in session.execute(_EVERYTHING)]
 
 
 def add(session: Session, scope: PauseScope, *, reason: str, actor: str, now: datetime) -> bool:

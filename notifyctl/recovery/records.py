@@ -15,8 +15,8 @@ from sqlmodel import Session
 from notifyctl.audit import log as audit_log
 from notifyctl.audit.log import AboutMessage
 from notifyctl.clock import Clock
-from notifyctl.delivery.dispatch import context_of
 from notifyctl.delivery.result_store import AttemptResult
+from notifyctl.delivery.wording import context_of
 from notifyctl.errors import NotifyctlError
 from notifyctl.keyring import KeyRing
 from notifyctl.models.columns import new_message_id

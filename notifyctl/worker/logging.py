@@ -10,6 +10,10 @@ from notifyctl.text.durations import iso
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "taskName"}
 
 
+_encode = json.JSONEncoder(default=str).encode
+"""Made once: json.dumps makes one for each line."""
+
+
 def configure_logging(*, debug: bool = False, quiet: bool = False) -> None:
     """`quiet` has warnings only: for what cron runs, and mails about."""
     handler = logging.StreamHandler(sys.stderr)
@@ -34,7 +38,7 @@ class JsonFormatter(logging.Formatter):
         line = head | _fields(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 class TerminalFormatter(logging.Formatter):

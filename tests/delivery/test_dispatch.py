@@ -249,6 +249,18 @@ def test_a_context_that_cannot_be_opened_fails_that_message_alone(
     assert message(runtime, sound.message_id).status == "SENT"
 
 
+def test_of_what_is_accepted_at_last_no_earlier_failure_is_told(runtime: Runtime, dispatcher: MakeDispatcher) -> None:
+    a_client(runtime)
+    decision = send(runtime, "WELCOME_EMAIL", WELCOME)
+    with runtime.database.transaction() as session:
+        failed = "status = 'RETRY_SCHEDULED', reason = 'UNKNOWN', error_code = '406', error = 'later'"
+        session.execute(text(f"UPDATE message_log SET {failed}"))
+    drain(dispatcher())
+    row = message(runtime, decision.message_id)
+    assert (row.status, row.reason, row.error_code, row.error, row.next_attempt_at) == ("SENT", None, None, None, None)
+    assert row.provider_message_id
+
+
 def test_two_workers_never_claim_the_same_message(
     runtime: Runtime, sandbox: Sandbox, dispatcher: MakeDispatcher
 ) -> None:

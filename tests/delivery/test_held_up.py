@@ -16,12 +16,14 @@ from notifyctl.delivery.pace.breaker import FAILURES_TO_OPEN, Breaker, BreakerDe
 from notifyctl.delivery.pace.throttle import TOKEN_LIFE
 from notifyctl.models.enums import Channel
 from notifyctl.providers.contract import Accepted, Answer, OutboundMessage, SendResult, Unknown
+from notifyctl.providers.registry import build_senders
 from notifyctl.providers.twilio.sender import TwilioSender
 from notifyctl.sandbox import Sandbox
+from notifyctl.worker.worker import make_dispatcher
 from tests.support.clients import a_client
 from tests.support.clocks import NOON, TurnableClock
 from tests.support.delivery import MakeDispatcher, drain
-from tests.support.messages import WELCOME, message, send
+from tests.support.messages import CODE, WELCOME, message, send
 from tests.support.scripted_server import HANG, Reply, ScriptedServer
 
 CREATED = {"sid": "SM1", "status": "queued", "error_code": None, "error_message": None}
@@ -109,6 +111,30 @@ def test_calls_that_lasted_longer_than_any_can_do_not_open_the_breaker(
         assert breaker.read(session, now) is BreakerDecision.FREE
         breaker.hear(session, timed_out(limit), now)
         assert breaker.read(session, now) is BreakerDecision.NONE
+
+
+def test_while_the_database_is_busy_the_calls_go_on(runtime: Runtime) -> None:
+    at_once, late = "+4915110000001", "+15005552901"  # the sandbox answers the second a tenth of a second later
+    for number in (at_once, late):
+        send(runtime, "OTP_CODE_SMS", CODE, recipient=number)
+    sender = build_senders(runtime.settings, [Channel.SMS], 10)[Channel.SMS]
+    working = make_dispatcher(runtime, Channel.SMS, sender, "worker-1")
+    assert working.turn(claiming=True, timeout=0) == 2
+    under_way: list[int] = []
+
+    def be_busy(_connection: object) -> None:
+        deadline = monotonic() + 5
+        while sender.in_flight and monotonic() < deadline:
+            sleep(0.005)
+        under_way.append(sender.in_flight)
+
+    event.listen(runtime.database.engine, "commit", be_busy)
+    working.turn(claiming=False, timeout=5)
+    event.remove(runtime.database.engine, "commit", be_busy)
+    assert under_way == [0]
+    drain(working)
+    sender.close()
+    assert working.totals == {"SENT": 2}
 
 
 def test_what_is_given_back_is_not_the_end_of_the_work(

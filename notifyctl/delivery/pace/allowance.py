@@ -13,8 +13,8 @@ from notifyctl.models.enums import Channel, Lane
 from notifyctl.operations import limits
 
 BULK_TAKING_FROM = 6_000
-"""Messages a minute. From this limit on tokens are taken ahead, in a transaction of their own: below it every token
-counts, and the budget stays locked from the taking to the claim; above it, that lock would make workers take turns."""
+"""Messages a minute. From this limit on tokens are taken ahead: below it every token counts, and the budget is locked
+by each claim; above it, that lock would make workers take turns."""
 AHEAD = 4
 KEPT_SECONDS = 0.2
 """How long tokens are kept for a later turn: what is claimed with them must still be sent within their life."""
