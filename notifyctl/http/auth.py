@@ -15,7 +15,7 @@ from fastapi.security.base import SecurityBase
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.http import api_keys
-from notifyctl.http.api_key_store import ApiKeyInfo
+from notifyctl.http.api_key_store import ApiKeyInfo, StoredApiKey
 from notifyctl.http.api_keys import Refused
 from notifyctl.http.errors import ApiError
 from notifyctl.http.middleware import method_of, origin_of
@@ -75,11 +75,15 @@ class _Bearer(SecurityBase):
         self.scheme_name = "apiKey"
 
     async def __call__(self, request: Request) -> bytes | None:
-        values = [value for name, value in request.scope["headers"] if name == b"authorization"]
-        if len(values) != 1:
-            return None
-        scheme, _, key = values[0].strip().partition(b" ")
-        return key.strip() or None if scheme.lower() == SCHEME else None
+        return _presented(request)
+
+
+def _presented(request: Request) -> bytes | None:
+    values = [value for name, value in request.scope["headers"] if name == b"authorization"]
+    if len(values) != 1:
+        return None
+    scheme, _, key = values[0].strip().partition(b" ")
+    return key.strip() or None if scheme.lower() == SCHEME else None
 
 
 Presented = Annotated[bytes | None, Depends(_Bearer())]
@@ -89,20 +93,34 @@ Presented = Annotated[bytes | None, Depends(_Bearer())]
 def require(*scopes: Scope) -> Callable[..., Caller]:
     """For `Annotated[Caller, Depends(require(Scope.SEND))]`: any one of `scopes` is enough."""
 
-    def authenticated(request: Request, runtime: RuntimeDep, presented: Presented) -> Caller:
-        if presented is None:
-            raise _unauthorized(request, Refused("none presented"))
-        with runtime.database.glance() as session:
-            key = api_keys.recognise(session, presented, runtime.clock())
-        if isinstance(key, Refused):
-            raise _unauthorized(request, key)
-        caller = Caller.of(key)
-        request.state.caller = caller
-        if not caller.may(*scopes):
-            raise forbidden(request, caller, *scopes)
-        return caller
+    def authenticated(request: Request, _: Presented) -> Caller:
+        return authenticate(request, *scopes)
 
     return authenticated
+
+
+def authenticate(request: Request, *scopes: Scope) -> Caller:
+    """Asks the database. Raises ApiError."""
+    runtime, presented = cast(Runtime, request.app.state.runtime), _presented(request)
+    key: StoredApiKey | Refused = NOTHING
+    if presented is not None:
+        with runtime.database.glance() as session:
+            key = api_keys.recognise(session, presented, runtime.clock())
+    return admit(request, key, *scopes)
+
+
+NOTHING = Refused("none presented")
+
+
+def admit(request: Request, key: StoredApiKey | Refused, *scopes: Scope) -> Caller:
+    """Who is asking, if that is somebody who may. Raises ApiError."""
+    if isinstance(key, Refused):
+        raise _unauthorized(request, key)
+    caller = Caller.of(key)
+    request.state.caller = caller
+    if not caller.may(*scopes):
+        raise forbidden(request, caller, *scopes)
+    return caller
 
 
 def forbidden(request: Request, caller: Caller, *scopes: Scope) -> ApiError:
