@@ -60,6 +60,7 @@ class Wording:
             text=content.text,
             subject=content.subject,
             html=content.html,
+            held_key=message.held_key,
         )
 
 

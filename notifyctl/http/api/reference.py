@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from notifyctl.http.auth import Caller, Presented, RuntimeDep, require
+from notifyctl.http.auth import Caller, Presented, RuntimeDep, authenticate
 from notifyctl.http.pages.sessions import operator_of, sign_in_first
 from notifyctl.models.enums import Scope
 
@@ -93,7 +93,7 @@ def _admin(request: Request, runtime: RuntimeDep, presented: Presented) -> Calle
         return operator
     if presented is None and "text/html" in request.headers.get("accept", ""):
         raise sign_in_first(request)
-    return require(Scope.ADMIN)(request, runtime, presented)
+    return authenticate(request, Scope.ADMIN)
 
 
 def _document(request: Request) -> JSONResponse:
