@@ -242,8 +242,9 @@ class Transfers:
     """
 
     def __init__(self, concurrency: int, timeout_seconds: float, authorities: Authorities | None = None) -> None:
-        self._all = [Transfer(timeout_seconds, authorities) for _ in range(concurrency)]
-        self._idle = list(self._all)
+        self._timeout_seconds = timeout_seconds
+        self._authorities = authorities or public_authorities()
+        self._all, self._idle = list[Transfer](), list[Transfer]()
         self._running: dict[Handle, Transfer] = {}
         self._selector = selectors.DefaultSelector()
         self._timer: float | None = None
@@ -256,6 +257,9 @@ class Transfers:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
 
     def borrow(self) -> Transfer:
+        if not self._idle:
+            self._idle = [Transfer(self._timeout_seconds, self._authorities)]
+            self._all += self._idle
         return self._idle.pop()
 
     def give_back(self, transfer: Transfer) -> None:

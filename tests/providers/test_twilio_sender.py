@@ -161,6 +161,40 @@ class TestSlots:
             assert send(sender, sms("m1"), sms("m2")) == {"m1": Accepted("SM1"), "m2": Accepted("SM1")}
 
 
+LATE = "+15005552901"
+"""The sandbox answers a tenth of a second later."""
+
+
+class TestSlotsAndLatency:
+    def slots(self, sender: TwilioSender, times: int) -> int:
+        """How many there are after so many calls, one after the other."""
+        for number in range(times):
+            send(sender, sms(f"m{number}", LATE))
+        while free := sender.free:
+            sender.submit([sms(f"{sender.in_flight}-{number}", LATE) for number in range(free)])
+        return sender.in_flight
+
+    def test_there_are_more_where_answers_take_their_time(self, make: Make) -> None:
+        with ScriptedServer(Reply(201, CREATED)) as fast, Sandbox() as slow:
+            assert self.slots(make(fast.url, concurrency=400), 20) < 200
+            assert 220 < self.slots(make(slow.url, concurrency=400), 10) <= 400
+
+    def test_never_more_than_the_concurrency_and_a_hundred_at_a_time(self, make: Make) -> None:
+        with Sandbox() as slow:
+            sender = make(slow.url, concurrency=120)
+            assert (sender.free, self.slots(sender, 5)) == (100, 120)
+            assert self.slots(make(slow.url, concurrency=3), 2) == 3
+
+    def test_an_account_that_is_asked_too_much_has_a_hundred_again(self, make: Make) -> None:
+        too_much = Reply(429, {"code": 20429, "message": "Too Many Requests"})
+        with ScriptedServer(too_much) as server:
+            sender = make(server.url, concurrency=400)
+            sender._latency = 0.2  # as of slower answers before
+            assert len(send(sender, sms())) == 1
+            assert len(send(sender, *(sms(f"m{number}") for number in range(150)))) == 150  # claimed before
+            assert self.slots(sender, 0) == 100
+
+
 MAY_HAVE_GONE_OUT: dict[str, Script | tuple[Script, ...]] = {
     "201 with JSON of another shape": Reply(201, ["SM1"]),
     "201 without a SID": Reply(201, {"status": "queued"}),

@@ -35,8 +35,8 @@ SHOWN = (
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Send what is due, then exit.")] = False,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=2_000, help="SMS calls at once in each process.")
-    ] = 100,
+        int, typer.Option("--concurrency", min=1, max=2_000, help="SMS calls at once in each process, at most.")
+    ] = 400,
     processes: Annotated[int, typer.Option("--processes", min=1, max=64, help="Worker processes to run.")] = 1,
     no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Only send: leave the jobs to others or to cron.")] = False,
 ) -> None:

@@ -24,6 +24,13 @@ from notifyctl.providers.twilio.client import TWILIO_ERRORS, MessageRequests, tw
 from notifyctl.providers.twilio.codes import TWILIO_CODES
 
 _NOT_SENT = frozenset({"failed", "undelivered", "canceled"})
+SLOTS = 100
+"""Calls at once, where the answers come at once; and so many are begun at once."""
+AT_ONCE_SECONDS = 0.02
+"""What a busy process takes for it by itself."""
+MORE_A_SECOND = 3_000
+"""How many more are under way for each second that answers take beyond that: at 50 ms there are 190, at 120 ms 400."""
+CONCURRENCY = 400
 _SID = re.compile(r"(SM|MM)[0-9a-f]{32}")
 
 
@@ -34,7 +41,11 @@ class _Call:
 
 
 class TwilioSender:
-    """Up to `concurrency` messages at once in the caller's thread; bytes move in `submit` and `collect`."""
+    """Up to `concurrency` messages at once in the caller's thread; bytes move in `submit` and `collect`.
+
+    A hundred of them, and more only where the answers take their time: what is under way when a worker is killed is in
+    doubt. After a 429 it is a hundred again, and one more with each group of answers.
+    """
 
     provider = "twilio"
 
@@ -46,7 +57,7 @@ class TwilioSender:
         messaging_service_sid: str | None,
         from_number: str | None,
         status_callback: str | None,
-        concurrency: int = 100,
+        concurrency: int = CONCURRENCY,
         timeout_seconds: float = TWILIO_TIMEOUT.total_seconds(),
         authorities: Authorities | None = None,
     ) -> None:
@@ -59,20 +70,26 @@ class TwilioSender:
         self._requests = MessageRequests(account_sid, auth_token, api_url, to="", body="", **message)
         self._status_callback = status_callback
         self._concurrency = concurrency
+        self._latency = 0.0
+        """Of the fastest call of a group, in seconds, smoothed: the others had to wait for this thread."""
+        self._most_more = concurrency
         self._calls: dict[Transfer, _Call] = {}
         self._unsendable: list[Answer] = []
 
     @property
     def free(self) -> int:
-        return self._concurrency - self.in_flight
+        more = min(max(0, int((self._latency - AT_ONCE_SECONDS) * MORE_A_SECOND)), self._most_more)
+        # A large group would be long in being recorded, and what is answered meanwhile has to wait for it.
+        return max(0, min(SLOTS, min(self._concurrency, SLOTS + more) - self.in_flight))
 
     @property
     def in_flight(self) -> int:
         return len(self._calls) + len(self._unsendable)
 
     def submit(self, messages: Sequence[OutboundMessage], *, send_by: float | None = None) -> None:
-        if len(messages) > self.free:
-            raise ValueError(f"{len(messages)} messages submitted, {self.free} are taken now")
+        room = self._concurrency - self.in_flight  # also for what was claimed when more was free
+        if len(messages) > room:
+            raise ValueError(f"{len(messages)} messages submitted, {room} are taken now")
         for message in messages:
             self._start(message, send_by)
         self._transfers.push()
@@ -101,7 +118,12 @@ class TwilioSender:
     def collect(self, timeout: float) -> list[Answer]:
         answers, self._unsendable = self._unsendable, []
         finished = self._transfers.wait(0.0 if answers else timeout)
-        return answers + [self._answer(transfer, outcome) for transfer, outcome in finished]
+        found = [self._answer(transfer, outcome) for transfer, outcome in finished]
+        if found:
+            self._latency += (min(answer.seconds for answer in found) - self._latency) / 8
+            is_too_much = any(isinstance(outcome, HttpAnswer) and outcome.status == 429 for _, outcome in finished)
+            self._most_more = 0 if is_too_much else min(self._most_more + 1, self._concurrency)
+        return answers + found
 
     def _answer(self, transfer: Transfer, outcome: Outcome) -> Answer:
         call = self._calls.pop(transfer)
