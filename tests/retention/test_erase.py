@@ -18,6 +18,7 @@ from notifyctl.models.enums import AuditAction, Channel, MessageStatus, Suppress
 from notifyctl.models.message import WAITING, MessageLog, MessagePayload, predecessors
 from notifyctl.models.receipt import Suppression
 from notifyctl.retention.erasure import Erased, erase_client
+from notifyctl.text.masking import mask
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import CODE, REMINDER, WELCOME, actions, send
@@ -261,12 +262,15 @@ def test_the_command_needs_a_yes_where_it_cannot_ask_and_prints_what_went(notify
     unsure = notifyctl("clients", "erase", "acme")
     assert unsure.code == 2
     assert "--yes" in unsure.err
+    assert f"To be erased: {mask(EMAIL)}, and the addresses and values of 0 messages.\n" in unsure.err
     assert json.loads(notifyctl("clients", "show", "acme", "-f", "json").out)["email"] == EMAIL
     sure = notifyctl("clients", "erase", "acme", "--yes", "--format", "json")
     assert (sure.code, sure.err) == (0, "")
     assert json.loads(sure.out)["messages_canceled"] == 0
     shown = json.loads(notifyctl("clients", "show", "acme", "-f", "json").out)
     assert (shown["email"], shown["erased_at"] is not None) == (None, True)
+    again = notifyctl("clients", "erase", "acme", "--yes")
+    assert again.err.startswith("Client 'acme' was erased already, at 20")
 
 
 def test_the_command_refuses_an_unknown_client_before_it_asks(notifyctl: CommandLine) -> None:

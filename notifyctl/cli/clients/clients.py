@@ -20,8 +20,12 @@ from notifyctl.clients.fields import ClientChange, ClientFields
 from notifyctl.errors import InvalidInput
 from notifyctl.models.client import ACTIVE_SUBSCRIPTION
 from notifyctl.models.enums import Channel, ProvisioningStatus, SubscriptionStatus
+from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.retention.erasure import erase_client
 from notifyctl.text.csv_import import CsvFault
+from notifyctl.text.durations import moment, plural
+from notifyctl.text.masking import mask
 
 app = typer.Typer(name="clients", no_args_is_help=True)
 
@@ -197,7 +201,16 @@ def erase(
     """
     with opened_runtime() as runtime:
         with runtime.database.read() as session:
-            client_store.require(session, client_id)
+            client = client_store.require(session, client_id)
+            messages = message_store.count_by_status(session, MessageFilter(client_id=client_id))
+        if client.erased_at is not None:
+            output.say(f"Client {client_id!r} was erased already, at {moment(client.erased_at)}.")
+        elif not yes:
+            known = [text for text in (client.name, mask(client.email), mask(client.phone_e164)) if text]
+            addressed = plural(sum(messages.values()), "message")
+            output.say(
+                f"To be erased: {', '.join(known) or 'no address'}, and the addresses and values of {addressed}."
+            )
         options.confirm(f"Erase the personal data of client {client_id!r} for good?", yes)
         with runtime.database.transaction() as session:
             erased = erase_client(session, runtime.keys, client_id, actor=options.actor(), now=runtime.clock())
