@@ -441,6 +441,15 @@ def test_the_page_of_a_message_explains_it(signed_in: Browser, api: Api) -> None
     assert "acme@client.example" not in page
 
 
+def test_a_part_of_an_id_leads_to_the_page_of_its_message(signed_in: Browser, api: Api) -> None:
+    a_client(api.runtime)
+    message_id = accepted(api)
+    found = {part: signed_in.get(f"{HOME}/messages/{part}") for part in (message_id[:13], message_id[-8:], "last")}
+    assert {answer.headers["Location"] for answer in found.values()} == {f"{HOME}/messages/{message_id}"}
+    strange = ("12345", "00000000", "0198c7b2-0000-7000-8000-000000000000", "%ff", "x" * 3_000)
+    assert {signed_in.get(f"{HOME}/messages/{text}").status_code for text in strange} == {404, 422}
+
+
 def test_a_recipient_is_shown_on_demand_and_that_is_audited(signed_in: Browser, api: Api) -> None:
     a_client(api.runtime)
     message_id = accepted(api)

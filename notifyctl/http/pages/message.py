@@ -5,14 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
+from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.health.summary import MINUTE
 from notifyctl.http.api.messages import require_message
 from notifyctl.http.auth import RuntimeDep
+from notifyctl.http.errors import CODES, ApiError
 from notifyctl.http.pages.actions import MESSAGE, MESSAGE_ACTIONS, Proposal, command_of
 from notifyctl.http.pages.dashboard import NAMES, REFRESH_SECONDS
 from notifyctl.http.pages.page import HEADERS, WITH_A_MAIL, render, scope_query
@@ -24,6 +26,7 @@ from notifyctl.models.message import FINAL
 from notifyctl.operations import heartbeats, pauses
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.orchestrator.explain import explain_message
+from notifyctl.orchestrator.filters import find_message
 from notifyctl.orchestrator.gates import PASSED_WHEN
 from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.message_store import MessageRow
@@ -36,10 +39,18 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(MESSAGE)
-def show(message_id: UUID, runtime: RuntimeDep, caller: SignedIn, zone: ViewerZone) -> HTMLResponse:
-    """The recipient masked, and what it said, which may have a name in it, left out."""
+def show(message_id: str, runtime: RuntimeDep, caller: SignedIn, zone: ViewerZone) -> Response:
+    """The recipient masked, and what it said, which may have a name in it, left out. A part of an id leads to it."""
     with runtime.database.read() as session:
-        message = require_message(session, message_id)
+        try:
+            message = find_message(session, message_id)
+        except InvalidInput as error:
+            text = "This is no id of a message, nor the beginning or end of just one."
+            raise ApiError(422, CODES[422], text) from error
+        except NotFound as error:
+            raise ApiError(404, CODES[404], "There is no such message.") from error
+        if message.id != message_id:
+            return RedirectResponse(MESSAGE.format(message_id=message.id), 303)
         values = _template_values(session, runtime, message)
     return render("message.html", caller=caller, zone=zone, is_revealed=False, words=None, **values)
 
