@@ -99,7 +99,7 @@ def test_a_422_names_each_field_and_repeats_no_value(api: Api, sender: str) -> N
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        ("GET", "/", 404, None),
+        ("GET", "/here", 404, None),
         ("GET", "/api/notifications/", 404, None),
         ("GET", "/api/nothing/%00%ff%2e%2e/x", 404, None),
         ("GET", "/docs/oauth2-redirect", 404, None),
