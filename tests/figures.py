@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAST_RUN = ROOT / ".pytest_cache" / "suite.xml"
 
 LIMITS = {
-    "modules": 284,
+    "modules": 283,
     "modules in a folder": 12,
     "lines of a module": 370,
     "Any": 60,

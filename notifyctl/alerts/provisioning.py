@@ -8,9 +8,8 @@ from sqlmodel import Session
 from notifyctl.clients import store as client_store
 from notifyctl.clients.clients import ProvisioningChange
 from notifyctl.models.enums import ProvisioningStatus
-from notifyctl.orchestrator.admins import for_admins
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
-from notifyctl.orchestrator.requests import Blocked, SendRequest
+from notifyctl.orchestrator.requests import Blocked, SendRequest, for_admins
 from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
 

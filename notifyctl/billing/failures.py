@@ -14,7 +14,7 @@ from notifyctl.billing.processing import BillingServices, ProcessingOptions
 from notifyctl.billing.store import StoredEvent
 from notifyctl.errors import IdempotencyConflict, NotFound
 from notifyctl.models.enums import Alert, AuditAction
-from notifyctl.orchestrator.admins import tell_admins
+from notifyctl.orchestrator.requests import for_admins
 
 log = logging.getLogger("notifyctl.billing")
 
@@ -94,5 +94,6 @@ def _send_alert(services: BillingServices, session: Session, event: StoredEvent,
     if not recipients:
         log.warning("nobody to tell of a stripe event that failed: set ADMIN_ALERT_EMAILS or OPS_ALERT_EMAIL")
         return False
-    tell_admins(session, services.orchestrator, recipients, ALERT_TEMPLATE, context, source=ACTOR, source_ref=event.id)
+    requests = for_admins(recipients, ALERT_TEMPLATE, context, source=ACTOR, source_ref=event.id)
+    services.orchestrator.send_many(session, requests)
     return True

@@ -1,7 +1,7 @@
 """What a caller asks of the orchestrator, and what it answers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
@@ -142,3 +142,20 @@ class Duplicate:
 
 
 Decision = Queued | Blocked | Duplicate
+
+
+def for_admins(
+    recipients: Sequence[str],
+    template_key: str,
+    context: Mapping[str, object],
+    *,
+    source: str,
+    source_ref: str | None = None,
+) -> list[SendRequest]:
+    """One message a recipient. They are Settings.admin_recipients; an address that stands there twice gets one."""
+    return [
+        SendRequest(
+            template_key=template_key, recipient=recipient, context=context, source=source, source_ref=source_ref
+        )
+        for recipient in {address.lower(): address for address in recipients}.values()
+    ]

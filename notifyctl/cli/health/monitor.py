@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer._click.core import Context
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
@@ -50,7 +51,7 @@ class Form(StrEnum):
 class _Plugin(TyperCommand):
     """Its exit code 2 means CRITICAL: a mistyped option is UNKNOWN."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
         except TyperException as error:
