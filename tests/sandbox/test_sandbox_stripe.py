@@ -242,6 +242,7 @@ def test_both_generations_of_fields_say_the_same() -> None:
     assert invoices[0].amount_paid == invoices[1].amount_paid == 4900
 
 
-def test_an_unknown_trigger_lists_those_there_are() -> None:
-    with pytest.raises(InvalidInput, match="purchase"):
-        trigger("invoice.lost", a_scenario())
+@pytest.mark.parametrize(("name", "said"), [("invoice.lost", "did you mean invoice.paid"), ("nothing", "purchase")])
+def test_an_unknown_trigger_is_told_what_was_meant_or_those_there_are(name: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        trigger(name, a_scenario())

@@ -149,7 +149,7 @@ def test_the_mode_of_the_events_is_that_of_the_settings(world: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("invoice.lost",), "there is no trigger 'invoice.lost'; there are purchase"),
+        (("invoice.lost",), "there is no trigger 'invoice.lost'; did you mean invoice.paid?"),
         (("purchase", "--amount", "ten"), "--amount 'ten' is no amount"),
         (("purchase", "--amount", "NaN"), "--amount 'NaN' is no amount"),
         (("purchase", "--amount", "1.005"), "EUR has 2 decimals"),
