@@ -29,7 +29,7 @@ AT_LEAST = {1: 0.5, 8: 0.6, 32: 0.6}
 """Of the bare endpoint, by how many clients ask at once."""
 SECONDS = 2.0
 MESSAGES = 100_000
-"""Clients to write to: bare requests use them up as well."""
+"""Clients to write to, in turn."""
 numbers = count()
 
 
@@ -42,7 +42,7 @@ async def load(port: int, key: str, seconds: float, clients: int) -> float:
         done = 0
         while monotonic() < until:
             number = next(numbers)
-            asked = {"template_key": UNRATED, "client_id": f"c{number}", "context": REMINDER}
+            asked = {"template_key": UNRATED, "client_id": f"c{number % MESSAGES}", "context": REMINDER}
             body = json.dumps(asked | {"idempotency_key": f"post {number}"}).encode()
             head = f"POST /api/notifications HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
