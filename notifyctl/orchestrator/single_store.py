@@ -107,12 +107,12 @@ def _by_key(key: str, message_id: str | None, fingerprint: str = "", status: str
 @cache
 def _known(has_recipient: bool, has_key: bool, has_event: bool, rule: Rule | None) -> str:
     reason = "(SELECT reason FROM suppression WHERE channel = :channel AND recipient_hash = :recipient_hash)"
-    sends = f"(SELECT count(*) FROM message_log WHERE {_IN_WINDOW[rule]})" if rule else "0"  # noqa: S608
+    sends = f"(SELECT count(*) FROM message_log WHERE {_IN_WINDOW[rule]})" if rule else "0"  # noqa: S608  our own words
     is_verified = "(SELECT verified FROM stripe_event WHERE id = :stripe_event)" if has_event else "false"
     facts = f"SELECT {reason if has_recipient else 'NULL'}, {sends}, {is_verified}"
     if not has_key:
         return facts
-    keyed = f"SELECT * FROM message_log WHERE idempotency_key = :idempotency_key AND {IDEMPOTENCY_INDEX}"  # noqa: S608
+    keyed = f"SELECT * FROM message_log WHERE idempotency_key = :idempotency_key AND {IDEMPOTENCY_INDEX}"  # noqa: S608  our own words
     with_key = f"{facts}, CAST(keyed.id AS text), keyed.fingerprint, keyed.status"
     return f"{with_key} FROM (SELECT 1) AS here LEFT JOIN ({keyed}) AS keyed ON true"
 
@@ -151,7 +151,7 @@ def _inserts(dialect: str, names: Sequence[str], has_key: bool, has_payload: boo
     rows = {"message_payload": _PAYLOAD, "audit_log": _AUDIT} if has_payload else {"audit_log": _AUDIT}
     if dialect == "sqlite":
         return [message, *(f"{_insert(into, columns)} VALUES ({_bound(columns)})" for into, columns in rows.items())]
-    *others, last = (f"{_insert(into, names)} SELECT {_bound(names)} FROM new" for into, names in rows.items())  # noqa: S608
+    *others, last = (f"{_insert(into, names)} SELECT {_bound(names)} FROM new" for into, names in rows.items())  # noqa: S608  our own words
     together = "".join(f", other AS ({other})" for other in others)
     return [f"WITH new AS ({message}){together} {last} RETURNING id"]
 

@@ -5,6 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
+from time import monotonic
 
 import pytest
 import requests
@@ -46,20 +47,44 @@ def test_a_link_signs_in_once_by_the_name_of_who_made_it(browser: Browser, api: 
     ]
 
 
+def take(api: Api, code: str) -> int:
+    answer = requests.post(
+        f"{api.url}{SIGN_IN}", {"code": code}, headers={"Origin": api.url}, timeout=60, allow_redirects=False
+    )
+    return answer.status_code
+
+
 def test_of_twenty_who_take_a_link_at_once_one_is_signed_in(browser: Browser, api: Api) -> None:
     code = link_of(api).partition("code=")[2]
     barrier = Barrier(20)
 
-    def take(_number: int) -> int:
+    def at_once(_number: int) -> int:
         barrier.wait(30)
-        headers = {"Origin": api.url}
-        answer = requests.post(
-            f"{api.url}{SIGN_IN}", {"code": code}, headers=headers, timeout=60, allow_redirects=False
-        )
-        return answer.status_code
+        return take(api, code)
 
     with ThreadPoolExecutor(20) as pool:
-        assert sorted(pool.map(take, range(20))) == [303] + [401] * 19
+        assert sorted(pool.map(at_once, range(20))) == [303] + [401] * 19
+
+
+def count(api: Api, statement: str) -> int:
+    """In a transaction of its own: who is at work is looked at once in each."""
+    with api.runtime.database.read() as session:
+        return int(session.execute(text(statement)).scalar_one())
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_of_two_who_have_both_seen_a_link_one_is_signed_in(browser: Browser, api: Api) -> None:
+    """Each waits for the row when it is let go: whoever looked first and deleted then would have two signed in."""
+    code = link_of(api).partition("code=")[2]
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with ThreadPoolExecutor(2) as pool:
+        with api.runtime.database.transaction() as session:
+            session.execute(text("SELECT id FROM page_session FOR UPDATE")).all()
+            both = [pool.submit(take, api, code) for _ in range(2)]
+            deadline = monotonic() + 30
+            while count(api, waiting) < 2:
+                assert monotonic() < deadline
+        assert sorted(one.result() for one in both) == [303, 401]
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

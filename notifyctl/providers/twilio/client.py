@@ -95,7 +95,7 @@ class _Requests:
         self._lines: tuple[str, ...] = ()
         self._lines_of: tuple[dict[str, str], tuple[str, str]] | None = None
 
-    def prepare(  # noqa: PLR0913
+    def prepare(  # noqa: PLR0913  the SDK's own request
         self,
         transfer: Transfer,
         method: str,

@@ -36,7 +36,7 @@ class TwilioHistory:
     Without a filter by date: that would be the date of sending, which a message still queued does not have.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913  an account, and how to reach it
         self,
         account_sid: str,
         auth_token: str,

@@ -49,7 +49,7 @@ class TwilioSender:
 
     provider = "twilio"
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913  an account, and how to reach it
         self,
         account_sid: str,
         auth_token: str,
