@@ -79,7 +79,7 @@ class Server:
         """All others need their password."""
         lines = [f"host {what} {role} 127.0.0.1/32 trust" for what in ("all", "replication")]
         (self.data / "pg_hba.conf").write_text("\n".join([*lines, "host all all 127.0.0.1/32 scram-sha-256", ""]))
-        self.execute("SELECT pg_reload_conf()")
+        self._reload()
 
     def beside(self, name: str) -> Path:
         """A folder of the same owner's, for another server."""
@@ -94,8 +94,9 @@ class Server:
                 connection.execute(statement)
 
     def set(self, name: str, value: str) -> None:
-        """For all sessions, also for those that are open."""
-        self.execute(f"ALTER SYSTEM SET {name} = '{value}'", "SELECT pg_reload_conf()")
+        """For all sessions, also for those that are open, from their next statement on."""
+        self.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        self._reload()
 
     def ask(self, statement: LiteralString, database: str = KeptDatabase.NAME) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
@@ -127,6 +128,14 @@ class Server:
     @property
     def conninfo(self) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres"
+
+    def _reload(self) -> None:
+        """Returns when all sessions have been told: a server tells them after it has been told itself."""
+        loaded = "SELECT pg_conf_load_time()"
+        before = self.ask(loaded, "postgres")
+        self.execute("SELECT pg_reload_conf()")
+        while self.ask(loaded, "postgres") == before:
+            sleep(0.01)
 
     def _run(self, program: str, *arguments: str | Path, check: bool = True) -> None:
         command = [str(programs() / program), *map(str, arguments)]
