@@ -11,8 +11,8 @@ from sqlmodel import Session
 from notifyctl.db import bulk
 from notifyctl.delivery.result_store import AttemptResult, encode_results, result_rows, write_results
 from notifyctl.models.columns import table
-from notifyctl.models.enums import Channel
-from notifyctl.models.message import HAS_PROVIDER_ID, IS_IN_DOUBT, IS_SENDING, MessageLog, MessagePayload
+from notifyctl.models.enums import Channel, MessageStatus
+from notifyctl.models.message import HAS_PROVIDER_ID, IS_IN_DOUBT, IS_SENDING, MessageLog, MessagePayload, is_still_in
 
 _message = table(MessageLog)
 _payload = table(MessagePayload)
@@ -66,12 +66,12 @@ def get(session: Session, message_id: str) -> DoubtfulMessage | None:
     """
     payload = (_payload.c.context, _payload.c.sealed, _payload.c.key_id)
     joined = select(_message, *payload).outerjoin(_payload, _payload.c.message_id == _message.c.id)
-    row = session.execute(joined.where(_message.c.id == message_id, IS_IN_DOUBT)).one_or_none()
+    row = session.execute(joined.where(_message.c.id == message_id, is_still_in(MessageStatus.IN_DOUBT))).one_or_none()
     return DoubtfulMessage(*(getattr(row, name) for name in DoubtfulMessage._fields)) if row is not None else None
 
 
 def postpone(session: Session, message_id: str, *, again_at: datetime) -> None:
-    statement = update(_message).where(_message.c.id == message_id, IS_IN_DOUBT)
+    statement = update(_message).where(_message.c.id == message_id, is_still_in(MessageStatus.IN_DOUBT))
     session.execute(statement.values(next_attempt_at=again_at))
 
 
@@ -84,7 +84,7 @@ def settle(session: Session, result: AttemptResult) -> bool:
 @cache
 def _settle_statement(dialect: str) -> Executable:
     rows = result_rows(dialect)
-    fence = (IS_IN_DOUBT, _message.c.lease_generation == rows.c.lease_generation)
+    fence = (is_still_in(MessageStatus.IN_DOUBT), _message.c.lease_generation == rows.c.lease_generation)
     return write_results(rows).where(*fence).returning(_message.c.id)
 
 

@@ -26,7 +26,7 @@ from notifyctl.db import bulk
 from notifyctl.models.client import AddressedClient, Client
 from notifyctl.models.columns import table
 from notifyctl.models.enums import Channel, Lane, MessageStatus
-from notifyctl.models.message import IS_SENDING, IS_WAITING, MessageLog, MessagePayload
+from notifyctl.models.message import IS_SENDING, IS_WAITING, MessageLog, MessagePayload, is_still_in
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.providers.contract import HeldKey
 
@@ -271,7 +271,7 @@ def _give_back_statement(dialect: str) -> Executable:
         .where(
             _message.c.id.in_(select(rows.c.id)),
             _message.c.lease_owner == bindparam("owner"),
-            _message.c.status == MessageStatus.SENDING,
+            is_still_in(MessageStatus.SENDING),
         )
         .values(
             status=MessageStatus.QUEUED,
@@ -298,7 +298,7 @@ def _renew_statement(dialect: str) -> Executable:
         select(_message.c.id)
         .where(
             _message.c.id.in_(select(rows.c.id)),
-            _message.c.status == MessageStatus.SENDING,
+            is_still_in(MessageStatus.SENDING),
             _message.c.lease_owner == bindparam("owner"),
         )
         .with_for_update(skip_locked=True)

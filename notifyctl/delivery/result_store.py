@@ -28,7 +28,7 @@ from notifyctl.delivery.outbox import Queue, is_due
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
 from notifyctl.models.enums import BlockReason, Channel, FailureReason, Lane, MessageStatus
-from notifyctl.models.message import WAITING, MessageLog
+from notifyctl.models.message import WAITING, MessageLog, is_still_in
 from notifyctl.operations.pauses import PauseScope
 
 _message = table(MessageLog)
@@ -125,7 +125,7 @@ def _record_statement(dialect: str, is_alike: bool) -> Executable:
         rows = result_rows(dialect)
         statement = write_results(rows)
     fence = (
-        _message.c.status.in_([MessageStatus.SENDING, MessageStatus.IN_DOUBT]),
+        is_still_in(MessageStatus.SENDING, MessageStatus.IN_DOUBT),
         _message.c.lease_owner == bindparam("owner"),
         _message.c.lease_generation == rows.c.lease_generation,
     )

@@ -28,6 +28,7 @@ CHANNEL = Channel.EMAIL
 LATER = 10_000
 """Messages that wait for tomorrow."""
 CONCURRENCY = 100
+CLIENTS = 5_000
 
 
 @contextmanager
@@ -45,11 +46,15 @@ def vacuum(database: Database) -> None:
 
 
 def ask(runtime: Runtime, first: str, messages: int) -> None:
-    """As many as that one, a millisecond apart."""
+    """As many as that one, a millisecond apart, each to the next client; their ids are in order, as ours are."""
     copies = (
-        "INSERT INTO message_log SELECT copy.* FROM generate_series(1, :messages) AS place, message_log AS first,"
-        " jsonb_populate_record(first, jsonb_build_object('id', gen_random_uuid(), 'status', 'QUEUED',"
-        " 'next_attempt_at', now() - place * interval '1 millisecond')) AS copy WHERE first.id = :first"
+        "INSERT INTO message_log SELECT copy.* FROM message_log AS first, generate_series(1, :messages) AS place,"
+        " LATERAL (SELECT place % :clients AS c, now() - (:messages - place) * interval '1 millisecond' AS at) AS it,"
+        " LATERAL (SELECT lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'"
+        " || substr(md5(random()::text), 1, 19) AS id) AS named,"
+        " jsonb_populate_record(first, jsonb_build_object('id', named.id, 'status', 'QUEUED', 'created_at', at,"
+        " 'next_attempt_at', at, 'client_id', 'email' || c, 'recipient', 'c' || c || '@client.example',"
+        " 'recipient_hash', md5(c::text))) AS copy WHERE first.id = :first"
     )
     payloads = (
         "INSERT INTO message_payload SELECT copy.* FROM message_log, message_payload AS first,"
@@ -57,7 +62,7 @@ def ask(runtime: Runtime, first: str, messages: int) -> None:
         " WHERE status = 'QUEUED' AND first.message_id = :first"
     )
     with runtime.database.transaction() as session:
-        session.execute(text(copies), {"messages": messages, "first": first})
+        session.execute(text(copies), {"messages": messages, "first": first, "clients": CLIENTS})
         session.execute(text(payloads), {"first": first})
 
 
@@ -132,10 +137,10 @@ def main() -> None:
     arguments = parser.parse_args()
     rates: dict[bool, list[float]] = {False: [], True: []}
     with harness.store_and_provider("postgresql") as (runtime, provider):
-        queue(runtime, CHANNEL, 1)
+        queue(runtime, CHANNEL, CLIENTS)
         with runtime.database.transaction() as session:
             statement = "UPDATE message_log SET status = 'CANCELED', next_attempt_at = NULL RETURNING id"
-            first = session.execute(text(statement)).scalar_one()
+            first = session.execute(text(statement)).scalars().all()[0]
         for number in range(2 * arguments.rounds):
             is_held = number % 2 == 1
             start_again(runtime, first)

@@ -1,19 +1,25 @@
 """What is done every day reads what it is about, however many messages have been sent before."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import requests
+from sqlalchemy import text
 
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
+from notifyctl.delivery import in_doubt_store, outbox, quarantine_store
+from notifyctl.delivery.receipts import store as receipts_store
+from notifyctl.delivery.result_store import AttemptResult
 from notifyctl.http import api_keys
 from notifyctl.http.server import create_app
 from notifyctl.models.enums import Channel, MessageStatus, Scope
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.message_store import MessageFilter
+from notifyctl.recovery import store as recovery_store
 from notifyctl.retention.retention import Retention, count
 from tests.support.api import serving
 from tests.support.audit_log import sql
@@ -62,6 +68,35 @@ def test_a_message_is_accepted_sent_and_confirmed(grown: Runtime, dispatcher: Ma
             receive(grown, *receipts)
     assert {row.status for row in sent} == {MessageStatus.SENT}
     assert_few(grown, works)
+
+
+def test_what_is_known_by_its_id_is_found_by_its_id(grown: Runtime, dispatcher: MakeDispatcher) -> None:
+    """By its statistics nobody is being sent, and an index of those is free; it is full of all that ever were, while
+    somebody's snapshot is held."""
+    if grown.database.is_sqlite:
+        pytest.skip("SQLite keeps nothing for old readers")
+    worker = dispatcher()
+    contexts = [REMINDER | {"item_reference": str(number)} for number in range(3)]
+    ids = [send(grown, "COMPLIANCE_EXPIRY_REMINDER", context).message_id for context in contexts]
+    with grown.database.transaction() as session:
+        session.execute(text("ANALYZE message_log"))
+    with watched(grown.database) as works:
+        drain(worker)
+        with grown.database.transaction() as session:
+            outbox.give_back(session, "nobody", grown.clock(), ids)
+            outbox.renew_leases(session, "nobody", ids, grown.clock())
+            in_doubt_store.get(session, ids[0])
+            in_doubt_store.postpone(session, ids[0], again_at=grown.clock())
+            in_doubt_store.settle(session, AttemptResult(id=ids[0], lease_generation=9, status=MessageStatus.SENT))
+            quarantine_store.fail(session, ids[0], reason="INTERNAL_ERROR", error="", now=grown.clock())
+            message_store.set_due(session, ids[0], grown.clock())
+            receipts_store.move(session, AttemptResult(id=ids[0], status=MessageStatus.DELIVERED))
+            recovery_store.open_by_id(session, ids)
+    by_id = [
+        work for work in works if "message_log" in work.plan and re.search(r"message_log\.id (=|IN)", work.statement)
+    ]
+    assert len(by_id) > 10
+    assert [work for work in by_id if "message_log_pkey" not in work.plan or "ix_message_log" in work.plan] == []
 
 
 FILTERS: dict[str, Callable[[Runtime], dict[str, Any]]] = {
