@@ -1,7 +1,9 @@
 """What holds for the package as a whole, and no lint rule says."""
 
 import ast
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,12 @@ def test_what_is_counted() -> None:
         "class names used twice": 1,
     }  # fmt: skip
     assert list(module.functions()) == [(3, "notifyctl/x/y.py:3 f")]
+
+
+def test_a_rule_is_silenced_for_a_reason() -> None:
+    """Which stands behind it."""
+    bare = re.compile(r"#\s*noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?\s*$", re.MULTILINE)
+    root = Path(__file__).parents[1]
+    files = [path for folder in ("notifyctl", "tests", "docs", "migrations") for path in (root / folder).rglob("*.py")]
+    assert len(files) > 500
+    assert [str(path.relative_to(root)) for path in files if bare.search(path.read_text())] == []

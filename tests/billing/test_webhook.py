@@ -208,7 +208,7 @@ def test_a_megabyte_is_taken_and_more_is_not(door: Door, runtime: Runtime) -> No
 
 
 def test_a_thin_event_is_stored_and_ignored(door: Door, runtime: Runtime) -> None:
-    thin = b'{"id": "evt_thin", "object": "v2.core.event", "type": "v2.core.account.updated", "created": "2026-03-02T12:00:00Z", "livemode": true}'  # noqa: E501
+    thin = b'{"id": "evt_thin", "object": "v2.core.event", "type": "v2.core.account.updated", "created": "2026-03-02T12:00:00Z", "livemode": true}'  # noqa: E501  as it comes
     assert door.post(thin).status_code == 200
     assert event(runtime, "evt_thin").status == "IGNORED"
 

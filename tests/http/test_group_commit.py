@@ -237,7 +237,7 @@ def test_a_client_that_somebody_has_locked_holds_up_nobody_else(api: Api, key: s
 def test_what_was_answered_is_committed_when_the_server_is_killed(
     runtime: Runtime,
     key: str,
-    serve: Serve,  # noqa: F811
+    serve: Serve,  # noqa: F811  the fixture
 ) -> None:
     for number in range(400):
         a_client(runtime, f"k{number:03}")

@@ -41,7 +41,10 @@ NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
 
 def run(runtime: Runtime, later: timedelta = timedelta(), **more: Any) -> RetentionReport:
     """As it would be after so long a time."""
-    clock = lambda: runtime.clock() + later  # noqa: E731
+
+    def clock() -> datetime:
+        return runtime.clock() + later
+
     return Retention(runtime.database, runtime.settings, clock, actor="test", pausing=False, **more).run()
 
 
@@ -228,7 +231,10 @@ def test_a_code_counts_in_its_window_after_a_run_of_retention(runtime: Runtime) 
     sql(runtime, "UPDATE message_log SET status = 'SENT'")
     sql(runtime, f"UPDATE notification_template SET rate_limit_window_seconds = {40 * 86_400}"
         " WHERE template_key = 'OTP_CODE_SMS'")  # fmt: skip
-    later = lambda: runtime.clock() + 39 * DAY  # noqa: E731
+
+    def later() -> datetime:
+        return runtime.clock() + 39 * DAY
+
     Retention(runtime.database, settings, later, actor="test", pausing=False).run()
     one_time_codes(runtime, settings, later).send(PHONE, VERIFY)
     assert sms(runtime)["RATE_LIMITED"] == 1

@@ -121,7 +121,7 @@ def plain_series(rows: list[dict[str, Any]], window: int, bucket: int) -> list[d
         until = start + timedelta(seconds=size)
 
         def count(channel: Channel, name: str, *statuses: MessageStatus) -> int:
-            chosen = within(rows, name, start, until)  # noqa: B023
+            chosen = within(rows, name, start, until)  # noqa: B023  called in this turn only
             return sum(row["channel"] is channel and row["status"] in (statuses or S) for row in chosen)
 
         found.append(

@@ -13,7 +13,7 @@ STUCK_SECONDS = 3.0
 claims.LEASE = timedelta(seconds=SECONDS)
 
 from notifyctl.cli.main import main  # noqa: E402  what is imported from here on finds that lease
-from notifyctl.worker import worker  # noqa: E402
+from notifyctl.worker import worker  # noqa: E402  the same
 
 if __name__ == "__main__":
     worker.UPKEEP_SECONDS = 2.0

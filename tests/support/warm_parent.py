@@ -102,8 +102,8 @@ def _open_streams() -> None:
     options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
     stdin, stdout, stderr = (
         open(0, **options),  # noqa: SIM115  until the end
-        open(1, "w", buffering=1 if os.isatty(1) else -1, **options),  # noqa: SIM115
-        open(2, "w", buffering=1, **options | {"errors": "backslashreplace"}),  # noqa: SIM115
+        open(1, "w", buffering=1 if os.isatty(1) else -1, **options),  # noqa: SIM115  until the end
+        open(2, "w", buffering=1, **options | {"errors": "backslashreplace"}),  # noqa: SIM115  until the end
     )
     sys.stdin, sys.stdout, sys.stderr = stdin, stdout, stderr
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = stdin, stdout, stderr  # type: ignore[misc]
