@@ -17,6 +17,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlmodel import Session
 
+from notifyctl.errors import WrongSchema
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -45,6 +47,10 @@ def with_driver(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def shown(url: URL) -> str:
+    return url.difference_update_query(["password"]).render_as_string(hide_password=True)
+
+
 def pooled_engine(url: URL, connections: int, patience_seconds: float | None) -> Engine:
     """For transactions: `connections` of a process, less those outside the pool."""
     most = connections - OUTSIDE_THE_POOL
@@ -65,6 +71,16 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
     ours = {name: value for name, value in CONNECT_ARGUMENTS.items() if name not in url.query}
     engine = create_engine(url, isolation_level="AUTOCOMMIT", hide_parameters=True, connect_args=ours, **pool)
     lock_seconds = LOCK_SECONDS if patience_seconds is None else patience_seconds
+
+    @event.listens_for(engine, "connect", insert=True)  # SQLAlchemy's own first look takes text for granted
+    def _refuse_other_encodings(connection: "psycopg.Connection", _entry: ConnectionPoolEntry) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in (None, "UTF8"):
+            connection.close()
+            raise WrongSchema(
+                f"Database {shown(url)} has the encoding {encoding}, which cannot hold every mail; make one with"
+                " `createdb --encoding UTF8 --locale C.UTF-8 --template template0`"
+            )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: "psycopg.Connection", entry: ConnectionPoolEntry) -> None:

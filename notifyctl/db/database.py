@@ -11,7 +11,7 @@ from threading import Lock
 from time import monotonic
 
 import platformdirs
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
@@ -25,6 +25,7 @@ from notifyctl.db.connections import (
     in_words,
     obstacle,
     pooled_engine,
+    shown,
     single_engine,
     with_driver,
 )
@@ -84,7 +85,7 @@ class Database:
         follow_forks(self)
 
     def __str__(self) -> str:
-        return _shown(self.url)
+        return shown(self.url)
 
     @contextmanager
     def transaction(self, *, lock_seconds: float | None = None) -> Iterator[Session]:
@@ -140,7 +141,7 @@ class Database:
                 self.drop_connections()
             by_another_way = listening and self.listen_url is not None
             setting = "DATABASE_LISTEN_URL" if by_another_way else "DATABASE_URL"
-            place = f"Database {_shown(self.listen_url or self.url) if by_another_way else self}"
+            place = f"Database {shown(self.listen_url or self.url) if by_another_way else self}"
             raise DatabaseError(f"{place} {in_words(error, setting)}") from error
 
     def require_writable(self) -> None:
@@ -233,10 +234,6 @@ def open_database(settings: Settings, *, create: bool = False, patience_seconds:
         patience_seconds=patience_seconds,
         create=create,
     )
-
-
-def _shown(url: URL) -> str:
-    return url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
 
 def _checked_out(engine: Engine) -> int:

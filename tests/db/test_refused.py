@@ -38,6 +38,13 @@ class Ways:
         (folder / "userlist.txt").chmod(0o644)
         return ["auth_type = scram-sha-256", f"auth_file = {folder / 'userlist.txt'}"]
 
+    def with_encoding(self, encoding: str) -> str:
+        server: PostgresServer = self._request.getfixturevalue("postgres_server")
+        name = f"text_of_{encoding.lower()}"
+        server.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+        self._request.addfinalizer(lambda: server.execute(f"DROP DATABASE {name} WITH (FORCE)"))
+        return another(self.direct, database=name)
+
     def replica(self) -> str:
         server: PostgresServer = self._request.getfixturevalue("postgres_server")
         url = make_url(server.uri)
@@ -73,6 +80,15 @@ CASES: dict[str, Asked] = {
     "a database that is not there": (
         ANY_WRITE, lambda ways: {"DATABASE_URL": another(ways.direct, database="gone")}, 5,
         r'is not there: .*database "gone" does not exist; create it, or name another in DATABASE_URL',
+    ),
+    "a database of bytes, as a Debian without a locale makes it": (
+        ("db", "upgrade"), lambda ways: {"DATABASE_URL": ways.with_encoding("SQL_ASCII")}, 5,
+        r"Database postgresql\S+ has the encoding SQL_ASCII, which cannot hold every mail; make one with"
+        " `createdb --encoding UTF8 --locale C.UTF-8 --template template0`",
+    ),
+    "a database of another encoding": (
+        ANY_WRITE, lambda ways: {"DATABASE_URL": ways.with_encoding("LATIN1")}, 5,
+        "has the encoding LATIN1, which cannot hold every mail; make one with `createdb --encoding UTF8",
     ),
     "a role that is not there": (
         ANY_WRITE, lambda ways: {"DATABASE_URL": another(ways.direct, username="nobody")}, 5,
