@@ -7,7 +7,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist workst
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-api test-browser chromium pgbouncer checkers soak bench check $(CHECKS) figures format docs pictures wheel lock clean
+.PHONY: help demo test test-fast test-api test-browser test-debian chromium pgbouncer checkers soak bench check $(CHECKS) figures format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -20,13 +20,16 @@ test: .venv/dev  ## The whole suite, on SQLite and on a real PostgreSQL
 	@$(PYTEST) --junit-xml=.pytest_cache/suite.xml
 
 test-fast: .venv/dev  ## What needs no PostgreSQL, starts no process and tries few cases: a minute
-	@$(PYTEST) -m "not postgresql and not process and not wheel and not exhaustive and not soak"
+	@$(PYTEST) -m "not postgresql and not process and not wheel and not exhaustive and not soak and not installation"
 
 test-api: .venv/dev  ## Schemathesis against a real server: what its document allows, and what it does not
 	@$(BIN)/python tests/fuzz_api.py
 
 test-browser: .venv/browser  ## The pages in a real Chromium, which apt-get installs where it is missing
 	@$(BIN)/python -m pytest tests/browser
+
+test-debian: .venv/dev  ## Follows the docs from an empty Debian to running units: root, debootstrap and a network; 5 minutes
+	@$(BIN)/python -m pytest -m installation
 
 # Quiet about what apt-get says: on a machine without root or network it says a great deal.
 chromium:

@@ -1,15 +1,17 @@
-"""One line an event on stderr: for a person on a terminal, as JSON for everything else."""
+"""One line an event on stderr: for a person on a terminal, as JSON for all else, with a priority for the journal."""
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 from notifyctl.text.durations import iso
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "taskName"}
-
-
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+"""Of syslog(3); 7 is debug."""
 _encode = json.JSONEncoder(default=str).encode
 """Made once: json.dumps makes one for each line."""
 
@@ -17,11 +19,29 @@ _encode = json.JSONEncoder(default=str).encode
 def configure_logging(*, debug: bool = False, quiet: bool = False) -> None:
     """`quiet` has warnings only: for what cron runs, and mails about."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
+    handler.setFormatter(_formatter_for(sys.stderr))
     root = logging.getLogger("notifyctl")
     root.handlers = [handler]
     root.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
     root.propagate = False
+
+
+def _formatter_for(stream: TextIO) -> logging.Formatter:
+    if stream.isatty():
+        return TerminalFormatter()
+    return JournalFormatter() if _is_journal(stream) else JsonFormatter()
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """systemd names the journal's stream (systemd.exec(5)); a shell may have led ours elsewhere since."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        file = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return named == f"{file.st_dev}:{file.st_ino}"
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -39,6 +59,14 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _encode(line)
+
+
+class JournalFormatter(JsonFormatter):
+    """Each line after `<priority>` (sd-daemon(3)), which the journal takes off: `journalctl --priority warning`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        below = (number for level, number in _PRIORITIES if record.levelno >= level)
+        return f"<{next(below, 7)}>{super().format(record)}"
 
 
 class TerminalFormatter(logging.Formatter):

@@ -2,9 +2,7 @@
 
 import os
 import re
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -79,70 +77,3 @@ def test_the_steps_lead_to_a_german_mail_and_a_doctor_that_finds_nothing(
     assert {line.split("  ")[0]: line for line in said.splitlines() if re.search(r"  (warn|fail)  ", line)} == {}
     worker.terminate()
     assert worker.wait(30) == 0
-
-
-IN_AN_EMPTY_DEBIAN = """
-root=$1
-mount -t proc proc "$root/proc"
-mount --rbind /dev "$root/dev"
-exec chroot "$root" /bin/bash -exu /walk.sh
-"""
-SYSTEMCTL = """#!/bin/sh
-# What systemd would do with the units, without what it holds them by.
-[ "$1 $2" = "enable --now" ] || exit 0
-shift 2
-for unit; do
-    case $unit in *.timer) continue ;; esac
-    program=$(sed -n 's/^ExecStart=//p' "/etc/systemd/system/$unit.service")
-    install -d -m 700 -o notifyctl -g notifyctl /var/lib/notifyctl
-    export NOTIFYCTL_ENV_FILE=/etc/notifyctl/env STATE_DIRECTORY=/var/lib/notifyctl
-    (cd /var/lib/notifyctl && runuser -u notifyctl -- $program >"/var/log/$unit" 2>&1 &)
-done
-"""
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
-@pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("debootstrap") is None,
-    reason="it takes root and debootstrap, which Debian has as a package of that name",
-)
-def test_all_steps_lead_there_from_an_empty_debian(sandbox: Sandbox, processes: Processes) -> None:
-    """Minutes: it fetches a Debian, PostgreSQL and every dependency. systemd alone is not itself."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 9
-    blocks[0] += "pg_ctlcluster 15 main start\n"  # as it does by itself where systemd runs
-    blocks[1] = f"cd /usr/local/src/notifyctl\n{blocks[1]}"
-    blocks[3] += f"echo POSTMARK_API_URL={sandbox.url} >> /etc/notifyctl/env\n"
-    wait = "until notifyctl workers --format tsv | grep -q working; do sleep 0.2; done\n"
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        root = Path(folder) / "debian"
-        made = processes.run(
-            "debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", root, timeout=600
-        )
-        assert made.returncode == 0, made.stdout[-2000:]
-        shutil.copy("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs/ca-certificates.crt")
-        files = {
-            "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
-            "usr/local/bin/systemctl": SYSTEMCTL,
-            "etc/apt/apt.conf.d/yes": 'APT::Get::Assume-Yes "true";\n',
-            "walk.sh": "\n".join([*blocks[:7], wait, *blocks[7:]]),
-        }
-        for name, text in files.items():
-            (root / name).write_text(text)
-            (root / name).chmod(0o755)
-        source = root / "usr/local/src/notifyctl"
-        source.mkdir()
-        ran = processes.run("sh", "-c", f"git -C {ROOT} archive HEAD | tar -x -C {source}")
-        assert ran.returncode == 0, ran.stderr
-        kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-        variables = kept | {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-        variables["DEBIAN_FRONTEND"] = "noninteractive"
-        ours = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
-        walked = processes.run(*ours, "sh", "-c", IN_AN_EMPTY_DEBIAN, "sh", root, env=variables, timeout=600)
-        assert walked.returncode == 0, (walked.stdout + walked.stderr)[-4000:]
-    [mail] = sandbox.messages()
-    assert isinstance(mail, Email)
-    assert (str(mail.sender), mail.subject) == ('"Muster GmbH" <hallo@muster.example>', "Ihr Konto ist eingerichtet")
-    said = walked.stdout + walked.stderr
-    assert [line for line in said.splitlines() if re.search(r"  (warn|fail)  ", line)] == []

@@ -1,11 +1,13 @@
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from notifyctl.worker import systemd
+from tests.support.processes import Processes
 
 
 @pytest.fixture
@@ -51,3 +53,18 @@ def test_the_watchdog_is_fed_at_half_its_time(
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", {"me": str(os.getpid())}.get(pid or "", pid or ""))
     assert systemd.watchdog_seconds() == seconds
+
+
+def test_lines_for_the_journal_begin_with_their_priority_and_no_others_do(processes: Processes, tmp_path: Path) -> None:
+    script = (
+        "import logging; from notifyctl.worker.logging import configure_logging; configure_logging();"
+        "log = logging.getLogger('notifyctl.worker'); log.info('well'); log.warning('hm'); log.error('no')"
+    )
+    journal, other = tmp_path / "journal", tmp_path / "other"
+    journal.touch()
+    file = journal.stat()
+    variables = {**os.environ, "JOURNAL_STREAM": f"{file.st_dev}:{file.st_ino}"}
+    for log in (journal, other):
+        assert processes.start(sys.executable, "-c", script, log=log, env=variables).wait(60) == 0
+    assert [line[:4] for line in journal.read_text().splitlines()] == ["<6>{", "<4>{", "<3>{"]
+    assert {line[0] for line in other.read_text().splitlines()} == {"{"}

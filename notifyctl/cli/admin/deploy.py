@@ -23,7 +23,8 @@ class Deployment(StrEnum):
 
 
 NEXT = {
-    Deployment.SYSTEMD: "systemctl daemon-reload && systemctl enable --now notifyctl notifyctl-http",
+    Deployment.SYSTEMD: "systemctl daemon-reload && systemctl enable --now notifyctl notifyctl-http"
+    " notifyctl-monitor.timer",
     Deployment.CRON: "cron takes it from /etc/cron.d within a minute",
     Deployment.COMPOSE: "notifyctl init --env-file notifyctl.env, POSTGRES_PASSWORD into .env, docker compose up -d",
     Deployment.PROMETHEUS: "name it in rule_files of prometheus.yml; its head says how to scrape",
