@@ -37,6 +37,8 @@ CLEANING_HELD_FOR = timedelta(hours=1)
 STUCK_AFTER = timedelta(minutes=5)
 UNMATCHED_FOR, ALERTS_FOR = timedelta(days=30), timedelta(hours=24)
 """What is older is history: to be listed, and nothing to be woken for."""
+_OWN_DOMAINS = (".internal", ".local", ".home.arpa", ".test")
+"""Never in the world's DNS: RFC 6761, 6762 and 8375, and ICANN's own word on `internal`."""
 _PLAIN_PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
@@ -168,7 +170,7 @@ class Installation:
     long_transaction: LongTransaction | None
     """Which holds back the cleaning of the database for too long."""
     sandboxes: Mapping[str, str]
-    """What should reach a provider and goes to this host instead: `email`, `SMS`, `Stripe`, and where to."""
+    """What should reach a provider and stays in the own network: `email`, `SMS`, `Stripe`, and where it goes to."""
 
     @property
     def is_run(self) -> bool:
@@ -291,7 +293,8 @@ def _sandboxes(settings: Settings) -> Iterator[tuple[str, str]]:
         if what == "SMS" and not settings.sms_enabled:
             continue
         split = urlsplit(url)
-        if is_this_host(split.hostname or ""):
+        host = (split.hostname or "").lower()
+        if is_this_host(host) or _is_own_network(host):
             yield what, split.netloc
 
 
@@ -300,3 +303,11 @@ def is_this_host(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_own_network(host: str) -> bool:
+    """Where no provider is: a private address, or a name that only the own network knows, as that of a container."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return bool(host) and ("." not in host or host.endswith(_OWN_DOMAINS))

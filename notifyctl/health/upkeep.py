@@ -1,8 +1,9 @@
 """What is wrong with the installation beside its traffic, in words. Pure."""
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from notifyctl.health.installation import Installation, JobState, LastWorker
+from notifyctl.health.installation import Installation, JobState, LastWorker, is_this_host
 from notifyctl.operations.problem import Code, Gravity, Problem, how_to_match
 from notifyctl.text.durations import age, moment, plural, rough_duration
 
@@ -40,7 +41,13 @@ def sandbox(installation: Installation) -> Iterator[Problem]:
     for host in dict.fromkeys(installation.sandboxes.values()):
         *more, last = [what for what, there in installation.sandboxes.items() if there == host]
         what = f"{', '.join(more)} and {last} go" if more else f"{last} goes"
-        text = f"{what} to {host}, a sandbox on this host, and not to the provider: nobody gets anything"
+        if is_this_host(urlsplit(f"//{host}").hostname or ""):
+            text = f"{what} to {host}, a sandbox on this host, and not to the provider: nobody gets anything"
+        else:
+            text = (
+                f"{what} to {host} in your own network, and not to the provider:"
+                " nobody gets anything, unless that passes it on"
+            )
         yield Problem(Gravity.NOTE, text, Code.SANDBOX)
 
 

@@ -336,6 +336,14 @@ def test_events_that_failed_or_that_nobody_looks_at_are_told(runtime: Runtime) -
             {"postmark_api_url": "http://[::1]:1", "twilio_api_url": "http://[::1]:1"},
             "email and SMS go to [::1]:1, a sandbox on this host",
         ),
+        (
+            {"postmark_api_url": "http://sandbox:8026"},
+            "email goes to sandbox:8026 in your own network, and not to the provider: nobody gets anything, unless",
+        ),
+        ({"postmark_api_url": "http://10.0.3.7:8026"}, "email goes to 10.0.3.7:8026 in your own network"),
+        ({"postmark_api_url": "http://sandbox.corp.internal"}, "email goes to sandbox.corp.internal in your own"),
+        ({"postmark_api_url": "https://relay.acme.example"}, None),
+        ({"postmark_api_url": "https://8.8.8.8"}, None),
     ],
 )
 def test_what_goes_to_a_sandbox_is_noted(runtime: Runtime, urls: dict[str, Any], told: str | None) -> None:
