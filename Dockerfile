@@ -17,7 +17,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /tmp/dis
 
 FROM python:3.12-slim
 COPY --from=build /opt/notifyctl /opt/notifyctl
-RUN useradd --system --uid 10001 --no-create-home --home-dir /var/lib/notifyctl notifyctl \
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/notifyctl --shell /usr/sbin/nologin notifyctl \
     && install -d -m 700 -o notifyctl -g notifyctl /var/lib/notifyctl
 # Its database is /var/lib/notifyctl/notifyctl.db unless DATABASE_URL says otherwise, and a worker's marks lie beside it.
 ENV PATH=/opt/notifyctl/bin:$PATH \

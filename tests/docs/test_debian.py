@@ -61,8 +61,11 @@ def installed() -> Iterator[Installed]:
     if lacking is not None:
         pytest.skip(f"an empty Debian takes root, debootstrap, iproute2, cgroup2 and a network; here is not {lacking}")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        checkout = Path(folder) / "checkout"
+        put_checkout(checkout)  # before minutes in which somebody may work on it
         debian = Debian(Path(folder) / "debian")
         try:
+            shutil.move(checkout, debian.root / SOURCE)
             debian.boot()
             yield walk(debian)
         finally:
@@ -72,7 +75,6 @@ def installed() -> Iterator[Installed]:
 def walk(debian: Debian) -> Installed:
     """All lines that install.md has, in its order; what is added to them stands there in words."""
     steps = dict(zip(STEPS, blocks("install.md"), strict=True))
-    put_checkout(debian.root / SOURCE)
     (debian.root / "etc" / "apt" / "only-download.conf").write_text(ONLY_DOWNLOAD)
     debian.run(f"export APT_CONFIG=/etc/apt/only-download.conf\n{steps['packages']}", downloads=True)
     printed = {"packages": debian.run(steps["packages"])}
