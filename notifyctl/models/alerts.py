@@ -3,13 +3,13 @@
 from datetime import date, datetime
 
 from sqlalchemy import UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import UtcDateTime, enum_column
+from notifyctl.models.columns import StoreModel, UtcDateTime, enum_column
 from notifyctl.models.enums import Channel, SpikeLevel
 
 
-class ComplianceItem(SQLModel, table=True):
+class ComplianceItem(StoreModel, table=True):
     __tablename__ = "compliance_item"
     __table_args__ = (UniqueConstraint("client_id", "reference"),)
 
@@ -32,7 +32,7 @@ class ComplianceItem(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class SpikeState(SQLModel, table=True):
+class SpikeState(StoreModel, table=True):
     """One row a channel, locked by whoever weighs a measurement. Makes no figure: the messages themselves do."""
 
     __tablename__ = "spike_state"

@@ -3,13 +3,13 @@
 from datetime import datetime
 
 from sqlalchemy import Column, Index, LargeBinary, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import MESSAGE_ID, ROW_NUMBER, UtcDateTime, enum_column, json_column, table
+from notifyctl.models.columns import MESSAGE_ID, ROW_NUMBER, StoreModel, UtcDateTime, enum_column, json_column, table
 from notifyctl.models.enums import AuditAction
 
 
-class AuditLog(SQLModel, table=True):
+class AuditLog(StoreModel, table=True):
     __tablename__ = "audit_log"
 
     id: int | None = Field(default=None, sa_column=Column(ROW_NUMBER, primary_key=True, autoincrement=True))
@@ -34,7 +34,7 @@ Index(
 )
 
 
-class AuditSeal(SQLModel, table=True):
+class AuditSeal(StoreModel, table=True):
     """A link of the hash chain over the audit log: every row with an id from `first_audit_id` to `last_audit_id`.
 
     An id between them that is not in `row_hashes` was never that of a row: it belongs to what was rolled back.
@@ -59,7 +59,7 @@ class AuditSeal(SQLModel, table=True):
     """Of the digest, by the key. Needs the key, so that nobody makes a seal who has only the database."""
 
 
-class AuditCheckpoint(SQLModel, table=True):
+class AuditCheckpoint(StoreModel, table=True):
     """The last seal that retention has removed: where the chain begins now. There is one row at most."""
 
     __tablename__ = "audit_checkpoint"

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import UtcDateTime, enum_column
+from notifyctl.models.columns import StoreModel, UtcDateTime, enum_column
 from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
 
 ACTIVE_SUBSCRIPTION = (SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE)
 
 
-class Client(SQLModel, table=True):
+class Client(StoreModel, table=True):
     __tablename__ = "client"
 
     id: str = Field(primary_key=True)

@@ -7,9 +7,9 @@ from datetime import datetime
 from sqlalchemy import Column, ColumnElement, Index, TextClause, func, literal_column, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, json_column, table
+from notifyctl.models.columns import MESSAGE_ID, StoreModel, UtcDateTime, enum_column, json_column, table
 from notifyctl.models.enums import Audience, Channel, Lane, MessageStatus
 from notifyctl.models.enums import MessageStatus as S
 
@@ -41,7 +41,7 @@ TEST_TEMPLATES = {Channel.EMAIL: "TEMPLATE_TEST", Channel.SMS: "TEMPLATE_TEST_SM
 """They say what they are told to: only an operator of the machine may do that."""
 
 
-class MessageLog(SQLModel, table=True):
+class MessageLog(StoreModel, table=True):
     __tablename__ = "message_log"
 
     id: str = Field(sa_column=Column(MESSAGE_ID, primary_key=True))
@@ -82,7 +82,7 @@ class MessageLog(SQLModel, table=True):
     """Of its words; None for messages of before there was a choice."""
 
 
-class MessagePayload(SQLModel, table=True):
+class MessagePayload(StoreModel, table=True):
     """The values for the template: JSON in the clear, or sealed under the key named beside it."""
 
     __tablename__ = "message_payload"

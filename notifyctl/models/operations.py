@@ -3,13 +3,13 @@
 from datetime import datetime
 
 from sqlalchemy import Boolean, Column, Index, Integer, false, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import UtcDateTime, enum_column, json_column
+from notifyctl.models.columns import StoreModel, UtcDateTime, enum_column, json_column
 from notifyctl.models.enums import BreakerState, Channel, JobOutcome
 
 
-class OutboundLimit(SQLModel, table=True):
+class OutboundLimit(StoreModel, table=True):
     __tablename__ = "notification_outbound_limits"
 
     channel: Channel = Field(sa_column=enum_column(Channel, primary_key=True))
@@ -18,7 +18,7 @@ class OutboundLimit(SQLModel, table=True):
     updated_by: str
 
 
-class OutboundBudget(SQLModel, table=True):
+class OutboundBudget(StoreModel, table=True):
     """What of a channel's minute is used, shared by all workers. Only delivery.pace.throttle reads `state`."""
 
     __tablename__ = "notification_outbound_budget"
@@ -27,7 +27,7 @@ class OutboundBudget(SQLModel, table=True):
     state: dict[str, object] = Field(sa_column=json_column())
 
 
-class Pause(SQLModel, table=True):
+class Pause(StoreModel, table=True):
     """Holds every message that fits all of channel, template and client; None fits any."""
 
     __tablename__ = "pause"
@@ -41,7 +41,7 @@ class Pause(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class ProviderBreaker(SQLModel, table=True):
+class ProviderBreaker(StoreModel, table=True):
     __tablename__ = "provider_breaker"
 
     channel: Channel = Field(sa_column=enum_column(Channel, primary_key=True))
@@ -55,7 +55,7 @@ class ProviderBreaker(SQLModel, table=True):
 IS_RUNNING = text("outcome = 'RUNNING'")
 
 
-class JobRun(SQLModel, table=True):
+class JobRun(StoreModel, table=True):
     """A run, or one more attempt at it where an earlier one FAILED. No two of a job are RUNNING at the same time."""
 
     __tablename__ = "job_run"
@@ -78,7 +78,7 @@ class JobRun(SQLModel, table=True):
     """Renewed while it is RUNNING; once past, whoever ran it is gone."""
 
 
-class WorkerHeartbeat(SQLModel, table=True):
+class WorkerHeartbeat(StoreModel, table=True):
     __tablename__ = "worker_heartbeat"
 
     worker: str = Field(primary_key=True)
@@ -98,7 +98,7 @@ class WorkerHeartbeat(SQLModel, table=True):
     """Up to which generation of the store it has written again what it knows."""
 
 
-class StoreState(SQLModel, table=True):
+class StoreState(StoreModel, table=True):
     """The store about itself. There is one row at most."""
 
     __tablename__ = "store_state"
@@ -123,7 +123,7 @@ class StoreState(SQLModel, table=True):
     held_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
-class PageSession(SQLModel, table=True):
+class PageSession(StoreModel, table=True):
     """Somebody who has signed in on the page, and not out again. The cookie names it, and is worth nothing without."""
 
     __tablename__ = "page_session"
@@ -134,7 +134,7 @@ class PageSession(SQLModel, table=True):
     expires_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class ApiKey(SQLModel, table=True):
+class ApiKey(StoreModel, table=True):
     __tablename__ = "api_key"
 
     id: str = Field(primary_key=True)

@@ -3,13 +3,13 @@
 from datetime import datetime
 
 from sqlalchemy import Index, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import UtcDateTime, enum_column, table
+from notifyctl.models.columns import StoreModel, UtcDateTime, enum_column, table
 from notifyctl.models.enums import OtpAction, OtpState
 
 
-class OtpSubject(SQLModel, table=True):
+class OtpSubject(StoreModel, table=True):
     """What a phone has failed so far, over all actions and codes: a new code changes none of it."""
 
     __tablename__ = "otp_subject"
@@ -27,7 +27,7 @@ class OtpSubject(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class OtpChallenge(SQLModel, table=True):
+class OtpChallenge(StoreModel, table=True):
     __tablename__ = "otp_challenge"
 
     id: str = Field(primary_key=True)

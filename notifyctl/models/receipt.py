@@ -3,13 +3,13 @@
 from datetime import datetime
 
 from sqlalchemy import Column
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import MESSAGE_ID, ROW_NUMBER, UtcDateTime, enum_column, json_column
+from notifyctl.models.columns import MESSAGE_ID, ROW_NUMBER, StoreModel, UtcDateTime, enum_column, json_column
 from notifyctl.models.enums import Channel, SuppressionReason
 
 
-class EarlyReceipt(SQLModel, table=True):
+class EarlyReceipt(StoreModel, table=True):
     """A receipt that overtook our own commit: kept for some minutes, and tried again."""
 
     __tablename__ = "early_receipt"
@@ -22,7 +22,7 @@ class EarlyReceipt(SQLModel, table=True):
     received_at: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
-class SeenEvent(SQLModel, table=True):
+class SeenEvent(StoreModel, table=True):
     """An event that suppressed an address or freed it. Told a second time, it must not undo what was done since."""
 
     __tablename__ = "seen_event"
@@ -32,7 +32,7 @@ class SeenEvent(SQLModel, table=True):
     seen_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class ReceiptInquiry(SQLModel, table=True):
+class ReceiptInquiry(StoreModel, table=True):
     """A message whose provider was asked for the receipt that is missing."""
 
     __tablename__ = "receipt_inquiry"
@@ -41,7 +41,7 @@ class ReceiptInquiry(SQLModel, table=True):
     ask_again_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class Suppression(SQLModel, table=True):
+class Suppression(StoreModel, table=True):
     """An address that something holds against, found by the keyed hash, so that it outlives the address's erasure.
 
     Of several causes the first stands in the columns: whoever acted first.
@@ -65,7 +65,7 @@ class Suppression(SQLModel, table=True):
     """All that holds, as clients.suppression_store writes it; None in a row from before there could be several."""
 
 
-class SuppressionRelease(SQLModel, table=True):
+class SuppressionRelease(StoreModel, table=True):
     """The latest word that frees an address.
 
     It outlives the suppression: what happened before may be heard of later.

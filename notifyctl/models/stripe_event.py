@@ -3,16 +3,16 @@
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import MESSAGE_ID, UtcDateTime, enum_column, table
+from notifyctl.models.columns import MESSAGE_ID, StoreModel, UtcDateTime, enum_column, table
 from notifyctl.models.enums import Origin, StripeEventStatus
 
 SETTLED = (StripeEventStatus.PROCESSED, StripeEventStatus.IGNORED)
 """A redelivery of these changes nothing."""
 
 
-class StripeEvent(SQLModel, table=True):
+class StripeEvent(StoreModel, table=True):
     __tablename__ = "stripe_event"
 
     id: str = Field(primary_key=True)
@@ -77,7 +77,7 @@ Index("ix_stripe_event_customer_id", _events.c.customer_id)
 Index("ix_stripe_event_subscription_id", _events.c.subscription_id)
 
 
-class StripeSubscription(SQLModel, table=True):
+class StripeSubscription(StoreModel, table=True):
     """What its own events report, and beside it what it comes to with those of its invoices."""
 
     __tablename__ = "stripe_subscription"
@@ -113,7 +113,7 @@ class StripeSubscription(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class StripeInvoice(SQLModel, table=True):
+class StripeInvoice(StoreModel, table=True):
     """How the payments of an invoice went, as far as its events have told."""
 
     __tablename__ = "stripe_invoice"

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from notifyctl.models.columns import UtcDateTime, enum_column, json_column
+from notifyctl.models.columns import StoreModel, UtcDateTime, enum_column, json_column
 from notifyctl.models.enums import Audience, Channel, Lane, OnDoubt, VariableType
 
 UNBRANDED: dict[str, str] = {
@@ -102,7 +102,7 @@ class TemplateSource:
         return replace(self, subject=words["subject"], text_body=text, html_body=html, languages=(language,))
 
 
-class NotificationTemplate(SQLModel, table=True):
+class NotificationTemplate(StoreModel, table=True):
     """The flags in force now. What a message says is pinned in its version."""
 
     __tablename__ = "notification_template"
@@ -128,7 +128,7 @@ class NotificationTemplate(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class NotificationTemplateVersion(SQLModel, table=True):
+class NotificationTemplateVersion(StoreModel, table=True):
     __tablename__ = "notification_template_version"
 
     template_key: str = Field(primary_key=True, foreign_key="notification_template.template_key")

@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Sequence
 from functools import cached_property
 
-import phonenumbers
 from pydantic import SecretStr
 
 from notifyctl.keyring import Secret, keyed_hash
@@ -17,9 +16,6 @@ from notifyctl.models.enums import OtpAction
 from notifyctl.otp.store import CodeRow
 
 DIGITS = 6
-NETWORK_DIGITS = 3
-"""Digits behind the country code that tell a network or an area."""
-_PREMIUM_RATE = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
 
 
 def new_code() -> str:
@@ -29,17 +25,6 @@ def new_code() -> str:
 
 def new_challenge_id() -> str:
     return secrets.token_hex(16)
-
-
-def is_premium_rate(phone: str) -> bool:
-    """Whether somebody gets paid for each SMS to this E.164 number."""
-    return phonenumbers.number_type(phonenumbers.parse(phone)) in _PREMIUM_RATE
-
-
-def prefix_of(phone: str) -> str:
-    """Country code and network of an E.164 number: `+49151` of `+4915112345678`."""
-    number = phonenumbers.parse(phone)
-    return f"+{number.country_code}{phonenumbers.national_significant_number(number)[:NETWORK_DIGITS]}"
 
 
 class PepperRing:

@@ -3,19 +3,34 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+import phonenumbers
 from sqlmodel import Session
 
 from notifyctl.models.enums import AuditAction, BlockReason, OtpState
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.orchestrator.requests import Blocked, Decision, Queued, SendRequest
 from notifyctl.otp import store
-from notifyctl.otp.codes import is_premium_rate, new_challenge_id, new_code, prefix_of
+from notifyctl.otp.codes import new_challenge_id, new_code
 from notifyctl.otp.phone_state import SOURCE, PhoneSession, PhoneState, lock_details
 from notifyctl.otp.store import CodeRow
 from notifyctl.settings import Settings
 from notifyctl.text.locales import is_known
 
 HOUR = timedelta(hours=1)
+NETWORK_DIGITS = 3
+"""Digits behind the country code that tell a network or an area."""
+_PREMIUM_RATE = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
+
+
+def is_premium_rate(phone: str) -> bool:
+    """Whether somebody gets paid for each SMS to this E.164 number."""
+    return phonenumbers.number_type(phonenumbers.parse(phone)) in _PREMIUM_RATE
+
+
+def prefix_of(phone: str) -> str:
+    """Country code and network of an E.164 number: `+49151` of `+4915112345678`."""
+    number = phonenumbers.parse(phone)
+    return f"+{number.country_code}{phonenumbers.national_significant_number(number)[:NETWORK_DIGITS]}"
 
 
 def spent_budget(session: Session, settings: Settings, prefix_hashes: list[str], now: datetime) -> str | None:

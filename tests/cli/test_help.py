@@ -78,6 +78,12 @@ def test_the_help_of_a_command_imports_its_module_alone(processes: Processes) ->
     assert (modules, ran.returncode) == (["notifyctl.cli.admin.limits"], 0)
 
 
+def test_a_worker_imports_nothing_that_only_others_use(processes: Processes) -> None:
+    ran = processes.run(sys.executable, "-c", HELP, "worker", "--help")
+    unused = {"alembic", "stripe", "fastapi", "phonenumbers", "email_validator", "rich", "tabulate"}
+    assert (unused & set(ran.stderr.split()), ran.returncode) == (set(), 0)
+
+
 def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     inner = getattr(command, "commands", {})
     for name, child in inner.items():

@@ -1,12 +1,12 @@
 """`notifyctl worker` and `notifyctl workers`: the daemon, and who is at work."""
 
-import gc
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
 from notifyctl.cli import options
-from notifyctl.cli.invocation import invocation
+from notifyctl.cli.invocation import in_a_hurry, invocation
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
@@ -57,15 +57,16 @@ def worker(
 
 def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
     options.log_remarks("notifyctl.worker")
-    with opened_runtime(lasting=not once) as runtime:
-        settings = runtime.settings
-        senders = build_senders(settings, settings.channels, concurrency)
-        batched = [channel for channel in settings.channels if PROVIDERS[channel].sends_in_batches]
-        urgent = build_senders(settings, batched, concurrency)
-        lookups = build_lookups(settings, settings.channels)
-        jobs = () if no_jobs else JOBS
-        daemon = Worker(runtime, senders, lookups, urgent=urgent, jobs=jobs, once=once)
-        gc.freeze()  # what is loaded by now lasts to the end, and need not be looked through for garbage ever again
+    with ExitStack() as opened:
+        with in_a_hurry():
+            runtime = opened.enter_context(opened_runtime(lasting=not once))
+            settings = runtime.settings
+            senders = build_senders(settings, settings.channels, concurrency)
+            batched = [channel for channel in settings.channels if PROVIDERS[channel].sends_in_batches]
+            urgent = build_senders(settings, batched, concurrency)
+            lookups = build_lookups(settings, settings.channels)
+            jobs = () if no_jobs else JOBS
+            daemon = Worker(runtime, senders, lookups, urgent=urgent, jobs=jobs, once=once)
         daemon.keep_marks()
         daemon.stop_on_signals()
         daemon.run()
