@@ -1,6 +1,8 @@
 """A database that goes back in time under a worker: what the worker has sent, it knows by itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
@@ -9,7 +11,9 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.delivery import memory as sending_memory
 from notifyctl.delivery.claims import LEASE
 from notifyctl.delivery.memory import SendingMemory
+from notifyctl.delivery.outcomes import Attempt
 from notifyctl.models.enums import Channel, Lane
+from notifyctl.providers.contract import Accepted, Unknown
 from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.delivery import MakeDispatcher, arrivals, drain
@@ -17,6 +21,12 @@ from tests.support.messages import CODE, RESET, WELCOME, actions, audit_details,
 
 PHONE = "+4915112345678"
 Forget = Callable[[], None]
+
+
+@pytest.fixture(autouse=True, params=(sending_memory.PACKED_AT_ONCE, 1, 2))
+def _packed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is kept, the same is known."""
+    monkeypatch.setattr(sending_memory, "PACKED_AT_ONCE", request.param)
 
 
 @pytest.fixture
@@ -166,3 +176,18 @@ def test_the_memory_has_an_end(runtime: Runtime, dispatcher: MakeDispatcher, mon
     heard, dialling = known.everything()
     assert len({item.attempt.message_id for item in heard} & set(ids)) == 3
     assert not dialling
+
+
+def test_what_is_packed_is_what_was_heard() -> None:
+    known, at = SendingMemory(), datetime(2026, 3, 1, tzinfo=UTC)
+    attempt = Attempt("m0", Channel.EMAIL, "WELCOME", "c1", "a@b.example", 1, 2, True, "OTP_SENT", {"n": 1}, "Hi", at)
+    heard = [
+        (replace(attempt, message_id="m1"), Accepted("p1")),
+        (replace(attempt, message_id="m2", metadata=None), Unknown("TIMEOUT", "no answer", is_ours=True)),
+        (replace(attempt, message_id="m3", attempts=2), Accepted(None)),
+        (replace(attempt, message_id="m1", attempts=3), Accepted("p4")),
+    ]
+    for one, result in heard:
+        known.hear(one, result)
+    assert [(item.attempt, item.result) for item in known.everything()[0]] == heard[1:]
+    assert [known.recall(one) for one, _ in heard[1:]] == [result for _, result in heard[1:]]
