@@ -227,8 +227,7 @@ def _is_ended(descriptor: int) -> bool:
 
 def _refill(buffer: io.BytesIO, content: bytes) -> None:
     buffer.seek(0)
-    buffer.truncate()
-    buffer.write(content)
+    buffer.truncate(buffer.write(content))
     buffer.seek(0)
 
 
@@ -260,6 +259,7 @@ class Transfers:
         if not self._idle:
             self._idle = [Transfer(self._timeout_seconds, self._authorities)]
             self._all += self._idle
+            self._idle[0].handle.setopt(pycurl.UPLOAD_BUFFERSIZE, 16_384)  # an SMS is one, and each keeps its buffer
         return self._idle.pop()
 
     def give_back(self, transfer: Transfer) -> None:
