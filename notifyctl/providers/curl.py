@@ -1,9 +1,9 @@
 """HTTP over libcurl that knows, after a failure, whether the request may have arrived."""
 
 import io
+import math
 import os
 import select
-import selectors
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -234,7 +234,8 @@ def _refill(buffer: io.BytesIO, content: bytes) -> None:
 class Transfers:
     """Up to `concurrency` transfers at once, run by the thread that calls `wait`.
 
-    Waits with `selectors`, since CurlMulti.select cannot see file descriptors above 1023.
+    Waits with `poll`, since CurlMulti.select cannot see file descriptors above 1023. libcurl has a descriptor watched
+    anew for each request, and to tell poll of that takes no system call.
 
     A thread that was held up between two calls, by a database or by a signal that stopped the process, finds the
     answers that have come meanwhile: without `_make_up` libcurl would look at its clock first, and call them lost.
@@ -245,7 +246,8 @@ class Transfers:
         self._authorities = authorities or public_authorities()
         self._all, self._idle = list[Transfer](), list[Transfer]()
         self._running: dict[Handle, Transfer] = {}
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.poll()
+        self._watched = set[int]()
         self._timer: float | None = None
         self._left_at = monotonic()
         self._put_off: set[Transfer] = set()
@@ -288,10 +290,10 @@ class Transfers:
             if finished or left <= 0 or not self._running:
                 return finished
             seconds = self._until_timer(left)
-            ready = self._selector.select(seconds)
+            ready = self._poll.poll(math.ceil(seconds * 1000))
             self._make_up(self._left_at + seconds)
-            for key, events in ready:
-                self._multi.socket_action(key.fd, _curl_events(events))
+            for descriptor, events in ready:
+                self._multi.socket_action(descriptor, _curl_events(events))
 
     def _make_up(self, expected_at: float) -> None:
         """Gives every transfer the time that has passed since this thread should have been here."""
@@ -341,18 +343,12 @@ class Transfers:
         self._timer = None if milliseconds < 0 else monotonic() + milliseconds / 1000
 
     def _watch(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
-        known = descriptor in self._selector.get_map()
-        if what == pycurl.POLL_REMOVE:
-            if known:
-                self._selector.unregister(descriptor)
-            return
-        events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
-            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
-        )
-        if known:
-            self._selector.modify(descriptor, events)
-        else:
-            self._selector.register(descriptor, events)
+        if what != pycurl.POLL_REMOVE:
+            self._watched.add(descriptor)
+            self._poll.register(descriptor, _polled(what))
+        elif descriptor in self._watched:
+            self._watched.remove(descriptor)
+            self._poll.unregister(descriptor)
 
     def close(self) -> None:
         for handle in self._running:
@@ -361,10 +357,14 @@ class Transfers:
         for transfer in self._all:
             transfer.close()
         self._multi.close()
-        self._selector.close()
+
+
+def _polled(what: int) -> int:
+    return (select.POLLIN if what & pycurl.POLL_IN else 0) | (select.POLLOUT if what & pycurl.POLL_OUT else 0)
 
 
 def _curl_events(events: int) -> int:
-    return (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
-        pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
+    """What the other end has closed can be read, to its end."""
+    return (pycurl.CSELECT_OUT if events & select.POLLOUT else 0) | (
+        pycurl.CSELECT_IN if events & ~select.POLLOUT else 0
     )

@@ -90,6 +90,7 @@ class TestAcceptedMessages:
 
 
 TEXTS = ["Your code is 123456", "Ünïcode & = + % € 🚀\nnew line", "a;b/c?d#e [x] {y}~*'\"", " ", "x" * 1600]
+TEXTS.append("".join(map(chr, range(128))))
 
 
 class ToServer(TwilioHttpClient):
