@@ -4,7 +4,6 @@ Three keys are derived from each secret in NOTIFICATION_SECRET_KEY by HKDF (RFC 
 """
 
 import base64
-import hashlib
 import hmac
 import json
 import os
@@ -37,7 +36,7 @@ def keyed_hash(key: bytes, *parts: str) -> str:
     """128 bits of an HMAC over the parts, each with its length in front: no two lists of parts are one text."""
     encoded = [part.encode(errors="surrogatepass") for part in parts]
     document = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
-    return hmac.new(key, document, hashlib.sha256).hexdigest()[:32]
+    return hmac.digest(key, document, "sha256").hex()[:32]
 
 
 NONCE_BYTES = 12

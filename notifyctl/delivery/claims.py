@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sqlmodel import Session
 
@@ -45,8 +45,7 @@ class Rules:
     quiet: QuietHours
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A locked row that may go, with what is needed to send it."""
 
     message: DueMessage

@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from threading import Thread
@@ -324,7 +323,7 @@ class Dispatcher:
                 self._answers.append(Answer(attempt.message_id, message, 0.0))
                 continue
             if not item.template.sensitive:
-                self._attempts[attempt.message_id] = replace(attempt, subject=message.subject)
+                self._attempts[attempt.message_id] = attempt._replace(subject=message.subject)
             outbound.append(message)
         has_lease = monotonic() - started < LEASE.total_seconds() / 3
         if has_lease and (not outbound or self._claimer.allowance.is_fresh()):

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from notifyctl.audit import log as audit_log
 from notifyctl.delivery.outbox import DueMessage
@@ -41,8 +41,7 @@ def next_attempt(
     return now + max(backoff, min(retry_after or backoff, 2 * backoff))
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A claimed message while its call is on the way."""
 
     message_id: str
@@ -59,8 +58,7 @@ class Attempt:
     attempted_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryOutcome:
+class DeliveryOutcome(NamedTuple):
     """All that is written down of one message; `entries` are audit rows."""
 
     result: AttemptResult
@@ -103,7 +101,7 @@ def without_extras(attempt: Attempt, answer: Answer) -> tuple[Attempt, Answer]:
     result = answer.result
     if not isinstance(result, Accepted):
         result = replace(result, detail="")
-    return replace(attempt, audit_sent=None, metadata=None, subject=None), replace(answer, result=result)
+    return attempt._replace(audit_sent=None, metadata=None, subject=None), answer._replace(result=result)
 
 
 def of_forgotten(outcome: DeliveryOutcome) -> DeliveryOutcome:
@@ -111,7 +109,7 @@ def of_forgotten(outcome: DeliveryOutcome) -> DeliveryOutcome:
     first, *others = outcome.entries
     detail = {"detail": "the database had forgotten it; the worker that sent it had not"}
     entry = first._replace(metadata={**(first.metadata or {}), **detail})
-    return replace(outcome, entries=[entry, *others])
+    return outcome._replace(entries=[entry, *others])
 
 
 def to_details(result: AttemptResult) -> dict[str, object]:
@@ -226,8 +224,12 @@ def of_refusal(
 def _log_fields(
     message_id: str, template_key: str, recipient: str | None, details: Mapping[str, object]
 ) -> dict[str, object]:
-    names = {"message_id": message_id, "template_key": template_key, "recipient": mask(recipient)}
-    return names | {name: value for name, value in details.items() if value is not None}
+    return {
+        "message_id": message_id,
+        "template_key": template_key,
+        "recipient": mask(recipient),
+        **{name: value for name, value in details.items() if value is not None},
+    }
 
 
 def _entry(

@@ -1,7 +1,6 @@
 """What became of messages, written on their rows; and those that are due and do not go now, put off."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache
 from operator import attrgetter
@@ -37,14 +36,13 @@ FORESEEABLE = timedelta(days=366)
 """A forecast is of so long ahead at most: the largest backlog at the smallest limit has half a million."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptResult:
+class AttemptResult(NamedTuple):
     """What became of a message. The fields are the columns that are written."""
 
     id: str
+    status: MessageStatus
     lease_generation: int | None = None
     """The claim that the result is of. None where the row is locked, and nobody else can have claimed it."""
-    status: MessageStatus
     reason: BlockReason | FailureReason | None = None
     error_code: str | None = None
     error: str | None = None
@@ -57,17 +55,17 @@ class AttemptResult:
     finished_at: datetime | None = None
 
 
-_RESULT = tuple(field.name for field in fields(AttemptResult))
+_RESULT = AttemptResult._fields
 _OWN = ("id", "lease_generation", "subject", "provider_message_id")
 _SHARED = tuple(name for name in _RESULT if name not in _OWN)
 """Mostly the same in all of a group: everything was accepted."""
-_values_of, _own_of, _shared_of = attrgetter(*_RESULT), attrgetter(*_OWN), attrgetter(*_SHARED)
+_own_of, _shared_of = attrgetter(*_OWN), attrgetter(*_SHARED)
 RECORDED = tuple(name for name in _RESULT if name not in ("id", "lease_generation", "subject"))
 
 
 def encode_results(dialect: str, results: Sequence[AttemptResult]) -> dict[str, str]:
     """The parameter of a statement over `result_rows`."""
-    return bulk.encode(dialect, [dict(zip(_RESULT, _values_of(result), strict=True)) for result in results])
+    return bulk.encode(dialect, [result._asdict() for result in results])
 
 
 def result_rows(dialect: str) -> FromClause:
@@ -157,8 +155,7 @@ def write_again(
         return set()
     dialect = bulk.dialect(session)
     values = [
-        dict(zip(_RESULT, _values_of(result), strict=True))
-        | {"attempts": attempt.attempts, "last_attempt_at": attempt.attempted_at}
+        result._asdict() | {"attempts": attempt.attempts, "last_attempt_at": attempt.attempted_at}
         for result, attempt in zip(results, attempts, strict=True)
     ]
     given = {"owner": owner, "provider": provider, "lease_until": lease_until}

@@ -15,8 +15,7 @@ class HeldKey(NamedTuple):
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutboundMessage:
+class OutboundMessage(NamedTuple):
     """One rendered message, ready for one call. `subject` and `html` are None for SMS."""
 
     message_id: str
@@ -70,8 +69,7 @@ class Unknown:
 SendResult = Accepted | Rejected | Unavailable | Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The result of one attempt, and how long the provider took for it."""
 
     message_id: str

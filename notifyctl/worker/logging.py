@@ -5,19 +5,23 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TextIO
 
 from notifyctl.text.durations import iso
 
+_FIRST_OWN = len(logging.makeLogRecord({}).__dict__)
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "taskName"}
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """Of syslog(3); 7 is debug."""
+
 _encode = json.JSONEncoder(default=str).encode
 """Made once: json.dumps makes one for each line."""
 
 
 def configure_logging(*, debug: bool = False, quiet: bool = False) -> None:
     """`quiet` has warnings only: for what cron runs, and mails about."""
+    _ask_for_less()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter_for(sys.stderr))
     root = logging.getLogger("notifyctl")
@@ -44,8 +48,18 @@ def _is_journal(stream: TextIO) -> bool:
     return named == f"{file.st_dev}:{file.st_ino}"
 
 
+def _ask_for_less() -> None:
+    """No line of ours says which code, process or thread it came from: to find that out costs more than to write it
+    (Logging HOWTO, Optimization).
+    """
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+    """What stands behind the standard ones: a record has those from the first."""
+    own = islice(record.__dict__.items(), _FIRST_OWN, None)
+    return {name: value for name, value in own if name not in _STANDARD}
 
 
 def _moment(record: logging.LogRecord) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -77,7 +77,7 @@ def effect_of(message: ReceivedMessage, receipt: Receipt, *, is_id_free: bool, n
     entries: list[audit_log.NewAuditRow] = []
     if is_in_doubt(message):
         provider_message_id = receipt.provider_message_id if is_id_free else None
-        result = replace(result, sent_at=message.last_attempt_at, provider_message_id=provider_message_id)
+        result = result._replace(sent_at=message.last_attempt_at, provider_message_id=provider_message_id)
         entries += _sent_after_all(message, receipt, now)
     if status in _ACTIONS:
         entries.append(_entry(_ACTIONS[status], message, receipt, _details(receipt, words), now))
