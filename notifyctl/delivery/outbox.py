@@ -7,8 +7,11 @@ from functools import cache
 from typing import NamedTuple
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Executable,
+    FromClause,
+    Table,
     TextClause,
     and_,
     bindparam,
@@ -17,6 +20,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    true,
     union_all,
     update,
 )
@@ -185,13 +189,14 @@ def lock_due(
     values: dict[str, object] = {"channel": channel, "now": now, "most": most}
     if since is not None:
         values["since"] = since
-    return _locked(session, _lock_statement(queue, tuple(paused), bounded=since is not None), values)
+    dialect = bulk.dialect(session)
+    return _locked(session, _lock_statement(dialect, queue, tuple(paused), bounded=since is not None), values)
 
 
 def lock_one(session: Session, channel: Channel, queue: Queue, message_id: str, *, now: datetime) -> list[DueMessage]:
     """As `lock_due`, if it is due and nobody else has locked it."""
     values = {"channel": channel, "now": now, "most": 1, "only": message_id}
-    return _locked(session, _lock_statement(queue, (), single=True), values)
+    return _locked(session, _lock_statement(bulk.dialect(session), queue, (), single=True), values)
 
 
 def _locked(session: Session, statement: Executable, values: Mapping[str, object]) -> list[DueMessage]:
@@ -204,7 +209,7 @@ _CLIENT_AT = len(_OF_MESSAGE) + len(_OF_PAYLOAD)
 
 @cache
 def _lock_statement(
-    queue: Queue, paused: tuple[PauseScope, ...], *, single: bool = False, bounded: bool = False
+    dialect: str, queue: Queue, paused: tuple[PauseScope, ...], *, single: bool = False, bounded: bool = False
 ) -> Executable:
     is_it = [_message.c.id == bindparam("only", type_=_message.c.id.type)] if single else []
     picked = (
@@ -215,16 +220,31 @@ def _lock_statement(
         .with_for_update(skip_locked=True)
         .cte("picked")
     )
-    return (
-        select(
-            picked,
-            *(_payload.c[name] for name in _OF_PAYLOAD),
-            *(_client.c[name] for name in AddressedClient._fields),
-        )
-        .select_from(picked)
-        .outerjoin(_payload, _payload.c.message_id == picked.c.id)
-        .outerjoin(_client, and_(_client.c.id == picked.c.client_id, _client.c.erased_at.is_(None)))
-    )
+    payload = _of_each(dialect, picked, _payload, _OF_PAYLOAD, _payload.c.message_id == picked.c.id)
+    is_its_client = and_(_client.c.id == picked.c.client_id, _client.c.erased_at.is_(None))
+    client = _of_each(dialect, picked, _client, AddressedClient._fields, is_its_client)
+    columns = [payload.row.c[name] for name in _OF_PAYLOAD] + [client.row.c[name] for name in AddressedClient._fields]
+    joined = picked.outerjoin(payload.row, payload.on).outerjoin(client.row, client.on)
+    return select(picked, *columns).select_from(joined)
+
+
+class _Beside(NamedTuple):
+    """What is joined to the messages, and on what."""
+
+    row: FromClause
+    on: ColumnElement[bool]
+
+
+def _of_each(dialect: str, picked: CTE, table: Table, names: Sequence[str], is_its: ColumnElement[bool]) -> _Beside:
+    """The row of `table` that is a message's.
+
+    PostgreSQL would read a table of some ten thousand rows as a whole for each group of messages. What has a limit of
+    its own, it looks up for each of them.
+    """
+    if dialect == "sqlite":
+        return _Beside(table, is_its)
+    row = select(*(table.c[name] for name in names)).where(is_its).limit(literal_column("1")).correlate(picked)
+    return _Beside(row.lateral(), true())
 
 
 def claim(
