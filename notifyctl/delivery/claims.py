@@ -115,10 +115,11 @@ class Claimer:
 
     def snapshot(self, session: Session, now: datetime, free: int) -> QueueSnapshot | None:
         """None when there is nothing to claim and nothing to defer."""
-        decision = self.breaker.read(session, now)
+        held, row = pauses.with_breaker(session, self.channel)
+        decision = self.breaker.read(row, now)
         if decision is BreakerDecision.NONE:
             return None
-        paused = tuple(pauses.scope_of(row) for row in pauses.everything(session))
+        paused = tuple(map(pauses.scope_of, held))
         if any(
             scope.channel in (None, self.channel) and not (scope.template_key or scope.client_id) for scope in paused
         ):

@@ -12,7 +12,8 @@ from notifyctl.models.enums import BreakerState, Channel
 from notifyctl.models.operations import ProviderBreaker
 
 _breaker = table(ProviderBreaker)
-_OF_CHANNEL = select(_breaker).where(_breaker.c.channel == bindparam("channel", type_=_breaker.c.channel.type))
+is_of_channel = _breaker.c.channel == bindparam("channel", type_=_breaker.c.channel.type)
+_OF_CHANNEL = select(_breaker).where(is_of_channel)
 
 
 class BreakerRow(NamedTuple):

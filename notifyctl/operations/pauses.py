@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, FromClause, and_, delete, func, insert, select, true
+from sqlalchemy import ColumnElement, FromClause, and_, delete, func, insert, literal_column, select, true
 from sqlmodel import Session
 
 from notifyctl.models.columns import table
+from notifyctl.models.enums import Channel
 from notifyctl.models.message import WAITING, MessageLog
-from notifyctl.models.operations import Pause
+from notifyctl.models.operations import Pause, ProviderBreaker
+from notifyctl.operations.breakers import BreakerRow, is_of_channel
 
 _pause = table(Pause)
+_breaker = table(ProviderBreaker)
 _message = table(MessageLog)
 _EVERYTHING = select(_pause).order_by(_pause.c.id)
 
@@ -70,6 +73,23 @@ def scope_of(row: PauseRow) -> PauseScope:
 def everything(session: Session) -> list[PauseRow]:
     """Oldest first."""
     return [PauseRow(*row) for row in session.execute(_EVERYTHING)]
+
+
+def with_breaker(session: Session, channel: Channel) -> tuple[list[PauseRow], BreakerRow | None]:
+    """All that may hold a channel back, in one statement: `everything`, and what `breakers.get` tells of it."""
+    rows = session.execute(_WITH_BREAKER, {"channel": channel}).all()
+    paused = [PauseRow(*row[:_OF_PAUSE]) for row in rows if row[0] is not None]
+    breaker = rows[0][_OF_PAUSE:]
+    return paused, BreakerRow(*breaker) if breaker[0] is not None else None
+
+
+_OF_PAUSE = len(PauseRow._fields)
+_once = select(literal_column("1").label("once")).subquery()
+_WITH_BREAKER = (
+    select(*_pause.c, *_breaker.c)
+    .select_from(_once.outerjoin(_pause, true()).outerjoin(_breaker, is_of_channel))
+    .order_by(_pause.c.id)
+)
 
 
 def add(session: Session, scope: PauseScope, *, reason: str, actor: str, now: datetime) -> bool:

@@ -15,6 +15,7 @@ from notifyctl.db.database import Database
 from notifyctl.delivery.pace.breaker import FAILURES_TO_OPEN, Breaker, BreakerDecision
 from notifyctl.delivery.pace.throttle import TOKEN_LIFE
 from notifyctl.models.enums import Channel
+from notifyctl.operations import breakers
 from notifyctl.providers.contract import Accepted, Answer, OutboundMessage, SendResult, Unknown
 from notifyctl.providers.registry import build_senders
 from notifyctl.providers.twilio.sender import TwilioSender
@@ -108,9 +109,9 @@ def test_calls_that_lasted_longer_than_any_can_do_not_open_the_breaker(
     breaker, now = Breaker(channel), NOON
     with database.transaction() as session:
         breaker.hear(session, timed_out(limit + 20), now)
-        assert breaker.read(session, now) is BreakerDecision.FREE
+        assert breaker.read(breakers.get(session, channel), now) is BreakerDecision.FREE
         breaker.hear(session, timed_out(limit), now)
-        assert breaker.read(session, now) is BreakerDecision.NONE
+        assert breaker.read(breakers.get(session, channel), now) is BreakerDecision.NONE
 
 
 def test_while_the_database_is_busy_the_calls_go_on(runtime: Runtime) -> None:

@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from notifyctl.models.enums import BreakerState, Channel, FailureReason
 from notifyctl.operations import breakers
+from notifyctl.operations.breakers import BreakerRow
 from notifyctl.providers.contract import Accepted, Answer, Rejected
 from notifyctl.providers.registry import PROVIDERS
 
@@ -71,8 +72,8 @@ class Breaker:
         self._is_probing = False
         self._reason = ""
 
-    def read(self, session: Session, now: datetime) -> BreakerDecision:
-        row = breakers.get(session, self._channel)
+    def read(self, row: BreakerRow | None, now: datetime) -> BreakerDecision:
+        """`row`: as it is in the store."""
         self._closed = row is None or row.state == BreakerState.CLOSED
         if row is None or self._closed:
             return BreakerDecision.FREE
