@@ -1,6 +1,7 @@
 """`notifyctl worker` and `notifyctl workers`: the daemon, and who is at work."""
 
 import ctypes
+import gc
 from contextlib import ExitStack, suppress
 from typing import Annotated
 
@@ -58,6 +59,10 @@ def worker(
         _work(once, concurrency, no_jobs)
 
 
+YOUNG_OBJECTS = 10_000
+"""Made between two looks for garbage. A turn makes thousands that are all gone at its end, without such a look."""
+
+
 def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
     options.log_remarks("notifyctl.worker")
     _return_memory_early()  # before there are threads
@@ -71,6 +76,7 @@ def _work(once: bool, concurrency: int, no_jobs: bool) -> None:
             lookups = build_lookups(settings, settings.channels)
             jobs = () if no_jobs else JOBS
             daemon = Worker(runtime, senders, lookups, urgent=urgent, jobs=jobs, once=once)
+        gc.set_threshold(YOUNG_OBJECTS)
         daemon.keep_marks()
         daemon.stop_on_signals()
         daemon.run()
