@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    CursorResult,
+    Connection,
     FromClause,
     Insert,
     LargeBinary,
@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session
 
@@ -88,21 +89,48 @@ def _insert(dialect: str, table: Table, names: tuple[str, ...], shared: frozense
     return insert(table).from_select(list(names), unpack_shared(dialect, table, names, shared))
 
 
-def run(session: Session, statement: str, values: Mapping[str, object]) -> CursorResult[*tuple[Any, ...]]:
-    """A statement as the driver takes it, but for `:name` where a value stands; what comes back is the driver's too.
+def run(session: Session, statement: str, values: Mapping[str, object]) -> Sequence[tuple[Any, ...]]:
+    """A statement as the driver takes it, but for `:name` where a value stands; its rows are as the driver gives them.
 
-    For what is run for every single message: SQLAlchemy takes five times as long for one that is put together.
+    For what is run for every single message: SQLAlchemy takes five times as long for one that is put together, and
+    twice as long to hand one on. On PostgreSQL it must be a statement that returns rows. Who listens to the
+    engine's statements is told of it as of any other.
     """
     connection = session.connection()
-    name = connection.dialect.name
-    if name == "sqlite":
-        values = {key: _sqlite_time(value) if isinstance(value, datetime) else value for key, value in values.items()}
-    return connection.exec_driver_sql(_spelled(name, statement), dict(values))
+    if connection.dialect.name == "sqlite":
+        values = {name: _sqlite_time(value) if isinstance(value, datetime) else value for name, value in values.items()}
+        spelled = statement
+    else:
+        spelled = _for_psycopg(statement)
+    cursor = connection.connection.cursor()
+    for told in connection.dispatch.before_cursor_execute:
+        told(connection, cursor, spelled, values, None, False)
+    try:
+        cursor.execute(spelled, values)
+        return cursor.fetchall()
+    except Exception as error:
+        raise _as_of_sqlalchemy(connection, spelled, error) from error
+
+
+def _as_of_sqlalchemy(connection: Connection, statement: str, error: Exception) -> BaseException:
+    """What SQLAlchemy would have raised; and a connection that is lost is not used again."""
+    dialect, base = connection.dialect, connection.dialect.loaded_dbapi.Error
+    is_lost = isinstance(error, base) and dialect.is_disconnect(error, connection.connection, None)
+    if is_lost:
+        connection.invalidate(error)
+    return DBAPIError.instance(
+        statement, None, error, base, hide_parameters=True, connection_invalidated=is_lost, dialect=dialect
+    )
 
 
 @cache
-def _spelled(dialect: str, statement: str) -> str:
-    return statement if dialect == "sqlite" else re.sub(r":([a-z_]+)", r"%(\1)s", statement.replace("%", "%%"))
+def _for_psycopg(statement: str) -> str:
+    return re.sub(r":([a-z_]+)", r"%(\1)s", statement.replace("%", "%%"))
+
+
+def moment(value: str | datetime) -> datetime:
+    """Of a time that `run` has read."""
+    return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value.astimezone(UTC)
 
 
 MANY = 100

@@ -33,9 +33,10 @@ def template_and_client(
     dialect = bulk.dialect(session)
     statement = _template_and_client(dialect, lock and dialect != "sqlite")
     asked = {"template_key": request.template_key, "client_id": request.client_id}
-    row = bulk.run(session, statement, asked).first()
-    if row is None:
+    rows = bulk.run(session, statement, asked)
+    if not rows:
         return {}, {}
+    row = rows[0]
     template, client = from_one(row[0]), _client(row[1:])
     return {template.template_key: template}, {client.id: client} if client else {}
 
@@ -91,7 +92,7 @@ def known(
         asked |= {"rate_subject": window.rate_subject, "since": window.since}
     rule = None if window is None else rule_of(window)
     statement = _known(recipient_hash is not None, idempotency_key is not None, stripe_event is not None, rule)
-    reason, sends, is_verified, *earlier = bulk.run(session, statement, asked).one()
+    reason, sends, is_verified, *earlier = bulk.run(session, statement, asked)[0]
     return Known(
         earlier=_by_key(idempotency_key or "", *earlier) if earlier else {},
         suppressed={(channel, str(recipient_hash)): reason} if reason else {},
@@ -131,7 +132,7 @@ def write(session: Session, message: Row, payload: Row | None, audit: NewAuditRo
     values = {**message, **(payload or {}), "message_id": message["id"], "action": audit.action, "actor": audit.actor}
     values |= {"message_metadata": _json(message["metadata"]), "metadata": _json(audit.metadata)}
     first, *more = _inserts(bulk.dialect(session), tuple(message), has_key, has_payload)
-    if bulk.run(session, first, values).first() is None:
+    if not bulk.run(session, first, values):
         return False
     for statement in more:
         bulk.run(session, statement, values)

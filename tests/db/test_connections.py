@@ -12,6 +12,7 @@ from time import monotonic
 import pytest
 from sqlalchemy import make_url, text
 
+from notifyctl.db import bulk
 from notifyctl.db.database import Database
 from notifyctl.db.wakeup import Watcher
 from notifyctl.errors import DatabaseError
@@ -86,6 +87,23 @@ def test_a_connection_that_is_lost_at_its_begin_gives_up_the_others(database_url
         assert session.execute(text("SELECT 1")).scalar_one() == 1
     database.close()
     again.close()
+
+
+def test_a_connection_that_is_lost_under_a_statement_of_the_drivers_gives_up_the_others(
+    database_url: str, door: Door
+) -> None:
+    database = Database(by_way_of(database_url, "127.0.0.1", door.port))
+    with database.read() as one, database.read() as other:
+        assert [bulk.run(session, "SELECT 1", {}) for session in (one, other)] == [[(1,)], [(1,)]]
+    with ExitStack() as transaction:
+        session = transaction.enter_context(database.transaction())
+        bulk.run(session, "SELECT 1", {})
+        door.close()
+        with pytest.raises(DatabaseError, match=r"cannot be used: .*closed.*"), transaction.pop_all():
+            bulk.run(session, "SELECT 1", {})
+    assert database.dropped == 1
+    assert database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+    database.close()
 
 
 TIMERS = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")

@@ -4,13 +4,15 @@ import struct
 import sys
 import threading
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from notifyctl.bootstrap import open_runtime
-from notifyctl.db import migrations
+from notifyctl.db import bulk, migrations
 from notifyctl.db.database import SQLITE_LOG_BYTES, Database
 from notifyctl.db.wakeup import Watcher
 from notifyctl.errors import DatabaseError
@@ -169,6 +171,21 @@ def _write(database: Database) -> None:
     with database.transaction() as session:
         session.execute(text("UPDATE notification_outbound_limits SET per_minute_limit = per_minute_limit"))
         session.execute(text("DELETE FROM page_session"))
+
+
+def test_what_the_driver_refuses_is_told_as_what_sqlalchemy_refuses(database: Database) -> None:
+    statement = (
+        "INSERT INTO page_session (id, key_id, created_at, expires_at) VALUES (:id, :key, :now, :now) RETURNING id"
+    )
+    values = {"id": "secret", "key": "no such key", "now": datetime(2026, 3, 1, tzinfo=UTC)}
+    with pytest.raises(IntegrityError) as raised, database.transaction() as session:
+        bulk.run(session, statement, values)
+    assert "secret" not in str(raised.value)
+    with pytest.raises(DatabaseError, match="is not migrated"), database.transaction() as session:
+        bulk.run(session, "SELECT * FROM no_such_table WHERE id = :id", {"id": "secret"})
+    assert database.dropped == 0
+    with database.read() as session:
+        assert bulk.run(session, "SELECT id FROM page_session", {}) == []
 
 
 def test_a_pooler_that_refuses_our_options_is_told_from_a_server_that_is_away() -> None:
