@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.orm import Session as AnySession
 from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session
 
@@ -53,16 +54,15 @@ def wake_after_commit(session: Session, channels: Collection[Channel]) -> None:
     connection = session.connection()
     if connection.dialect.name == "sqlite":
         return
-    if _WRITTEN not in session.info:
-        event.listen(session, "after_commit", _on_commit)
     transaction, before = session.get_transaction(), session.info.get(_WRITTEN)
     so_far = before.channels if before is not None and before.transaction is transaction else frozenset()
     session.info[_WRITTEN] = _Written(transaction, connection, so_far.union(channels))
 
 
+@event.listens_for(AnySession, "after_commit")
 def _on_commit(session: Session) -> None:
-    """Of a savepoint, too."""
-    written: _Written | None = session.info[_WRITTEN]
+    """Of a savepoint, too. Of all sessions, whoever made them: to listen to each anew costs more than to be asked."""
+    written: _Written | None = session.info.get(_WRITTEN)
     if written is None or session.in_nested_transaction():
         return
     session.info[_WRITTEN] = None

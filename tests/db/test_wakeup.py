@@ -6,6 +6,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.orm import Session as AnySession
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
@@ -145,9 +146,12 @@ def test_a_word_that_cannot_be_sent_fails_nobody(
             with psycopg.connect(database_url, autocommit=True) as server:
                 server.execute("SELECT pg_terminate_backend(%s, 10000)", [driver.info.backend_pid])
 
-        event.listen(session, "after_commit", lose)
         ask(runtime, session)
-        session.commit()
+        event.listen(AnySession, "after_commit", lose, insert=True)  # before the word is sent
+        try:
+            session.commit()
+        finally:
+            event.remove(AnySession, "after_commit", lose)
         if loss == "statement":
             assert session.execute(text("SELECT 1")).scalar_one() == 1
     assert (heard(), written(runtime)) == (0, 1)
