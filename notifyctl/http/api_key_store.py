@@ -1,15 +1,20 @@
 """API keys by their id, and who is signed in on the page with one."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from itertools import starmap
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlmodel import Session
 
+from notifyctl.db import bulk
 from notifyctl.models.columns import table
 from notifyctl.models.operations import ApiKey, PageSession
+from notifyctl.models.template import Template
+from notifyctl.templates import store as template_store
 
 _key = table(ApiKey)
 _session = table(PageSession)
@@ -31,7 +36,6 @@ class StoredApiKey(ApiKeyInfo):
 
 
 _INFO = [_key.c[field.name] for field in fields(ApiKeyInfo)]
-_BY_ID = select(*_INFO, _key.c.key_hash).where(_key.c.id == bindparam("id"))
 
 
 def add(
@@ -49,8 +53,39 @@ def add(
 
 
 def get(session: Session, key_id: str) -> StoredApiKey | None:
-    row = session.execute(_BY_ID, {"id": key_id}).one_or_none()
-    return StoredApiKey(*row) if row else None
+    return with_template(session, key_id, "")[0]
+
+
+def with_template(session: Session, key_id: str, template_key: str) -> tuple[StoredApiKey | None, Template | None]:
+    """The key, and a template, in one statement; None for what is unknown."""
+    statement = _with_template(bulk.dialect(session))
+    (row,) = bulk.run(session, statement, {"id": key_id, "template_key": template_key})
+    known, document, found, name, scopes, created_at, expires_at, revoked_at, key_hash = row
+    template = template_store.from_one(document) if known else None
+    if not found:
+        return None, template
+    key = StoredApiKey(
+        id=found,
+        name=name,
+        scopes=json.loads(scopes),
+        created_at=bulk.moment(created_at),
+        expires_at=expires_at and bulk.moment(expires_at),
+        revoked_at=revoked_at and bulk.moment(revoked_at),
+        key_hash=key_hash,
+    )
+    return key, template
+
+
+@cache
+def _with_template(dialect: str) -> str:
+    return f"""
+        SELECT t.template_key, {template_store.in_one(dialect)},
+            k.id, k.name, CAST(k.scopes AS text), k.created_at, k.expires_at, k.revoked_at, k.key_hash
+        FROM (SELECT 1) AS here
+        LEFT JOIN notification_template AS t ON t.template_key = :template_key
+        LEFT JOIN notification_template_version AS v ON v.template_key = t.template_key AND v.version = t.version
+        LEFT JOIN api_key AS k ON k.id = :id
+    """  # noqa: S608  our own words
 
 
 def every(session: Session) -> Sequence[ApiKeyInfo]:

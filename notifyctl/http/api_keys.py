@@ -19,6 +19,7 @@ from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.http import api_key_store as store
 from notifyctl.http.api_key_store import ApiKeyInfo, StoredApiKey
 from notifyctl.models.enums import AuditAction, Scope
+from notifyctl.models.template import Template
 from notifyctl.text.durations import iso
 
 PREFIX = "nfy"
@@ -95,7 +96,19 @@ def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> A
 
 def recognise(session: Session, presented: bytes, now: datetime) -> StoredApiKey | Refused:
     """The key, where it is in force. Compares in constant time, on bytes, and never raises for any bytes."""
-    row = _row_of(session, presented)
+    key_id = _id_in(presented)
+    return _judged(presented, store.get(session, key_id) if key_id else None, now)
+
+
+def recognise_beside(
+    session: Session, presented: bytes, template_key: str, now: datetime
+) -> tuple[StoredApiKey | Refused, Template | None]:
+    """The same, and a template that is needed as well, in one statement."""
+    row, template = store.with_template(session, _id_in(presented) or "", template_key)
+    return _judged(presented, row, now), template
+
+
+def _judged(presented: bytes, row: StoredApiKey | None, now: datetime) -> StoredApiKey | Refused:
     expected = row.key_hash if row else _hash(b"")
     if not hmac.compare_digest(_hash(presented).encode(), expected.encode()) or row is None:
         return Refused("unknown")
@@ -110,13 +123,13 @@ def state_of(key: ApiKeyInfo, now: datetime) -> KeyState:
     return KeyState.EXPIRED if is_over else KeyState.ACTIVE
 
 
-def _row_of(session: Session, presented: bytes) -> StoredApiKey | None:
+def _id_in(presented: bytes) -> str | None:
     if len(presented) > _LONGEST_KEY or not presented.isascii():
         return None
     prefix, _, rest = presented.decode("ascii").partition("_")
     key_id, separator, _ = rest.partition("_")
     is_one = prefix == PREFIX and separator and key_id.isalnum()
-    return store.get(session, key_id) if is_one else None
+    return key_id if is_one else None
 
 
 def _check_name(name: str) -> None:

@@ -189,10 +189,7 @@ class _Turn:
             return self._accept(session, requests)
 
     def _read(self, session: Session) -> list[SendRequest | ApiError]:
-        keys: dict[bytes, StoredApiKey | Refused] = {}
-        for presented in filter(None, {asked.presented for asked in self._group}):
-            keys[presented] = api_keys.recognise(session, presented, self._runtime.clock())
-        templates = template_store.by_key(session, {asked.body.template_key for asked in self._group})
+        keys, templates = self._keys_and_templates(session)
         requests: list[SendRequest | ApiError] = []
         for asked in self._group:
             try:
@@ -202,6 +199,19 @@ class _Turn:
             except ApiError as error:
                 requests.append(error)
         return requests
+
+    def _keys_and_templates(
+        self, session: Session
+    ) -> tuple[Mapping[bytes, StoredApiKey | Refused], Mapping[str, Template]]:
+        """By what was presented, and by their keys."""
+        now, presented = self._runtime.clock(), {asked.presented for asked in self._group if asked.presented}
+        template_keys = {asked.body.template_key for asked in self._group}
+        if len(presented) == len(template_keys) == 1:
+            (one,), (template_key,) = presented, template_keys
+            key, template = api_keys.recognise_beside(session, one, template_key, now)
+            return {one: key}, {template_key: template} if template else {}
+        keys = {one: api_keys.recognise(session, one, now) for one in presented}
+        return keys, template_store.by_key(session, template_keys)
 
     def _accept(
         self, session: Session, requests: Sequence[SendRequest | ApiError]
