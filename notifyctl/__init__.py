@@ -6,7 +6,7 @@ The public API is what notifyctl/public_api.py names. It is imported when the fi
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 if TYPE_CHECKING:
     from notifyctl.public_api import *  # noqa: F403  for type checkers alone, and __all__ says what

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import notifyctl
 from docs import generate
 from notifyctl.cli.main import whole_tree
 from notifyctl.errors import ExitCode
@@ -161,6 +162,13 @@ def test_a_word_of_the_glossary_is_explained_once_and_found_by_its_letter() -> N
     words = re.findall(r"^\| (\w[^|]*) \| \w", text("docs/glossary.md"), re.MULTILINE)[1:]
     assert len(words) > 30
     assert words == sorted(set(words))
+
+
+def test_the_program_the_package_and_the_changelog_are_of_one_version() -> None:
+    released = re.findall(r"^## \[(\d\S*)\] - (\d{4}-\d\d-\d\d)$", text("CHANGELOG.md"), re.MULTILINE)
+    assert [version for version, _ in released][-2:] == ["1.0.0", "0.1.0"]
+    assert [day for _, day in released] == sorted((day for _, day in released), reverse=True)
+    assert tomllib.loads(text("pyproject.toml"))["project"]["version"] == notifyctl.__version__ == released[0][0]
 
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
