@@ -102,7 +102,7 @@ def put_checkout(folder: Path) -> None:
 
 def test_a_mail_in_german_has_come_under_the_companys_name(installed: Installed) -> None:
     [mail] = installed.mails
-    assert (mail["sender"], mail["subject"]) == ('"Muster GmbH" <hallo@muster.example>', "Ihr Konto ist eingerichtet")
+    assert (mail["from"], mail["subject"]) == ('"Muster GmbH" <hallo@muster.example>', "Ihr Konto ist eingerichtet")
     assert "Hafenstraße 1, 20457 Hamburg" in mail["text"]
 
 
@@ -188,6 +188,6 @@ def test_the_page_on_own_mails_works_there_as_it_stands(installed: Installed) ->
     installed.debian.until("notifyctl messages list --client anna | grep -q SENT")
     installed.debian.until("notifyctl messages list --format json --limit 2 | grep -vq QUEUED")
     mails = {mail["subject"]: mail for mail in inbox(installed.debian)}
-    assert mails["Il suo account è pronto"]["sender"] == '"Acme" <hallo@muster.example>'
+    assert mails["Il suo account è pronto"]["from"] == '"Acme" <hallo@muster.example>'
     assert any("thank you for your trust" in mail["text"] for mail in mails.values())
     installed.debian.until("notifyctl doctor")

@@ -4,7 +4,9 @@ its own, so that no port of this machine is in its way; only what it downloads c
 
 import os
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -18,6 +20,14 @@ OURS = "made-for-a-test"
 """Tells it from this machine, while its first process is still on the way there."""
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SPACES = ("--mount", "--pid", "--uts", "--ipc", "--cgroup")
+MACHINE = f"""
+while :; do
+    echo $$ > "$1/cgroup.procs"
+    unshare --fork --kill-child --net {" ".join(SPACES)} sh -c "$3" sh "$2"
+    test $? = 129 || exit
+done
+"""
+"""A reboot of a container ends its first process by SIGHUP (reboot(2)): then it starts again, as a machine does."""
 BOOT = """
 set -eu
 root=$1
@@ -62,10 +72,14 @@ def _cgroups() -> Path | None:
     return next((Path(place) for _, place, kind, *_ in mounted if kind == "cgroup2"), None)
 
 
+def _child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
 class Debian:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._first: subprocess.Popen[bytes] | None = None
+        self._machine: subprocess.Popen[bytes] | None = None
         cgroups = _cgroups()
         assert cgroups is not None
         self._cgroup = cgroups / f"notifyctl-debian-{os.getpid()}"
@@ -83,21 +97,22 @@ class Debian:
 
     def boot(self) -> None:
         self._cgroup.mkdir(exist_ok=True)
-        enter = f'echo $$ > {self._cgroup}/cgroup.procs; exec unshare --fork --kill-child --net {" ".join(SPACES)} "$@"'
         with watch.known():
-            self._first = subprocess.Popen(
-                ["sh", "-c", enter, "sh", "sh", "-c", BOOT, "sh", self.root],
+            self._machine = subprocess.Popen(
+                ["sh", "-c", MACHINE, "sh", self._cgroup, self.root, BOOT],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
+        self._until_up()
+
+    def _until_up(self) -> None:
         self.until(
             f"test -e /etc/{OURS} && test -S /run/systemd/private && systemctl is-system-running --wait", within=60
         )
 
     def _pid(self) -> int:
         """Of its first process, here."""
-        assert self._first is not None
-        children = Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text().split()
-        return int(children[0])
+        assert self._machine is not None
+        return _child(_child(self._machine.pid))
 
     def try_(self, script: str, *, downloads: bool = False, seconds: float = 300) -> subprocess.CompletedProcess[str]:
         """Root's shell in /root; with `downloads` on this machine's network."""
@@ -138,15 +153,19 @@ class Debian:
             sleep(0.2)
 
     def reboot(self) -> None:
-        assert self._first is not None
+        before = self._pid()
         self.try_("systemctl reboot")  # which may lose its answer
-        self._first.wait(120)
-        self.boot()
+        deadline = monotonic() + 120
+        while Path(f"/proc/{before}").exists():
+            assert monotonic() < deadline, "it does not go down"
+            sleep(0.1)
+        self._until_up()
 
     def close(self) -> None:
-        if self._first is not None:
-            self._first.kill()  # all that is in it goes with it
-            self._first.wait()
+        if self._machine is not None:
+            with suppress(IndexError, OSError):
+                os.kill(self._pid(), signal.SIGKILL)  # all that is in it goes with it
+            self._machine.wait(60)
         deadline = monotonic() + 10
         while (self._cgroup / "cgroup.procs").exists() and monotonic() < deadline:
             for folder, _, _ in os.walk(self._cgroup, topdown=False):
