@@ -4,9 +4,9 @@ Everything about a phone happens in one critical section of its own: its rows ar
 the decision is written, and committed also when it is a refusal. The caller gets its answer after the commit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Row
@@ -39,7 +39,7 @@ from notifyctl.otp.phone_state import (
 from notifyctl.otp.send import SendCode
 from notifyctl.otp.store import CodeRow
 from notifyctl.settings import Settings
-from notifyctl.text.addresses import normal_phone
+from notifyctl.text.addresses import AddressError, normal_phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,16 @@ class PhoneStatus:
     live: tuple[LiveCode, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What somebody typed, and `actor`, who asks for him."""
+
+    phone: str
+    action: OtpAction
+    code: str
+    actor: str = SOURCE
+
+
 class OneTimeCodes:
     """Each call is a transaction of its own. Raises AddressError for what is no phone number, and DatabaseError."""
 
@@ -137,10 +147,37 @@ class OneTimeCodes:
         A wrong one counts against the phone over all actions; the last that may fail ends its live codes and locks
         it. While it is locked, and without a live code, nothing is right and nothing is counted.
         """
-        phone = self._normal(phone)
+        guess = Guess(self._normal(phone), action, code, actor)
         with self._counted() as (session, seen):
-            checked = VerifyCode(self._services, session, phone, action, actor).run(code)
-            seen.append(self._witness.mark_of(checked.told))
+            return self._check(session, seen, guess)
+
+    def verify_together(self, guesses: Sequence[Guess]) -> list[bool | Exception | None]:
+        """As many calls of `verify`, one after the other in one transaction. An exception is to be raised where a call
+        would; None is of a guess that was not tried, and is to be given to `verify`.
+
+        For SQLite, where each would wait for the others. On PostgreSQL they would hold many phones' rows at once.
+        """
+        answers: list[bool | Exception | None] = [None] * len(guesses)
+        is_committing = False
+        try:
+            with self._counted() as (session, seen):
+                for number, guess in enumerate(guesses):
+                    try:
+                        known = replace(guess, phone=self._normal(guess.phone))
+                    except AddressError as error:
+                        answers[number] = error
+                    else:
+                        answers[number] = self._check(session, seen, known)
+                is_committing = True
+        except Exception as error:  # noqa: BLE001  each raises it, or finds out alone whether it was to blame
+            # What may be committed must not be tried again: a code works once.
+            is_of_all = is_committing or isinstance(error, DatabaseError)
+            return [error if is_of_all else None] * len(guesses)
+        return answers
+
+    def _check(self, session: Session, seen: list[Mark | None], guess: Guess) -> bool:
+        checked = VerifyCode(self._services, session, guess.phone, guess.action, guess.actor).run(guess.code)
+        seen.append(self._witness.mark_of(checked.told))
         return checked.is_right
 
     @contextmanager

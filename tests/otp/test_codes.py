@@ -1,5 +1,6 @@
 """What a code is good for, and what a wrong one costs."""
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -9,8 +10,12 @@ from notifyctl.bootstrap import Runtime
 from notifyctl.clients.suppressions import suppress
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import BlockReason, Channel, MessageStatus, SuppressionReason
+from notifyctl.operations.witness import Witness
 from notifyctl.orchestrator.requests import Blocked, Queued
-from notifyctl.otp.codes import new_code
+from notifyctl.otp.codes import PepperRing, new_code
+from notifyctl.otp.one_time_codes import Guess
+from notifyctl.otp.store import CodeRow
+from notifyctl.text.addresses import AddressError
 from tests.support.clocks import TurnableClock
 from tests.support.command_line import CommandLine
 from tests.support.messages import send
@@ -31,6 +36,45 @@ def test_the_right_code_verifies_once(runtime: Runtime) -> None:
     assert runtime.otp.verify(PHONE, VERIFY, code)
     assert not runtime.otp.verify(PHONE, VERIFY, code)
     assert audited(runtime) == {"OTP_SEND_REQUESTED": 1, "OTP_VERIFY_SUCCESS": 1, "OTP_VERIFY_FAILED": 1}
+
+
+def test_guesses_together_are_answered_one_after_the_other(runtime: Runtime) -> None:
+    code, other = sent_code(runtime), sent_code(runtime, OTHER)
+    wrong_ones = [Guess(PHONE, VERIFY, wrong(code, by), "key:shop") for by in range(1, 7)]
+    asked = [Guess(OTHER, VERIFY, other), *wrong_ones, Guess(PHONE, VERIFY, code), Guess("123", VERIFY, code)]
+    *answers, refused = runtime.otp.verify_together([*asked[:1], *asked])
+    assert (answers, type(refused)) == ([True, False, *[False] * 7], AddressError)
+    assert (runtime.otp.status(PHONE).is_locked, runtime.otp.status(OTHER).is_locked) == (True, False)
+    said = Counter((action, details.get("cause") or details.get("event")) for action, details in audits(runtime))
+    assert (said["OTP_VERIFY_FAILED", "wrong_code"], said["OTP_LOCKED_OUT", "begun"]) == (5, 1)
+    assert said["OTP_LOCKED_OUT", "refused"] == 2
+
+
+def test_guesses_among_which_one_fails_are_to_be_tried_alone(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, other = sent_code(runtime), sent_code(runtime, OTHER)
+    fits = PepperRing.fits
+
+    def stumble(ring: PepperRing, row: CodeRow, phone: str, guess: str) -> bool:
+        if phone == OTHER:
+            raise ValueError("broken")
+        return fits(ring, row, phone, guess)
+
+    monkeypatch.setattr(PepperRing, "fits", stumble)
+    asked = [Guess(PHONE, VERIFY, wrong(code)), Guess(PHONE, VERIFY, code), Guess(OTHER, VERIFY, other)]
+    assert runtime.otp.verify_together(asked) == [None] * 3
+    assert runtime.otp.status(PHONE).state.failed_count == 0
+    assert runtime.otp.verify(PHONE, VERIFY, code)
+
+
+def test_guesses_that_may_be_committed_are_not_tried_again(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = sent_code(runtime)
+
+    def lose(*_: object) -> None:
+        raise ValueError("lost after the commit")
+
+    monkeypatch.setattr(Witness, "keep", lose)
+    answers = runtime.otp.verify_together([Guess(PHONE, VERIFY, code), Guess(PHONE, VERIFY, wrong(code))])
+    assert [str(answer) for answer in answers] == ["lost after the commit"] * 2
 
 
 def test_every_spelling_of_a_number_is_one_phone(make_runtime: MakeRuntime) -> None:
