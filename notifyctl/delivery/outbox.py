@@ -126,8 +126,9 @@ def is_due(
     """Conditions with the parameters `channel` and `now`, and the one that `since` names: where the scan begins."""
     conditions: list[ColumnElement[bool] | TextClause] = [
         _message.c.channel == bindparam("channel", type_=_message.c.channel.type),
-        _message.c.lane == queue.lane,
-        _message.c.status == queue.status,
+        # As they are: a look has nine queues, and every parameter of a statement is put into words for each use.
+        _message.c.lane == literal_column(f"'{queue.lane}'"),
+        _message.c.status == literal_column(f"'{queue.status}'"),
         IS_WAITING,
     ]
     if queue.status is not MessageStatus.DEFERRED_THROTTLED:
