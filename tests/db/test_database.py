@@ -177,15 +177,17 @@ def test_what_the_driver_refuses_is_told_as_what_sqlalchemy_refuses(database: Da
     statement = (
         "INSERT INTO page_session (id, key_id, created_at, expires_at) VALUES (:id, :key, :now, :now) RETURNING id"
     )
-    values = {"id": "secret", "key": "no such key", "now": datetime(2026, 3, 1, tzinfo=UTC)}
+    values = {"id": "one", "key": "no such key", "now": datetime(2026, 3, 1, tzinfo=UTC)}
+    with database.transaction() as session:
+        assert bulk.run(session, statement, values) == [("one",)]
     with pytest.raises(IntegrityError) as raised, database.transaction() as session:
         bulk.run(session, statement, values)
-    assert "secret" not in str(raised.value)
+    assert "no such key" not in str(raised.value)
     with pytest.raises(DatabaseError, match="is not migrated"), database.transaction() as session:
-        bulk.run(session, "SELECT * FROM no_such_table WHERE id = :id", {"id": "secret"})
+        bulk.run(session, "SELECT * FROM no_such_table WHERE id = :id", {"id": "one"})
     assert database.dropped == 0
     with database.read() as session:
-        assert bulk.run(session, "SELECT id FROM page_session", {}) == []
+        assert bulk.run(session, "SELECT id FROM page_session WHERE id = 'x'", {}) == []
 
 
 def test_a_pooler_that_refuses_our_options_is_told_from_a_server_that_is_away() -> None:
