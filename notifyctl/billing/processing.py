@@ -34,8 +34,9 @@ from notifyctl.db.database import Database
 from notifyctl.models.enums import AuditAction, Origin
 from notifyctl.models.stripe_event import SETTLED
 from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator.drafts import STRIPE
 from notifyctl.orchestrator.message_store import MessageFilter, UntriedMessage
-from notifyctl.orchestrator.orchestrator import STRIPE, NotificationOrchestrator
+from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
 from notifyctl.settings import Settings
 

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from notifyctl.audit import log as audit_log
 from notifyctl.errors import IdempotencyConflict
 from notifyctl.keyring import KeyRing
-from notifyctl.models.enums import AuditAction, BlockReason, MessageStatus
+from notifyctl.models.client import AddressedClient
+from notifyctl.models.enums import CHANNELS, AuditAction, BlockReason, Channel, MessageStatus
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gates
@@ -20,6 +21,9 @@ from notifyctl.templates.context import canonical_json
 from notifyctl.templates.render import about
 from notifyctl.text.durations import iso
 from notifyctl.text.locales import choose
+
+STRIPE = "stripe"
+"""The source of a billing message."""
 
 
 @dataclass(slots=True)
@@ -78,6 +82,26 @@ def is_client_rated(template: Template | None) -> bool:
         and template.rate_limit_window_seconds is not None
         and template.template_key != OTP_TEMPLATE
     )
+
+
+def address_of(client: AddressedClient, channel: Channel) -> str | None:
+    address: str | None = getattr(client, CHANNELS[channel].client_field)
+    return address
+
+
+def texts(values: Iterable[str | None]) -> set[str]:
+    return {value for value in values if value is not None}
+
+
+def rated_recipients(drafts: Iterable[Draft]) -> set[str]:
+    """Who are counted by their address."""
+    rated = (draft for draft in drafts if draft.is_rate_limited and draft.rated_client_id is None)
+    return {hashed for draft in rated for hashed in draft.hashes}
+
+
+def stripe_references(drafts: Iterable[Draft]) -> set[str]:
+    requests = (draft.request for draft in drafts if draft.template.billing)
+    return {request.source_ref for request in requests if request.source == STRIPE and request.source_ref}
 
 
 def recognise(drafts: Iterable[Draft], earlier: Mapping[str, KeyedMessage]) -> None:

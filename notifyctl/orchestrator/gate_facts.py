@@ -108,6 +108,9 @@ class Known:
     """Of each window that was asked about, in their order."""
 
 
+NOTHING_KNOWN = Known(earlier={}, suppressed={}, verified=(), sends=())
+
+
 @dataclass(frozen=True, slots=True)
 class RateWindow:
     """Whose sends of which template are counted, and since when (exclusive)."""

@@ -1,6 +1,6 @@
 """The single pipe. Every email and SMS of the company starts here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
@@ -14,22 +14,27 @@ from notifyctl.errors import IdempotencyConflict, InvalidInput
 from notifyctl.keyring import KeyRing
 from notifyctl.models.client import AddressedClient
 from notifyctl.models.columns import new_message_id
-from notifyctl.models.enums import CHANNELS, Channel, Lane, MessageStatus
+from notifyctl.models.enums import Channel, Lane, MessageStatus
 from notifyctl.models.message import OTP_TEMPLATE, TEST_TEMPLATES
 from notifyctl.models.template import Template
 from notifyctl.orchestrator import gate_facts, gates, message_store, single_store
 from notifyctl.orchestrator.drafts import (
+    STRIPE,
     Draft,
     Window,
+    address_of,
     audit_row,
     duplicate,
     is_client_rated,
     message_row,
     payload_row,
+    rated_recipients,
     recognise,
+    stripe_references,
+    texts,
     windows_of,
 )
-from notifyctl.orchestrator.gate_facts import Known
+from notifyctl.orchestrator.gate_facts import NOTHING_KNOWN, Known
 from notifyctl.orchestrator.gates import Facts
 from notifyctl.orchestrator.holds import QuietHours
 from notifyctl.orchestrator.requests import Blocked, Decision, Queued, SendRequest
@@ -41,8 +46,6 @@ from notifyctl.text.choices import no_template
 
 CHUNK = 1_000
 MAX_WRITTEN = 254
-STRIPE = "stripe"
-"""The source of a billing message."""
 CODES_HAVE_THEIR_OWN_WAY = (
     f"{OTP_TEMPLATE} is sent for POST /api/otp/send and `runtime.otp.send` alone, which make the code, limit how many"
     " a phone gets and count wrong guesses; use one of them"
@@ -50,7 +53,8 @@ CODES_HAVE_THEIR_OWN_WAY = (
 TESTS_HAVE_THEIR_OWN_WAY = "{} says whatever it is told: only `notifyctl templates send` sends it"
 
 
-_Found: TypeAlias = tuple[Mapping[str, Template], Mapping[str, AddressedClient]]
+_Clients: TypeAlias = Mapping[str, AddressedClient]
+_Found: TypeAlias = tuple[Mapping[str, Template], _Clients]
 """Templates and clients, by their keys and ids."""
 
 
@@ -107,25 +111,38 @@ class NotificationOrchestrator:
 
     def preview(self, session: Session, request: SendRequest) -> Decision:
         """What `send` would decide now, with every verdict. Writes nothing. Raises the same."""
-        decision = self._decided(session, [request], self._clock())[0].decision
-        assert decision is not None
-        return decision
+        drafts, clients = self._addressed(session, [request])
+        self._decide(session, drafts, clients, self._clock())
+        assert drafts[0].decision is not None
+        return drafts[0].decision
 
     def _send_chunk(self, session: Session, requests: Sequence[SendRequest]) -> list[Decision]:
         now = self._clock()
-        drafts = self._decided(session, requests, now)
-        self._write(session, drafts, now)
+        drafts, clients = self._addressed(session, requests)
+        if not self._write_at_once(session, drafts, clients, now):
+            self._decide(session, drafts, clients, now)
+            self._write(session, drafts, now)
         return [draft.decision for draft in drafts if draft.decision is not None]
 
-    def _decided(self, session: Session, requests: Sequence[SendRequest], now: datetime) -> list[Draft]:
+    def _addressed(self, session: Session, requests: Sequence[SendRequest]) -> tuple[list[Draft], _Clients]:
         templates, clients = self._templates_and_clients(session, requests)
         drafts = self._draft(session, requests, templates)
         self._address(drafts, clients)
-        rated = [draft for draft in drafts if _is_rated_recipient(draft)]
-        gate_facts.lock_recipients(session, {hashed for draft in rated for hashed in draft.hashes})
-        self._decide(session, drafts, clients, now)
+        return drafts, clients
+
+    def _write_at_once(self, session: Session, drafts: Sequence[Draft], clients: _Clients, now: datetime) -> bool:
+        """A single message against which nothing can be on record but its key or that its recipient is suppressed: the
+        statement that writes it asks for both. False where it must be decided, and nothing is written.
+        """
+        draft = drafts[0]
+        if len(drafts) > 1 or draft.is_rate_limited or draft.template.billing or len(draft.hashes) != 1:
+            return False
+        self._ask_gates(draft, clients, NOTHING_KNOWN, {})
         self._put_off(drafts, clients, now)
-        return drafts
+        if isinstance(draft.decision, Queued) and self._write_one(session, draft, now, unless_suppressed=True):
+            return True
+        draft.decision = None
+        return False
 
     def _admit(self, template_key: str) -> None:
         """Asks whether this way is open to a template. Raises InvalidInput."""
@@ -143,8 +160,8 @@ class NotificationOrchestrator:
         templates = template_store.by_key(session, {request.template_key for request in requests})
         rated = {request.client_id for request in requests if is_client_rated(templates.get(request.template_key))}
         others = {request.client_id for request in requests} - rated
-        clients = gate_facts.clients(session, _texts(rated), lock=True)
-        return templates, clients | gate_facts.clients(session, _texts(others), lock=False)
+        clients = gate_facts.clients(session, texts(rated), lock=True)
+        return templates, clients | gate_facts.clients(session, texts(others), lock=False)
 
     def _template_and_client(self, session: Session, request: SendRequest) -> _Found:
         key = request.template_key
@@ -173,14 +190,14 @@ class NotificationOrchestrator:
                 draft.fingerprints = self._keys.fingerprints(*request_key, draft.context)
         return drafts
 
-    def _address(self, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient]) -> None:
+    def _address(self, drafts: Sequence[Draft], clients: _Clients) -> None:
         hashes: dict[tuple[Channel, str], list[str]] = {}
         for draft in drafts:
             raw, channel = draft.request.recipient, draft.template.channel
             if draft.request.client_id is not None:
                 client = clients.get(draft.request.client_id)
                 draft.client_locale = client.locale if client else None
-                raw = _address_of(client, channel) if client else None
+                raw = address_of(client, channel) if client else None
             if not raw:
                 continue
             draft.written = raw[:MAX_WRITTEN]
@@ -193,9 +210,8 @@ class NotificationOrchestrator:
                 hashes[channel, recipient] = self._keys.recipient_hashes(channel.value, recipient)
             draft.hashes = hashes[channel, recipient]
 
-    def _decide(
-        self, session: Session, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient], now: datetime
-    ) -> None:
+    def _decide(self, session: Session, drafts: Sequence[Draft], clients: _Clients, now: datetime) -> None:
+        gate_facts.lock_recipients(session, rated_recipients(drafts))
         known, windows = self._look(session, drafts, now)
         sends: dict[tuple[str, str, str], int] = {}
         for (owner, _), count in zip(windows, known.sends, strict=True):
@@ -211,12 +227,13 @@ class NotificationOrchestrator:
                 sends[draft.rate_owner] = sends.get(draft.rate_owner, 0) + 1
                 if key is not None:
                     first_of_key[key] = draft
+        self._put_off(drafts, clients, now)
 
     def _look(self, session: Session, drafts: Sequence[Draft], now: datetime) -> tuple[Known, list[Window]]:
         """What is on record about them, and which windows were counted. Recognises those whose keys are known."""
         if len(drafts) == 1 and len(drafts[0].hashes) <= 1:
             return self._look_once(session, drafts[0], now)
-        keys = _texts(draft.request.idempotency_key for draft in drafts)
+        keys = texts(draft.request.idempotency_key for draft in drafts)
         earlier = message_store.by_idempotency_keys(session, keys)
         recognise(drafts, earlier)
         left = [draft for draft in drafts if draft.decision is None]
@@ -224,7 +241,7 @@ class NotificationOrchestrator:
         known = Known(
             earlier=earlier,
             suppressed=gate_facts.suppressed(session, {hashed for draft in left for hashed in draft.hashes}),
-            verified=gate_facts.verified_stripe_events(session, _stripe_references(left)),
+            verified=gate_facts.verified_stripe_events(session, stripe_references(left)),
             sends=gate_facts.sends_in_windows(session, [window for _, window in windows]),
         )
         return known, windows
@@ -236,7 +253,7 @@ class NotificationOrchestrator:
             draft.template.channel,
             next(iter(draft.hashes), None),
             idempotency_key=draft.request.idempotency_key,
-            stripe_event=next(iter(_stripe_references([draft])), None),
+            stripe_event=next(iter(stripe_references([draft])), None),
             window=next((window for _, window in windows), None),
         )
         recognise([draft], known.earlier)
@@ -245,7 +262,7 @@ class NotificationOrchestrator:
     def _ask_gates(
         self,
         draft: Draft,
-        clients: Mapping[str, AddressedClient],
+        clients: _Clients,
         known: Known,
         sends: Mapping[tuple[str, str, str], int],
     ) -> None:
@@ -282,7 +299,7 @@ class NotificationOrchestrator:
             return None
         return region_of(draft.recipient)
 
-    def _put_off(self, drafts: Sequence[Draft], clients: Mapping[str, AddressedClient], now: datetime) -> None:
+    def _put_off(self, drafts: Sequence[Draft], clients: _Clients, now: datetime) -> None:
         """Nothing of lane BULK is due in its client's quiet hours."""
         zones = {
             draft.message_id: client.timezone
@@ -309,10 +326,11 @@ class NotificationOrchestrator:
                 wakeup.wake_after_commit(session, due)
         audit_log.write_many(session, [audit_row(draft, now) for draft in drafts])
 
-    def _write_one(self, session: Session, draft: Draft, now: datetime) -> bool:
+    def _write_one(self, session: Session, draft: Draft, now: datetime, *, unless_suppressed: bool = False) -> bool:
         is_queued = isinstance(draft.decision, Queued)
         payload = payload_row(draft, self._keys) if is_queued else None
-        if not single_store.write(session, message_row(draft, now), payload, audit_row(draft, now)):
+        rows = message_row(draft, now), payload, audit_row(draft, now)
+        if not single_store.write(session, *rows, unless_suppressed=unless_suppressed):
             return False
         if is_queued and draft.not_before is None:
             wakeup.wake_after_commit(session, [draft.template.channel])
@@ -320,7 +338,7 @@ class NotificationOrchestrator:
 
     def _give_way(self, session: Session, drafts: Sequence[Draft], losers: Sequence[Draft]) -> None:
         """Someone else committed their keys between our look and our insert: theirs are the first messages."""
-        keys = _texts(draft.request.idempotency_key for draft in losers)
+        keys = texts(draft.request.idempotency_key for draft in losers)
         winners = message_store.by_idempotency_keys(session, keys)
         for draft in drafts:
             if (key := draft.request.idempotency_key) in keys:
@@ -333,24 +351,6 @@ class NotificationOrchestrator:
 def plan_has_feature(plans: PlanRegistry, client: AddressedClient | None, template: Template) -> bool:
     feature = template.plan_required_feature_key
     return feature is not None and client is not None and plans.has_feature(client.plan, feature)
-
-
-def _address_of(client: AddressedClient, channel: Channel) -> str | None:
-    address: str | None = getattr(client, CHANNELS[channel].client_field)
-    return address
-
-
-def _is_rated_recipient(draft: Draft) -> bool:
-    return draft.is_rate_limited and draft.rated_client_id is None and bool(draft.hashes)
-
-
-def _stripe_references(drafts: Iterable[Draft]) -> set[str]:
-    requests = (draft.request for draft in drafts if draft.template.billing)
-    return {request.source_ref for request in requests if request.source == STRIPE and request.source_ref}
-
-
-def _texts(values: Iterable[str | None]) -> set[str]:
-    return {value for value in values if value is not None}
 
 
 class CodePipe(NotificationOrchestrator):

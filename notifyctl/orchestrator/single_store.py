@@ -107,9 +107,9 @@ def _by_key(key: str, message_id: str | None, fingerprint: str = "", status: str
 
 @cache
 def _known(has_recipient: bool, has_key: bool, has_event: bool, rule: Rule | None) -> str:
-    reason = "(SELECT reason FROM suppression WHERE channel = :channel AND recipient_hash = :recipient_hash)"
     sends = f"(SELECT count(*) FROM message_log WHERE {_IN_WINDOW[rule]})" if rule else "0"  # noqa: S608  our own words
     is_verified = "(SELECT verified FROM stripe_event WHERE id = :stripe_event)" if has_event else "false"
+    reason = "(SELECT reason FROM suppression WHERE channel = :channel AND recipient_hash = :recipient_hash)"
     facts = f"SELECT {reason if has_recipient else 'NULL'}, {sends}, {is_verified}"
     if not has_key:
         return facts
@@ -118,20 +118,25 @@ def _known(has_recipient: bool, has_key: bool, has_event: bool, rule: Rule | Non
     return f"{with_key} FROM (SELECT 1) AS here LEFT JOIN ({keyed}) AS keyed ON true"
 
 
+_NOT_SUPPRESSED = "NOT EXISTS (SELECT 1 FROM suppression WHERE channel = :by AND recipient_hash = :to)"
+"""With names of its own: PostgreSQL wants one type for each."""
 _PAYLOAD = ("message_id", "context", "sealed", "key_id")
 _AUDIT = ("message_id", "client_id", "created_at", "action", "actor", "metadata")
 
 
-def write(session: Session, message: Row, payload: Row | None, audit: NewAuditRow) -> bool:
+def write(
+    session: Session, message: Row, payload: Row | None, audit: NewAuditRow, *, unless_suppressed: bool = False
+) -> bool:
     """A new message with its payload, if it has one, and the audit row of its acceptance.
 
-    False, and nothing is written, when another transaction has committed its idempotency key first; on PostgreSQL
-    this waits for one that is about to.
+    False, and nothing is written, when its idempotency key is taken; on PostgreSQL this waits for a transaction that
+    is about to take it. So it is `unless_suppressed` where its recipient is.
     """
     has_key, has_payload = message["idempotency_key"] is not None, payload is not None
     values = {**message, **(payload or {}), "message_id": message["id"], "action": audit.action, "actor": audit.actor}
     values |= {"message_metadata": _json(message["metadata"]), "metadata": _json(audit.metadata)}
-    first, *more = _inserts(bulk.dialect(session), tuple(message), has_key, has_payload)
+    values |= {"by": message["channel"], "to": message["recipient_hash"]}
+    first, *more = _inserts(bulk.dialect(session), tuple(message), has_key, has_payload, unless_suppressed)
     if not bulk.run(session, first, values):
         return False
     for statement in more:
@@ -144,11 +149,14 @@ def _json(value: object) -> str | None:
 
 
 @cache
-def _inserts(dialect: str, names: Sequence[str], has_key: bool, has_payload: bool) -> Sequence[str]:
+def _inserts(
+    dialect: str, names: Sequence[str], has_key: bool, has_payload: bool, unless_suppressed: bool
+) -> Sequence[str]:
     """On PostgreSQL one statement, which is a round trip less for each of the others; SQLite takes one row in each."""
     given = ["message_metadata" if name == "metadata" else name for name in names]
     unless_known = f"ON CONFLICT (idempotency_key) WHERE {IDEMPOTENCY_INDEX} DO NOTHING" if has_key else ""
-    message = f"{_insert('message_log', names)} VALUES ({_bound(given)}) {unless_known} RETURNING id"
+    condition = _NOT_SUPPRESSED if unless_suppressed else "true"
+    message = f"{_insert('message_log', names)} SELECT {_bound(given)} WHERE {condition} {unless_known} RETURNING id"
     rows = {"message_payload": _PAYLOAD, "audit_log": _AUDIT} if has_payload else {"audit_log": _AUDIT}
     if dialect == "sqlite":
         return [message, *(f"{_insert(into, columns)} VALUES ({_bound(columns)})" for into, columns in rows.items())]

@@ -4,16 +4,23 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.clients.suppressions import suppress
 from notifyctl.errors import InvalidInput, NotFound
-from notifyctl.models.enums import BlockReason, Channel, ProvisioningStatus, SubscriptionStatus, SuppressionReason
+from notifyctl.models.enums import (
+    BlockReason,
+    Channel,
+    MessageStatus,
+    ProvisioningStatus,
+    SubscriptionStatus,
+    SuppressionReason,
+)
 from notifyctl.orchestrator import gates
 from notifyctl.orchestrator.gates import GATES, Facts, Gate, GateOutcome, unpack
-from notifyctl.orchestrator.requests import Blocked, Queued, SendRequest
+from notifyctl.orchestrator.requests import Blocked, Duplicate, Queued, SendRequest
 from tests.support.clients import a_client
 from tests.support.messages import CODE, REMINDER, REMINDER_SMS, RESET, SPIKE, WELCOME, actions, message, send
 from tests.support.runtimes import open_shared
@@ -148,6 +155,36 @@ def test_a_suppressed_recipient_is_refused_also_after_the_secret_key_was_rotated
     rotated.close()
     assert isinstance(again, Blocked)
     assert again.reason is BlockReason.SUPPRESSED
+
+
+def test_one_without_a_rate_is_written_unless_its_address_is_suppressed_or_its_key_is_taken(runtime: Runtime) -> None:
+    """That is asked by the statement that writes it, and not by one before."""
+    a_client(runtime)
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE notification_template SET rate_limit_window_seconds = NULL"))
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    event.listen(runtime.database.engine, "before_cursor_execute", note)
+    queued = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="k")
+    event.remove(runtime.database.engine, "before_cursor_execute", note)
+    assert isinstance(queued, Queued)
+    assert len(asked) == (4 if runtime.database.is_sqlite else 2)
+
+    again = send(runtime, "WELCOME_EMAIL", WELCOME, idempotency_key="k")
+    assert again == Duplicate(queued.message_id, MessageStatus.QUEUED)
+    with runtime.database.transaction() as session:
+        suppress(
+            session, runtime.keys, Channel.EMAIL, "acme@client.example",
+            reason=SuppressionReason.COMPLAINT, actor="test", now=runtime.clock(),
+        )  # fmt: skip
+    refused = send(runtime, "WELCOME_EMAIL", WELCOME)
+    assert isinstance(refused, Blocked)
+    assert [one.gate for one in refused.verdicts if one.outcome is GateOutcome.REFUSED] == [BlockReason.SUPPRESSED]
+    assert actions(runtime, refused.message_id) == ["NOTIFICATION_BLOCKED"]
+    assert actions(runtime, queued.message_id) == ["NOTIFICATION_QUEUED", "NOTIFICATION_DUPLICATE"]
 
 
 def test_the_first_refusal_decides_and_all_verdicts_are_kept(runtime: Runtime) -> None:
