@@ -24,7 +24,7 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import Channel
 from notifyctl.settings import Settings, checked, load_settings, raw_settings
 from notifyctl.text.choices import chosen, is_none_of
-from notifyctl.text.durations import parse_duration
+from notifyctl.text.durations import parse_duration, parse_seconds
 from notifyctl.text.files import decoded
 
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
@@ -52,6 +52,21 @@ def span(option: str, unit: str, *, least: int = 0, most: int) -> Callable[[str 
         if rest or not least <= count <= most:
             raise InvalidInput(f"{option} {text!r} {rule}")
         return count
+
+    return read
+
+
+def seconds(option: str, *, most: int) -> Callable[[str | float], float]:
+    """Reads a span of time where less than a second may be meant: a duration, or a number of seconds."""
+
+    def read(text: str | float) -> float:
+        try:
+            span = parse_seconds(str(text))
+        except InvalidInput as error:
+            raise InvalidInput(f"{option} {error}") from None
+        if span > most:
+            raise InvalidInput(f"{option} {text!r} must be at most {most:,} seconds")
+        return span
 
     return read
 

@@ -198,7 +198,13 @@ def sandbox(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Draw the same faults and receipts again.")] = None,
     search_delay: Annotated[
-        float, typer.Option("--search-delay", min=0, help="Searches find a message only after so many seconds.")
+        float,
+        typer.Option(
+            "--search-delay",
+            parser=options.seconds("--search-delay", most=24 * 60 * 60),
+            metavar="DURATION",
+            help="Searches find a message only after so long: 5s, 2m, or a number of seconds.",
+        ),
     ] = 0.0,
     receipts_to: Annotated[
         str | None,
@@ -214,7 +220,7 @@ def sandbox(
         typer.Option(
             "--receipts",
             metavar="NAME=VALUE,...",
-            help="delay: seconds after acceptance, 2 or 0.5-10; bounced, doubled, reordered: shares from 0 to 1.",
+            help="delay: after acceptance, as 2s or 5s-2m; bounced, doubled, reordered: shares from 0 to 1.",
         ),
     ] = None,
     former: Annotated[

@@ -167,6 +167,8 @@ class Installation:
     """Channels that fail without anybody having been alerted."""
     has_alert_address: bool
     stripe: StripeTroubles
+    schema: str
+    """Its revision: a later one than the program's, where that fits."""
     long_transaction: LongTransaction | None
     """Which holds back the cleaning of the database for too long."""
     sandboxes: Mapping[str, str]
@@ -178,12 +180,12 @@ class Installation:
 
 
 def read_installation(session: Session, settings: Settings, now: datetime) -> Installation:
-    name, database = _names(session)
+    name, database = names(session, settings)
     workers = heartbeats.known(session)
     at_work = [row for row in workers if heartbeats.is_working(row, now - SEEN)]
     statuses = read_job_statuses(session, now)
     return Installation(
-        name=settings.installation_name or name,
+        name=name,
         database=database,
         obstacle=connections.obstacle(session),
         forgotten=store_state.forgotten(session),
@@ -200,19 +202,21 @@ def read_installation(session: Session, settings: Settings, now: datetime) -> In
         stripe=health_store.stripe_troubles(
             session, unmatched_since=now - UNMATCHED_FOR, received_before=now - STUCK_AFTER
         ),
+        schema=health_store.revision(session),
         long_transaction=health_store.longest_transaction(session, now - CLEANING_HELD_FOR),
         sandboxes=dict(_sandboxes(settings)),
     )
 
 
-def _names(session: Session) -> tuple[str, str]:
+def names(session: Session, settings: Settings) -> tuple[str, str]:
+    """What the installation is called, and where its database is."""
     url = session.get_bind().engine.url
     kind = url.get_backend_name()
     if kind == "sqlite":
-        return Path(url.database or "").name, f"{kind} {url.database}"
+        return settings.installation_name or Path(url.database or "").name, f"{kind} {url.database}"
     hosts = url.query.get("host", "")
     host = url.host or (hosts if isinstance(hosts, str) else ",".join(hosts)) or "localhost"
-    return url.database or kind, f"{kind} {host}/{url.database or ''}"
+    return settings.installation_name or url.database or kind, f"{kind} {host}/{url.database or ''}"
 
 
 def _last(known: Sequence[WorkerRow]) -> LastWorker | None:

@@ -244,11 +244,13 @@ _COUNTED_AS = {
 }
 
 
-def top_failures(session: Session, since: datetime, until: datetime, by: str) -> list[tuple[str, int]]:
+def top_ends(
+    session: Session, since: datetime, until: datetime, by: str, status: MessageStatus = MessageStatus.FAILED
+) -> list[tuple[str, int]]:
     """`by` is template_key or reason. The most frequent first, at most TOP; the name decides between equals."""
     name = func.coalesce(_message.c[by], "UNKNOWN")
-    failed = and_(ENDED_BADLY, _message.c.status == MessageStatus.FAILED, *within(_message.c.finished_at))
-    statement = select(name, func.count()).where(failed).group_by(name).order_by(func.count().desc(), name).limit(TOP)
+    ended = and_(_ended(status), *within(_message.c.finished_at))
+    statement = select(name, func.count()).where(ended).group_by(name).order_by(func.count().desc(), name).limit(TOP)
     return [(str(key), int(count)) for key, count in session.execute(statement, {"since": since, "until": until})]
 
 

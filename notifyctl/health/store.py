@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnExpressionArgument, Executable, and_, exists, func, not_, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnExpressionArgument,
+    Executable,
+    and_,
+    cast,
+    exists,
+    func,
+    not_,
+    select,
+    text,
+)
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -42,6 +53,27 @@ _suppression = table(Suppression)
 def count_expired_leases(session: Session, now: datetime) -> int:
     """Messages whose worker has gone."""
     return _count(session, IS_SENDING, _message.c.lease_until < now)
+
+
+def retried(session: Session, since: datetime, bucket: timedelta) -> dict[tuple[datetime, Channel], int]:
+    """Messages that wait to be tried again, by the start of the bucket in which their last attempt failed.
+
+    They are few: with a provider down, the breaker lets the others wait for their first attempt.
+    """
+    size = int(bucket.total_seconds())
+    is_sqlite = bulk.dialect(session) == "sqlite"
+    at = _message.c.last_attempt_at
+    seconds = cast(func.strftime("%s", at), BigInteger) if is_sqlite else func.floor(func.extract("epoch", at))
+    number = cast(func.floor(seconds / size), BigInteger)
+    statement = (
+        select(number, _message.c.channel, func.count())
+        .where(IS_WAITING, _message.c.status == MessageStatus.RETRY_SCHEDULED, at >= since)
+        .group_by(number, _message.c.channel)
+    )
+    return {
+        (datetime.fromtimestamp(int(n) * size, since.tzinfo), channel): int(count)
+        for n, channel, count in session.execute(statement)
+    }
 
 
 def count_due_before(
@@ -191,6 +223,11 @@ def count_unfinished(session: Session) -> dict[str, int]:
 
 def _counts(session: Session, statement: Executable) -> dict[str, int]:
     return {key: count for key, count in session.execute(statement)}
+
+
+def revision(session: Session) -> str:
+    """Of the schema."""
+    return str(session.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
 
 
 class LongTransaction(NamedTuple):

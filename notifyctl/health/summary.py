@@ -5,14 +5,13 @@ columns of the tables and, where they have a Gauge, what Prometheus reads.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
-from typing import Annotated, TypeVar, get_type_hints
+from typing import Annotated, TypeVar
 
 from pydantic import Field
-from pydantic.fields import FieldInfo
 from sqlmodel import Session
 
 from notifyctl.alerts.spikes import store as spike_store
@@ -20,7 +19,7 @@ from notifyctl.alerts.spikes.levels import Thresholds
 from notifyctl.health import reports
 from notifyctl.health.installation import Installation, read_installation
 from notifyctl.health.reports import Backlog, BucketView, QueueDepth, RecentMessage, Traffic
-from notifyctl.models.enums import Channel
+from notifyctl.models.enums import Channel, MessageStatus
 from notifyctl.operations import breakers, limits, pauses
 from notifyctl.operations.problem import Problem, ProblemView
 from notifyctl.settings import Settings
@@ -94,6 +93,12 @@ class FailedReason:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedReason:
+    reason: str
+    blocked: int
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     channel: str | None
     template_key: str | None
@@ -138,6 +143,7 @@ class Summary:
     channels: Channels
     top_failed_templates: list[FailedTemplate]
     top_failure_reasons: list[FailedReason]
+    top_block_reasons: list[BlockedReason]
     throttled_count: int
     oldest_pending_seconds: int
     drain_seconds: Annotated[int, Field(description="When the backlog will be gone, at today's limits.")]
@@ -147,6 +153,9 @@ class Summary:
     paused: list[Paused]
     spikes: list[Spike]
     otp: Codes
+    failing: Annotated[
+        dict[Channel, int], Field(description="Messages whose attempt failed lately, in the monitor's window.")
+    ]
     workers: Annotated[int, Field(description="At work: seen within the last minute.")]
     installation: InstallationView
     problems: Annotated[
@@ -184,6 +193,7 @@ class Health:
     limits: Mapping[Channel, int]
     top_templates: Sequence[tuple[str, int]]
     top_reasons: Sequence[tuple[str, int]]
+    block_reasons: Sequence[tuple[str, int]]
     unconfirmed: int
     paused: Sequence[Paused]
     spikes: Sequence[Spike]
@@ -237,8 +247,9 @@ def read_health(session: Session, settings: Settings, now: datetime, window: tim
         limits={
             channel: limits.per_minute(session, channel) or settings.per_minute_limit(channel) for channel in Channel
         },
-        top_templates=reports.top_failures(session, since, now, "template_key"),
-        top_reasons=reports.top_failures(session, since, now, "reason"),
+        top_templates=reports.top_ends(session, since, now, "template_key"),
+        top_reasons=reports.top_ends(session, since, now, "reason"),
+        block_reasons=reports.top_ends(session, since, now, "reason", MessageStatus.BLOCKED),
         unconfirmed=reports.unconfirmed(session, now),
         paused=paused,
         spikes=_spikes(session),
@@ -260,8 +271,9 @@ def of_span(session: Session, health: Health, since: datetime, until: datetime) 
     return replace(
         health,
         traffic=traffic,
-        top_templates=reports.top_failures(session, since, until, "template_key"),
-        top_reasons=reports.top_failures(session, since, until, "reason"),
+        top_templates=reports.top_ends(session, since, until, "template_key"),
+        top_reasons=reports.top_ends(session, since, until, "reason"),
+        block_reasons=reports.top_ends(session, since, until, "reason", MessageStatus.BLOCKED),
         codes=Codes(sum(did.codes for did in traffic.values()), reports.verified_codes(session, since, until)),
     )
 
@@ -297,6 +309,7 @@ def summary(health: Health, problems: Sequence[Problem]) -> Summary:
         channels=Channels(**{channel: _channel(health, channel) for channel in Channel}),
         top_failed_templates=[FailedTemplate(key, count) for key, count in health.top_templates],
         top_failure_reasons=[FailedReason(reason, count) for reason, count in health.top_reasons],
+        top_block_reasons=[BlockedReason(reason, count) for reason, count in health.block_reasons],
         throttled_count=sum(traffic.throttled for traffic in health.traffic.values()),
         oldest_pending_seconds=health.oldest_pending_seconds,
         drain_seconds=health.drain_seconds,
@@ -304,6 +317,7 @@ def summary(health: Health, problems: Sequence[Problem]) -> Summary:
         paused=list(health.paused),
         spikes=list(health.spikes),
         otp=health.codes,
+        failing={channel: lately.failed for channel, lately in health.lately.items()},
         workers=health.workers,
         installation=InstallationView(health.installation.name, health.installation.database),
         problems=[problem.view for problem in problems],
@@ -324,16 +338,6 @@ def _channel(health: Health, channel: Channel) -> ChannelHealth:
         retrying=backlog.retrying,
         in_doubt=backlog.in_doubt,
     )
-
-
-def gauges(figures: Summary) -> Iterator[tuple[str, str, float]]:
-    """Name, help and value of the figures that Prometheus reads one by one."""
-    for name, hint in get_type_hints(Summary, include_extras=True).items():
-        about = getattr(hint, "__metadata__", ())
-        for gauge in about:
-            if isinstance(gauge, Gauge):
-                words = next(one.description for one in about if isinstance(one, FieldInfo))
-                yield gauge.name, words or "", getattr(figures, name)
 
 
 def timeseries(session: Session, now: datetime, *, window_minutes: int, bucket_minutes: int) -> Timeseries:

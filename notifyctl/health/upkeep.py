@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from notifyctl.db.migrations import head_revision
 from notifyctl.health.installation import Installation, JobState, LastWorker, is_this_host
 from notifyctl.operations.problem import Code, Gravity, Problem, how_to_match
 from notifyctl.text.durations import age, moment, plural, rough_duration
@@ -23,6 +24,9 @@ def problems(installation: Installation, *, waiting: int = 0, overdue_seconds: i
     yield from suppressed(installation)
     yield from _lost_alert(installation)
     yield from stripe(installation)
+    if installation.schema != head_revision():
+        text = f"the schema is at revision {installation.schema}, and this program is of {head_revision()}: it fits"
+        yield Problem(Gravity.NOTE, text, Code.SCHEMA_DIFFERS, "upgrade this program as well")
     yield from _cleaning(installation)
 
 

@@ -7,13 +7,14 @@ from datetime import datetime
 from functools import cache
 from itertools import starmap
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 from sqlmodel import Session
 
 from notifyctl.db import bulk
 from notifyctl.models.columns import table
 from notifyctl.models.operations import ApiKey, PageSession
 from notifyctl.models.template import Template
+from notifyctl.orchestrator.filters import LEAST_DIGITS
 from notifyctl.templates import store as template_store
 
 _key = table(ApiKey)
@@ -93,9 +94,14 @@ def every(session: Session) -> Sequence[ApiKeyInfo]:
     return list(starmap(ApiKeyInfo, session.execute(select(*_INFO).order_by(_key.c.created_at.desc(), _key.c.id))))
 
 
-def usable(session: Session, name_or_id: str, now: datetime) -> Sequence[ApiKeyInfo]:
-    """Those by this name or id that are neither revoked nor expired."""
-    is_it = or_(_key.c.id == name_or_id, _key.c.name == name_or_id)
+def usable(session: Session, named: str, now: datetime) -> Sequence[ApiKeyInfo]:
+    """Those by this name or id that are neither revoked nor expired; where there are none, by a part of their id."""
+    of_id = or_(_key.c.id.startswith(named, autoescape=True), _key.c.id.endswith(named, autoescape=True))
+    found = _usable(session, or_(_key.c.id == named, _key.c.name == named), now)
+    return found or (_usable(session, of_id, now) if len(named) >= LEAST_DIGITS else [])
+
+
+def _usable(session: Session, is_it: ColumnElement[bool], now: datetime) -> Sequence[ApiKeyInfo]:
     is_live = or_(_key.c.expires_at.is_(None), _key.c.expires_at > now)
     statement = select(*_INFO).where(is_it, _key.c.revoked_at.is_(None), is_live)
     return list(starmap(ApiKeyInfo, session.execute(statement)))

@@ -5,18 +5,15 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeAlias
-from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Executable,
-    String,
     TextClause,
     Update,
     and_,
     bindparam,
     case,
-    cast,
     exists,
     func,
     or_,
@@ -218,19 +215,6 @@ def find(session: Session, criteria: MessageFilter, *, limit: int, before: str |
     newest = statement.order_by(key.desc(), by_id).limit(limit)
     together = union_all(*(select(newest.where(key.between(one, one)).subquery()) for one in keys or [""])).subquery()
     return _rows(session, select(together).order_by(together.c.id.desc()).limit(limit))
-
-
-def ids_like(session: Session, digits: str, limit: int) -> list[str]:
-    """Of the messages whose id begins or ends with these hexadecimal digits, the newest first.
-
-    A beginning is found by the index; for an end all ids are read.
-    """
-    first, last = (str(UUID(digits.ljust(32, filler))) for filler in "0f")
-    ends_so = func.replace(cast(_message.c.id, String), "-", "").endswith(digits)
-    alike = or_(_message.c.id.between(first, last), ends_so)
-    return list(
-        session.execute(select(_message.c.id).where(alike).order_by(_message.c.id.desc()).limit(limit)).scalars()
-    )
 
 
 def get(session: Session, message_id: str) -> MessageRow | None:

@@ -1,5 +1,6 @@
 """Times, durations, counts and single lines as people read and write them, in one way everywhere."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from notifyctl.errors import InvalidInput
@@ -84,6 +85,17 @@ def parse_duration(text: str) -> timedelta:
     if seconds > _LONGEST.total_seconds():
         raise InvalidInput(f"{text!r} is longer than {_LONGEST.days} days; write a shorter duration")
     return timedelta(seconds=seconds)
+
+
+_SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhdw]?)", re.ASCII)
+
+
+def parse_seconds(text: str) -> float:
+    """A duration, or a number of seconds; either may have a fraction. Raises InvalidInput."""
+    written = _SECONDS.fullmatch(text.strip())
+    if written is None:
+        raise InvalidInput(f"{text!r} is no span of time; write 5s, 2m, or a number of seconds such as 0.5")
+    return float(written[1]) * _TYPED_UNITS[written[2] or "s"]
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

@@ -349,6 +349,8 @@ def test_stored_events_are_chosen_by_id_type_and_time(runtime: Runtime, replay: 
     ids = [one["id"] for one in events]
     assert sorted(chosen()) == sorted(ids)
     assert sorted(chosen(ids[4], ids[0])) == sorted([ids[0], ids[4]])
+    assert chosen(ids[4][-6:]) == [ids[4]]
+    assert "'evt_00' is the beginning or end of several events; give more of the id" in replay("evt_00").err
     assert chosen("--type", "customer.subscription.*") == [ids[0], ids[6]]
     assert chosen("--type", "customer.*", "--type", "invoice.paid", "--since", "16m") == [ids[5], ids[6]]
     assert chosen("--since", "16m", "--until", "6m") == [ids[3], ids[4]]

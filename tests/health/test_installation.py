@@ -15,6 +15,7 @@ from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.alerts.spikes.store import SpikeMemory
 from notifyctl.bootstrap import Runtime
 from notifyctl.clients.suppressions import lift, suppress
+from notifyctl.db.migrations import head_revision
 from notifyctl.health import summary, upkeep
 from notifyctl.health.installation import read_installation
 from notifyctl.health.problems import problems
@@ -188,6 +189,22 @@ def test_without_templates_nothing_can_be_sent(runtime: Runtime) -> None:
         session.execute(text("DELETE FROM notification_template"))
     [problem] = said(runtime)
     assert problem.sentence == "no template is seeded: nothing can be sent; run `notifyctl templates seed`"
+
+
+def test_a_later_schema_that_fits_is_noted(runtime: Runtime) -> None:
+    """As on a host that was left out when the others were upgraded."""
+    a_worker(runtime)
+    mine = head_revision()
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    try:
+        [problem] = said(runtime)
+    finally:
+        with runtime.database.transaction() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = :mine"), {"mine": mine})
+    assert (problem.gravity, problem.code) == (Gravity.NOTE, Code.SCHEMA_DIFFERS)
+    words = f"the schema is at revision 9999, and this program is of {mine}: it fits; upgrade this program as well"
+    assert problem.sentence == words
 
 
 ADDRESSES = {

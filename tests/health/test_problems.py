@@ -63,6 +63,8 @@ def test_a_channel_that_fails_is_told_of_though_no_monitor_has_run(
     problem = Problem(Gravity.WARNING, text, Code.FAILING, LOGS, Channel.EMAIL)
 
     assert problems(look(runtime)) == ([problem] if is_told else [])
+    told = summary.summary(look(runtime), [])
+    assert told.failing == {Channel.EMAIL: failed, Channel.SMS: 0}
 
 
 @pytest.mark.parametrize(

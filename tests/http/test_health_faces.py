@@ -19,8 +19,11 @@ from rich.console import Console
 
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli.health.view import bars, overview
+from notifyctl.health import store
 from notifyctl.health import summary as health
+from notifyctl.health.reports import BucketView, Counts
 from notifyctl.http.api.metrics import BOUNDS
+from notifyctl.http.api.metrics import gauges as gauges_of
 from notifyctl.http.pages.page import count, share, span
 from notifyctl.http.pages.sessions import HOME, SIGN_IN
 from notifyctl.http.pages.sign_in import FailedSignIns
@@ -30,6 +33,7 @@ from tests.support.api import Api
 from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, within, write
 
 HOUR = timedelta(hours=1)
+QUARTER = timedelta(minutes=15)
 HEALTH = "/api/admin/notification-health"
 Rows = list[dict[str, Any]]
 Figures = dict[str, dict[str, Any]]
@@ -58,7 +62,7 @@ def test_http(api: Api, rows: Rows, reader: str) -> None:
     recent = api.get(f"{HEALTH}/recent?limit=7", reader)
     newest = sorted((row["id"] for row in rows), reverse=True)[:7]
 
-    said = {name: summary.json()[name] for name in ("workers", "installation", "problems")}
+    said = {name: summary.json()[name] for name in ("failing", "workers", "installation", "problems")}
     assert summary.text == health.to_json(plain_summary(rows, HOUR) | said)
     assert series.json()["buckets"] == [
         {**bucket, "start": iso(bucket["start"])} for bucket in plain_series(rows, 240, 15)
@@ -85,7 +89,7 @@ def test_the_schema_names_what_the_answers_have_in_their_order(api: Api, app: Fa
 def test_each_gauge_of_the_summary_is_read_by_prometheus(api: Api, rows: Rows, reader: str) -> None:
     told = health.summary(look(api.runtime), [])
     metrics = api.get("/metrics", reader).text
-    gauges = list(health.gauges(told))
+    gauges = list(gauges_of(told))
     assert ("notifyctl_unconfirmed_messages", "Sent 1 to 24 h ago, without a receipt.", told.unconfirmed) in gauges
     for name, words, value in gauges:
         assert f"# HELP {name} {words}\n# TYPE {name} gauge\n{name} {float(value)}\n" in metrics
@@ -115,6 +119,7 @@ def test_the_page(api: Api, rows: Rows, admin: str) -> None:
         (one["template_key"], one["failed"]) for one in wanted["top_failed_templates"]
     ]
     assert listed(page, "top-reasons") == [(one["reason"], one["failed"]) for one in wanted["top_failure_reasons"]]
+    assert listed(page, "top-refusals") == [(one["reason"], one["blocked"]) for one in wanted["top_block_reasons"]]
     sent = wanted["otp"]["sent"]
     assert (f"0 verified, {count(sent)} sent in the last hour" in page) is bool(sent)
     waiting = sum(found["pending"] + found["retrying"] for found in wanted["channels"].values())
@@ -188,7 +193,11 @@ def _happened(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def test_the_terminal(api: Api, rows: Rows) -> None:
     found = look(api.runtime)
     wanted = plain_summary(rows, HOUR)
-    figures = {channel: on_the_terminal(rows, channel, wanted["channels"][channel]) for channel in Channel}
+    failing = health.summary(found, []).failing
+    figures = {
+        channel: on_the_terminal(rows, channel, wanted["channels"][channel] | {"failing": failing[channel]})
+        for channel in Channel
+    }
 
     narrow = shown(overview(found), 60)
     lines = [" ".join([full, *cells]) for full, *cells in zip(FULL, *figures.values(), strict=True)]
@@ -204,6 +213,8 @@ def test_the_terminal(api: Api, rows: Rows) -> None:
         assert f"{one['failed']} {one['template_key']}" in lists
     for one in wanted["top_failure_reasons"]:
         assert f"{one['failed']} {one['reason']}" in lists
+    refusals = " · ".join(f"{one['blocked']} {one['reason']}" for one in wanted["top_block_reasons"])
+    assert (f"Blocked {refusals}" in lists) is bool(refusals)
     assert f"{wanted['unconfirmed']} without a receipt" in lists
     sent = wanted["otp"]["sent"]
     assert (f"codes: {sent} sent, 0 verified" in lists) is bool(sent)
@@ -211,7 +222,7 @@ def test_the_terminal(api: Api, rows: Rows) -> None:
 
 FULL = (
     "sent", "delivered", "failed", "failure rate", "bounced", "blocked", "throttled", "latency p50", "latency p95",
-    "pending", "retrying", "in doubt", "limit a minute",
+    "pending", "retrying", "in doubt", "failing", "limit a minute",
 )  # fmt: skip
 
 
@@ -229,12 +240,21 @@ def on_the_terminal(rows: Rows, channel: Channel, wanted: dict[str, Any]) -> lis
         }
     )
     names = ("sent", "delivered", "failed", "rate", "bounced", "blocked", "throttled", "p50", "p95")
-    return [cells[name] for name in (*names, "pending", "retrying", "in_doubt", "limit")]
+    return [cells[name] for name in (*names, "pending", "retrying", "in_doubt", "failing", "limit")]
 
 
 def test_the_bars_of_the_terminal(api: Api, rows: Rows) -> None:
     with api.runtime.database.read() as session:
         buckets = health.timeseries(session, NOW, window_minutes=240, bucket_minutes=15).buckets
+        retried = store.retried(session, buckets[0].start, QUARTER)
+    waiting = Counter(
+        (
+            row["last_attempt_at"].replace(minute=row["last_attempt_at"].minute // 15 * 15, second=0, microsecond=0),
+            row["channel"],
+        )
+        for row in within(rows, "last_attempt_at", buckets[0].start, buckets[-1].start + QUARTER)
+    )
+    assert retried == waiting
     screen = [[word for word in line.split() if word[0] not in "█▓"] for line in shown(bars(buckets), 100)]
     plain = plain_series(rows, 240, 15)
     busy = [channel for channel in Channel if any(any(bucket[channel].values()) for bucket in plain)]
@@ -246,6 +266,19 @@ def test_the_bars_of_the_terminal(api: Api, rows: Rows) -> None:
         ]
         for bucket in plain
     ]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_bar_has_what_is_to_be_tried_again_in_a_third_shade(size: int, columns: int) -> None:
+    start = NOW.replace(minute=0, second=0, microsecond=0)
+    buckets = [BucketView(start, EMAIL=Counts(5, 2, 0), SMS=Counts(0, 0, 0))]
+    screen = shown(bars(buckets, {(start, Channel.EMAIL): 3, (start - QUARTER, Channel.SMS): 9}), columns)
+    assert screen[0].endswith("█ sent ▓ failed ▒ to be retried")
+    assert screen[1].split() == ["EMAIL", "sent", "failed", "retry", "thrott."]
+    _, bar, *counts = screen[2].split()
+    assert counts == ["5", "2", "3", "·"]
+    assert re.fullmatch("█+▓+▒+", bar)
+    assert bar.count("▓") < bar.count("▒") < bar.count("█")
 
 
 def look(runtime: Runtime) -> health.Health:

@@ -52,14 +52,16 @@ def test_without_a_session_a_page_sends_to_the_form_to_sign_in_on(browser: Brows
 
 
 def test_the_page_begins_with_the_name_of_the_installation_and_strangers_do_not_read_it(
-    browser: Browser, admin: str, app: FastAPI, runtime: Runtime
+    browser: Browser, api: Api, admin: str, app: FastAPI, runtime: Runtime
 ) -> None:
+    a_client(runtime)
     with_settings(app, runtime, installation_name="acme-prod")
     assert "acme-prod" not in browser.get(SIGN_IN).text
     browser.sign_in(admin)
-    page = browser.get(HOME).text
-    assert " · acme-prod</title>" in page
-    assert 'height="24">acme-prod</a>' in page
+    for path in (HOME, f"{HOME}/messages/{accepted(api)}", f"{HOME}/pause?channel=EMAIL"):
+        page = browser.get(path).text
+        assert " · acme-prod</title>" in page
+        assert 'height="24">acme-prod</a>' in page
 
 
 def test_after_signing_in_one_is_where_one_wanted_to_go(browser: Browser, admin: str) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from typer.main import get_command
 
 import notifyctl.http.pages.page as pages
@@ -14,7 +15,7 @@ from notifyctl.cli.messages.messages import OPTIONS, app
 from notifyctl.errors import ExitCode, InvalidInput, NotFound
 from notifyctl.http.api.messages import LogQuery
 from notifyctl.models.enums import MessageStatus
-from notifyctl.orchestrator import message_store
+from notifyctl.orchestrator import filters, message_store
 from notifyctl.orchestrator.explain import SHORT
 from notifyctl.orchestrator.filters import FILTERS, MessageFilters, find_message
 from notifyctl.orchestrator.message_store import MessageFilter
@@ -142,6 +143,22 @@ def test_a_message_is_found_by_an_unambiguous_beginning_or_end_of_its_id(runtime
         length = next(n for n in range(6, 37) if not any(other.startswith(whole[:n]) for other in others))
         assert find_message(session, whole[:length]).id == whole
         assert find_message(session, "last").id == sent[-1]
+
+
+def test_an_end_is_looked_for_among_the_newest_first(runtime: Runtime, sent: list[str]) -> None:
+    """A quarter of a million ids are read at once; 30 million are not, unless that found nothing."""
+    asked: list[object] = []
+    event.listen(runtime.database.engine, "after_cursor_execute", lambda *given: asked.append(given[2]))
+    ends = {message_id: message_id.replace("-", "")[-SHORT:] for message_id in (sent[0], sent[-1])}
+    with runtime.database.read() as session:
+        for digits, message_id, statements in [
+            (sent[0].replace("-", "")[:20], sent[0], 1),
+            (ends[sent[-1]], sent[-1], 2),
+            (ends[sent[0]], sent[0], 3),
+        ]:
+            asked.clear()
+            assert filters.ids_like(session, digits, 4, newest=1) == [message_id]
+            assert sum("message_log" in str(statement) for statement in asked) == statements
 
 
 def test_a_part_that_fits_several_or_none_is_refused(runtime: Runtime, sent: list[str]) -> None:

@@ -191,8 +191,8 @@ def start(processes: Processes, tmp_path: Path) -> Iterator[Any]:
 def test_the_command_line_sets_faults_a_search_delay_and_receipts(start: Any) -> None:
     url = start(
         "--fault", "sms:error=0.5,code=21610", "--fault", "sms:latency=1,ms=1-2", "--fault", "http=0.25,times=3",
-        "--seed", "11", "--search-delay", "2.5", "--receipts-to", "http://127.0.0.1:1/hook",
-        "--receipts", "delay=0-1,bounced=0.1,doubled=0.2,reordered=0.3",
+        "--seed", "11", "--search-delay", "2m", "--receipts-to", "http://127.0.0.1:1/hook",
+        "--receipts", "delay=0.5-5s,bounced=0.1,doubled=0.2,reordered=0.3",
     )  # fmt: skip
 
     faults = requests.get(f"{url}/faults", timeout=5).json()["faults"]
@@ -201,10 +201,10 @@ def test_the_command_line_sets_faults_a_search_delay_and_receipts(start: Any) ->
         "email:http=0.25,times=3", "sms:error=0.5,code=21610", "sms:latency,ms=1-2", "sms:http=0.25,times=3"
     ]  # fmt: skip
     assert requests.get(f"{url}/receipts", timeout=5).json()["receipts"] == {
-        "url": "http://127.0.0.1:1/hook", "delay": [0.0, 1.0], "bounced": 0.1, "doubled": 0.2, "reordered": 0.3,
+        "url": "http://127.0.0.1:1/hook", "delay": [0.5, 5.0], "bounced": 0.1, "doubled": 0.2, "reordered": 0.3,
         "seed": 11,
     }  # fmt: skip
-    assert "Searches find a message after 2.5 s" in requests.get(url, timeout=5).text
+    assert "Searches find a message after 120 s" in requests.get(url, timeout=5).text
 
 
 @pytest.mark.parametrize("source", ["environment", ".env"])
@@ -243,6 +243,9 @@ def test_the_webhooks_carry_the_token_that_the_product_expects(source: str, star
         (["--fault", "fax:hang"], "'fax' is none of email:, sms:, stripe:, email-search:, sms-search:"),
         (["--fault", "hang=.6", "--fault", "http=.6"], "the rates of hang, http add up to 1.2"),
         (["--receipts-to", "localhost:8080"], "receipts: url: must be an http or https URL"),
+        (["--receipts-to", "http://a.test", "--receipts", "delay=5x"], "'5x' is no span of time; write 5s, 2m, or"),
+        (["--search-delay", "soon"], "--search-delay 'soon' is no span of time; write 5s, 2m, or a number"),
+        (["--search-delay", "2d"], "--search-delay '2d' must be at most 86,400 seconds"),
         (["--receipts", "bounced=0.1"], "--receipts needs --receipts-to URL"),
         (["--receipts-to", "http://a.test", "--receipts", "lost=1"], "receipts: lost: Unexpected keyword argument"),
         (["--doubled", "0.1"], "one option now: --receipts delay=0.5-5,bounced=0.1,doubled=0.1,reordered=0.1"),

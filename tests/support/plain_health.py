@@ -49,6 +49,7 @@ def history(seed: int, size: int) -> list[dict[str, Any]]:
                 "lane": dice.choice(list(Lane)), "lease_generation": 0,
                 "created_at": last - waited if has_gone else last,
                 "next_attempt_at": None if status in FINAL else moment(),
+                "last_attempt_at": last if status is S.RETRY_SCHEDULED else None,
                 "sent_at": last if has_gone else None,
                 "delivered_at": moment() if status is S.DELIVERED else None,
                 "finished_at": moment() if status in FINAL and status is not S.SENT else None,
@@ -82,11 +83,12 @@ def plain_channel(rows: list[dict[str, Any]], since: datetime) -> dict[str, Any]
     }  # fmt: skip
 
 
-def top(rows: list[dict[str, Any]], since: datetime, name: str) -> list[dict[str, Any]]:
-    failed = [row for row in within(rows, "finished_at", since, NOW) if row["status"] is S.FAILED]
-    counts = Counter(row[name] or "UNKNOWN" for row in failed)
+def top(rows: list[dict[str, Any]], since: datetime, name: str, status: S = S.FAILED) -> list[dict[str, Any]]:
+    ended = [row for row in within(rows, "finished_at", since, NOW) if row["status"] is status]
+    counts = Counter(row[name] or "UNKNOWN" for row in ended)
     return [
-        {name: key, "failed": count} for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:5]
+        {name: key, status.lower(): count}
+        for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:5]
     ]
 
 
@@ -104,6 +106,7 @@ def plain_summary(rows: list[dict[str, Any]], window: timedelta) -> dict[str, An
         "channels": {channel.value: plain_channel(of[channel], since) for channel in Channel},
         "top_failed_templates": top(rows, since, "template_key"),
         "top_failure_reasons": top(rows, since, "reason"),
+        "top_block_reasons": top(rows, since, "reason", S.BLOCKED),
         "throttled_count": len(within(rows, "throttled_at", since, NOW)),
         "oldest_pending_seconds": int((NOW - min(due)).total_seconds()) if due else 0,
         "drain_seconds": max(backlog[Channel.EMAIL], 2 * backlog[Channel.SMS]),

@@ -9,14 +9,17 @@ from sqlalchemy import Column, ColumnElement, Executable, and_, func, or_, selec
 from sqlmodel import Session
 
 from notifyctl.audit.log import AuditRow
+from notifyctl.billing import store as event_store
 from notifyctl.billing.store import SUBJECT, SUMMARY, EventSubject, EventSummary
 from notifyctl.billing.subscription_store import COLUMNS, SubscriptionRow
 from notifyctl.db import bulk
+from notifyctl.errors import InvalidInput
 from notifyctl.models.audit import AuditLog
 from notifyctl.models.columns import table
 from notifyctl.models.enums import AuditAction, StripeEventStatus
 from notifyctl.models.message import MessageLog
 from notifyctl.models.stripe_event import SETTLED, StripeEvent, StripeSubscription
+from notifyctl.orchestrator.filters import LEAST_DIGITS
 from notifyctl.orchestrator.message_store import MessageRow
 
 _event = table(StripeEvent)
@@ -77,6 +80,19 @@ def ids_like(session: Session, part: str, limit: int) -> list[str]:
     """Of the events whose id begins or ends so, the newest first. For an end all ids are read."""
     alike = or_(_event.c.id.startswith(part, autoescape=True), _event.c.id.endswith(part, autoescape=True))
     return list(session.execute(select(_event.c.id).where(alike).order_by(*_NEWEST_FIRST).limit(limit)).scalars())
+
+
+def whole_id(session: Session, text: str) -> str:
+    """The id that `text` is, or of which it is the beginning or end; `text` itself where there is none such.
+
+    Raises InvalidInput where several are.
+    """
+    if len(text) < LEAST_DIGITS or event_store.get(session, text) is not None:
+        return text
+    alike = ids_like(session, text, 2)
+    if len(alike) > 1:
+        raise InvalidInput(f"{text!r} is the beginning or end of several events; give more of the id")
+    return alike[0] if alike else text
 
 
 def count(session: Session, criteria: EventFilter) -> int:

@@ -16,6 +16,7 @@ from notifyctl.cli.messages.messages import SHOWN
 from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import InvalidInput
+from notifyctl.health import store
 from notifyctl.health import summary as health_summary
 from notifyctl.health.problems import problems
 from notifyctl.health.reports import BucketView
@@ -93,10 +94,11 @@ def timeseries(
         series = health_summary.timeseries(
             session, runtime.clock(), window_minutes=window_minutes, bucket_minutes=bucket_minutes
         )
+        retried = store.retried(session, series.buckets[0].start, timedelta(minutes=bucket_minutes))
     if form is OutputFormat.JSON:
         sys.stdout.write(health_summary.to_json(series))
     elif form is OutputFormat.TABLE and output.on_terminal():
-        terminal.show(bars(series.buckets))
+        terminal.show(bars(series.buckets, retried))
     else:
         columns = ("start", "channel", "sent", "failed", "throttled")
         output.rows(_flat_buckets(series.buckets), form, columns=columns)

@@ -1,7 +1,9 @@
 """How health looks on a terminal: what is wrong first, then the figures, then what they are made of."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from time import monotonic
+from types import MappingProxyType
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
@@ -17,9 +19,10 @@ from notifyctl.operations.problem import Code, Gravity, Problem
 from notifyctl.text.durations import duration, exact_duration, moment, plural, printable
 
 GRAVITY_STYLES = {Gravity.CRITICAL: "bold reverse red", Gravity.WARNING: "bold black on yellow", Gravity.NOTE: "bold"}
-BAR, BAR_FAILED = "█", "▓"
+BAR, BAR_RETRYING, BAR_FAILED = "█", "▒", "▓"
 NOTHING = "·"
 LEAST_BAR = 10
+NONE = Counts(0, 0, 0)
 LINES_BESIDE_LISTS = 3
 """An empty one, the heading of the lists, and the prompt that follows."""
 
@@ -37,7 +40,9 @@ class _Overview:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
         figures = self._figures(options.max_width if console.is_terminal else None)
-        footer = _footer(self._health)
+        footer: RenderableType = _footer(self._health)
+        if self._health.block_reasons:
+            footer = Group(_refusals(self._health), footer)
         lines = TOP
         if console.is_terminal:
             taken = len(console.render_lines(Group(figures, footer), options.update(height=None)))
@@ -136,7 +141,8 @@ class _Figures:
         self._has: Cells = {
             name: [_count(count(health.backlog[channel])) for channel in self._channels]
             for name, count in _BACKLOG.items()
-        } | {"limit a minute": [_count(health.limits[channel]) for channel in self._channels]}
+        } | {"failing": [_count(health.lately[channel].failed, "red") for channel in self._channels]}
+        self._has |= {"limit a minute": [_count(health.limits[channel]) for channel in self._channels]}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
         for tables in self._across():
@@ -193,6 +199,12 @@ def _failures(health: Health, lines: int) -> Table:
     return table
 
 
+def _refusals(health: Health) -> Text:
+    """In one line: a refusal is what was asked for, and takes no room from what failed."""
+    counts = " · ".join(f"{count:,} {printable(reason)}" for reason, count in health.block_reasons)
+    return Text.assemble(("Blocked ", "dim"), counts, no_wrap=True, overflow="ellipsis")
+
+
 def _top(title: str, counts: Iterable[tuple[str, int]]) -> Table:
     table = Table(box=None, show_edge=False, padding=(0, 1, 0, 0), show_header=True, header_style="dim")
     table.add_column("", justify="right")
@@ -221,42 +233,60 @@ def _span(seconds: int) -> str:
     return f"{seconds} s" if seconds < 60 else f"{-(-seconds // 60):,} min"
 
 
-def bars(buckets: Sequence[BucketView]) -> RenderableType:
-    """A line a bucket, the channels that had anything side by side and on one scale."""
-    none = Counts(0, 0, 0)
-    busy = [channel for channel in Channel if any(bucket.of(channel) != none for bucket in buckets)] or list(Channel)
-    peak = max(bucket.of(channel).sent + bucket.of(channel).failed for bucket in buckets for channel in busy)
+Retried = Mapping[tuple[datetime, Channel], int]
+
+
+def bars(buckets: Sequence[BucketView], retried: Retried = MappingProxyType({})) -> Group:
+    """A line a bucket, the channels that had anything side by side and on one scale.
+
+    `retried`: how many messages wait for another attempt, by the bucket and the channel in which the last one failed.
+    """
+    counted = {(bucket.start, channel): bucket.of(channel) for bucket in buckets for channel in Channel}
+    again = {key: retried.get(key, 0) for key in counted}
+    seen = {channel for (start, channel), counts in counted.items() if again[start, channel] or counts != NONE}
+    busy = [channel for channel in Channel if channel in seen or not seen]
+    peak = max(counts.sent + counts.failed + again[key] for key, counts in counted.items())
+    names = ["sent", "failed", *(["retry"] if any(again.values()) else []), "thrott."]
     first, last = buckets[0].start.date(), buckets[-1].start.date()
     table = Table(box=None, show_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
     table.add_column("", no_wrap=True)
     for channel in busy:
         table.add_column(Text(channel, "bold"), ratio=1, no_wrap=True)
-        for name in ("sent", "failed", "thrott."):
+        for name in names:
             table.add_column(name, justify="right", no_wrap=True)
     for bucket in buckets:
         line: list[RenderableType] = [f"{bucket.start:%H:%MZ}" if first == last else f"{bucket.start:%m-%d %H:%MZ}"]
         for channel in busy:
-            counts = bucket.of(channel)
-            line.append(_Bar(counts.sent, counts.failed, peak))
-            line += [_count(counts.sent), _count(counts.failed, "red"), _count(counts.throttled)]
+            counts, waiting = bucket.of(channel), again[bucket.start, channel]
+            line.append(_Bar(counts, waiting, peak))
+            line += [_count(counts.sent), _count(counts.failed, "red")]
+            line += [_count(waiting, "yellow")] if "retry" in names else []
+            line.append(_count(counts.throttled))
         table.add_row(*line)
     days = f"{first}" if first == last else f"{first} to {last}"
-    return Group(Text.assemble(f"{days}  ", (BAR, "green"), " sent  ", (BAR_FAILED, "red"), " failed"), table)
+    legend = Text.assemble(f"{days}  ", (BAR, "green"), " sent  ", (BAR_FAILED, "red"), " failed")
+    if "retry" in names:
+        legend.append("  ").append(BAR_RETRYING, "yellow").append(" to be retried")
+    return Group(legend, table)
 
 
 class _Bar:
-    """As wide as its cell is, measured by the peak of all buckets. What is not nothing is at least a mark."""
+    """Sent, failed, and to be retried, from left to right; as wide as its cell is, measured by the peak of all buckets.
 
-    def __init__(self, sent: int, failed: int, peak: int) -> None:
-        self._sent, self._failed, self._peak = sent, failed, peak
+    What is not nothing is at least a mark.
+    """
+
+    def __init__(self, counts: Counts, retried: int, peak: int) -> None:
+        self._counts = (counts.sent, counts.failed, retried)
+        self._peak = peak
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterable[Text]:
         room = max(options.max_width, LEAST_BAR)
-        failed, sent = self._cells(self._failed, room), self._cells(self._sent, room)
-        yield Text.assemble((BAR * min(sent, room - failed), "green"), (BAR_FAILED * failed, "red"))
-
-    def _cells(self, count: int, room: int) -> int:
-        return max(1, round(count * room / self._peak)) if count else 0
+        sent, failed, retried = (max(1, round(count * room / self._peak)) if count else 0 for count in self._counts)
+        # The least mark of the others may push it over the edge.
+        sent = min(sent, room - failed - retried)
+        marks = ((BAR * sent, "green"), (BAR_FAILED * failed, "red"), (BAR_RETRYING * retried, "yellow"))
+        yield Text.assemble(*marks)
 
 
 class Screen:

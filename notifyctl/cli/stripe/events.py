@@ -28,7 +28,6 @@ from notifyctl.errors import InvalidInput, NotFound, NotifyctlError
 from notifyctl.models.enums import StripeEventStatus
 from notifyctl.operations.problem import how_to_match
 from notifyctl.orchestrator.explain import SHORT
-from notifyctl.orchestrator.filters import LEAST_DIGITS
 from notifyctl.providers.stripe import build_stripe_api, other_mode
 from notifyctl.text.durations import age, iso, moment, parse_moment, plural
 from notifyctl.text.masking import mask, masked_body
@@ -197,12 +196,7 @@ def _require(session: Session, event_id: str) -> StoredEvent:
     """By its whole id, a beginning or end that only one has, or `last`. Raises NotFound or InvalidInput."""
     if event_id == LAST:
         event_id = next((row.id for row in listing_store.newest(session, listing_store.EventFilter(), limit=1)), LAST)
-    event = event_store.get(session, event_id)
-    if event is None and len(event_id) >= LEAST_DIGITS:
-        alike = listing_store.ids_like(session, event_id, 2)
-        if len(alike) > 1:
-            raise InvalidInput(f"{event_id!r} is the beginning or end of several events; give more of the id")
-        event = event_store.get(session, alike[0]) if alike else None
+    event = event_store.get(session, listing_store.whole_id(session, event_id))
     if event is None:
         raise NotFound(f"there is no Stripe event {event_id!r}; `notifyctl stripe events` shows those there are")
     return event

@@ -40,7 +40,10 @@ SHOWN = (
 
 def replay(
     event_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="EVENT_ID", help="Ids of events; without any, all that match.")
+        list[str] | None,
+        typer.Argument(
+            metavar="EVENT_ID", help="Ids of events, or the beginning or end of one; without any, all that match."
+        ),
     ] = None,
     file: Annotated[
         str | None,

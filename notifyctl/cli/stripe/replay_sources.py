@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -91,6 +91,8 @@ def choose(runtime: Runtime, choice: ReplayChoice, open_things: ExitStack, *, is
 
 
 def _from_store(runtime: Runtime, choice: ReplayChoice) -> Chosen:
+    with runtime.database.read() as session:
+        choice = replace(choice, ids=[listing_store.whole_id(session, text) for text in choice.ids])
     criteria = EventFilter(
         ids=set(choice.ids) if choice.ids else None,
         status=options.one_of(StripeEventStatus, "--status", choice.status),

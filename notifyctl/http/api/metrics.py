@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+from pydantic.fields import FieldInfo
 from sqlmodel import Session
 
 from notifyctl import __version__
@@ -17,7 +18,7 @@ from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.bootstrap import Runtime
 from notifyctl.health import latencies, reports, summary
 from notifyctl.health.problems import problems
-from notifyctl.health.summary import Health
+from notifyctl.health.summary import Gauge, Health, Summary
 from notifyctl.http.auth import Caller, RuntimeDep, require
 from notifyctl.http.errors import documented
 from notifyctl.models.enums import Channel, Scope, SpikeLevel
@@ -56,7 +57,7 @@ class _Store(Collector):
             yield InfoMetricFamily("notifyctl_build", "The version of notifyctl.", {"version": __version__})
             yield from _traffic(session, figures)
             yield from _backlog(figures)
-            for name, words, value in summary.gauges(summary.summary(figures, wrong)):
+            for name, words, value in gauges(summary.summary(figures, wrong)):
                 yield GaugeMetricFamily(name, words, value=value)
             yield from _state(session, figures, wrong)
             yield from _machinery(session)
@@ -145,3 +146,13 @@ def _machinery(session: Session) -> Iterator[Metric]:
         if record.done_at is not None:
             done.add_metric([name], record.done_at.timestamp())
     yield done
+
+
+def gauges(figures: Summary) -> Iterator[tuple[str, str, float]]:
+    """Name, help and value of the figures that Prometheus reads one by one."""
+    for name, hint in get_type_hints(Summary, include_extras=True).items():
+        about = getattr(hint, "__metadata__", ())
+        for gauge in about:
+            if isinstance(gauge, Gauge):
+                words = next(one.description for one in about if isinstance(one, FieldInfo))
+                yield gauge.name, words or "", getattr(figures, name)

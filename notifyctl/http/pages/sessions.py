@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from sqlmodel import Session
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.health.installation import names
 from notifyctl.http import api_key_store
 from notifyctl.http.api_key_store import StoredApiKey
 from notifyctl.http.api_keys import KeyState, state_of
@@ -47,6 +48,8 @@ class Operator(Caller):
 
     form_tokens: tuple[str, ...] = field(repr=False)
     """Of this session, one for each secret key: the first stands in its forms, any of them is taken."""
+    installation: str
+    """What it is called; who has not signed in does not read it."""
 
 
 def start(session: Session, response: Response, settings: Settings, key: StoredApiKey, now: datetime) -> None:
@@ -101,7 +104,7 @@ def holder(session: Session, settings: Settings, cookie: str, now: datetime) -> 
         return None
     signing = [Secret(secret).derive("page form") for secret in settings.notification_secret_key]
     tokens = tuple(keyed_hash(signer, session_id) for signer in signing)
-    return Operator(caller.id, caller.name, caller.scopes, tokens)
+    return Operator(caller.id, caller.name, caller.scopes, tokens, names(session, settings)[0])
 
 
 def operator_of(request: Request, runtime: Runtime) -> Operator | None:

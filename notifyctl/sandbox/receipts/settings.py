@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import Channel
 from notifyctl.sandbox.faults.faults import as_range, in_one_line
+from notifyctl.text.durations import parse_seconds
 
 BOUNCES = {Channel.EMAIL: ("HardBounce", "SoftBounce", "Blocked"), Channel.SMS: ("30003", "30005", "30007")}
 MAX_SECONDS = 86_400
@@ -81,9 +82,14 @@ def receipts_from(fields: Mapping[str, object]) -> Receipts:
 
 
 def receipts_from_line(line: str, url: str, token: str | None, seed: int | None) -> Receipts:
-    """Reads `[NAME=VALUE,...]`, as `delay=0.5-5,bounced=0.05`, with the names that JSON has. Raises InvalidInput."""
+    """Reads `[NAME=VALUE,...]`, as `delay=0.5-5,bounced=0.05`, with the names that JSON has. Raises InvalidInput.
+
+    A delay may be written as durations, `5s` or `5s-2m`.
+    """
     options = [part.partition("=") for part in line.split(",") if part.strip()]
     fields: dict[str, object] = {name.strip(): value.strip() for name, _, value in options}
+    if "delay" in fields:
+        fields["delay"] = "-".join(str(parse_seconds(end)) for end in str(fields["delay"]).split("-", 1))
     return receipts_from(fields | {"url": url, "token": token, "seed": seed})
 
 
