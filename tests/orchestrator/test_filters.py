@@ -152,7 +152,7 @@ def test_an_end_is_looked_for_among_the_newest_first(runtime: Runtime, sent: lis
     ends = {message_id: message_id.replace("-", "")[-SHORT:] for message_id in (sent[0], sent[-1])}
     with runtime.database.read() as session:
         for digits, message_id, statements in [
-            (sent[0].replace("-", "")[:20], sent[0], 1),
+            (sent[0].replace("-", "")[:28], sent[0], 1),
             (ends[sent[-1]], sent[-1], 2),
             (ends[sent[0]], sent[0], 3),
         ]:
