@@ -37,9 +37,9 @@ def test_every_figure_equals_a_plain_computation(
         summary = json.loads(health.to_json(health.summary(look, [])))
         series = health.timeseries(session, NOW, window_minutes=window, bucket_minutes=bucket)
 
-    beside = {name: summary.pop(name) for name in ("workers", "installation", "problems")}
+    beside = {name: summary.pop(name) for name in ("failing", "workers", "installation", "problems")}
     assert summary == json.loads(json.dumps(plain_summary(rows, timedelta(minutes=window)), default=iso))
-    assert (beside["workers"], beside["problems"]) == (0, [])
+    assert (beside["workers"], beside["problems"], set(beside["failing"])) == (0, [], set(Channel))
     assert [asdict(one) for one in series.buckets] == plain_series(rows, window, bucket)
 
 
