@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from notifyctl.bootstrap import Runtime
 from notifyctl.health import summary as health
 from notifyctl.health.problems import problems
-from notifyctl.models.enums import MessageStatus
+from notifyctl.models.enums import Channel, MessageStatus
 from notifyctl.operations.problem import Gravity
 from notifyctl.text.durations import iso
 from tests.support.plain_health import NOW, S, history, plain_series, plain_summary, write
