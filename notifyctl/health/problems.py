@@ -179,8 +179,8 @@ def _held(health: Health) -> Iterator[Problem]:
 
 
 def _slow(health: Health) -> Iterator[Problem]:
-    if health.drain_seconds > DRAIN_TOO_LONG_SECONDS:
-        text = f"the backlog will be gone in {rough_duration(health.drain_seconds)} at today's limits"
+    if health.drains_in_seconds > DRAIN_TOO_LONG_SECONDS:
+        text = f"the backlog will be gone in {rough_duration(health.drains_in_seconds)} at today's limits"
         yield Problem(Gravity.WARNING, text, Code.BACKLOG_SLOW, "`notifyctl limits` shows and sets them")
 
 

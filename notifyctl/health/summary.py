@@ -231,6 +231,11 @@ class Health:
         waiting = {channel: backlog.pending + backlog.retrying for channel, backlog in self.backlog.items()}
         return max(ceil(count * 60 / self.limits[channel]) for channel, count in waiting.items())
 
+    @property
+    def drains_in_seconds(self) -> int:
+        """The same for a reader, who takes it for a promise: 0 where nobody sends, or a provider is down."""
+        return self.drain_seconds if (self.workers or self.installation.lives_by_cron) and not self.open_breakers else 0
+
 
 def read_health(session: Session, settings: Settings, now: datetime, window: timedelta) -> Health:
     since = now - window
@@ -292,8 +297,7 @@ def _paused(session: Session) -> list[Paused]:
 
 
 def _spikes(session: Session) -> list[Spike]:
-    # What was found then, and may be so no more: what is so now are the problems.
-    return [
+    return [  # what was found then, and may be so no more: what is so now are the problems
         Spike(row.channel, row.level, row.raised_at, row.problem and f"as of {moment(row.measured_at)}: {row.problem}")
         for row in spike_store.raised(session)
         if row.raised_at is not None

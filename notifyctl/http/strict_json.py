@@ -148,3 +148,7 @@ Text64 = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=S
 Text128 = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=STORABLE)]
 Text255 = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=STORABLE)]
 Text1000 = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=STORABLE)]
+LocaleTag = Annotated[
+    Text128, WithJsonSchema({"type": "string", "pattern": "^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*([.@].*)?$"})
+]
+"""The document says of what form it is. Whether there is such a language, and how to write one, is said in words."""

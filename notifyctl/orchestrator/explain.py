@@ -140,6 +140,8 @@ def _queued(message: MessageRow, present: _Present) -> str:
 
 
 def _deferred(message: MessageRow, present: _Present) -> str:
+    if present.held_by:  # its turn comes when that is over, whatever was forecast
+        return f"It has waited for {age(message.created_at, present.now)}{present.nobody}."
     turn = moment(message.next_attempt_at)
     return f"It waits for room in its channel's minute; its turn is forecast for {turn}{present.nobody}."
 

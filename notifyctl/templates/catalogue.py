@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
-from notifyctl.errors import InvalidInput, NotFound
+from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import AuditAction
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import UNBRANDED, NotificationTemplate, NotificationTemplateVersion
@@ -21,6 +21,7 @@ from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
 from notifyctl.templates.files import SHIPPED, SHIPPED_WITH_PARTS, TemplateFile, load, templates_dir
 from notifyctl.text import colors
+from notifyctl.text.choices import no_template
 
 __all__ = [
     "SeedChange",
@@ -82,7 +83,7 @@ def export(directory: Path, names: Collection[str] = ()) -> list[Path]:
     found = sorted(path.relative_to(shipped) for path in shipped.rglob("*") if path.is_file())
     chosen = [path for path in found if not names or _is_named(path, names)]
     if strange := [name for name in names if not any(_is_named(path, [name]) for path in found)]:
-        raise NotFound(f"There is no shipped template {strange[0]!r}; `notifyctl templates list` shows those there are")
+        raise no_template(strange[0], {name for path in found for name in (path.parent.name, path.stem, path.name)})
     try:
         there = [path for path in chosen if (directory / path).exists()]
         changed = [path for path in there if (directory / path).read_bytes() != (shipped / path).read_bytes()]

@@ -166,9 +166,7 @@ def load(directory: Path, company: Mapping[str, str] = UNBRANDED, *, beside: Pat
     """
     roots = (directory, beside) if beside else (directory,)
     reading = _Reading(roots, company)
-    for root in roots:
-        if not reading.all_of(root):
-            break
+    all(map(reading.all_of, roots))
     if reading.faults:
         raise TemplateError("; ".join(reading.faults))
     return sorted(reading.files.values(), key=lambda file: file.template_key)
@@ -282,7 +280,8 @@ class _Reading:
         file = TemplateFile(place, *head, html, self.company, self._origin(root), translations)
         parts = {"subject": file.front.subject, "text": file.text_body, "HTML": file.html_body}
         for language, words in translations.items():
-            parts |= {f"{language} {part}": body for part, body in words.items()}
+            bodies = (path.with_suffix(f".{language}.{suffix}").name for suffix in ("txt", "html"))
+            parts |= dict(zip((f"subject_{language}", *bodies), words.values(), strict=True))
         faults = [fault for part, body in parts.items() if (fault := syntax_fault(part, body))]
         if not faults:
             faults = [f"example: {fault}" for fault in context_faults(file.variables, file.example)]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from notifyctl.errors import TemplateError
 from notifyctl.models.enums import Channel
@@ -39,6 +40,11 @@ class LintFinding:
     detail: str
 
 
+_WORDS = frozenset((".txt", ".html", ".htm"))
+_READ = re.compile(
+    r"email/[^/_.][^/]*/body(\.[^./]+)?\.(txt|html)|sms/[^/_.][^/.]*(\.[^./]+)?\.txt|(email|sms)/_[^/]+\.(txt|html)"
+)
+
 _Findings = Iterator[tuple[Severity, str, str]]
 
 
@@ -46,6 +52,27 @@ def lint_file(file: TemplateFile) -> list[LintFinding]:
     """Renders with the example, without each optional variable, and without all of them."""
     findings = dict.fromkeys([*_variables(file), *_render_findings(file)])
     return [LintFinding(file.template_key, *finding) for finding in findings]
+
+
+def unread(directory: Path, shipped: Path) -> list[LintFinding]:
+    """What lies in a company's folder as if it were words of a mail, and goes into none: mostly a misspelt name."""
+    paths = [path for path in directory.rglob("*") if path.suffix.lower() in _WORDS and path.is_file()]
+    by_name = {path.relative_to(directory).as_posix(): path for path in sorted(paths)}
+    texts = [path.read_text("utf-8", "replace") for name, path in by_name.items() if _READ.fullmatch(name)]
+    findings = []
+    for name, path in by_name.items():
+        stem, _, kind = path.name.partition(".")
+        base = f"{stem}.{kind.rpartition('.')[2]}"
+        if not _READ.fullmatch(name):
+            why = "expected are email/KEY/body.txt, body.html, sms/KEY.txt, and body.de.txt for a language"
+        elif stem.startswith("_") and not (shipped / path.parent.name / base).exists():
+            why = "" if any(base in text for text in texts) else "no template includes a part of this name"
+        else:
+            alone = path.parent.name == "sms" and not stem.startswith("_") and f"sms/{base}" not in by_name
+            why = f"it is beside no sms/{base}; copy that with `notifyctl templates export`" if alone else ""
+        if why and not any(part.startswith(".") for part in name.split("/")):
+            findings.append(LintFinding("", Severity.WARNING, "unread", f"{name} is read by nothing: {why}"))
+    return findings
 
 
 def refuse_errors(files: Iterable[TemplateFile]) -> None:

@@ -79,6 +79,19 @@ def test_a_fresh_installation_that_nobody_runs_says_so(runtime: Runtime) -> None
     assert problem.sentence == "no worker is running; start `notifyctl worker`"
 
 
+def test_no_time_is_told_for_a_backlog_that_nobody_sends(runtime: Runtime) -> None:
+    a_client(runtime)
+    send(runtime, "WELCOME_EMAIL", WELCOME)
+
+    def told() -> int:
+        with runtime.database.read() as session:
+            return summary.read_health(session, runtime.settings, runtime.clock(), HOUR).drains_in_seconds
+
+    assert told() == 0
+    a_worker(runtime, "vm:5859:ab")
+    assert told() == 1
+
+
 def test_a_worker_that_stopped_is_named_with_the_time_since(runtime: Runtime) -> None:
     a_worker(runtime, "vm:5859:ab")
     run_jobs(runtime, worker="vm:5859:ab")

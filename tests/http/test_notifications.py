@@ -1,3 +1,4 @@
+import re
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -7,6 +8,7 @@ import requests
 from sqlalchemy import text
 
 from notifyctl.audit import log as audit_log
+from notifyctl.http.server import create_app
 from notifyctl.models.enums import ProvisioningStatus, Scope
 from tests.support.api import Api
 from tests.support.clients import a_client
@@ -229,3 +231,13 @@ def test_no_scope_sends_a_code_here(api: Api, scopes: list[Scope]) -> None:
     assert "POST /api/otp/send" in answer.json()["message"]
     with api.runtime.database.read() as session:
         assert session.execute(text("SELECT count(*) FROM message_log")).scalar_one() == 0
+
+
+@pytest.mark.parametrize(("locale", "fits"), [("de-AT", 202), ("zh_Hant_TW", 202), ("de_DE.UTF-8", 202), ("0", 422)])
+def test_the_document_says_of_what_form_a_locale_is(api: Api, locale: str, fits: int) -> None:
+    """So that a client made from the document is told before it asks, and is not told so of what would be taken."""
+    document = create_app(api.runtime).openapi()
+    form = document["components"]["schemas"]["SendToAddress"]["properties"]["locale"]["anyOf"][0]["pattern"]
+    assert bool(re.search(form, locale)) == (fits == 202)
+    asked = {"template_key": "OPS_ALERT_NOTIFICATION_SPIKE", "recipient": "ops@acme.example", "locale": locale}
+    assert api.post(SEND, api.key(Scope.ADMIN), json=asked).status_code == fits

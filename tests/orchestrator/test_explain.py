@@ -149,9 +149,11 @@ def test_every_reason_of_a_failure_has_something_to_do() -> None:
         assert "`notifyctl " in explain_message(message, [], now=NOON, workers=1).next_step, reason
 
 
-def test_what_is_held_does_not_wait_for_a_worker() -> None:
+@pytest.mark.parametrize("status", [MessageStatus.QUEUED, MessageStatus.DEFERRED_THROTTLED])
+def test_what_is_held_waits_neither_for_a_worker_nor_for_its_minute(status: MessageStatus) -> None:
     held = [Hold("a pause of channel EMAIL (maintenance)")]
-    found = explain_message(a_message(status=MessageStatus.QUEUED), [], now=NOON, workers=1, held_by=held)
+    message = a_message(status=status, next_attempt_at=NOON - timedelta(minutes=1))
+    found = explain_message(message, [], now=NOON, workers=1, held_by=held)
     assert found.sentence == "It has waited for 3 min; held by a pause of channel EMAIL (maintenance)."
 
 

@@ -1,6 +1,7 @@
 """Languages: found beside the default, chosen by a locale, and formatted by their own rules."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,3 +298,19 @@ def test_a_locale_of_before_that_nobody_knows_does_no_harm(runtime: Runtime) -> 
     with pytest.raises(InvalidInput, match="locale: 'xx' is no language"):
         fields.change("ann", {"locale": "xx"})
     assert locales.choose("c4n4ry", SHIPPED) == ("en", "en")
+
+
+def test_the_shipped_french_is_set_as_a_french_printer_sets_it() -> None:
+    """’ and no blank before : ? ; ! at which a line may break. SMS are apart: either sign takes two of them."""
+    company = {name: "" for name in catalogue.company(make_settings())}
+    for file in catalogue.load(catalogue.templates_dir(), company):
+        if "fr" not in file.translations or file.html_body is None:
+            continue
+        content = Renderer().render(file.source, file.example | about("fr", "fr"))
+        words = re.sub(
+            r"<style.*?</style>|<!--.*?-->|<[^>]*>|https?://\S+",
+            "",
+            f"{content.subject} {content.text} {content.html}",
+            flags=re.DOTALL,
+        )
+        assert not re.findall(r"\w+['\x20][?:;!](?=\s|$)|\w+'\w+|n° \d", words), file.template_key

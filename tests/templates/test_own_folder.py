@@ -144,7 +144,7 @@ def test_export_writes_nothing_over(notifyctl: CommandLine, tmp_path: Path) -> N
 def test_export_names_what_it_does_not_know(notifyctl: CommandLine, tmp_path: Path) -> None:
     refused = notifyctl("templates", "export", str(tmp_path / "acme"), "WELCOME_EMAL")
     assert refused.code == 4
-    assert "There is no shipped template 'WELCOME_EMAL'" in refused.err
+    assert "there is no template 'WELCOME_EMAL'; did you mean WELCOME_EMAIL?" in refused.err
     (tmp_path / "file").write_text("")
     assert "cannot be written: Not a directory" in notifyctl("templates", "export", str(tmp_path / "file" / "x")).err
 
@@ -226,3 +226,39 @@ def test_what_was_seeded_before_origins_were_kept_is_ours_only_where_it_reads_so
         found = session.execute(text("SELECT template_key, origin FROM notification_template_version ORDER BY 1")).all()
     database.close()
     assert [tuple(row) for row in found] == [("OPS_ALERT_SMS", "shipped"), ("OTP_CODE_SMS", "another folder")]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("emails/WELCOME_EMAIL/body.txt", "expected are email/KEY/body.txt"),
+        ("WELCOME_EMAIL/body.txt", "expected are email/KEY/body.txt"),
+        ("email/WELCOME_EMAIL/body_it.txt", "expected are email/KEY/body.txt"),
+        ("email/WELCOME_EMAIL/Body.html", "expected are email/KEY/body.txt"),
+        ("email/WELCOME_EMAIL.txt", "expected are email/KEY/body.txt"),
+        ("email/_layuot.html", "no template includes a part of this name"),
+        ("email/_foot.it.html", "no template includes a part of this name"),
+        ("sms/OTP_CODE_SMS.it.txt", "it is beside no sms/OTP_CODE_SMS.txt"),
+    ],
+)
+def test_lint_says_which_file_goes_into_no_mail(notifyctl: CommandLine, tmp_path: Path, name: str, why: str) -> None:
+    """Whoever misspells a name changes a word, sees no fault, and sends the old one."""
+    folder = tmp_path / "acme"
+    notifyctl("templates", "export", str(folder), "WELCOME_EMAIL", "_layout.html")
+    (folder / "email" / "_questions.it.html").write_text("Domande?")
+    (folder / "email" / "README.md").write_text("Words are by Ada.")
+    assert notifyctl("templates", "lint", "--dir", str(folder)).code == 0
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("words")
+    (found,) = json.loads(notifyctl("templates", "lint", "--dir", str(folder), "--format", "json").out)
+    assert (found["severity"], found["rule"]) == ("WARNING", "unread")
+    assert found["detail"].startswith(f"{name} is read by nothing: {why}")
+
+
+def test_a_fault_in_a_language_names_the_file_of_that_language(notifyctl: CommandLine, tmp_path: Path) -> None:
+    folder = tmp_path / "acme"
+    notifyctl("templates", "export", str(folder), "WELCOME_EMAIL")
+    edit(folder / "email" / "WELCOME_EMAIL" / "body.de.html", "{{ client_name }}", "{{ client_name|upperr }}")
+    refused = notifyctl("templates", "lint", "--dir", str(folder))
+    assert "body.de.html is not Jinja2: line" in refused.err
+    assert "No filter named 'upperr'" in refused.err

@@ -220,8 +220,8 @@ def _footer(health: Health) -> Text:
         parts = ["run by cron"]
     if health.oldest_pending_seconds:
         parts.append(f"oldest due for {_span(health.oldest_pending_seconds)}")
-    if health.drain_seconds and not health.open_breakers:
-        parts.append(f"backlog gone in {_span(health.drain_seconds)}")
+    if health.drains_in_seconds:
+        parts.append(f"backlog gone in {_span(health.drains_in_seconds)}")
     parts.append(f"{health.unconfirmed:,} without a receipt")
     if sent := health.codes.sent:
         verified = health.codes.verified

@@ -23,7 +23,7 @@ from notifyctl.templates import catalogue
 from notifyctl.templates import store as template_store
 from notifyctl.templates.catalogue import SeedChange, TemplateFile
 from notifyctl.templates.context import context_faults, from_text
-from notifyctl.templates.lint import lint_file, refuse_errors
+from notifyctl.templates.lint import lint_file, refuse_errors, unread
 from notifyctl.templates.matrix import matrix_markdown
 from notifyctl.templates.render import Content, Renderer, about, as_values
 from notifyctl.text.choices import no_template
@@ -232,10 +232,12 @@ def lint(
     files = _files(directory)
     files = [_file(key, files) for key in keys] if keys else files
     findings = [finding for file in files for finding in lint_file(file)]
+    if not keys and (own := directory or options.settings_for_files().notification_templates):
+        findings += unread(own, catalogue.templates_dir())
     rows = [asdict(finding) for finding in findings]
     if rows or form is not OutputFormat.TABLE:
         output.rows(rows, form, columns=("template_key", "severity", "rule", "detail"), styles=STYLES)
-    output.say(f"{len(files)} templates, {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}.")
+    output.say(f"{plural(len(files), 'template')}, {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}.")
     if findings:
         raise typer.Exit(ExitCode.FAILED)
 

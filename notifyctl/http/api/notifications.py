@@ -21,7 +21,7 @@ from notifyctl.http.api_key_store import StoredApiKey
 from notifyctl.http.api_keys import Refused
 from notifyctl.http.auth import NOTHING, Caller, Presented, RuntimeDep, admit, authenticate, forbidden, require
 from notifyctl.http.errors import ApiError, documented, name_of
-from notifyctl.http.strict_json import JsonRoute, Text128, Text255, Text1000
+from notifyctl.http.strict_json import JsonRoute, LocaleTag, Text128, Text255, Text1000
 from notifyctl.http.together import Together
 from notifyctl.models.enums import Audience, MessageStatus, Scope
 from notifyctl.models.message import OTP_TEMPLATE, TEST_TEMPLATES
@@ -65,7 +65,7 @@ class SendNotification(BaseModel):
     client_id: Text255 | None = Field(None, description="Whom it goes to, by your own id; or give `recipient`.")
     recipient: Text1000 | None = Field(None, description="An email address or phone number that is no client's.")
     context: dict[str, object] = Field({}, description="The variables that the template declares.")
-    locale: Text128 | None = Field(None, description="Of its words, as de-AT; the client's if not given.")
+    locale: LocaleTag | None = Field(None, description="Of its words, as de-AT; the client's if not given.")
     idempotency_key: Text255 | None = Field(None, description="The same key never makes a second message.")
 
     @model_validator(mode="after")
