@@ -229,11 +229,10 @@ def lint(
     form: options.Format = OutputFormat.TABLE,
 ) -> None:
     """Check the template files. Exit 1 when something is found."""
-    files = _files(directory)
-    files = [_file(key, files) for key in keys] if keys else files
-    findings = [finding for file in files for finding in lint_file(file)]
-    if not keys and (own := directory or options.settings_for_files().notification_templates):
-        findings += unread(own, catalogue.templates_dir())
+    own, every = directory or options.settings_for_files().notification_templates, _files(directory)
+    files = [_file(key, every) for key in keys] if keys else every
+    findings = unread(own, catalogue.templates_dir()) if own and not keys else []
+    findings += [finding for file in files for finding in lint_file(file)]
     rows = [asdict(finding) for finding in findings]
     if rows or form is not OutputFormat.TABLE:
         output.rows(rows, form, columns=("template_key", "severity", "rule", "detail"), styles=STYLES)
@@ -245,9 +244,8 @@ def lint(
 @app.command()
 def diff(directory: Directory = None, form: options.Format = OutputFormat.TABLE) -> None:
     """Show what `seed` would change. Exit 1 when files and store differ."""
-    files = _files(directory)
     with opened_runtime() as runtime, runtime.database.read() as session:
-        changes = catalogue.diff(session, files, settings=runtime.settings)
+        changes = catalogue.diff(session, _files(directory), settings=runtime.settings)
     differing = [change for change in changes if change.status != "UNCHANGED"]
     if differing or form is not OutputFormat.TABLE:
         _show_changes(differing, form)
