@@ -249,9 +249,7 @@ def read_health(session: Session, settings: Settings, now: datetime, window: tim
         traffic=traffic,
         depths=depths,
         backlog=reports.backlog(session, now, depths, [pause.scope for pause in paused]),
-        limits={
-            channel: limits.per_minute(session, channel) or settings.per_minute_limit(channel) for channel in Channel
-        },
+        limits={each: limits.per_minute(session, each) or settings.per_minute_limit(each) for each in Channel},
         top_templates=reports.top_ends(session, since, now, "template_key"),
         top_reasons=reports.top_ends(session, since, now, "reason"),
         block_reasons=reports.top_ends(session, since, now, "reason", MessageStatus.BLOCKED),
@@ -260,9 +258,7 @@ def read_health(session: Session, settings: Settings, now: datetime, window: tim
         spikes=_spikes(session),
         codes=Codes(sum(did.codes for did in traffic.values()), reports.verified_codes(session, since, now)),
         open_breakers=down,
-        open_since={
-            channel: row.opened_at for channel in down if (row := breakers.get(session, channel)) and row.opened_at
-        },
+        open_since={each: row.opened_at for each in down if (row := breakers.get(session, each)) and row.opened_at},
         workers=installation.workers,
         thresholds=thresholds,
         lately=_lately(session, now - thresholds.window),
