@@ -143,7 +143,7 @@ W = "email/WELCOME_EMAIL"
         ({f"{W}/body.de.txt": None}, f"{W}/body.de.txt: is missing; a language needs every part"),
         ({f"{W}/body.de.txt": " \n"}, f"{W}/body.de.txt: is empty; write what it says"),
         ({f"{W}/body.de.txt": "+++\nx = 1\n+++\nHallo"}, f"{W}/body.de.txt: has front matter; that of the default"),
-        ({f"{W}/body.de.txt": "{{ name"}, f"{W}/body.txt: de text_body is not Jinja2: line 1"),
+        ({f"{W}/body.de.txt": "{{ name"}, f"{W}/body.txt: body.de.txt is not Jinja2: line 1"),
         ({f"{W}/body.german.txt": "Hallo"}, f"{W}/body.german.txt: has a language in its name, german, that is none"),
         ({f"{W}/body.DE.txt": "Hallo"}, f"{W}/body.DE.txt: has a language in its name, DE, that is none that is"),
         ({f"{W}/body.en.txt": "Hello"}, f"{W}/body.en.txt: has a language in its name, en, that is that of the def"),
