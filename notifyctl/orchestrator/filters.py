@@ -5,24 +5,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
-from uuid import UUID
 
-from sqlalchemy import ColumnElement, String, cast, func, select
 from sqlmodel import Session
 
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.keyring import KeyRing
-from notifyctl.models.columns import table
 from notifyctl.models.enums import BlockReason, Channel, FailureReason, Lane, MessageStatus
-from notifyctl.models.message import MessageLog
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.message_store import MessageFilter, MessageRow
 from notifyctl.text.addresses import AddressError, parse_address
 from notifyctl.text.choices import chosen, is_none_of
 from notifyctl.text.durations import parse_moment
-
-_id = table(MessageLog).c.id
-_NEWEST_FIRST = select(_id).order_by(_id.desc())
 
 FILTERS = ("status", "reason", "channel", "template_key", "client_id", "lane", "recipient", "since", "until")
 """By the names that the API gives them."""
@@ -103,6 +96,8 @@ LAST = "last"
 """Stands for the id of the newest message."""
 LEAST_DIGITS = 6
 _MOST_NAMED = 3
+NEWEST = 250_000
+"""Among so many ids an end is looked for first: a third of a second on PostgreSQL, where a million take one."""
 _PART_OF_ID = re.compile(rf"(?:[0-9a-f]-?){{{LEAST_DIGITS},32}}")
 
 
@@ -118,7 +113,8 @@ def find_message(session: Session, text: str) -> MessageRow:
             f"{text!r} is not a message id: a UUID such as 0198c7b2-…, its beginning or end of {LEAST_DIGITS}"
             f" digits or more, or {LAST}"
         )
-    ids = ids_like(session, text.lower().replace("-", ""), _MOST_NAMED + 1)
+    digits = text.lower().replace("-", "")
+    ids = message_store.ids_like(session, digits, _MOST_NAMED + 1, newest=NEWEST)
     if len(ids) > 1:
         named = ", ".join(ids[:_MOST_NAMED])
         more = " and more" if len(ids) > _MOST_NAMED else ""
@@ -127,29 +123,3 @@ def find_message(session: Session, text: str) -> MessageRow:
     if message is None:
         raise NotFound(f"there is no message {text}; `notifyctl messages list` shows the newest")
     return message
-
-
-NEWEST = 250_000
-"""Among so many ids an end is looked for first: a third of a second on PostgreSQL, where a million take one."""
-MILLISECOND_DIGITS = 12
-"""With which an id begins: whoever gives them means a beginning."""
-
-
-def ids_like(session: Session, digits: str, limit: int, *, newest: int = NEWEST) -> list[str]:
-    """Of the messages whose id begins or ends with these hexadecimal digits, the newest first.
-
-    A beginning is found by the index. For an end the newest ids are read, and all others only if that found nothing.
-    """
-    first, last = (str(UUID(digits.ljust(32, filler))) for filler in "0f")
-    begin_so = list(session.execute(_NEWEST_FIRST.where(_id.between(first, last)).limit(limit)).scalars())
-    if len(begin_so) == limit or (begin_so and len(digits) >= MILLISECOND_DIGITS):
-        return begin_so
-    end_so = _ids_ending(session, _NEWEST_FIRST.limit(newest).subquery().c.id, digits, limit)
-    if not begin_so and not end_so:
-        end_so = _ids_ending(session, _id, digits, limit)
-    return sorted({*begin_so, *end_so}, reverse=True)[:limit]
-
-
-def _ids_ending(session: Session, of: ColumnElement[str], digits: str, limit: int) -> list[str]:
-    ends_so = func.replace(cast(of, String), "-", "").endswith(digits)
-    return list(session.execute(select(of).where(ends_so).order_by(of.desc()).limit(limit)).scalars())

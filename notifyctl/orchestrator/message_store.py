@@ -5,15 +5,18 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Executable,
+    String,
     TextClause,
     Update,
     and_,
     bindparam,
     case,
+    cast,
     exists,
     func,
     or_,
@@ -37,6 +40,8 @@ _client = table(Client)
 _template = table(NotificationTemplate)
 CLOCKS_DIFFER_BY = timedelta(minutes=10)
 """An id has its maker's time, and created_at the database's."""
+DIGITS_OF_MILLISECOND = 12
+"""With which an id begins: whoever gives them means a beginning."""
 
 
 class MessageRow(NamedTuple):
@@ -215,6 +220,22 @@ def find(session: Session, criteria: MessageFilter, *, limit: int, before: str |
     newest = statement.order_by(key.desc(), by_id).limit(limit)
     together = union_all(*(select(newest.where(key.between(one, one)).subquery()) for one in keys or [""])).subquery()
     return _rows(session, select(together).order_by(together.c.id.desc()).limit(limit))
+
+
+def ids_like(session: Session, digits: str, limit: int, *, newest: int) -> list[str]:
+    """Those that begin or end with these, the newest first. An end is looked for among the `newest`, then anywhere."""
+    first, last = (str(UUID(digits.ljust(32, filler))) for filler in "0f")
+    ids = select(_message.c.id).order_by(_message.c.id.desc())
+    begin_so = list(session.execute(ids.where(_message.c.id.between(first, last)).limit(limit)).scalars())
+    if len(begin_so) == limit or (begin_so and len(digits) >= DIGITS_OF_MILLISECOND):
+        return begin_so
+    end_so: list[str] = []
+    for of in (ids.limit(newest).subquery().c.id, _message.c.id):
+        ends = func.replace(cast(of, String), "-", "").endswith(digits)
+        end_so = end_so or list(session.execute(select(of).where(ends).order_by(of.desc()).limit(limit)).scalars())
+        if begin_so or end_so:
+            break
+    return sorted({*begin_so, *end_so}, reverse=True)[:limit]
 
 
 def get(session: Session, message_id: str) -> MessageRow | None:

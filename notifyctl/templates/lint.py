@@ -58,7 +58,9 @@ def unread(directory: Path, shipped: Path) -> list[LintFinding]:
     """What lies in a company's folder as if it were words of a mail, and goes into none: mostly a misspelt name."""
     paths = [path for path in directory.rglob("*") if path.suffix.lower() in _WORDS and path.is_file()]
     by_name = {path.relative_to(directory).as_posix(): path for path in sorted(paths)}
-    texts = [path.read_text("utf-8", "replace") for name, path in by_name.items() if _READ.fullmatch(name)]
+    texts = [
+        path.read_text(encoding="utf-8", errors="replace") for name, path in by_name.items() if _READ.fullmatch(name)
+    ]
     findings = []
     for name, path in by_name.items():
         stem, _, kind = path.name.partition(".")

@@ -1,7 +1,6 @@
 """A database that goes back in time under a worker: what the worker has sent, it knows by itself."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -182,10 +181,10 @@ def test_what_is_packed_is_what_was_heard() -> None:
     known, at = SendingMemory(), datetime(2026, 3, 1, tzinfo=UTC)
     attempt = Attempt("m0", Channel.EMAIL, "WELCOME", "c1", "a@b.example", 1, 2, True, "OTP_SENT", {"n": 1}, "Hi", at)
     heard = [
-        (replace(attempt, message_id="m1"), Accepted("p1")),
-        (replace(attempt, message_id="m2", metadata=None), Unknown("TIMEOUT", "no answer", is_ours=True)),
-        (replace(attempt, message_id="m3", attempts=2), Accepted(None)),
-        (replace(attempt, message_id="m1", attempts=3), Accepted("p4")),
+        (attempt._replace(message_id="m1"), Accepted("p1")),
+        (attempt._replace(message_id="m2", metadata=None), Unknown("TIMEOUT", "no answer", is_ours=True)),
+        (attempt._replace(message_id="m3", attempts=2), Accepted(None)),
+        (attempt._replace(message_id="m1", attempts=3), Accepted("p4")),
     ]
     for one, result in heard:
         known.hear(one, result)

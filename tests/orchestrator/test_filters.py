@@ -15,7 +15,7 @@ from notifyctl.cli.messages.messages import OPTIONS, app
 from notifyctl.errors import ExitCode, InvalidInput, NotFound
 from notifyctl.http.api.messages import LogQuery
 from notifyctl.models.enums import MessageStatus
-from notifyctl.orchestrator import filters, message_store
+from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.explain import SHORT
 from notifyctl.orchestrator.filters import FILTERS, MessageFilters, find_message
 from notifyctl.orchestrator.message_store import MessageFilter
@@ -157,7 +157,7 @@ def test_an_end_is_looked_for_among_the_newest_first(runtime: Runtime, sent: lis
             (ends[sent[0]], sent[0], 3),
         ]:
             asked.clear()
-            assert filters.ids_like(session, digits, 4, newest=1) == [message_id]
+            assert message_store.ids_like(session, digits, 4, newest=1) == [message_id]
             assert sum("message_log" in str(statement) for statement in asked) == statements
 
 
