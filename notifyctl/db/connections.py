@@ -55,7 +55,8 @@ def pooled_engine(url: URL, connections: int, patience_seconds: float | None) ->
     """For transactions: `connections` of a process, less those outside the pool."""
     most = connections - OUTSIDE_THE_POOL
     kept = min(KEPT, most)
-    return _engine(url, patience_seconds, pool_size=kept, max_overflow=most - kept)
+    # The last one used is the next: it has the statements prepared that are run just now.
+    return _engine(url, patience_seconds, pool_size=kept, max_overflow=most - kept, pool_use_lifo=True)
 
 
 def single_engine(url: URL) -> Engine:
@@ -99,8 +100,9 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
             return
         driver: Any = connection.connection.driver_connection
         hasty: float | None = connection.info.pop("lock_seconds", None)
-        is_set = hasty is None and not is_behind_a_pooler(connection)
-        begin = BEGIN if is_set else begin_statement(lock_seconds if hasty is None else hasty)
+        begin = BEGIN_READING if connection.info.pop("begin", None) == "DEFERRED" else BEGIN
+        if hasty is not None or is_behind_a_pooler(connection):
+            begin = with_limits(begin, lock_seconds if hasty is None else hasty)
         try:
             driver.execute(begin, prepare=False)
         except Exception as error:
@@ -114,11 +116,12 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
 
 
 BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+BEGIN_READING = BEGIN + b" READ ONLY"
 
 
-def begin_statement(lock_seconds: float) -> bytes:
+def with_limits(begin: bytes, lock_seconds: float) -> bytes:
     """BEGIN and the limits in one round trip, as the driver's own BEGIN takes one."""
-    return BEGIN + b"; " + _limits("LOCAL", lock_seconds)
+    return begin + b"; " + _limits("LOCAL", lock_seconds)
 
 
 def _limits(scope: str, lock_seconds: float) -> bytes:
@@ -209,7 +212,7 @@ _REFUSALS = (
 CONFIRMED_SECONDS = 5
 """A commit that takes longer waits for a replica that is away."""
 _STATE = """
-    SELECT pg_is_in_recovery() AS is_replica, current_setting('transaction_read_only') = 'on' AS is_read_only,
+    SELECT pg_is_in_recovery() AS is_replica, current_setting('default_transaction_read_only') = 'on' AS is_read_only,
         EXISTS (
             SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'
             AND state_change < clock_timestamp() - make_interval(secs => :seconds)

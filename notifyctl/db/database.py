@@ -101,9 +101,15 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for reading only; what it writes is rolled back."""
+        """A session for reading only: on PostgreSQL what would write fails, on SQLite it is rolled back.
+
+        On PostgreSQL it ends with COMMIT, since psycopg throws away what it has prepared with every ROLLBACK
+        (`psycopg._preparing`), and all statements of a worker would be planned anew each time.
+        """
         with self._session("DEFERRED") as session:
             yield session
+            if not self.is_sqlite:
+                session.commit()
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
@@ -120,9 +126,8 @@ class Database:
     @contextmanager
     def _session(self, begin: str, lock_seconds: float | None = None) -> Iterator[Session]:
         with self.translated(), self.engine.connect() as connection:
-            if self.is_sqlite:
-                connection.info["begin"] = begin
-            elif lock_seconds is not None:
+            connection.info["begin"] = begin
+            if lock_seconds is not None:
                 connection.info["lock_seconds"] = lock_seconds
             with Session(connection) as session:
                 yield session
