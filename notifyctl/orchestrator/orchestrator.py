@@ -110,22 +110,26 @@ class NotificationOrchestrator:
         return message_store.rewrite(session, message_id, draft.fingerprints[0], payload_row(draft, self._keys))
 
     def preview(self, session: Session, request: SendRequest) -> Decision:
-        """What `send` would decide now, with every verdict. Writes nothing. Raises the same."""
-        drafts, clients = self._addressed(session, [request])
+        """What `send` would decide now, with every verdict. Writes and locks nothing. Raises the same."""
+        self._admit(request.template_key)
+        found = single_store.template_and_client(session, request, lock=False)
+        drafts, clients = self._addressed(session, [request], found)
         self._decide(session, drafts, clients, self._clock())
         assert drafts[0].decision is not None
         return drafts[0].decision
 
     def _send_chunk(self, session: Session, requests: Sequence[SendRequest]) -> list[Decision]:
         now = self._clock()
-        drafts, clients = self._addressed(session, requests)
+        drafts, clients = self._addressed(session, requests, self._templates_and_clients(session, requests))
         if not self._write_at_once(session, drafts, clients, now):
             self._decide(session, drafts, clients, now)
             self._write(session, drafts, now)
         return [draft.decision for draft in drafts if draft.decision is not None]
 
-    def _addressed(self, session: Session, requests: Sequence[SendRequest]) -> tuple[list[Draft], _Clients]:
-        templates, clients = self._templates_and_clients(session, requests)
+    def _addressed(
+        self, session: Session, requests: Sequence[SendRequest], found: _Found
+    ) -> tuple[list[Draft], _Clients]:
+        templates, clients = found
         drafts = self._draft(session, requests, templates)
         self._address(drafts, clients)
         return drafts, clients
