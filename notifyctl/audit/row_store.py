@@ -1,12 +1,12 @@
 """Rows of the audit log, exactly as they are stored: for listing, sealing and verifying."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Executable, Select, func, select
+from sqlalchemy import ColumnElement, Executable, Select, bindparam, func, select
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -58,16 +58,20 @@ class AuditFilter:
 def find(session: Session, criteria: AuditFilter, *, limit: int) -> list[StoredRow]:
     """Newest first."""
     statement = _select(bulk.dialect(session)).where(*criteria.conditions())
-    return _rows(session, statement.order_by(_audit.c.id.desc()).limit(limit))
+    return _stored(session.execute(statement.order_by(_audit.c.id.desc()).limit(limit)), bulk.dialect(session))
 
 
 def page(session: Session, *, after: int | None = None) -> list[StoredRow]:
     """Up to PAGE_ROWS rows with ids above `after`, by id."""
-    statement = _select(bulk.dialect(session))
-    if after is not None:
-        statement = statement.where(_audit.c.id > after)
+    dialect = bulk.dialect(session)
+    return _stored(bulk.execute(session, _page(dialect, after is not None), {"after": after}), dialect)
+
+
+@cache
+def _page(dialect: str, is_bounded: bool) -> Executable:
+    statement = _select(dialect).order_by(_audit.c.id).limit(PAGE_ROWS)
     # No upper bound: with two bounds PostgreSQL may prefer to sort all rows.
-    return _rows(session, statement.order_by(_audit.c.id).limit(PAGE_ROWS))
+    return statement.where(_audit.c.id > bindparam("after", type_=_audit.c.id.type)) if is_bounded else statement
 
 
 def every(session: Session, *, after: int | None = None) -> Iterator[StoredRow]:
@@ -110,13 +114,11 @@ def count_after(session: Session, row_id: int) -> Counted:
     return Counted(int(count), as_moment(moment_as_bytes(oldest, dialect)))
 
 
-def _rows(session: Session, statement: Executable) -> list[StoredRow]:
-    dialect = bulk.dialect(session)
-    rows = []
-    for row_id, action, actor, client_id, message_id, metadata, created_at in session.execute(statement):
-        texts = as_bytes(action), as_bytes(actor), as_bytes(client_id), as_bytes(message_id), as_bytes(metadata)
-        rows.append(StoredRow(row_id, *texts, moment_as_bytes(created_at, dialect)))
-    return rows
+def _stored(rows: Iterable[Sequence[Any]], dialect: str) -> list[StoredRow]:
+    return [
+        StoredRow._make((row_id, *map(as_bytes, texts), moment_as_bytes(created_at, dialect)))
+        for row_id, *texts, created_at in rows
+    ]
 
 
 @cache

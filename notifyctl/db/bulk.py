@@ -8,14 +8,17 @@ busy thread.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ClauseElement,
     ColumnElement,
     Connection,
+    Dialect,
+    Executable,
     FromClause,
     Insert,
     LargeBinary,
@@ -81,7 +84,7 @@ def insert_rows(session: Session, table: Table, values: Sequence[Mapping[str, ob
     if values:
         names, shared = tuple(values[0]), shared_names(values)
         name = dialect(session)
-        session.execute(_insert(name, table, names, shared), encode_shared(name, values, shared))
+        execute(session, _insert(name, table, names, shared), encode_shared(name, values, shared))
 
 
 @lru_cache(maxsize=128)
@@ -89,27 +92,99 @@ def _insert(dialect: str, table: Table, names: tuple[str, ...], shared: frozense
     return insert(table).from_select(list(names), unpack_shared(dialect, table, names, shared))
 
 
+def execute(session: Session, statement: Executable, values: Mapping[str, object]) -> Sequence[tuple[Any, ...]]:
+    """A statement that its caller has built once and keeps; its rows, or nothing where it returns none.
+
+    For what is run for every group of messages: SQLAlchemy takes longer to find out what it has compiled, and to wrap
+    the answer, than the driver takes for all the rest. One with a list in it goes by SQLAlchemy all the same, which
+    spells lists as a statement is run.
+    """
+    connection = session.connection()
+    kept = _compiled(statement, connection.dialect)
+    if kept is None:
+        result: Any = session.execute(statement, values)
+        return [tuple(row) for row in result] if result.returns_rows else []
+    rows = _at_driver(connection, kept.text, kept.parameters(values), fetching=kept.returns_rows)
+    return [kept.converted(row) for row in rows] if kept.converters else rows
+
+
 def run(session: Session, statement: str, values: Mapping[str, object]) -> Sequence[tuple[Any, ...]]:
     """A statement as the driver takes it, but for `:name` where a value stands; its rows are as the driver gives them.
 
-    For what is run for every single message: SQLAlchemy takes five times as long for one that is put together, and
-    twice as long to hand one on. On PostgreSQL it must be a statement that returns rows. Who listens to the
-    engine's statements is told of it as of any other.
+    For what is run for every single message. On PostgreSQL it must be a statement that returns rows.
     """
     connection = session.connection()
     if connection.dialect.name == "sqlite":
         values = {name: _sqlite_time(value) if isinstance(value, datetime) else value for name, value in values.items()}
-        spelled = statement
-    else:
-        spelled = _for_psycopg(statement)
+        return _at_driver(connection, statement, values)
+    return _at_driver(connection, _for_psycopg(statement), values)
+
+
+def _at_driver(
+    connection: Connection,
+    statement: str,
+    values: Mapping[str, object] | Sequence[object],
+    *,
+    fetching: bool = True,
+) -> list[tuple[Any, ...]]:
+    """Who listens to the engine's statements is told of it as of any other."""
     cursor = connection.connection.cursor()
     for told in connection.dispatch.before_cursor_execute:
-        told(connection, cursor, spelled, values, None, False)
+        told(connection, cursor, statement, values, None, False)
     try:
-        cursor.execute(spelled, values)
-        return cursor.fetchall()
+        cursor.execute(statement, values)
+        return list(cursor.fetchall()) if fetching else []
     except Exception as error:
-        raise _as_of_sqlalchemy(connection, spelled, error) from error
+        raise _as_of_sqlalchemy(connection, statement, error) from error
+
+
+Converter = Callable[[Any], Any]
+
+
+class _Kept(NamedTuple):
+    text: str
+    binds: Sequence[tuple[str, str, Converter | None]]
+    """The name in the statement, the caller's, and what makes the driver's value of his."""
+    constants: Mapping[str, object]
+    order: Sequence[str] | None
+    """Of the names, where the driver takes values by their place."""
+    returns_rows: bool
+    converters: Sequence[tuple[int, Converter]]
+    """Of the columns that the driver does not give as they are wanted, by their place."""
+
+    def parameters(self, values: Mapping[str, object]) -> Mapping[str, object] | Sequence[object]:
+        named = dict(self.constants)
+        for name, key, converter in self.binds:
+            value = values[key]
+            named[name] = value if converter is None else converter(value)
+        return named if self.order is None else [named[name] for name in self.order]
+
+    def converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        values = list(row)
+        for place, converter in self.converters:
+            values[place] = converter(values[place])
+        return tuple(values)
+
+
+@lru_cache(maxsize=256)
+def _compiled(statement: Executable, dialect: Dialect) -> _Kept | None:
+    assert isinstance(statement, ClauseElement)
+    compiled: Any = statement.compile(dialect=dialect)
+    if compiled.post_compile_params:
+        return None
+    binds: list[tuple[str, str, Converter | None]] = []
+    constants: dict[str, object] = {}
+    for parameter, name in compiled.bind_names.items():
+        converter = parameter.type.dialect_impl(dialect).bind_processor(dialect)
+        if parameter.required:
+            binds.append((name, parameter.key, converter))
+        else:
+            value = parameter.effective_value
+            constants[name] = value if converter is None else converter(value)
+    columns: Any = list(getattr(statement, "exported_columns", ()))
+    converters = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+    needed = [(place, converter) for place, converter in enumerate(converters) if converter is not None]
+    return _Kept(compiled.string, binds, constants, compiled.positiontup, bool(columns), needed)
 
 
 def _as_of_sqlalchemy(connection: Connection, statement: str, error: Exception) -> BaseException:

@@ -62,7 +62,8 @@ def due(
 
     What was deferred is due at any time: its next_attempt_at is a forecast, and the budget decides.
     """
-    row = session.execute(_due_statement(tuple(paused)), {"channel": channel, "now": now, "most": most}).one()
+    values = {"channel": channel, "now": now, "most": most}
+    (row,) = bulk.execute(session, _due_statement(tuple(paused)), values)
     return {queue: count for queue, count in zip(QUEUES, row, strict=True) if count}
 
 
@@ -84,7 +85,7 @@ def due_since(
     """As `due`, of every queue, from its moment in `since` on; of the whole queues where that is empty. PostgreSQL."""
     values: dict[str, object] = {"channel": channel, "now": now, "most": most, "beginning": _BEGINNING}
     values |= {_since(queue): moment for queue, moment in since.items()}
-    rows = session.execute(_due_since_statement(tuple(paused), bool(since)), values)
+    rows = bulk.execute(session, _due_since_statement(tuple(paused), bool(since)), values)
     return {QUEUES[place]: SeenQueue(messages, lowest) for place, messages, lowest in rows}
 
 
@@ -201,7 +202,7 @@ def lock_one(session: Session, channel: Channel, queue: Queue, message_id: str, 
 
 
 def _locked(session: Session, statement: Executable, values: Mapping[str, object]) -> list[DueMessage]:
-    rows = session.execute(statement, values)
+    rows = bulk.execute(session, statement, values)
     return [DueMessage._make((*row[:_CLIENT_AT], AddressedClient.of(row[_CLIENT_AT:]))) for row in rows]
 
 
@@ -254,7 +255,7 @@ def claim(
     """Marks locked messages as being sent by `owner`. Once committed, this is the journal of what may have gone out."""
     dialect = bulk.dialect(session)
     values = {"owner": owner, "provider": provider, "now": now, "lease_until": lease_until}
-    session.execute(_claim_statement(dialect), values | bulk.encode(dialect, _ids(ids)))
+    bulk.execute(session, _claim_statement(dialect), values | bulk.encode(dialect, _ids(ids)))
 
 
 @cache

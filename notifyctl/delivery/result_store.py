@@ -110,7 +110,7 @@ def record(session: Session, owner: str, results: Sequence[AttemptResult]) -> se
         values |= bulk.encode(dialect, own)
     else:
         values |= encode_results(dialect, results)
-    return set(session.execute(_record_statement(dialect, is_alike), values).scalars())
+    return {message_id for (message_id,) in bulk.execute(session, _record_statement(dialect, is_alike), values)}
 
 
 @cache

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, Index, TextClause, func, literal_column, text
+from sqlalchemy import Column, ColumnElement, Index, TextClause, func, literal_column, or_, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import Field
@@ -156,7 +156,8 @@ def is_still_in(*statuses: MessageStatus) -> ColumnElement[bool]:
     PostgreSQL's statistics know of nobody in a status that lasts for moments, so that a planner takes its index to be
     empty; while somebody's old snapshot is held, it is full of all rows that ever were in it.
     """
-    return func.coalesce(_messages.c.status, literal_column("''")).in_(statuses)
+    kept = func.coalesce(_messages.c.status, literal_column("''"))
+    return or_(*(kept == literal_column(f"'{status}'") for status in statuses))
 
 
 SQLITE_WAITED = (

@@ -24,7 +24,8 @@ _SAVE = update(_budget).where(_is_budget).values(state=bindparam("new_state", ty
 
 def per_minute(session: Session, channel: Channel) -> int | None:
     """What an operator has set; None where the environment decides."""
-    return session.execute(_LIMIT, {"of_channel": channel}).scalar_one_or_none()
+    rows = bulk.execute(session, _LIMIT, {"of_channel": channel})
+    return rows[0][0] if rows else None
 
 
 def set_per_minute(session: Session, channel: Channel, limit: int, *, actor: str, now: datetime) -> None:
@@ -44,15 +45,16 @@ def reset(session: Session, channel: Channel) -> bool:
 def lock_budget(session: Session, channel: Channel) -> dict[str, object]:
     """What was saved last, kept from every other worker until this transaction ends."""
     ours = {"of_channel": channel}
-    state = session.execute(_LOCKED_STATE, ours).scalar_one_or_none()
-    if state is None:
+    rows = bulk.execute(session, _LOCKED_STATE, ours)
+    if not rows:
         session.execute(bulk.upsert(session, _budget).values(channel=channel, state={}).on_conflict_do_nothing())
-        state = session.execute(_LOCKED_STATE, ours).scalar_one()
-    return _as_record(state)
+        rows = bulk.execute(session, _LOCKED_STATE, ours)
+    return _as_record(rows[0][0])
 
 
 def read_budget(session: Session, channel: Channel) -> dict[str, object]:
-    return _as_record(session.execute(_STATE, {"of_channel": channel}).scalar_one_or_none())
+    rows = bulk.execute(session, _STATE, {"of_channel": channel})
+    return _as_record(rows[0][0] if rows else None)
 
 
 def _as_record(state: object) -> dict[str, object]:
@@ -61,4 +63,4 @@ def _as_record(state: object) -> dict[str, object]:
 
 
 def save_budget(session: Session, channel: Channel, state: Mapping[str, object]) -> None:
-    session.execute(_SAVE, {"of_channel": channel, "new_state": dict(state)})
+    bulk.execute(session, _SAVE, {"of_channel": channel, "new_state": dict(state)})

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import ColumnElement, FromClause, and_, delete, func, insert, literal_column, select, true
 from sqlmodel import Session
 
+from notifyctl.db import bulk
 from notifyctl.models.columns import table
 from notifyctl.models.enums import Channel
 from notifyctl.models.message import WAITING, MessageLog
@@ -77,7 +78,7 @@ def everything(session: Session) -> list[PauseRow]:
 
 def with_breaker(session: Session, channel: Channel) -> tuple[list[PauseRow], BreakerRow | None]:
     """All that may hold a channel back, in one statement: `everything`, and what `breakers.get` tells of it."""
-    rows = session.execute(_WITH_BREAKER, {"channel": channel}).all()
+    rows = bulk.execute(session, _WITH_BREAKER, {"channel": channel})
     paused = [PauseRow(*row[:_OF_PAUSE]) for row in rows if row[0] is not None]
     breaker = rows[0][_OF_PAUSE:]
     return paused, BreakerRow(*breaker) if breaker[0] is not None else None

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from functools import cache
 
-from sqlalchemy import ColumnElement, Select, TextClause, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Select, TextClause, bindparam, func, or_, select, text
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -37,7 +37,7 @@ def clients(session: Session, ids: Collection[str], *, lock: bool) -> dict[str, 
     parameters = (
         {"id": next(iter(ids))} if len(ids) == 1 else bulk.encode(dialect, [{"id": client_id} for client_id in ids])
     )
-    rows = session.execute(_clients_statement(dialect, lock, len(ids) == 1), parameters)
+    rows = bulk.execute(session, _clients_statement(dialect, lock, len(ids) == 1), parameters)
     return {row[0]: AddressedClient._make(row) for row in rows}
 
 
@@ -72,7 +72,7 @@ def suppressed(session: Session, hashes: Collection[str]) -> dict[tuple[str, str
         parameters = {"hash": next(iter(hashes))}
     else:
         parameters = bulk.encode(dialect, [{"recipient_hash": hashed} for hashed in hashes])
-    rows = session.execute(_suppressed_statement(dialect, len(hashes) == 1), parameters)
+    rows = bulk.execute(session, _suppressed_statement(dialect, len(hashes) == 1), parameters)
     return {(channel.value, hashed): reason.value for channel, hashed, reason in rows}
 
 
@@ -81,7 +81,7 @@ def _suppressed_statement(dialect: str, single: bool) -> Select[Channel, str, Su
     keys = bulk.unpack(dialect, bulk.column_types(_suppression, "recipient_hash"))
     columns = (_suppression.c.channel, _suppression.c.recipient_hash, _suppression.c.reason)
     # Both channels are named, so that the primary key, which begins with it, serves.
-    here = _suppression.c.channel.in_(list(Channel))
+    here = or_(*(_suppression.c.channel == channel for channel in Channel))
     if single:
         return select(*columns).where(here, _suppression.c.recipient_hash == bindparam("hash"))
     return select(*columns).join(keys, keys.c.recipient_hash == _suppression.c.recipient_hash).where(here)
@@ -162,7 +162,7 @@ def _count(session: Session, windows: Sequence[tuple[int, RateWindow]], rule: Ru
         }
         for number, window in windows
     ]
-    counts = session.execute(_count_statement(dialect, rule), bulk.encode(dialect, values))
+    counts = bulk.execute(session, _count_statement(dialect, rule), bulk.encode(dialect, values))
     return [(number, sends) for number, sends in counts]
 
 

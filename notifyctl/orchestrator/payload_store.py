@@ -17,7 +17,9 @@ _payload = table(MessagePayload)
 def erase_payloads(session: Session, ids: Sequence[str]) -> None:
     if ids:
         dialect = bulk.dialect(session)
-        session.execute(_erase_statement(dialect), bulk.encode(dialect, [{"id": message_id} for message_id in ids]))
+        bulk.execute(
+            session, _erase_statement(dialect), bulk.encode(dialect, [{"id": message_id} for message_id in ids])
+        )
 
 
 @cache
