@@ -322,7 +322,7 @@ class Dispatcher:
             if isinstance(message, Rejected):
                 self._answers.append(Answer(attempt.message_id, message, 0.0))
                 continue
-            if not item.template.sensitive:
+            if message.subject is not None and not item.template.sensitive:
                 self._attempts[attempt.message_id] = attempt._replace(subject=message.subject)
             outbound.append(message)
         has_lease = monotonic() - started < LEASE.total_seconds() / 3

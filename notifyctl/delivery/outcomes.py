@@ -125,12 +125,23 @@ def to_details(result: AttemptResult) -> dict[str, object]:
 
 
 def _result(attempt: Attempt, answer: SendResult, now: datetime) -> AttemptResult:
-    result = partial(
-        AttemptResult, id=attempt.message_id, lease_generation=attempt.lease_generation, subject=attempt.subject
-    )
     if isinstance(answer, Accepted):
-        return result(status=MessageStatus.SENT, sent_at=now, provider_message_id=answer.provider_message_id)
-    result = partial(result, error_code=answer.code, error=_kept_detail(attempt, answer))
+        return AttemptResult(
+            id=attempt.message_id,
+            status=MessageStatus.SENT,
+            lease_generation=attempt.lease_generation,
+            subject=attempt.subject,
+            provider_message_id=answer.provider_message_id,
+            sent_at=now,
+        )
+    result = partial(
+        AttemptResult,
+        id=attempt.message_id,
+        lease_generation=attempt.lease_generation,
+        subject=attempt.subject,
+        error_code=answer.code,
+        error=_kept_detail(attempt, answer),
+    )
     failed = partial(result, status=MessageStatus.FAILED, finished_at=now)
     match answer:
         case Rejected():

@@ -205,11 +205,11 @@ def _part(environment: jinja2.Environment, source: TemplateSource, part: str, bo
 def _fast(template: jinja2.Template) -> _Part:
     """As template.render, without the traceback rewriting and keyword copying that take half of its time."""
     root: Callable[[Context], Iterable[str]] = template.root_render_func
-    new_context = template.new_context
+    environment, name, blocks = template.environment, template.name, template.blocks
 
     def render(values: Mapping[str, object]) -> str:
-        # `shared`: the values are looked up where they are, not copied for each of the three parts.
-        return "".join(root(new_context(cast(dict[str, object], values), shared=True)))
+        # The values are looked up where they are, not copied for each of the three parts.
+        return "".join(root(Context(environment, cast(dict[str, object], values), name, blocks)))
 
     return render
 

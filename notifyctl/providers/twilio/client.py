@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from base64 import b64encode
 from datetime import datetime
 from typing import Any
@@ -54,17 +53,11 @@ class MessageRequests:
 
 
 def form_quoted(text: str) -> str:
-    """As `quote_plus`, which takes each byte by itself: most of an SMS needs no quoting."""
-    if not text.isascii():
-        return quote_plus(text)
-    return _UNSAFE.sub(_quoted, text).replace(" ", "+")
+    """As `quote_plus`, which goes through the bytes in Python."""
+    return text.translate(_QUOTED) if text.isascii() else quote_plus(text)
 
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.~ -]")
-
-
-def _quoted(found: re.Match[str]) -> str:
-    return f"%{ord(found[0]):02X}"
+_QUOTED = [quote_plus(chr(code)) for code in range(128)]
 
 
 class _Asked(Exception):
