@@ -1,10 +1,10 @@
 """Rows of the audit log, exactly as they are stored: for listing, sealing and verifying."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Executable, Select, bindparam, func, select
 from sqlmodel import Session
@@ -58,7 +58,8 @@ class AuditFilter:
 def find(session: Session, criteria: AuditFilter, *, limit: int) -> list[StoredRow]:
     """Newest first."""
     statement = _select(bulk.dialect(session)).where(*criteria.conditions())
-    return _stored(session.execute(statement.order_by(_audit.c.id.desc()).limit(limit)), bulk.dialect(session))
+    rows = session.execute(statement.order_by(_audit.c.id.desc()).limit(limit))
+    return _stored(map(tuple, rows), bulk.dialect(session))
 
 
 def page(session: Session, *, after: int | None = None) -> list[StoredRow]:
@@ -114,7 +115,7 @@ def count_after(session: Session, row_id: int) -> Counted:
     return Counted(int(count), as_moment(moment_as_bytes(oldest, dialect)))
 
 
-def _stored(rows: Iterable[Sequence[Any]], dialect: str) -> list[StoredRow]:
+def _stored(rows: Iterable[bulk.Row], dialect: str) -> list[StoredRow]:
     return [
         StoredRow._make((row_id, *map(as_bytes, texts), moment_as_bytes(created_at, dialect)))
         for row_id, *texts, created_at in rows

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     ClauseElement,
@@ -38,9 +38,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.selectable import ReturnsRows
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Session
 
+Row: TypeAlias = tuple[Any, ...]
 DOCUMENT = "document"
 """The statement parameter that carries what `encode` made."""
 
@@ -92,7 +95,7 @@ def _insert(dialect: str, table: Table, names: tuple[str, ...], shared: frozense
     return insert(table).from_select(list(names), unpack_shared(dialect, table, names, shared))
 
 
-def execute(session: Session, statement: Executable, values: Mapping[str, object]) -> Sequence[tuple[Any, ...]]:
+def execute(session: Session, statement: Executable, values: Mapping[str, object]) -> Sequence[Row]:
     """A statement that its caller has built once and keeps; its rows, or nothing where it returns none.
 
     For what is run for every group of messages: SQLAlchemy takes longer to find out what it has compiled, and to wrap
@@ -102,13 +105,13 @@ def execute(session: Session, statement: Executable, values: Mapping[str, object
     connection = session.connection()
     kept = _compiled(statement, connection.dialect)
     if kept is None:
-        result: Any = session.execute(statement, values)
-        return [tuple(row) for row in result] if result.returns_rows else []
+        result = session.execute(statement, values)
+        return [tuple(row) for row in result] if isinstance(statement, ReturnsRows) else []
     rows = _at_driver(connection, kept.text, kept.parameters(values), fetching=kept.returns_rows)
     return [kept.converted(row) for row in rows] if kept.converters else rows
 
 
-def run(session: Session, statement: str, values: Mapping[str, object]) -> Sequence[tuple[Any, ...]]:
+def run(session: Session, statement: str, values: Mapping[str, object]) -> Sequence[Row]:
     """A statement as the driver takes it, but for `:name` where a value stands; its rows are as the driver gives them.
 
     For what is run for every single message. On PostgreSQL it must be a statement that returns rows.
@@ -126,7 +129,7 @@ def _at_driver(
     values: Mapping[str, object] | Sequence[object],
     *,
     fetching: bool = True,
-) -> list[tuple[Any, ...]]:
+) -> list[Row]:
     """Who listens to the engine's statements is told of it as of any other."""
     cursor = connection.connection.cursor()
     for told in connection.dispatch.before_cursor_execute:
@@ -138,18 +141,18 @@ def _at_driver(
         raise _as_of_sqlalchemy(connection, statement, error) from error
 
 
-Converter = Callable[[Any], Any]
+_Converter: TypeAlias = Callable[[object], object]
 
 
 class _Kept(NamedTuple):
     text: str
-    binds: Sequence[tuple[str, str, Converter | None]]
+    binds: Sequence[tuple[str, str, _Converter | None]]
     """The name in the statement, the caller's, and what makes the driver's value of his."""
     constants: Mapping[str, object]
     order: Sequence[str] | None
     """Of the names, where the driver takes values by their place."""
     returns_rows: bool
-    converters: Sequence[tuple[int, Converter]]
+    converters: Sequence[tuple[int, _Converter]]
     """Of the columns that the driver does not give as they are wanted, by their place."""
 
     def parameters(self, values: Mapping[str, object]) -> Mapping[str, object] | Sequence[object]:
@@ -159,7 +162,7 @@ class _Kept(NamedTuple):
             named[name] = value if converter is None else converter(value)
         return named if self.order is None else [named[name] for name in self.order]
 
-    def converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    def converted(self, row: Row) -> Row:
         values = list(row)
         for place, converter in self.converters:
             values[place] = converter(values[place])
@@ -168,11 +171,13 @@ class _Kept(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _compiled(statement: Executable, dialect: Dialect) -> _Kept | None:
+    columns = list(statement.exported_columns) if isinstance(statement, ReturnsRows) else []
     assert isinstance(statement, ClauseElement)
-    compiled: Any = statement.compile(dialect=dialect)
+    compiled = statement.compile(dialect=dialect)
+    assert isinstance(compiled, SQLCompiler)
     if compiled.post_compile_params:
         return None
-    binds: list[tuple[str, str, Converter | None]] = []
+    binds: list[tuple[str, str, _Converter | None]] = []
     constants: dict[str, object] = {}
     for parameter, name in compiled.bind_names.items():
         converter = parameter.type.dialect_impl(dialect).bind_processor(dialect)
@@ -181,7 +186,6 @@ def _compiled(statement: Executable, dialect: Dialect) -> _Kept | None:
         else:
             value = parameter.effective_value
             constants[name] = value if converter is None else converter(value)
-    columns: Any = list(getattr(statement, "exported_columns", ()))
     converters = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
     needed = [(place, converter) for place, converter in enumerate(converters) if converter is not None]
     return _Kept(compiled.string, binds, constants, compiled.positiontup, bool(columns), needed)

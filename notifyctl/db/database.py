@@ -101,13 +101,10 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for reading only: on PostgreSQL what would write fails, on SQLite it is rolled back.
-
-        On PostgreSQL it ends with COMMIT, since psycopg throws away what it has prepared with every ROLLBACK
-        (`psycopg._preparing`), and all statements of a worker would be planned anew each time.
-        """
+        """A session for reading only: on PostgreSQL what would write fails, on SQLite it is rolled back."""
         with self._session("DEFERRED") as session:
             yield session
+            # psycopg throws away what it has prepared with every ROLLBACK, and each statement would be planned anew.
             if not self.is_sqlite:
                 session.commit()
 
@@ -129,7 +126,8 @@ class Database:
             connection.info["begin"] = begin
             if lock_seconds is not None:
                 connection.info["lock_seconds"] = lock_seconds
-            with Session(connection) as session:
+            # What was read stays as it was read.
+            with Session(connection, expire_on_commit=begin != "DEFERRED") as session:
                 yield session
 
     @contextmanager

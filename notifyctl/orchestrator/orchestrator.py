@@ -113,31 +113,27 @@ class NotificationOrchestrator:
         """What `send` would decide now, with every verdict. Writes and locks nothing. Raises the same."""
         self._admit(request.template_key)
         found = single_store.template_and_client(session, request, lock=False)
-        drafts, clients = self._addressed(session, [request], found)
-        self._decide(session, drafts, clients, self._clock())
+        drafts = self._addressed(session, [request], found)
+        self._decide(session, drafts, found[1], self._clock())
         assert drafts[0].decision is not None
         return drafts[0].decision
 
     def _send_chunk(self, session: Session, requests: Sequence[SendRequest]) -> list[Decision]:
         now = self._clock()
-        drafts, clients = self._addressed(session, requests, self._templates_and_clients(session, requests))
-        if not self._write_at_once(session, drafts, clients, now):
-            self._decide(session, drafts, clients, now)
+        found = self._templates_and_clients(session, requests)
+        drafts = self._addressed(session, requests, found)
+        if not self._write_at_once(session, drafts, found[1], now):
+            self._decide(session, drafts, found[1], now)
             self._write(session, drafts, now)
         return [draft.decision for draft in drafts if draft.decision is not None]
 
-    def _addressed(
-        self, session: Session, requests: Sequence[SendRequest], found: _Found
-    ) -> tuple[list[Draft], _Clients]:
-        templates, clients = found
-        drafts = self._draft(session, requests, templates)
-        self._address(drafts, clients)
-        return drafts, clients
+    def _addressed(self, session: Session, requests: Sequence[SendRequest], found: _Found) -> list[Draft]:
+        drafts = self._draft(session, requests, found[0])
+        self._address(drafts, found[1])
+        return drafts
 
     def _write_at_once(self, session: Session, drafts: Sequence[Draft], clients: _Clients, now: datetime) -> bool:
-        """A single message against which nothing can be on record but its key or that its recipient is suppressed: the
-        statement that writes it asks for both. False where it must be decided, and nothing is written.
-        """
+        """A single message that only its key or a suppression can stop: both are asked in writing it. False if not."""
         draft = drafts[0]
         if len(drafts) > 1 or draft.is_rate_limited or draft.template.billing or len(draft.hashes) != 1:
             return False
