@@ -79,14 +79,14 @@ class KeyRing:
         key = next((key for key in self._keys if key.id == sealed.key_id), None)
         if key is None:
             raise SealError(
-                f"Message {message_id} is sealed with key {sealed.key_id}, which NOTIFICATION_SECRET_KEY lacks;"
+                f"message {message_id} is sealed with key {sealed.key_id}, which NOTIFICATION_SECRET_KEY lacks;"
                 " add the earlier secret after the present one, separated by a comma"
             )
         try:
             blob = base64.b64decode(sealed.text, validate=True)
             plain = key.cipher.decrypt(blob[:NONCE_BYTES], blob[NONCE_BYTES:], message_id.encode())
         except (InvalidTag, ValueError) as error:  # ValueError: no base64, or too short for a nonce
-            raise SealError(f"The sealed context of message {message_id} was altered and cannot be opened") from error
+            raise SealError(f"the sealed context of message {message_id} was altered and cannot be opened") from error
         return _json_object(plain, message_id)
 
     def recipient_hash(self, channel: str, address: str) -> str:
@@ -108,7 +108,7 @@ def _json_object(plain: bytes, message_id: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         context = None
     if not isinstance(context, dict):
-        raise SealError(f"The sealed context of message {message_id} is not a JSON object and cannot be used")
+        raise SealError(f"the sealed context of message {message_id} is not a JSON object and cannot be used")
     return context
 
 

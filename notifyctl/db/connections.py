@@ -79,7 +79,7 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
         if encoding not in (None, "UTF8"):
             connection.close()
             raise WrongSchema(
-                f"Database {shown(url)} has the encoding {encoding}, which cannot hold every mail; make one with"
+                f"database {shown(url)} has the encoding {encoding}, which cannot hold every mail; make one with"
                 " `createdb --encoding UTF8 --locale C.UTF-8 --template template0`"
             )
 

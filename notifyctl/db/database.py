@@ -144,7 +144,7 @@ class Database:
                 self.drop_connections()
             by_another_way = listening and self.listen_url is not None
             setting = "DATABASE_LISTEN_URL" if by_another_way else "DATABASE_URL"
-            place = f"Database {shown(self.listen_url or self.url) if by_another_way else self}"
+            place = f"database {shown(self.listen_url or self.url) if by_another_way else self}"
             raise DatabaseError(f"{place} {in_words(error, setting)}") from error
 
     def require_writable(self) -> None:
@@ -152,7 +152,7 @@ class Database:
         with self.read() as session:
             found = obstacle(session)
         if found:
-            raise DatabaseError(f"Database {self} cannot be written: {'; '.join(found)}")
+            raise DatabaseError(f"database {self} cannot be written: {'; '.join(found)}")
 
     def drop_connections(self) -> None:
         """Their server can no longer write, or is gone. Those in use are closed when their transaction ends."""
@@ -201,7 +201,7 @@ class Database:
         def _look(*_arguments: object) -> None:
             if self._was_forked_in_use:
                 raise DatabaseError(
-                    f"Database {self} was in use when this process was forked; fork between transactions"
+                    f"database {self} was in use when this process was forked; fork between transactions"
                 )
             _require(path)
 
@@ -272,9 +272,9 @@ def _require(path: Path) -> None:
     try:
         is_there = path.exists()
     except OSError as error:
-        raise DatabaseError(f"Database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
+        raise DatabaseError(f"database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
     if not is_there:
-        raise WrongSchema(f"There is no database file {path}; run `notifyctl db upgrade`, or check DATABASE_URL")
+        raise WrongSchema(f"there is no database file {path}; run `notifyctl db upgrade`, or check DATABASE_URL")
     _refuse_folder(path)
 
 
@@ -289,7 +289,7 @@ def _create_private(path: Path) -> bool:
         _refuse_folder(path)
         return False
     except OSError as error:
-        raise DatabaseError(f"Database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
+        raise DatabaseError(f"database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
     return True
 
 
@@ -298,7 +298,7 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     if not folder.parent.is_dir() and folder != _default_folder():
-        raise DatabaseError(f"There is no folder {folder.parent} for a database; make it, or check DATABASE_URL")
+        raise DatabaseError(f"there is no folder {folder.parent} for a database; make it, or check DATABASE_URL")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
@@ -311,7 +311,7 @@ def _default_folder() -> Path | None:
 
 def _refuse_folder(path: Path) -> None:
     if path.is_dir():
-        raise DatabaseError(f"Database file {path} is a directory; check DATABASE_URL")
+        raise DatabaseError(f"database file {path} is a directory; check DATABASE_URL")
 
 
 class DatabaseClock:

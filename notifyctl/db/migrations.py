@@ -115,16 +115,16 @@ def require_fitting_schema(database: Database) -> None:
     if status.fits:
         return
     if status.revision is None:
-        raise WrongSchema(f"Database {database} has no tables of notifyctl; run `notifyctl db upgrade`")
+        raise WrongSchema(f"database {database} has no tables of notifyctl; run `notifyctl db upgrade`")
     if status.is_unfinished:
-        raise WrongSchema(f"Database {database} is an {UNFINISHED}; let `notifyctl db copy` end, or run it again")
+        raise WrongSchema(f"database {database} is an {UNFINISHED}; let `notifyctl db copy` end, or run it again")
     if status.is_newer_than_code:
         raise WrongSchema(
-            f"Database {database} is at revision {status.revision}, newer than this notifyctl ({status.head}); it takes"
+            f"database {database} is at revision {status.revision}, newer than this notifyctl ({status.head}); it takes"
             f" one of {status.oldest_code or status.revision} or later: upgrade the program"
         )
     raise WrongSchema(
-        f"Database {database} is at revision {status.revision}, this notifyctl needs {status.head};"
+        f"database {database} is at revision {status.revision}, this notifyctl needs {status.head};"
         " run `notifyctl db upgrade`"
     )
 
@@ -226,7 +226,7 @@ def _upgrade_to(database: Database, connection: Connection, step: "Script") -> s
     except (IntegrityError, DataError) as error:
         cause = " ".join(str(error.orig).split("\n")[0].split())
         raise DatabaseError(
-            f"Database {database} has rows that revision {step.revision} cannot take ({cause}); mend them, then run"
+            f"database {database} has rows that revision {step.revision} cannot take ({cause}); mend them, then run"
             " `notifyctl db upgrade` again"
         ) from error
     _record_range(connection, step)
@@ -282,7 +282,7 @@ def _require_later_workers(database: Database, connection: Connection, step: "Sc
     older = [f"{worker_place(name)} of {code or 'before 0014'}" for name, code in workers if (code or "") < oldest]
     if older:
         raise WrongSchema(
-            f"Revision {step.revision} takes away what notifyctl before {oldest} needs, and such workers were seen"
+            f"revision {step.revision} takes away what notifyctl before {oldest} needs, and such workers were seen"
             f" in the last minute: {', '.join(older)}; stop them, then run `notifyctl db upgrade` again"
         )
 

@@ -50,7 +50,7 @@ class Wording:
         context = context_of(self._keys, message)
         source = self._sources.get((message.template_key, message.template_version))
         if source is None:
-            raise RenderError(f"Version {message.template_version} of {message.template_key} is gone from the store")
+            raise RenderError(f"version {message.template_version} of {message.template_key} is gone from the store")
         content = self._renderer.render(source, context)
         assert message.recipient is not None
         return OutboundMessage(

@@ -29,6 +29,7 @@ from notifyctl.providers.stripe import signature_fault
 from notifyctl.providers.twilio import receipts as twilio_receipts
 from notifyctl.providers.twilio.receipts import Call, read_signed
 from notifyctl.settings import Settings
+from notifyctl.text.durations import sentence
 
 STRIPE_PATH = "/api/webhooks/stripe"
 POSTMARK_HEADER = b"x-postmark-token"
@@ -147,7 +148,7 @@ def _refused(request: Request, status: int, cause: str) -> ApiError:
 
 
 def _malformed(error: MalformedReceipt) -> ApiError:
-    return ApiError(422, "invalid_request", f"{error}.")
+    return ApiError(422, "invalid_request", sentence(str(error)))
 
 
 class EventAnswer(BaseModel):
@@ -169,8 +170,8 @@ def stripe(request: Request, runtime: RuntimeDep, body: RawBody) -> EventAnswer:
     try:
         runtime.billing.receive(body)
     except InvalidInput as error:
-        text = f"{str(error)[0].upper()}{str(error)[1:]}."
-        raise _refuse_event(request, f"rightly signed, but {error}", 400, "invalid_request", text) from error
+        cause = f"rightly signed, but {error}"
+        raise _refuse_event(request, cause, 400, "invalid_request", sentence(str(error))) from error
     return EventAnswer()
 
 

@@ -188,7 +188,7 @@ class Witness:
         was_there, self._place = self._place, place
         if was_there is not None:
             self._database.drop_connections()
-            raise DatabaseError(f"Database file {self._database.url.database} was replaced; it is opened anew")
+            raise DatabaseError(f"database file {self._database.url.database} was replaced; it is opened anew")
 
 
 def _sqlstate(error: DatabaseError) -> str | None:

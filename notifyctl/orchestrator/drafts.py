@@ -130,7 +130,7 @@ def windows_of(drafts: Iterable[Draft], now: datetime) -> list[Window]:
 def duplicate(draft: Draft, message_id: str, status: MessageStatus, fingerprint: str) -> Duplicate:
     if fingerprint not in draft.fingerprints:
         raise IdempotencyConflict(
-            f"Idempotency key {draft.request.idempotency_key!r} belongs to message {message_id}, which has another"
+            f"idempotency key {draft.request.idempotency_key!r} belongs to message {message_id}, which has another"
             " template, recipient or context; use a new key for a new message"
         )
     draft.message_id = message_id

@@ -343,7 +343,7 @@ class NotificationOrchestrator:
         for draft in drafts:
             if (key := draft.request.idempotency_key) in keys:
                 if key not in winners:
-                    raise IdempotencyConflict(f"Idempotency key {key!r} was given back just now; send it again")
+                    raise IdempotencyConflict(f"idempotency key {key!r} was given back just now; send it again")
                 row = winners[key]
                 draft.decision = duplicate(draft, row.id, row.status, row.fingerprint)
 

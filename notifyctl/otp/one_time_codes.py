@@ -193,7 +193,7 @@ class OneTimeCodes:
                 yield session, seen
         if not is_whole:
             self._witness.examine()
-            raise DatabaseError(f"Database {self._database} is to be recovered before any code is tried; try again")
+            raise DatabaseError(f"database {self._database} is to be recovered before any code is tried; try again")
         for mark in seen:
             self._witness.keep(mark)
 

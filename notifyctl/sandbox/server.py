@@ -95,7 +95,7 @@ class Sandbox(SandboxClient):
         self._thread = threading.Thread(target=self._server.run, args=([self._listening],), name="sandbox", daemon=True)
         self._thread.start()
         if not answers.wait(_STARTUP_SECONDS):
-            raise NotifyctlError(f"The sandbox did not answer within {_STARTUP_SECONDS} seconds.")
+            raise NotifyctlError(f"the sandbox did not answer within {_STARTUP_SECONDS} seconds")
         return self
 
     def __exit__(

@@ -71,6 +71,12 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def sentence(text: str) -> str:
+    """Of what an error says: with a capital and a stop, as it stands where people read sentences."""
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
+
+
 _TYPED_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = timedelta(days=36_500)
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998

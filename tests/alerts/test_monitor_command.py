@@ -229,14 +229,14 @@ def test_a_database_without_this_schema_is_unknown(
     database.close()
     ran = notifyctl("monitor")
     assert (ran.code, ran.err, ran.out.count("\n")) == (3, "", 1)
-    assert ran.out.startswith("UNKNOWN - Database ")
+    assert ran.out.startswith("UNKNOWN - database ")
     assert words in ran.out
 
 
 def test_a_database_file_that_is_not_there_is_unknown_and_not_made(tmp_path: Path, notifyctl: CommandLine) -> None:
     ran = notifyctl("monitor", DATABASE_URL=f"sqlite:///{tmp_path / 'none.db'}")
     assert (ran.code, ran.err) == (3, "")
-    assert ran.out.startswith("UNKNOWN - There is no database file ")
+    assert ran.out.startswith("UNKNOWN - there is no database file ")
     assert not (tmp_path / "none.db").exists()
 
 
@@ -264,7 +264,7 @@ def test_a_database_that_cannot_be_written_is_unknown(runtime: Runtime, notifyct
         Path(url.removeprefix("sqlite:///")).chmod(0o400)
     ran = notifyctl("monitor")
     assert (ran.code, ran.err, ran.out.count("\n")) == (3, "", 1)
-    assert ran.out.startswith("UNKNOWN - Database ")
+    assert ran.out.startswith("UNKNOWN - database ")
     assert ("it is set read-only" if not runtime.database.is_sqlite else "cannot be ") in ran.out
 
 
@@ -277,7 +277,7 @@ def test_a_stranger_to_the_server_is_unknown(postgres: str, notifyctl: CommandLi
 def test_a_server_that_is_not_there_is_unknown(notifyctl: CommandLine) -> None:
     ran = notifyctl("monitor", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert (ran.code, ran.err, ran.out.count("\n")) == (3, "", 1)
-    assert ran.out.startswith("UNKNOWN - Database postgresql")
+    assert ran.out.startswith("UNKNOWN - database postgresql")
 
 
 def test_a_locked_database_is_unknown_before_others_would_give_up(

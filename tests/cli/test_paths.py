@@ -112,7 +112,7 @@ def test_an_upgrade_makes_no_path_that_may_be_mistyped(run: Run, place: Path) ->
     ran = run("db", "upgrade", DATABASE_URL=f"sqlite:///{place}/site/vra/lib/n.db")
     assert (ran.returncode, ran.stderr) == (
         5,
-        f"notifyctl: There is no folder {place}/site/vra for a database; make it, or check DATABASE_URL\n",
+        f"notifyctl: there is no folder {place}/site/vra for a database; make it, or check DATABASE_URL\n",
     )
     assert made(place) == ["site"]
 
@@ -191,5 +191,5 @@ def test_serve_tells_of_them_and_makes_no_database(
     assert server.wait(30) == ExitCode.DATABASE
     said = processes.said_by(server)
     assert MISSPELT in said
-    assert f"There is no database file {place}/site/vra/n.db; run `notifyctl db upgrade`" in said
+    assert f"there is no database file {place}/site/vra/n.db; run `notifyctl db upgrade`" in said
     assert made(place) == ["site", "site/.env"]

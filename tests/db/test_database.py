@@ -159,7 +159,7 @@ def test_a_file_that_is_gone_is_not_made_again_under_a_process_that_is_at_work(t
         session.execute(text("SELECT 1"))
     database.close()
     path.unlink()
-    with pytest.raises(DatabaseError, match="There is no database file"), database.read() as session:
+    with pytest.raises(DatabaseError, match="there is no database file"), database.read() as session:
         session.execute(text("SELECT 1"))
     assert not path.exists()
 

@@ -75,7 +75,7 @@ CASES: dict[str, Asked] = {
     ),
     "nobody listens there": (
         ANY_WRITE, lambda ways: {"DATABASE_URL": f"postgresql://postgres@127.0.0.1:9/{ways.name}"}, 5,
-        r"Database postgresql\S+ cannot be used: .*refused.*; check DATABASE_URL and that the server is running",
+        r"database postgresql\S+ cannot be used: .*refused.*; check DATABASE_URL and that the server is running",
     ),
     "a database that is not there": (
         ANY_WRITE, lambda ways: {"DATABASE_URL": another(ways.direct, database="gone")}, 5,
@@ -83,7 +83,7 @@ CASES: dict[str, Asked] = {
     ),
     "a database of bytes, as a Debian without a locale makes it": (
         ("db", "upgrade"), lambda ways: {"DATABASE_URL": ways.with_encoding("SQL_ASCII")}, 5,
-        r"Database postgresql\S+ has the encoding SQL_ASCII, which cannot hold every mail; make one with"
+        r"database postgresql\S+ has the encoding SQL_ASCII, which cannot hold every mail; make one with"
         " `createdb --encoding UTF8 --locale C.UTF-8 --template template0`",
     ),
     "a database of another encoding": (

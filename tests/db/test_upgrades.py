@@ -101,7 +101,7 @@ def test_nothing_is_taken_away_while_a_worker_needs_it(
     a_worker(runtime, "app-3:4713:ef", revision=later())
     code, said = upgrade.run()
     assert (code, said.count("\n")) == (5, 1), said
-    assert f"Revision {later(2)} takes away what notifyctl before {later()} needs" in said
+    assert f"revision {later(2)} takes away what notifyctl before {later()} needs" in said
     assert (
         f"app-1 (process 4711) of {migrations.head_revision()}, app-2 (process 4712) of before 0014; stop them" in said
     )

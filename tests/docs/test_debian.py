@@ -163,7 +163,7 @@ def test_a_database_that_is_away_is_told_and_waited_for(installed: Installed) ->
     try:
         debian.until("journalctl --unit notifyctl --since -1min --priority warning | grep -q 'database unavailable'")
         assert debian.try_("notifyctl health").returncode == 5
-        assert debian.try_("notifyctl monitor").stdout.startswith("UNKNOWN - Database postgresql")
+        assert debian.try_("notifyctl monitor").stdout.startswith("UNKNOWN - database postgresql")
         assert debian.try_("systemctl start notifyctl-monitor").returncode == 1
         assert debian.try_("systemctl is-failed notifyctl-monitor").stdout == "failed\n"
         ready = "import urllib.request as web; web.urlopen('http://127.0.0.1:8080/readyz')"

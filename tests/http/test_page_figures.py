@@ -4,7 +4,7 @@ import pytest
 
 from notifyctl.health.reports import BucketView, Counts
 from notifyctl.http.pages.charts import LEAST, PLOT, STRIP, Chart, round_up, traffic_chart
-from notifyctl.http.pages.page import count, sentence, share, span
+from notifyctl.http.pages.page import count, marked_sentence, share, span
 from notifyctl.http.pages.sessions import HOME, safe_next
 from notifyctl.models.enums import Channel
 
@@ -83,10 +83,10 @@ def test_a_span_has_the_unit_that_fits(seconds: float | None, words: str) -> Non
 
 
 def test_a_sentence_is_escaped_and_marks_what_to_type() -> None:
-    assert sentence("no <b>worker</b>; start `notifyctl worker`") == (
+    assert marked_sentence("no <b>worker</b>; start `notifyctl worker`") == (
         "No &lt;b&gt;worker&lt;/b&gt;; start <code>notifyctl worker</code>."
     )
-    assert sentence("odd ` tick") == "Odd ` tick."
+    assert marked_sentence("odd ` tick") == "Odd ` tick."
 
 
 def test_only_our_own_pages_are_gone_on_to() -> None:

@@ -322,7 +322,7 @@ def test_a_provider_that_does_not_answer_keeps_everything_stopped(
 ) -> None:
     ran = notifyctl("db", "recover", "--since", "1h", IN_DOUBT_SEARCH_DELAY_SECONDS="0")
     assert ran.code == 6
-    assert "Nothing is sent before this is recovered: no answer from a provider" in ran.err
+    assert "nothing is sent before this is recovered: no answer from a provider" in ran.err
     told = notifyctl("health", "--format", "json").out
     assert '"RECOVERY_NEEDED"' in told
     assert "CRITICAL" in notifyctl("monitor").out

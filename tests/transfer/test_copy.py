@@ -240,7 +240,7 @@ def test_the_old_one_sends_nothing_and_is_not_copied_again_by_mistake(
     [
         ("mysql://u:geheim@db/x", "--to must be sqlite:///path or postgresql://user:password@host/name"),
         ("postgresql://u:geheim@db:x/y", "--to has a port that is no number"),
-        ("sqlite:////no/such/folder/x.db", "There is no folder /no/such"),
+        ("sqlite:////no/such/folder/x.db", "there is no folder /no/such"),
     ],
 )
 @on_sqlite

@@ -129,7 +129,7 @@ def _recovered(run: Callable[[], RecoverySummary | NotYet | None]) -> RecoverySu
     told = ""
     while isinstance(result := run(), NotYet):
         if result.has_no_answer:
-            raise ProviderError(f"Nothing is sent before this is recovered: {result.why}; run it again")
+            raise ProviderError(f"nothing is sent before this is recovered: {result.why}; run it again")
         if result.why != told:
             output.say(f"Waiting: {result.why}")
         told = result.why

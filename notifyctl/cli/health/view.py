@@ -16,7 +16,7 @@ from notifyctl.health.reports import TOP, Backlog, BucketView, Counts, Traffic
 from notifyctl.health.summary import Health
 from notifyctl.models.enums import Channel
 from notifyctl.operations.problem import Code, Gravity, Problem
-from notifyctl.text.durations import duration, exact_duration, moment, plural, printable
+from notifyctl.text.durations import duration, exact_duration, moment, plural, printable, sentence
 
 GRAVITY_STYLES = {Gravity.CRITICAL: "bold reverse red", Gravity.WARNING: "bold black on yellow", Gravity.NOTE: "bold"}
 BAR, BAR_RETRYING, BAR_FAILED = "█", "▒", "▓"
@@ -306,6 +306,6 @@ class Screen:
             self._last, self._lost_at = self._look(), None
         except DatabaseError as error:
             self._lost_at = self._lost_at or monotonic()
-            gone = f"No figures for {int(monotonic() - self._lost_at)} s. {error}"
+            gone = f"No figures for {int(monotonic() - self._lost_at)} s. {sentence(str(error))}"
             return overview(self._last, stale=gone) if self._last else Text(printable(gone), "bold red")
         return overview(self._last)

@@ -30,6 +30,7 @@ from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.orchestrator import TESTS_HAVE_THEIR_OWN_WAY
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
 from notifyctl.templates import store as template_store
+from notifyctl.text.durations import sentence
 
 SOURCE = "http"
 LOCK_SECONDS = 0.1
@@ -121,7 +122,7 @@ async def send(
     try:
         return await _acceptance(request.app, runtime).requests.answer(Asked(request, presented, body))
     except IdempotencyConflict as error:
-        raise ApiError(409, "idempotency_conflict", str(error)) from error
+        raise ApiError(409, "idempotency_conflict", sentence(str(error))) from error
 
 
 @router.get("/{message_id}", operation_id="getNotification", responses=documented(401, 403, 404, 422))

@@ -28,6 +28,7 @@ from notifyctl.operations import controls, pauses
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.orchestrator import cancel
 from notifyctl.orchestrator.message_store import MessageFilter, MessageRow
+from notifyctl.text.durations import sentence
 from notifyctl.text.masking import mask
 
 MESSAGE = HOME + "/messages/{message_id}"
@@ -231,7 +232,7 @@ def pause(request: Request, scope: ScopeDep, runtime: RuntimeDep, operator: Sign
             try:
                 controls.pause(session, scope, reason=reason, actor=operator.actor, now=runtime.clock())
             except (NotFound, InvalidInput) as error:
-                fault = f"{error}."
+                fault = sentence(str(error))
         if fault:
             proposal = replace(_propose_pause(session, scope), fault=fault)
             return _page(proposal, operator, back=_back(request), status=422)

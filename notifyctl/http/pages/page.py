@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from notifyctl.http.errors import CODES, MESSAGES, ApiError
 from notifyctl.models.enums import BlockReason
 from notifyctl.operations.pauses import PauseScope
-from notifyctl.text.durations import duration, iso, moment
+from notifyctl.text.durations import duration, iso, moment, sentence
 
 PREFIX = "/admin/static"
 FOLDER = Path(__file__).parent / "static"
@@ -154,7 +154,7 @@ def _pages() -> Environment:
         "local": local,
         "iso": iso,
         "scope_query": scope_query,
-        "sentence": sentence,
+        "sentence": marked_sentence,
     }
     return pages
 
@@ -165,10 +165,9 @@ def render(template: str, status: int = 200, headers: Mapping[str, str] = HEADER
     return HTMLResponse(html.encode("utf-8", "replace"), status, headers)
 
 
-def sentence(text: str) -> Markup:
-    """Begins with a capital and ends with a stop; what stands in backticks is something to type."""
-    text = text.strip()
-    parts = _COMMAND.split(f"{text[:1].upper()}{text[1:]}".rstrip(".") + ".")
+def marked_sentence(text: str) -> Markup:
+    """What stands in backticks is something to type."""
+    parts = _COMMAND.split(sentence(text))
     marked = [Markup("<code>{}</code>").format(part) if odd else escape(part) for odd, part in _numbered(parts)]
     return Markup("").join(marked)
 

@@ -9,6 +9,7 @@ from notifyctl.orchestrator import payload_store
 from notifyctl.orchestrator.message_store import MessageRow
 from notifyctl.templates import store as template_store
 from notifyctl.templates.render import Content, Renderer, RenderError
+from notifyctl.text.durations import sentence
 
 FRAME_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _renderer = Renderer()
@@ -41,4 +42,4 @@ def read_words(session: Session, message: MessageRow) -> Words:
     try:
         return Words(_renderer.render(source, json.loads(values)))
     except RenderError as error:
-        return Words(None, f"{error}.")
+        return Words(None, sentence(str(error)))

@@ -34,9 +34,9 @@ def read(body: bytes, *, stream: str) -> Notice:
     try:
         fields = read_json(body)
     except (ValueError, RecursionError):
-        raise MalformedReceipt("The body is not JSON") from None
+        raise MalformedReceipt("the body is not JSON") from None
     if not isinstance(fields, dict):
-        raise MalformedReceipt("The body is not a JSON object")
+        raise MalformedReceipt("the body is not a JSON object")
     match fields.get("RecordType"):
         case "Delivery":
             return _delivery(fields)

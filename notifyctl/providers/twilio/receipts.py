@@ -79,7 +79,7 @@ def read_inbound(fields: Mapping[str, str]) -> Notice:
         return Ignored(PROVIDER, why, is_misdirected=True)
     sid, sender = _sid(fields), fields.get("From")
     if not sender:
-        raise MalformedReceipt("From is missing")
+        raise MalformedReceipt("the field From is missing")
     wish = _wish(fields)
     if wish is None:
         return Ignored(PROVIDER, "an inbound message that asks for nothing")
@@ -183,7 +183,7 @@ def _of_form(body: bytes) -> _Parameters:
     try:
         pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
-        raise MalformedReceipt(f"The form has over {MAX_FIELDS} fields") from None
+        raise MalformedReceipt(f"the form has over {MAX_FIELDS} fields") from None
     for name, value in pairs:
         parameters.setdefault(name, []).append(value)
     return parameters
@@ -193,7 +193,7 @@ def _of_json(body: bytes) -> dict[str, str]:
     try:
         fields = read_json(body)
     except (ValueError, RecursionError):
-        raise MalformedReceipt("The body is not JSON") from None
+        raise MalformedReceipt("the body is not JSON") from None
     if not isinstance(fields, dict):
-        raise MalformedReceipt("The body is not a JSON object")
+        raise MalformedReceipt("the body is not a JSON object")
     return {name: str(value) for name, value in fields.items() if isinstance(value, str | int)}
