@@ -11,6 +11,7 @@ from datetime import time, timedelta
 from pydantic import AnyHttpUrl, TypeAdapter, ValidationError
 
 from notifyctl.text import colors
+from notifyctl.text.durations import plural
 
 MAX_PORT = 65_535
 MIN_SECRET_BYTES = 32
@@ -73,7 +74,7 @@ def strong_secret(text: str) -> str:
     count = len(text.encode())
     if count < MIN_SECRET_BYTES:
         raise ValueError(
-            f"has {count} bytes, at least {MIN_SECRET_BYTES} are needed; `notifyctl init` writes a fresh one"
+            f"has {plural(count, 'byte')}, at least {MIN_SECRET_BYTES} are needed; `notifyctl init` writes a fresh one"
         )
     if any(sample in text.lower() for sample in SAMPLE_SECRETS) or len(set(text)) < 10:
         raise ValueError("looks like a sample; `notifyctl init` writes a fresh one")
@@ -277,7 +278,7 @@ def _postgres(url: str) -> str:
     hosts = hosts or _listed(parsed.host or "")
     if len(ports) > 1 and len(ports) != len(hosts):
         raise ValueError(
-            f"has {len(hosts)} host{'s' * (len(hosts) > 1)} and {len(ports)} ports;"
+            f"has {plural(len(hosts), 'host')} and {plural(len(ports), 'port')};"
             " write as many ports as hosts, or one port for all"
         )
     if len(ports) == 1 and len(hosts) > 1:

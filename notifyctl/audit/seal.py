@@ -33,7 +33,7 @@ from notifyctl.clock import Clock
 from notifyctl.db.bulk import as_moment
 from notifyctl.db.database import Database
 from notifyctl.errors import NotifyctlError
-from notifyctl.text.durations import moment
+from notifyctl.text.durations import moment, plural
 
 PATIENCE_SECONDS = 5.0
 """How long a run waits for open transactions; after that their rows, and all later ones, are left to the next run."""
@@ -56,7 +56,7 @@ class SealResult:
     def __str__(self) -> str:
         if self.waits_for is not None:
             return f"nothing sealed: {writer_in_words(self.waits_for)}; head {self.head}"
-        return f"{self.rows} audit rows sealed; head {self.head}"
+        return f"{plural(self.rows, 'audit row')} sealed; head {self.head}"
 
 
 def seal(

@@ -24,7 +24,7 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import Channel
 from notifyctl.settings import Settings, checked, load_settings, raw_settings
 from notifyctl.text.choices import chosen, is_none_of
-from notifyctl.text.durations import parse_duration, parse_seconds
+from notifyctl.text.durations import parse_duration, parse_seconds, plural
 from notifyctl.text.files import decoded
 
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
@@ -65,7 +65,7 @@ def seconds(option: str, *, most: int) -> Callable[[str | float], float]:
         except InvalidInput as error:
             raise InvalidInput(f"{option} {error}") from None
         if span > most:
-            raise InvalidInput(f"{option} {text!r} must be at most {most:,} seconds")
+            raise InvalidInput(f"{option} {text!r} must be at most {plural(most, 'second')}")
         return span
 
     return read

@@ -150,7 +150,7 @@ def leases(context: CheckContext) -> CheckResult:
     if count:
         return CheckResult(
             CheckStatus.WARN,
-            f"{count} messages are held by a worker that has gone",
+            f"{plural(count, 'message is', 'messages are')} held by a worker that has gone",
             "start `notifyctl worker`: it finds out whether they went out",
         )
     return CheckResult()
@@ -168,7 +168,7 @@ def due_messages(context: CheckContext) -> CheckResult:
     if count:
         return CheckResult(
             CheckStatus.FAIL,
-            f"{count} messages have been due for over {OVERDUE.total_seconds():.0f} s",
+            f"{plural(count, 'message has', 'messages have')} been due for over {OVERDUE.total_seconds():.0f} s",
             "start `notifyctl worker`, or look why it does not send: `notifyctl workers`",
         )
     return CheckResult()
@@ -260,8 +260,9 @@ def audit_seals(context: CheckContext) -> CheckResult:
         ]
     if unsealed.oldest_at is None or not is_old(unsealed.oldest_at, now):
         return CheckResult()
-    rows = f"{unsealed.rows} audit rows are not sealed, the oldest for {age(unsealed.oldest_at, now)}"
-    problem = f"{rows}: who changes them now cannot be found out"
+    rows = plural(unsealed.rows, "audit row is", "audit rows are")
+    oldest = age(unsealed.oldest_at, now)
+    problem = f"{rows} not sealed, the oldest for {oldest}: who changes them now cannot be found out"
     if writing:
         return CheckResult(
             CheckStatus.WARN,
@@ -282,7 +283,7 @@ def otp_peppers(context: CheckContext) -> CheckResult:
         return CheckResult()
     return CheckResult(
         CheckStatus.WARN,
-        f"OTP_PEPPER lacks the pepper of {sum(forgotten.values())} phones with wrong codes or a lock"
+        f"OTP_PEPPER lacks the pepper of {plural(sum(forgotten.values()), 'phone')} with wrong codes or a lock"
         f" (key {', '.join(sorted(forgotten))}): all that is forgotten",
         "put the old pepper back into OTP_PEPPER, behind the new one and separated by a comma, for a day",
     )
@@ -297,7 +298,7 @@ def otp_conversion(context: CheckContext) -> CheckResult:
         return CheckResult()
     return CheckResult(
         CheckStatus.WARN,
-        f"of {sent} codes of the last 24 h only {used} were used",
+        f"of {plural(sent, 'code')} of the last 24 h only {used} were used",
         "if these are no people, set OTP_ALLOWED_COUNTRIES, OTP_PREFIX_HOURLY_LIMIT and OTP_GLOBAL_HOURLY_LIMIT",
     )
 

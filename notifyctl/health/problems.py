@@ -81,11 +81,13 @@ def _provider_down(health: Health, channel: Channel) -> Problem:
     parts = []
     if lately.failed:
         span = exact_duration(int(health.thresholds.window.total_seconds()))
-        parts.append(f"{lately.failed:,} of {lately.failed + lately.sent:,} messages tried in the last {span} failed")
+        parts.append(
+            f"{lately.failed:,} of {plural(lately.failed + lately.sent, 'message')} tried in the last {span} failed"
+        )
     if waiting := backlog.pending + backlog.retrying:
         waits = health.stalled_seconds(channel)
         since_when = f", the oldest for {rough_duration(waits)}" if waits else ""
-        parts.append(f"{plural(waiting, 'message')} wait{'s' * (waiting == 1)}{since_when}")
+        parts.append(f"{plural(waiting, 'message waits', 'messages wait')}{since_when}")
     text = "; ".join([text, *parts])
     return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, _who_probes(health, channel), channel, since)
 
@@ -136,7 +138,7 @@ def _lately(health: Health, channel: Channel) -> str:
     tried = lately.failed + lately.sent
     percent = percent_of(lately.failed, lately.sent)
     span = exact_duration(int(health.thresholds.window.total_seconds()))
-    return f"attempts at {lately.failed:,} of {tried:,} messages failed in the last {span} ({percent:.1f}%)"
+    return f"attempts at {lately.failed:,} of {plural(tried, 'message')} failed in the last {span} ({percent:.1f}%)"
 
 
 def _recovery_problem(health: Health, channel: Channel, spike: Spike) -> Problem:

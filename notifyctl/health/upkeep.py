@@ -81,10 +81,10 @@ def _nobody_at_work(installation: Installation, waiting: int, overdue_seconds: i
     if overdue_seconds:
         parts.append(f"the oldest message that is due has waited for {rough_duration(overdue_seconds)}")
     elif waiting:
-        parts.append(f"{plural(waiting, 'message')} wait{'s' if waiting == 1 else ''}")
+        parts.append(f"{plural(waiting, 'message waits', 'messages wait')}")
     overdue = sum(job.state in _WAITS_FOR_SOMEBODY for job in installation.jobs)
     if overdue:
-        parts.append(f"{plural(overdue, 'job')} {'is' if overdue == 1 else 'are'} overdue")
+        parts.append(f"{plural(overdue, 'job is', 'jobs are')} overdue")
     gravity = Gravity.CRITICAL if overdue_seconds else Gravity.WARNING
     since = installation.last_worker.seen_at if installation.last_worker else None
     yield Problem(gravity, "; ".join(parts), Code.NO_WORKER, "start `notifyctl worker`", since=since)
@@ -165,14 +165,12 @@ def stripe(installation: Installation) -> Iterator[Problem]:
     if troubles.unmatched and troubles.newest_unmatched:
         newest = troubles.newest_unmatched
         name = f" (of customer {newest.customer_id})" if newest.customer_id else ""
-        of = "is" if troubles.unmatched == 1 else "are"
-        text = (
-            f"{plural(troubles.unmatched, 'Stripe event')} {of} about nobody we know; the newest is {newest.id}{name}"
-        )
+        events = plural(troubles.unmatched, "Stripe event is", "Stripe events are")
+        text = f"{events} about nobody we know; the newest is {newest.id}{name}"
         commands = how_to_match(newest.customer_id, newest.named_client, newest.id)
         remedy = f"run `{commands.replace(', then ', '`, then `')}`"
         yield Problem(Gravity.WARNING, text, Code.STRIPE_UNMATCHED, remedy, since=troubles.unmatched_since)
     if troubles.waiting:
-        text = f"{plural(troubles.waiting, 'Stripe event')} wait{'s' if troubles.waiting == 1 else ''} to be processed"
+        text = f"{plural(troubles.waiting, 'Stripe event waits', 'Stripe events wait')} to be processed"
         remedy = "run `notifyctl jobs run stripe_event_retry`"
         yield Problem(Gravity.WARNING, text, Code.STRIPE_WAITING, remedy, since=troubles.waiting_since)

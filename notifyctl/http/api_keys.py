@@ -20,7 +20,7 @@ from notifyctl.http import api_key_store as store
 from notifyctl.http.api_key_store import ApiKeyInfo, StoredApiKey
 from notifyctl.models.enums import AuditAction, Scope
 from notifyctl.models.template import Template
-from notifyctl.text.durations import iso
+from notifyctl.text.durations import iso, plural
 
 PREFIX = "nfy"
 ID_BYTES = 5
@@ -86,7 +86,7 @@ def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> A
         raise NotFound(f"there is no active key {name_or_id!r}; `notifyctl keys list` shows those there are")
     if len(matching) > 1:
         ids = ", ".join(row.id for row in matching)
-        raise InvalidInput(f"{name_or_id!r} means {len(matching)} keys, {ids}; say which by its id")
+        raise InvalidInput(f"{name_or_id!r} means {plural(len(matching), 'key')}, {ids}; say which by its id")
     key = matching[0]
     if store.revoke(session, key.id, now):
         details = {"key_id": key.id, "name": key.name}

@@ -157,7 +157,7 @@ def _rate_limited(facts: Facts) -> _Answer:
     if facts.sends_in_window < template.rate_limit_max_sends:
         return None
     return (
-        f"{facts.sends_in_window} of at most {template.rate_limit_max_sends} sends"
+        f"{facts.sends_in_window} of at most {durations.plural(template.rate_limit_max_sends, 'send')}"
         f" in the last {durations.exact_duration(template.rate_limit_window_seconds)}"
     )
 

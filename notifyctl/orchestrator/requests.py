@@ -10,6 +10,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import BlockReason, MessageStatus
 from notifyctl.orchestrator.gates import Verdict
 from notifyctl.templates.context import MAX_INTEGER, is_unicode, kind_of, name_fault
+from notifyctl.text.durations import plural
 from notifyctl.text.locales import is_known, normal_locale
 
 MAX_LENGTHS = {
@@ -74,7 +75,7 @@ def _check_text(name: str, value: object, longest: int) -> None:
     if not isinstance(value, str):
         raise InvalidInput(f"{name} must be a string, got {kind_of(value)}")
     if len(value) > longest:
-        raise InvalidInput(f"{name} has {len(value)} characters, at most {longest} are kept; shorten it")
+        raise InvalidInput(f"{name} has {plural(len(value), 'character')}, at most {longest} are kept; shorten it")
     if not _is_storable(value):
         raise InvalidInput(f"{name} has a NUL or half of a surrogate pair in it; leave it out")
 
@@ -91,7 +92,9 @@ def _checked_metadata(metadata: Mapping[str, object]) -> dict[str, object]:
     kept = dict(metadata)
     size = len(json.dumps(kept, separators=(",", ":")))
     if size > MAX_METADATA_BYTES:
-        raise InvalidInput(f"metadata has {size} bytes as JSON, at most {MAX_METADATA_BYTES} are kept; shorten it")
+        raise InvalidInput(
+            f"metadata has {plural(size, 'byte')} as JSON, at most {MAX_METADATA_BYTES} are kept; shorten it"
+        )
     return kept
 
 

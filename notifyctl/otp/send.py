@@ -14,6 +14,7 @@ from notifyctl.otp.codes import new_challenge_id, new_code
 from notifyctl.otp.phone_state import SOURCE, PhoneSession, PhoneState, lock_details
 from notifyctl.otp.store import CodeRow
 from notifyctl.settings import Settings
+from notifyctl.text.durations import plural
 from notifyctl.text.locales import is_known
 
 HOUR = timedelta(hours=1)
@@ -43,11 +44,11 @@ def spent_budget(session: Session, settings: Settings, prefix_hashes: list[str],
         for prefix_hash in sorted(prefix_hashes):
             store.lock_budget(session, prefix_hash)
         if store.made_since(session, since, most=most, prefix_hashes=prefix_hashes) >= most:
-            return f"its prefix has had {most} codes within an hour (OTP_PREFIX_HOURLY_LIMIT)"
+            return f"its prefix has had {plural(most, 'code')} within an hour (OTP_PREFIX_HOURLY_LIMIT)"
     if (most := settings.otp_global_hourly_limit) is not None:
         store.lock_budget(session, "all")
         if store.made_since(session, since, most=most) >= most:
-            return f"{most} codes were sent within an hour (OTP_GLOBAL_HOURLY_LIMIT)"
+            return f"{plural(most, 'code was', 'codes were')} sent within an hour (OTP_GLOBAL_HOURLY_LIMIT)"
     return None
 
 

@@ -25,6 +25,7 @@ from notifyctl.providers.certificates import ADVICE, Authorities, public_authori
 from notifyctl.providers.contract import CONNECT_TIMEOUT
 from notifyctl.providers.results import without_recipients
 from notifyctl.settings import Settings
+from notifyctl.text.durations import plural
 
 EVENTS_KEPT_FOR = timedelta(days=30)
 MAX_TYPES = 20
@@ -89,7 +90,7 @@ class StripeApi:
         time, each as short as it takes to hold few events in memory. Raises InvalidInput for more than 20 types.
         """
         if len(types) > MAX_TYPES:
-            raise InvalidInput(f"{len(types)} types of events are too many; Stripe takes {MAX_TYPES} at most")
+            raise InvalidInput(f"{plural(len(types), 'type')} of events are too many; Stripe takes {MAX_TYPES} at most")
         start, width = since, _FIRST_SLICE
         while start < until:
             end = min(start + width, until)

@@ -33,6 +33,7 @@ from notifyctl.recovery import store
 from notifyctl.recovery.records import Records, RecoverySummary
 from notifyctl.settings import Settings
 from notifyctl.text.addresses import AddressError, normal_address
+from notifyctl.text.durations import plural
 
 AT_ONCE = 500
 BY_HAND = "an operator says so"
@@ -128,7 +129,9 @@ class Recovery:
             silent = store_state.unconfirmed(session, view.generation, found.found_at - SEEN)
             lost = [worker for worker, seen_at in silent if now - seen_at > LEASE]
             if silent and not lost and not dry_run:
-                return NotYet(f"{len(silent)} workers have not written again yet what they know")
+                return NotYet(
+                    f"{plural(len(silent), 'worker has', 'workers have')} not written again yet what they know"
+                )
             if lost and not found.is_proven and not dry_run:
                 cause = f"{found.cause}, and a worker that was sending is gone"
                 since, moment = found.since, found.found_at

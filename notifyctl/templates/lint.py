@@ -11,6 +11,7 @@ from notifyctl.models.enums import Channel
 from notifyctl.templates.files import TemplateFile, Words
 from notifyctl.templates.render import Content, Renderer, RenderError, about, names_in
 from notifyctl.text import colors
+from notifyctl.text.durations import plural
 from notifyctl.text.locales import is_right_to_left
 from notifyctl.text.sms_segments import SmsEncoding, measure
 
@@ -149,14 +150,16 @@ def _sms(content: Content) -> _Findings:
     if size.encoding is not SmsEncoding.GSM_7:
         yield Severity.WARNING, "sms-encoding", f"needs {size.encoding}, which halves the room for text"
     if size.segments > 1:
-        detail = f"takes {size.segments} segments with {size.characters} characters; shorten it to one"
+        detail = (
+            f"takes {plural(size.segments, 'segment')} with {plural(size.characters, 'character')}; shorten it to one"
+        )
         yield Severity.WARNING, "sms-segments", detail
 
 
 def _email(content: Content) -> _Findings:
     subject, html = content.subject or "", content.html or ""
     if len(subject) > MAX_SUBJECT_CHARACTERS:
-        detail = f"the subject has {len(subject)} characters; keep it under {MAX_SUBJECT_CHARACTERS + 1}"
+        detail = f"the subject has {plural(len(subject), 'character')}; keep it under {MAX_SUBJECT_CHARACTERS + 1}"
         yield Severity.WARNING, "subject", detail
     if not _MARKUP.sub("", html).strip():
         yield Severity.ERROR, "empty", "the HTML shows no text"

@@ -15,6 +15,7 @@ from notifyctl.models.enums import CHANNELS
 from notifyctl.models.template import TemplateSource
 from notifyctl.templates.context import MAX_VALUE_CHARACTERS
 from notifyctl.text import locales
+from notifyctl.text.durations import plural
 
 _HTML_VALUES = ("html", "html_2", "html_3")
 _BREAKS_A_HEADER = frozenset("\r\n\0")
@@ -100,7 +101,9 @@ def as_values(template_key: str, content: Content) -> dict[str, object]:
     parts = [html[at : at + MAX_VALUE_CHARACTERS] for at in range(0, len(html), MAX_VALUE_CHARACTERS)]
     if len(parts) > len(_HTML_VALUES):
         most = f"at most {len(_HTML_VALUES) * MAX_VALUE_CHARACTERS:,} can be sent as a test"
-        raise InvalidInput(f"{template_key} has {len(html):,} characters of HTML, {most}; `templates render` shows it")
+        raise InvalidInput(
+            f"{template_key} has {plural(len(html), 'character')} of HTML, {most}; `templates render` shows it"
+        )
     values: dict[str, object] = {"text": content.text, **dict(zip(_HTML_VALUES, parts, strict=False))}
     return values if content.subject is None else {**values, "subject": content.subject}
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from notifyctl.errors import InvalidInput
+from notifyctl.text.durations import plural
 from notifyctl.text.files import decoded
 
 FORMULA_STARTS = "=+\\-@＝＋－＠\t\r\n"
@@ -67,7 +68,7 @@ class _Header:
         """Of `columns`. Raises ValueError."""
         needed = max(number for number, name in enumerate(self.names, 1) if name)
         if len(written) < needed or any(cell.strip() for cell in written[len(self.names) :]):
-            raise ValueError(f"it has {len(written)} cells, the header has {len(self.names)}; mend it")
+            raise ValueError(f"it has {plural(len(written), 'cell')}, the header has {len(self.names)}; mend it")
         for number, (name, cell) in enumerate(zip(self.names, written, strict=False), 1):
             if not name and cell.strip():
                 raise ValueError(

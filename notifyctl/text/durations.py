@@ -56,9 +56,9 @@ def worker_place(name: str) -> str:
     return f"{host} (process {process})" if process else host
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 message`, `1,234 messages`."""
-    return f"{count:,} {noun}{'s' if count != 1 else ''}"
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 message`, `1,234 messages`; with `many` where an s at the end is not all: `1 job is`, `2 jobs are`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def printable(text: str) -> str:

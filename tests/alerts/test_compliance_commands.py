@@ -123,7 +123,7 @@ def test_a_file_that_is_not_of_this_kind_is_refused(
 def test_a_dry_run_changes_nothing(runtime: Runtime, notifyctl: CommandLine, file: Path) -> None:
     file.write_text(HEAD + "acme,Fine,F-1,2027-04-13\n")
     ran = notifyctl("compliance", "import", str(file), "--dry-run")
-    assert (ran.code, ran.out, ran.err) == (0, "", f"{file} is fine: 1 items. Nothing was changed.\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", f"{file} is fine: 1 item. Nothing was changed.\n")
     assert items(runtime) == []
 
 

@@ -90,7 +90,7 @@ def test_what_comes_up_later_waits_for_the_next_days_mail(runtime: Runtime, cloc
     run(runtime)
     an_item(runtime, -8, "TL-2")
     clock.turn(hours=1)
-    assert run(runtime) == "1 more expired items are for the mail after 2026-03-03 12:00:00Z"
+    assert run(runtime) == "1 more expired item is for the mail after 2026-03-03 12:00:00Z"
     for _ in range(30):
         clock.turn(hours=1)
         run(runtime)
@@ -105,7 +105,7 @@ def test_an_item_that_expires_again_after_its_renewal_is_told_of_again(runtime: 
     clock.turn(days=2)
     assert run(runtime) == "all well"
     clock.turn(days=36)
-    assert run(runtime) == "1 expired items: the operators are told"
+    assert run(runtime) == "1 expired item: the operators are told"
 
 
 def test_a_storm_is_one_mail_that_names_the_longest_expired(runtime: Runtime) -> None:
@@ -123,20 +123,20 @@ def test_days_are_counted_where_the_client_is(runtime: Runtime, clock: StandingC
     item = ItemValues("kiribati", "TL-1", "Licence", NOON.date() - timedelta(days=6))
     with runtime.database.transaction() as session:
         compliance_items.write(session, [item], actor="test", now=clock())
-    assert run(runtime) == "1 expired items: the operators are told"
+    assert run(runtime) == "1 expired item: the operators are told"
 
 
 def test_without_anybody_to_tell_nothing_is_marked(runtime: Runtime) -> None:
     an_item(runtime, -7)
     assert run(runtime, ops_alert_email=None) == "nobody is told: OPS_ALERT_EMAIL is not set"
-    assert run(runtime) == "1 expired items: the operators are told"
+    assert run(runtime) == "1 expired item: the operators are told"
 
 
 def test_items_that_nobody_could_be_told_of_are_told_of_when_somebody_can(runtime: Runtime) -> None:
     an_item(runtime, -7)
     refused = run(runtime, ops_alert_email="ops..x@acme.example")
-    assert refused.startswith("1 expired items could not be told of (RECIPIENT_INVALID: ")
-    assert run(runtime) == "1 expired items: the operators are told"
+    assert refused.startswith("1 expired item could not be told of (RECIPIENT_INVALID: ")
+    assert run(runtime) == "1 expired item: the operators are told"
 
 
 def test_who_disables_the_template_is_not_asked_again(runtime: Runtime) -> None:
@@ -150,7 +150,7 @@ def test_who_disables_the_template_is_not_asked_again(runtime: Runtime) -> None:
 def test_the_days_are_a_setting(runtime: Runtime) -> None:
     an_item(runtime, -1)
     assert run(runtime, compliance_sla_days=2) == "all well"
-    assert run(runtime, compliance_sla_days=1) == "1 expired items: the operators are told"
+    assert run(runtime, compliance_sla_days=1) == "1 expired item: the operators are told"
 
 
 def _job_run(runtime: Runtime, outcome: JobOutcome, name: str = REMINDER_JOB) -> None:
@@ -207,7 +207,7 @@ def test_a_job_that_never_ran_is_told_of_where_others_have_run_for_long(runtime:
 def test_the_job_says_what_it_did(runtime: Runtime, notifyctl: CommandLine) -> None:
     an_item(runtime, -4_000)
     ran = notifyctl("jobs", "run", "compliance_sla_monitor", OPS_ALERT_EMAIL=OPS)
-    assert (ran.code, ran.out, ran.err) == (0, "1 expired items: the operators are told\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, "1 expired item: the operators are told\n", "")
 
 
 def _blocked(runtime: Runtime) -> int:

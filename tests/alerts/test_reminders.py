@@ -294,4 +294,4 @@ def test_the_job_says_what_it_did(runtime: Runtime, clock: StandingClock, notify
     with runtime.database.transaction() as session:
         items.write(session, [ItemValues("acme", "TL-1", "Licence", day)], actor="test", now=clock())
     ran = notifyctl("jobs", "run", "compliance_expiry_reminders")
-    assert (ran.code, ran.out, ran.err) == (0, "1 reminders queued by email, 1 by SMS\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, "1 reminder queued by email, 1 by SMS\n", "")

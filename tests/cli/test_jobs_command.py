@@ -98,7 +98,7 @@ def test_the_reconciler_asks_about_what_is_in_doubt(runtime: Runtime, notifyctl:
             "jobs", "run", NAME, POSTMARK_API_URL=sandbox.url, TWILIO_API_URL=sandbox.url,
             IN_DOUBT_SEARCH_DELAY_SECONDS="0",
         )  # fmt: skip
-    assert ran.out == "1 messages in doubt were asked about\n"
+    assert ran.out == "1 message in doubt was asked about\n"
     assert message(runtime, message_id).status == "QUEUED"
 
 

@@ -44,7 +44,7 @@ def test_unlock_ends_the_lock_and_says_who_did_it(runtime: Runtime, notifyctl: C
         runtime.otp.verify(PHONE, VERIFY, wrong(code, number + 1))
     done = notifyctl("otp", "unlock", PHONE)
 
-    assert (done.code, done.err) == (0, "Unlocked. 5 wrong codes in a row forgotten.\n")
+    assert (done.code, done.err) == (0, "Unlocked. Forgotten: 5 wrong codes in a row.\n")
     assert not runtime.otp.status(PHONE).is_locked
     assert audits(runtime)[-1][0] == "OTP_UNLOCKED"
     assert not runtime.otp.verify(PHONE, VERIFY, code)

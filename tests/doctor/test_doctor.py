@@ -235,7 +235,7 @@ def test_a_lease_that_ran_out_is_found(installation: CheckContext, runtime: Runt
     a_message(runtime, status=MessageStatus.SENDING, lease_until=past)
     found = findings(installation)
     assert (found["leases"].status, found["due messages"].status) == (CheckStatus.WARN, CheckStatus.OK)
-    assert found["leases"].problem.startswith("1 messages are held")
+    assert found["leases"].problem.startswith("1 message is held")
 
 
 def test_messages_long_overdue_fail(installation: CheckContext, runtime: Runtime) -> None:

@@ -97,7 +97,7 @@ class TestSlots:
             assert (sender.free, sender.in_flight) == (500, 0)
             sender.submit([mail("m1"), mail("m2")])
             assert (sender.free, sender.in_flight) == (0, 2)
-            with pytest.raises(ValueError, match="1 messages submitted, 0 are taken now"):
+            with pytest.raises(ValueError, match="1 message submitted, 0 are taken now"):
                 sender.submit([mail("m3")])
             assert len(collect_all(sender)) == 2
             assert (sender.free, sender.in_flight) == (500, 0)

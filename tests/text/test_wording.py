@@ -10,6 +10,10 @@ def test_a_count_has_its_noun_in_the_right_number(count: int, text: str) -> None
     assert plural(count, "row") == text
 
 
+def test_a_count_may_have_its_verb() -> None:
+    assert [plural(count, "job is", "jobs are") for count in (0, 1, 2)] == ["0 jobs are", "1 job is", "2 jobs are"]
+
+
 @pytest.mark.parametrize("sly", ["\x1b[2J", "\x07", "\r\n", "\u2028", "\x9b", "\ud800", "\u202e", "\0"])
 def test_nothing_that_a_terminal_obeys_is_left(sly: str) -> None:
     assert printable(f"a{sly}b") == "a" + "".join(" " if not char.isprintable() else char for char in sly) + "b"

@@ -19,6 +19,7 @@ from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, SendRequest
 from notifyctl.settings import Settings
+from notifyctl.text.durations import plural
 
 CHUNK = 1_000
 DAY = timedelta(days=1)
@@ -38,7 +39,7 @@ class ReminderCounts:
 
     def __str__(self) -> str:
         refused = f", {self.refused} refused by a gate" if self.refused else ""
-        return f"{self.emails} reminders queued by email, {self.sms} by SMS{refused}"
+        return f"{plural(self.emails, 'reminder')} queued by email, {self.sms} by SMS{refused}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from notifyctl.operations import job_runs
 from notifyctl.orchestrator.orchestrator import NotificationOrchestrator
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
 from notifyctl.settings import Settings
-from notifyctl.text.durations import moment
+from notifyctl.text.durations import moment, plural
 
 TEMPLATE = "COMPLIANCE_SLA_ALERT"
 REMINDER_JOB = "compliance_expiry_reminders"
@@ -58,13 +58,14 @@ class SlaMonitor:
             return ""
         last_at = store.last_overdue_at(session)
         if last_at is not None and now < last_at + ONE_MAIL_IN:
-            return f"{len(overdue)} more expired items are for the mail after {moment(last_at + ONE_MAIL_IN)}"
-        decision = self._alert(session, f"Items expired for over {days} days", _listed(overdue), len(overdue))
+            more = plural(len(overdue), "more expired item is", "more expired items are")
+            return f"{more} for the mail after {moment(last_at + ONE_MAIL_IN)}"
+        decision = self._alert(session, f"Items expired for over {plural(days, 'day')}", _listed(overdue), len(overdue))
         if isinstance(decision, Blocked) and decision.reason is not BlockReason.TEMPLATE_DISABLED:
             why = f"{decision.reason}: {decision.detail}"
-            return f"{len(overdue)} expired items could not be told of ({why}); they are tried again"
+            return f"{plural(len(overdue), 'expired item')} could not be told of ({why}); they are tried again"
         store.mark_overdue(session, overdue, now=now)
-        return f"{len(overdue)} expired items: {_describe(decision)}"
+        return f"{plural(len(overdue), 'expired item')}: {_describe(decision)}"
 
     def _unfinished(self, session: Session, now: datetime) -> str:
         record = job_runs.records(session).get(REMINDER_JOB)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from notifyctl.alerts.spikes.levels import Measurement, SpikeTransition, SpikeVerdict, share_in_words
 from notifyctl.alerts.spikes.store import SpikeMemory
 from notifyctl.models.enums import Channel, SpikeLevel
+from notifyctl.text.durations import plural
 
 MAX_WORDS = 500
 
@@ -49,7 +50,7 @@ def reasons(report: SpikeReport) -> str:
 def affected(measurement: Measurement) -> str:
     """`WELCOME_EMAIL 11, PASSWORD_RESET 7; 12 clients are affected`."""
     clients = measurement.failures.clients
-    reach = f"{clients} client{'s are' if clients != 1 else ' is'} affected" if clients else ""
+    reach = f"{plural(clients, 'client is', 'clients are')} affected" if clients else ""
     return "; ".join(filter(None, (counts(measurement.failures.templates), reach)))
 
 

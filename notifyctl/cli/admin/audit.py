@@ -134,7 +134,7 @@ def list_rows(
         columns=COLUMNS,
         shown=SHOWN,
         nothing="No audit row matches.",
-        hints=[f"{limit} rows; there may be more: raise --limit"] if len(rows) == limit else (),
+        hints=[f"{plural(limit, 'row')}; there may be more: raise --limit"] if len(rows) == limit else (),
     )
 
 

@@ -19,7 +19,7 @@ from notifyctl.operations.controls import ActivePause, reset_limit, set_limit
 from notifyctl.operations.limits import per_minute
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.templates import store as template_store
-from notifyctl.text.durations import age
+from notifyctl.text.durations import age, plural
 
 app = typer.Typer(name="limits", no_args_is_help=True)
 
@@ -114,7 +114,9 @@ def pause(
     if held is None:
         output.say(f"Already held: {scope}.")
     else:
-        output.say(f"Held: {scope}. {held} waiting messages stay until `notifyctl resume`.")
+        output.say(
+            f"Held: {scope}. {plural(held, 'waiting message stays', 'waiting messages stay')} until `notifyctl resume`."
+        )
 
 
 @holds.command()
@@ -124,7 +126,8 @@ def resume(channel: OfChannel = None, template: OfTemplate = None, client: OfCli
         scope = _scope(runtime, channel, template, client)
         with runtime.database.transaction() as session:
             held = controls.resume(session, scope, actor=options.actor(), now=runtime.clock())
-    output.say(f"Let go: {scope}. {held} waiting messages go out, unless something else holds them.")
+    waiting = plural(held, "waiting message goes", "waiting messages go")
+    output.say(f"Let go: {scope}. {waiting} out, unless held by something else.")
 
 
 def _scope(runtime: Runtime, channel: Channel | None, template: str | None, client: str | None) -> PauseScope:

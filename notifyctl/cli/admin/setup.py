@@ -158,7 +158,7 @@ def _masked(text: str, field: FieldInfo) -> str:
     if not is_secret(field):
         return _PASSWORD.sub(lambda match: f"{match[1] or match[2] or match[3]}***", text)
     count = sum(bool(part.strip()) for part in text.split(","))
-    return "not set" if count == 0 else "set" if count == 1 else f"set ({count} keys)"
+    return "not set" if count == 0 else "set" if count == 1 else f"set ({plural(count, 'key')})"
 
 
 @app.command()
@@ -220,7 +220,9 @@ def _make_ready(path: Path) -> None:
             catalogue.seed(session, files, settings=settings, now=runtime.clock(), actor=options.actor())
     finally:
         runtime.close()
-    output.say(f"{runtime.database} is at revision {migrations.head_revision()} and has {len(files)} templates.")
+    output.say(
+        f"{runtime.database} is at revision {migrations.head_revision()} and has {plural(len(files), 'template')}."
+    )
 
 
 @app.command()
@@ -284,8 +286,14 @@ def doctor(
     counts = Counter(item.result.status for item in results)
     if counts[CheckStatus.FAIL]:
         failed = dict.fromkeys(item.check for item in results if item.result.status is CheckStatus.FAIL)
-        raise NotifyctlError(f"{counts[CheckStatus.FAIL]} of {len(results)} checks failed: {', '.join(failed)}")
-    warn = f"{counts[CheckStatus.WARN]} of {len(results)} checks warn" if counts[CheckStatus.WARN] else "all is well"
+        raise NotifyctlError(
+            f"{counts[CheckStatus.FAIL]} of {plural(len(results), 'check')} failed: {', '.join(failed)}"
+        )
+    warn = (
+        f"{counts[CheckStatus.WARN]} of {plural(len(results), 'check')} warn"
+        if counts[CheckStatus.WARN]
+        else "all is well"
+    )
     output.hint(f"No check failed; {warn}.")
 
 

@@ -100,7 +100,7 @@ def list_clients(
         shown=SHOWN,
         styles=STYLES,
         nothing="No client matches.",
-        remarks=[f"{limit} rows; there may be more: go on with --after {listed[-1].id}"]
+        remarks=[f"{plural(limit, 'row')}; there may be more: go on with --after {listed[-1].id}"]
         if len(listed) == limit
         else (),
     )
@@ -181,7 +181,7 @@ def import_file(
         with runtime.database.read() as session:
             refuse_faults([*checked.faults, *csv_import.conflicts(session, checked)], file)
         if dry_run:
-            output.say(f"{file} is fine: {len(checked.changes)} clients. Nothing was changed.")
+            output.say(f"{file} is fine: {plural(len(checked.changes), 'client')}. Nothing was changed.")
             return
         result, announced = _write(runtime, checked.changes)
     counts = {"created": result.created, "changed": result.changed, "unchanged": result.unchanged}
@@ -216,10 +216,8 @@ def erase(
             erased = erase_client(session, runtime.keys, client_id, actor=options.actor(), now=runtime.clock())
     output.document(asdict(erased), form)
     if erased.messages_in_flight:
-        output.say(
-            f"{erased.messages_in_flight} messages are on their way and keep their address until that is"
-            " settled; run it again in a few minutes."
-        )
+        on_the_way = plural(erased.messages_in_flight, "message on its way keeps", "messages on their way keep")
+        output.say(f"{on_the_way} the address until that is settled; run it again in a few minutes.")
 
 
 def _fields(runtime: Runtime) -> ClientFields:
@@ -272,4 +270,6 @@ def refuse_faults(faults: Sequence[CsvFault], file: str) -> None:
         output.say(f"{file} line {fault.line}, {fault.text}")
     if len(faults) > FAULTS_SHOWN:
         output.say(f"… and {len(faults) - FAULTS_SHOWN} more")
-    raise InvalidInput(f"{file} has {len(faults)} faults; nothing was imported, mend them and import it again")
+    raise InvalidInput(
+        f"{file} has {plural(len(faults), 'fault')}; nothing was imported, mend them and import it again"
+    )

@@ -57,7 +57,7 @@ def import_file(
         checked = compliance_items.check(parsed, records)
         result = _write(runtime, checked, file, dry_run=dry_run)
     if dry_run:
-        output.say(f"{file} is fine: {len(checked.items)} items. Nothing was changed.")
+        output.say(f"{file} is fine: {plural(len(checked.items), 'item')}. Nothing was changed.")
         return
     counts = {"created": result.created, "changed": result.changed, "unchanged": result.unchanged}
     output.document(counts | {"reminders_withdrawn": result.withdrawn}, form)
@@ -102,7 +102,9 @@ def list_items(
         shown=SHOWN,
         styles=STYLES,
         nothing="No item matches.",
-        remarks=[f"{limit} rows; there may be more: say --limit, or narrow it"] if len(items) == limit else (),
+        remarks=[f"{plural(limit, 'row')}; there may be more: say --limit, or narrow it"]
+        if len(items) == limit
+        else (),
     )
 
 

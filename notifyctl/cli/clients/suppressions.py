@@ -15,7 +15,7 @@ from notifyctl.clients.suppressions import NOT_LIFTED_BY_US, lift, suppress
 from notifyctl.errors import NotFound
 from notifyctl.models.enums import Channel, SuppressionReason
 from notifyctl.text.addresses import normal_address
-from notifyctl.text.durations import age
+from notifyctl.text.durations import age, plural
 from notifyctl.text.masking import mask
 
 app = typer.Typer(name="suppressions", no_args_is_help=True)
@@ -73,7 +73,7 @@ def list_suppressions(
         key="address",
         shown=SHOWN,
         nothing="No suppression matches.",
-        remarks=[f"{limit} rows; there may be more: raise --limit"] if len(listed) == limit else (),
+        remarks=[f"{plural(limit, 'row')}; there may be more: raise --limit"] if len(listed) == limit else (),
     )
 
 

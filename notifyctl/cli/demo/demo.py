@@ -40,7 +40,7 @@ from notifyctl.sandbox import Email, InboxMessage, Sandbox, Sms
 from notifyctl.settings import Settings
 from notifyctl.stopping import interrupt_on_signal
 from notifyctl.templates import catalogue
-from notifyctl.text.durations import duration
+from notifyctl.text.durations import duration, plural
 from notifyctl.worker.worker import Worker
 
 DEMO_LIMIT = 20
@@ -125,8 +125,8 @@ def _set_up(runtime: Runtime, url: str, server: str) -> None:
     terminal.listing(
         [
             ("db upgrade", f"a new SQLite file, at revision {revision}"),
-            ("templates seed", f"{len(files)} templates"),
-            ("clients import", f"{clients} clients, of both plans, in every state of provisioning"),
+            ("templates seed", f"{plural(len(files), 'template')}"),
+            ("clients import", f"{plural(clients, 'client')}, of both plans, in every state of provisioning"),
             ("sandbox", f"stands in for Postmark, Twilio and Stripe at {url}"),
             ("serve", f"answers at {server}"),
         ]

@@ -10,7 +10,7 @@ from notifyctl.cli.output import OutputFormat
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.errors import NotFound
 from notifyctl.otp.one_time_codes import PhoneStatus
-from notifyctl.text.durations import exact_duration
+from notifyctl.text.durations import exact_duration, plural
 from notifyctl.text.masking import mask
 
 app = typer.Typer(name="otp", no_args_is_help=True)
@@ -53,7 +53,7 @@ def unlock(phone: Phone) -> None:
         forgotten = runtime.otp.unlock(phone, actor=options.actor())
     if forgotten is None:
         raise NotFound(f"{phone} is not locked and has no wrong codes to forget; `notifyctl otp status` shows it")
-    output.say(f"Unlocked. {forgotten.consecutive_failures} wrong codes in a row forgotten.")
+    output.say(f"Unlocked. Forgotten: {plural(forgotten.consecutive_failures, 'wrong code')} in a row.")
 
 
 def _fields(phone_status: PhoneStatus) -> dict[str, object]:

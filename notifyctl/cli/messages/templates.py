@@ -90,7 +90,8 @@ def seed(
             session, files, settings=runtime.settings, now=runtime.clock(), actor=options.actor(), replace=replace
         )
     _show_changes(changes, form)
-    output.say(f"{len(changes)} templates, {sum(change.status in ('NEW', 'CHANGED') for change in changes)} changed.")
+    written = sum(change.status in ("NEW", "CHANGED") for change in changes)
+    output.say(f"{plural(len(changes), 'template')}, {written} changed.")
     _tell_of_kept(changes)
 
 
@@ -146,7 +147,7 @@ def show(
     flags = _flags(template) if is_current else {"template_key": key, "version": number, **row.flags}
     content = {name: getattr(row, name) for name in CONTENT}
     if form is OutputFormat.TABLE and row.html_body:
-        content["html_body"] = f"{len(row.html_body)} characters, see `notifyctl templates render {key} --html`"
+        content["html_body"] = f"{plural(len(row.html_body), 'character')}, see `templates render {key} --html`"
     output.document(flags | content | {"versions": sorted(history)}, form)
 
 
@@ -236,7 +237,7 @@ def lint(
     rows = [asdict(finding) for finding in findings]
     if rows or form is not OutputFormat.TABLE:
         output.rows(rows, form, columns=("template_key", "severity", "rule", "detail"), styles=STYLES)
-    output.say(f"{plural(len(files), 'template')}, {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}.")
+    output.say(f"{plural(len(files), 'template')}, {plural(len(findings), 'finding')}.")
     if findings:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -252,7 +253,7 @@ def diff(directory: Directory = None, form: options.Format = OutputFormat.TABLE)
     _tell_of_kept(changes)
     if differing:
         raise typer.Exit(ExitCode.FAILED)
-    output.say(f"{len(changes)} templates, files and store agree.")
+    output.say(f"{plural(len(changes), 'template')}, files and store agree.")
 
 
 @app.command()
@@ -299,8 +300,7 @@ def _show_changes(changes: Iterable[SeedChange], form: OutputFormat) -> None:
 
 
 def _tell_of_kept(changes: Iterable[SeedChange]) -> None:
-    kept = [change for change in changes if change.status == "KEPT"]
-    if kept:
+    if kept := [change for change in changes if change.status == "KEPT"]:
         folders = ", ".join(sorted({change.folder for change in kept}))
         output.say(
             f"{plural(len(kept), 'template')} kept, which came from {folders}: set NOTIFICATION_TEMPLATES to it"

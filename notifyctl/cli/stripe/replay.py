@@ -20,7 +20,7 @@ from notifyctl.cli.stripe.replay_sources import Chosen, ReplayChoice, Warnings, 
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.enums import AuditAction, StripeEventStatus
 from notifyctl.stopping import interrupt_on_signal
-from notifyctl.text.durations import parse_moment
+from notifyctl.text.durations import parse_moment, plural
 
 COLUMNS = ("id", "created", "type", "client_id", "status", "reason", "changes", "mail")
 STYLES = {
@@ -91,7 +91,7 @@ def replay(
         if chosen.total == 0:
             raise nothing_to_replay(choice, chosen.faults)
         if choice.is_everything and not dry_run and output.on_terminal():
-            options.confirm(f"Replay all {chosen.total} events that are stored?", yes)
+            options.confirm(f"Replay all {plural(chosen.total or 0, 'event')} that are stored?", yes)
         replay = _replay(runtime, mail_old)
         if dry_run:
             _rehearse(replay, chosen, form)
@@ -147,7 +147,7 @@ def _run(replay: Replay, chosen: Chosen, form: OutputFormat) -> None:
             tally.add(replayed)
             _tell_of(replayed, chosen)
     except (KeyboardInterrupt, NotifyctlError):
-        output.say(f"Stopped after {tally.events} events; run it again: what is done stays done.")
+        output.say(f"Stopped after {plural(tally.events, 'event')}; run it again: what is done stays done.")
         raise
     output.document(_summary(tally, chosen.faults), form)
     _conclude(tally, chosen.faults)

@@ -17,6 +17,7 @@ from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import Channel
 from notifyctl.providers.contract import CannotTell, Lookup, LookupHit, LookupResult, Unavailable
 from notifyctl.providers.receipts import Receipt, ReceiptEvent
+from notifyctl.text.durations import plural
 
 OVERDUE_AFTER = timedelta(hours=1)
 GIVEN_UP_AFTER = timedelta(days=4)
@@ -41,7 +42,7 @@ class InquiryReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.asked} messages without a receipt asked about: {self.settled} settled,"
+            f"{plural(self.asked, 'message')} without a receipt asked about: {self.settled} settled,"
             f" {self.on_the_way} still on the way, {self.unanswered} unanswered"
         )
 

@@ -28,7 +28,7 @@ from notifyctl.operations import controls, pauses
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.orchestrator import cancel
 from notifyctl.orchestrator.message_store import MessageFilter, MessageRow
-from notifyctl.text.durations import sentence
+from notifyctl.text.durations import plural, sentence
 from notifyctl.text.masking import mask
 
 MESSAGE = HOME + "/messages/{message_id}"
@@ -203,7 +203,7 @@ def _propose_pause(session: Session, scope: PauseScope) -> Proposal:
 def _propose_resume(session: Session, scope: PauseScope) -> Proposal:
     row = next((row for row in pauses.everything(session) if pauses.scope_of(row) == scope), None)
     held = (
-        f"It was paused by {row.actor} ({row.reason}), and holds {pauses.held(session, scope):,} messages"
+        f"It was paused by {row.actor} ({row.reason}), and holds {plural(pauses.held(session, scope), 'message')}"
         if row
         else ""
     )

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from notifyctl.http.errors import CODES, MESSAGES, ApiError
 from notifyctl.models.enums import BlockReason
 from notifyctl.operations.pauses import PauseScope
-from notifyctl.text.durations import duration, iso, moment, sentence
+from notifyctl.text.durations import duration, iso, moment, plural, sentence
 
 PREFIX = "/admin/static"
 FOLDER = Path(__file__).parent / "static"
@@ -153,6 +153,7 @@ def _pages() -> Environment:
         "in_field": in_field,
         "local": local,
         "iso": iso,
+        "plural": plural,
         "scope_query": scope_query,
         "sentence": marked_sentence,
     }

@@ -31,6 +31,7 @@ from notifyctl.providers.postmark.lookup import MAX_REACH, PAGE_SIZE, Row
 from notifyctl.providers.postmark.receipts import COMPLAINT, metadata_id, suppression_reason
 from notifyctl.providers.receipts import moment
 from notifyctl.providers.results import Inquiry, provider_id
+from notifyctl.text.durations import plural
 
 _EASTERN = ZoneInfo("America/New_York")
 """Postmark reads the dates of a question in this zone, whatever its answers are in."""
@@ -206,8 +207,8 @@ class PostmarkHistory:
         if span.dates in (halves[0].dates, halves[1].dates):
             when = f"from {span.dates['fromdate']} to {span.dates.get('todate', 'now')} Eastern time"
             raise ProviderError(
-                f"Postmark has {page.total} rows at {what.path} {when}, and gives out {MAX_REACH} at most; which others"
-                " there are cannot be found out in bulk"
+                f"Postmark has {plural(page.total, 'row')} at {what.path} {when}, and gives out {MAX_REACH} at most;"
+                " which others there are cannot be found out in bulk"
             )
         return halves
 

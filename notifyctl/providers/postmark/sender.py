@@ -34,6 +34,7 @@ from notifyctl.providers.results import (
     read_json,
     refusal,
 )
+from notifyctl.text.durations import plural
 
 INVALID_REQUEST = 300
 INACTIVE_RECIPIENT = 406
@@ -50,7 +51,9 @@ def results(answer: object, recipients: Sequence[str]) -> list[SendResult]:
     if not isinstance(items, list):
         return [Unknown(UNREADABLE, "Not a list of answers")] * len(recipients)
     return [
-        Unknown(UNREADABLE, f"Not a list of {len(recipients)} answers") if item is None else result_of_item(item)
+        Unknown(UNREADABLE, f"Not a list of {plural(len(recipients), 'answer')}")
+        if item is None
+        else result_of_item(item)
         for item in _in_order(items, recipients)
     ]
 
@@ -152,7 +155,7 @@ class PostmarkSender:
 
     def submit(self, messages: Sequence[OutboundMessage], *, send_by: float | None = None) -> None:
         if len(messages) > self.free:
-            raise ValueError(f"{len(messages)} messages submitted, {self.free} are taken now")
+            raise ValueError(f"{plural(len(messages), 'message')} submitted, {self.free} are taken now")
         if messages:
             self.in_flight = len(messages)
             self._batch = self._thread.submit(self._send, tuple(messages), send_by)

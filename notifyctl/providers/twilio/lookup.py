@@ -26,6 +26,7 @@ from notifyctl.providers.results import NotAccepted, no_result, provider_id
 from notifyctl.providers.twilio.client import TWILIO_ERRORS, BlockingHttpClient
 from notifyctl.providers.twilio.receipts import EVENTS, rejection
 from notifyctl.providers.twilio.smart_encoding import may_be_the_same
+from notifyctl.text.durations import plural
 
 LEEWAY = timedelta(minutes=2)
 """For the times of the calls, and for servers of Twilio's that differ."""
@@ -97,7 +98,7 @@ class TwilioLookup:
             if _may_be_to(row, send.recipient):
                 candidates.append(row)
             if number == most:
-                raise _TooMany(f"over {most} messages went to the number since the attempt")
+                raise _TooMany(f"over {plural(most, 'message')} went to the number since the attempt")
         return _Listed(candidates, since)
 
     def close(self) -> None:

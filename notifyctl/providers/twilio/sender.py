@@ -22,6 +22,7 @@ from notifyctl.providers.curl import HttpAnswer, Outcome, Transfer, TransferFail
 from notifyctl.providers.results import by_code, json_object, lost, own_error, provider_id, refusal
 from notifyctl.providers.twilio.client import TWILIO_ERRORS, MessageRequests, twilio_error
 from notifyctl.providers.twilio.codes import TWILIO_CODES
+from notifyctl.text.durations import plural
 
 _NOT_SENT = frozenset({"failed", "undelivered", "canceled"})
 SLOTS = 100
@@ -89,7 +90,7 @@ class TwilioSender:
     def submit(self, messages: Sequence[OutboundMessage], *, send_by: float | None = None) -> None:
         room = self._concurrency - self.in_flight  # also for what was claimed when more was free
         if len(messages) > room:
-            raise ValueError(f"{len(messages)} messages submitted, {room} are taken now")
+            raise ValueError(f"{plural(len(messages), 'message')} submitted, {room} are taken now")
         for message in messages:
             self._start(message, send_by)
         self._transfers.push()

@@ -23,6 +23,7 @@ from notifyctl.sandbox.inbox_store import DELIVERED_AFTER, Address, Email, Stage
 from notifyctl.sandbox.postmark.search import MailSearch, bounces_json, details_json, eastern, suppressions_json
 from notifyctl.sandbox.receipts.payloads import bounce_json
 from notifyctl.sandbox.state import SandboxState
+from notifyctl.text.durations import plural
 
 MAX_RECIPIENTS = 50
 MAX_METADATA_FIELDS = 10
@@ -95,7 +96,7 @@ def _check_whole(email: Email, fields: Fields) -> None:
         raise _invalid("Provide either email TextBody or HtmlBody or both.")
     for name, longest in MAX_LENGTHS.items():
         if len(_text(fields, name)) > longest:
-            raise _invalid(f"The '{name}' field may have at most {longest} characters.")
+            raise _invalid(f"The '{name}' field may have at most {plural(longest, 'character')}.")
 
 
 def _addresses(fields: Fields, name: str) -> tuple[Address, ...]:

@@ -22,6 +22,7 @@ from notifyctl.operations.job_runs import Timed
 from notifyctl.providers.contract import Lookup
 from notifyctl.retention.retention import Retention
 from notifyctl.text.choices import meant
+from notifyctl.text.durations import plural
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def reconcile_doubts(context: JobContext) -> str:
     messages = 0
     while not context.stopping() and (count := reconciler.run()):
         messages += count
-    return f"{messages} messages in doubt were asked about"
+    return f"{plural(messages, 'message in doubt was', 'messages in doubt were')} asked about"
 
 
 def ask_for_receipts(context: JobContext) -> str:
