@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import select
 
-from notifyctl.bootstrap import open_runtime
+from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import bulk, migrations
 from notifyctl.db.database import SQLITE_LOG_BYTES, Database
 from notifyctl.db.wakeup import Watcher
 from notifyctl.errors import DatabaseError
+from notifyctl.models.client import Client
+from tests.support.clients import a_client
 from tests.support.processes import Processes
 from tests.support.settings import make_settings
 
@@ -100,6 +103,14 @@ def test_postgresql_statements_stay_prepared_from_one_transaction_to_the_next(da
     prepared = text("SELECT sum(generic_plans + custom_plans) FROM pg_prepared_statements WHERE statement LIKE :asked")
     with database.read() as session:
         assert session.execute(prepared, {"asked": "SELECT count(*) FROM message_log%"}).scalar_one() >= 12
+
+
+def test_what_was_read_stays_readable_behind_its_transaction(runtime: Runtime) -> None:
+    """COMMIT makes SQLAlchemy forget what it has read, unless it is told not to."""
+    a_client(runtime)
+    with runtime.database.read() as session:
+        (client,) = session.exec(select(Client))
+    assert client.id == "acme"
 
 
 def test_the_clock_of_the_database_is_aware_and_moves(database: Database) -> None:
