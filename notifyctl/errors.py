@@ -36,11 +36,15 @@ class NotifyctlError(Exception):
 class InvalidInput(NotifyctlError):
     exit_code = ExitCode.USAGE
 
+    def __init__(self, *faults: str) -> None:
+        """Each is a line of its own on a terminal."""
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
 
 class ConfigurationError(InvalidInput):
     def __init__(self, faults: list[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = faults
+        super().__init__(*faults)
 
 
 class TemplateError(InvalidInput):

@@ -27,6 +27,7 @@ from notifyctl.orchestrator.cancel import cancel_messages as cancel
 from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.settings import Settings, load_settings
+from notifyctl.text.choices import meant_among
 
 __all__ = [  # noqa: RUF022  in the order of docs/python.md
     # Opening
@@ -87,7 +88,7 @@ def set_clients(
         changes.append(change)
         faults += [f"client {client_id!r}: {fault}" for fault in wrong]
     if faults:
-        raise InvalidInput("; ".join(faults))
+        raise InvalidInput(*faults)
     result = clients.set_clients(session, changes, actor=actor, now=runtime.clock())
     announced = announce(session, runtime.orchestrator, runtime.settings, result.transitions)
     return ClientsSet(
@@ -97,7 +98,8 @@ def set_clients(
 
 def _texts(client_id: str, values: ClientValues) -> dict[str, str]:
     if unknown := sorted(values.keys() - COLUMN_OF.keys()):
-        raise InvalidInput(f"client {client_id!r}: no field {', '.join(unknown)}; there are {', '.join(COLUMN_OF)}")
+        known = meant_among(unknown[0], COLUMN_OF, f"there are {', '.join(COLUMN_OF)}")
+        raise InvalidInput(f"client {client_id!r}: no field {', '.join(unknown)}{known}")
     fields = cast(Mapping[str, str | bool | None], values)
     return {name: "" if value is None else str(value) for name, value in fields.items()}
 

@@ -18,7 +18,7 @@ from notifyctl.cli import streams
 from notifyctl.cli.examples import lines_of
 from notifyctl.cli.invocation import Invocation, in_a_hurry, invocation, is_utf8, usage_words
 from notifyctl.cli.output import complain
-from notifyctl.errors import ConfigurationError, ExitCode, InvalidInput, NotifyctlError
+from notifyctl.errors import ExitCode, InvalidInput, NotifyctlError
 from notifyctl.stopping import exit_on_signal
 
 
@@ -234,7 +234,7 @@ def _require_text(arguments: list[str]) -> None:
 
 def _explain(error: Exception) -> int:
     match error:
-        case ConfigurationError():
+        case InvalidInput():
             for fault in error.faults:
                 _complain(fault, error.exit_code)
             return error.exit_code

@@ -101,7 +101,7 @@ class ClientFields:
         """Raises InvalidInput that names every text that is no good."""
         change, faults = self.read(client_id, texts)
         if faults:
-            raise InvalidInput("; ".join(faults))
+            raise InvalidInput(*faults)
         return change
 
     def _plan(self, text: str) -> str:

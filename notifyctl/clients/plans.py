@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from notifyctl.errors import InvalidInput
+from notifyctl.text.choices import meant_among
 from notifyctl.text.files import read_text
 
 SMS_REMINDERS = "sms_reminders"
@@ -65,12 +66,16 @@ def load_plans(path: Path | None) -> PlanRegistry:
     return PlanRegistry(plans, source=str(path))
 
 
+_ENTRIES = ("name", "features", "stripe")
+
+
 def _plan(path: Path, key: str, entry: object) -> Plan:
     where = f"NOTIFICATION_PLAN_REGISTRY {path} [plans.{key}]"
     if not isinstance(entry, dict):
         raise InvalidInput(f"{where} must be a table")
-    if unknown := set(entry) - {"name", "features", "stripe"}:
-        raise InvalidInput(f"{where} has unknown entries {', '.join(sorted(unknown))}; known: name, features, stripe")
+    if unknown := sorted(set(entry) - set(_ENTRIES)):
+        known = meant_among(unknown[0], _ENTRIES, f"known: {', '.join(_ENTRIES)}")
+        raise InvalidInput(f"{where} has unknown entries {', '.join(unknown)}{known}")
     for name in ("features", "stripe"):
         values = entry.get(name, [])
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):

@@ -12,6 +12,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import VariableType
 from notifyctl.models.template import Template, Variable
 from notifyctl.setting_rules import NOT_IN_URL
+from notifyctl.text.choices import meant_among
 
 MAX_VALUE_CHARACTERS = 10_000
 MAX_CONTEXT_BYTES = 32 * 1024
@@ -190,7 +191,9 @@ def _unknown(names: Sequence[object], variables: Mapping[str, Variable]) -> str:
     shown = ", ".join(_shown(name) for name in names[:MAX_NAMES_SHOWN])
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
     verb = "is" if len(names) == 1 else "are"
-    return f"{shown}{more} {verb} unknown; the template takes {', '.join(variables) or 'no variables'}"
+    takes = f"the template takes {', '.join(variables) or 'no variables'}"
+    only = names[0] if len(names) == 1 and isinstance(names[0], str) else ""
+    return f"{shown}{more} {verb} unknown{meant_among(only[:40], variables, takes)}"
 
 
 def _shown(name: object) -> str:

@@ -168,7 +168,7 @@ def load(directory: Path, company: Mapping[str, str] = UNBRANDED, *, beside: Pat
     reading = _Reading(roots, company)
     all(map(reading.all_of, roots))
     if reading.faults:
-        raise TemplateError("; ".join(reading.faults))
+        raise TemplateError(*reading.faults)
     return sorted(reading.files.values(), key=lambda file: file.template_key)
 
 

@@ -11,6 +11,7 @@ from pydantic import StrictStr as Text
 from pydantic_core import ErrorDetails
 
 from notifyctl.models.enums import CHANNELS, Audience, AuditAction, Channel, Lane, OnDoubt, VariableType
+from notifyctl.text.choices import is_none_of
 from notifyctl.text.locales import is_normal
 
 FENCE = "+++"
@@ -120,7 +121,7 @@ def _fault(item: ErrorDetails) -> str:
             return f"{name} is missing; add it"
         case "extra_forbidden":
             known = DeclaredVariable if len(path) > 1 else FrontMatter
-            return f"{name} is not a field; known are {', '.join(known.model_fields)}"
+            return f"{name} {is_none_of(path[-1], known.model_fields)}"
         case "string_pattern_mismatch":
             return f"{name} must match {item['ctx']['pattern']}, got {item['input']!r}"
     message = item["msg"].removeprefix("Input ").replace("should be", "must be")

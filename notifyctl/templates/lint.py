@@ -82,7 +82,7 @@ def refuse_errors(files: Iterable[TemplateFile]) -> None:
     """Raises TemplateError with every finding that is an error."""
     errors = [finding for file in files for finding in lint_file(file) if finding.severity is Severity.ERROR]
     if errors:
-        raise TemplateError("; ".join(f"{finding.template_key}: {finding.detail}" for finding in errors))
+        raise TemplateError(*(f"{finding.template_key}: {finding.detail}" for finding in errors))
 
 
 def _variables(file: TemplateFile) -> _Findings:

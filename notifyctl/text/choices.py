@@ -34,17 +34,22 @@ def meant(text: str, names: Iterable[str]) -> str:
     return f"; did you mean {name}?" if name else ""
 
 
+def meant_among(text: str, names: Iterable[str], rest: str) -> str:
+    """`; did you mean FAILED? Known are …`, with `rest` behind it; `; known are …` where nothing is near."""
+    suggestion = meant(text, names)
+    return f"{suggestion} {rest[:1].upper()}{rest[1:]}" if suggestion else f"; {rest}"
+
+
 def is_none_of(text: str, names: Iterable[str]) -> str:
     """`is unknown; did you mean FAILED? It is one of FAILED, SENT`, to go on behind what was typed.
 
     Of many names, all are listed only where none of them is near.
     """
     known = list(names)
-    suggestion = meant(text, known)
-    if suggestion and len(known) > MOST_LISTED:
+    if len(known) > MOST_LISTED and (suggestion := meant(text, known)):
         return f"is unknown{suggestion}"
-    listed = ", ".join(known)
-    return f"is unknown{suggestion} It is one of {listed}" if suggestion else f"is unknown; it is one of {listed}"
+    listed = f"it is one of {', '.join(known)}"
+    return f"is unknown{meant_among(text, known, listed)}"
 
 
 def no_template(key: str, known: Iterable[str]) -> NotFound:
@@ -57,8 +62,5 @@ def no_client(client_id: str, known: Iterable[str]) -> NotFound:
 
 
 def _no_such(kind: str, name: str, known: Iterable[str], listed_by: str) -> NotFound:
-    suggestion = meant(name, known)
     shows = f"`{listed_by}` shows those there are"
-    return NotFound(
-        f"there is no {kind} {name!r}{suggestion} {shows}" if suggestion else f"there is no {kind} {name!r}; {shows}"
-    )
+    return NotFound(f"there is no {kind} {name!r}{meant_among(name, known, shows)}")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from notifyctl.errors import InvalidInput
+from notifyctl.text.choices import meant_among
 from notifyctl.text.durations import plural
 from notifyctl.text.files import decoded
 
@@ -131,7 +132,7 @@ def _header(
     columns = tuple(cell.strip().lower() for cell in cells)
     for column in filter(None, columns):
         if column not in known and column not in passed_over:
-            raise InvalidInput(f"{name} has an unknown column {_shown(column)}; {_remedy(column)}: {','.join(known)}")
+            raise InvalidInput(f"{name} has an unknown column {_shown(column)}{_remedy(column, known)}")
         if columns.count(column) > 1:
             raise InvalidInput(f"{name} has column {column!r} twice; keep one")
     for column in required:
@@ -144,6 +145,8 @@ def _shown(text: str) -> str:
     return f"{text[:_SHOWN]!r}{'…' if len(text) > _SHOWN else ''}"
 
 
-def _remedy(column: str) -> str:
-    is_whole_line = any(mark in column for mark in ",;\t|")
-    return "separate the columns by commas; known" if is_whole_line else "take it out, or name it as one of"
+def _remedy(column: str, known: Sequence[str]) -> str:
+    listed = ",".join(known)
+    if any(mark in column for mark in ",;\t|"):  # the whole line
+        return f"; separate the columns by commas; known: {listed}"
+    return meant_among(column, known, f"take it out, or name it as one of: {listed}")

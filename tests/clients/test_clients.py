@@ -321,6 +321,10 @@ def test_of_many_faults_the_first_fifty_are_shown_and_the_rest_counted(notifyctl
         (b"", "is empty; its first line must be id,name"),
         (b"\n\n", "is empty"),
         (b"id,colour\n", "unknown column 'colour'; take it out, or name it as one of: id,name"),
+        (
+            b"id,phone_e164\n",
+            "unknown column 'phone_e164'; did you mean phone? Take it out",
+        ),
         (b"id|name\n", "unknown column 'id|name'; separate the columns by commas"),
         (b"id;colour\n", "unknown column 'colour'; take it out, or name it as one of: id,name"),
         (b"Table 1\nid,name\n", "unknown column 'table 1'; take it out"),

@@ -54,6 +54,7 @@ def test_a_stripe_price_product_or_lookup_key_finds_its_plan(tmp_path: Path, ref
         ("", "has no .plans.NAME. table"),
         ("[plans.A", "is not TOML"),
         ("[plans]\nA = 1", "must be a table"),
+        ("[plans.A]\nfeature = []", "unknown entries feature; did you mean features\\? Known: name, features, stripe"),
         ("[plans.A]\nprice = 1", "unknown entries price; known: name, features, stripe"),
         ('[plans.A]\nfeatures = "sms"', "features must be a list of strings"),
         ("[plans.A]\nstripe = [1]", "stripe must be a list of strings"),

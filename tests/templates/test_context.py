@@ -43,7 +43,7 @@ def test_a_context_that_fits_has_no_faults():
 
 def test_missing_and_unknown_variables_are_named_together():
     found = context_faults({"name": Variable(STRING), "day": Variable(DATE)}, {"nmae": "Ann", "day": "2026-01-02"})
-    assert found == ["name is missing (string)", "nmae is unknown; the template takes name, day"]
+    assert found == ["name is missing (string)", "nmae is unknown; did you mean name? The template takes name, day"]
 
 
 def test_many_unknown_names_are_cut_short():

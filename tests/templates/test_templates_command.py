@@ -43,6 +43,17 @@ def test_show_as_json_has_every_field_with_variables_and_example(notifyctl: Comm
     assert (missing.code, missing.err) == (4, "notifyctl: OTP_CODE_SMS has no version 2; it has 1\n")
 
 
+def test_each_fault_of_a_template_is_a_line(notifyctl: CommandLine, tmp_path: Path) -> None:
+    words = (catalogue.templates_dir() / "sms" / "OPS_ALERT_SMS.txt").read_text()
+    (tmp_path / "sms").mkdir()
+    (tmp_path / "sms" / "OPS_ALERT_SMS.txt").write_text(words.replace("+++", '+++\nenabeld = true\nlanes = "BULK"', 1))
+    ran = notifyctl("templates", "lint", "--dir", str(tmp_path))
+    place = "notifyctl: sms/OPS_ALERT_SMS.txt:"
+    assert (ran.code, ran.err.splitlines()) == (
+        2, [f"{place} enabeld is unknown; did you mean enabled?", f"{place} lanes is unknown; did you mean lane?"],
+    )  # fmt: skip
+
+
 @pytest.fixture
 def bare(processes: Processes, tmp_path: Path) -> Bare:
     """notifyctl without any settings or database."""

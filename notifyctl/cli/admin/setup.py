@@ -27,7 +27,7 @@ from notifyctl.env_file import env_file_path, find_env_file
 from notifyctl.errors import ConfigurationError, InvalidInput, NotifyctlError
 from notifyctl.settings import Settings, checked, is_secret, load_settings, raw_settings
 from notifyctl.templates import catalogue
-from notifyctl.text.choices import chosen, meant
+from notifyctl.text.choices import chosen, meant_among
 from notifyctl.text.durations import plural
 
 GROUPS = (
@@ -263,7 +263,7 @@ def _setting(name: str, known: Iterable[str]) -> str:
     found = chosen(name, known)
     if found is None:
         raise InvalidInput(
-            f"there is no setting {name!r}{meant(name, known) or ';'} `notifyctl config --all` lists all"
+            f"there is no setting {name!r}{meant_among(name, known, '`notifyctl config --all` lists all')}"
         )
     return found
 

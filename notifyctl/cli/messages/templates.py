@@ -26,7 +26,7 @@ from notifyctl.templates.context import context_faults, from_text
 from notifyctl.templates.lint import lint_file, refuse_errors, unread
 from notifyctl.templates.matrix import matrix_markdown
 from notifyctl.templates.render import Content, Renderer, about, as_values
-from notifyctl.text.choices import no_template
+from notifyctl.text.choices import is_none_of, no_template
 from notifyctl.text.durations import plural
 from notifyctl.text.files import read_text
 from notifyctl.text.locales import choose, normal_locale
@@ -210,11 +210,11 @@ def _content(
     source, variables, example = rendered
     left_out = without or []
     if strange := [name for name in left_out if name not in variables]:
-        raise InvalidInput(f"--without {strange[0]}: {key} takes {', '.join(variables)}")
+        raise InvalidInput(f"--without {strange[0]!r} {is_none_of(strange[0], variables)}")
     context = {name: value for name, value in example.items() if name not in left_out}
     context |= from_text(variables, options.parse_assignments(list(assignments or ())))
     if faults := context_faults(variables, context):
-        raise InvalidInput(f"{key}: {'; '.join(faults)}")
+        raise InvalidInput(*(f"{key}: {fault}" for fault in faults))
     if locale is not None:
         context |= about(*choose(normal_locale(locale), source.all_languages))
     return Renderer().render(source, context)
