@@ -20,6 +20,7 @@ from notifyctl.operations import breakers, store_state
 from notifyctl.operations.problem import Code
 from notifyctl.otp import store as otp_store
 from notifyctl.otp.codes import PepperRing
+from notifyctl.providers.registry import PROVIDERS
 from notifyctl.templates import catalogue
 from notifyctl.text.durations import age, plural
 
@@ -164,7 +165,9 @@ def due_messages(context: CheckContext) -> CheckResult:
         count = health_store.count_due_before(session, since, moving, down)
     if down and not count:
         outages = "; ".join(f"{channel}: its provider is taken for down ({why})" for channel, why in down.items())
-        return CheckResult(CheckStatus.WARN, outages, "mostly wait; `notifyctl health` says whether anybody probes it")
+        pages = " and ".join(PROVIDERS[channel].status_page for channel in down)
+        remedy = f"look at {pages}; all goes on when a probe gets through, and `notifyctl health` says who probes"
+        return CheckResult(CheckStatus.WARN, outages, remedy)
     if count:
         return CheckResult(
             CheckStatus.FAIL,

@@ -12,6 +12,7 @@ from notifyctl.health.summary import Health, Spike
 from notifyctl.models.enums import Channel, MessageStatus, SpikeLevel
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.operations.problem import Code, Gravity, Problem, ordered
+from notifyctl.providers.registry import PROVIDERS
 from notifyctl.text.durations import exact_duration, moment, plural, rough_duration
 
 DRAIN_TOO_LONG_SECONDS = 15 * 60
@@ -89,7 +90,8 @@ def _provider_down(health: Health, channel: Channel) -> Problem:
         since_when = f", the oldest for {rough_duration(waits)}" if waits else ""
         parts.append(f"{plural(waiting, 'message waits', 'messages wait')}{since_when}")
     text = "; ".join([text, *parts])
-    return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, _who_probes(health, channel), channel, since)
+    remedy = f"look at {PROVIDERS[channel].status_page}; {_who_probes(health, channel)}"
+    return Problem(Gravity.CRITICAL, text, Code.PROVIDER_DOWN, remedy, channel, since)
 
 
 def _in_brief(said: str) -> str:
@@ -105,7 +107,7 @@ def _who_probes(health: Health, channel: Channel) -> str:
         return "nobody probes it while the channel is paused"
     if not health.backlog[channel].pending + health.backlog[channel].retrying:
         return "the next message will probe it"
-    return "one message probes it at a time, and the others keep their retries: nothing to do but wait"
+    return "one message probes it at a time, and the others keep their retries"
 
 
 def _failure_problem(health: Health, channel: Channel, spike: Spike | None) -> Problem | None:

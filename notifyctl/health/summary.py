@@ -217,8 +217,7 @@ class Health:
 
     def stalled_seconds(self, channel: Channel) -> int:
         """The same of a channel, without what waits for its minute as long as there is somebody who may send it."""
-        backlog = self.backlog[channel]
-        is_run = self.workers or self.installation.lives_by_cron
+        backlog, is_run = self.backlog[channel], self.installation.is_run
         return self._seconds_since([backlog.oldest_unthrottled_at if is_run else backlog.oldest_due_at])
 
     def _seconds_since(self, moments: Iterable[datetime | None]) -> int:
@@ -233,8 +232,9 @@ class Health:
 
     @property
     def drains_in_seconds(self) -> int:
-        """The same for a reader, who takes it for a promise: 0 where nobody sends, or a provider is down."""
-        return self.drain_seconds if (self.workers or self.installation.lives_by_cron) and not self.open_breakers else 0
+        """The same for a reader, who takes it for a promise: 0 where a channel is held or down, or nobody sends."""
+        is_held = any(pause.scope == pauses.PauseScope(pause.channel) for pause in self.paused)
+        return self.drain_seconds if self.installation.is_run and not is_held and not self.open_breakers else 0
 
 
 def read_health(session: Session, settings: Settings, now: datetime, window: timedelta) -> Health:

@@ -131,6 +131,8 @@ class Provider:
     """Without these every webhook is refused: nothing proves who calls."""
     call_timeout: timedelta
     """A lease must be longer."""
+    status_page: str
+    """Where it says that it is down."""
     build_sender: Callable[[Settings, int, Authorities], Sender]
     build_lookup: Callable[[Settings, Authorities], Lookup]
     build_history: Callable[[Settings, Authorities], History]
@@ -153,6 +155,7 @@ PROVIDERS = {
             sending_settings=("EMAIL_SENDER",),
             webhook_settings=("POSTMARK_WEBHOOK_TOKEN",),
             call_timeout=POSTMARK_TIMEOUT,
+            status_page="status.postmarkapp.com",
             build_sender=_postmark_sender,
             build_lookup=_postmark_lookup,
             build_history=_postmark_history,
@@ -166,6 +169,7 @@ PROVIDERS = {
             sending_settings=("TWILIO_MESSAGING_SERVICE_SID or TWILIO_FROM_NUMBER",),
             webhook_settings=("PUBLIC_BASE_URL", "TWILIO_AUTH_TOKEN"),
             call_timeout=TWILIO_TIMEOUT,
+            status_page="status.twilio.com",
             build_sender=_twilio_sender,
             build_lookup=_twilio_lookup,
             build_history=_twilio_history,

@@ -270,6 +270,7 @@ def test_what_waits_for_a_provider_that_is_down_is_no_workers_fault(
         breakers.open_(session, Channel.EMAIL, reason="503", now=now, probe_at=now)
     found = findings(installation)["due messages"]
     assert (found.status, found.problem) == (CheckStatus.WARN, "EMAIL: its provider is taken for down (503)")
+    assert found.remedy.startswith("look at status.postmarkapp.com; ")
     assert "worker" not in found.remedy
 
 

@@ -30,9 +30,10 @@ from notifyctl.models.enums import (
 )
 from notifyctl.models.message import MessageLog
 from notifyctl.models.stripe_event import StripeEvent
-from notifyctl.operations import heartbeats, job_runs
+from notifyctl.operations import controls, heartbeats, job_runs
 from notifyctl.operations.heartbeats import new_name
 from notifyctl.operations.job_runs import MONITOR, TIMETABLE
+from notifyctl.operations.pauses import PauseScope
 from notifyctl.operations.problem import Code, Gravity, Problem
 from notifyctl.settings import Settings
 from tests.support.clients import a_client
@@ -90,6 +91,9 @@ def test_no_time_is_told_for_a_backlog_that_nobody_sends(runtime: Runtime) -> No
     assert told() == 0
     a_worker(runtime, "vm:5859:ab")
     assert told() == 1
+    with runtime.database.transaction() as session:
+        controls.pause(session, PauseScope(Channel.EMAIL), reason="x", actor="t", now=runtime.clock())
+    assert told() == 0
 
 
 def test_a_worker_that_stopped_is_named_with_the_time_since(runtime: Runtime) -> None:

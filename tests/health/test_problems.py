@@ -110,7 +110,7 @@ def test_that_a_provider_is_probed_is_said_only_where_somebody_does(
         found = replace(found, workers=0, installation=replace(found.installation, workers=0))
     [problem] = [one for one in problems(found) if one.code is Code.PROVIDER_DOWN]
 
-    assert problem.remedy.startswith(remedy)
+    assert problem.remedy.startswith(f"look at status.postmarkapp.com; {remedy}")
 
 
 def test_of_what_the_monitor_has_raised_only_since_when_is_told(runtime: Runtime) -> None:
