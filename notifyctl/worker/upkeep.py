@@ -21,6 +21,7 @@ from notifyctl.errors import DatabaseError, WrongSchema
 from notifyctl.models.enums import AuditAction
 from notifyctl.operations import heartbeats
 from notifyctl.operations.witness import Witness
+from notifyctl.text.durations import one_line
 from notifyctl.worker import systemd
 from notifyctl.worker.jobs import runs
 from notifyctl.worker.jobs.scheduler import SETTLED_AFTER
@@ -56,22 +57,31 @@ class Upkeep:
         self._dropped = runtime.database.dropped
         """As of the connections by which the schema was looked at."""
         self.clock_watch = ClockWatch(runtime.clock, runtime.stopwatch)
+        self._is_away = False
+        """The database could not be asked; `systemctl status` says so until it can."""
         self.obstacle: tuple[str, str] | None = None
         """Why nothing can be written, and what to do; None where it can be, and where nobody can tell."""
 
     def look_for_obstacle(self) -> bool:
-        """Says once that nothing can be written, and once that it can again.
+        """Says once that nothing can be written, and once that it can again. Raises DatabaseError.
 
         Who waits for the commit that a replica should confirm is not told of it, and gets no error to tell.
         """
         before, self.obstacle = self.obstacle, None
-        with self._runtime.database.read() as session:
-            found = self.obstacle = connections.obstacle(session)
+        try:
+            with self._runtime.database.read() as session:
+                found = self.obstacle = connections.obstacle(session)
+        except DatabaseError as error:
+            self._is_away = True
+            systemd.notify(f"STATUS={one_line(str(error))}")
+            raise
+        was_away, self._is_away = self._is_away, False
         if found and found != before:
             log.warning("database cannot be written", extra={"reason": found[0], "remedy": found[1]})
             systemd.notify(f"STATUS=the database cannot be written: {found[0]}")
         elif before and not found:
             log.info("database can be written again")
+        if (before or was_away) and not found:
             systemd.notify("STATUS=")
         return False
 

@@ -3,10 +3,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from notifyctl.bootstrap import Runtime
+from notifyctl.errors import DatabaseError
 from notifyctl.worker import systemd
+from notifyctl.worker.upkeep import Upkeep
 from tests.support.processes import Processes
 
 
@@ -34,6 +38,24 @@ def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_manager_that_is_gone_stops_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     systemd.notify("READY=1")
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_the_manager_hears_that_the_database_is_away_and_that_it_is_back(
+    manager: socket.socket, runtime: Runtime
+) -> None:
+    upkeep = Upkeep(runtime, "w", once=False, stop=Event(), held_ids=tuple, failed=lambda _error: None)
+    file = Path(str(runtime.database.url.database))
+    file.rename(file.with_suffix(".aside"))
+    runtime.database.drop_connections()
+    with pytest.raises(DatabaseError):
+        upkeep.look_for_obstacle()
+    assert manager.recv(400).decode().startswith(f"STATUS=there is no database file {file}")
+    file.with_suffix(".aside").rename(file)
+    for _again in range(2):
+        upkeep.look_for_obstacle()
+    systemd.notify("WATCHDOG=1")
+    assert [manager.recv(400), manager.recv(400)] == [b"STATUS=", b"WATCHDOG=1"]
 
 
 @pytest.mark.parametrize(
