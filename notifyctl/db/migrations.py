@@ -7,6 +7,7 @@ statement that waits would wait as well. It is tried again until the others let 
 begun anew, so that it passes over what it has done already (notifyctl/db/beside.py).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Literal, cast
 
 from sqlalchemy import Connection, bindparam, inspect, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from notifyctl.db.connections import single_engine
 from notifyctl.db.database import Database
@@ -229,8 +230,19 @@ def _upgrade_to(database: Database, connection: Connection, step: "Script") -> s
             f"database {database} has rows that revision {step.revision} cannot take ({cause}); mend them, then run"
             " `notifyctl db upgrade` again"
         ) from error
+    except (OperationalError, ProgrammingError) as error:
+        taken = _TAKEN.search(str(error.orig))
+        if taken is None:
+            raise
+        raise WrongSchema(
+            f"database {database} has {taken[1]!r} already, and no upgrade of notifyctl has made it; name an empty"
+            f" database in DATABASE_URL, or rename what is there and run `notifyctl db upgrade` again"
+        ) from error
     _record_range(connection, step)
     return _told(step, monotonic() - began)
+
+
+_TAKEN = re.compile(r'(?:table|index|relation) "?(\w+)"? already exists')
 
 
 def _told(step: "Script", seconds: float) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy.schema import CreateIndex
 
 from notifyctl.db import migrations
 from notifyctl.db.database import Database
+from notifyctl.errors import WrongSchema
 from notifyctl.models import message
 from notifyctl.models.columns import table
 from notifyctl.models.message import PARTIAL_INDEXES, MessageLog
@@ -104,6 +105,18 @@ def test_each_revision_says_which_code_may_still_work_on_it() -> None:
     oldest = {number: found[1] for number, found in said.items() if found is not None}
     assert list(oldest.values()) == sorted(oldest.values())
     assert all(code < number for number, code in oldest.items()), "workers of the release before go on"
+
+
+def test_a_table_that_is_in_the_way_is_named_with_what_to_do(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    with database.transaction() as session:
+        session.execute(text("CREATE TABLE client (id INTEGER)"))
+    with pytest.raises(WrongSchema, match="has 'client' already, and no upgrade of notifyctl has made it; name an"):
+        migrations.upgrade(database)
+    with database.transaction() as session:
+        session.execute(text("DROP TABLE client"))
+    assert migrations.upgrade(database).fits
+    database.close()
 
 
 def test_upgrading_twice_changes_nothing(database: Database) -> None:
