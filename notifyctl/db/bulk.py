@@ -136,9 +136,12 @@ def _at_driver(
         told(connection, cursor, statement, values, None, False)
     try:
         cursor.execute(statement, values)
-        return list(cursor.fetchall()) if fetching else []
+        rows = list(cursor.fetchall()) if fetching else []
     except Exception as error:
         raise _as_of_sqlalchemy(connection, statement, error) from error
+    for told in connection.dispatch.after_cursor_execute:
+        told(connection, cursor, statement, values, None, False)
+    return rows
 
 
 _Converter: TypeAlias = Callable[[object], object]

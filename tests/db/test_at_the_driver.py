@@ -69,13 +69,14 @@ def test_what_it_refuses_is_told_as_by_sqlalchemy(runtime: Runtime) -> None:
 def test_who_listens_to_statements_hears_of_it(runtime: Runtime) -> None:
     heard: list[str] = []
 
-    @event.listens_for(runtime.database.engine, "before_cursor_execute")
     def _hear(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         heard.append(statement)
 
+    for moment in ("before_cursor_execute", "after_cursor_execute"):
+        event.listen(runtime.database.engine, moment, _hear)
     with runtime.database.read() as session:
         bulk.execute(session, select(_limit.c.per_minute_limit), {})
-    assert "per_minute_limit" in heard[-1]
+    assert ["per_minute_limit" in statement for statement in heard[-2:]] == [True, True]
 
 
 def test_a_statement_with_a_list_in_it_is_run_as_well(runtime: Runtime) -> None:
