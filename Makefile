@@ -7,7 +7,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist workst
 CHECKS := check-format check-lint check-types check-layers check-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-api test-browser test-debian chromium pgbouncer checkers soak bench check $(CHECKS) figures format docs pictures wheel lock clean
+.PHONY: help demo test test-fast test-api test-browser test-debian chromium debootstrap pgbouncer checkers soak bench check $(CHECKS) figures format docs pictures wheel lock clean
 
 help:  ## Says what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -28,7 +28,7 @@ test-api: .venv/dev  ## Schemathesis against a real server: what its document al
 test-browser: .venv/browser  ## The pages in a real Chromium, which apt-get installs where it is missing
 	@$(BIN)/python -m pytest tests/browser
 
-test-debian: .venv/dev  ## Follows the docs from an empty Debian to running units: root, debootstrap and a network; 5 minutes
+test-debian: .venv/dev | debootstrap  ## Follows the docs from an empty Debian to running units: root and a network; a quarter of an hour
 	@$(BIN)/python -m pytest -m installation
 
 # Quiet about what apt-get says: on a machine without root or network it says a great deal.
@@ -37,6 +37,12 @@ chromium:
 	echo "Installing Chromium (once)" >&2; \
 	timeout 300 sh -c '$(APT) update && $(APT) install -y --no-install-recommends chromium fonts-inter' >/dev/null 2>&1 || { \
 		echo "There is no Chromium, and apt-get could not install it, which takes root, Debian and a network" >&2; exit 1; }
+
+debootstrap:
+	@command -v debootstrap >/dev/null && exit; \
+	echo "Installing debootstrap (once)" >&2; \
+	timeout 120 sh -c '$(APT) update && $(APT) install -y --no-install-recommends debootstrap' >/dev/null 2>&1 || { \
+		echo "There is no debootstrap, and apt-get could not install it, which takes root, Debian and a network" >&2; exit 1; }
 
 pgbouncer:
 	@test -x /usr/sbin/pgbouncer && exit; \
