@@ -171,6 +171,10 @@ def test_compose_waits_for_the_tables_and_keeps_what_must_be_kept() -> None:
         assert ours[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
         assert ours[name]["stop_grace_period"] == "60s"
     assert set(compose["volumes"]) == {"state", "database"}
+    # Services that build one image race for its name.
+    assert [name for name, service in ours.items() if "build" in service] == ["migrate"]
+    # While its image makes the database, PostgreSQL answers on the socket, and is not there to stay.
+    assert "--host" in compose["services"]["postgres"]["healthcheck"]["test"]
 
 
 @pytest.mark.skipif(
