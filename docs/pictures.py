@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from notifyctl.bootstrap import Runtime
+    from tests.browser.chromium import Tab
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -36,6 +37,8 @@ THEME = TerminalTheme(
     [(110, 116, 128), (250, 130, 136), (150, 215, 140), (245, 205, 120),
      (130, 175, 245), (215, 160, 235), (115, 210, 220), (255, 255, 255)],
 )  # fmt: skip
+INBOX = re.compile(r"Inbox: +(http://[\d.:]+)")
+"""Where `demo --stay` says that its mails are to be seen."""
 _WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
@@ -102,14 +105,14 @@ def _staying_demo() -> Iterator[str]:
     demo = subprocess.Popen(
         [sys.executable, "-m", "notifyctl", "demo", "--stay"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,  # where it says what is meant for a person
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     try:
         assert demo.stdout is not None
         for line in demo.stdout:
-            if found := re.search(r"Inbox at (http://[\d.:]+)", line):
+            if found := INBOX.search(line):
                 yield found[1]
                 break
         else:
@@ -140,14 +143,20 @@ def pictures_of_health(images: Path, chromium: str) -> None:
         browser = Chromium(chromium, profile)
         with browser.tab(width=1280, height=1130) as tab:
             sign_in(tab, f"{url}{HOME}?window_minutes=240", key)
+            _end_below(tab, ".causes", 1280)
             tab.picture(images / "health.png", whole=False)
             tab.prefer(color_scheme="dark")
             tab.picture(images / "health-dark.png", whole=False)
             tab.prefer(color_scheme="light")
-            tab.resize(1280, 760)
             tab.open(f"{url}{HOME}/messages/{message_id}")
+            _end_below(tab, ".two", 1280)
             tab.picture(images / "message.png", whole=False)
         browser.close()
+
+
+def _end_below(tab: "Tab", selector: str, width: int) -> None:
+    """So that the picture ends between two cards, and not within one."""
+    tab.resize(width, int(tab.js(f"document.querySelector('{selector}').getBoundingClientRect().bottom + scrollY")))
 
 
 def pictures_of_mails(images: Path, chromium: str) -> None:

@@ -10,6 +10,7 @@ from time import sleep
 
 import pytest
 
+from docs.pictures import INBOX
 from notifyctl.models.enums import BlockReason
 from tests.support.processes import NOTIFYCTL, Processes
 
@@ -86,7 +87,7 @@ def test_the_staying_demo_takes_a_message_from_another_terminal_and_ends_on_sigt
     said = ""
     while "sandbox stripe" not in said:
         said += demo.stderr.readline()
-    inbox = re.findall(r"Inbox: +(http://\S+)", said)[0]
+    inbox = INBOX.findall(said)[0]
     link = re.findall(r"Page: +(http://\S+)", said)[0]
     with urllib.request.urlopen(link, timeout=5) as answer:
         assert "Your link signs you in" in answer.read().decode()
