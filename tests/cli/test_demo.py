@@ -55,6 +55,8 @@ def test_two_demos_at_once_both_show_every_gate_a_retry_and_a_hard_failure(
         ]
         assert heard.count("  1 SENT  ") == 2
         assert "bonjour@dune.example  Your payment did not go through" in heard
+        met = shown.partition("A backlog of 40")[2].partition("The link left")[0]
+        assert re.findall(r"(?:password link|by its clock)  +(\d+ \w+.*?)  ", met) == ["1 SENT", "40 SENT"]
         assert "RETRY_SCHEDULED" in shown.partition("messages explain")[2]
         assert "Traceback" not in shown + said
     assert [path.name for path in Path(environment["HOME"]).iterdir()] == [".env"]

@@ -191,13 +191,13 @@ def _deliver(runtime: Runtime, clock: DemoClock) -> None:
     _send(runtime, [welcome("another mail to it", "grove")])
 
 
-def _drain(runtime: Runtime, of: str | None = None) -> tuple[terminal.Cell, ...]:
+def _drain(runtime: Runtime, of: str | None = None, since: datetime | None = None) -> tuple[terminal.Cell, ...]:
     """How it stands after it, for one template or all, and how long it took."""
     started = perf_counter()
     _worker(runtime, once=True).run()
     seconds = perf_counter() - started
     with runtime.database.read() as session:
-        counts = count_by_status(session, MessageFilter(template_key=of))
+        counts = count_by_status(session, MessageFilter(template_key=of, since=since))
     shown = (
         MessageStatus.SENT,
         MessageStatus.DEFERRED_THROTTLED,
@@ -234,20 +234,21 @@ def _meet_the_limit(runtime: Runtime, clock: DemoClock, sandbox: Sandbox) -> Non
     """Twenty emails a minute, forty reminders, and one who cannot wait for them."""
     _title(8, f"A backlog of 40 meets a limit of {DEMO_LIMIT} emails a minute")
     clock.ahead += timedelta(seconds=61)  # what was sent before no longer counts, and a signature is still good
+    since = runtime.clock()
     with runtime.database.transaction() as session:
-        limits.set_per_minute(session, Channel.EMAIL, DEMO_LIMIT, actor="demo", now=runtime.clock())
+        limits.set_per_minute(session, Channel.EMAIL, DEMO_LIMIT, actor="demo", now=since)
         runtime.orchestrator.send_many(session, [case.request for case in backlog()])
-    rows = [("worker --once", *_drain(runtime, of="COMPLIANCE_EXPIRY_REMINDER"))]
+    rows = [("worker --once", *_drain(runtime, of="COMPLIANCE_EXPIRY_REMINDER", since=since))]
     before = len(sandbox.messages())
     with runtime.database.transaction() as session:
         runtime.orchestrator.send(session, urgent().request)
-    rows.append(("then a password link", *_drain(runtime, of="PASSWORD_RESET")))
+    rows.append(("then a password link", *_drain(runtime, of="PASSWORD_RESET", since=since)))
     overtook = [email.tag for email in sandbox.messages()[before:] if isinstance(email, Email)] == ["PASSWORD_RESET"]
     seconds, step = 0, 3
     while _is_waiting(runtime) and seconds < 300:
         seconds += step
         clock.ahead += timedelta(seconds=step)
-        last = _drain(runtime, of="COMPLIANCE_EXPIRY_REMINDER")
+        last = _drain(runtime, of="COMPLIANCE_EXPIRY_REMINDER", since=since)
     rows.append((f"{seconds} s later, by its clock", *last))
     terminal.listing(rows)
     output.say()
