@@ -226,6 +226,20 @@ OVERLAPPING = """[...document.querySelectorAll('.card')].flatMap(card => {
 })"""
 
 
+@pytest.mark.parametrize("width", [320, 390, 1100, 1280])
+def test_what_a_bad_hour_says_is_not_cut(signed_in: Tab, api: Api, width: int) -> None:
+    signed_in.resize(width, 900)
+    signed_in.open(f"{api.url}{bad(api, FastAPI())}")
+    assert signed_in.text(".top")
+    assert signed_in.text(".problem.note")
+    cut = "e => e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1"
+    for selector in (".top :is(th, a)", ".problem p", ".summary"):
+        assert signed_in.js(f"[...document.querySelectorAll('{selector}')].filter({cut}).map(e => e.innerText)") == []
+    # A browser does not tell of what it cuts within a field: day and minute take this much.
+    widths = signed_in.js("[...document.querySelectorAll('.filters [type=datetime-local]')].map(e => e.clientWidth)")
+    assert min(widths) > 190
+
+
 def test_a_dark_page_is_dark(signed_in: Tab, api: Api) -> None:
     ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
     light = signed_in.js(ground)
