@@ -39,7 +39,7 @@ class InvalidInput(NotifyctlError):
     def __init__(self, *faults: str) -> None:
         """Each is a line of its own on a terminal."""
         super().__init__("; ".join(faults))
-        self.faults = faults
+        self.faults = list(faults)
 
 
 class ConfigurationError(InvalidInput):

@@ -125,7 +125,7 @@ def _member(enum: type[Member], text: str) -> Member:
 def plain_text(text: str) -> str:
     """As it may stand in a subject line. Raises InvalidInput."""
     if len(text) > MAX_LENGTH:
-        raise InvalidInput(f"{text[:40]!r}… has {plural(len(text), 'character')}; at most {MAX_LENGTH} are kept")
+        raise InvalidInput(f"{text[:40]!r}… has {plural(len(text), 'character')}; at most {MAX_LENGTH:,} are kept")
     if _CONTROL.search(text):
         raise InvalidInput(f"{text!r} has a line break or another character that cannot be kept; take it out")
     return text

@@ -75,7 +75,7 @@ def _check_text(name: str, value: object, longest: int) -> None:
     if not isinstance(value, str):
         raise InvalidInput(f"{name} must be a string, got {kind_of(value)}")
     if len(value) > longest:
-        raise InvalidInput(f"{name} has {plural(len(value), 'character')}, at most {longest} are kept; shorten it")
+        raise InvalidInput(f"{name} has {plural(len(value), 'character')}, at most {longest:,} are kept; shorten it")
     if not _is_storable(value):
         raise InvalidInput(f"{name} has a NUL or half of a surrogate pair in it; leave it out")
 
@@ -93,7 +93,7 @@ def _checked_metadata(metadata: Mapping[str, object]) -> dict[str, object]:
     size = len(json.dumps(kept, separators=(",", ":")))
     if size > MAX_METADATA_BYTES:
         raise InvalidInput(
-            f"metadata has {plural(size, 'byte')} as JSON, at most {MAX_METADATA_BYTES} are kept; shorten it"
+            f"metadata has {plural(size, 'byte')} as JSON, at most {MAX_METADATA_BYTES:,} are kept; shorten it"
         )
     return kept
 

@@ -123,7 +123,9 @@ def test_every_value_of_a_client_that_is_no_good_is_named_and_nothing_is_written
     with runtime.database.transaction() as session:
         with pytest.raises(InvalidInput, match=r"^client 'ann': email: .*; client 'ben': plan: 'GOLD' is not in"):
             set_clients(runtime, session, wrong_values, actor="shop")
-        with pytest.raises(InvalidInput, match=r"^client 'ann': no field mail; there are name, email, phone, "):
+        with pytest.raises(
+            InvalidInput, match=r"^client 'ann': no field mail; did you mean email\? There are name, email, phone, "
+        ):
             set_clients(runtime, session, {"ann": {"mail": "a@b.example"}}, actor="shop")
 
 

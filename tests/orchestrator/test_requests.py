@@ -30,7 +30,7 @@ class TestEveryField:
         longest = MAX_LENGTHS[field]
         base = TO_CLIENT if field == "client_id" else TO_ADDRESS
         SendRequest(**(base | {field: "x" * longest}))
-        expected = f"{field} has {longest + 1} characters, at most {longest} are kept; shorten it"
+        expected = f"{field} has {longest + 1:,} characters, at most {longest:,} are kept; shorten it"
         assert refusal(**{field: "x" * (longest + 1)}) == expected
 
     @pytest.mark.parametrize("value", [5, b"x", ["x"]], ids=repr)
@@ -116,6 +116,8 @@ def test_metadata_is_an_object_with_names(metadata: Any, words: str) -> None:
 def test_metadata_has_a_largest_size() -> None:
     around = len('{"a":""}')
     SendRequest(**TO_ADDRESS, metadata={"a": "x" * (MAX_METADATA_BYTES - around)})
-    expected = f"metadata has {MAX_METADATA_BYTES + 1} bytes as JSON, at most {MAX_METADATA_BYTES} are kept; shorten it"
+    expected = (
+        f"metadata has {MAX_METADATA_BYTES + 1:,} bytes as JSON, at most {MAX_METADATA_BYTES:,} are kept; shorten it"
+    )
     assert refusal(metadata={"a": "x" * (MAX_METADATA_BYTES - around + 1)}) == expected
     assert MAX_METADATA_BYTES == 4096

@@ -395,5 +395,5 @@ def test_the_doctor_notices_a_lost_pepper_and_codes_that_nobody_uses(
         sent_code(runtime, f"+49160{number:07}")
     said = notifyctl("doctor", OTP_PEPPER="f1e2d3c4b5a697887766554433221100ffeeddccbbaa99887766554433221100").out
 
-    assert "OTP_PEPPER lacks the pepper of 1 phones" in said
+    assert "OTP_PEPPER lacks the pepper of 1 phone" in said
     assert "of 61 codes of the last 24 h only 0 were used" in said
