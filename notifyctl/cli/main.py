@@ -1,5 +1,6 @@
 """The table of commands, and the one place where an error becomes a line on stderr and an exit code."""
 
+import errno
 import io
 import sys
 import traceback
@@ -244,6 +245,9 @@ def _explain(error: Exception) -> int:
             return _usage(error)
         case Abort():
             return ExitCode.INTERRUPTED
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            place = error.filename or "a file"
+            return _complain(f"{place} cannot be written: {error.strerror}; make room and try again", ExitCode.FAILED)
     return _complain(
         f"unexpected {type(error).__name__}: {error}; run it as `notifyctl --debug …` for the traceback",
         ExitCode.FAILED,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
-from notifyctl.errors import InvalidInput
+from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import AuditAction
 from notifyctl.models.message import OTP_TEMPLATE
 from notifyctl.models.template import UNBRANDED, NotificationTemplate, NotificationTemplateVersion
@@ -22,6 +22,7 @@ from notifyctl.templates import store as template_store
 from notifyctl.templates.files import SHIPPED, SHIPPED_WITH_PARTS, TemplateFile, load, templates_dir
 from notifyctl.text import colors
 from notifyctl.text.choices import no_template
+from notifyctl.text.files import write_new
 
 __all__ = [
     "SeedChange",
@@ -93,9 +94,10 @@ def export(directory: Path, names: Collection[str] = ()) -> list[Path]:
         new = [path for path in chosen if path not in there]
         for path in new:
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
-            (directory / path).write_bytes((shipped / path).read_bytes())
+            write_new(directory / path, (shipped / path).read_bytes())
     except OSError as error:
-        raise InvalidInput(f"{error.filename or directory} cannot be written: {error.strerror}") from error
+        why = f"{error.filename or directory} cannot be written: {error.strerror}"
+        raise NotifyctlError(f"{why}; mend that and repeat it, or name another folder") from error
     return [directory / path for path in new]
 
 

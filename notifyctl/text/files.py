@@ -1,6 +1,9 @@
-"""Text from outside, read in one way everywhere: UTF-8 whatever the locale, with or without a byte order mark."""
+"""Files: text from outside, read in one way everywhere, UTF-8 whatever the locale, with or without a byte order mark;
+and files of ours, which are there as a whole or not at all.
+"""
 
 import codecs
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,20 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     return decoded(data, str(path)).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def write_new(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Raises FileExistsError for a file that is there, and OSError where it cannot be written.
+
+    On a full disk half of it would stand in the way of the next try.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def decoded(data: bytes, name: str, save_as: str = "UTF-8") -> str:

@@ -10,6 +10,7 @@ import typer
 import notifyctl
 from notifyctl.cli import output
 from notifyctl.errors import NotifyctlError
+from notifyctl.text.files import write_new
 
 app = typer.Typer()
 
@@ -74,7 +75,7 @@ def _write(files: Mapping[str, str], folder: Path) -> None:
                 " write to another folder and compare"
             )
         for name in files.keys() - there.keys():
-            (folder / name).write_text(files[name], encoding="utf-8")
+            write_new(folder / name, files[name].encode())
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "a file in it is no text"
         raise NotifyctlError(f"{folder} cannot be written to: {cause}; give another folder") from error

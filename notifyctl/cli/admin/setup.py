@@ -1,6 +1,5 @@
 """`notifyctl init`, `config` and `doctor`: setting up an installation and looking after it."""
 
-import os
 import re
 import secrets
 import sys
@@ -29,6 +28,7 @@ from notifyctl.settings import Settings, checked, is_secret, load_settings, raw_
 from notifyctl.templates import catalogue
 from notifyctl.text.choices import chosen, meant_among
 from notifyctl.text.durations import plural
+from notifyctl.text.files import write_new
 
 GROUPS = (
     ("This installation", ("INSTALLATION_",)),
@@ -83,15 +83,13 @@ def write_env_file(path: Path, **values: str) -> None:
             values = {"INSTALLATION_NAME": name, **values}
     text = _env_text(values)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_new(path, text.encode(), mode=0o600)
     except FileExistsError as error:
         raise NotifyctlError(
             f"{path} exists already and is left as it is; give another name with --env-file"
         ) from error
     except OSError as error:
         raise NotifyctlError(f"{path} cannot be written: {error.strerror}; give another --env-file") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def effective(env_file: Path) -> list[EffectiveSetting]:
