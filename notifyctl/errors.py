@@ -7,6 +7,7 @@ NotifyctlError                      exit 1
 ├── RefusedByGate                   exit 3   `send`: a gate said no
 ├── NotFound                        exit 4   nothing by that name
 ├── DatabaseError                   exit 5   unreachable or locked: may be over in a moment
+│   ├── NotWritable                      read-only, full, or not ours to write: reading may go on
 │   └── WrongSchema                          older or newer than the code: somebody has to upgrade
 ├── ProviderError                   exit 6   Postmark or Twilio refuses our account, or its key is missing
 └── IdempotencyConflict             exit 1   a key used again for another message
@@ -61,6 +62,10 @@ class NotFound(NotifyctlError):
 
 class DatabaseError(NotifyctlError):
     exit_code = ExitCode.DATABASE
+
+
+class NotWritable(DatabaseError):
+    pass
 
 
 class WrongSchema(DatabaseError):

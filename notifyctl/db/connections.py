@@ -6,6 +6,7 @@ there: the limits are set by each transaction for itself, and no statement is pr
 
 import os
 import re
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlmodel import Session
 
-from notifyctl.errors import WrongSchema
+from notifyctl.errors import DatabaseError, NotWritable, WrongSchema
+from notifyctl.models import tables
 
 if TYPE_CHECKING:
     import psycopg
@@ -181,8 +183,11 @@ _NOT_MIGRATED = ("42P01", "42703")
 """undefined_table, undefined_column."""
 _BUSY = ("55P03", "40P01", "57014")
 """lock_not_available, deadlock_detected, query_canceled."""
-_NOT_ALLOWED = "42501"
-"""insufficient_privilege."""
+_NOT_WRITABLE = {
+    "42501": "refuses that to its role: {cause}; name one that may in {setting}",
+    "53100": "has no room left: {cause}; make room on the disk of its server",
+}
+"""insufficient_privilege, disk_full."""
 _REFUSALS = (
     (
         r"unsupported startup parameter",
@@ -217,8 +222,26 @@ _STATE = """
             SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'
             AND state_change < clock_timestamp() - make_interval(secs => :seconds)
         ) AS is_unconfirmed,
-        current_setting('synchronous_standby_names') AS standbys
+        current_setting('synchronous_standby_names') AS standbys, current_user AS role,
+        ARRAY(
+            SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE NOT (
+                has_table_privilege(to_regclass(name), 'INSERT')
+                AND (name = 'audit_log' OR has_table_privilege(to_regclass(name), 'UPDATE'))
+            )
+        ) AS locked
 """
+_FILE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+"""For which the file, its folder or its disk may be the cause."""
+LEAST_ROOM = 256 * 1024
+"""Bytes: a SQLite file whose disk has less takes a few more messages at best."""
+_SQLITE = {
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: {cause}; let the user that notifyctl runs as read and write its file",
+    sqlite3.SQLITE_CORRUPT: "is damaged: {cause}; stop all workers, and `notifyctl db restore FILE --replace`",
+    sqlite3.SQLITE_NOTADB: "is no database: {cause}; check {setting}, or `notifyctl db restore FILE --replace`",
+    sqlite3.SQLITE_FULL: "cannot be written: {cause}; make room on its disk",
+    sqlite3.SQLITE_IOERR: "cannot be used: {cause}; look whether its disk is full or broken",
+    sqlite3.SQLITE_READONLY: "is read-only: {cause}; make it writable",
+}
 
 
 def is_read_only(error: Exception) -> bool:
@@ -236,15 +259,27 @@ def ends_connections(error: Exception) -> bool:
     return is_lost or _state(error) in _LEAVING or is_read_only(error)
 
 
-def in_words(error: Exception, setting: str) -> str:
-    """What is wrong with the database that `setting` names, and what to do: the rest of a sentence about it."""
+def unusable(error: Exception, place: str, setting: str, url: URL) -> DatabaseError:
+    """What is wrong with the database that `setting` names, and what to do. `place` begins the sentence."""
+    kind = NotWritable if is_read_only(error) or _state(error) in _NOT_WRITABLE else DatabaseError
+    if _sqlite_code(error) in _FILE and (found := _obstacle_of_file(Path(url.database or ""))):
+        return NotWritable(f"{place} cannot be written: {'; '.join(found)}")
+    if _sqlite_code(error) == sqlite3.SQLITE_FULL:
+        kind = NotWritable
+    return kind(f"{place} {_in_words(error, setting)}")
+
+
+def _in_words(error: Exception, setting: str) -> str:
     cause, state = " ".join(str(_original(error)).split()), _state(error)
     if state in _NOT_MIGRATED or "no such table" in cause or "no such column" in cause:
         return f"is not migrated ({cause}); run `notifyctl db upgrade`"
     if state in _BUSY or isinstance(error, PoolTimeout) or re.search(r"database.* is locked", cause):
         return f"is busy: others hold what is needed here ({cause}); try again"
-    if state == _NOT_ALLOWED:
-        return f"refuses that to its role: {cause}; name one that may in {setting}"
+    if isinstance(_original(error), sqlite3.Error):
+        words = _SQLITE.get(_sqlite_code(error) or 0, "cannot be used: {cause}; check {setting}")
+        return words.format(cause=cause, setting=setting)
+    if state in _NOT_WRITABLE:
+        return _NOT_WRITABLE[state].format(cause=cause, setting=setting)
     if is_read_only(error):
         return f"is read-only: {cause}; make it writable; if it is a replica, {_PRIMARY.format(setting)}"
     if finds_no_writer(error):
@@ -263,7 +298,11 @@ def obstacle(session: Session) -> tuple[str, str] | None:
     url = session.get_bind().engine.url
     if url.get_backend_name() == "sqlite":
         return _obstacle_of_file(Path(url.database or ""))
-    state = session.execute(text(_STATE), {"seconds": CONFIRMED_SECONDS}).one()
+    asked = {"seconds": CONFIRMED_SECONDS, "tables": sorted(tables.metadata.tables)}
+    state = session.execute(text(_STATE), asked).one()
+    if state.is_replica or state.is_read_only:
+        # A session that began read-only stays so when its database no longer is: the next look is by a new one.
+        session.connection().info.pop("dropped", None)
     if state.is_replica:
         return "it is a replica, or its server has not taken over yet", _PRIMARY.format("DATABASE_URL")
     if state.is_read_only:
@@ -271,17 +310,37 @@ def obstacle(session: Session) -> tuple[str, str] | None:
     if state.is_unconfirmed:
         remedy = f"start it, or take it out of synchronous_standby_names ({state.standbys}) on the server"
         return "commits wait for a synchronous replica that is away", remedy
+    if state.locked:
+        rest = f" and {len(state.locked) - 3} more tables" if len(state.locked) > 3 else ""
+        remedy = "grant it SELECT, INSERT, UPDATE and DELETE on all tables, or name another in DATABASE_URL"
+        return f"its role {state.role} may not write {', '.join(state.locked[:3])}{rest}", remedy
     return None
 
 
 def _obstacle_of_file(path: Path) -> tuple[str, str] | None:
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+    """Of the files beside it, too: the first who opens it makes them, which may have been another user."""
+    beside = [Path(f"{path}{end}") for end in ("-wal", "-shm")]
+    for one in (path, path.parent, *(file for file in beside if file.exists())):
+        if not os.access(one, os.R_OK | os.W_OK):
+            return f"{one} may not be written", "give it to the user that notifyctl runs as, and see its mode"
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
         return None
-    return "its file or folder may not be written", "give them to the user that notifyctl runs as"
+    free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+    if free < LEAST_ROOM and disk.f_blocks:
+        return f"the disk of {path.parent} is full, {free} bytes are free", "make room on it"
+    return None
 
 
 def _original(error: Exception) -> object:
     return getattr(error, "orig", None) or error
+
+
+def _sqlite_code(error: Exception) -> int | None:
+    """Without what an extended code adds."""
+    code = getattr(_original(error), "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
 
 
 def _state(error: Exception) -> str | None:

@@ -22,14 +22,14 @@ from notifyctl.db.connections import (
     CONNECTIONS,
     ends_connections,
     follow_forks,
-    in_words,
     obstacle,
     pooled_engine,
     shown,
     single_engine,
+    unusable,
     with_driver,
 )
-from notifyctl.errors import DatabaseError, WrongSchema
+from notifyctl.errors import DatabaseError, NotWritable, WrongSchema
 from notifyctl.settings import Settings
 
 SQLITE_BUSY_SECONDS = 30
@@ -145,14 +145,14 @@ class Database:
             by_another_way = listening and self.listen_url is not None
             setting = "DATABASE_LISTEN_URL" if by_another_way else "DATABASE_URL"
             place = f"database {shown(self.listen_url or self.url) if by_another_way else self}"
-            raise DatabaseError(f"{place} {in_words(error, setting)}") from error
+            raise unusable(error, place, setting, self.url) from error
 
     def require_writable(self) -> None:
         """Raises DatabaseError, where a write would be refused, or a commit never be answered."""
         with self.read() as session:
             found = obstacle(session)
         if found:
-            raise DatabaseError(f"database {self} cannot be written: {'; '.join(found)}")
+            raise NotWritable(f"database {self} cannot be written: {'; '.join(found)}")
 
     def drop_connections(self) -> None:
         """Their server can no longer write, or is gone. Those in use are closed when their transaction ends."""

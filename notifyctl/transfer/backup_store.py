@@ -24,7 +24,7 @@ from notifyctl.audit import log as audit_log
 from notifyctl.audit.chain import SealKeys
 from notifyctl.audit.verify import VerifyReport, verify_all
 from notifyctl.db.database import Database
-from notifyctl.errors import DatabaseError, InvalidInput, NotifyctlError
+from notifyctl.errors import DatabaseError, InvalidInput, NotifyctlError, NotWritable
 from notifyctl.models.enums import AuditAction
 from notifyctl.operations import heartbeats, pauses, store_state
 from notifyctl.operations.pauses import PauseScope
@@ -50,19 +50,28 @@ class Backup:
     audit_head: str
     audit_problem: str | None
     """What `audit verify` finds in it first; None where it verifies."""
+    unaudited: str | None
+    """Why no audit row tells of it; None where one does."""
 
 
 def backup(database: Database, file: Path, *, keys: SealKeys, actor: str, tracked: Tracked) -> Backup:
     """While others write. Raises InvalidInput for a file that is there already or cannot be made.
 
-    The audit row comes first: so it tells of what was broken off, too, and says in the backup when that was made.
+    The audit row comes first: so it tells of what was broken off, too, and says in the backup when that was made. A
+    database that may only be read, or whose disk is full, is one that needs a backup: it is made without that row.
     """
     begun = monotonic()
     _refuse_existing(file)
     with _private(file) as temporary:
-        with database.transaction() as session:
-            details = {"command": "db backup", "file": str(file.absolute())}
-            audit_log.write(session, AuditAction.OPERATOR_ACTION, actor=actor, now=database.clock(), details=details)
+        unaudited = None
+        try:
+            with database.transaction() as session:
+                details = {"command": "db backup", "file": str(file.absolute())}
+                audit_log.write(
+                    session, AuditAction.OPERATOR_ACTION, actor=actor, now=database.clock(), details=details
+                )
+        except NotWritable as error:
+            unaudited = str(error)
         if database.is_sqlite:
             _copy_pages(database, temporary, tracked)
             rows, report = _examine(temporary, keys)
@@ -70,7 +79,7 @@ def backup(database: Database, file: Path, *, keys: SealKeys, actor: str, tracke
             rows, report = dump_store.dump(database, temporary, keys)
         size = temporary.stat().st_size
         _publish(temporary, file)
-    return Backup(str(file), size, rows, monotonic() - begun, str(report.head), problem_in(report))
+    return Backup(str(file), size, rows, monotonic() - begun, str(report.head), problem_in(report), unaudited)
 
 
 def restore(database: Database, file: Path, *, replace: bool, actor: str) -> Loaded:

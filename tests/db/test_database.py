@@ -16,7 +16,7 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import bulk, migrations
 from notifyctl.db.database import SQLITE_LOG_BYTES, Database
 from notifyctl.db.wakeup import Watcher
-from notifyctl.errors import DatabaseError
+from notifyctl.errors import DatabaseError, NotWritable
 from notifyctl.models.client import Client
 from tests.support.clients import a_client
 from tests.support.processes import Processes
@@ -125,7 +125,7 @@ UNUSABLE = {
         "check DATABASE_URL and that the server is running",
     ),
     "a directory": ("sqlite:////", "must name a file"),
-    "a file that is no database": ("sqlite:///{tmp}/text", "cannot be used"),
+    "a file that is no database": ("sqlite:///{tmp}/text", "is no database"),
 }  # fmt: skip
 
 
@@ -196,6 +196,18 @@ def test_connections_that_may_only_read_are_not_kept(database_url: str) -> None:
     with pytest.raises(DatabaseError, match=r"is read-only: .*make it writable"):
         _write(database)
     _write(database)
+    database.close()
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_who_looks_whether_it_can_be_written_does_not_look_by_a_stale_session(database_url: str) -> None:
+    """Nothing is written meanwhile, which would drop it: a worker waits with its start, a server is told not ready."""
+    database = Database(database_url)
+    with database.read() as session:
+        session.execute(text("SET default_transaction_read_only = on"))
+    with pytest.raises(NotWritable, match="it is set read-only"):
+        database.require_writable()
+    database.require_writable()
     database.close()
 
 

@@ -84,7 +84,7 @@ def test_it_is_not_ready_while_nothing_can_be_written_and_says_why(api: Api) -> 
         pytest.skip("root may write everywhere")
     else:
         Path(str(database.url.database)).chmod(0o400)
-        why = "its file or folder may not be written"
+        why = f"{database.url.database} may not be written"
     answer = _until(api.url, lambda answer: answer.status_code != 200)
     assert answer.json() == {"error": "not_ready", "message": f"The database cannot be written: {why}."}
 

@@ -160,6 +160,8 @@ def backup(
         "It holds personal data, and no keys: keep NOTIFICATION_SECRET_KEY and OTP_PEPPER elsewhere, without which what"
         " is sealed in it cannot be opened. Your .env and template files are not in it."
     )
+    if made.unaudited:
+        output.say(f"No audit row tells of this backup: {made.unaudited}")
     if made.audit_problem:
         raise NotifyctlError(f"{file} is written, but its audit log does not verify: {made.audit_problem}")
 
