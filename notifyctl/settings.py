@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         repr=False,
         description="Another way to the same PostgreSQL, around a pooler: for the connection of a worker that listens.",
     )
-    database_connections: int = Field(
+    database_pool_size: int = Field(
         26,
         ge=4,
         le=MAX_CONNECTIONS,

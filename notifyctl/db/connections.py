@@ -209,7 +209,7 @@ _REFUSALS = (
     ),
     (
         r"no more connections allowed|too many (clients|connections)|remaining connection slots",
-        "has no connection left: {cause}; let fewer processes run, lower DATABASE_CONNECTIONS, or raise max_connections"
+        "has no connection left: {cause}; let fewer processes run, lower DATABASE_POOL_SIZE, or raise max_connections"
         " of the server, or max_client_conn of the pooler",
     ),
 )

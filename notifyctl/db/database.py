@@ -233,7 +233,7 @@ def open_database(settings: Settings, *, create: bool = False, patience_seconds:
     return Database(
         settings.database_url,
         listen_url=settings.database_listen_url,
-        connections=settings.database_connections,
+        connections=settings.database_pool_size,
         patience_seconds=patience_seconds,
         create=create,
     )

@@ -176,7 +176,7 @@ def _turn(database: Database, tell: Tell) -> Iterator[Connection]:
     Who waits asks again and again: the snapshot of a statement that waited would hold up the other's CREATE INDEX
     CONCURRENTLY, and so itself.
     """
-    # Outside the pool, of which the rest may need all that DATABASE_CONNECTIONS allows.
+    # Outside the pool, of which the rest may need all that DATABASE_POOL_SIZE allows.
     with single_engine(database.url).connect() as keeper, keeper.begin():
         keeper.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         has_told = False

@@ -40,7 +40,7 @@ INSERT = text(
 
 def sender(url: str, threads: int, what: str) -> None:
     """A process of senders. For each line `seconds how` it prints how many messages it has committed."""
-    runtime = open_runtime(make_settings(database_url=url, database_connections=threads + 4))
+    runtime = open_runtime(make_settings(database_url=url, database_pool_size=threads + 4))
     write, wake = (insert if what == "insert" else send), wakeup.wake_after_commit
     with runtime.database.transaction() as session:
         write(runtime, session)

@@ -125,7 +125,7 @@ def test_a_worker_opens_no_more_connections_than_it_may(
     runtime: Runtime, environment: Environment, processes: Processes, sandbox: Sandbox
 ) -> None:
     few = environment(
-        DATABASE_CONNECTIONS="4",
+        DATABASE_POOL_SIZE="4",
         TWILIO_API_URL=sandbox.url,
         POSTMARK_API_URL=sandbox.url,
         NOTIFICATION_SMS_PER_MINUTE_LIMIT="1000",

@@ -354,7 +354,7 @@ def test_an_upgrade_through_a_pooler_in_transaction_mode(
     runtime: Runtime, pooled: Pooled, processes: Processes, environment: Environment
 ) -> None:
     migrations.downgrade(runtime.database, "0001")
-    few = environment(DATABASE_URL=pooled("transaction", "default_pool_size = 2"), DATABASE_CONNECTIONS="4")
+    few = environment(DATABASE_URL=pooled("transaction", "default_pool_size = 2"), DATABASE_POOL_SIZE="4")
     ran = processes.run(*NOTIFYCTL, "db", "upgrade", env=few)
     assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
     assert migrations.schema_status(runtime.database).is_current
