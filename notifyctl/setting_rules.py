@@ -259,6 +259,9 @@ def _postgres(url: str) -> str:
         ports = [str(parsed.port)] if parsed.port is not None else []
     except ValueError:
         raise ValueError(f"{_NO_PORT}{_FORM}") from None
+    if parsed.database and "@" in parsed.database:
+        # What follows the first / is shown in every error about the database.
+        raise ValueError("has an @ behind a /; a password with / or @ in it has %2F or %40 in their place")
     known = {default.keyword.decode() for default in Conninfo.get_defaults()}
     for name in parsed.query:
         if name not in known:

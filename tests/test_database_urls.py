@@ -72,3 +72,10 @@ def test_the_second_host_is_asked_where_nobody_listens_at_the_first(database: Da
         with by_two.read() as session:
             assert session.execute(text("SELECT 1")).scalar_one() == 1
     by_two.close()
+
+
+def test_a_password_that_is_not_encoded_is_refused_rather_than_shown_as_the_host() -> None:
+    with pytest.raises(ValueError, match=r"a password with / or @ in it has %2F or %40") as caught:
+        database_url("postgresql://u:p@ss/w0rd@h/n")
+    assert "w0rd" not in str(caught.value)
+    assert database_url("postgresql://u:p%40ss%2Fw0rd@h/n") == "postgresql://u:p%40ss%2Fw0rd@h/n"
