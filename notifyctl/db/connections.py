@@ -20,6 +20,7 @@ from sqlmodel import Session
 
 from notifyctl.errors import DatabaseError, NotWritable, WrongSchema
 from notifyctl.models import tables
+from notifyctl.text.durations import plural
 
 if TYPE_CHECKING:
     import psycopg
@@ -329,7 +330,7 @@ def _obstacle_of_file(path: Path) -> tuple[str, str] | None:
         return None
     free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
     if free < LEAST_ROOM and disk.f_blocks:
-        return f"the disk of {path.parent} is full, {free} bytes are free", "make room on it"
+        return f"the disk of {path.parent} is full, {plural(free, 'byte is', 'bytes are')} free", "make room on it"
     return None
 
 
