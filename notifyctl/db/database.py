@@ -104,9 +104,6 @@ class Database:
         """A session for reading only: on PostgreSQL what would write fails, on SQLite it is rolled back."""
         with self._session("DEFERRED") as session:
             yield session
-            # psycopg throws away what it has prepared with every ROLLBACK, and each statement would be planned anew.
-            if not self.is_sqlite:
-                session.commit()
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
@@ -129,6 +126,9 @@ class Database:
             # What was read stays as it was read.
             with Session(connection, expire_on_commit=begin != "DEFERRED") as session:
                 yield session
+                # psycopg throws away what it has prepared with every ROLLBACK, and all would be planned anew.
+                if begin == "DEFERRED" and not self.is_sqlite and not connection.invalidated:
+                    session.commit()
 
     @contextmanager
     def translated(self, *, listening: bool = False) -> Iterator[None]:

@@ -64,7 +64,7 @@ def test_send_prints_status_and_id_for_people_and_for_read(runtime: Runtime, run
     assert message(runtime, message_id).status == "QUEUED"
     code, out, err = run("send", "WELCOME_EMAIL", "--client", "acme", *_set(WELCOME))
     assert (code, out.split()[0]) == (ExitCode.REFUSED, "BLOCKED")
-    assert err == "notifyctl: refused by RATE_LIMITED: 1 of at most 1 sends in the last 24 h\n"
+    assert err == "notifyctl: refused by RATE_LIMITED: 1 of at most 1 send in the last 24 h\n"
 
 
 def test_a_repeated_key_prints_the_first_message_and_says_so(runtime: Runtime, run: Run) -> None:

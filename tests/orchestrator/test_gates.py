@@ -302,7 +302,7 @@ def test_a_refused_rate_names_its_window_as_people_do(runtime: Runtime) -> None:
     send(runtime, "WELCOME_EMAIL", WELCOME)
     again = send(runtime, "WELCOME_EMAIL", WELCOME)
     assert isinstance(again, Blocked)
-    assert again.detail == "1 of at most 1 sends in the last 24 h"
+    assert again.detail == "1 of at most 1 send in the last 24 h"
 
 
 def test_a_decision_is_short_in_a_log(runtime: Runtime) -> None:

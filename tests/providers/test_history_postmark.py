@@ -116,7 +116,7 @@ def test_more_than_a_search_gives_out_is_asked_for_by_halves_of_time(
 def test_more_than_can_be_told_apart_by_time_is_an_error(postmark: PostmarkClient, history: PostmarkHistory) -> None:
     for _ in range(20):
         postmark.emails.send_batch(*(an_email() for _ in range(500)))
-    with pytest.raises(ProviderError, match=r"has 10000 rows at /messages/outbound from 2026-03-02T0.* at most"):
+    with pytest.raises(ProviderError, match=r"has 10,000 rows at /messages/outbound from 2026-03-02T0.* at most"):
         list(history.sent(NOON - HOUR, NOON + HOUR))
     assert history.calls < 30
 

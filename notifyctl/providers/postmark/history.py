@@ -207,7 +207,7 @@ class PostmarkHistory:
         if span.dates in (halves[0].dates, halves[1].dates):
             when = f"from {span.dates['fromdate']} to {span.dates.get('todate', 'now')} Eastern time"
             raise ProviderError(
-                f"Postmark has {plural(page.total, 'row')} at {what.path} {when}, and gives out {MAX_REACH} at most;"
+                f"Postmark has {plural(page.total, 'row')} at {what.path} {when}, and gives out {MAX_REACH:,} at most;"
                 " which others there are cannot be found out in bulk"
             )
         return halves
