@@ -325,7 +325,7 @@ class TestTheList:
     def test_is_given_up_after_twenty_pages(self, make: Make) -> None:
         page = rows(*(row(f"SM{n}", body="x") for n in range(50)), next_page="/2010-04-01/more?Page=1")
         with ScriptedServer(page) as server:
-            assert find(make(server.url)) == CannotTell("over 1000 messages went to the number since the attempt")
+            assert find(make(server.url)) == CannotTell("over 1,000 messages went to the number since the attempt")
         assert len(server.requests) == 20
 
 
