@@ -88,7 +88,7 @@ def test_what_is_to_end_by_itself_ends_with_5(
     ran = processes.run(*NOTIFYCTL, *arguments, env=away)
     assert ran.returncode == 5
     (line,) = ran.stderr.splitlines()
-    assert line.startswith("notifyctl: Database postgresql")
+    assert line.startswith("notifyctl: database postgresql")
     assert "check DATABASE_URL" in line
 
 
