@@ -178,7 +178,7 @@ def test_rows_that_should_have_been_sealed_are_a_warning(runtime: Runtime, notif
 def test_doctor_warns_of_rows_that_should_have_been_sealed(runtime: Runtime) -> None:
     with closing(CheckContext(runtime.settings, Path(".env"))) as installation:
         assert checks.audit_seals(installation) == CheckResult()
-        write_rows(runtime, 3, now=runtime.clock() - timedelta(hours=2))
+        write_rows(runtime, 3, now=runtime.clock() - timedelta(hours=2, minutes=1))
         found = checks.audit_seals(installation)
         seal(runtime)
         assert checks.audit_seals(installation) == CheckResult()

@@ -79,7 +79,7 @@ def test_a_backup_is_whole_private_and_told_of(runtime: Runtime, command: Comman
     assert made.pop("seconds") > 0
     assert made == {
         "file": str(file), "bytes": file.stat().st_size, "rows": rows, "audit_head": str(verify(runtime).head),
-        "audit_problem": None,
+        "audit_problem": None, "unaudited": None,
     }  # fmt: skip
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert left_in(file.parent) == {file.name}
