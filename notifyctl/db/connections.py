@@ -312,7 +312,7 @@ def obstacle(session: Session) -> tuple[str, str] | None:
         remedy = f"start it, or take it out of synchronous_standby_names ({state.standbys}) on the server"
         return "commits wait for a synchronous replica that is away", remedy
     if state.locked:
-        rest = f" and {len(state.locked) - 3} more tables" if len(state.locked) > 3 else ""
+        rest = f" and {plural(len(state.locked) - 3, 'more table')}" if len(state.locked) > 3 else ""
         remedy = "grant it SELECT, INSERT, UPDATE and DELETE on all tables, or name another in DATABASE_URL"
         return f"its role {state.role} may not write {', '.join(state.locked[:3])}{rest}", remedy
     return None

@@ -167,6 +167,7 @@ class Database:
 
     def _close_if_dropped(self, _connection: object, entry: ConnectionPoolEntry) -> None:
         """It goes back to a pool that nobody has any more, and would stay open until that is collected."""
+        entry.info.pop("begin", None)  # of who asked nothing: the next one may write
         if entry.info.get("dropped") != self.dropped:
             entry.invalidate()
 

@@ -93,6 +93,14 @@ def test_what_only_reads_cannot_write_on_postgresql(database: Database) -> None:
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_who_comes_after_a_reader_that_asked_nothing_may_write(database: Database) -> None:
+    with database.read():
+        pass
+    with database.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        assert connection.execute(text("SHOW transaction_read_only")).scalar_one() == "off"
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 def test_postgresql_statements_stay_prepared_from_one_transaction_to_the_next(database: Database) -> None:
     """psycopg forgets them all at a ROLLBACK, and each is planned anew then: a look at the queue takes 2 ms more."""
     asked = "SELECT count(*) FROM message_log WHERE recipient = :recipient"
