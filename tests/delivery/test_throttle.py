@@ -81,6 +81,13 @@ def test_a_bulk_run_leaves_half_of_an_idle_minute_to_what_comes_behind_it() -> N
     assert max(waits) < 0.5
 
 
+def test_a_backlog_is_paced_also_when_nobody_looks_while_its_minute_is_full() -> None:
+    budget = Budget(120)
+    assert budget.allot({Lane.TRANSACTIONAL: 500}, START) == {Lane.URGENT: 0, Lane.TRANSACTIONAL: 118, Lane.BULK: 0}
+    woken = budget.forecast(0, START) + timedelta(seconds=1)
+    assert budget.allot({Lane.TRANSACTIONAL: 382}, woken)[Lane.TRANSACTIONAL] < 10
+
+
 @pytest.mark.parametrize("backlog", [Lane.BULK, Lane.TRANSACTIONAL])
 def test_an_urgent_message_behind_a_backlog_leaves_at_the_next_look(backlog: Lane) -> None:
     arrivals = [(0, backlog)] * 5_000 + [(100 + 10 * n, Lane.URGENT) for n in range(25)]

@@ -8,14 +8,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
+from typing import cast
 
 import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime, open_runtime
+from notifyctl.delivery.pace.throttle import Budget, BudgetState
 from notifyctl.models.enums import Channel
+from notifyctl.operations import limits
 from notifyctl.orchestrator.requests import SendRequest
-from notifyctl.sandbox import Fault, Faults, Sandbox
+from notifyctl.sandbox import Email, Fault, Faults, Sandbox
 from tests.support.crews import RECORDED_TWICE, Crew, queue, statuses, thaw_and_stop
 from tests.support.processes import NOTIFYCTL, Environment, Processes
 from tests.support.settings import make_settings
@@ -151,13 +154,16 @@ def test_four_workers_share_a_limit_and_an_urgent_message_overtakes(
     )
     reset = {"client_name": "Acme", "reset_url": "https://cloud.example/reset", "valid_minutes": 60}
     Crew(processes, variables, program=(sys.executable, SHORT_MINUTE)).man()
+    used = 0  # tokens, of which a worker that is stalled by a busy host forfeits some
     while len(sandbox.presented(Channel.EMAIL)) < 118:
+        used = max(used, _used(runtime))
         sleep(0.1)
+    used = max(used, _used(runtime))
     asked = monotonic()
     with runtime.database.transaction() as session:
         request = SendRequest(template_key="PASSWORD_RESET", client_id="c399", context=reset)
         runtime.orchestrator.send(session, request)
-    while sandbox.messages()[-1].tag != "PASSWORD_RESET":  # type: ignore[union-attr]
+    while not any(isinstance(sent, Email) and sent.tag == "PASSWORD_RESET" for sent in sandbox.messages()):
         assert monotonic() - asked < MINUTE / 2
         sleep(0.02)
     while monotonic() - asked < MINUTE + 2:
@@ -165,8 +171,15 @@ def test_four_workers_share_a_limit_and_an_urgent_message_overtakes(
     processes.end()
     times = sandbox.presented(Channel.EMAIL)
     assert max(sum(at <= other < at + MINUTE for other in times) for at in times) <= 120
-    assert sum(at - times[0] < MINUTE for at in times) >= 114
+    assert used >= 114
     assert statuses(runtime)["DEFERRED_THROTTLED"] > 0
+
+
+def _used(runtime: Runtime) -> int:
+    """Of the limit of 120, within the minute of the last taking."""
+    with runtime.database.read() as session:
+        state = limits.read_budget(session, Channel.EMAIL)
+    return Budget.load(cast(BudgetState, state), 120).used if state else 0
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

@@ -5,9 +5,10 @@ presented in any 60 s was therefore taken in some WINDOW, and no WINDOW has more
 
 Shares. URGENT is served first, gets every token that comes free while it waits, and a few are always left for it:
 2 % rather than all of its 5 %, which kept idle would cost more of the limit than an idle token is worth. Of the rest
-BULK gets a tenth while it waits. A lane that found its minute full within the last window is paced from then on, one
-token at a time, since a backlog that takes everything at once makes every later minute a burst and a lull. After an
-idle time bursts are fine, but BULK leaves half of the minute for what comes behind it.
+BULK gets a tenth while it waits. A lane that found its minute full within the last two windows is paced from then on,
+one token at a time, since a backlog that takes everything at once makes every later minute a burst and a lull. Two,
+because workers that found it full sleep until a token comes free, which takes one. After an idle time bursts are fine,
+but BULK leaves half of the minute for what comes behind it.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ TOKEN_LIFE = timedelta(seconds=0.5)
 WINDOW = timedelta(seconds=60.75)
 """A minute, the life of a token, and a quarter of a second for the way to the provider."""
 BUCKET_SECONDS = 0.25
-PACE_CREDIT = timedelta(seconds=1)
-"""A paced lane may catch up on this much: workers look about once a second."""
+PACE_CREDIT = timedelta(seconds=3)
+"""A paced lane may catch up on this much: workers look about once a second, and later on a busy host."""
 BULK_SHARE = 0.1
 
 
@@ -123,7 +124,7 @@ class Budget:
 
     def _was_full(self, lane: Lane, now: datetime) -> bool:
         at = self.full_at.get(lane)
-        return at is not None and abs(now - at) < WINDOW
+        return at is not None and abs(now - at) < 2 * WINDOW
 
     def _use(self, tokens: int, now: datetime) -> None:
         if tokens <= 0:
