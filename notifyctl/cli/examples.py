@@ -77,6 +77,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "stripe show": ("last", "evt_1Abc --body"),
     "suppressions add": ("EMAIL anna@acme.example --note 'asked by phone'",),
     "suppressions list": ("--channel EMAIL --reason COMPLAINT", "--reveal --columns address,reason,age"),
+    "suppressions rekey": ("", "--drop-lost --yes"),
     "suppressions remove": ("EMAIL anna@acme.example",),
     "templates diff": ("", "--dir acme-templates"),
     "templates disable": ("WELCOME_EMAIL",),

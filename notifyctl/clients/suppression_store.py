@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, String, Table, cast, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, String, Table, cast, delete, func, or_, select, text, tuple_
 from sqlmodel import Session
 
 from notifyctl.db import bulk
@@ -135,8 +135,7 @@ def put(  # noqa: PLR0913  one argument a column
     if before.rows:
         recipient_hash, key_id = before.rows[0].recipient_hash, before.rows[0].key_id
     superfluous = {row.recipient_hash for row in before.rows} - ({recipient_hash} if holding else set())
-    if superfluous:
-        session.execute(delete(_suppression).where(*_is(_suppression, channel, superfluous)))
+    delete_rows(session, channel, superfluous)
     if not holding:
         return
     first = holding[0]
@@ -150,6 +149,11 @@ def put(  # noqa: PLR0913  one argument a column
     statement = bulk.upsert(session, _suppression).values(**new, **changing, created_at=now)
     written = statement.on_conflict_do_update(index_elements=["channel", "recipient_hash"], set_=changing)
     session.execute(written)
+
+
+def delete_rows(session: Session, channel: Channel, hashes: Collection[str]) -> None:
+    if hashes:
+        session.execute(delete(_suppression).where(*_is(_suppression, channel, hashes)))
 
 
 def remember(
@@ -196,6 +200,28 @@ def page(
         among = cast(_suppression.c.causes, String).contains(f'"{reason}"', autoescape=True)
         statement = statement.where(or_(_suppression.c.reason == reason, among))
     return [SuppressionRow(*row) for row in session.execute(statement.limit(limit))]
+
+
+def under_another_key(session: Session, key_id: str, *, limit: int) -> list[SuppressionRow]:
+    """Those that have an address, which is all that is needed to find them under this key."""
+    statement = _SELECT.where(_suppression.c.key_id != key_id, _suppression.c.address.is_not(None))
+    return [SuppressionRow(*row) for row in session.execute(statement.limit(limit))]
+
+
+def count_erased(session: Session) -> dict[str, int]:
+    """Key id -> how many have only their hash left."""
+    key = _suppression.c.key_id
+    counted = select(key, func.count()).where(_suppression.c.address.is_(None)).group_by(key)
+    return {key_id: count for key_id, count in session.execute(counted)}
+
+
+def delete_erased(session: Session, key_ids: Collection[str], *, limit: int) -> list[tuple[Channel, str, str]]:
+    """Of those under these keys that have only their hash left: channel, hash and reason of each that was there."""
+    row = _suppression.c
+    chosen = select(row.channel, row.recipient_hash).where(row.address.is_(None), row.key_id.in_(sorted(key_ids)))
+    these = tuple_(row.channel, row.recipient_hash).in_(chosen.limit(limit))
+    gone = session.execute(delete(_suppression).where(these).returning(row.channel, row.recipient_hash, row.reason))
+    return [(channel, recipient_hash, reason) for channel, recipient_hash, reason in gone]
 
 
 def _json(cause: Cause) -> Mapping[str, str]:

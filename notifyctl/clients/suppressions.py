@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
 from notifyctl.clients import suppression_store as store
-from notifyctl.clients.suppression_store import Cause, Lift, holding
+from notifyctl.clients.suppression_store import Cause, Lift, OnRecord, holding
 from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, Channel, FailureReason, SuppressionReason
 
@@ -118,6 +118,56 @@ def lift(  # noqa: PLR0913  who, when, and from what
         details = {"channel": channel, "recipient_hash": record.rows[0].recipient_hash, "reason": cause.reason}
         audit_log.write(session, AuditAction.SUPPRESSION_REMOVED, actor=actor, now=now, details=details)
     return lifted
+
+
+def rekey(session: Session, keys: KeyRing, *, actor: str, now: datetime, limit: int) -> int:
+    """Has suppressions found by the first secret, whatever they were written under; how many, 0 when all are.
+
+    One whose address was erased has to stay as it is. What holds of an address does not change.
+    """
+    rows = store.under_another_key(session, keys.ids[0], limit=limit)
+    hashes = {
+        (row.channel, row.recipient_hash): [*keys.recipient_hashes(row.channel, str(row.address)), row.recipient_hash]
+        for row in rows
+    }
+    store.lock(session, [each for of_one in hashes.values() for each in of_one])
+    for (channel, old_hash), all_of_it in hashes.items():
+        record = store.on_record(session, channel, all_of_it)
+        _move(session, record, channel, all_of_it[0], keys.ids[0])
+        for row in record.rows:
+            if row.recipient_hash == old_hash:
+                details = {"channel": channel, "recipient_hash": all_of_it[0], "reason": row.reason, "was": old_hash}
+                audit_log.write(session, AuditAction.SUPPRESSION_ADDED, actor=actor, now=now, details=details)
+    return len(rows)
+
+
+def _move(session: Session, record: OnRecord, channel: Channel, recipient_hash: str, key_id: str) -> None:
+    """All that is on record of an address, to one row under this hash; nothing where it was lifted meanwhile."""
+    store.delete_rows(session, channel, {row.recipient_hash for row in record.rows})
+    left = holding(record.causes, record.lifts)
+    if not left:
+        return
+    store.put(
+        session,
+        OnRecord([], [], []),
+        left,
+        channel=channel,
+        recipient_hash=recipient_hash,
+        key_id=key_id,
+        address=next((row.address for row in record.rows if row.address), None),
+        note=next((row.note for row in record.rows if row.note), None),
+        now=min(row.created_at for row in record.rows),
+    )
+
+
+def drop_lost(session: Session, keys: KeyRing, *, actor: str, now: datetime, limit: int) -> int:
+    """Removes suppressions that nobody can find: only the hash is left, and its secret is none of ours. How many."""
+    lost = store.count_erased(session).keys() - set(keys.ids)
+    gone = store.delete_erased(session, lost, limit=limit) if lost else []
+    for channel, recipient_hash, reason in gone:
+        details = {"channel": channel, "recipient_hash": recipient_hash, "reason": reason}
+        audit_log.write(session, AuditAction.SUPPRESSION_REMOVED, actor=actor, now=now, details=details)
+    return len(gone)
 
 
 def known_since(reason: FailureReason | None, attempted_at: datetime | None) -> datetime | None:

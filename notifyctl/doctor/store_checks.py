@@ -1,6 +1,6 @@
 """Checks of the database: one function a check, named as its row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from notifyctl.alerts.spikes import store as spike_store
@@ -13,7 +13,8 @@ from notifyctl.db import connections, migrations
 from notifyctl.db.wakeup import require_listening
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.health import store as health_store
-from notifyctl.health.installation import read_job_statuses
+from notifyctl.health import upkeep
+from notifyctl.health.installation import read_job_statuses, unknown_suppressions
 from notifyctl.http import api_key_store
 from notifyctl.keyring import KeyRing
 from notifyctl.operations import breakers, store_state
@@ -84,19 +85,20 @@ def listen_url(context: CheckContext) -> CheckResult:
 def secret_keys_in_use(context: CheckContext) -> CheckResult:
     key_ids = KeyRing(context.settings.notification_secret_key).ids
     with context.database.read() as session:
-        suppressions = _without(health_store.count_suppressions(session), key_ids)
-        sealed = _without(health_store.count_unfinished(session), key_ids)
+        suppressions = unknown_suppressions(session, context.settings)
+        unfinished = health_store.count_unfinished(session)
+    sealed = {key: count for key, count in unfinished.items() if key not in key_ids}
     problems = []
     if suppressions:
-        problems.append(f"{_counted(suppressions, 'suppression')}: these people would be written to again")
+        problems.append(upkeep.not_found(suppressions))
     if sealed:
-        problems.append(f"{_counted(sealed, 'waiting message')}: they cannot be opened and will fail")
+        problems.append(f"{upkeep.counted(sealed, 'waiting message')}: they cannot be opened and will fail")
     if not problems:
         return CheckResult()
     return CheckResult(
         CheckStatus.FAIL,
-        f"NOTIFICATION_SECRET_KEY lacks the key of {'; and of '.join(problems)}",
-        "put the old key back into NOTIFICATION_SECRET_KEY, behind the new one and separated by a comma",
+        f"{upkeep.LACKS_KEY} {'; and of '.join(problems)}",
+        f"{upkeep.PUT_IT_BACK}, or {upkeep.REKEY}" if suppressions else upkeep.PUT_IT_BACK,
     )
 
 
@@ -329,15 +331,6 @@ STORED = (
     audit_seals,
     keys_about_to_end,
 )
-
-
-def _without(counts: Mapping[str, int], known: Sequence[str]) -> dict[str, int]:
-    return {key: count for key, count in counts.items() if key not in known}
-
-
-def _counted(counts: Mapping[str, int], what: str) -> str:
-    total = sum(counts.values())
-    return f"{plural(total, what)} (key {', '.join(sorted(counts))})"
 
 
 def _few(names: Sequence[str], shown: int = 3) -> str:

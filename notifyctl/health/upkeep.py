@@ -1,6 +1,6 @@
 """What is wrong with the installation beside its traffic, in words. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from notifyctl.db.migrations import head_revision
@@ -8,6 +8,9 @@ from notifyctl.health.installation import Installation, JobState, LastWorker, is
 from notifyctl.operations.problem import Code, Gravity, Problem, how_to_match
 from notifyctl.text.durations import age, moment, plural, rough_duration
 
+LACKS_KEY = "NOTIFICATION_SECRET_KEY lacks the key of"
+PUT_IT_BACK = "put the old key back into NOTIFICATION_SECRET_KEY, behind the new one and separated by a comma"
+REKEY = "run `notifyctl suppressions rekey` where it is lost"
 _WAITS_FOR_SOMEBODY = (JobState.OVERDUE, JobState.LOST)
 """Whoever runs the jobs again takes these up."""
 
@@ -21,6 +24,7 @@ def problems(installation: Installation, *, waiting: int = 0, overdue_seconds: i
     if not installation.has_templates:
         text = "no template is seeded: nothing can be sent"
         yield Problem(Gravity.WARNING, text, Code.TEMPLATES_NOT_SEEDED, "run `notifyctl templates seed`")
+    yield from _suppressions_lost(installation)
     yield from suppressed(installation)
     yield from _lost_alert(installation)
     yield from stripe(installation)
@@ -117,6 +121,21 @@ def _jobs(installation: Installation) -> Iterator[Problem]:
         code = Code.JOB_FAILED if status.state is JobState.FAILED else Code.JOB_STUCK
         since = status.record.last.started_at if status.record else None
         yield Problem(Gravity.WARNING, status.problem, code, status.remedy, since=since)
+
+
+def _suppressions_lost(installation: Installation) -> Iterator[Problem]:
+    if found := installation.unknown_suppressions:
+        yield Problem(
+            Gravity.CRITICAL, f"{LACKS_KEY} {not_found(found)}", Code.SUPPRESSIONS_LOST, f"{PUT_IT_BACK}, or {REKEY}"
+        )
+
+
+def not_found(suppressions: Mapping[str, int]) -> str:
+    return f"{counted(suppressions, 'suppression')}: these people would be written to again"
+
+
+def counted(by_key: Mapping[str, int], what: str) -> str:
+    return f"{plural(sum(by_key.values()), what)} (key {', '.join(sorted(by_key))})"
 
 
 def suppressed(installation: Installation) -> Iterator[Problem]:

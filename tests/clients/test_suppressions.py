@@ -7,8 +7,9 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import select
 
+from notifyctl.bootstrap import Runtime
 from notifyctl.clients import suppression_store
-from notifyctl.clients.suppressions import lift, suppress
+from notifyctl.clients.suppressions import lift, rekey, suppress
 from notifyctl.clock import system_clock
 from notifyctl.db.database import Database
 from notifyctl.keyring import KeyRing
@@ -97,6 +98,91 @@ def test_after_a_key_rotation_it_is_still_suppressed_once_and_can_be_lifted(data
         lifted = lift(session, rotating, Channel.EMAIL, "ann@acme.example", actor="cli", now=NOON)
     assert [(cause.reason, cause.source) for cause in lifted] == [("HARD_BOUNCE", "postmark")]
     assert [action for action, _ in audits(database)] == ["SUPPRESSION_ADDED", "SUPPRESSION_REMOVED"]
+
+
+def move(database: Database, keys: KeyRing, *, limit: int = 10) -> int:
+    with database.transaction() as session:
+        return rekey(session, keys, actor="cli", now=NOON, limit=limit)
+
+
+def rows(database: Database) -> list[suppression_store.SuppressionRow]:
+    with database.read() as session:
+        return suppression_store.page(session, limit=10)
+
+
+@pytest.mark.parametrize("secrets", [[NEW], [NEW, OLD]], ids=["lost", "rotated"])
+def test_an_address_is_all_it_takes_to_find_a_suppression_by_another_secret(
+    database: Database, secrets: list[SecretStr]
+) -> None:
+    old, new = KeyRing([OLD]), KeyRing(secrets)
+    add(database, old, note="550 no such user")
+    add(database, old, reason=SuppressionReason.COMPLAINT)
+    (before,) = rows(database)
+    assert move(database, new) == 1
+    (after,) = rows(database)
+    assert after == before._replace(recipient_hash=new.recipient_hash("EMAIL", "ann@acme.example"), key_id=new.ids[0])
+    details = {"reason": "HARD_BOUNCE", "channel": "EMAIL"}
+    expected = ("SUPPRESSION_ADDED", details | {"recipient_hash": after.recipient_hash, "was": before.recipient_hash})
+    assert audits(database)[-1] == expected
+    assert move(database, new) == 0
+
+
+def test_what_was_said_under_either_secret_is_one_suppression(database: Database) -> None:
+    old, new = KeyRing([OLD]), KeyRing([NEW])
+    add(database, old)
+    add(database, new, reason=SuppressionReason.MANUAL, actor="cli", now=NOON + timedelta(hours=1))
+    assert move(database, new) == 1
+    (row,) = rows(database)
+    assert [cause.reason for cause in suppression_store.causes_of(row)] == ["HARD_BOUNCE", "MANUAL"]
+    assert row.key_id == new.ids[0]
+
+
+def test_what_was_lifted_since_under_the_new_secret_is_not_brought_back(database: Database) -> None:
+    add(database, KeyRing([OLD]))
+    new = KeyRing([NEW])
+    with database.transaction() as session:
+        lift(session, new, Channel.EMAIL, "ann@acme.example", actor="cli", now=NOON + timedelta(hours=1))
+    assert move(database, new) == 1
+    assert rows(database) == []
+
+
+def test_the_command_moves_what_has_an_address_and_drops_what_nobody_can_find_when_told_so(
+    runtime: Runtime, notifyctl: CommandLine
+) -> None:
+    old = KeyRing([OLD])
+    for number in range(3):
+        add(runtime.database, old, f"c{number}@acme.example", keep_address=number > 0)
+    first = notifyctl("suppressions", "rekey")
+    assert first.code == 0
+    assert first.err.splitlines() == [
+        "2 suppressions moved to the first secret.",
+        "1 suppression of an erased address is found by nobody, for want of a secret: put it back, or say --drop-lost.",
+    ]
+    refused = notifyctl("suppressions", "rekey", "--drop-lost")
+    assert refused.code == 2
+    assert len(rows(runtime.database)) == 3
+    dropped = notifyctl("suppressions", "rekey", "--drop-lost", "--yes")
+    assert dropped.err.splitlines()[-1] == "1 suppression removed."
+    assert {row.address for row in rows(runtime.database)} == {"c1@acme.example", "c2@acme.example"}
+    action, details = audits(runtime.database)[-1]
+    assert (action, details["recipient_hash"]) == (
+        "SUPPRESSION_REMOVED",
+        old.recipient_hash("EMAIL", "c0@acme.example"),
+    )
+
+
+def test_the_command_says_which_secret_is_still_needed(runtime: Runtime, notifyctl: CommandLine) -> None:
+    add(runtime.database, runtime.keys, keep_address=False)
+    add(runtime.database, KeyRing([OLD]), keep_address=False)
+    (needed,) = runtime.keys.ids
+    both = f"{NEW.get_secret_value()},{SECRET}"
+    ran = notifyctl("suppressions", "rekey", "--drop-lost", "--yes", NOTIFICATION_SECRET_KEY=both)
+    assert ran.err.splitlines() == [
+        "0 suppressions moved to the first secret.",
+        f"1 suppression of an erased address needs the secret of key {needed}: keep it.",
+        "1 suppression removed.",
+    ]
+    assert [row.key_id for row in rows(runtime.database)] == [needed]
 
 
 def test_lifting_what_is_not_suppressed_audits_nothing(database: Database) -> None:

@@ -39,7 +39,7 @@ from notifyctl.settings import Settings
 from tests.support.clients import a_client
 from tests.support.command_line import CommandLine
 from tests.support.messages import CODE, WELCOME, a_worker, send
-from tests.support.settings import make_settings
+from tests.support.settings import SECRET, make_settings
 
 HOUR = timedelta(hours=1)
 OPS = "ops@acme.example"
@@ -252,6 +252,26 @@ def keep_from_writing_to(runtime: Runtime, channel: Channel, address: str) -> No
     with runtime.database.transaction() as session:
         reason, now = SuppressionReason.INACTIVE, runtime.clock()
         assert suppress(session, runtime.keys, channel, address, reason=reason, actor="postmark", now=now)
+
+
+NEW_KEY = "9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f9e7c5b3a1f2468"
+
+
+def test_suppressions_that_nobody_finds_for_want_of_their_secret_are_critical(runtime: Runtime) -> None:
+    a_worker(runtime)
+    for number in range(2):
+        keep_from_writing_to(runtime, Channel.EMAIL, f"c{number}@client.example")
+    assert said(runtime) == []
+    url = runtime.settings.database_url
+    [problem] = said(runtime, settings=make_settings(database_url=url, notification_secret_key=NEW_KEY))
+    assert (problem.gravity, problem.code) == (Gravity.CRITICAL, Code.SUPPRESSIONS_LOST)
+    assert problem.text == (
+        f"NOTIFICATION_SECRET_KEY lacks the key of 2 suppressions (key {runtime.keys.ids[0]}):"
+        " these people would be written to again"
+    )
+    assert problem.remedy.endswith("or run `notifyctl suppressions rekey` where it is lost")
+    both = make_settings(database_url=url, notification_secret_key=f"{NEW_KEY},{SECRET}")
+    assert said(runtime, settings=both) == []
 
 
 @pytest.mark.parametrize(

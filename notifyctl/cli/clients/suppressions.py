@@ -1,5 +1,6 @@
 """`notifyctl suppressions`: addresses that must not be written to."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from notifyctl.cli import options, output
 from notifyctl.cli.listing import ListedRows, lists
 from notifyctl.cli.output import Shown, named
 from notifyctl.cli.runtime import opened_runtime
-from notifyctl.clients import suppression_store
+from notifyctl.clients import suppression_store, suppressions
 from notifyctl.clients.suppression_store import Cause
 from notifyctl.clients.suppressions import NOT_LIFTED_BY_US, lift, suppress
 from notifyctl.errors import NotFound
@@ -31,6 +32,7 @@ SHOWN = (
 )
 """What fits a terminal."""
 ERASED = "(erased)"
+CHUNK = 200
 
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, or phone as +491701234567.")]
@@ -127,6 +129,48 @@ def remove(channel: options.ChannelArgument, address: Address) -> None:
     for source in dict.fromkeys(cause.source for cause in lifted):
         if source in NOT_LIFTED_BY_US:
             output.say(NOT_LIFTED_BY_US[source])
+
+
+@app.command()
+def rekey(
+    drop_lost: Annotated[
+        bool, typer.Option("--drop-lost", help="Remove those of erased addresses whose secret is lost.")
+    ] = False,
+    yes: options.Yes = False,
+) -> None:
+    """Have suppressions found by the first secret of NOTIFICATION_SECRET_KEY, when another is to go or is lost.
+
+    Give every host that secret first: one that lacks it no longer finds what was moved. A suppression of an erased
+    address cannot be moved, and holds only while its secret is there.
+    """
+    with opened_runtime() as runtime:
+        moved = _in_chunks(runtime, suppressions.rekey)
+        output.say(f"{plural(moved, 'suppression')} moved to the first secret.")
+        with runtime.database.read() as session:
+            erased = suppression_store.count_erased(session)
+        known = runtime.keys.ids
+        for key_id in known[1:]:
+            if count := erased.get(key_id):
+                need = plural(count, "suppression of an erased address needs", "suppressions of erased addresses need")
+                output.say(f"{need} the secret of key {key_id}: keep it.")
+        lost = sum(count for key_id, count in erased.items() if key_id not in known)
+        if lost and not drop_lost:
+            nobody = plural(lost, "suppression of an erased address is", "suppressions of erased addresses are")
+            output.say(f"{nobody} found by nobody, for want of a secret: put it back, or say --drop-lost.")
+        elif lost:
+            options.confirm(f"Remove {plural(lost, 'suppression')} whose addresses nobody can tell any more?", yes)
+            output.say(f"{plural(_in_chunks(runtime, suppressions.drop_lost), 'suppression')} removed.")
+
+
+def _in_chunks(runtime: Runtime, act: Callable[..., int]) -> int:
+    """Transactions that nobody has to wait for."""
+    total = 0
+    while True:
+        with runtime.database.transaction() as session:
+            done = act(session, runtime.keys, actor=options.actor(), now=runtime.clock(), limit=CHUNK)
+        total += done
+        if not done:
+            return total
 
 
 def _words(cause: Cause) -> str:
