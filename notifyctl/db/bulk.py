@@ -262,7 +262,7 @@ def column_types(table: Table, *names: str) -> dict[str, TypeEngine[object]]:
 @lru_cache(maxsize=1024)
 def _sqlite_time(value: datetime) -> str:
     """Remembered, since the rows of one statement share a handful of moments."""
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 ODD = b"\xff"
