@@ -68,7 +68,7 @@ def _alert(services: BillingServices, event: StoredEvent, now: datetime) -> None
             alert = _choose_alert(session, now)
             if alert is Alert.COVERED or _send_alert(services, session, event, alert):
                 store.mark_alerted(session, event.id, alert, now)
-    except Exception as error:  # noqa: BLE001  see above
+    except Exception as error:  # noqa: BLE001  who delivers one is not to suffer for our mail
         log.error(
             "admins were not told of a stripe event that failed",
             extra={"event_id": event.id, "error": describe_error(error)},

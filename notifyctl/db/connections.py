@@ -51,6 +51,8 @@ def with_driver(url: URL) -> URL:
 
 
 def shown(url: URL) -> str:
+    """As people write it: without the driver, and without what is secret."""
+    url = url.set(drivername=url.get_backend_name())
     return url.difference_update_query(["password"]).render_as_string(hide_password=True)
 
 

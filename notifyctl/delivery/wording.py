@@ -38,8 +38,7 @@ class Wording:
         message = item.message
         try:
             return self._rendered(item)
-        # Out of memory, too deep, no JSON: one message is no reason to give up those that were claimed with it.
-        except Exception as error:  # noqa: BLE001  see above
+        except Exception as error:  # noqa: BLE001  too deep, no memory: the others of its claim go on
             if isinstance(error, NotifyctlError):
                 return Rejected(FailureReason.RENDER_ERROR, "", str(error))
             errors.report(log, "message cannot be rendered", error, message_id=message.id)

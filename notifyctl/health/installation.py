@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sqlmodel import Session
@@ -26,6 +27,9 @@ from notifyctl.settings import Settings
 from notifyctl.templates import store as template_store
 from notifyctl.text.addresses import normal_address
 from notifyctl.text.durations import age, moment, worker_place
+
+if TYPE_CHECKING:
+    from notifyctl.keyring import KeyRing
 
 GRACE = timedelta(minutes=5)
 """On top of two periods without a run that was DONE."""
@@ -264,9 +268,7 @@ def suppressed_addresses(session: Session, settings: Settings) -> Iterator[Suppr
             wanted.setdefault((channel, address), []).append(name)
     if not wanted:
         return
-    from notifyctl.keyring import KeyRing  # cryptography: `monitor` needs it for nothing else
-
-    keys = KeyRing(settings.notification_secret_key)
+    keys = _keys(settings)
     for (channel, address), names in wanted.items():
         row = suppression_store.find(session, channel, keys.recipient_hashes(channel, address))
         if row is not None:
@@ -278,10 +280,14 @@ def unknown_suppressions(session: Session, settings: Settings) -> dict[str, int]
     counts = health_store.count_suppressions(session)
     if not counts:
         return {}
+    known = _keys(settings).ids
+    return {key: count for key, count in counts.items() if key not in known}
+
+
+def _keys(settings: Settings) -> "KeyRing":
     from notifyctl.keyring import KeyRing  # cryptography: `monitor` needs it for nothing else
 
-    known = KeyRing(settings.notification_secret_key).ids
-    return {key: count for key, count in counts.items() if key not in known}
+    return KeyRing(settings.notification_secret_key)
 
 
 def _alert_addresses(settings: Settings) -> Iterator[tuple[str, Channel, str]]:

@@ -75,7 +75,7 @@ CASES: dict[str, Asked] = {
     ),
     "nobody listens there": (
         ANY_WRITE, lambda ways: {"DATABASE_URL": f"postgresql://postgres@127.0.0.1:9/{ways.name}"}, 5,
-        r"database postgresql\S+ cannot be used: .*refused.*; check DATABASE_URL and that the server is running",
+        r"database postgresql:\S+ cannot be used: .*refused.*; check DATABASE_URL and that the server is running",
     ),
     "a database that is not there": (
         ANY_WRITE, lambda ways: {"DATABASE_URL": another(ways.direct, database="gone")}, 5,

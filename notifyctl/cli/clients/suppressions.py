@@ -32,7 +32,7 @@ SHOWN = (
 )
 """What fits a terminal."""
 ERASED = "(erased)"
-CHUNK = 200
+CHUNK = 25
 
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Email address, or phone as +491701234567.")]

@@ -100,8 +100,7 @@ class PostmarkLookup:
             return LookupHit(postmark_id)
         try:
             return self._read_from_events(postmark_id)
-        # That the search has it is what counts, whatever the details stumble over.
-        except Exception as error:  # noqa: BLE001  see above
+        except Exception as error:  # noqa: BLE001  that the search has it is what counts
             extra = {"message_id": message_id, "provider": "postmark"}
             _log.debug("the search found it, but no details: %s", type(error).__name__, extra=extra)
             return LookupHit(postmark_id)
@@ -134,8 +133,7 @@ def _answered(ask: Callable[[], LookupResult]) -> LookupResult:
         return ask()
     except NotAccepted as no:
         return no_result(no.outcome, POSTMARK_ERRORS)
-    # Whatever is wrong with an answer 200, the next one may be readable.
-    except Exception as error:  # noqa: BLE001  see above
+    except Exception as error:  # noqa: BLE001  whatever is wrong with an answer 200, the next may be readable
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 

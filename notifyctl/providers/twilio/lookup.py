@@ -126,8 +126,7 @@ def _answered(ask: Callable[[], Answer]) -> Answer | CannotTell | Unavailable:
         return no_result(no.outcome, TWILIO_ERRORS)
     except _TooMany as too_many:
         return CannotTell(str(too_many))
-    # Whatever the SDK stumbles over in an answer 200, the next one may be readable.
-    except Exception as error:  # noqa: BLE001  see above
+    except Exception as error:  # noqa: BLE001  whatever the SDK stumbles over, the next answer may be readable
         return Unavailable("UNREADABLE_ANSWER", type(error).__name__)
 
 

@@ -100,8 +100,7 @@ class TwilioSender:
         transfer = self._transfers.borrow()
         try:
             self._requests.prepare(transfer, self._values(message))
-        # It cannot be put into a request; the others must go on.
-        except Exception as error:  # noqa: BLE001  see above
+        except Exception as error:  # noqa: BLE001  it cannot be put into a request; the others must go on
             self._transfers.give_back(transfer)
             result = Rejected(FailureReason.CONTENT_REJECTED, "UNSENDABLE", type(error).__name__)
             self._unsendable.append(Answer(message.message_id, result, 0.0))

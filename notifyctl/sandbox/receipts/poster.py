@@ -165,8 +165,7 @@ class ReceiptPoster:
         transfer = transfers.borrow()
         try:
             transfer.prepare(post.url, post.headers, post.body)
-        # A StatusCallback can be any text, and what libcurl will not even take must not end this thread.
-        except Exception as error:  # noqa: BLE001  see above
+        except Exception as error:  # noqa: BLE001  a StatusCallback can be any text, and must not end this thread
             transfers.give_back(transfer)
             self._failed(f"{channel}: {type(error).__name__}")
             return
