@@ -27,10 +27,10 @@ from notifyctl.text.durations import plural
 _NOT_SENT = frozenset({"failed", "undelivered", "canceled"})
 SLOTS = 100
 """Calls at once, where the answers come at once; and so many are begun at once."""
-AT_ONCE_SECONDS = 0.02
+AT_ONCE_SECONDS = 0.03
 """What a busy process takes for it by itself."""
-MORE_A_SECOND = 3_000
-"""How many more are under way for each second that answers take beyond that: at 50 ms there are 190, at 120 ms 400."""
+MORE_A_SECOND = 15_000
+"""How many more are under way for each second that answers take beyond that: from 50 ms on there are 400."""
 CONCURRENCY = 400
 _SID = re.compile(r"(SM|MM)[0-9a-f]{32}")
 
