@@ -330,7 +330,8 @@ class Dispatcher:
             # Checked again as the bytes are written: this process may be frozen between here and there.
             self._submit(outbound, started + LEASE.total_seconds() * 2 / 3)
         else:
-            # We were held up between the claim and now: the tokens are forfeited, and others may hold the messages.
+            # We were held up between the claim and now: the tokens are too old, and others may hold the messages.
+            self._claimer.allowance.return_unused(len(outbound))
             self._abandon([message.message_id for message in outbound])
 
     def _submit(self, outbound: Sequence[OutboundMessage], send_by: float) -> None:

@@ -4,10 +4,14 @@ import pytest
 from sqlalchemy import text
 
 from notifyctl.bootstrap import Runtime
+from notifyctl.delivery.claims import Claim
+from notifyctl.delivery.pace.throttle import TOKEN_LIFE
+from notifyctl.delivery.wording import Wording
 from notifyctl.models.enums import Channel, Lane
 from notifyctl.operations import limits, pauses
 from notifyctl.operations.pauses import PauseScope
 from notifyctl.orchestrator.requests import Decision, SendRequest
+from notifyctl.providers.contract import OutboundMessage, Rejected
 from notifyctl.sandbox import Fault, Faults, Sandbox
 from tests.support.clients import a_client
 from tests.support.clocks import TurnableClock
@@ -40,6 +44,23 @@ def statuses(runtime: Runtime) -> dict[str, int]:
         for row in all_messages(session):
             found[row.status.value] = found.get(row.status.value, 0) + 1
     return found
+
+
+@pytest.mark.parametrize("per_minute", [10])
+def test_a_turn_that_was_held_up_before_its_calls_has_its_tokens_again(
+    runtime: Runtime, clock: TurnableClock, dispatcher: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render = Wording.render
+
+    def slowly(self: Wording, item: Claim) -> OutboundMessage | Rejected:
+        monkeypatch.undo()
+        clock.ahead += TOKEN_LIFE
+        return render(self, item)
+
+    queue_welcomes(runtime, 9)
+    monkeypatch.setattr(Wording, "render", slowly)
+    drain(dispatcher())
+    assert statuses(runtime) == {"SENT": 9}
 
 
 @pytest.mark.parametrize("per_minute", [10])

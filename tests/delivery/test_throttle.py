@@ -136,6 +136,17 @@ def test_tokens_put_back_can_be_taken_again_and_only_those() -> None:
     assert budget.allot({Lane.TRANSACTIONAL: 20}, START)[Lane.TRANSACTIONAL] == 9
 
 
+def test_unused_tokens_go_back_to_their_own_bucket_and_no_more_than_it_has() -> None:
+    budget = Budget(60)
+    budget.allot({Lane.TRANSACTIONAL: 30}, START)
+    (bucket,) = budget.buckets
+    budget.allot({Lane.TRANSACTIONAL: 20}, START + timedelta(seconds=1))
+    budget.return_unused(bucket.number, 50)
+    assert [bucket.tokens for bucket in budget.buckets] == [0, 20]
+    budget.return_unused(bucket.number - 1, 50)  # of a window that is over
+    assert budget.used == 20
+
+
 def test_a_clock_that_goes_back_frees_nothing() -> None:
     budget = Budget(10)
     assert budget.allot({Lane.URGENT: 10}, START)[Lane.URGENT] == 10

@@ -48,6 +48,9 @@ class Allowance:
         """How far the window's time is ahead of the clock, as of the last reading."""
         self._held: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._taken_at = 0.0
+        self._taken_in = 0
+        """The bucket of the last taking, and how many of its tokens were not used after all."""
+        self._unused = 0
         self._bulk_credit = 0.0
         self._short: set[Lane] = set()
         self.budget = Budget(default_limit)
@@ -66,6 +69,7 @@ class Allowance:
         self._stamp = self._time.now(Stamp.load(state.get("time")), reading)
         self._ahead = self.now - wall
         self.budget = self._budget(state, limit)
+        self.budget.return_unused(self._taken_in, self._unused)
 
     def _budget(self, state: Mapping[str, object], limit: int) -> Budget:
         try:
@@ -113,6 +117,9 @@ class Allowance:
         missing = {lane: max(0, count * ahead - self._held[lane]) for lane, count in wanted.items()}
         taken = self.budget.allot(missing, self.now)
         self._save(session)
+        self._unused = 0
+        if self.budget.buckets:
+            self._taken_in = self.budget.buckets[-1].number
         if not any(self._held.values()):
             self._taken_at = self._stopwatch.read()
         for lane, tokens in taken.items():
@@ -148,6 +155,14 @@ class Allowance:
     def is_fresh(self) -> bool:
         """Whether tokens used now are used in time."""
         return self._stopwatch.read() - self._taken_at < TOKEN_LIFE.total_seconds()
+
+    def return_unused(self, tokens: int) -> None:
+        """Those of the last claim, of which nothing was presented: the next taking has them again.
+
+        Where tokens are taken ahead it is not known of which taking they are; there a minute has enough of them.
+        """
+        if not self.takes_ahead:
+            self._unused = tokens
 
     def _forfeit(self) -> None:
         if self._stopwatch.read() - self._taken_at > KEPT_SECONDS:

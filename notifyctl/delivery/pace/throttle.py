@@ -1,7 +1,8 @@
 """The budget of a channel's minute: who may take how many tokens now. Pure; operations.limits keeps it.
 
-A token is the right to present one message to the provider at once: it is forfeited after TOKEN_LIFE. Whatever is
-presented in any 60 s was therefore taken in some WINDOW, and no WINDOW has more tokens than the limit.
+A token is the right to present one message to the provider at once: it is forfeited after TOKEN_LIFE, and goes back
+where it came from if nothing was presented. Whatever is presented in any 60 s was therefore taken in some WINDOW, and
+no WINDOW has more tokens than the limit.
 
 Shares. URGENT is served first, gets every token that comes free while it waits, and a few are always left for it:
 2 % rather than all of its 5 %, which kept idle would cost more of the limit than an idle token is worth. Of the rest
@@ -142,6 +143,16 @@ class Budget:
         self.buckets[-1].tokens -= spent + tokens.get(Lane.URGENT, 0)
         if self.paced_until is not None:
             self.paced_until -= self.spacing * spent
+
+    def return_unused(self, bucket: int, tokens: int) -> None:
+        """Some that were taken in this bucket by one who presented nothing: nobody has seen more than there were."""
+        found = next((one for one in self.buckets if one.number == bucket), None)
+        returned = min(tokens, found.tokens) if found is not None else 0
+        if found is None or not returned:
+            return
+        found.tokens -= returned
+        if self.paced_until is not None:
+            self.paced_until -= self.spacing * returned
 
     def _forget(self, now: datetime) -> None:
         """A bucket counts until a window after its end. After a clock was set back all count for one window more."""
