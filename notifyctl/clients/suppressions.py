@@ -154,7 +154,8 @@ def _move(session: Session, record: OnRecord, channel: Channel, recipient_hash: 
         channel=channel,
         recipient_hash=recipient_hash,
         key_id=key_id,
-        address=next((row.address for row in record.rows if row.address), None),
+        # One that was erased under either secret stays so.
+        address=record.rows[0].address if all(row.address for row in record.rows) else None,
         note=next((row.note for row in record.rows if row.note), None),
         now=min(row.created_at for row in record.rows),
     )

@@ -14,7 +14,7 @@ from notifyctl.db.wakeup import require_listening
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.health import store as health_store
 from notifyctl.health import upkeep
-from notifyctl.health.installation import read_job_statuses, unknown_suppressions
+from notifyctl.health.installation import lost_suppressions, read_job_statuses
 from notifyctl.http import api_key_store
 from notifyctl.keyring import KeyRing
 from notifyctl.operations import breakers, store_state
@@ -85,7 +85,7 @@ def listen_url(context: CheckContext) -> CheckResult:
 def secret_keys_in_use(context: CheckContext) -> CheckResult:
     key_ids = KeyRing(context.settings.notification_secret_key).ids
     with context.database.read() as session:
-        suppressions = unknown_suppressions(session, context.settings)
+        suppressions = lost_suppressions(session, context.settings)
         unfinished = health_store.count_unfinished(session)
     sealed = {key: count for key, count in unfinished.items() if key not in key_ids}
     problems = []

@@ -165,7 +165,7 @@ class Installation:
     """Those in trouble."""
     has_templates: bool
     suppressed: Sequence[SuppressedAlertAddress]
-    unknown_suppressions: Mapping[str, int]
+    lost_suppressions: Mapping[str, int]
     """Key id -> how many suppressions are found by it, where NOTIFICATION_SECRET_KEY lacks it."""
     lost_alert: LostAlert | None
     """The last alert, where it reached nobody."""
@@ -202,7 +202,7 @@ def read_installation(session: Session, settings: Settings, now: datetime) -> In
         jobs=[status for status in statuses if status.problem],
         has_templates=template_store.are_seeded(session),
         suppressed=list(suppressed_addresses(session, settings)),
-        unknown_suppressions=unknown_suppressions(session, settings),
+        lost_suppressions=lost_suppressions(session, settings),
         lost_alert=health_store.lost_alert(session, now - ALERTS_FOR),
         untold=[row.channel for row in spike_store.raised(session) if row.level.gravity > row.told.gravity],
         has_alert_address=bool(settings.admin_recipients),
@@ -275,7 +275,7 @@ def suppressed_addresses(session: Session, settings: Settings) -> Iterator[Suppr
             yield SuppressedAlertAddress(names, channel, address, row.reason, row.source, row.created_at)
 
 
-def unknown_suppressions(session: Session, settings: Settings) -> dict[str, int]:
+def lost_suppressions(session: Session, settings: Settings) -> dict[str, int]:
     """Key id -> how many suppressions nobody finds, for want of its secret."""
     counts = health_store.count_suppressions(session)
     if not counts:

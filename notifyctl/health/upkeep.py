@@ -124,7 +124,7 @@ def _jobs(installation: Installation) -> Iterator[Problem]:
 
 
 def _suppressions_lost(installation: Installation) -> Iterator[Problem]:
-    if found := installation.unknown_suppressions:
+    if found := installation.lost_suppressions:
         yield Problem(
             Gravity.CRITICAL, f"{LACKS_KEY} {not_found(found)}", Code.SUPPRESSIONS_LOST, f"{PUT_IT_BACK}, or {REKEY}"
         )

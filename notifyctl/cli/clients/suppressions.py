@@ -144,22 +144,22 @@ def rekey(
     address cannot be moved, and holds only while its secret is there.
     """
     with opened_runtime() as runtime:
-        moved = _in_chunks(runtime, suppressions.rekey)
-        output.say(f"{plural(moved, 'suppression')} moved to the first secret.")
+        known = runtime.keys.ids
         with runtime.database.read() as session:
             erased = suppression_store.count_erased(session)
-        known = runtime.keys.ids
+        lost = sum(count for key_id, count in erased.items() if key_id not in known)
+        if lost and drop_lost:
+            options.confirm(f"Remove {plural(lost, 'suppression')} whose addresses nobody can tell any more?", yes)
+        output.say(f"{plural(_in_chunks(runtime, suppressions.rekey), 'suppression')} moved to the first secret.")
         for key_id in known[1:]:
             if count := erased.get(key_id):
                 need = plural(count, "suppression of an erased address needs", "suppressions of erased addresses need")
                 output.say(f"{need} the secret of key {key_id}: keep it.")
-        lost = sum(count for key_id, count in erased.items() if key_id not in known)
-        if lost and not drop_lost:
+        if lost and drop_lost:
+            output.say(f"{plural(_in_chunks(runtime, suppressions.drop_lost), 'suppression')} removed.")
+        elif lost:
             nobody = plural(lost, "suppression of an erased address is", "suppressions of erased addresses are")
             output.say(f"{nobody} found by nobody, for want of a secret: put it back, or say --drop-lost.")
-        elif lost:
-            options.confirm(f"Remove {plural(lost, 'suppression')} whose addresses nobody can tell any more?", yes)
-            output.say(f"{plural(_in_chunks(runtime, suppressions.drop_lost), 'suppression')} removed.")
 
 
 def _in_chunks(runtime: Runtime, act: Callable[..., int]) -> int:
