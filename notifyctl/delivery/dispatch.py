@@ -33,6 +33,8 @@ from notifyctl.operations.witness import Witness
 from notifyctl.orchestrator import payload_store
 from notifyctl.providers.contract import Answer, OutboundMessage, Rejected, Sender, SendResult, Unknown
 
+AT_ONCE = 500
+"""Claimed by a turn at most, and less where so many cannot be rendered before their tokens are too old."""
 BESIDE_SECONDS = 0.002
 """How long at most to listen to the calls before asking whether the database is done."""
 _EXPECTED = (MessageStatus.SENT, MessageStatus.RETRY_SCHEDULED, MessageStatus.BLOCKED)
@@ -73,6 +75,7 @@ class Dispatcher:
         """What the sender stumbled over."""
         self._unsent: list[str] = []
         """Claimed and then not sent; to be given back."""
+        self._at_once = AT_ONCE
         self.totals: Counter[str] = Counter()
 
     @property
@@ -108,7 +111,7 @@ class Dispatcher:
         self._give_up_lost()
         self._answers += [answer for answer in self._came if answer.message_id in self._attempts]
         self._came = []
-        free = self._sender.free if claiming else 0
+        free = min(self._sender.free, self._at_once) if claiming else 0
         if not self._answers and not self._unsent and not free:
             return 0
         started = monotonic()
@@ -329,8 +332,11 @@ class Dispatcher:
         if has_lease and (not outbound or self._claimer.allowance.is_fresh()):
             # Checked again as the bytes are written: this process may be frozen between here and there.
             self._submit(outbound, started + LEASE.total_seconds() * 2 / 3)
+            self._at_once = min(AT_ONCE, self._at_once + 1 + self._at_once // 8)
         else:
             # We were held up between the claim and now: the tokens are too old, and others may hold the messages.
+            # It may have been the number of them that held us up, and would again.
+            self._at_once = max(1, len(outbound) // 2)
             self._claimer.allowance.return_unused(len(outbound))
             self._abandon([message.message_id for message in outbound])
 

@@ -63,6 +63,25 @@ def test_a_turn_that_was_held_up_before_its_calls_has_its_tokens_again(
     assert statuses(runtime) == {"SENT": 9}
 
 
+@pytest.mark.parametrize("per_minute", [600])
+def test_a_host_that_renders_slowly_claims_no_more_than_it_can_send_in_time(
+    runtime: Runtime, clock: TurnableClock, dispatcher: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight at once take longer than their tokens live, each time: they were claimed and given back for ever."""
+    render = Wording.render
+
+    def slowly(self: Wording, item: Claim) -> OutboundMessage | Rejected:
+        clock.ahead += TOKEN_LIFE / 3
+        return render(self, item)
+
+    queue_welcomes(runtime, 8)
+    monkeypatch.setattr(Wording, "render", slowly)
+    working = dispatcher()
+    for _ in range(24):
+        working.turn(claiming=True, timeout=5)
+    assert working.totals == {"SENT": 8}
+
+
 @pytest.mark.parametrize("per_minute", [10])
 def test_the_global_throttle_defers_and_schedules_again(
     runtime: Runtime, sandbox: Sandbox, clock: TurnableClock, dispatcher: MakeDispatcher
