@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from math import ceil
 from time import sleep
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -300,15 +301,17 @@ def server_time(answer: HttpAnswer) -> datetime | None:
 
 
 def retry_after(answer: HttpAnswer) -> timedelta | None:
-    """RFC 9110, section 10.2.3: seconds, or a date, which is compared with the server's own Date."""
+    """RFC 9110, section 10.2.3: seconds, or a date, which is compared with the server's own Date. A fraction of a
+    second is no part of it, and written all the same.
+    """
     value = answer.header("Retry-After")
     if value is None:
         return None
-    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
-        return min(timedelta(seconds=int(value)), MAX_RETRY_AFTER)
     try:
+        if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
+            return timedelta(seconds=ceil(min(float(value), MAX_RETRY_AFTER.total_seconds())))
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(answer.header("Date") or "")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # the last of a year, or a zone, that is too large for a date
         return None
     return min(max(wait, timedelta()), MAX_RETRY_AFTER)
 

@@ -21,6 +21,14 @@ EVERY_TABLE = {"Postmark": POSTMARK_CODES, "Postmark bounces": POSTMARK_BOUNCE_T
 SECRET = "0f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0"
 
 
+BEYOND_ANY_DATE = [
+    "Mon, 02 Mar 2026 12:00:00 +99999999999999",
+    "Mon, 02 Mar 99999999999999999999 12:00:00 GMT",
+    "Mon, 99999999999999999999 Mar 2026 12:00:00 GMT",
+    "Mon, 30 Feb 2026 25:61:00 GMT",
+]
+
+
 def settings(**values: object) -> Settings:
     return Settings(_env_file=None, notification_secret_key=SECRET, otp_pepper=SECRET, **values)
 
@@ -108,6 +116,8 @@ class TestRetryAfter:
             (["Retry-After: 120"], timedelta(seconds=120)),
             (["retry-after:0"], timedelta()),
             (["Retry-After: 999999999"], MAX_RETRY_AFTER),
+            (["Retry-After: " + "9" * 400], MAX_RETRY_AFTER),
+            (["Retry-After: 1.5"], timedelta(seconds=2)),
             (["Retry-After: -1"], None),
             (["Retry-After: ١٢"], None),
             (["Retry-After: in a while"], None),
@@ -126,6 +136,8 @@ class TestRetryAfter:
             "seconds",
             "zero, in small letters",
             "a century is cut to a day",
+            "and so is what no number can hold",
+            "a fraction",
             "negative",
             "digits of another script",
             "words",
@@ -137,6 +149,13 @@ class TestRetryAfter:
     def test_it_is_read_as_written(self, lines: list[str], expected: timedelta | None) -> None:
         answer = HttpAnswer(429, tuple(line.encode() + b"\r\n" for line in lines), b"")
         assert retry_after(answer) == expected
+
+    @pytest.mark.parametrize("name", ["Retry-After", "Date"])
+    @pytest.mark.parametrize("date", BEYOND_ANY_DATE)
+    def test_a_date_beyond_any_is_none(self, name: str, date: str) -> None:
+        lines = {"Retry-After": "Mon, 02 Mar 2026 12:05:00 GMT", "Date": "Mon, 02 Mar 2026 12:00:00 GMT", name: date}
+        answer = HttpAnswer(503, tuple(f"{header}: {value}\r\n".encode() for header, value in lines.items()), b"")
+        assert retry_after(answer) is None
 
 
 @pytest.mark.parametrize(
