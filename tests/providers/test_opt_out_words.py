@@ -18,6 +18,12 @@ stop sending these|stop all communication|Stop marketing|cancel all|end all|ceas
 opt out of all|unsubscribe from all|unsubscribe this number|remove me from these texts|remove number|no texts|no SMS
 I no longer want to receive texts|I no longer wish to receive text messages|I don't want any more marketing messages
 No thanks, stop|no. stop|STOP to end|STOP2END|stop 2 quit|Text STOP|reply "STOP"
+STOP PLEASE STOP|OPT OUT STOP|stop and unsubscribe|STOP or CANCEL|opted out|unsubscribe sms|end service
+cancel my reminders|STOP 36111|stop 1|st0p|wrong number|Sorry, wrong number|wrong number stop
+You have the wrong number. STOP|No thanks. Stop|not interested|Not interested, stop|no longer interested|go away
+fuck off|stop calling and texting me|deactivate|I want to stop receiving messages|I no longer want these
+revoke consent to be called|I revoke my consent to receive messages
+STOP\nSent from Outlook for iOS|STOP\n\nGet Outlook for Android|Stop\n-- \nJohn Smith\nAcme Inc.
 STOP\n\nSent from my Galaxy
 stop - Sent from my Samsung Galaxy A5|ARRET\nEnvoyé de mon iPhone|Stopp\nVon meinem iPhone gesendet
 Stop. Leave me alone.|Stop texting me. Remove me from your list!|STOP\n\nSent from my iPhone|Stop. Thank you
@@ -26,12 +32,14 @@ STOP_FRENCH = """
 ARRET|ARRÊT|Arrêt.|arrete|ARRETT|arrêtez|Arrêtez s'il vous plaît|désabonner|DESABONNEMENT|me désabonner|STOP SMS SVP
 désinscrire|annuler|fin|plus de SMS|Ne m’envoyez plus de messages|ne me contactez plus|résilier
 Je ne veux plus recevoir de SMS|je ne veux plus de messages|Ne souhaite plus recevoir vos textos|arrêter les SMS
-Arrête de m'écrire|stop aux SMS|supprimez-moi de la liste
+Arrête de m'écrire|stop aux SMS|supprimez-moi de la liste|Merci de me désinscrire|Je souhaite me désinscrire
+merci d'arrêter|Merci de ne plus m'envoyer de SMS|Terminer|STOP au 36180|non merci, stop|messages stop svp
 """
 STOP_SPANISH = """
 ALTO|Parar|PARE|basta|BAJA|dar de baja|darme de baja, por favor|CANCELAR|detener|fin|salir|no más|NO MAS
 no más mensajes|No me envíen más mensajes|no me escriban|desuscribirme
 No quiero más mensajes|ya no quiero recibir sus mensajes|no quiero sms|no me mande mensajes|Dejen de enviarme mensajes
+BAJA SMS|cancelar mensajes|ALTO MENSAJES|eliminar|dar baja|no gracias, alto|número equivocado
 deja de mandarme sms|Darse de baja|elimíname|bórrame|por favor, no molestar
 """
 STOP_GERMAN = """
@@ -39,11 +47,17 @@ STOPP|Ende|abmelden|Bitte abmelden|ABMELDUNG|abbestellen|Kündigen|KUENDIGEN|Wid
 Keine SMS mehr senden|Bitte senden Sie mir keine Nachrichten mehr|schick mir keine SMS mehr|keine Werbung
 Ich möchte keine SMS mehr erhalten|ich will keine weiteren Nachrichten bekommen
 Hört auf|Löschen Sie mich aus dem Verteiler
+SMS stoppen|Nachrichten abbestellen|Newsletter abbestellen|Keine Erinnerungen mehr|Nein danke, stop|kein Interesse
+Ich möchte das nicht mehr|Ich möchte keine SMS|falsche Nummer
 bitte keine Nachrichten mehr|Ich möchte keine Nachrichten mehr|ICH MOECHTE MICH ABMELDEN|hören Sie auf
 """
 STOP_ELSEWHERE = """
 Non voglio più ricevere messaggi|smettila|pare de me enviar mensagens|stop ermee|Ik wil geen SMS meer ontvangen
 disiscrivimi|SAIR|descadastrar|não quero mais|afmelden|uitschrijven|avsluta|lopeta|wypisz|iptal|İPTAL
+basta sms|annulla iscrizione|non voglio ricevere SMS|quero sair|não quero receber|Pare de mandar SMS|Stop alstublieft
+avslutt|sluta|frameld|STOP TAK|poista|STOP KIITOS|rezygnacja|usuń|stop proszę|leiratkozom|RET|iptal et|odjava|stop molim
+СТОП СМС|отпишите меня|не пишите мне|СТОП, пожалуйста|відписка|спри|отказ
+הסר אותי|להסרה|قف|الغاء|停止发送|拒收|解約|やめて|중단|berhenti|UNREG|HỦY|huy|dừng|ยกเลิก|หยุด|itigil|बंद करो
 СТОП|стоп!|отписаться|ΣΤΟΠ
 הסר|توقف|退订|停止|配信停止|ストップ|ｽﾄｯﾌﾟ|수신거부|TD
 """
@@ -67,7 +81,9 @@ je ne veux plus de pain|no quiero|deja de llover|keine Zeit mehr|I no longer wan
 how do I opt out?|stop start|Yes. Cancel|yes, cancel it
 The end|end of month|When does it end?|weekend|I quit smoking|cancel my appointment|cancel my subscription
 Cancel the 3pm|unsubscribe my colleague|revoke my licence|opt out of the meeting|remove the table|delete it
-take me home|call me
+take me home|call me|text me please|all messages|message and text|no thanks|service please|the wrong day
+wrong number of seats|stop at 36|interested|not interested in the meeting
+I am not interested in the blue one|-- \nStop & Shop
 yes, thanks|yes I'm coming|no|NO|ok|thanks|fine|Fine.|HELP|INFO|help me|start at 9|start over|resume attached
 oui|sí|ja|si|para mañana|alta calidad|baja tensión|Ende gut, alles gut|fin de semana|arrêt de bus|la fin du mois
 Wann ist Ende?|Keine Ahnung|stop\nby at five|never|don't|s top|never mind|more|42|?|🙏|👍|✋🏽 hi

@@ -39,7 +39,7 @@ def wish_of(text: str) -> Wish | None:
     whole = _meant(_without_fillers(words))
     if whole is not None:
         return whole
-    clauses = (_without_fillers(_plain(clause)) for clause in _CLAUSES.split(text))
+    clauses = (_without_fillers(_plain(clause)) for clause in _CLAUSES.split(_BELOW.split(text)[0]))
     wishes = {_meant(clause) for clause in clauses if clause}
     return wishes.pop() if len(wishes) == 1 else None
 
@@ -48,9 +48,12 @@ def _meant(words: str) -> Wish | None:
     patterns = _patterns()
     if patterns.start.fullmatch(words):
         return Wish.START
-    stop = patterns.stop
-    is_stop = stop.fullmatch(words) or (words and all(stop.fullmatch(word) for word in words.split()))
-    return Wish.STOP if is_stop else None
+    if patterns.stop.fullmatch(words):
+        return Wish.STOP
+    # Of several words each must be the wish itself, or what it may be about in whichever order a language has it.
+    apart = {word: bool(patterns.stop.fullmatch(word)) for word in words.replace("opt out", "optout").split()}
+    wishes = any(apart.values()) and all(is_stop or patterns.beside.fullmatch(word) for word, is_stop in apart.items())
+    return Wish.STOP if wishes else None
 
 
 def _plain(text: str) -> str:
@@ -78,24 +81,37 @@ _APOSTROPHES = (
     "'\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}`\N{ACUTE ACCENT}"
 )
 _CLAUSES = re.compile(r"[.!?,;:\n\r]+")
+_BELOW = re.compile(r"^-- ?\r?$", re.MULTILINE)
+"""What stands under it is a signature."""
 
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 
 _FILLERS = (
     "please, pls, plz, kindly, thanks, thank you, thx, ty, ok, okay, now, right now, immediately, already, at once, hi,"
     "hello, sir, sil vous plait, sil te plait, svp, stp, merci, maintenant,"
-    "bitte, danke, sofort, jetzt, por favor, gracias, ya, ahora, per favore, grazie, obrigado, obrigada, aub"
+    "bitte, danke, sofort, jetzt, por favor, gracias, ya, ahora, per favore, grazie, obrigado, obrigada, aub,"
+    "alstublieft, alsjeblieft, bedankt, tak, takk, tack, kiitos, proszę, prosím, děkuji, va rog, molim, hvala, lütfen,"
+    "пожалуйста, спасибо, будь ласка, дякую, παρακαλώ, ευχαριστώ, tolong, terima kasih, お願いします, してください,"
+    "no thanks, no thank you, nein danke, non merci, no gracias, no grazie, nee bedankt, nej tak, nej tack"
 )
+_BESIDE = (
+    "sms, смс, msg, msgs, message, messages, text, texts, textos, txt, txts, alerts, notifications, reminders, service,"
+    "newsletter, nachricht, nachrichten, erinnerungen, benachrichtigungen, rappels, mensaje, mensajes, notificaciones,"
+    "recordatorios, messaggi, notifiche, promemoria, mensagens, notificações, lembretes, berichten, herinneringen,"
+    "wiadomości, сообщения, уведомления, повідомлення, all, and, or, und, oder, et, ou, please, pls, plz, bitte, svp"
+)
+"""Beside a wish; by themselves none of them is one."""
 _SIGNATURE = (
     r"(?:(?:sent|envoye|enviado|inviato) (?:from|de|depuis|desde|da) (?:my|mon|mi|meu|mio)"
-    r"|(?:von|mit) meinem)(?: \w+){1,3}"
+    r"|(?:von|mit) meinem)(?: \w+){1,3}|(?:(?:sent|envoye|enviado) (?:from|depuis|desde) |get )"
+    r"(?:outlook|yahoo mail|proton mail)(?: (?:for|on|pour|para) \w+)?"
 )
 """As telephones put it below what they send."""
 
 _THINGS = (
     r"(all |any |any more |more |further |the |these |those |this |your |all the |all these |all your )?"
     r"((marketing|promotional|automated) )?"
-    r"(texts?|text messages?|txts?|messages?|msgs?|sms|notifications?|alerts?|reminders?"
+    r"(?:my )?(texts?|text messages?|txts?|messages?|msgs?|sms|notifications?|alerts?|reminders?"
     r"|communications?|marketing|promotions|spam)"
 )
 _LIST = r"(this|your|ur|the|all|all your) (\w+ )?(lists?|database)"
@@ -104,8 +120,12 @@ _UNSUBSCRIBE = r"unsubscribe|un subscribe|unsub|unsuscribe|unsubcribe|unsubscibe
 _I_WANT_TO = r"((i )?(want|wish|would like|need) to |id like to )?"
 
 _ENGLISH_STOP = (
-    r"(no( thanks| thank you)? )?((stt?o+p+)+|stpo|sotp|sopt)"
+    r"(no( thanks| thank you)? )?((stt?[o0]+p+)+|stpo|sotp|sopt)"
     r"( all| it| this| that| these| those| them| everything)?",
+    r"stop( au| to)? ?\d{1,6}|opted out|quit it|deact|deactivate|unreg",
+    r"((sorry|you have|you got|this is) )?(the |a )?wrong (number|person)( stop)?|stop wrong number",
+    r"(im )?(not|no longer) interested|(just )?go away|(fuck|piss|f) off|get lost",
+    rf"{_I_WANT_TO}stop (receiving|getting) ({_THINGS}|this|these|them)( from you)?{_AGAIN}",
     r"stopall|(end|quit|cancel)( all)?|no more|leave me alone|lose my number|cease( and desist)?|desist",
     r"stop ?(to|2) ?(end|quit|cancel|stop|unsubscribe|opt ?out)|(reply|text|send|type)( with)? stop",
     rf"{_I_WANT_TO}(optout|opt (me |us )?out|{_UNSUBSCRIBE})( me| us| all)?",
@@ -113,12 +133,15 @@ _ENGLISH_STOP = (
     rf" ({_THINGS}|{_LIST}|all|everything|these)",
     r"unsubscribe (this|my) number",
     rf"(stop|end|quit|cancel|no|no more) {_THINGS}( to me| from you)?{_AGAIN}",
-    rf"(i )?((do not|dont) (want|wish)|no longer (want|wish))( to get| to receive)? {_THINGS}( from you)?{_AGAIN}",
+    rf"(i )?((do not|dont) (want|wish)|no longer (want|wish))( to get| to receive)? ({_THINGS}|these|this)"
+    rf"( from you)?{_AGAIN}",
     rf"(stop|quit) (texting|txting|messaging|contacting|spamming|bothering|harassing|writing|calling|sending)"
+    r"(( and| or) (texting|messaging|calling|writing))?"
     rf"( to)?( me| us| this number)?( {_THINGS}| this| these)?( to me| to this number)?{_AGAIN}",
     rf"(do not|dont|never) (text|txt|sms|message|contact|spam|bother|write|call|send)"
     rf"( to)?( me| us| this number)?( {_THINGS})?{_AGAIN}",
-    r"opting out|i opt out|revoke|(i )?(revoke|withdraw)( my| all)? (consent|permission)",
+    r"opting out|i opt out|revoke|(i )?(revoke|withdraw)( my| all)? (consent|permission)"
+    rf"( to (be (contacted|texted|messaged|called)|(receive|get) {_THINGS}))?",
     rf"remove( me| us| my number| this number| number)?"
     rf"( (from|off)( of)? ({_LIST}|{_THINGS}|list|this|these))?",
     rf"(take|get) (me|us|my number|this number) off( of)?( {_LIST})?",
@@ -146,7 +169,10 @@ _STOP_ELSEWHERE = {
         "stop aux {sms/messages},"
         "{arrête/arrêtez} de m'{écrire/envoyer des textos}, ne plus m'écrire, ne plus me contacter,"
         "ne plus m'envoyer de {sms/messages}, plus de {textos/notifications},"
-        "supprimez-moi{/ de la liste/ de vos listes}"
+        "supprimez-moi{/ de la liste/ de vos listes}, se désinscrire, je me désinscris, terminer, cessez,"
+        "{je veux/je souhaite/je voudrais/de/veuillez} {me désinscrire/me désabonner/me retirer de la liste/arrêter"
+        "/ne plus me contacter/ne plus m'envoyer de sms/ne plus m'envoyer de messages}, d'arrêter, mauvais numéro,"
+        "pas intéressé"
     ),
     "Spanish": (
         "alto, parar, para, pare, paren, basta, baja, dar de baja, darme de baja, dame de baja, denme de baja,"
@@ -161,7 +187,8 @@ _STOP_ELSEWHERE = {
         "no {enviar/mandar} {mensajes/sms},"
         "no me {envíes/envíe/envíen/mandes/mande/manden}{/ más}"
         " {mensajes/sms/textos},"
-        "{deja/deje/dejen} de {enviarme/mandarme/enviar/mandar} {mensajes/sms/textos}, {deja/deje/dejen} de molestar"
+        "{deja/deje/dejen} de {enviarme/mandarme/enviar/mandar} {mensajes/sms/textos}, {deja/deje/dejen} de molestar,"
+        "dar baja, eliminar, anular, no me interesa, número equivocado, no me {llamen/llame} más"
     ),
     "German": (
         "stoppen, ende, beenden, schluss, aufhören, hören Sie auf, hör auf, kündigen, löschen, abmelden, abmeldung,"
@@ -176,23 +203,39 @@ _STOP_ELSEWHERE = {
         "{senden/schicken} Sie{/ mir} keine{/ weiteren} {sms/nachrichten}{/ mehr}, {schick/schickt} mir keine"
         " {sms/nachrichten} mehr, ich {will/möchte} keine{/ weiteren} {sms/nachrichten}{/ mehr} {erhalten/bekommen},"
         "ich {will/möchte} keine weiteren {sms/nachrichten}, keine werbung{/ mehr}, nicht mehr anschreiben,"
-        "{nehmen/löschen/entfernen} Sie mich{/ von der liste/ aus der liste/ aus dem verteiler}"
+        "{nehmen/löschen/entfernen} Sie mich{/ von der liste/ aus der liste/ aus dem verteiler},"
+        "keine erinnerungen{/ mehr}, kein interesse, ich möchte das nicht{/ mehr}, falsche nummer,"
+        "ich {will/möchte} keine {sms/nachrichten}"
     ),
     "Italian": "ferma, fermare, fermate, annulla, cancellami, disiscrivi, disiscrivimi, disiscrizione, disattiva,"
     "rimuovimi, basta messaggi, niente più messaggi, niente più sms, non scrivetemi più, sospendi, smettila,"
-    "smettetela, cancella, cancellazione, non voglio più{/ ricevere} {messaggi/sms}",
+    "smettetela, cancella, cancellazione, non voglio{/ più}{/ ricevere} {messaggi/sms}, annulla iscrizione,"
+    "disiscrivermi, cancellatemi, rimuovetemi, toglimi dalla lista, non contattatemi{/ più}, numero sbagliato",
     "Portuguese": "sair, remover, descadastrar, descadastre, fim, encerrar, cancele, não quero mais,"
     "não quero mais mensagens, não quero receber mensagens, não quero mais receber {mensagens/sms}, parar mensagens,"
-    "{pare/parem} de {/me }{enviar/mandar} mensagens, não me {envie/enviem/mande/mandem} mais mensagens",
+    "{pare/parem} de {/me }{enviar/mandar} mensagens, não me {envie/enviem/mande/mandem} mais mensagens,"
+    "quero sair, descadastro, cancelar inscrição, parar de receber, não quero{/ mais} receber,"
+    "{pare/parem} de {enviar/mandar}{/ sms}, número errado",
     "Dutch": "afmelden, uitschrijven, einde, annuleren, opzeggen, geen sms meer, geen berichten meer, meld mij af,"
     "schrijf mij uit, stop ermee, stop met {sms/berichten}, ik wil geen {sms/berichten} meer{/ ontvangen}",
-    "Scandinavian, Finnish": "stoppa, avsluta, avregistrera, avmeld, afmeld, afmelding, lopeta, peruuta",
-    "Polish, Czech, Romanian, Hungarian, Turkish": "koniec, wypisz, wypisz mnie, rezygnuję, anuluj, konec, odhlásit,"
-    "zrušit, dezabonare, leiratkozás, iptal, durdur",
-    "Russian, Ukrainian, Greek": "стоп, отписаться, отписка, отмена, остановить, відписатися, скасувати, στοπ, διακοπή",
-    "Hebrew, Arabic": "הסר, הסרה, توقف, إيقاف, إلغاء, إلغاء الاشتراك",
-    "Chinese": "td, 停止, 退订, 退訂, 取消, 取消订阅",
-    "Japanese, Korean": "ストップ, 配信停止, 解除, 중지, 정지, 수신거부, 취소",
+    "Scandinavian, Finnish": "stoppa, avsluta, avregistrera, avmeld, afmeld, afmelding, lopeta, peruuta, frameld,"
+    "avslutt, avbryt, avboka, sluta, sluta skicka, stans, lopettaa, poista, peru",
+    "Polish, Czech, Slovak": "koniec, wypisz, wypisz mnie, rezygnuję, rezygnacja, zrezygnuj, anuluj, usuń, usuń mnie,"
+    "konec, odhlásit, odhlásiť, odhlaste mě, zrušit, zrušiť",
+    "Romanian, Hungarian, Turkish": "dezabonare, dezabonează, renunț, leiratkozás, leiratkozom, stornó, iptal, durdur,"
+    "iptal et, dur, ret, abonelikten çık, mesaj istemiyorum",
+    "Croatian, Serbian, Slovene": "odjava, odjavi, odjavi me, prekid, prekini, prestani, stopi",
+    "Russian, Ukrainian, Greek": "стоп, отписаться, отписка, отмена, остановить, відписатися, скасувати, στοπ, διακοπή,"
+    "отменить, отпишите, отпишите меня, отписать, не пишите{/ мне}, не присылайте{/ сообщения/ смс}, удалите меня,"
+    "відписка, відписати, відмова, не пишіть{/ мені}, не надсилайте",
+    "Bulgarian": "спри, спрете, отказ, отпиши ме",
+    "Hebrew, Arabic": "הסר, הסרה, הסר אותי, להסרה, תסירו אותי, תפסיק, תפסיקו, עצור, בטל, ביטול,"
+    "توقف, إيقاف, إلغاء, إلغاء الاشتراك, قف, وقف",
+    "Chinese": "td, 停, 停止, 停止发送, 停止接收, 退订, 退訂, 取消, 取消订阅, 取消訂閱, 拒收, 不要再发, 不要再发了",
+    "Japanese, Korean": "ストップ, 停止してください, 配信停止, 解除, 解約, 退会, 止めて, やめて, 중지, 정지, 중단,"
+    "그만, 수신거부, 취소, 해지",
+    "Indonesian, Malay, Filipino": "berhenti, hentikan, henti, batal, berhenti berlangganan, itigil, hinto, tigil",
+    "Vietnamese, Thai, Hindi": "hủy, dừng, từ chối, ยกเลิก, หยุด, बंद, बंद करो, रोकें, रोको, band karo",
 }
 """None of them says yes in another language, as the Italian "fine" does."""
 
@@ -226,6 +269,7 @@ def _any_of(english: tuple[str, ...], elsewhere: dict[str, str]) -> re.Pattern[s
 class _Patterns(NamedTuple):
     fillers_before: re.Pattern[str]
     fillers_after: re.Pattern[str]
+    beside: re.Pattern[str]
     stop: re.Pattern[str]
     start: re.Pattern[str]
 
@@ -237,6 +281,7 @@ def _patterns() -> _Patterns:
     return _Patterns(
         re.compile(rf"^(?:(?:{filler})(?: |$))+"),
         re.compile(rf"(?:(?:^| )(?:{filler}))+$"),
+        re.compile("|".join(_phrases(_BESIDE))),
         _any_of(_ENGLISH_STOP, _STOP_ELSEWHERE),
         _any_of(_ENGLISH_START, _START_ELSEWHERE),
     )
