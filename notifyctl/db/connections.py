@@ -90,6 +90,7 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: "psycopg.Connection", entry: ConnectionPoolEntry) -> None:
+        _speak_plainly(connection)
         # A pooler shows a number of its own in the place of the server's.
         row = connection.execute("SELECT pg_backend_pid()").fetchone()
         if row is not None and row[0] != connection.info.backend_pid:
@@ -118,6 +119,18 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
             raise OperationalError("BEGIN", None, error, connection_invalidated=True) from error
 
     return engine
+
+
+_PLAIN = {"client_encoding": "UTF8", "DateStyle": "ISO"}
+"""The only form in which the driver reads times, and the only encoding that has every letter."""
+
+
+def _speak_plainly(connection: "psycopg.Connection") -> None:
+    """Whatever is set on the role or its database, for people who read there. A pooler keeps both for its client."""
+    for name, plain in _PLAIN.items():
+        spoken = connection.info.parameter_status(name)
+        if spoken is not None and spoken.partition(",")[0] != plain:
+            connection.execute(f"SET {name} = '{plain}'".encode(), prepare=False)
 
 
 BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
