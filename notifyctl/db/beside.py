@@ -94,7 +94,7 @@ def _outside() -> Iterator[Connection]:
     ours.commit()
     with ours.engine.connect() as other:
         other.execution_options(isolation_level="AUTOCOMMIT")
-        other.exec_driver_sql("SET lock_timeout = 0")
+        other.exec_driver_sql("SET lock_timeout = 0; SET statement_timeout = 0")
         try:
             yield other
         finally:

@@ -97,7 +97,9 @@ def _engine(url: URL, patience_seconds: float | None, **pool: Any) -> Engine:
             entry.info["is_behind_a_pooler"] = True
             connection.prepare_threshold = None
         else:
-            connection.execute(_limits("SESSION", lock_seconds), prepare=False)
+            # Whoever ends idle sessions means people's: each pause would end with a request that is refused.
+            idle = b"; SET SESSION idle_session_timeout = 0" if connection.info.server_version >= 140_000 else b""
+            connection.execute(_limits("SESSION", lock_seconds) + idle, prepare=False)
         _sockets.add(connection)
 
     @event.listens_for(engine, "begin")
@@ -197,8 +199,8 @@ _NO_WRITER = ("session is read-only", "server is in hot standby mode")
 _PRIMARY = "name the primary in {}, or all servers with target_session_attrs=read-write"
 _NOT_MIGRATED = ("42P01", "42703")
 """undefined_table, undefined_column."""
-_BUSY = ("55P03", "40P01", "57014")
-"""lock_not_available, deadlock_detected, query_canceled."""
+_BUSY, _CANCELED = ("55P03", "40P01"), "57014"
+"""lock_not_available, deadlock_detected; query_canceled."""
 _NOT_WRITABLE = {
     "42501": "refuses that to its role: {cause}; name one that may in {setting}",
     "53100": "has no room left: {cause}; make room on the disk of its server",
@@ -289,6 +291,10 @@ def _in_words(error: Exception, setting: str) -> str:
     cause, state = " ".join(str(_original(error)).split()), _state(error)
     if state in _NOT_MIGRATED or "no such table" in cause or "no such column" in cause:
         return f"is not migrated ({cause}); run `notifyctl db upgrade`"
+    if state == _CANCELED:
+        return (
+            f"has canceled a statement: {cause}; if that is its statement_timeout, raise it for the role in {setting}"
+        )
     if state in _BUSY or isinstance(error, PoolTimeout) or re.search(r"database.* is locked", cause):
         return f"is busy: others hold what is needed here ({cause}); try again"
     if isinstance(_original(error), sqlite3.Error):
