@@ -19,6 +19,11 @@ from notifyctl.text.locales import normal_locale
 
 MAX_LENGTH = 200
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
+_MEANT = {
+    **dict.fromkeys((*_YES, "y", "t", "on", "wahr", "vrai", "verdadero", "vero", "waar", "verdadeiro", "prawda"), True),
+    **dict.fromkeys((*_NO, "n", "f", "off", "falsch", "faux", "falso", "onwaar", "fałsz"), False),
+}
+"""Also databases' short forms, and what spreadsheets write for TRUE and FALSE in their own language."""
 # A name can stand in a subject line: a line break in it would begin another header. PostgreSQL keeps no NUL.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -141,9 +146,10 @@ def identifier(text: str) -> str:
 
 
 def _yes_or_no(text: str) -> bool:
-    if text.lower() not in _YES + _NO:
+    meant = _MEANT.get(text.lower())
+    if meant is None:
         raise InvalidInput(f"{text!r} is not one of {', '.join(_YES + _NO)}")
-    return text.lower() in _YES
+    return meant
 
 
 def _timezone(text: str) -> str:

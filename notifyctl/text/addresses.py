@@ -12,7 +12,18 @@ MAX_NAME, MAX_EMAIL = 64, 254
 _SHOWN = 80
 _PHONE = "phone number"
 _PLAIN_NAME = re.compile(r"[a-z0-9_+-]+(\.[a-z0-9_+-]+)*")
-_PHONE_CHARACTERS = re.compile(r"\+?[0-9() ./\-\u00a0]+")
+_PHONE_CHARACTERS = re.compile(r"\+?[0-9() ./\-]+")
+_CUT_SHORT = re.compile(r"\d[.,]\d+E\+?\d+", re.IGNORECASE | re.ASCII)
+MARKS = "".join(
+    map(chr, [0xAD, 0x2060, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+)
+"""Nobody sees them, and address books and web pages put them around what is copied there: soft hyphen, word joiner,
+byte order mark, what has no width, and what turns the direction of writing. Some are letters' own within a name.
+"""
+_SPACES = " \u00a0\u2007\u2009\u202f\u3000"
+_HYPHENS = "\u2010\u2011\u2012\u2013\u2014\u2212"
+_AS_TYPED = str.maketrans(_SPACES + _HYPHENS, " " * len(_SPACES) + "-" * len(_HYPHENS), MARKS)
+"""Without what word processors put in the place of blanks and hyphens."""
 
 
 class AddressError(InvalidInput):
@@ -30,14 +41,15 @@ def normal_email(text: str) -> str:
 
     Domains reserved for tests (.test, .example) are accepted, names are never looked up. Raises AddressError.
     """
-    name, _, domain = text.strip(" ").rpartition("@")
+    typed = text.strip(_SPACES + MARKS)
+    name, _, domain = typed.rpartition("@")
     if len(name) <= MAX_NAME and _PLAIN_NAME.fullmatch(name) and (normal := _normal_domain(domain)):
         # Nothing is left to ask about such a name, and the many addresses of one domain are asked once.
         address = f"{name}@{normal}"
         if len(address) <= MAX_EMAIL:
             return address
     try:
-        return _validated(text.strip(" "))
+        return _validated(typed)
     except ValueError as error:
         # The library quotes from the address only behind a colon or in brackets.
         unquoted = re.split("[:(]", str(error))[0]
@@ -73,7 +85,10 @@ def normal_phone(text: str, default_region: str | None = None) -> str:
 
     `default_region` (ISO 3166, two letters) is the region of numbers without +. Raises AddressError.
     """
-    number = text.strip(" ")
+    number = text.translate(_AS_TYPED).strip(" ")
+    if _CUT_SHORT.fullmatch(number):
+        fault = "is not valid (a spreadsheet has cut it short); give its column the format Text, and write it once more"
+        raise AddressError(_PHONE, text, fault)
     if not _PHONE_CHARACTERS.fullmatch(number) or len(number) > _SHOWN:
         fault = "is not valid (only digits, spaces and + ( ) - . / are)"
         raise AddressError(_PHONE, text, f"{fault}; write it as +491701234567, without letters or an extension")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from notifyctl.errors import InvalidInput
+from notifyctl.text.addresses import MARKS
 from notifyctl.text.choices import meant_among
 from notifyctl.text.durations import plural
 from notifyctl.text.files import decoded
@@ -18,6 +19,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 """Computes nothing, so that a phone number or an amount stays as it is."""
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n])"?[,;\t ]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 """Excel writes and reads it as the first line of a file. It is no part of the data."""
+_ERROR_VALUE = re.compile(r"#(?:N/A|NV|[A-ZÀ-Þ/0]{2,12}[!?])")
+"""What stands in a cell whose formula has failed, in whichever language: #N/A, #REF!, #NAME?, #WERT!"""
 _AROUND_CELLS = ',;"\t \r\n'
 _SHOWN = 40
 
@@ -75,7 +78,12 @@ class _Header:
                 raise ValueError(
                     f"column {number} has no name in the first line, but {cell[:_SHOWN]!r} here; name it or empty it"
                 )
-        return tuple(as_written(cell) for name, cell in zip(self.names, written, strict=False) if self._is_read(name))
+            if _ERROR_VALUE.fullmatch(cell.strip()):
+                raise ValueError(
+                    f"column {number} has {cell.strip()!r}, an error of the spreadsheet's; mend its formula"
+                )
+        read = zip(self.names, written, strict=False)
+        return tuple(as_written(cell.strip(MARKS)) for name, cell in read if self._is_read(name))
 
     def _is_read(self, name: str) -> bool:
         return bool(name) and name not in self.passed_over
@@ -129,7 +137,7 @@ def _delimiter(text: str) -> str:
 def _header(
     cells: Sequence[str], name: str, known: Sequence[str], required: Sequence[str], passed_over: Collection[str]
 ) -> _Header:
-    columns = tuple(cell.strip().lower() for cell in cells)
+    columns = tuple(cell.strip(MARKS).strip().lower() for cell in cells)
     for column in filter(None, columns):
         if column not in known and column not in passed_over:
             raise InvalidInput(f"{name} has an unknown column {_shown(column)}{_remedy(column, known)}")

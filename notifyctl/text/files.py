@@ -12,6 +12,13 @@ from notifyctl.errors import InvalidInput
 BOM = codecs.BOM_UTF8
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINES_TOLD = 10
+_NO_TEXT = {
+    b"PK\x03\x04": "a workbook (.xlsx, .ods) or another archive",
+    b"\xd0\xcf\x11\xe0": "a workbook (.xls)",
+    b"\x1f\x8b": "compressed (.gz)",
+    b"%PDF-": "a PDF",
+}
+"""How files begin that are taken for text by their names."""
 
 
 def read_text(path: Path) -> str:
@@ -39,6 +46,9 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o666) -> None:
 
 def decoded(data: bytes, name: str, save_as: str = "UTF-8") -> str:
     """Line ends stay as they are. Raises InvalidInput that says which lines of `name` are no UTF-8."""
+    for beginning, kind in _NO_TEXT.items():
+        if data.startswith(beginning):
+            raise InvalidInput(f"{name} is {kind}, and no text; save it as {save_as}")
     if data.startswith(UTF16_MARKS) or b"\0" in data[:4]:
         raise InvalidInput(f"{name} is UTF-16; save it as {save_as}")
     try:

@@ -333,6 +333,11 @@ def test_of_many_faults_the_first_fifty_are_shown_and_the_rest_counted(notifyctl
         (b"name\nAnn\n", "has no column 'id'"),
         (b"id,name\nann,Ann\nbob,B\xf6b\n", "is not UTF-8 in line 3"),
         ("id,name\nann,Ann\n".encode("utf-16"), "is UTF-16; save it as CSV UTF-8"),
+        (b"PK\x03\x04\x14\0", "is a workbook (.xlsx, .ods) or another archive, and no text; save it as CSV UTF-8"),
+        (b"\x1f\x8b\x08\0", "is compressed (.gz), and no text"),
+        (b"id,name\nann,#N/A\n", "line 2, column 2 has '#N/A', an error of the spreadsheet's; mend its formula"),
+        ("id,name\nann,#ÜBERLAUF!\n".encode(), "line 2, column 2 has '#ÜBERLAUF!', an error"),
+        (b"id,phone\nann,4.91701E+11\n", "a spreadsheet has cut it short); give its column the format Text"),
         (b'id,name\nann,"Ann\n', "line 2, it is not CSV"),
         (b"id,name\nann,A\0nn\n", "line 2, name: 'A\\x00nn' has a line break or another character"),
     ],
@@ -345,6 +350,28 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(
     ran = notifyctl("clients", "import", str(path))
     assert ran.code == 2
     assert complaint in ran.err
+
+
+def test_what_nobody_sees_in_a_file_is_no_part_of_it_but_within_a_name(
+    notifyctl: CommandLine, tmp_path: Path, database: Database
+) -> None:
+    header, name = "\u200bid,name\u200e,email", "مى\u200cخواهم 👩\u200d💻"
+    file = csv(tmp_path, f"\u202aann\u202c,\u200f{name}\u200b,\ufeffann@acme.example", header=header)
+    assert notifyctl("clients", "import", file).code == 0
+    found = client(database, "ann")
+    assert found is not None
+    assert (found.name, found.email) == (name, "ann@acme.example")
+
+
+@pytest.mark.parametrize(("word", "meant"), [("WAHR", True), ("Y", True), ("FAUX", False), ("f", False)])
+def test_consent_is_read_as_databases_and_spreadsheets_of_other_languages_write_it(
+    word: str, meant: bool, notifyctl: CommandLine, tmp_path: Path, database: Database
+) -> None:
+    assert notifyctl("clients", "import", csv(tmp_path, "ann,yes", header="id,sms_enabled")).code == 0
+    assert notifyctl("clients", "import", csv(tmp_path, f"ann,{word}", header="id,sms_enabled")).code == 0
+    found = client(database, "ann")
+    assert found is not None
+    assert found.sms_enabled is meant
 
 
 def test_a_dry_run_checks_and_changes_nothing(notifyctl: CommandLine, tmp_path: Path, database: Database) -> None:
