@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -248,6 +249,11 @@ def _explain(error: Exception) -> int:
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             place = error.filename or "a file"
             return _complain(f"{place} cannot be written: {error.strerror}; make room and try again", ExitCode.FAILED)
+        case OSError(filename=str() | bytes() as name, strerror=str() as cause):
+            what = f"{os.fsdecode(name)} cannot be used: {cause}"
+            return _complain(f"{what}; see whether it is there, and who may write to it", ExitCode.FAILED)
+        case RuntimeError() if "home directory" in str(error):
+            return _complain("there is no home directory; set HOME to a folder that may be written to", ExitCode.FAILED)
     return _complain(
         f"unexpected {type(error).__name__}: {error}; run it as `notifyctl --debug …` for the traceback",
         ExitCode.FAILED,

@@ -124,6 +124,22 @@ def test_an_upgrade_of_a_file_that_was_not_there_says_so(run: Run, place: Path) 
     assert told not in run("db", "upgrade", DATABASE_URL=url).stderr
 
 
+@pytest.mark.parametrize(
+    ("script", "home", "told"),
+    [
+        (NOBODY, {}, "there is no home directory; set HOME to a folder that may be written to"),
+        ("", {"HOME": "/proc/nobody"}, "/proc/nobody cannot be used: No such file or directory; see whether it is"),
+    ],
+    ids=["none", "one that cannot be made"],
+)
+def test_a_completion_that_cannot_be_installed_says_where(
+    script: str, home: dict[str, str], told: str, run: Run
+) -> None:
+    ran = run("--install-completion", "bash", script=script, **home)
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
+    assert ran.stderr.startswith(f"notifyctl: {told}")
+
+
 def test_the_default_database_is_made_with_its_folders(run: Run, place: Path) -> None:
     (place / "home").mkdir()
     assert run("db", "upgrade", HOME=str(place / "home")).returncode == 0
