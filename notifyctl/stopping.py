@@ -12,8 +12,10 @@ _BY_SIGNAL = 128
 
 
 def stop_signals() -> list[signal.Signals]:
-    """SIGTERM and SIGINT; and SIGHUP (its terminal or session is gone), unless `nohup` has it ignored."""
-    signals = [signal.SIGTERM, signal.SIGINT]
+    """SIGTERM and SIGINT; SIGQUIT, by which images from nginx's on are stopped; and SIGHUP (its terminal or session is
+    gone), unless `nohup` has it ignored.
+    """
+    signals = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signals.append(signal.SIGHUP)
     return signals
@@ -25,6 +27,10 @@ def exit_on_signal() -> None:
     """
     for number in stop_signals():
         signal.signal(number, _leave)
+    # What rotates logs likes to send them to whoever writes one: we open none, and would end at once.
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.SIG_IGN)
 
 
 class Patience:
@@ -56,7 +62,7 @@ def interrupt_on_signal() -> None:
             raise KeyboardInterrupt
 
     for number in stop_signals():
-        if number != signal.SIGINT:
+        if number not in (signal.SIGINT, signal.SIGQUIT):  # which end one that does not listen
             signal.signal(number, interrupt)
 
 

@@ -102,6 +102,20 @@ runpy.run_module("notifyctl", run_name="__main__")
 
 
 @pytest.mark.parametrize("name", DAEMONS)
+def test_what_rotates_logs_leaves_it_running_and_sigquit_stops_it(start: Start, log: Path, name: str) -> None:
+    arguments, ready = DAEMONS[name]
+    process = start(*NOTIFYCTL, *arguments)
+    wait_for(lambda: ready in log.read_text())
+    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGUSR2)
+    sleep(0.01)
+    process.send_signal(signal.SIGQUIT)
+    assert process.wait(60) == 0
+    if "worker" in name:
+        assert "worker stopped" in log.read_text()
+
+
+@pytest.mark.parametrize("name", DAEMONS)
 def test_a_terminal_that_is_gone_stops_it_in_good_order(start: Start, log: Path, name: str) -> None:
     arguments, ready = DAEMONS[name]
     process = start(*NOTIFYCTL, *arguments)

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 KEPT_THREADS = ("sandbox", "api", "AnyIO worker thread", "readyz", "asyncio_")
 """Of servers that serve all tests, and of pools that the libraries keep."""
 KEPT_PROCESS = "warm_parent.py"

@@ -40,8 +40,8 @@ def serve(
 ) -> None:
     """Answer HTTP requests, until SIGTERM.
 
-    The first SIGTERM, SIGINT or SIGHUP takes no more connections, answers what was asked already and exits 0. A second
-    SIGTERM or SIGINT exits at once. Messages are only accepted here: `notifyctl worker` sends them.
+    The first SIGTERM, SIGINT, SIGQUIT or SIGHUP takes no more connections, answers what was asked already and
+    exits 0. A second, other than SIGHUP, exits at once. Messages are only accepted here: `notifyctl worker` sends them.
     While the database is away, at the start as later, what needs it is answered with 503.
     """
     configure_logging(debug=invocation.get().debug)

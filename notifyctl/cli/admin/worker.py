@@ -46,8 +46,8 @@ def worker(
 ) -> None:
     """Send what is queued and run the jobs, until SIGTERM.
 
-    The first SIGTERM, SIGINT or SIGHUP claims no more, finishes what is on the way and exits 0. A second SIGTERM or
-    SIGINT exits at once; what was on the way is then looked up at the provider before anything is sent again.
+    The first SIGTERM, SIGINT, SIGQUIT or SIGHUP claims no more, finishes what is on the way and exits 0. A second,
+    other than SIGHUP, exits at once; what was on the way is then looked up at the provider before it is sent again.
     Any number of workers may run side by side, on one host or on many: limits and leases are shared in the database,
     and each job is run by one of them. With --once no jobs are run.
     A database that is away is waited for, at the start as later; with --once that is exit code 5.
