@@ -280,6 +280,8 @@ def ends_connections(error: Exception) -> bool:
 def unusable(error: Exception, place: str, setting: str, url: URL) -> DatabaseError:
     """What is wrong with the database that `setting` names, and what to do. `place` begins the sentence."""
     kind = NotWritable if is_read_only(error) or _state(error) in _NOT_WRITABLE else DatabaseError
+    if _is_not_migrated(error):
+        kind = WrongSchema
     if _sqlite_code(error) in _FILE and (found := _obstacle_of_file(Path(url.database or ""))):
         return NotWritable(f"{place} cannot be written: {'; '.join(found)}")
     if _sqlite_code(error) == sqlite3.SQLITE_FULL:
@@ -289,7 +291,7 @@ def unusable(error: Exception, place: str, setting: str, url: URL) -> DatabaseEr
 
 def _in_words(error: Exception, setting: str) -> str:
     cause, state = " ".join(str(_original(error)).split()), _state(error)
-    if state in _NOT_MIGRATED or "no such table" in cause or "no such column" in cause:
+    if _is_not_migrated(error):
         return f"is not migrated ({cause}); run `notifyctl db upgrade`"
     if state == _CANCELED:
         return (
@@ -310,6 +312,10 @@ def _in_words(error: Exception, setting: str) -> str:
         if re.search(pattern, cause):
             return words.format(cause=cause, setting=setting)
     return f"cannot be used: {cause}; check {setting} and that the server is running"
+
+
+def _is_not_migrated(error: Exception) -> bool:
+    return _state(error) in _NOT_MIGRATED or re.search("no such (table|column)", str(_original(error))) is not None
 
 
 def obstacle(session: Session) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from notifyctl.bootstrap import Runtime, open_runtime
 from notifyctl.db import bulk, migrations
 from notifyctl.db.database import SQLITE_LOG_BYTES, Database
 from notifyctl.db.wakeup import Watcher
-from notifyctl.errors import DatabaseError, NotWritable
+from notifyctl.errors import DatabaseError, NotWritable, WrongSchema
 from notifyctl.models.client import Client
 from tests.support.clients import a_client
 from tests.support.processes import Processes
@@ -235,7 +235,7 @@ def test_what_the_driver_refuses_is_told_as_what_sqlalchemy_refuses(database: Da
     with pytest.raises(IntegrityError) as raised, database.transaction() as session:
         bulk.run(session, statement, values)
     assert "no such key" not in str(raised.value)
-    with pytest.raises(DatabaseError, match="is not migrated"), database.transaction() as session:
+    with pytest.raises(WrongSchema, match="is not migrated"), database.transaction() as session:
         bulk.run(session, "SELECT * FROM no_such_table WHERE id = :id", {"id": "one"})
     assert database.dropped == 0
     with database.read() as session:
