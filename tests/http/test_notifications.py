@@ -118,6 +118,8 @@ def test_an_unknown_template_is_not_found_and_leaves_nothing(api: Api, sender: s
 
     assert (answer.status_code, answer.json()["error"]) == (404, "unknown_template")
     assert answer.json()["message"] == "There is no template NO_SUCH."
+    misspelt = api.post(SEND, sender, json=_welcome(template_key="WELCOM_EMAIL"))
+    assert misspelt.json()["message"] == "There is no template WELCOM_EMAIL; did you mean WELCOME_EMAIL?"
     strange = api.post(SEND, sender, json=_welcome(template_key="<b>s3cret</b>"))
     assert strange.json()["message"] == "There is no template (a strange name)."
     with api.runtime.database.read() as session:

@@ -30,6 +30,7 @@ from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.orchestrator import TESTS_HAVE_THEIR_OWN_WAY
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, SendRequest
 from notifyctl.templates import store as template_store
+from notifyctl.text.choices import meant
 from notifyctl.text.durations import sentence
 
 SOURCE = "http"
@@ -195,7 +196,7 @@ class _Turn:
         for asked in self._group:
             try:
                 caller = admit(asked.request, keys.get(asked.presented or b"", NOTHING), Scope.SEND)
-                _check_template(templates, asked, caller)
+                _check_template(session, templates, asked, caller)
                 requests.append(_send_request(asked.body, caller))
             except ApiError as error:
                 requests.append(error)
@@ -226,7 +227,7 @@ class _Turn:
         return found
 
 
-def _check_template(templates: Mapping[str, Template], asked: Asked, caller: Caller) -> None:
+def _check_template(session: Session, templates: Mapping[str, Template], asked: Asked, caller: Caller) -> None:
     template_key = asked.body.template_key
     if template_key in TEST_TEMPLATES.values():
         raise ApiError(403, "forbidden", f"{TESTS_HAVE_THEIR_OWN_WAY.format(template_key)}; no scope opens it here.")
@@ -234,7 +235,9 @@ def _check_template(templates: Mapping[str, Template], asked: Asked, caller: Cal
         raise ApiError(403, "forbidden", f"{OTP_TEMPLATE} is sent by POST /api/otp/send alone; no scope opens it here.")
     template = templates.get(template_key)
     if template is None:
-        raise ApiError(404, "unknown_template", f"There is no template {name_of(template_key)}.")
+        known = [template.template_key for template in template_store.everything(session)]
+        suggestion = meant(template_key, known)
+        raise ApiError(404, "unknown_template", f"There is no template {name_of(template_key)}{suggestion or '.'}")
     # Who may write to clients must not speak to strangers in the voice of our own alarms.
     if template.audience is Audience.ADMIN and not caller.is_admin:
         raise forbidden(asked.request, caller, Scope.ADMIN)
