@@ -27,6 +27,7 @@ from notifyctl.orchestrator.cancel import cancel_messages as cancel
 from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.orchestrator.requests import Blocked, Decision, Duplicate, Queued, SendRequest
 from notifyctl.settings import Settings, load_settings
+from notifyctl.templates.context import kind_of
 from notifyctl.text.choices import meant_among
 
 __all__ = [  # noqa: RUF022  in the order of docs/python.md
@@ -97,6 +98,8 @@ def set_clients(
 
 
 def _texts(client_id: str, values: ClientValues) -> dict[str, str]:
+    if not isinstance(cast(object, client_id), str):
+        raise InvalidInput(f"a client's id must be a string, got {kind_of(client_id)}")
     if unknown := sorted(values.keys() - COLUMN_OF.keys()):
         known = meant_among(unknown[0], COLUMN_OF, f"there are {', '.join(COLUMN_OF)}")
         raise InvalidInput(f"client {client_id!r}: no field {', '.join(unknown)}{known}")

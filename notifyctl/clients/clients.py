@@ -55,9 +55,9 @@ def set_clients(session: Session, changes: Sequence[ClientChange], *, actor: str
     """Creates and changes clients in a fixed number of statements, and audits those that changed.
 
     No id may be in `changes` twice. Raises InvalidInput for an erased client, and for a stripe_customer_id
-    that another client has.
+    that another client has or gets.
     """
-    for problem in conflicts(session, changes).values():
+    for problem in (*_given_twice(changes), *conflicts(session, changes).values()):
         raise InvalidInput(problem)
     before = store.get_many(session, [change.id for change in changes], lock=True)
     differences = [_difference(change, before.get(change.id)) for change in changes]
@@ -100,6 +100,15 @@ def conflicts(session: Session, changes: Sequence[ClientChange]) -> dict[str, st
     for client_id in store.erased(session, list(customers)):
         problems[client_id] = f"client {client_id!r} was erased and takes no new data; leave it out, or use another id"
     return problems
+
+
+def _given_twice(changes: Sequence[ClientChange]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for change in changes:
+        customer = str(change.values.get("stripe_customer_id") or "")
+        if customer and first.setdefault(customer, change.id) != change.id:
+            both = f"{first[customer]!r} and {change.id!r}"
+            yield f"stripe_customer_id {customer!r} is given to clients {both}; keep one of the two"
 
 
 def _difference(change: ClientChange, before: ClientRow | None) -> _Difference:

@@ -3,16 +3,20 @@
 from datetime import datetime
 from typing import NamedTuple
 
+from sqlalchemy import select
 from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.client import Client
+from notifyctl.models.columns import table
 from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.models.template import NotificationTemplate
 from notifyctl.operations import limits, pauses
 from notifyctl.operations.pauses import PauseScope
-from notifyctl.text.choices import no_client, no_template
+from notifyctl.text.choices import member, no_client, no_template
+
+_template = table(NotificationTemplate)
 
 
 class ActivePause(NamedTuple):
@@ -78,20 +82,26 @@ def resume(session: Session, scope: PauseScope, *, actor: str, now: datetime) ->
 def _require_known(session: Session, scope: PauseScope) -> None:
     if not (scope.channel or scope.template_key or scope.client_id):
         raise InvalidInput("say what: --channel, --template or --client")
+    if scope.channel:
+        member(Channel, scope.channel, "channel")
     if scope.template_key and session.get(NotificationTemplate, scope.template_key) is None:
-        raise no_template(scope.template_key, ())
+        raise no_template(scope.template_key, session.execute(select(_template.c.template_key)).scalars())
     if scope.client_id and session.get(Client, scope.client_id) is None:
         raise no_client(scope.client_id, ())
 
 
 def set_limit(session: Session, channel: Channel, per_minute: int, *, actor: str, now: datetime) -> None:
-    """For all workers at once; it wins over the environment."""
+    """For all workers at once; it wins over the environment. Raises InvalidInput for less than one message a minute."""
+    channel = member(Channel, channel, "channel")
+    if per_minute < 1:
+        raise InvalidInput(f"a limit is at least 1 a minute, got {per_minute:,}; to hold {channel} back, pause it")
     limits.set_per_minute(session, channel, per_minute, actor=actor, now=now)
     _audit_limit(session, channel, per_minute, actor=actor, now=now)
 
 
 def reset_limit(session: Session, channel: Channel, *, actor: str, now: datetime) -> None:
     """Back to the environment's. Raises NotFound when that is in force already."""
+    channel = member(Channel, channel, "channel")
     if not limits.reset(session, channel):
         raise NotFound(f"no limit is set for {channel}; the environment's is in force already")
     _audit_limit(session, channel, None, actor=actor, now=now)

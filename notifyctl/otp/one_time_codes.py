@@ -17,7 +17,7 @@ from notifyctl.audit.log import NewAuditRow
 from notifyctl.clients.plans import PlanRegistry
 from notifyctl.clock import Clock
 from notifyctl.db.database import Database
-from notifyctl.errors import DatabaseError
+from notifyctl.errors import DatabaseError, InvalidInput
 from notifyctl.keyring import KeyRing
 from notifyctl.models.enums import AuditAction, OtpAction, OtpState
 from notifyctl.operations.store_state import Mark
@@ -39,7 +39,9 @@ from notifyctl.otp.phone_state import (
 from notifyctl.otp.send import SendCode
 from notifyctl.otp.store import CodeRow
 from notifyctl.settings import Settings
+from notifyctl.templates.context import kind_of
 from notifyctl.text.addresses import AddressError, normal_phone
+from notifyctl.text.choices import member
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,10 @@ class Guess:
 
 
 class OneTimeCodes:
-    """Each call is a transaction of its own. Raises AddressError for what is no phone number, and DatabaseError."""
+    """Each call is a transaction of its own.
+
+    Raises AddressError for what is no phone number, InvalidInput for another kind of value, and DatabaseError.
+    """
 
     def __init__(
         self, *, settings: Settings, database: Database, keys: KeyRing, plans: PlanRegistry, clock: Clock
@@ -135,7 +140,7 @@ class OneTimeCodes:
         good. The decision is for logs and operators: whoever asked for the code must not learn it. `actor`, who
         asks, is for the audit log. `locale`, as `de-AT`, is that of the SMS; one that nobody knows is none.
         """
-        phone = self._normal(phone)
+        phone, action = self._normal(phone), member(OtpAction, action, "action")
         with self._counted() as (session, seen):
             decision = SendCode(self._services, session, phone, action, actor).run(locale)
             seen.append(self._witness.newest(session))
@@ -147,7 +152,8 @@ class OneTimeCodes:
         A wrong one counts against the phone over all actions; the last that may fail ends its live codes and locks
         it. While it is locked, and without a live code, nothing is right and nothing is counted.
         """
-        guess = Guess(self._normal(phone), action, code, actor)
+        _require_text("code", code)
+        guess = Guess(self._normal(phone), member(OtpAction, action, "action"), code, actor)
         with self._counted() as (session, seen):
             return self._check(session, seen, guess)
 
@@ -231,4 +237,10 @@ class OneTimeCodes:
         return state
 
     def _normal(self, phone: str) -> str:
+        _require_text("phone", phone)
         return normal_phone(phone, self._services.settings.otp_default_region)
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} must be a string, got {kind_of(value)}")

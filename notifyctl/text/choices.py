@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import TypeVar
 
-from notifyctl.errors import NotFound
+from notifyctl.errors import InvalidInput, NotFound
 
 MOST_LISTED = 12
 Name = TypeVar("Name", bound=str)
+Member = TypeVar("Member", bound=StrEnum)
 
 
 def chosen(text: str, names: Iterable[Name]) -> Name | None:
@@ -50,6 +52,14 @@ def is_none_of(text: str, names: Iterable[str]) -> str:
         return f"is unknown{suggestion}"
     listed = f"it is one of {', '.join(known)}"
     return f"is unknown{meant_among(text, known, listed)}"
+
+
+def member(kind: type[Member], value: str, what: str) -> Member:
+    """`value` as one of a closed set, also from a caller whose types nobody has checked. Raises InvalidInput."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise InvalidInput(f"{what} {value!r} {is_none_of(str(value), kind)}") from error
 
 
 def no_template(key: str, known: Iterable[str]) -> NotFound:

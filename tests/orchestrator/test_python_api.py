@@ -15,7 +15,19 @@ from fastapi import FastAPI
 from sqlalchemy import Connection, event, text
 from uvicorn import Config, Server
 
-from notifyctl import ClientsSet, InvalidInput, set_clients
+from notifyctl import (
+    Channel,
+    ClientsSet,
+    InvalidInput,
+    NotFound,
+    NotifyctlError,
+    OtpAction,
+    PauseScope,
+    pause,
+    reset_limit,
+    set_clients,
+    set_limit,
+)
 from notifyctl.bootstrap import Runtime
 from notifyctl.db.wakeup import Watcher
 from tests.support.clients import a_client
@@ -127,6 +139,83 @@ def test_every_value_of_a_client_that_is_no_good_is_named_and_nothing_is_written
             InvalidInput, match=r"^client 'ann': no field mail; did you mean email\? There are name, email, phone, "
         ):
             set_clients(runtime, session, {"ann": {"mail": "a@b.example"}}, actor="shop")
+
+
+def test_one_stripe_customer_for_two_clients_of_one_call_is_refused_by_their_names(runtime: Runtime) -> None:
+    same: dict[str, Any] = {"ann": {"stripe_customer_id": "cus_1"}, "ben": {"stripe_customer_id": "cus_1"}}
+    with (
+        pytest.raises(InvalidInput, match=r"^stripe_customer_id 'cus_1' is given to clients 'ann' and 'ben'; keep one"),
+        runtime.database.transaction() as session,
+    ):
+        set_clients(runtime, session, same, actor="shop")
+
+
+NOT_TYPED: Any = None
+"""What a caller whose types nobody has checked may hand in."""
+BY = {"actor": "shop"}
+Wrong = Callable[[Runtime, Any], object]
+WRONG: dict[str, tuple[Wrong, type[NotifyctlError], str]] = {
+    "an action that is none": (
+        lambda runtime, _: runtime.otp.send(PHONE, "PHONE_VERIFI", **BY),  # type: ignore[arg-type]
+        InvalidInput,
+        "action 'PHONE_VERIFI' is unknown; did you mean PHONE_VERIFY? It is one of PHONE_VERIFY, SENSITIVE_ACTION",
+    ),
+    "an action to check": (
+        lambda runtime, _: runtime.otp.verify(PHONE, NOT_TYPED, "123456", **BY),
+        InvalidInput,
+        "action None is unknown; it is one of PHONE_VERIFY, SENSITIVE_ACTION",
+    ),
+    "a code that is a number": (
+        lambda runtime, _: runtime.otp.verify(PHONE, OtpAction.PHONE_VERIFY, 123456, **BY),  # type: ignore[arg-type]
+        InvalidInput,
+        "code must be a string, got an integer",
+    ),
+    "no phone": (
+        lambda runtime, _: runtime.otp.send(NOT_TYPED, OtpAction.PHONE_VERIFY, **BY),
+        InvalidInput,
+        "phone must be a string, got null",
+    ),
+    "a channel without a limit": (
+        lambda runtime, session: set_limit(session, "FAX", 1, now=runtime.clock(), **BY),  # type: ignore[arg-type]
+        InvalidInput,
+        "channel 'FAX' is unknown; it is one of EMAIL, SMS",
+    ),
+    "a limit to take back": (
+        lambda runtime, session: reset_limit(session, "FAX", now=runtime.clock(), **BY),  # type: ignore[arg-type]
+        InvalidInput,
+        "channel 'FAX' is unknown; it is one of EMAIL, SMS",
+    ),
+    "a limit of nothing": (
+        lambda runtime, session: set_limit(session, Channel.SMS, 0, now=runtime.clock(), **BY),
+        InvalidInput,
+        "a limit is at least 1 a minute, got 0; to hold SMS back, pause it",
+    ),
+    "a channel to pause": (
+        lambda runtime, session: pause(session, PauseScope(channel="FAX"), reason="x", now=runtime.clock(), **BY),
+        InvalidInput,
+        "channel 'FAX' is unknown; it is one of EMAIL, SMS",
+    ),
+    "a template to pause": (
+        lambda runtime, session: pause(
+            session, PauseScope(template_key="WELCOM_EMAIL"), reason="x", now=runtime.clock(), **BY
+        ),
+        NotFound,
+        "there is no template 'WELCOM_EMAIL'; did you mean WELCOME_EMAIL? `notifyctl templates list` shows those there",
+    ),
+    "an id that is a number": (
+        lambda runtime, session: set_clients(runtime, session, {7: {}}, **BY),  # type: ignore[dict-item]
+        InvalidInput,
+        "a client's id must be a string, got an integer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "words"), WRONG.values(), ids=WRONG)
+def test_what_a_caller_without_types_gets_wrong_is_an_error_of_ours_that_names_it(
+    runtime: Runtime, call: Wrong, error: type[NotifyctlError], words: str
+) -> None:
+    with pytest.raises(error, match=f"^{re.escape(words)}"), runtime.database.transaction() as session:
+        call(runtime, session)
 
 
 def test_codes_are_sent_and_verified_from_python(runtime: Runtime) -> None:
