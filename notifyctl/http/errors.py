@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from traceback import extract_tb
-from typing import get_args
+from typing import Annotated, get_args
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -74,6 +74,17 @@ def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     """`responses=` of a route: these, and those that every route may answer. With 413, it takes a body."""
     every = (*statuses, *([408] if 413 in statuses else []), 500, 503)
     return {status: {"model": Error, "description": HTTPStatus(status).phrase} for status in every}
+
+
+def _refuse_repeated(request: Request) -> None:
+    """Of `status=SENT&status=FAILED` only the last would count, and nobody would see that."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ApiError(422, CODES[422], "; ".join(f"{name_of(name)}: is given twice" for name in repeated[:MAX_FAULTS]))
+
+
+Once = Annotated[None, Depends(_refuse_repeated)]
+"""Behind the caller in a route's signature: who is asking is found out first."""
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -160,7 +171,7 @@ _WORDS = {
     "dict_type": "must be an object",
     "list_type": "must be a list",
     "string_type": "must be a string",
-    "string_too_short": "must have at least {min_length} characters",
+    "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "string_unicode": "has half of a surrogate pair in it",
     "string_pattern_mismatch": "has a form or a character that it may not have",

@@ -41,7 +41,8 @@ class JsonRoute(APIRoute):
 
 class _JsonRequest(Request):
     async def json(self) -> object:
-        value = parse(await self.body())
+        is_plain = self.headers.get("content-encoding", "identity").lower() in ("", "identity")
+        value = parse(await self.body()) if is_plain else Malformed(_ENCODED)
         # In a tuple, which no model takes: of an object of ours, pydantic would read the attributes.
         return (value,) if isinstance(value, Malformed) else value
 
@@ -75,6 +76,7 @@ class _Unfit(ValueError):
     pass
 
 
+_ENCODED = "has a Content-Encoding; send it as it is"
 _TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels"
 
 

@@ -98,7 +98,7 @@ def test_any_id_that_the_command_line_takes_is_taken(api: Api, keeper: str, clie
     assert (answer.status_code, answer.json()["id"]) == (200, client_id)
 
 
-@pytest.mark.parametrize("client_id", ["", "%20", "a%20b", "%00", "x" * 201, "%C2%85"])
+@pytest.mark.parametrize("client_id", ["", "%20", "a%20b", "%00", "x" * 201, "%C2%85", "%ff"])
 def test_an_id_that_cannot_be_kept_is_422(api: Api, keeper: str, client_id: str) -> None:
     assert api.put(f"/api/clients/{client_id}", keeper, json={}).status_code == 422
 
@@ -135,6 +135,14 @@ def test_a_value_that_cannot_be_kept_is_422_by_its_fields_name(api: Api, keeper:
     assert "c4n4ry" not in "".join(answer.text for _, answer in answers)
     with api.runtime.database.read() as session:
         assert session.execute(text("SELECT count(*) FROM client")).scalar_one() == 0
+
+
+def test_a_plan_that_is_none_is_answered_with_those_there_are(api: Api, keeper: str) -> None:
+    messages = [api.put("/api/clients/acme", keeper, json={"plan": plan}).json()["message"] for plan in ("pro", "GOLD")]
+
+    assert messages == [
+        "plan: is unknown; did you mean PRO? It is one of SOLO, PRO", "plan: is unknown; it is one of SOLO, PRO",
+    ]  # fmt: skip
 
 
 def test_a_body_that_is_no_json_is_no_empty_change(api: Api, keeper: str) -> None:

@@ -105,7 +105,8 @@ def test_recent_masks_recipients_for_all_but_an_admin(traffic: Api, reader: str,
         "summary?window_minutes=0", "summary?window_minutes=-5", "summary?window_minutes=999999999",
         "summary?window_minutes=abc", "summary?window_minutes=1.5", "summary?window_minutes=",
         "timeseries?bucket_minutes=0", "timeseries?window_minutes=10080&bucket_minutes=1", "recent?limit=0",
-        "recent?limit=1001", "recent?limit=١",
+        "recent?limit=1001", "recent?limit=١", "summary?window=5", "timeseries?limit=1", "recent?window_minutes=5",
+        "summary?window_minutes=5&window_minutes=60",
     ],
 )  # fmt: skip
 def test_nonsense_is_422_in_our_shape(api: Api, reader: str, query: str) -> None:

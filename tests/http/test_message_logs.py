@@ -115,6 +115,8 @@ SENSELESS = [
     ("client_id=%00", "client_id"),
     ("reason=", "reason"),
     ("statsu=c4n4ry", "statsu"),
+    ("status=SENT&status=FAILED", "status"),
+    ("limit=1&c4n4ry%20x=1&limit=1", "limit"),
 ]
 
 

@@ -15,11 +15,13 @@ from notifyctl.http.auth import Caller, RuntimeDep, require
 from notifyctl.http.errors import ApiError, documented
 from notifyctl.http.strict_json import JsonRoute, Moment
 from notifyctl.models.enums import ProvisioningStatus, Scope, SubscriptionStatus
+from notifyctl.text.choices import is_none_of
 
 log = logging.getLogger("notifyctl.http")
 
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
-IDENTIFIER = r"^[^\s\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+IDENTIFIER = r"^[^\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd]*$"
+"""U+FFFD is what became of bytes in the path that are no UTF-8: ids that differ would be one."""
 MAX_ADDRESS = 254
 
 router = APIRouter(prefix="/api/clients", tags=["clients"], route_class=JsonRoute)
@@ -31,7 +33,7 @@ Locale = Annotated[str, StringConstraints(pattern=r"^([A-Za-z]{2,3}([-_][A-Za-z0
 
 
 class PutClient(BaseModel):
-    """A field that is left out stays as it is; null or an empty text clears it."""
+    """A field that is left out stays as it is; null clears it, and so does an empty text where a text is taken."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -90,8 +92,9 @@ def _change(runtime: Runtime, client_id: str, body: PutClient) -> ClientChange:
     fields = ClientFields(runtime.plans, runtime.settings.otp_default_region)
     change, faults = fields.read(client_id, texts)
     if faults:
+        wrong = _WRONG | {"plan": f"plan: {is_none_of(texts.get('plan', ''), runtime.plans.plans)}"}
         names = [fault.split(":")[0] for fault in faults]
-        raise ApiError(422, "invalid_request", "; ".join(_WRONG[name] for name in names))
+        raise ApiError(422, "invalid_request", "; ".join(wrong[name] for name in names))
     return change
 
 
@@ -104,7 +107,6 @@ _WRONG = {
     "name": "name: has a character that cannot be kept",
     "email": "email: is no email address",
     "phone": "phone_e164: is no phone number in international form, as +491701234567",
-    "plan": "plan: is not in the plan registry",
     "timezone": "timezone: is not a known time zone; send an IANA name, as Europe/Berlin",
     "locale": "locale: is no language that is known; send it as de, de-AT or zh-Hant-TW",
     "stripe_customer_id": "stripe_customer_id: has a blank or another character that cannot be kept",

@@ -11,7 +11,7 @@ from sqlmodel import Session
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.http.auth import Caller, RuntimeDep, require
-from notifyctl.http.errors import ApiError, documented
+from notifyctl.http.errors import ApiError, Once, documented
 from notifyctl.http.strict_json import Moment, QueryMoment, Text64, Text128, Text255, Text1000
 from notifyctl.models.enums import Audience, AuditAction, Channel, Lane, MessageStatus, Scope
 from notifyctl.orchestrator import message_store
@@ -109,7 +109,7 @@ class LogEntry(MessageView):
 
 
 @router.get("", operation_id="listMessages", responses=documented(401, 403, 422))
-def page(query: Annotated[LogQuery, Query()], caller: Reader, runtime: RuntimeDep) -> LogPage:
+def page(query: Annotated[LogQuery, Query()], caller: Reader, _: Once, runtime: RuntimeDep) -> LogPage:
     """Messages, newest first. What is accepted while you turn the pages does not shift them. Needs the scope read."""
     with runtime.database.read() as session:
         rows = message_store.find(
