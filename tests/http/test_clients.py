@@ -45,7 +45,9 @@ def test_a_client_that_is_new_is_created_and_its_row_answered(api: Api, keeper: 
 
 
 def test_a_locale_is_kept_in_one_form_however_the_caller_writes_it(api: Api, keeper: str) -> None:
-    assert api.put("/api/clients/acme", keeper, json={"locale": "de_at"}).json()["locale"] == "de-AT"
+    for written in ("de_at", "de-AT", "de_AT.UTF-8", "de_AT@euro"):
+        assert api.put("/api/clients/acme", keeper, json={"locale": written}).json()["locale"] == "de-AT"
+        api.put("/api/clients/acme", keeper, json={"locale": None})
     refused = api.put("/api/clients/acme", keeper, json={"locale": "xx"})
     assert (refused.status_code, refused.json()["message"]) == (
         422, "locale: is no language that is known; send it as de, de-AT or zh-Hant-TW",

@@ -29,7 +29,9 @@ router = APIRouter(prefix="/api/clients", tags=["clients"], route_class=JsonRout
 Line = Annotated[str, StringConstraints(max_length=MAX_LENGTH, pattern=PRINTABLE)]
 Identifier = Annotated[str, StringConstraints(max_length=MAX_LENGTH, pattern=IDENTIFIER)]
 Address = Annotated[str, StringConstraints(max_length=MAX_ADDRESS, pattern=PRINTABLE)]
-Locale = Annotated[str, StringConstraints(pattern=r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,4})?$")]
+Locale = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,4}([.@][A-Za-z0-9-]{1,20})?)?$")
+]
 
 
 class PutClient(BaseModel):
