@@ -91,12 +91,16 @@ def a_quarter(api: Api, _app: FastAPI) -> str:
     return f"{HOME}?from={since:%Y-%m-%dT%H:%M}Z&to={until:%Y-%m-%dT%H:%M}Z"
 
 
+def reference(_api: Api, _app: FastAPI) -> str:
+    return "/docs"
+
+
 def form(_api: Api, _app: FastAPI) -> str:
     return "/admin/login"
 
 
 Scene = Callable[[Api, FastAPI], str]
-SCENES = [good, bad, busy, empty, message, faulty, missing, gone, asking, a_quarter, form]
+SCENES = [good, bad, busy, empty, message, faulty, missing, gone, asking, a_quarter, reference, form]
 
 
 @pytest.fixture(params=SCENES, ids=lambda scene: scene.__name__)

@@ -146,6 +146,37 @@ def test_the_page_shows_every_endpoint_and_loads_nothing(api: Api, app: FastAPI,
     assert "unsafe-inline" not in answer.headers["Content-Security-Policy"]
 
 
+def test_whatever_a_type_is_called_is_explained_on_the_page(api: Api, app: FastAPI, admin: str) -> None:
+    page = api.get("/docs", admin).text
+    explained = re.findall(r'id="([\w-]+)"', page)
+
+    assert set(app.openapi()["components"]["schemas"]) | set(re.findall(r'href="#([\w-]+)"', page)) <= set(explained)
+    assert len(explained) == len(set(explained))
+    assert "Body: SendToClient" in page
+    assert ">.</td>" not in page
+    assert "<code>SENSITIVE_ACTION</code>" in page
+
+
+def test_who_has_signed_in_finds_the_reference_and_the_way_back(api: Api, admin: str) -> None:
+    headers = {"Origin": api.url, "Accept": "text/html"}
+    api.session.post(f"{api.url}/admin/login", data={"key": admin}, headers=headers, timeout=30)
+
+    assert 'href="/docs"' in api.session.get(f"{api.url}/admin/notification-health", timeout=30).text
+    page = api.session.get(f"{api.url}/docs", timeout=30).text
+    assert "Sign out" in page
+    assert 'href="/admin/notification-health"' in page
+
+
+def test_a_browser_is_told_on_a_page_why_there_is_no_reference(api: Api, app: FastAPI, admin: str) -> None:
+    gone = open_runtime(make_settings(database_url="postgresql://nobody@127.0.0.1:9/none"))
+    app.state.runtime = gone
+    answer = api.get("/docs", admin, headers={"Accept": "text/html"})
+    app.state.runtime = api.runtime
+    gone.close()
+
+    assert (answer.status_code, "<h1>No database</h1>" in answer.text) == (503, True)
+
+
 def test_every_refusal_is_documented_in_our_shape(app: FastAPI) -> None:
     document = app.openapi()
     for path, operations in document["paths"].items():

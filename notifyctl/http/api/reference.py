@@ -3,23 +3,21 @@
 Both are for admins only, unless HTTP_DOCS is set.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from notifyctl.http.auth import Caller, Presented, RuntimeDep, authenticate
-from notifyctl.http.pages.sessions import operator_of, sign_in_first
+from notifyctl.http.pages.page import HEADERS, render
+from notifyctl.http.pages.sessions import Operator, operator_of, sign_in_first
 from notifyctl.models.enums import Scope
 
-PAGES = Path(__file__).parents[1] / "pages"
+POLICY = "Content-Security-Policy"
+# The page has no script, so none may run.
+_HEADERS = HEADERS | {POLICY: HEADERS[POLICY].replace("script-src 'self'; ", "").replace("connect-src 'self'; ", "")}
 
 # The parts of an OpenAPI document that are shown.
 Schema = TypedDict(
@@ -29,6 +27,7 @@ Schema = TypedDict(
         "anyOf": list["Schema"],
         "const": str,
         "description": str,
+        "enum": list[str],
         "format": str,
         "items": "Schema",
         "properties": dict[str, "Schema"],
@@ -63,11 +62,28 @@ class Operation(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class TypePart:
+    text: str
+    shape: str = ""
+    """Where on the page it is explained."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShownField:
     name: str
-    type: str
+    type: list[TypePart]
     required: bool
     about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What fields have for a type that has a name."""
+
+    name: str
+    fields: list[ShownField]
+    values: list[str]
+    choices: list[TypePart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,7 @@ def reference_router(*, open_to_all: bool) -> APIRouter:
 def _admin(request: Request, runtime: RuntimeDep, presented: Presented) -> Caller:
     """By a key, or by the cookie of the page: a browser sends no header of one's own."""
     if operator := operator_of(request, runtime):
+        request.state.caller = operator
         return operator
     if presented is None and "text/html" in request.headers.get("accept", ""):
         raise sign_in_first(request)
@@ -102,22 +119,16 @@ def _document(request: Request) -> JSONResponse:
 
 def _page(request: Request) -> HTMLResponse:
     document = request.app.openapi()
-    groups = _groups(document["paths"], document["components"]["schemas"])
-    pages = Environment(loader=FileSystemLoader(PAGES / "templates"), autoescape=True, undefined=StrictUndefined)
-    page = pages.get_template("reference.html").render(info=document["info"], style=_style(), groups=groups)
-    return HTMLResponse(page, headers={"Content-Security-Policy": _policy()})
-
-
-@cache
-def _style() -> str:
-    return (PAGES / "static/reference.css").read_text(encoding="utf-8")
-
-
-@cache
-def _policy() -> str:
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    schemas: dict[str, Schema] = document["components"]["schemas"]
+    caller = getattr(request.state, "caller", None)
+    return render(
+        "reference.html",
+        200,
+        _HEADERS,
+        info=document["info"],
+        groups=_groups(document["paths"], schemas),
+        shapes=[_shape(name, schema) for name, schema in sorted(schemas.items())],
+        **({"caller": caller} if isinstance(caller, Operator) else {}),
     )
 
 
@@ -131,7 +142,7 @@ def _groups(paths: dict[str, dict[str, Operation]], schemas: dict[str, Schema]) 
                 path=path,
                 about=operation.get("description", ""),
                 tables=list(_tables(operation, schemas)),
-                refusals=", ".join(status for status in operation["responses"] if not status.startswith("2")),
+                refusals=", ".join(sorted(status for status in operation["responses"] if not status.startswith("2"))),
             )
             groups.setdefault(operation.get("tags", [""])[0], []).append(shown)
     return groups
@@ -139,38 +150,55 @@ def _groups(paths: dict[str, dict[str, Operation]], schemas: dict[str, Schema]) 
 
 def _tables(operation: Operation, schemas: dict[str, Schema]) -> Iterator[tuple[str, list[ShownField]]]:
     parameters = [
-        ShownField(each["name"], _type(each["schema"]), each.get("required", False), each.get("description", ""))
+        ShownField(each["name"], list(_type(each["schema"])), each.get("required", False), each.get("description", ""))
         for each in operation.get("parameters", [])
     ]
     if parameters:
         yield "Parameters", parameters
-    if body := _fields(operation.get("requestBody", {}), schemas):
-        yield "Body", body
+    yield from _bodies("Body", operation.get("requestBody", {}), schemas)
     for status, answer in operation["responses"].items():
-        if status.startswith("2") and (fields := _fields(answer, schemas)):
-            yield f"Answer {status}", fields
+        if status.startswith("2"):
+            yield from _bodies(f"Answer {status}", answer, schemas)
 
 
-def _fields(content: JsonContent, schemas: dict[str, Schema]) -> list[ShownField]:
+def _bodies(title: str, content: JsonContent, schemas: dict[str, Schema]) -> Iterator[tuple[str, list[ShownField]]]:
+    """One; where it may be one of several, each of them."""
     schema = content.get("content", {}).get("application/json", {}).get("schema", {})
     model = schemas[_name(schema)] if "$ref" in schema else schema
+    for choice in model.get("anyOf", []):
+        yield f"{title}: {_name(choice)}", _fields(schemas[_name(choice)])
+    if "anyOf" not in model and (fields := _fields(model)):
+        yield title, fields
+
+
+def _shape(name: str, schema: Schema) -> Shape:
+    choices = list(_type(schema)) if "anyOf" in schema else []
+    return Shape(name, _fields(schema), schema.get("enum", []), choices)
+
+
+def _fields(model: Schema) -> list[ShownField]:
     required = model.get("required", [])
     return [
-        ShownField(name, _type(field), name in required, field.get("description", ""))
+        ShownField(name, list(_type(field)), name in required, field.get("description", ""))
         for name, field in model.get("properties", {}).items()
     ]
 
 
-def _type(schema: Schema) -> str:
+def _type(schema: Schema) -> Iterator[TypePart]:
     if "anyOf" in schema:
-        return " or ".join(_type(each) for each in schema["anyOf"])
-    if "$ref" in schema:
-        return _name(schema)
-    if "const" in schema:
-        return f'"{schema["const"]}"'
-    if schema.get("type") == "array":
-        return f"list of {_type(schema['items'])}"
-    return schema.get("format") or schema.get("type") or "any"
+        for number, each in enumerate(schema["anyOf"]):
+            if number:
+                yield TypePart(" or ")
+            yield from _type(each)
+    elif "$ref" in schema:
+        yield TypePart(_name(schema), _name(schema))
+    elif "const" in schema:
+        yield TypePart(f'"{schema["const"]}"')
+    elif schema.get("type") == "array":
+        yield TypePart("list of ")
+        yield from _type(schema["items"])
+    else:
+        yield TypePart(schema.get("format") or schema.get("type") or "any")
 
 
 def _name(schema: Schema) -> str:

@@ -10,6 +10,7 @@ from notifyctl.http.pages.page import PREFIX, render
 from notifyctl.http.pages.sessions import HOME, safe_next
 
 ADMIN = "/admin"
+REFERENCE = "/docs"
 TITLES = {
     403: "Refused",
     404: "Not found",
@@ -52,7 +53,7 @@ def _is_page(scope: Scope) -> bool:
     if scope["type"] != "http":
         return False
     path = scope["path"]
-    is_ours = path == ADMIN or (path.startswith(f"{ADMIN}/") and not path.startswith(PREFIX))
+    is_ours = path in (ADMIN, REFERENCE) or (path.startswith(f"{ADMIN}/") and not path.startswith(PREFIX))
     return is_ours and "text/html" in Headers(scope=scope).get("accept", "")
 
 
