@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,6 +183,54 @@ def pictures_of_mails(images: Path, chromium: str) -> None:
         browser.close()
 
 
+def sheets_of_mails(images: Path, chromium: str) -> None:
+    """Every mail there is on three sheets, by day, by night and on a phone: those of clients in two languages."""
+    sys.path.insert(0, str(ROOT))
+    from notifyctl.models.enums import Audience
+    from tests.browser.chromium import Chromium
+    from tests.browser.mails import BRAND, mails, page
+
+    files = mails(**BRAND).values()
+    ours = {audience: [file for file in files if file.front.audience is audience] for audience in Audience}
+    cells = [(file, language) for language in ("en", "de") for file in ours[Audience.CLIENT]]
+    cells += [(file, "en") for file in ours[Audience.ADMIN]]
+    columns = len(ours[Audience.CLIENT])
+    with tempfile.TemporaryDirectory() as name:
+        (profile := (folder := Path(name)) / "profile").mkdir()
+        browser = Chromium(chromium, profile)
+        with browser.tab() as tab:
+            for sheet, scheme, width, column in (
+                ("light", "light", 680, 260),
+                ("dark", "dark", 680, 260),
+                ("phone", "light", 375, 180),
+            ):
+                tab.prefer(color_scheme=scheme)
+                tab.resize(width, 400)
+                for file, language in cells:
+                    (folder / "mail.html").write_text(page(file, language), encoding="utf-8")
+                    tab.open((folder / "mail.html").as_uri())
+                    tab.picture(folder / f"{file.template_key}-{language}.png")
+                shown = ((file.template_key, language) for file, language in cells)
+                (folder / "sheet.html").write_text(_sheet(shown, columns), encoding="utf-8")
+                tab.resize(columns * column, 400)
+                tab.open((folder / "sheet.html").as_uri())
+                tab.picture(images / f"mails-{sheet}.webp")
+        browser.close()
+
+
+def _sheet(cells: Iterable[tuple[str, str]], columns: int) -> str:
+    """Pictures that lie beside it, each with its name."""
+    figures = "".join(
+        f'<figure><img src="{key}-{language}.png"><figcaption>{key}, {language}</figcaption></figure>'
+        for key, language in cells
+    )
+    return (
+        f"<style>body {{ margin: 0; padding: 12px; background: #868e99; display: grid; gap: 12px; align-items: start;"
+        f" grid-template-columns: repeat({columns}, minmax(0, 1fr)); font: 10px sans-serif; color: #fff }}"
+        f"figure {{ margin: 0 }} img {{ width: 100%; display: block; margin-bottom: 4px }}</style>{figures}"
+    )
+
+
 @contextmanager
 def _served() -> Iterator[tuple[str, "Runtime", str]]:
     """The pages over a fresh database in the working directory: their address, what is behind them, an admin key."""
@@ -218,6 +266,7 @@ def main() -> None:
     picture_of_inbox(IMAGES / "inbox.png", chromium)
     pictures_of_health(IMAGES, chromium)
     pictures_of_mails(IMAGES, chromium)
+    sheets_of_mails(IMAGES, chromium)
 
 
 if __name__ == "__main__":

@@ -237,7 +237,9 @@ class Tab:
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def picture(self, path: Path, *, whole: bool = True) -> None:
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))
+        """In the form that its name ends with: .png, or .webp, which is a fraction of it."""
+        form = {"format": path.suffix[1:]} | ({"quality": 80} if path.suffix == ".webp" else {})
+        answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole, **form, **self._clip(whole))
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def _clip(self, whole: bool) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from base64 import b64encode
 
-from notifyctl.models.enums import Audience, Channel
+from notifyctl.models.enums import Channel
+from notifyctl.models.message import TEST_TEMPLATES
 from notifyctl.templates import catalogue
 from notifyctl.templates.files import TemplateFile
 from notifyctl.templates.render import Renderer, about
@@ -25,10 +26,10 @@ BRAND = {
 
 
 def mails(**brand: str) -> dict[str, TemplateFile]:
-    """Those that clients get, by key."""
+    """All there are, by key, but for the test, which has the words of another."""
     files = catalogue.files_of(make_settings(**brand))
     emails = (file for file in files if file.front.channel is Channel.EMAIL)
-    return {file.template_key: file for file in emails if file.front.audience is Audience.CLIENT}
+    return {file.template_key: file for file in emails if file.template_key not in TEST_TEMPLATES.values()}
 
 
 def page(file: TemplateFile, language: str) -> str:
