@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 from typing import NamedTuple, Protocol
 
 from sqlalchemy import ColumnElement, FromClause, and_, delete, func, insert, literal_column, select, true
@@ -42,6 +43,11 @@ class PauseScope:
     def __str__(self) -> str:
         parts = {"channel": self.channel, "template": self.template_key, "client": self.client_id}
         return ", ".join(f"{name} {value}" for name, value in parts.items() if value) or "everything"
+
+    def command(self, verb: str) -> str:
+        """What pauses or resumes just this on the command line, to be copied: an id may have anything in it."""
+        parts = {"--channel": self.channel, "--template": self.template_key, "--client": self.client_id}
+        return " ".join([f"notifyctl {verb}", *(f"{name} {quote(value)}" for name, value in parts.items() if value)])
 
     def fits(self, message: _Addressed) -> bool:
         return (

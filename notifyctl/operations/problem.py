@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from shlex import quote
 from typing import Annotated
 
 from pydantic import Field
@@ -88,5 +89,6 @@ def ordered(problems: list[Problem]) -> list[Problem]:
 def how_to_match(customer_id: str | None, named_client: str | None, event_id: str) -> str:
     """For an event that is about nobody we know."""
     if customer_id is None and named_client is not None:
-        return f"notifyctl clients set {named_client} --name NAME, then notifyctl stripe replay {event_id}"
-    return f"notifyctl clients set ID --stripe-customer {customer_id or 'CUS'}, then notifyctl stripe replay {event_id}"
+        return f"notifyctl clients set {quote(named_client)} --name NAME, then notifyctl stripe replay {event_id}"
+    customer, event = quote(customer_id or "CUS"), quote(event_id)
+    return f"notifyctl clients set ID --stripe-customer {customer}, then notifyctl stripe replay {event}"

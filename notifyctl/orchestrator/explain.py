@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from shlex import quote
 from typing import TypedDict, cast
 
 from notifyctl.audit.log import AuditRow
@@ -234,7 +235,7 @@ def how_to_lift(
         return "SMS_ENABLED=true"
     words = _LIFTED_BY.get(gate, "")
     return words.format(
-        template=template_key, channel=channel, client=client_id or "ID", address=_address_option(channel)
+        template=template_key, channel=channel, client=quote(client_id or "ID"), address=_address_option(channel)
     )
 
 
@@ -288,7 +289,7 @@ def _of_failed(message: MessageRow, suppressed: str | None) -> str:
 
 
 def _set_address(message: MessageRow) -> str:
-    return f"`notifyctl clients set {message.client_id} {_address_option(message.channel)}`"
+    return f"`notifyctl clients set {quote(message.client_id or 'ID')} {_address_option(message.channel)}`"
 
 
 def _address_option(channel: Channel) -> str:

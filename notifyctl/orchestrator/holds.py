@@ -64,16 +64,11 @@ def held_by(session: Session, message: MessageRow, quiet: QuietHours, now: datet
     for row in pauses.everything(session):
         scope = pauses.scope_of(row)
         if scope.fits(message):
-            held.append(Hold(f"a pause of {scope} ({row.reason})", f"`{_resume(scope)}` lets it go"))
+            held.append(Hold(f"a pause of {scope} ({row.reason})", f"`{scope.command('resume')}` lets it go"))
     breaker = breakers.get(session, message.channel)
     if breaker is not None and breaker.state != BreakerState.CLOSED:
         held.append(Hold(f"the circuit breaker of {message.channel} ({breaker.reason})"))
     return held
-
-
-def _resume(scope: pauses.PauseScope) -> str:
-    options = {"--channel": scope.channel, "--template": scope.template_key, "--client": scope.client_id}
-    return " ".join(["notifyctl resume", *(f"{option} {value}" for option, value in options.items() if value)])
 
 
 def _quiet_hours(session: Session, message: MessageRow, quiet: QuietHours, now: datetime) -> str | None:

@@ -1,6 +1,7 @@
 """What operators do on the page: as on the command line, confirmed, audited, and never by another site's form."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text
@@ -87,6 +88,19 @@ def test_what_a_gate_would_refuse_stays_failed_and_the_page_says_what_lifts_it(s
     assert offered(signed_in, message_id) == {"retry", "pause"}
 
 
+def test_what_to_do_next_is_said_as_the_terminal_says_it(signed_in: Browser, api: Api) -> None:
+    a_client(api.runtime, provisioning_status="PENDING")
+    blocked = send(api.runtime, "WELCOME_EMAIL", WELCOME).message_id
+    page = signed_in.get(page_of(blocked)).text
+    assert "To lift that: notifyctl clients set acme --provisioning COMPLETED, once they are. Then send it anew" in page
+
+
+def test_a_failed_one_to_a_suppressed_address_says_so_at_once(signed_in: Browser, api: Api) -> None:
+    message_id = failed(api)
+    suppressed(api)
+    assert "Its address is suppressed now (INACTIVE). When that is over" in signed_in.get(page_of(message_id)).text
+
+
 def test_a_waiting_message_is_canceled(signed_in: Browser, api: Api) -> None:
     message_id = queued(api)
     assert offered(signed_in, message_id) == {"cancel", "pause"}
@@ -122,6 +136,32 @@ def test_it_is_paused_with_a_reason_and_resumed(signed_in: Browser, api: Api, sc
     assert signed_in.submit(f"{HOME}/resume?{query}").headers["Location"] == HOME
     assert last_audit(api) == ("RESUMED", "key:admin")
     assert signed_in.get(f"{HOME}/resume?{query}").text.count("Nothing is held by just this") == 1
+
+
+def test_the_reason_of_the_first_who_paused_it_is_told_to_the_second(signed_in: Browser, api: Api) -> None:
+    """They have had the page open since before."""
+    wanted = f"{HOME}/pause?channel=EMAIL"
+    token = token_in(signed_in.get(wanted).text)
+    assert signed_in.submit(wanted, reason="wrong link").status_code == 303
+    second = signed_in.post(wanted, {"token": token, "reason": "something else"})
+
+    assert (second.status_code, "paused already, by key:admin: wrong link" in second.text) == (409, True)
+    assert "<form method" not in signed_in.get(wanted).text.partition("<main")[2]
+
+
+def test_a_command_to_copy_does_nothing_but_what_it_says(signed_in: Browser, api: Api) -> None:
+    """Whatever an id has in it: it comes from callers, who may have it from anybody."""
+    foul = "$(reboot);x"
+    shown = "notifyctl {} --client &#39;$(reboot);x&#39;"
+    a_client(api.runtime, foul, email="anna@acme.example")
+    message_id = send(api.runtime, "WELCOME_EMAIL", WELCOME, client_id=foul).message_id
+    wanted = f"{HOME}/pause?client_id={quote(foul)}"
+
+    assert shown.format("pause") in signed_in.get(wanted).text
+    assert signed_in.submit(wanted, reason="why").status_code == 303
+    assert shown.format("resume") in signed_in.get(page_of(message_id)).text
+    unknown = send(api.runtime, "WELCOME_EMAIL", WELCOME, client_id="$(halt);").message_id
+    assert "notifyctl clients set &#39;$(halt);&#39; --name" in signed_in.get(page_of(unknown)).text
 
 
 def vars_of(scope: PauseScope) -> dict[str, str]:

@@ -107,3 +107,10 @@ def test_all_times_are_in_the_viewers_zone(signed_in: Browser, api: Api) -> None
     assert message_id not in signed_in.get(f"{HOME}?since=2026-03-02T12:38").text
     signed_in.add_cookie(ZONE_COOKIE, "Nowhere/<b>")
     assert "2026-03-02 11:37:00Z" in signed_in.get(page).text
+
+
+def test_a_template_that_there_is_not_is_what_the_form_shows_that_looks_for_it(signed_in: Browser) -> None:
+    page = signed_in.get(f"{HOME}?template_key=NO_SUCH_MAIL").text
+
+    assert '<option value="NO_SUCH_MAIL" selected>NO_SUCH_MAIL</option>' in page
+    assert "No message matches" in page

@@ -83,7 +83,7 @@ def propose_cancel(session: Session, _runtime: Runtime, message: MessageRow) -> 
 
 
 def propose_lift(session: Session, runtime: Runtime, message: MessageRow) -> Proposal:
-    row = _suppression(session, runtime, message)
+    row = suppression_of(session, runtime, message)
     sentences = ["Its address is not suppressed"]
     if row is not None:
         causes = suppression_store.causes_of(row)
@@ -101,7 +101,7 @@ def propose_lift(session: Session, runtime: Runtime, message: MessageRow) -> Pro
     )
 
 
-def _suppression(session: Session, runtime: Runtime, message: MessageRow) -> suppression_store.SuppressionRow | None:
+def suppression_of(session: Session, runtime: Runtime, message: MessageRow) -> suppression_store.SuppressionRow | None:
     if not message.recipient:
         return None
     hashes = runtime.keys.recipient_hashes(message.channel, message.recipient)
@@ -184,24 +184,26 @@ def _scope(request: Request) -> PauseScope:
 ScopeDep = Annotated[PauseScope, Depends(_scope)]
 
 
-def command_of(verb: str, scope: PauseScope) -> str:
-    parts = {"--channel": scope.channel, "--template": scope.template_key, "--client": scope.client_id}
-    return " ".join([f"notifyctl {verb}", *(f"{option} {value}" for option, value in parts.items() if value)])
-
-
 def _propose_pause(session: Session, scope: PauseScope) -> Proposal:
     waiting = pauses.held(session, scope)
+    row = _pause_of(session, scope)
+    will = f"Its messages are accepted and wait, {waiting:,} of them now, until somebody resumes them"
     return Proposal(
         title=f"Hold {scope}?",
         button="Pause",
-        command=f"{command_of('pause', scope)} --reason TEXT",
-        sentences=(f"Its messages are accepted and wait, {waiting:,} of them now, until somebody resumes them",),
+        command=f"{scope.command('pause')} --reason TEXT",
+        sentences=(f"It is paused already, by {row.actor}: {row.reason}" if row else will,),
+        is_possible=row is None,
         needs_reason=True,
     )
 
 
+def _pause_of(session: Session, scope: PauseScope) -> pauses.PauseRow | None:
+    return next((row for row in pauses.everything(session) if pauses.scope_of(row) == scope), None)
+
+
 def _propose_resume(session: Session, scope: PauseScope) -> Proposal:
-    row = next((row for row in pauses.everything(session) if pauses.scope_of(row) == scope), None)
+    row = _pause_of(session, scope)
     held = (
         f"It was paused by {row.actor} ({row.reason}), and holds {plural(pauses.held(session, scope), 'message')}"
         if row
@@ -210,7 +212,7 @@ def _propose_resume(session: Session, scope: PauseScope) -> Proposal:
     return Proposal(
         title=f"Let go {scope}?",
         button="Resume",
-        command=command_of("resume", scope),
+        command=scope.command("resume"),
         sentences=(held or "Nothing is held by just this",),
         is_possible=row is not None,
     )
@@ -226,6 +228,9 @@ def ask_pause(request: Request, scope: ScopeDep, runtime: RuntimeDep, operator: 
 def pause(request: Request, scope: ScopeDep, runtime: RuntimeDep, operator: SignedIn, fields: Fields) -> Response:
     reason = " ".join(fields.get("reason", "").split())
     with runtime.database.transaction() as session:
+        proposal = _propose_pause(session, scope)
+        if not proposal.is_possible:
+            return _page(proposal, operator, back=_back(request), status=409)
         fault = "" if reason else "Say why, for those who will ask."
         fault = fault if len(reason) <= MAX_REASON else f"Say it in at most {MAX_REASON} characters."
         if not fault:
@@ -234,8 +239,7 @@ def pause(request: Request, scope: ScopeDep, runtime: RuntimeDep, operator: Sign
             except (NotFound, InvalidInput) as error:
                 fault = sentence(str(error))
         if fault:
-            proposal = replace(_propose_pause(session, scope), fault=fault)
-            return _page(proposal, operator, back=_back(request), status=422)
+            return _page(replace(proposal, fault=fault), operator, back=_back(request), status=422)
     log.info("paused on the page", extra={"key": operator.name, "scope": str(scope)})
     return RedirectResponse(_back(request), 303)
 

@@ -15,7 +15,7 @@ from notifyctl.health.summary import MINUTE
 from notifyctl.http.api.messages import require_message
 from notifyctl.http.auth import RuntimeDep
 from notifyctl.http.errors import CODES, ApiError
-from notifyctl.http.pages.actions import MESSAGE, MESSAGE_ACTIONS, Proposal, command_of
+from notifyctl.http.pages.actions import MESSAGE, MESSAGE_ACTIONS, Proposal, suppression_of
 from notifyctl.http.pages.dashboard import NAMES, REFRESH_SECONDS
 from notifyctl.http.pages.page import HEADERS, WITH_A_MAIL, render, scope_query
 from notifyctl.http.pages.sessions import HOME, SESSION_FORM, SignedIn
@@ -83,12 +83,14 @@ def _template_values(session: Session, runtime: Runtime, message: MessageRow) ->
     workers = heartbeats.count_working(session, now - MINUTE)
     proposals = {name: action.propose(session, runtime, message) for name, action in MESSAGE_ACTIONS.items()}
     scopes = [pauses.scope_of(row) for row in pauses.everything(session)]
+    suppression = suppression_of(session, runtime, message)
     explanation = explain_message(
         message,
         audit_log.of_message(session, message.id),
         now=now,
         workers=workers,
         held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
+        suppressed=suppression.reason if suppression else None,
     )
     return {
         "message": message,
@@ -126,7 +128,7 @@ def _next_command(
     """What one would type about it."""
     waits = proposals["cancel"].is_possible
     if waits and holding:
-        return command_of("resume", holding[0])
+        return holding[0].command("resume")
     if waits and not workers:
         return "notifyctl worker"
     possible = (proposal.command for proposal in proposals.values() if proposal.is_possible)
