@@ -82,6 +82,7 @@ def test_no_listing_is_wider_than_its_terminal(
 ) -> None:
     terminal("suppressions", "add", "EMAIL", "ann@acme.example", "--note", "asked by phone on a rather long day " * 3)
     screen = terminal(*command.split(), columns=columns)
+    assert not [line for line in screen if line.startswith("notifyctl: unexpected")]
     told = ("notifyctl: ", "To mend it: ")
     wide = [line for line in screen if len(line.rstrip()) > columns and not line.startswith(told)]
     assert (wide, len(screen) > 0) == ([], True)

@@ -123,6 +123,7 @@ def _listed(job: JobStatus, now: datetime) -> dict[str, object]:
         "next_due": job.next_due,
         "next_in": age(now, job.next_due) if job.next_due > now else "now",
         "problem": job.problem,
+        "summary": "",
         "last_run_ago": "",
         "took": "",
     }
