@@ -179,7 +179,9 @@ def _held(health: Health) -> Iterator[Problem]:
         held = plural(pause.held, "message")
         text = f"{pause.scope} is paused since {since} by {pause.actor}: {pause.reason} ({held} held)"
         channel = Channel(pause.channel) if pause.channel else None
-        yield Problem(Gravity.NOTE, text, Code.PAUSED, "", channel, pause.since)
+        yield Problem(
+            Gravity.NOTE, text, Code.PAUSED, f"`{pause.scope.command('resume')}` lets it go", channel, pause.since
+        )
 
 
 def _slow(health: Health) -> Iterator[Problem]:

@@ -211,7 +211,9 @@ _SENTENCES: Mapping[MessageStatus, Callable[[MessageRow, _Present], str]] = {
 
 _LIFTED_BY = {
     BlockReason.TEMPLATE_DISABLED: "notifyctl templates enable {template}",
-    BlockReason.SUPPRESSED: "notifyctl suppressions remove {channel} ADDRESS (see notifyctl suppressions list)",
+    BlockReason.SUPPRESSED: (
+        "notifyctl suppressions remove {channel} ADDRESS (see notifyctl suppressions list --reveal)"
+    ),
     BlockReason.SMS_DISABLED: "notifyctl clients set {client} --sms, once they have consented",
     BlockReason.PROVISIONING_INCOMPLETE: "notifyctl clients set {client} --provisioning COMPLETED, once they are",
     BlockReason.SUBSCRIPTION_INACTIVE: (
@@ -268,11 +270,13 @@ def _of_blocked(message: MessageRow, gate: BlockReason) -> str:
 
 
 def _of_failed(message: MessageRow, suppressed: str | None) -> str:
-    again = f"`notifyctl messages retry {message.id[-SHORT:]}`"
+    short = message.id[-SHORT:]
+    again = f"`notifyctl messages retry {short}`"
     if suppressed:
         return (
             f"Its address is suppressed now ({suppressed}). When that is over:"
-            f" `notifyctl suppressions remove {message.channel} ADDRESS`, then {again}."
+            f" `notifyctl suppressions remove {message.channel} ADDRESS`, with the address that"
+            f" `notifyctl messages show {short} --reveal` shows; then {again}."
         )
     match message.reason:
         case FailureReason.RECIPIENT_INVALID | FailureReason.RECIPIENT_UNREACHABLE if message.client_id:

@@ -67,8 +67,14 @@ def held_by(session: Session, message: MessageRow, quiet: QuietHours, now: datet
             held.append(Hold(f"a pause of {scope} ({row.reason})", f"`{scope.command('resume')}` lets it go"))
     breaker = breakers.get(session, message.channel)
     if breaker is not None and breaker.state != BreakerState.CLOSED:
-        held.append(Hold(f"the circuit breaker of {message.channel} ({breaker.reason})"))
+        words = f"the circuit breaker of {message.channel}{_because(breaker, message)}"
+        held.append(Hold(words, "it goes out by itself once `notifyctl health` finds the provider up again"))
     return held
+
+
+def _because(breaker: breakers.BreakerRow, message: MessageRow) -> str:
+    """Empty where the message has met with the same, which is told of it already."""
+    return "" if breaker.reason in (None, message.error) else f" ({breaker.reason})"
 
 
 def _quiet_hours(session: Session, message: MessageRow, quiet: QuietHours, now: datetime) -> str | None:

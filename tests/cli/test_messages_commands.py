@@ -14,6 +14,7 @@ from notifyctl.clients.suppressions import suppress
 from notifyctl.delivery.requeue import Requeue
 from notifyctl.errors import ExitCode
 from notifyctl.models.enums import Channel, SuppressionReason
+from notifyctl.operations import breakers
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.gates import ASKED_AGAIN
 from tests.support.clients import a_client
@@ -240,6 +241,22 @@ def test_explain_says_when_no_worker_is_running(runtime: Runtime, run: Run) -> N
     assert "no worker is running, start one with `notifyctl worker`" in out
 
 
+def test_a_cause_that_the_message_has_met_with_is_told_once(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    decision, now = send(runtime, "WELCOME_EMAIL", WELCOME), runtime.clock()
+    with runtime.database.transaction() as session:
+        breakers.open_(session, Channel.EMAIL, reason="HTTP 503: down", now=now, probe_at=now)
+    _, out, _ = run("messages", "explain", "last")
+    assert "held by the circuit breaker of EMAIL (HTTP 503: down).\nit goes out by itself once `notifyctl" in out
+    with runtime.database.transaction() as session:
+        session.execute(
+            text("UPDATE message_log SET status = 'RETRY_SCHEDULED', attempts = 1, error = 'HTTP 503: down'")
+        )
+    _, out, _ = run("messages", "explain", decision.message_id)
+    assert out.count("HTTP 503") == 1
+    assert "held by the circuit breaker of EMAIL.\n" in out
+
+
 def test_retry_asks_first_and_queues_failed_messages_again(runtime: Runtime, run: Run) -> None:
     a_client(runtime)
     decision = send(runtime, "WELCOME_EMAIL", WELCOME)
@@ -312,7 +329,10 @@ def _refuse(runtime: Runtime, gate: str) -> dict[str, str]:
 
 
 REFUSALS = {
-    "SUPPRESSED": ("WELCOME_EMAIL", "notifyctl suppressions remove EMAIL ADDRESS (see notifyctl suppressions list)"),
+    "SUPPRESSED": (
+        "WELCOME_EMAIL",
+        "notifyctl suppressions remove EMAIL ADDRESS (see notifyctl suppressions list --reveal)",
+    ),
     "TEMPLATE_DISABLED": ("WELCOME_EMAIL", "notifyctl templates enable WELCOME_EMAIL"),
     "PROVISIONING_INCOMPLETE": (
         "WELCOME_EMAIL", "notifyctl clients set acme --provisioning COMPLETED, once they are",

@@ -46,10 +46,12 @@ def test_pause_and_resume_say_what_they_hold_and_leave_audit_rows(runtime: Runti
     send(runtime, "WELCOME_EMAIL", WELCOME)
     send(runtime, "OTP_CODE_SMS", CODE, recipient="+4915112345678")
     ran = notifyctl("pause", "--template", "WELCOME_EMAIL", "--reason", "wrong link")
-    assert ran.err == "Held: template WELCOME_EMAIL. 1 waiting message stays until `notifyctl resume`.\n"
+    let_go = "`notifyctl resume --template WELCOME_EMAIL`"
+    assert ran.err == f"Held: template WELCOME_EMAIL. 1 waiting message stays until {let_go}.\n"
     (row,) = json.loads(notifyctl("pause", "-f", "json").out)
     assert (row["template"], row["held"], row["reason"]) == ("WELCOME_EMAIL", 1, "wrong link")
-    assert "Already held" in notifyctl("pause", "--template", "WELCOME_EMAIL", "--reason", "again").err
+    again = notifyctl("pause", "--template", "WELCOME_EMAIL", "--reason", "again").err
+    assert again == f"Already held: template WELCOME_EMAIL; {let_go} lets it go.\n"
     ran = notifyctl("resume", "--template", "WELCOME_EMAIL")
     assert "1 waiting message goes out" in ran.err
     assert notifyctl("resume", "--template", "WELCOME_EMAIL").code == 4

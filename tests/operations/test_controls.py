@@ -26,6 +26,12 @@ def written(session: Session, *actions: AuditAction) -> Sequence[Any]:
     return [(row.action, row.actor, row.details) for row in rows]
 
 
+def test_a_pause_names_the_command_that_lets_it_go_as_it_is_typed() -> None:
+    assert WELCOMES.command("resume") == "notifyctl resume --template WELCOME_EMAIL"
+    narrow = PauseScope(channel=Channel.SMS, client_id="acme & sons")
+    assert narrow.command("resume") == "notifyctl resume --channel SMS --client 'acme & sons'"
+
+
 def test_a_pause_is_kept_once_and_on_record_until_it_is_resumed(runtime: Runtime) -> None:
     a_client(runtime)
     send(runtime, "WELCOME_EMAIL", WELCOME)

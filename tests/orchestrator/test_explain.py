@@ -11,6 +11,7 @@ from notifyctl.orchestrator.holds import Hold
 
 ID = "01a224e4-8e97-725c-974c-d2711396a9b5"
 RETRY = "`notifyctl messages retry 1396a9b5`"
+REVEALED = "`notifyctl messages show 1396a9b5 --reveal`"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 DOWN = {"error_code": "100", "error": "The API is down for maintenance."}
 INACTIVE = {"error_code": "406", "error": "Inactive.", "reason": "RECIPIENT_OPTED_OUT"}
@@ -99,7 +100,7 @@ NEXT_STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"status": "FAILED", **INACTIVE},
         {"suppressed": "INACTIVE"},
         "Its address is suppressed now (INACTIVE). When that is over: `notifyctl suppressions remove EMAIL ADDRESS`,"
-        f" then {RETRY}.",
+        f" with the address that {REVEALED} shows; then {RETRY}.",
     ),
     "failed too late": (
         {"status": "FAILED", "expires_at": NOON},

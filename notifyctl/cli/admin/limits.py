@@ -112,10 +112,11 @@ def pause(
         with runtime.database.transaction() as session:
             held = controls.pause(session, scope, reason=reason or "", actor=options.actor(), now=runtime.clock())
     if held is None:
-        output.say(f"Already held: {scope}.")
+        output.say(f"Already held: {scope}; `{scope.command('resume')}` lets it go.")
     else:
         output.say(
-            f"Held: {scope}. {plural(held, 'waiting message stays', 'waiting messages stay')} until `notifyctl resume`."
+            f"Held: {scope}. {plural(held, 'waiting message stays', 'waiting messages stay')} until"
+            f" `{scope.command('resume')}`."
         )
 
 
