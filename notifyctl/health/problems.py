@@ -149,7 +149,8 @@ def _recovery_problem(health: Health, channel: Channel, spike: Spike) -> Problem
         text = f"{channel} has recovered, having failed since {since}: the monitor's next run will call it over"
         return Problem(Gravity.NOTE, text, Code.RECOVERING, "", channel, spike.since)
     text = f"{channel} was failing since {since}, and nothing has been sent lately that would show that it is over"
-    return Problem(_GRAVITY[SpikeLevel(spike.level)], text, Code.RECOVERING, "", channel, spike.since)
+    remedy = "`notifyctl templates send KEY --to ADDRESS` sends one as a test"
+    return Problem(_GRAVITY[SpikeLevel(spike.level)], text, Code.RECOVERING, remedy, channel, spike.since)
 
 
 def _failed_before(health: Health, channel: Channel) -> Iterator[Problem]:

@@ -137,6 +137,7 @@ def test_silence_is_no_success(runtime: Runtime) -> None:
 
     assert (problem.gravity, problem.code) == (Gravity.CRITICAL, Code.RECOVERING)
     assert "nothing has been sent lately that would show that it is over" in problem.text
+    assert problem.remedy == "`notifyctl templates send KEY --to ADDRESS` sends one as a test"
 
 
 @pytest.mark.parametrize(("failed_lately", "gravity"), [(0, Gravity.NOTE), (1, Gravity.WARNING)])
