@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
@@ -133,8 +134,18 @@ def test_doctor_says_what_is_wrong_first_and_all_that_is_well_together(terminal:
     screen = terminal("doctor", columns=100)
     words = [line.split()[0] for line in screen if line.startswith("  ") and line[2] != " "]
     assert words == sorted(words, key=["fail", "warn", "ok"].index)
-    assert re.match(r"  ok +\d+ more +", next(line for line in screen if " more " in line))
+    assert re.match(r"  ok +\d+ more +`--format json` names them$", next(line for line in screen if " more " in line))
     assert re.fullmatch(r"No check failed; \d+ of \d+ checks warn\.", screen[-1])
+    tall = " ".join(terminal("doctor", columns=100, lines=60))
+    assert re.search(r"  ok +\d+ more +settings, secrets,", tall)
+
+
+def test_what_could_not_be_checked_is_one_line_for_its_one_cause(terminal: Terminal, runtime: Runtime) -> None:
+    with runtime.database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    screen = terminal("doctor")
+    (line,) = [line for line in screen if "not checked" in line]
+    assert re.fullmatch(r"  warn  \d\d checks +not checked; mend the database first", line)
 
 
 def test_config_shows_what_is_set_and_any_setting_by_its_name(terminal: Terminal, runtime: Runtime) -> None:

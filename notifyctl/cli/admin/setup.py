@@ -295,20 +295,30 @@ def doctor(
     output.hint(f"No check failed; {warn}.")
 
 
+LINES_BESIDE_CHECKS = 2
+"""The last line, and that of the prompt."""
+
+
 def _print_examined(results: Sequence[NamedResult]) -> None:
-    """What is wrong first; that all else is well is a line."""
+    """What is wrong first, a line a cause; that all else is well is a line, which names it where there is room."""
     order = (CheckStatus.FAIL, CheckStatus.WARN, CheckStatus.OK)
-    told = sorted((item for item in results if item.result.problem), key=lambda item: order.index(item.result.status))
+    checks: dict[CheckResult, list[str]] = {}
+    for item in sorted(results, key=lambda item: order.index(item.result.status)):
+        if item.result.problem:
+            checks.setdefault(item.result, []).append(item.check)
     lines: list[tuple[terminal.Cell, ...]] = [
         (
-            (item.result.status.value, STYLES[item.result.status]),
-            item.check,
-            "; ".join(filter(None, (item.result.problem, item.result.remedy))),
+            (result.status.value, STYLES[result.status]),
+            names[0] if len(names) == 1 else plural(len(names), "check"),
+            "; ".join(filter(None, (result.problem, result.remedy))),
         )
-        for item in told
+        for result, names in checks.items()
     ]
     if well := [item.check for item in results if not item.result.problem]:
-        lines.append((("ok", STYLES["ok"]), f"{len(well)} {'more' if told else 'checks'}", ", ".join(well)))
+        ok = (("ok", STYLES["ok"]), f"{len(well)} {'more' if lines else 'checks'}")
+        named = [*lines, (*ok, ", ".join(well))]
+        has_room = terminal.height_of(*terminal.listed(named)) < terminal.console().height - LINES_BESIDE_CHECKS
+        lines = named if has_room else [*lines, (*ok, "`--format json` names them")]
     terminal.listing(lines)
 
 
