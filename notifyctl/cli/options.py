@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from enum import StrEnum
 from errno import EBADF
 from functools import wraps
@@ -24,7 +25,7 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import Channel
 from notifyctl.settings import Settings, checked, load_settings, raw_settings
 from notifyctl.text.choices import chosen, is_none_of
-from notifyctl.text.durations import parse_duration, parse_seconds, plural
+from notifyctl.text.durations import parse_duration, parse_moment, parse_seconds, plural
 from notifyctl.text.files import decoded
 
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How to print rows.", case_sensitive=False)]
@@ -69,6 +70,21 @@ def seconds(option: str, *, most: int) -> Callable[[str | float], float]:
         return span
 
     return read
+
+
+def moment(option: str, text: str | None, now: datetime) -> datetime | None:
+    """The time that an option gives. An empty one is at fault: nobody may go on as if none were given."""
+    try:
+        return None if text is None else parse_moment(text, now)
+    except InvalidInput as error:
+        raise InvalidInput(f"{option} {error}") from None
+
+
+def in_order(first: datetime | None, last: datetime | None) -> None:
+    """Raises InvalidInput for a span in which nothing can be."""
+    if first is not None and last is not None and first >= last:
+        begin, end = (f"{at:%Y-%m-%d %H:%M:%SZ}" for at in (first, last))
+        raise InvalidInput(f"--since ({begin}) is not before --until ({end}); swap them, or leave one out")
 
 
 def env_file() -> Path:

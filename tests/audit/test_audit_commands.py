@@ -46,6 +46,12 @@ def test_rows_are_listed_newest_first_with_what_they_say(runtime: Runtime, notif
     }  # fmt: skip
 
 
+def test_an_action_is_taken_as_a_terminal_shows_it(runtime: Runtime, notifyctl: CommandLine) -> None:
+    write_rows(runtime, 1, actor="web1:312")
+    assert [row["action"] for row in listed(notifyctl, "--action", "sent")] == ["NOTIFICATION_SENT"]
+    assert listed(notifyctl, "--action", "blocked") == []
+
+
 def test_rows_can_be_picked(runtime: Runtime, notifyctl: CommandLine) -> None:
     now, message_id = runtime.clock(), new_message_id()
     write_rows(runtime, 1, actor="old", now=now - timedelta(days=2), client_id="bob")

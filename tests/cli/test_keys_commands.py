@@ -53,7 +53,7 @@ def test_a_key_with_an_end_is_recognised_until_then(notifyctl: CommandLine, runt
     [
         (("backend",), "--scope is missing"),
         (("backend", "--scope", "root"), "'root' is unknown; it is one of"),
-        (("backend", "--scope", "send", "--expires", "soon"), "'soon' is not a duration"),
+        (("backend", "--scope", "send", "--expires", "soon"), "--expires 'soon' is not a duration"),
         (("backend", "--scope", "send", "--expires", "0d"), "would never open anything"),
         (("backend", "--scope", "send", "--expires", ""), "is not a duration"),
         (("", "--scope", "send"), "cannot be a key's name"),

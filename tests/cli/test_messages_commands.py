@@ -168,8 +168,11 @@ BAD_INPUT = {
     "the last of none": (["messages", "explain", "last"], 4, "there is no message yet"),
     "an unknown status": (["messages", "list", "--status", "LOST"], 2, "QUEUED"),
     "a bad time": (["messages", "list", "--since", "yesterday"], 2, "'yesterday' is not a time"),
-    "retry of nothing in particular": (["messages", "retry"], 2, "or --reason, --template, --client or --since"),
-    "cancel of nothing in particular": (["messages", "cancel"], 2, "their ids, or --template, --client or --since"),
+    "retry of nothing in particular": (["messages", "retry"], 2, "or --reason, --channel, --template, --client, "),
+    "cancel of nothing in particular": (["messages", "cancel"], 2, "ids, or --status, --reason, --channel, "),
+    "a span with nothing in it": (["messages", "list", "--since", "1h", "--until", "2h"], 2, "is not before --until ("),
+    "no client's id": (["send", "WELCOME_EMAIL", "--client", ""], 2, "--client is empty"),
+    "no address": (["send", "WELCOME_EMAIL", "--to", ""], 2, "--to is empty"),
     "cancel of nothing that waits": (["messages", "cancel", "--client", "acme"], 4, "no waiting message"),
 }  # fmt: skip
 
@@ -290,6 +293,22 @@ def test_retry_refuses_what_has_expired_and_what_was_erased(runtime: Runtime, ru
     assert "1 will not be sent again: their send-by time has passed." in err
     assert "1 will not be sent again: their context was erased." in err
     assert message(runtime, expired.message_id).status == "FAILED"
+
+
+def test_a_message_that_is_named_in_vain_is_told_with_its_status(runtime: Runtime, run: Run) -> None:
+    a_client(runtime)
+    waits, failed = send(runtime, "PASSWORD_RESET", RESET), send(runtime, "PASSWORD_RESET", RESET)
+    fail(runtime, failed.message_id)
+    short, other = waits.message_id[-8:], failed.message_id[-8:]
+    left_alone = f"{short} is QUEUED: only FAILED messages can be sent again"
+    assert run("messages", "retry", short) == (4, "", f"notifyctl: {left_alone}\n")
+    code, _, err = run("messages", "retry", short, other, "--yes")
+    assert (code, err) == (0, f"{left_alone}.\n1 message queued again.\n")
+    fail(runtime, failed.message_id)
+    left_alone = f"{other} is FAILED: only waiting messages can be canceled"
+    assert run("messages", "cancel", other) == (4, "", f"notifyctl: {left_alone}\n")
+    code, _, err = run("messages", "cancel", short, other, "--yes")
+    assert (code, err) == (0, f"{left_alone}.\n1 message canceled.\n")
 
 
 def test_cancel_withdraws_what_waits_and_leaves_what_is_being_sent(runtime: Runtime, run: Run) -> None:

@@ -29,15 +29,18 @@ from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import AuditAction
 from notifyctl.orchestrator.explain import SHORT
 from notifyctl.orchestrator.filters import find_message
-from notifyctl.text.durations import age, parse_moment, plural, printable
+from notifyctl.text.choices import chosen
+from notifyctl.text.durations import age, plural, printable
 from notifyctl.text.masking import mask
 
 app = typer.Typer(name="audit", no_args_is_help=True)
 COLUMNS = ("id", "created_at", "action", "actor", "client_id", "message_id", "sealed", "metadata")
+OF_MESSAGE = "NOTIFICATION_"
+"""How the actions begin that a terminal shows without it."""
 SHOWN = (
     named("id", whole=True),
     Shown("when", lambda row: str(row["created_at"])[5:19].replace("T", " ") + "Z", whole=True),
-    Shown("action", lambda row: str(row["action"]).removeprefix("NOTIFICATION_")),
+    Shown("action", lambda row: str(row["action"]).removeprefix(OF_MESSAGE)),
     named("actor"),
     Shown("about", lambda row: _about(row)),
     Shown("details", lambda row: _in_words(row["metadata"]), from_width=70),
@@ -189,7 +192,7 @@ def export(
             print(current_head(runtime.database))
             return
         now = runtime.clock()
-        span = audit_export.span(runtime.database, parse_moment(since, now) if since else None)
+        span = audit_export.span(runtime.database, options.moment("--since", since, now))
         lines = audit_export.lines(runtime.database, span, now)
         with _opened(file) as stream:
             for line in output.track(lines, "Exporting", max(1, span.end.last_id - span.start.last_id)):
@@ -228,18 +231,25 @@ def _filter(
     since: str | None,
     until: str | None,
 ) -> AuditFilter:
-    first = parse_moment(since, now) if since else None
+    first, last = options.moment("--since", since, now), options.moment("--until", until, now)
+    options.in_order(first, last)
     before = seal_store.newest_before(session, first) if first else None
     return AuditFilter(
-        action=options.one_of(AuditAction, "--action", action),
+        action=_action(action),
         actor=actor,
         client_id=client,
         message_id=_message_id(session, message) if message else None,
         since=first,
-        until=parse_moment(until, now) if until else None,
+        until=last,
         # What was sealed before is older: there is an index over ids, and none over times.
         after_id=before.last_audit_id if before else None,
     )
+
+
+def _action(text: str | None) -> AuditAction | None:
+    """Also as a terminal shows it."""
+    as_shown = chosen(f"{OF_MESSAGE}{text}", AuditAction) if text else None
+    return as_shown or options.one_of(AuditAction, "--action", text)
 
 
 def _message_id(session: Session, text: str) -> str:

@@ -27,7 +27,7 @@ from notifyctl.recovery.recover import BY_HAND, NOT_RECOVERED, NotYet, Recovery
 from notifyctl.setting_rules import database_url
 from notifyctl.settings import raw_settings
 from notifyctl.stopping import interrupt_on_signal
-from notifyctl.text.durations import moment, parse_moment, plural
+from notifyctl.text.durations import moment, plural
 from notifyctl.transfer import backup_store, copy_store
 
 app = typer.Typer(name="db", no_args_is_help=True)
@@ -92,15 +92,13 @@ def recover(
     itself where it finds that the database has forgotten something.
     """
     with opened_runtime() as runtime:
-        actor, moment = options.actor(), None
+        actor, moment = options.actor(), options.moment("--since", since, runtime.clock())
         witness = Witness(runtime.database, runtime.clock)
         witness.keep_file()
         witness.examine()
-        if since is not None:
-            moment = parse_moment(since, runtime.clock())
-            if not dry_run:
-                with runtime.database.transaction() as session:
-                    recovery_store.mark_restored(session, moment, BY_HAND, now=runtime.clock())
+        if moment is not None and not dry_run:
+            with runtime.database.transaction() as session:
+                recovery_store.mark_restored(session, moment, BY_HAND, now=runtime.clock())
         recovery = Recovery(
             runtime.settings,
             runtime.database,

@@ -51,9 +51,7 @@ def create(
     ] = None,
 ) -> None:
     """Make a key and print it, once: it is not kept and cannot be shown again."""
-    lifetime = parse_duration(expires) if expires is not None else None
-    if lifetime == timedelta():
-        raise InvalidInput(f"--expires {expires}: such a key would never open anything; give a longer time")
+    lifetime = _lifetime(expires) if expires is not None else None
     with opened_runtime() as runtime:
         now = runtime.clock()
         with runtime.database.transaction() as session:
@@ -74,6 +72,16 @@ def create(
             f" `notifyctl keys revoke {name}`"
         )
     output.say("Keep it now: only its hash is stored. It is sent as `Authorization: Bearer KEY`.")
+
+
+def _lifetime(expires: str) -> timedelta:
+    try:
+        lifetime = parse_duration(expires)
+    except InvalidInput as error:
+        raise InvalidInput(f"--expires {error}") from None
+    if not lifetime:
+        raise InvalidInput(f"--expires {expires}: such a key would never open anything; give a longer time")
+    return lifetime
 
 
 @app.command("list")

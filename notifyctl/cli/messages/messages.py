@@ -1,6 +1,6 @@
 """`notifyctl messages`: see, explain, queue again, withdraw."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -21,6 +21,7 @@ from notifyctl.clients import suppression_store
 from notifyctl.delivery.requeue import Choice, Requeue
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.models.enums import Channel, Lane, MessageStatus
+from notifyctl.models.message import WAITING
 from notifyctl.operations import heartbeats
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.cancel import cancel_messages, count_waiting
@@ -196,17 +197,21 @@ def retry(
     if status.upper() != MessageStatus.FAILED:
         raise InvalidInput(f"--status {status}: only FAILED messages can be sent again")
     narrowed = {name: text for name, text in written.items() if name != "status"}
-    _require_some("--reason, --template, --client or --since", ids, narrowed)
+    _require_some([name for name in OPTIONS if name != "status"], ids, narrowed)
     with opened_runtime() as runtime:
         now = runtime.clock()
-        criteria = _filter(runtime, {**narrowed, "status": MessageStatus.FAILED}, now, _known(runtime, ids))
+        known = _known(runtime, ids)
+        criteria = _filter(runtime, {**narrowed, "status": MessageStatus.FAILED}, now, known)
+        others = _others(known, (MessageStatus.FAILED,), "only FAILED messages can be sent again")
         again = Requeue(runtime.keys, runtime.plans, sms_enabled=runtime.settings.sms_enabled)
         with runtime.database.read() as session:
             choice = again.choose(session, criteria, now)
             nothing = _nothing(session, written, "no failed message that matches can be sent again")
         _tell_of(choice, now)
         if not choice.ids:
-            raise NotFound(nothing)
+            raise NotFound(others or nothing)
+        if others:
+            output.say(f"{others}.")
         options.confirm(f"Send {_messages(len(choice.ids))} again?", yes)
         with runtime.database.transaction() as session:
             queued = again.queue(session, choice.ids, actor=options.actor(), now=runtime.clock())
@@ -233,15 +238,19 @@ def cancel(
     yes: options.Yes = False,
 ) -> None:
     """Withdraw messages that still wait. One that a worker is sending is left alone."""
-    _require_some("--template, --client or --since", ids, written)
+    _require_some(list(OPTIONS), ids, written)
     with opened_runtime() as runtime:
         now = runtime.clock()
-        criteria = _filter(runtime, written, now, _known(runtime, ids))
+        known = _known(runtime, ids)
+        criteria = _filter(runtime, written, now, known)
+        others = _others(known, WAITING, "only waiting messages can be canceled")
         with runtime.database.read() as session:
             waiting = count_waiting(session, criteria)
             nothing = _nothing(session, written, "no waiting message matches (only waiting ones can be canceled)")
         if not waiting:
-            raise NotFound(nothing)
+            raise NotFound(others or nothing)
+        if others:
+            output.say(f"{others}.")
         options.confirm(f"Cancel {_messages(waiting)}?", yes)
         with runtime.database.transaction() as session:
             canceled = cancel_messages(session, criteria, actor=options.actor(), now=now)
@@ -252,26 +261,35 @@ def _messages(count: int) -> str:
     return plural(count, "message")
 
 
-def _require_some(options_that_do: str, *filters: object) -> None:
+def _require_some(narrowing: Sequence[str], *filters: object) -> None:
+    """`narrowing`: the names of the filters that do."""
     if not any(filters):
-        raise InvalidInput(f"say which messages: give their ids, or {options_that_do}")
+        *more, last = (OPTIONS[name] for name in narrowing)
+        raise InvalidInput(f"say which messages: give their ids, or {', '.join(more)} or {last}")
 
 
-def _known(runtime: Runtime, ids: list[str] | None) -> list[str] | None:
-    """The ids of these messages. Raises NotFound for the first that is not there."""
+def _known(runtime: Runtime, ids: list[str] | None) -> list[MessageRow] | None:
+    """These messages. Raises NotFound for the first that is not there."""
     if not ids:
         return None
     with runtime.database.read() as session:
-        return [find_message(session, text).id for text in ids]
+        return [find_message(session, text) for text in ids]
 
 
-def _filter(runtime: Runtime, written: Written, now: datetime, ids: list[str] | None = None) -> MessageFilter:
+def _others(known: list[MessageRow] | None, wanted: Collection[MessageStatus], rule: str) -> str:
+    """Of those that were named: which have another status, and the rule that leaves them out; empty where none has."""
+    others = [f"{message.id[-SHORT:]} is {message.status}" for message in known or () if message.status not in wanted]
+    return f"{', '.join(others)}: {rule}" if others else ""
+
+
+def _filter(runtime: Runtime, written: Written, now: datetime, known: list[MessageRow] | None = None) -> MessageFilter:
     """Raises InvalidInput for the first filter that is at fault."""
     reader = MessageFilters(runtime.keys, runtime.settings.otp_default_region, now)
     criteria, faults = reader.read(written)
     for name, words in faults.items():
         raise InvalidInput(f"{OPTIONS[name]} {written[name]!r} {words}")
-    return replace(criteria, ids=ids)
+    options.in_order(criteria.since, criteria.until)
+    return replace(criteria, ids=None if known is None else [message.id for message in known])
 
 
 def _nothing(session: Session, written: Written, so: str) -> str:

@@ -52,7 +52,9 @@ def unlock(phone: Phone) -> None:
     with opened_runtime() as runtime:
         forgotten = runtime.otp.unlock(phone, actor=options.actor())
     if forgotten is None:
-        raise NotFound(f"{phone} is not locked and has no wrong codes to forget; `notifyctl otp status` shows it")
+        raise NotFound(
+            f"{phone} is not locked and has no wrong codes to forget; `notifyctl otp status {phone}` shows it"
+        )
     output.say(f"Unlocked. Forgotten: {plural(forgotten.consecutive_failures, 'wrong code')} in a row.")
 
 

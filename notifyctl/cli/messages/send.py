@@ -45,6 +45,8 @@ def send(
     """Queue one message for the worker. Exit 3 when a gate refuses it."""
     if (client is None) == (to is None):
         raise InvalidInput("give --client or --to, one of the two")
+    if not (client or to):
+        raise InvalidInput(f"{'--client' if to is None else '--to'} is empty; say whom it is for")
     values = options.parse_assignments(assignments or [])
     with opened_runtime() as runtime:
         with runtime.database.read() as session:

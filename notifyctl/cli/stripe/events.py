@@ -29,7 +29,7 @@ from notifyctl.models.enums import StripeEventStatus
 from notifyctl.operations.problem import how_to_match
 from notifyctl.orchestrator.explain import SHORT
 from notifyctl.providers.stripe import build_stripe_api, other_mode
-from notifyctl.text.durations import age, iso, moment, parse_moment, plural
+from notifyctl.text.durations import age, iso, moment, plural
 from notifyctl.text.masking import mask, masked_body
 
 DIFFERENCE_COLUMNS = ("kind", "id", "what", "client_id", "here", "at_stripe", "mend")
@@ -86,7 +86,7 @@ def reconcile(
         if warning := other_mode(runtime.settings):
             output.say(warning)
         now = runtime.clock()
-        criteria = SourceFilter(types=tuple(types or ()), since=parse_moment(since, now) if since else None)
+        criteria = SourceFilter(types=tuple(types or ()), since=options.moment("--since", since, now))
         compared = Reconciliation(runtime.database, runtime.plans, api, now).compare(criteria)
     differences = compared.differences
     output.rows(map(asdict, differences), form, columns=DIFFERENCE_COLUMNS, shown=DIFFERENCE_SHOWN)
@@ -133,12 +133,14 @@ def events(
     named_status = _one_status(status, unmatched, failed)
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
+        first, last = options.moment("--since", since, now), options.moment("--until", until, now)
+        options.in_order(first, last)
         criteria = listing_store.EventFilter(
             status=options.one_of(StripeEventStatus, "--status", named_status),
             types=types or (),
             client_id=client,
-            since=parse_moment(since, now) if since else None,
-            until=parse_moment(until, now) if until else None,
+            since=first,
+            until=last,
         )
         listed = listing_store.newest(session, criteria, limit=limit)
     rows = [_row(event) | {"age": age(event.created, now)} for event in listed]

@@ -20,7 +20,7 @@ from notifyctl.cli.stripe.replay_sources import Chosen, ReplayChoice, Warnings, 
 from notifyctl.errors import NotifyctlError
 from notifyctl.models.enums import AuditAction, StripeEventStatus
 from notifyctl.stopping import interrupt_on_signal
-from notifyctl.text.durations import parse_moment, plural
+from notifyctl.text.durations import plural
 
 COLUMNS = ("id", "created", "type", "client_id", "status", "reason", "changes", "mail")
 STYLES = {
@@ -111,14 +111,16 @@ def _parse_choice(
     until: str | None,
 ) -> ReplayChoice:
     now = runtime.clock()
+    first, last = options.moment("--since", since, now), options.moment("--until", until, now)
+    options.in_order(first, last)
     choice = ReplayChoice(
         ids=event_ids or [],
         file=file,
         from_api=from_api,
         status=status,
         types=types or [],
-        since=parse_moment(since, now) if since else None,
-        until=parse_moment(until, now) if until else None,
+        since=first,
+        until=last,
     )
     choice.check()
     return choice
