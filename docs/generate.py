@@ -329,10 +329,11 @@ Rows go to stdout, talk to stderr. On a terminal rows are a coloured table; in a
 `--format json`, `jsonl`, `csv`, `tsv` and `github` print them for programs. NO_COLOR switches colours off.
 An error is one line on stderr; `--debug`, before the command's name, adds the traceback.
 
-Lists have a line a row, cut to the terminal, and all take the same options: `--columns A,B`, `--json A,B` (the same as
-JSON), `--ids` or `-q` for whole ids alone, and `--watch`. A terminal shows the last eight digits of an id; commands
-take any beginning or end of six digits or more that only one message has, and `last`. Spans of time are 90s, 15m, 2h,
-7d or 1w. `notifyctl help COMMAND` prints what stands here; a wheel brings the man pages.
+Lists have a line a row, cut to the terminal, and no more rows there than it has lines, unless `--limit` says how many.
+All take the same options: `--columns A,B`, `--json A,B` (the same as JSON), `--ids` or `-q` for whole ids alone, and
+`--watch`. A terminal shows the last eight digits of an id; commands take any beginning or end of six digits or more
+that only one message has, and `last`. Spans of time are 90s, 15m, 2h, 7d or 1w. `notifyctl help COMMAND` prints what
+stands here; a wheel brings the man pages.
 
 {codes}
 {chr(10).join(sections)}"""

@@ -6,13 +6,19 @@ from functools import wraps
 from typing import Annotated
 
 import typer
+from typer._click.core import ParameterSource
+from typer._click.globals import get_current_context
 
 from notifyctl.cli import options, output
 from notifyctl.cli.output import OutputFormat, Row, Shown, named
 from notifyctl.errors import InvalidInput
 from notifyctl.text.choices import chosen, is_none_of
+from notifyctl.text.durations import plural
 
 WATCH_SECONDS = 2
+LEAST_ROWS = 5
+LINES_BESIDE_ROWS = 3
+"""The head, a hint below, and the prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,8 @@ class Layout:
     """None: all that the listing has."""
     ids_alone: bool
     watch: bool
+    most: int | None = None
+    """As many rows as the terminal has lines for, where nobody has said how many."""
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> "Layout":
@@ -60,6 +68,12 @@ class Layout:
         if given["watch"] and not (form is OutputFormat.TABLE and output.on_terminal()):
             raise InvalidInput("--watch shows a table on a terminal; leave it out, with --format, and in a pipe")
         return cls(form, names, bool(given["ids_alone"]), bool(given["watch"]))
+
+    def fitted(self, limit: int) -> "Layout":
+        """A table on a terminal is no longer than that: what stands first in a list, and its head, is what matters."""
+        if self.form is not OutputFormat.TABLE or self.ids_alone or self.watch or not output.on_terminal():
+            return self
+        return replace(self, most=min(limit, max(LEAST_ROWS, output.height() - LINES_BESIDE_ROWS)))
 
     def print(self, look: Callable[[], ListedRows]) -> None:
         if self.watch:
@@ -88,6 +102,8 @@ class Layout:
             output.say(remark)
         for hint in listing.hints if is_table else ():
             output.hint(hint)
+        if self.most == printed.count and not (listing.hints or listing.remarks):
+            output.hint(f"{plural(printed.count, 'row')}; there may be more: raise --limit")
         if listing.then is not None:
             listing.then()
 
@@ -157,12 +173,21 @@ LAYOUT = options.Shared(
 )
 
 
+def _is_default(parameter: str) -> bool:
+    context = get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(parameter) is ParameterSource.DEFAULT
+
+
 def lists(command: Callable[..., ListedRows]) -> Callable[..., None]:
     """The command takes the options of a listing, and prints what it returns."""
 
     @wraps(command)
     def run(**given: object) -> None:
         layout = Layout.of({name: given.pop(name) for name in LAYOUT.options})
+        limit = given.get("limit")
+        if isinstance(limit, int) and _is_default("limit"):
+            layout = layout.fitted(limit)
+            given["limit"] = layout.most or limit
         layout.print(lambda: command(**given))
 
     options.sign(run, command, LAYOUT)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from importlib import import_module
+from shutil import get_terminal_size
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -43,6 +44,11 @@ class Shown:
 
 def on_terminal() -> bool:
     return sys.stdout.isatty()
+
+
+def height() -> int:
+    """Of the terminal, in lines."""
+    return get_terminal_size().lines
 
 
 def say(text: str = "") -> None:

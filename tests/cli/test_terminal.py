@@ -55,6 +55,17 @@ def test_a_message_is_a_line_that_is_cut_to_the_terminal(terminal: Terminal, ref
     assert re.fullmatch(rf"{short}  BLOCKED  PLAN_FEA\w*…  COMPLIANCE\w*…  \S+ +\d+ s", narrow)
 
 
+def test_a_list_is_as_long_as_its_terminal_unless_somebody_says_how_long(terminal: Terminal, runtime: Runtime) -> None:
+    with runtime.database.transaction() as session:
+        for _ in range(60):
+            audit_log.write(session, AuditAction.NOTIFICATION_SENT, actor="w", now=runtime.clock())
+    screen = terminal("audit", "list", lines=24)
+    assert (len(screen), screen[0].split()[0]) == (23, "id")
+    assert screen[-1] == "21 rows; there may be more: raise --limit"
+    assert len(terminal("audit", "list", "--limit", "40", lines=24)) == 42
+    assert len(terminal("audit", "list", "--ids", lines=24)) == 50
+
+
 def test_chosen_columns_are_shown_though_they_are_empty(terminal: Terminal, refused: Decision) -> None:
     screen = terminal("messages", "list", "--columns", "id,sent_at,lane")
     assert screen[0].split() == ["id", "sent", "at", "lane"]
