@@ -13,7 +13,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.client import Client
 from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
 from notifyctl.text.addresses import normal_email, normal_phone
-from notifyctl.text.choices import meant
+from notifyctl.text.choices import meant, nearest
 from notifyctl.text.durations import plural
 from notifyctl.text.locales import normal_locale
 
@@ -155,6 +155,6 @@ def _yes_or_no(text: str) -> bool:
 def _timezone(text: str) -> str:
     if text in clock.names():
         return text
-    written = clock.meant(text)
+    written = clock.meant(text) or nearest(text, clock.names())
     hint = f"did you mean {written}?" if written else "write an IANA name such as Europe/Berlin"
     raise InvalidInput(f"{text!r} is not a known time zone; {hint}")

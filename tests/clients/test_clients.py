@@ -205,6 +205,15 @@ def test_a_client_that_is_not_there_is_exit_4(notifyctl: CommandLine) -> None:
     assert ran.err.startswith("notifyctl: there is no client 'nobody'; ")
 
 
+def test_a_plan_that_is_none_is_told_where_no_client_matches(notifyctl: CommandLine) -> None:
+    ran = notifyctl("clients", "list", "--plan", "PR")
+    assert (ran.code, ran.err) == (
+        0,
+        "No client matches: 'PR' is not in the plan registry; did you mean PRO?\n",
+    )
+    assert notifyctl("clients", "list", "--plan", "PRO").err == "No client matches.\n"
+
+
 def test_the_list_filters_searches_and_pages(notifyctl: CommandLine, tmp_path: Path) -> None:
     notifyctl("clients", "import", csv(tmp_path, ANN, BOB, "c%1,Percy,,,PRO,,,,,"))
 

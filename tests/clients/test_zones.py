@@ -41,6 +41,11 @@ def test_what_means_the_host_is_refused(name: str) -> None:
         ClientFields(SHIPPED).change("ann", {"timezone": name})
 
 
+def test_a_zone_that_is_mistyped_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(InvalidInput, match=r"'Europe/Berln' is not a known time zone; did you mean Europe/Berlin\?"):
+        ClientFields(SHIPPED).change("ann", {"timezone": "Europe/Berln"})
+
+
 def test_a_zone_in_other_capitals_is_named() -> None:
     with pytest.raises(InvalidInput, match=r"did you mean Europe/Berlin\?"):
         ClientFields(SHIPPED).change("ann", {"timezone": "europe/berlin"})

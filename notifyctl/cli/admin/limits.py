@@ -18,12 +18,13 @@ from notifyctl.operations import controls
 from notifyctl.operations.controls import ActivePause, reset_limit, set_limit
 from notifyctl.operations.limits import per_minute
 from notifyctl.operations.pauses import PauseScope
+from notifyctl.settings import MAX_COUNT
 from notifyctl.templates import store as template_store
 from notifyctl.text.durations import age, plural
 
 app = typer.Typer(name="limits", no_args_is_help=True)
 
-LimitedChannel = Annotated[Channel, typer.Argument(metavar="EMAIL|SMS", case_sensitive=False, help="The channel.")]
+LimitedChannel = Annotated[Channel, typer.Argument(metavar="CHANNEL", case_sensitive=False, help="EMAIL or SMS.")]
 COLUMNS = ("channel", "per_minute_limit", "source", "used", "waiting")
 holds = typer.Typer()
 PAUSES_SHOWN = (
@@ -72,7 +73,7 @@ def _source(runtime: Runtime, channel: Channel) -> str:
 @app.command("set")
 def set_per_minute(
     channel: LimitedChannel,
-    limit: Annotated[int, typer.Argument(metavar="PER_MINUTE", min=1, help="Messages a minute.")],
+    limit: Annotated[int, typer.Argument(metavar="PER_MINUTE", min=1, max=MAX_COUNT, help="Messages a minute.")],
 ) -> None:
     """Set a limit for all workers at once. It wins over the environment until `limits reset`."""
     with opened_runtime() as runtime, runtime.database.transaction() as session:

@@ -23,6 +23,7 @@ from notifyctl.models.enums import Channel, ProvisioningStatus, SubscriptionStat
 from notifyctl.orchestrator import message_store
 from notifyctl.orchestrator.message_store import MessageFilter
 from notifyctl.retention.erasure import erase_client
+from notifyctl.text.choices import meant
 from notifyctl.text.csv_import import CsvFault
 from notifyctl.text.durations import moment, plural
 from notifyctl.text.masking import mask
@@ -94,12 +95,17 @@ def list_clients(
             provisioning=provisioning,
             subscription=subscription,
         )
+        plans = runtime.plans.plans
+    nothing = "No client matches."
+    if plan is not None and plan not in plans:
+        suggestion = meant(plan, plans) or "."
+        nothing = f"No client matches: {plan!r} is not in the plan registry{suggestion}"
     return ListedRows(
         rows=(_row(client) for client in listed),
         columns=COLUMNS,
         shown=SHOWN,
         styles=STYLES,
-        nothing="No client matches.",
+        nothing=nothing,
         remarks=[f"{plural(limit, 'row')}; there may be more: go on with --after {listed[-1].id}"]
         if len(listed) == limit
         else (),
