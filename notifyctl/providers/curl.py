@@ -155,13 +155,13 @@ class Transfer:
         detail = message or code
         if code in _NOT_TRUSTED and _ABOUT_THE_NAME not in detail:
             detail = f"{detail}; trusted: {self._authorities}; {ADVICE}"
+        if "CONNECT tunnel failed" in detail:
+            detail = (
+                f"{detail}, from the proxy that HTTPS_PROXY or ALL_PROXY names; check its login and what it lets out"
+            )
         received = self.answer()
-        return TransferFailure(
-            code,
-            detail,
-            may_have_arrived=read_by_libcurl >= self._size,
-            received=received if received.status and received.body else None,
-        )
+        known = received if received.status and received.body else None
+        return TransferFailure(code, detail, may_have_arrived=read_by_libcurl >= self._size, received=known)
 
     def allow(self, seconds: float, left_at: float) -> None:
         """The server has so much longer: until `left_at`, and again from now on, somebody listened to it."""

@@ -152,3 +152,21 @@ def test_neither_the_page_nor_the_urls_bring_a_secret_into_the_words(ask: Ask, c
     assert isinstance(result, Rejected)
     for secret in ("123456", "tokentoken", "anna@"):
         assert secret not in result.detail
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("status", [302, 403, 407, 502, 503])
+def test_a_proxy_that_lets_nobody_through_is_named_and_nothing_was_accepted(
+    channel: Channel, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(Reply(status, PAGE, {"Location": "https://login.example"})) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        sender = build_senders(_settings("https://api.example"), [channel], 1)[channel]
+        sender.submit([OutboundMessage("m1", "T", _recipient(channel), "Hello 123456", "Hello")])
+        (answer,) = sender.collect(10)
+        sender.close()
+    assert isinstance(answer.result, Unavailable)
+    assert answer.result.detail == (
+        f"CONNECT tunnel failed, response {status}, from the proxy that HTTPS_PROXY or ALL_PROXY names;"
+        " check its login and what it lets out"
+    )
