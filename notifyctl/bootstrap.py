@@ -53,7 +53,7 @@ class Runtime:
         return StripeEvents(BillingServices(self.settings, self.database, self.clock, self.orchestrator, self.plans))
 
     def replay_stripe(self, since: "datetime", actor: str) -> "Iterator[Replayed]":
-        from notifyctl.billing.replay.from_stripe import replay_since
+        from notifyctl.billing.replay.replay import replay_since
 
         return replay_since(
             since,

@@ -18,17 +18,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
-from notifyctl.db.connections import (
-    CONNECTIONS,
-    ends_connections,
-    follow_forks,
-    obstacle,
-    pooled_engine,
-    shown,
-    single_engine,
-    unusable,
-    with_driver,
-)
+from notifyctl.db.connections import CONNECTIONS, follow_forks, pooled_engine, shown, single_engine, with_driver
+from notifyctl.db.failures import ends_connections, obstacle, unusable
 from notifyctl.errors import DatabaseError, NotWritable, WrongSchema
 from notifyctl.settings import Settings
 

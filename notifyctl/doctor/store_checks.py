@@ -9,7 +9,7 @@ from notifyctl.audit.seal import count_unsealed, is_old, writer_in_words
 from notifyctl.clients import store as client_store
 from notifyctl.clients.plans import load_plans
 from notifyctl.clock import system_clock
-from notifyctl.db import connections, migrations
+from notifyctl.db import failures, migrations
 from notifyctl.db.wakeup import require_listening
 from notifyctl.doctor.check import CheckContext, CheckResult, CheckStatus
 from notifyctl.health import store as health_store
@@ -39,7 +39,7 @@ def database(context: CheckContext) -> CheckResult:
         return CheckResult(CheckStatus.FAIL, f"there is no {file} yet", "run `notifyctl db upgrade`")
     migrations.schema_status(context.database)
     with context.database.read() as session:
-        found = connections.obstacle(session)
+        found = failures.obstacle(session)
     if found:
         why, remedy = found
         return CheckResult(CheckStatus.FAIL, f"it cannot be written: {why}", remedy)

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.clients import suppression_store
-from notifyctl.db import connections
+from notifyctl.db import failures
 from notifyctl.errors import InvalidInput
 from notifyctl.health import store as health_store
 from notifyctl.health.store import LongTransaction, LostAlert, StripeTroubles
@@ -193,7 +193,7 @@ def read_installation(session: Session, settings: Settings, now: datetime) -> In
     return Installation(
         name=name,
         database=database,
-        obstacle=connections.obstacle(session),
+        obstacle=failures.obstacle(session),
         forgotten=store_state.forgotten(session),
         now=now,
         workers=len(at_work),

@@ -13,7 +13,7 @@ from notifyctl import __version__
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.clock import ClockWatch
-from notifyctl.db import clock_steps, connections
+from notifyctl.db import clock_steps, failures
 from notifyctl.db.migrations import head_revision, require_fitting_schema
 from notifyctl.delivery import outbox
 from notifyctl.delivery.claims import LEASE
@@ -70,7 +70,7 @@ class Upkeep:
         before, self.obstacle = self.obstacle, None
         try:
             with self._runtime.database.read() as session:
-                found = self.obstacle = connections.obstacle(session)
+                found = self.obstacle = failures.obstacle(session)
         except DatabaseError as error:
             self._is_away = True
             systemd.notify(f"STATUS={one_line(str(error))}")

@@ -10,7 +10,7 @@ from sqlalchemy import event, make_url, text
 
 from notifyctl.audit.chain import SealKeys
 from notifyctl.bootstrap import Runtime
-from notifyctl.db import connections
+from notifyctl.db import failures
 from notifyctl.db.database import Database
 from notifyctl.errors import DatabaseError, NotWritable
 from notifyctl.transfer import backup_store
@@ -36,7 +36,7 @@ def test_a_role_that_may_only_read_is_told_by_name_before_anything_is_lost(
     runtime: Runtime, reading_url: str, notifyctl: CommandLine
 ) -> None:
     with runtime.database.read() as session:
-        assert connections.obstacle(session) is None
+        assert failures.obstacle(session) is None
     health = notifyctl("health", DATABASE_URL=reading_url)
     assert (health.code, f"its role {ROLE} may not write" in " ".join(health.out.split())) == (0, True), health
     assert f"its role {ROLE} may not write" in notifyctl("doctor", DATABASE_URL=reading_url).out
@@ -63,7 +63,7 @@ def test_what_cannot_be_written_is_backed_up_all_the_same(runtime: Runtime, tmp_
 def test_a_full_disk_is_told_before_a_message_is_refused(
     runtime: Runtime, notifyctl: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "LEAST_ROOM", 2**70)
+    monkeypatch.setattr(failures, "LEAST_ROOM", 2**70)
     folder = Path(str(runtime.database.url.database)).parent
     assert f"the disk of {folder} is full" in " ".join(notifyctl("health").out.split())
     assert f"the disk of {folder} is full" in notifyctl("doctor").out

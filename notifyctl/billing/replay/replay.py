@@ -7,6 +7,8 @@ state comes to the same whatever the order, and no news is written twice.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from time import sleep
 
 from sqlmodel import Session
@@ -16,15 +18,25 @@ from notifyctl.billing.event import event_subject, is_same_event, read_event
 from notifyctl.billing.event_context import EventOutcome, MailFate
 from notifyctl.billing.processing import ProcessingOptions, repeated
 from notifyctl.billing.replay import listing_store
-from notifyctl.billing.replay.sources import PAGE, ReplayItem
+from notifyctl.billing.replay.sources import (
+    CLOCKS_DIFFER_BY,
+    PAGE,
+    MissingEvent,
+    ReplayItem,
+    SourceFilter,
+    fetch_events,
+)
 from notifyctl.billing.store import EventSubject, EventSummary
 from notifyctl.billing.stripe_events import TOGETHER, StripeEvents
 from notifyctl.clients import store as client_store
+from notifyctl.clock import Clock
 from notifyctl.db.batches import LEAST_PAUSE_SECONDS
 from notifyctl.db.database import Database
 from notifyctl.errors import NotifyctlError
-from notifyctl.models.enums import StripeEventStatus
+from notifyctl.models.enums import Origin, StripeEventStatus
 from notifyctl.models.stripe_event import SETTLED
+from notifyctl.providers.stripe import build_stripe_api
+from notifyctl.settings import Settings
 
 MOST_IN_A_REHEARSAL = 25
 """Events in one transaction, which nobody else writes beside on SQLite, and for whose clients deliveries wait. More
@@ -255,3 +267,19 @@ class _Groups:
         first, *others = names
         for other in others:
             self._parent[self.root(other)] = self.root(first)
+
+
+def replay_since(
+    since: datetime, *, settings: Settings, database: Database, clock: Clock, billing: StripeEvents, actor: str
+) -> Iterator[Replayed]:
+    """Stripe's events of a time that the database has forgotten, fetched from Stripe and worked on once more.
+
+    Each event is committed before the next one begins. Raises DatabaseError and ProviderError.
+    """
+    with build_stripe_api(settings) as api:
+        fetched = fetch_events(api, SourceFilter(since=since - CLOCKS_DIFFER_BY), clock())
+        items = (
+            ReplayItem(event.id, event.created, Origin.API, partial(bytes, raw))
+            for event, raw in (each for each in fetched if not isinstance(each, MissingEvent))
+        )
+        yield from Replay(billing, database, actor=actor, mail_old=False).run(items)

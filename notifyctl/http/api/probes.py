@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from notifyctl.bootstrap import Runtime
-from notifyctl.db import connections, migrations
+from notifyctl.db import failures, migrations
 from notifyctl.db.database import Database
 from notifyctl.errors import DatabaseError
 from notifyctl.http.auth import RuntimeDep
@@ -76,14 +76,14 @@ def _missing(runtime: Runtime) -> str:
         if not migrations.schema_status(runtime.database).fits:
             return "The database is not migrated, or made for a later program."
         with runtime.database.read() as session:
-            if obstacle := connections.obstacle(session):
+            if obstacle := failures.obstacle(session):
                 return f"The database cannot be written: {obstacle[0]}."
             if store_state.forgotten(session) is not None:
                 return "The database has gone back in time: nothing is sent before it is recovered."
             if not template_store.are_seeded(session):
                 return "No template is seeded."
     except DatabaseError as error:
-        if isinstance(error.__cause__, Exception) and connections.finds_no_writer(error.__cause__):
+        if isinstance(error.__cause__, Exception) and failures.finds_no_writer(error.__cause__):
             return "The database cannot be written: no server that may be is there."
         return "The database cannot be used."
     return ""
