@@ -24,7 +24,7 @@ from notifyctl.text.durations import age, plural
 
 app = typer.Typer(name="limits", no_args_is_help=True)
 
-LimitedChannel = Annotated[Channel, typer.Argument(metavar="CHANNEL", case_sensitive=False, help="EMAIL or SMS.")]
+LimitedChannel = Annotated[Channel, typer.Argument(metavar="EMAIL|SMS", case_sensitive=False, help="The channel.")]
 COLUMNS = ("channel", "per_minute_limit", "source", "used", "waiting")
 holds = typer.Typer()
 PAUSES_SHOWN = (
