@@ -122,21 +122,24 @@ class RawSettings:
         in_file = name in self.file.values and name not in self.environment
         return f" ({self.file.place(name)})" if in_file else ""
 
-    def absent(self, name: str) -> str:
-        """What to say of a setting that must be there and is not.
+    def absent(self, names: Sequence[str]) -> str:
+        """What to say of settings that must be there and are not.
 
         Fresh secrets are no remedy for an installation that has others: what these have encrypted could not be opened,
         and who has opted out would not be known.
         """
+        several = len(names) > 1
+        are_not = f"{' and '.join(names)} {'are' if several else 'is'} not set"
+        it = "them" if several else "it"
         if self.file.is_there:
             return (
-                f"{name} is not set in {self.file.path}; take it from where your installation has it, or, for a new"
+                f"{are_not} in {self.file.path}; take {it} from where your installation has {it}, or, for a new"
                 " one, from what `notifyctl init --env-file NEW` writes"
             )
         return (
-            f"{name} is not set: there is no .env in {_working_directory()}, nor one of notifyctl above; go to the"
+            f"{are_not}: there is no .env in {_working_directory()}, nor one of notifyctl above; go to the"
             " folder of your installation, or name its file with --env-file or NOTIFYCTL_ENV_FILE; for a new one,"
-            " `notifyctl init` writes it"
+            f" `notifyctl init` writes {it}"
         )
 
     def remarks(self) -> list[str]:

@@ -343,14 +343,20 @@ def checked(written: RawSettings) -> Settings:
     try:
         return Settings.model_validate({name.lower(): text for name, text in written.known.items()})
     except ValidationError as error:
-        faults = [_fault(item, written) for item in error.errors(include_input=False)]
-        raise ConfigurationError([*faults, *written.misspelt()]) from error
+        errors = error.errors(include_input=False)
+        # They have one cause and one remedy, which are not told twice.
+        missing = [_name(item) for item in errors if item["type"] == "missing"]
+        absent = [written.absent(missing)] if missing else []
+        faults = [_fault(item, written) for item in errors if item["type"] != "missing"]
+        raise ConfigurationError([*absent, *faults, *written.misspelt()]) from error
+
+
+def _name(item: ErrorDetails) -> str:
+    return str(item["loc"][0]).upper()
 
 
 def _fault(item: ErrorDetails, written: RawSettings) -> str:
-    name = str(item["loc"][0]).upper()
-    if item["type"] == "missing":
-        return written.absent(name)
+    name = _name(item)
     message = setting_types.words_of(item)
     value = written.known[name]
     if message.startswith("must") and not _may_hold_secret(name, value):
