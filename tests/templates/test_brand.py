@@ -18,7 +18,7 @@ from notifyctl.templates import catalogue, files
 from notifyctl.templates import store as template_store
 from notifyctl.templates.catalogue import SeedChange, SeedStatus
 from notifyctl.templates.lint import lint_file
-from notifyctl.templates.render import Content, Renderer
+from notifyctl.templates.render import Content, Renderer, about
 from notifyctl.text import colors
 from tests.support.settings import PEPPER, SECRET, make_settings
 
@@ -207,3 +207,10 @@ def test_a_new_brand_makes_a_new_version_of_what_shows_it_and_of_nothing_else(ru
     context = {"client_name": "Dana", "login_url": "https://a.example"}
     assert "HRB 1" not in (Renderer().render(first, context).html or "")
     assert "HRB 1" in (Renderer().render(second, context).html or "")
+
+
+def test_whoever_reads_the_page_of_a_mail_can_write_to_support_with_a_click() -> None:
+    for file in catalogue.files_of(make_settings(**BRAND)):
+        for language in file.languages:
+            html = Renderer().render(file.source, file.example | about(language, language)).html or ""
+            assert html.count("help@acme.example") == 2 * html.count('href="mailto:help@acme.example"'), file.path
