@@ -64,6 +64,7 @@ class TestAcceptedMessages:
         assert (arrived.sender.email, arrived.reply_to) == ("hello@acme.example", "support@acme.example")
         assert (arrived.tag, arrived.stream) == ("PASSWORD_RESET", "outbound")
         assert arrived.metadata == {"message_id": "019a"}
+        assert [tuple(header) for header in arrived.headers] == [("X-Auto-Response-Suppress", "OOF, AutoReply")]
 
     def test_links_are_not_tracked_and_what_is_unset_is_left_out(self, make: Make) -> None:
         with ScriptedServer(accepted("pm-1")) as server:

@@ -41,6 +41,8 @@ INACTIVE_RECIPIENT = 406
 MAX_METADATA = 80
 NO_ID = "00000000-0000-0000-0000-000000000000"
 BATCH_SIZE = 500
+NOBODY_IS_OUT = {"X-Auto-Response-Suppress": "OOF, AutoReply"}
+"""Said of every email: whoever reads the replies to it wants no notices of absence."""
 _EMPTY_BODY = Rejected(FailureReason.CONTENT_REJECTED, "EMPTY_BODY", "Neither text nor HTML")
 _OUT_OF_TIME = Unavailable("OUT_OF_TIME", "The batch had to be sent in parts, and this part's turn never came")
 
@@ -141,7 +143,12 @@ class PostmarkSender:
         authorities: Authorities | None = None,
     ) -> None:
         self._client = CurlPostmarkClient(server_token, api_url, timeout_seconds, authorities)
-        self._common = {"From": sender, "MessageStream": message_stream, "TrackLinks": "None"}
+        self._common: dict[str, object] = {
+            "From": sender,
+            "MessageStream": message_stream,
+            "TrackLinks": "None",
+            "Headers": NOBODY_IS_OUT,
+        }
         if reply_to:
             self._common["ReplyTo"] = reply_to
         self._timeout_seconds = timeout_seconds
