@@ -17,7 +17,6 @@ from notifyctl.templates import front_matter
 from notifyctl.templates.context import context_faults
 from notifyctl.templates.front_matter import FENCE, FrontMatter
 from notifyctl.templates.render import GIVEN, names_in, syntax_fault
-from notifyctl.text.files import read_text
 from notifyctl.text.locales import fallbacks, is_normal
 
 Words = dict[str, str | None]
@@ -29,6 +28,7 @@ SHIPPED = "shipped"
 """The origin of what comes with notifyctl."""
 SHIPPED_WITH_PARTS = "shipped, with parts of "
 """Before the folder that a layout, say, is taken from."""
+_OF_NO_USE = "names a file that is of no use: "
 _EXTENDS = re.compile(r'\s*\{%\s*extends\s+"([^"]+)"\s*%\}')
 _BLOCK = re.compile(r"\{%\s*block\s+(\w+)\s*%\}(.*?)\{%\s*endblock(?:\s+\w+)?\s*%\}", re.DOTALL)
 _INCLUDE = re.compile(r'\{%\s*include\s+"([^"]+)"\s*%\}')
@@ -168,7 +168,9 @@ def load(directory: Path, company: Mapping[str, str] = UNBRANDED, *, beside: Pat
     reading = _Reading(roots, company)
     all(map(reading.all_of, roots))
     if reading.faults:
-        raise TemplateError(*reading.faults)
+        # A fault of a shared part is told once.
+        told = {fault.partition(_OF_NO_USE)[2] or fault: fault for fault in reversed(reading.faults)}
+        raise TemplateError(*reversed(told.values()))
     return sorted(reading.files.values(), key=lambda file: file.template_key)
 
 
@@ -191,9 +193,8 @@ class _Reading:
         """False where there is no looking for single files."""
         try:
             if not root.is_dir():
-                self.faults.append(
-                    f"{root} is no folder; mend NOTIFICATION_TEMPLATES, or `notifyctl templates export {root}`"
-                )
+                mend = f"mend NOTIFICATION_TEMPLATES, or `notifyctl templates export {root}`"
+                self.faults.append(f"{root} is no folder; {mend}")
                 return False
             emails = [path for path in _listed(root / "email") if path.is_dir()]
             texts = [path for path in _listed(root / "sms") if path.suffix == ".txt" and "." not in path.stem]
@@ -240,7 +241,7 @@ class _Reading:
     def _languages(self, root: Path, paths: Iterable[Path], front: FrontMatter) -> list[str]:
         """Those that the files beside the one of the default, or its subjects, are in."""
         found = set(front.subjects)
-        for path in paths:
+        for path in (path for path in paths if path.suffix in (".txt", ".html")):
             language = path.name.split(".")[-2]
             found.add(language)
             if language == front.language or not is_normal(language):
@@ -319,7 +320,7 @@ class _Reading:
             try:
                 return self._shared(channel, match[1], language).strip("\n")
             except InvalidInput as error:
-                faults.append(f"names a file that is of no use: {error}")
+                faults.append(f"{_OF_NO_USE}{error}")
                 return ""
 
         return _INCLUDE.sub(included, body), faults
@@ -332,7 +333,7 @@ class _Reading:
         nowhere = (self.roots[0], self.roots[0] / channel.lower() / name)
         root, path = next((place for place in places if _is_there(place[1])), nowhere)
         self.used.add(root)
-        return read_text(path)
+        return front_matter.read(path)
 
     def _html(self, root: Path, path: Path, language: str) -> str | None:
         name_of_file = path.relative_to(root).as_posix()
@@ -344,14 +345,14 @@ class _Reading:
         except HtmlError as error:
             fault = str(error)
         except InvalidInput as error:
-            fault = f"names a file that is of no use: {error}"
+            fault = f"{_OF_NO_USE}{error}"
         self._blame(name_of_file, [fault])
         return None
 
     def _read(self, path: Path, name: str, why: str) -> str | None:
         try:
             if _is_there(path):
-                return read_text(path)
+                return front_matter.read(path)
             self._blame(name, [f"is missing; {why}"])
         except InvalidInput as error:
             self._blame(name, [str(error).removeprefix(f"{path} ")])

@@ -1,6 +1,7 @@
 """The head of a template file: TOML between +++ lines, checked field by field."""
 
 import tomllib
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -10,8 +11,11 @@ from pydantic import StrictInt as Int
 from pydantic import StrictStr as Text
 from pydantic_core import ErrorDetails
 
+from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import CHANNELS, Audience, AuditAction, Channel, Lane, OnDoubt, VariableType
+from notifyctl.templates.render import syntax_fault
 from notifyctl.text.choices import is_none_of
+from notifyctl.text.files import read_text
 from notifyctl.text.locales import is_normal
 
 FENCE = "+++"
@@ -61,6 +65,19 @@ class FrontMatter(_Table):
     def flags(self) -> dict[str, object]:
         """What goes to the template's row, as JSON values."""
         return self.model_dump(mode="json", exclude={"template_key", "subject", "subjects", "language", "variables"})
+
+
+def read(path: Path) -> str:
+    """A file of words, or a part that several share. Raises InvalidInput that names the file and its line."""
+    text = read_text(path)
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InvalidInput(f"{path} has a NUL character in line {line}, which no database takes; remove it")
+    body = parts[1] if (parts := split(text)) else text
+    above = "\n" * (text.count("\n") - body.count("\n"))
+    if fault := syntax_fault(str(path), above + body):
+        raise InvalidInput(fault)
+    return text
 
 
 def split(text: str) -> tuple[str, str] | None:

@@ -1,20 +1,21 @@
 """Template and context become the words that go out. Strict, sandboxed, compiled once a version."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import cast
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import CHANNELS
-from notifyctl.models.template import TemplateSource
+from notifyctl.models.template import UNBRANDED, TemplateSource
 from notifyctl.templates.context import MAX_VALUE_CHARACTERS
 from notifyctl.text import locales
+from notifyctl.text.choices import is_none_of
 from notifyctl.text.durations import plural
 
 _HTML_VALUES = ("html", "html_2", "html_3")
@@ -128,14 +129,24 @@ def names_in(body: str) -> set[str]:
 
 
 def syntax_fault(part: str, body: str | None) -> str | None:
+    """Why no message could be made of it, whatever its values are: with its line, and the name that was meant."""
     try:
-        names_in(body or "")
+        tree = PLAIN.parse(body or "")
     except jinja2.TemplateSyntaxError as error:
         return f"{part} is not Jinja2: line {error.lineno}: {error.message}"
+    for node in tree.find_all((nodes.Filter, nodes.Test)):
+        kind, known = ("filter", PLAIN.filters) if isinstance(node, nodes.Filter) else ("test", PLAIN.tests)
+        if node.name not in known:
+            return f"{part} line {node.lineno}: {kind} {node.name!r} {is_none_of(node.name, known)}"
+    for taken in tree.find_all(nodes.Getattr):
+        owner = taken.node.name if isinstance(taken.node, nodes.Name) else ""
+        if owner in _GIVEN and taken.attr not in _GIVEN[owner]:
+            return f"{part} line {taken.lineno}: {owner}.{taken.attr} {is_none_of(taken.attr, _GIVEN[owner])}"
     return None
 
 
-GIVEN = frozenset(("brand", "mail"))
+_GIVEN: Mapping[str, Iterable[str]] = {"brand": UNBRANDED, "mail": [field.name for field in fields(Language)]}
+GIVEN = _GIVEN.keys()
 """What every part may use beside the variables of its template."""
 PLAIN = jinja(autoescape=False)
 HTML = jinja(autoescape=True)
@@ -236,7 +247,8 @@ def _checked(source: TemplateSource, subject: str | None, text: str, html: str |
 
 
 def _name(source: TemplateSource, part: str) -> str:
-    return f"The {part} of {source.template_key} version {source.version}"
+    version = f" version {source.version}" if source.version else ""  # that of the files is none yet
+    return f"The {part} of {source.template_key}{version}"
 
 
 def _cause(error: Exception) -> str:
