@@ -23,6 +23,7 @@ from notifyctl.otp import store as otp_store
 from notifyctl.otp.codes import PepperRing
 from notifyctl.providers.registry import PROVIDERS
 from notifyctl.templates import catalogue
+from notifyctl.templates.lint import Severity, unlike_shipped
 from notifyctl.text.durations import age, plural
 
 KEYS_END_WITHIN = timedelta(days=7)
@@ -109,6 +110,15 @@ def templates(context: CheckContext) -> CheckResult:
     if all(change.status is catalogue.SeedStatus.NEW for change in changes):
         return CheckResult(
             CheckStatus.WARN, "no template is seeded: nothing can be sent", "run `notifyctl templates seed`"
+        )
+    unlike = [
+        file.template_key for file in files if any(severity is Severity.ERROR for severity, *_ in unlike_shipped(file))
+    ]
+    if unlike:
+        return CheckResult(
+            CheckStatus.FAIL,
+            f"{_few(unlike)} of your own no longer take what is put into the shipped ones: messages are refused",
+            "`notifyctl templates lint` says what to put back; then run `notifyctl templates seed`",
         )
     kept = [change for change in changes if change.status is catalogue.SeedStatus.KEPT]
     drifted = [

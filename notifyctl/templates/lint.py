@@ -1,19 +1,22 @@
 """What a template file says that it should not, or does not say that it should."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from notifyctl.errors import TemplateError
 from notifyctl.models.enums import Channel
-from notifyctl.templates.files import TemplateFile, Words
+from notifyctl.templates import front_matter
+from notifyctl.templates.files import SHIPPED, TemplateFile, Words, templates_dir
+from notifyctl.templates.front_matter import FrontMatter
 from notifyctl.templates.render import Content, Renderer, RenderError, about, names_in
 from notifyctl.text import colors
 from notifyctl.text.durations import plural
+from notifyctl.text.files import read_text
 from notifyctl.text.locales import is_right_to_left
-from notifyctl.text.sms_segments import SmsEncoding, measure
+from notifyctl.text.sms_segments import SmsEncoding, beyond_gsm_7, measure
 
 MAX_SUBJECT_CHARACTERS = 78
 """A line of RFC 5322; inboxes cut off sooner."""
@@ -51,8 +54,44 @@ _Findings = Iterator[tuple[Severity, str, str]]
 
 def lint_file(file: TemplateFile) -> list[LintFinding]:
     """Renders with the example, without each optional variable, and without all of them."""
-    findings = dict.fromkeys([*_variables(file), *_render_findings(file)])
+    findings = dict.fromkeys([*unlike_shipped(file), *_variables(file), *_render_findings(file)])
     return [LintFinding(file.template_key, *finding) for finding in findings]
+
+
+_RELIED_ON = ("channel", "audience", "billing", "sensitive", "audit_sent")
+
+
+def unlike_shipped(file: TemplateFile) -> _Findings:
+    """Where an own template no longer takes what is put into the shipped one: such a message would be refused."""
+    shipped = _replaced(file)
+    if shipped is None:
+        return
+    for name in _RELIED_ON:
+        if (ours := getattr(shipped, name)) != getattr(file.front, name):
+            yield Severity.ERROR, "shipped", f"{name} is not as in the shipped one, which has {ours}; put that back"
+    own = file.front.variables
+    for name, variable in shipped.variables.items():
+        if name not in own:
+            detail = f"{name} is no longer declared, and messages bring it: all would be refused"
+            yield Severity.ERROR, "shipped", f"{detail}; put [variables.{name}] back, used or not"
+        elif own[name].type is not variable.type:
+            yield Severity.ERROR, "shipped", f"{name} is brought as {variable.type.value}; declare it as that"
+        elif variable.optional and not own[name].optional:
+            yield Severity.ERROR, "shipped", f"{name} is not always brought; put its optional = true back"
+    for name in sorted(own.keys() - shipped.variables.keys()):
+        if not own[name].optional:
+            detail = f"{name} is unknown to notifyctl: what it sends by itself would be refused"
+            yield Severity.WARNING, "shipped", f"{detail}; give it optional = true"
+
+
+def _replaced(file: TemplateFile) -> FrontMatter | None:
+    """What is shipped under its key, where the file is a company's own."""
+    if file.origin.startswith(SHIPPED):
+        return None
+    places = (f"email/{file.template_key}/body.txt", f"sms/{file.template_key}.txt")
+    path = next((templates_dir() / place for place in places if (templates_dir() / place).is_file()), None)
+    parts = front_matter.split(read_text(path)) if path else None
+    return front_matter.parse(parts[0])[0] if parts else None
 
 
 def unread(directory: Path, shipped: Path) -> list[LintFinding]:
@@ -96,7 +135,9 @@ def _variables(file: TemplateFile) -> _Findings:
         for name in sorted(names - declared):
             detail = f"the {part} uses {name}; declare [variables.{name}] or remove it"
             yield Severity.ERROR, "undeclared", detail
-    for name in sorted(declared.difference(*used.values())):
+    shipped = _replaced(file)
+    brought = shipped.variables if shipped else {}
+    for name in sorted(declared.difference(brought, *used.values())):
         yield Severity.ERROR, "unused", f"{name} is used nowhere; use it or remove [variables.{name}]"
     for name in sorted(declared & used.get("HTML", set()) - used["text"]):
         if name.startswith("html"):
@@ -117,21 +158,31 @@ def _differences(language: str, words: Words, used: Mapping[str, set[str]]) -> _
 
 def _render_findings(file: TemplateFile) -> _Findings:
     renderer = Renderer()
-    check = _sms if file.front.channel is Channel.SMS else _email
-    cases = [(language, names) for language in file.languages for names in _left_out(file)]
-    for language, names in cases:
-        context = {name: value for name, value in file.example.items() if name not in names}
-        with_what = f"without {', '.join(names)}" if names else "with its example"
-        if language != file.languages[0]:
-            context |= about(language, language)
-            with_what = f"in {language}, {with_what}"
-        try:
-            content = renderer.render(file.source, context)
-        except RenderError as error:
-            yield Severity.ERROR, "render", f"{with_what}: {error}"
-        else:
-            yield from ((severity, rule, f"{with_what}: {detail}") for severity, rule, detail in check(content))
-            yield from _direction(language, content.html)
+    for language in file.languages:
+        told: set[tuple[str, str]] = set()
+        for names in _left_out(file):
+            with_what = f"without {', '.join(names)}" if names else "with its example"
+            if language != file.languages[0]:
+                with_what = f"in {language}, {with_what}"
+            for severity, rule, detail in _case(renderer, file, language, names):
+                # The first case tells it, and what an SMS costs without one of its values is nothing new.
+                what = (rule, "" if rule.startswith("sms-") else detail)
+                if what not in told:
+                    yield severity, rule, f"{with_what}: {detail}"
+                told.add(what)
+
+
+def _case(renderer: Renderer, file: TemplateFile, language: str, left_out: Collection[str]) -> _Findings:
+    context = {name: value for name, value in file.example.items() if name not in left_out}
+    if language != file.languages[0]:
+        context |= about(language, language)
+    try:
+        content = renderer.render(file.source, context)
+    except RenderError as error:
+        yield Severity.ERROR, "render", str(error)
+        return
+    yield from _sms(content) if file.front.channel is Channel.SMS else _email(content)
+    yield from _direction(language, content.html)
 
 
 def _direction(language: str, html: str | None) -> _Findings:
@@ -148,7 +199,12 @@ def _left_out(file: TemplateFile) -> list[tuple[str, ...]]:
 def _sms(content: Content) -> _Findings:
     size = measure(content.text)
     if size.encoding is not SmsEncoding.GSM_7:
-        yield Severity.WARNING, "sms-encoding", f"needs {size.encoding}, which halves the room for text"
+        shown = " ".join(beyond_gsm_7(content.text)[:5])
+        yield (
+            Severity.WARNING,
+            "sms-encoding",
+            f"needs {size.encoding}, which halves the room for text, because of {shown}",
+        )
     if size.segments > 1:
         detail = (
             f"takes {plural(size.segments, 'segment')} with {plural(size.characters, 'character')}; shorten it to one"

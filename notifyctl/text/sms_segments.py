@@ -170,6 +170,12 @@ def measure(text: str) -> SmsSize:
     return _size(SmsEncoding.UCS_2, _units(text), (_units(grapheme) for grapheme in graphemes(text)))
 
 
+def beyond_gsm_7(text: str) -> list[str]:
+    """What makes it UCS-2, each once: as it is, or as U+202F where it cannot be seen."""
+    strange = dict.fromkeys(character for character in text if character not in _GSM_7)
+    return [character if category(character)[0] in "LNPS" else f"U+{ord(character):04X}" for character in strange]
+
+
 def _units(text: str) -> int:
     """Of UTF-16, in which a character beyond U+FFFF takes two."""
     return len(text) + sum(character > "\uffff" for character in text)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -260,4 +261,96 @@ def test_a_fault_in_a_language_names_the_file_of_that_language(notifyctl: Comman
     notifyctl("templates", "export", str(folder), "WELCOME_EMAIL")
     edit(folder / "email" / "WELCOME_EMAIL" / "body.de.html", "{{ client_name }}", "{{ client_name }")
     refused = notifyctl("templates", "lint", "--dir", str(folder))
-    assert "body.de.html is not Jinja2: line" in refused.err
+    assert "email/WELCOME_EMAIL/body.de.html: is not Jinja2: line 6" in refused.err
+
+
+ATTEMPT = """[variables.attempt]
+type = "integer"
+description = "Which attempt this was, from 1."
+example = 2
+"""
+
+
+def without_attempts(folder: Path) -> Path:
+    """As a company does that does not want to say how often it has tried."""
+    for path in (folder / "email" / "PAYMENT_FAILED").iterdir():
+        path.write_text(re.sub(r"[^.\n]*\{\{ attempt \}\}.*", "", path.read_text()))
+    return folder / "email" / "PAYMENT_FAILED" / "body.txt"
+
+
+def test_an_own_template_need_not_show_all_that_the_shipped_one_is_given(own: Own, notifyctl: CommandLine) -> None:
+    without_attempts(own("PAYMENT_FAILED"))
+    linted = notifyctl("templates", "lint")
+    assert (linted.code, linted.out) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after", "complaint"),
+    [
+        ("PAYMENT_FAILED", ATTEMPT, "", "attempt is no longer declared, and messages bring it: all would be refused"),
+        ("PAYMENT_FAILED", 'type = "integer"', 'type = "string"', "attempt is brought as integer; declare it as that"),
+        ("PAYMENT_FAILED", "optional = true\n", "", "amount is not always brought; put its optional = true back"),
+        ("PAYMENT_FAILED", "billing = true\n", "", "billing is not as in the shipped one, which has True"),
+        ("OTP_CODE_SMS", "sensitive = true\n", "", "sensitive is not as in the shipped one, which has True"),
+    ],
+)
+def test_an_own_template_that_would_have_its_messages_refused_is_not_seeded(
+    own: Own, notifyctl: CommandLine, key: str, before: str, after: str, complaint: str
+) -> None:
+    """Stripe brings `attempt` whatever a company's mail says: without this, no client hears of a failed payment."""
+    notifyctl("templates", "seed")
+    folder = own("PAYMENT_FAILED", "OTP_CODE_SMS")
+    without_attempts(folder)
+    head = folder / "sms" / f"{key}.txt" if key.endswith("SMS") else folder / "email" / key / "body.txt"
+    edit(head, before, after)
+    if before.startswith("type"):
+        edit(head, "example = 2", 'example = "2"')
+    seeded = notifyctl("templates", "seed")
+    assert seeded.code == 2
+    assert f"{key}: {complaint}" in seeded.err
+    found = {row["check"]: row for row in json.loads(notifyctl("doctor", "--format", "json").out)}
+    assert found["templates"]["status"] == "fail"
+    assert key in found["templates"]["problem"]
+
+
+def test_a_variable_that_only_a_company_knows_is_told_of(own: Own, notifyctl: CommandLine) -> None:
+    folder = own("WELCOME_EMAIL")
+    head = folder / "email" / "WELCOME_EMAIL" / "body.txt"
+    edit(
+        head, "\n+++\nHello", '\n\n[variables.gift]\ntype = "string"\ndescription = "x"\nexample = "x"\n+++\n{{ gift }}'
+    )
+    found = json.loads(notifyctl("templates", "lint", "--format", "json").out)
+    assert any(row["detail"].startswith("gift is unknown to notifyctl") for row in found), found
+    edit(head, "[variables.gift]", "[variables.gift]\noptional = true")
+    edit(head, "{{ gift }}", "{{ gift|default }}")
+    assert not any(
+        "gift is unknown" in row["detail"] for row in json.loads(notifyctl("templates", "lint", "--format", "json").out)
+    )
+
+
+def faults(folder: Path) -> list[str]:
+    with pytest.raises(TemplateError) as error:
+        catalogue.files_of(make_settings(), folder)
+    return str(error.value).splitlines()
+
+
+def test_what_is_wrong_with_the_layout_is_told_once_with_its_own_line(own: Own) -> None:
+    layout = own("_layout.html") / "email" / "_layout.html"
+    edit(layout, "{{ brand.color }}", "{{ brand.colour }}")
+    line = layout.read_text().partition("brand.colour")[0].count("\n") + 1
+    (fault,) = faults(layout.parent.parent)
+    assert f"{layout} line {line}: brand.colour is unknown; did you mean color?" in fault
+
+
+def test_a_fault_in_html_names_the_file_and_the_line_that_its_author_sees(own: Own) -> None:
+    folder = own("WELCOME_EMAIL")
+    edit(folder / "email" / "WELCOME_EMAIL" / "body.html", "{{ client_name }}", "{{ client_name }")
+    assert faults(folder) == ["email/WELCOME_EMAIL/body.html: is not Jinja2: line 6: unexpected '}'"]
+
+
+@pytest.mark.parametrize("leftover", ["body.txt.bak", "body.it.html~", "body.txt.orig", "body.html.rej"])
+def test_what_an_editor_left_behind_is_no_language(own: Own, notifyctl: CommandLine, leftover: str) -> None:
+    folder = own("WELCOME_EMAIL", "OTP_CODE_SMS")
+    (folder / "email" / "WELCOME_EMAIL" / leftover).write_text("{% if")
+    (folder / "sms" / leftover.replace("body", "OTP_CODE_SMS")).write_text("{% if")
+    assert notifyctl("templates", "lint").code == 0

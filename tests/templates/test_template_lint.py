@@ -85,6 +85,12 @@ def test_an_sms_outside_of_gsm_7_is_found():
     assert rules(an_sms("Hello {{ name }} ✓")) == ["sms-encoding"]
 
 
+def test_the_characters_that_double_the_price_of_an_sms_are_named_once():
+    note = NOTE | {"example": "z"}
+    (finding,) = lint_file(an_sms("Łó\u202f🚀 {{ name }} – Ł{{ note|default }}", {"name": NAME, "note": note}))
+    assert finding.detail.endswith("halves the room for text, because of Ł ó U+202F 🚀 –")
+
+
 def test_an_sms_of_several_segments_is_found_with_its_size():
     (finding,) = lint_file(an_sms("{{ name }}" + "x" * 158))
     assert (finding.rule, finding.severity) == ("sms-segments", Severity.WARNING)
