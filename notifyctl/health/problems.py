@@ -140,7 +140,11 @@ def _lately(health: Health, channel: Channel) -> str:
     tried = lately.failed + lately.sent
     percent = percent_of(lately.failed, lately.sent)
     span = exact_duration(int(health.thresholds.window.total_seconds()))
-    return f"attempts at {lately.failed:,} of {plural(tried, 'message')} failed in the last {span} ({percent:.1f}%)"
+    text = f"attempts at {lately.failed:,} of {plural(tried, 'message')} failed in the last {span} ({percent:.1f}%)"
+    if not lately.sent_since or lately.last_failed_at is None:
+        return text
+    sent = plural(lately.sent_since, "was sent", "were sent")
+    return f"{text}; none failed after {moment(lately.last_failed_at, beside=health.until)}, and {sent}"
 
 
 def _recovery_problem(health: Health, channel: Channel, spike: Spike) -> Problem:

@@ -16,6 +16,7 @@ from sqlmodel import Session
 
 from notifyctl.alerts.spikes import store as spike_store
 from notifyctl.alerts.spikes.levels import Thresholds
+from notifyctl.alerts.spikes.store import Attempts
 from notifyctl.health import reports
 from notifyctl.health.installation import Installation, read_installation
 from notifyctl.health.reports import Backlog, BucketView, QueueDepth, RecentMessage, Traffic
@@ -176,12 +177,6 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
-    failed: int
-    sent: int
-
-
-@dataclass(frozen=True, slots=True)
 class Health:
     """A window that ends now, and what is before us."""
 
@@ -261,7 +256,7 @@ def read_health(session: Session, settings: Settings, now: datetime, window: tim
         open_since={each: row.opened_at for each in down if (row := breakers.get(session, each)) and row.opened_at},
         workers=installation.workers,
         thresholds=thresholds,
-        lately=_lately(session, now - thresholds.window),
+        lately=spike_store.attempts(session, now - thresholds.window),
         installation=installation,
     )
 
@@ -277,11 +272,6 @@ def of_span(session: Session, health: Health, since: datetime, until: datetime) 
         block_reasons=reports.top_ends(session, since, until, "reason", MessageStatus.BLOCKED),
         codes=Codes(sum(did.codes for did in traffic.values()), reports.verified_codes(session, since, until)),
     )
-
-
-def _lately(session: Session, since: datetime) -> dict[Channel, Attempts]:
-    failures, sent = spike_store.failures(session, since), spike_store.sent(session, since)
-    return {channel: Attempts(failures[channel].failed, sent[channel]) for channel in Channel}
 
 
 def _paused(session: Session) -> list[Paused]:

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from notifyctl.alerts.spikes.store import Attempts
+from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli.health.view import overview
 from notifyctl.health import summary
 from notifyctl.health.problems import folded, problems
 from notifyctl.health.reports import Backlog
-from notifyctl.health.summary import Attempts, Health, Paused, Spike
-from notifyctl.models.enums import Channel
+from notifyctl.health.summary import Health, Paused, Spike
+from notifyctl.models.enums import AuditAction, Channel
 from notifyctl.operations import breakers
 from notifyctl.operations.problem import Code, Gravity, Problem
 from tests.support.messages import a_worker
@@ -122,6 +124,29 @@ def test_of_what_the_monitor_has_raised_only_since_when_is_told(runtime: Runtime
         "EMAIL is failing since 11:37:31Z: attempts at 12 of 16 messages failed in the last 15 min (75.0%)"
     )
     assert problem.since == SPIKE.since
+
+
+@pytest.mark.parametrize(
+    ("last_failed", "told"),
+    [(timedelta(), "(80.0%)"), (timedelta(seconds=30), "(80.0%); none failed after 11:59:01Z, and 3 were sent")],
+    ids=["together", "earlier"],
+)
+def test_what_may_be_over_is_told_with_its_last_failure_and_what_went_out_since(
+    runtime: Runtime, last_failed: timedelta, told: str
+) -> None:
+    """The rate of a window says for a quarter of an hour that a channel fails, however well it sends by now."""
+    some_failed(runtime, failed=12, sent=3, minutes_ago=8)
+    at, message_id = NOW - timedelta(minutes=8) - last_failed, "0198c7b2-0000-7000-8000-000000000000"
+    with runtime.database.transaction() as session:
+        for earlier in (0, 1):
+            moment = at - timedelta(minutes=earlier)
+            audit_log.write(
+                session, AuditAction.NOTIFICATION_FAILED, actor="w", message_id=message_id, details={}, now=moment
+            )
+    [problem] = problems(look(runtime))
+
+    assert problem.code is Code.FAILING
+    assert problem.text.endswith(told)
 
 
 def test_a_channel_that_has_recovered_is_not_called_failing_until_the_monitor_runs(runtime: Runtime) -> None:

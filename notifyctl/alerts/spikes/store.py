@@ -6,7 +6,7 @@ The cost follows the window and not the history: each condition is spelled out a
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import starmap
 from typing import NamedTuple
@@ -44,6 +44,7 @@ _state = table(SpikeState)
 OWN_TEMPLATES = ("OPS_ALERT_NOTIFICATION_SPIKE", "NOTIFICATION_SPIKE_ALERT_ADMIN", "OPS_ALERT_SMS")
 """The monitor's own alerts are not traffic."""
 TOP = 5
+_A_TICK = timedelta(microseconds=1)
 
 _ARRIVED = (MessageStatus.SENT, MessageStatus.DELIVERED)
 _is_traffic = _message.c.template_key.not_in(OWN_TEMPLATES)
@@ -60,6 +61,17 @@ class ChannelFailures:
     reasons: tuple[tuple[str, int], ...] = ()
     """The most frequent first, at most TOP."""
     templates: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Of a channel in a window, in messages: what failed and is so still, and what was sent."""
+
+    failed: int
+    sent: int
+    last_failed_at: datetime | None = None
+    sent_since: int = 0
+    """What went out after that: the failure may be over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,34 @@ def failures(session: Session, since: datetime) -> dict[Channel, ChannelFailures
         )
         for channel in Channel
     }
+
+
+def attempts(session: Session, since: datetime) -> dict[Channel, Attempts]:
+    failed, gone = failures(session, since), sent(session, since)
+    last = {}
+    if any(failed[channel].failed for channel in Channel):
+        last = {row.channel: row.at for row in session.execute(_last_failed_statement(), {"since": since})}
+    return {
+        channel: Attempts(
+            failed[channel].failed,
+            gone[channel],
+            last.get(channel),
+            sent(session, last[channel] + _A_TICK)[channel] if gone[channel] and channel in last else 0,
+        )
+        for channel in Channel
+    }
+
+
+@cache
+def _last_failed_statement() -> Executable:
+    """By when it was written down, as it is with what was sent; an attempt that was made good later is one, too."""
+    since = bindparam("since", type_=_message.c.sent_at.type)
+    return (
+        select(_message.c.channel, func.max(_audit.c.created_at).label("at"))
+        .select_from(_audit.join(_message, _message.c.id == _audit.c.message_id))
+        .where(FAILED_ATTEMPTS, _audit.c.created_at >= since, _is_traffic)
+        .group_by(_message.c.channel)
+    )
 
 
 def _top(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
