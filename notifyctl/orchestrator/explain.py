@@ -210,21 +210,21 @@ _SENTENCES: Mapping[MessageStatus, Callable[[MessageRow, _Present], str]] = {
 
 
 _LIFTED_BY = {
-    BlockReason.TEMPLATE_DISABLED: "notifyctl templates enable {template}",
+    BlockReason.TEMPLATE_DISABLED: "`notifyctl templates enable {template}`",
     BlockReason.SUPPRESSED: (
-        "notifyctl suppressions remove {channel} ADDRESS (see notifyctl suppressions list --reveal)"
+        "`notifyctl suppressions remove {channel} ADDRESS` (see `notifyctl suppressions list --reveal`)"
     ),
-    BlockReason.SMS_DISABLED: "notifyctl clients set {client} --sms, once they have consented",
-    BlockReason.PROVISIONING_INCOMPLETE: "notifyctl clients set {client} --provisioning COMPLETED, once they are",
+    BlockReason.SMS_DISABLED: "`notifyctl clients set {client} --sms`, once they have consented",
+    BlockReason.PROVISIONING_INCOMPLETE: "`notifyctl clients set {client} --provisioning COMPLETED`, once they are",
     BlockReason.SUBSCRIPTION_INACTIVE: (
-        "notifyctl clients set {client} --subscription active, or notifyctl stripe reconcile"
+        "`notifyctl clients set {client} --subscription active`, or `notifyctl stripe reconcile`"
     ),
-    BlockReason.PLAN_FEATURE_MISSING: "notifyctl clients set {client} --plan PLAN",
-    BlockReason.CLIENT_UNKNOWN: "notifyctl clients set {client} --name NAME --email ADDRESS",
-    BlockReason.RECIPIENT_MISSING: "notifyctl clients set {client} {address}",
-    BlockReason.RECIPIENT_INVALID: "notifyctl clients set {client} {address}",
+    BlockReason.PLAN_FEATURE_MISSING: "`notifyctl clients set {client} --plan PLAN`",
+    BlockReason.CLIENT_UNKNOWN: "`notifyctl clients set {client} --name NAME --email ADDRESS`",
+    BlockReason.RECIPIENT_MISSING: "`notifyctl clients set {client} {address}`",
+    BlockReason.RECIPIENT_INVALID: "`notifyctl clients set {client} {address}`",
     BlockReason.COUNTRY_NOT_ALLOWED: "OTP_ALLOWED_COUNTRIES with that country",
-    BlockReason.CONTEXT_INVALID: "the values that notifyctl templates show {template} lists",
+    BlockReason.CONTEXT_INVALID: "the values that `notifyctl templates show {template}` lists",
 }
 """What makes a gate let such a message through; nothing where nobody should."""
 

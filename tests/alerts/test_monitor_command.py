@@ -59,7 +59,7 @@ def test_a_spike_is_told_and_sets_the_exit_code(runtime: Runtime, notifyctl: Com
     ran = notifyctl("monitor", OPS_ALERT_EMAIL=OPS, ADMIN_ALERT_EMAILS=f"{ADMIN},{OPS}")
     assert ran.code == 1
     assert ran.out.startswith(
-        "WARNING - EMAIL WARNING: 5 of 25 failed (20.0 %), UNKNOWN 5, WELCOME_EMAIL 5; 5 clients are affected,"
+        "WARNING - EMAIL WARNING: 5 of 25 failed (20.0%), UNKNOWN 5, WELCOME_EMAIL 5; 5 clients are affected,"
         " alert queued: raised; SMS OK: nothing sent | email_failed=5;;;0 email_sent=20;;;0"
         " email_rate=20.0%;10;25;0;100"
     )
@@ -119,7 +119,7 @@ def test_the_job_is_the_same_monitor(runtime: Runtime, notifyctl: CommandLine) -
     failed(runtime, 12)
     ran = notifyctl("jobs", "run", "run_notification_failure_spike_monitor", OPS_ALERT_EMAIL=OPS)
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == ("EMAIL CRITICAL: 12 of 12 failed (100.0 %); SMS OK: nothing sent; EMAIL alert queued: raised\n")
+    assert ran.out == ("EMAIL CRITICAL: 12 of 12 failed (100.0%); SMS OK: nothing sent; EMAIL alert queued: raised\n")
     assert notifyctl("monitor", OPS_ALERT_EMAIL=OPS).code == 2
     assert len(alerts(runtime)) == 1
 
@@ -130,7 +130,7 @@ def test_it_leaves_a_run_of_the_job_and_no_worker_repeats_it(runtime: Runtime, n
         assert notifyctl("monitor", OPS_ALERT_EMAIL=OPS).code == 2
     *later, run = monitor_runs(runtime)
     assert (run.attempt, run.outcome) == (1, JobOutcome.DONE)
-    assert run.summary.startswith("EMAIL CRITICAL: 12 of 12 failed (100.0 %); SMS OK: nothing sent; EMAIL alert queued")
+    assert run.summary.startswith("EMAIL CRITICAL: 12 of 12 failed (100.0%); SMS OK: nothing sent; EMAIL alert queued")
     assert all(one.due_at > run.due_at for one in later), "of one slot there is one"
     claimed = runs.claim(runtime, find_job(JOB), "web1:1:a")
     assert isinstance(claimed, runs.NotDue) or find_job(JOB).due_at(runtime.clock()) > run.due_at

@@ -185,7 +185,7 @@ def test_with_nothing_sent_a_spike_stays_and_is_shown(runtime: Runtime, clock: S
     assert (report.verdict.level, report.level) == (OK, CRITICAL)
     with runtime.database.read() as session:
         (row,) = spike_store.raised(session)
-    assert (row.channel, row.level, row.problem) == (Channel.EMAIL, CRITICAL, "12 of 12 failed (100.0 %)")
+    assert (row.channel, row.level, row.problem) == (Channel.EMAIL, CRITICAL, "12 of 12 failed (100.0%)")
 
 
 def test_an_open_breaker_is_critical_and_the_alert_names_its_cause(runtime: Runtime, clock: StandingClock) -> None:

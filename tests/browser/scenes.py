@@ -183,7 +183,7 @@ def trouble(runtime: Runtime, now: datetime) -> None:
         memory = SpikeMemory(
             level=SpikeLevel.CRITICAL,
             told=SpikeLevel.CRITICAL,
-            problem="85 of 214 failed (39.7 %)",
+            problem="85 of 214 failed (39.7%)",
             raised_at=now - timedelta(minutes=17),
         )
         spike_store.save(session, Channel.EMAIL, memory)

@@ -212,7 +212,9 @@ def test_explain_tells_the_gate_that_refused(runtime: Runtime, run: Run) -> None
     code, out, _ = run("messages", "explain", decision.message_id)
     assert code == 0
     assert "It was not sent: the gate PROVISIONING_INCOMPLETE refused (provisioning is PENDING, not COMPLETED)." in out
-    assert "To lift that: notifyctl clients set acme --provisioning COMPLETED, once they are. Then send it anew" in out
+    assert (
+        "To lift that: `notifyctl clients set acme --provisioning COMPLETED`, once they are. Then send it anew" in out
+    )
     assert re.search(r"Z  BLOCKED  PROVISIONING_INCOMPLETE: ", out)
     assert re.search(r"\nGates: \d passed, PROVISIONING_INCOMPLETE refused, \d not asked; --gates shows each\n$", out)
     _, out, _ = run("messages", "explain", decision.message_id, "-f", "json")
@@ -350,20 +352,20 @@ def _refuse(runtime: Runtime, gate: str) -> dict[str, str]:
 REFUSALS = {
     "SUPPRESSED": (
         "WELCOME_EMAIL",
-        "notifyctl suppressions remove EMAIL ADDRESS (see notifyctl suppressions list --reveal)",
+        "`notifyctl suppressions remove EMAIL ADDRESS` (see `notifyctl suppressions list --reveal`)",
     ),
-    "TEMPLATE_DISABLED": ("WELCOME_EMAIL", "notifyctl templates enable WELCOME_EMAIL"),
+    "TEMPLATE_DISABLED": ("WELCOME_EMAIL", "`notifyctl templates enable WELCOME_EMAIL`"),
     "PROVISIONING_INCOMPLETE": (
-        "WELCOME_EMAIL", "notifyctl clients set acme --provisioning COMPLETED, once they are",
+        "WELCOME_EMAIL", "`notifyctl clients set acme --provisioning COMPLETED`, once they are",
     ),
-    "CLIENT_UNKNOWN": ("WELCOME_EMAIL", "notifyctl clients set acme --name NAME --email ADDRESS"),
-    "SMS_DISABLED": ("COMPLIANCE_EXPIRY_REMINDER_SMS", "notifyctl clients set acme --sms, once they have consented"),
+    "CLIENT_UNKNOWN": ("WELCOME_EMAIL", "`notifyctl clients set acme --name NAME --email ADDRESS`"),
+    "SMS_DISABLED": ("COMPLIANCE_EXPIRY_REMINDER_SMS", "`notifyctl clients set acme --sms`, once they have consented"),
     "NO_SMS": ("COMPLIANCE_EXPIRY_REMINDER_SMS", "SMS_ENABLED=true"),
     "SUBSCRIPTION_INACTIVE": (
         "COMPLIANCE_EXPIRY_REMINDER_SMS",
-        "notifyctl clients set acme --subscription active, or notifyctl stripe reconcile",
+        "`notifyctl clients set acme --subscription active`, or `notifyctl stripe reconcile`",
     ),
-    "PLAN_FEATURE_MISSING": ("COMPLIANCE_EXPIRY_REMINDER_SMS", "notifyctl clients set acme --plan PLAN"),
+    "PLAN_FEATURE_MISSING": ("COMPLIANCE_EXPIRY_REMINDER_SMS", "`notifyctl clients set acme --plan PLAN`"),
 }  # fmt: skip
 
 

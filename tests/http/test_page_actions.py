@@ -92,7 +92,8 @@ def test_what_to_do_next_is_said_as_the_terminal_says_it(signed_in: Browser, api
     a_client(api.runtime, provisioning_status="PENDING")
     blocked = send(api.runtime, "WELCOME_EMAIL", WELCOME).message_id
     page = signed_in.get(page_of(blocked)).text
-    assert "To lift that: notifyctl clients set acme --provisioning COMPLETED, once they are. Then send it anew" in page
+    command = "<code>notifyctl clients set acme --provisioning COMPLETED</code>"
+    assert f"To lift that: {command}, once they are. Then send it anew" in page
 
 
 def test_a_failed_one_to_a_suppressed_address_says_so_at_once(signed_in: Browser, api: Api) -> None:

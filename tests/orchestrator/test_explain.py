@@ -126,7 +126,7 @@ NEXT_STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "refused": (
         {"status": "BLOCKED", "reason": "TEMPLATE_DISABLED"},
         {},
-        "To lift that: notifyctl templates enable WELCOME_EMAIL. Then send it anew: what is BLOCKED stays so.",
+        "To lift that: `notifyctl templates enable WELCOME_EMAIL`. Then send it anew: what is BLOCKED stays so.",
     ),
     "refused by a setting": (
         {"status": "BLOCKED", "reason": "SMS_DISABLED", "error": "SMS_ENABLED is false"},

@@ -125,7 +125,7 @@ def assess(measurement: Measurement, thresholds: Thresholds) -> SpikeVerdict:
 def share_in_words(measurement: Measurement) -> str:
     if not measurement.failed:
         return f"{measurement.sent} sent, none failed" if measurement.sent else "nothing sent"
-    return f"{measurement.failed} of {measurement.failed + measurement.sent} failed ({measurement.percent:.1f} %)"
+    return f"{measurement.failed} of {measurement.failed + measurement.sent} failed ({measurement.percent:.1f}%)"
 
 
 class SpikeTransition(StrEnum):

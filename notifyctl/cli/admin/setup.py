@@ -326,8 +326,11 @@ def _examine(*, fix: bool) -> list[NamedResult]:
     try:
         settings = options.settings()
     except ConfigurationError as error:
-        remedy = "correct it; `notifyctl config` shows where it comes from"
-        return [NamedResult("settings", CheckResult(CheckStatus.FAIL, fault, remedy)) for fault in error.faults]
+        where = "correct it; `notifyctl config` shows where it comes from"
+        return [
+            NamedResult("settings", CheckResult(CheckStatus.FAIL, fault, "" if "`" in fault else where))
+            for fault in error.faults  # some say themselves what to do
+        ]
     results = examine_installation(settings, options.env_file(), mend_as=options.actor() if fix else None)
     if fix and not can_mend(results):
         output.say("Nothing was mended: what is done is audited, and the database cannot be used.")
