@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
@@ -39,12 +39,25 @@ of a sleeping connection cost a packet each 5 seconds.
 """
 
 
+_SQLITE_URL = "sqlite:///"
+
+
+def parsed(url: str) -> URL:
+    """SQLite's path is taken as it stands: elsewhere in a URL %41 would be A, and options begin behind a ?."""
+    if url.startswith(_SQLITE_URL):
+        return URL.create("sqlite", database=url.removeprefix(_SQLITE_URL))
+    from_text = make_url(url)
+    return from_text if from_text.get_backend_name() == "sqlite" else with_driver(from_text)
+
+
 def with_driver(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
 def shown(url: URL) -> str:
     """As people write it: without the driver, and without what is secret."""
+    if url.get_backend_name() == "sqlite":
+        return f"{_SQLITE_URL}{url.database or ''}"
     url = url.set(drivername=url.get_backend_name())
     return url.difference_update_query(["password"]).render_as_string(hide_password=True)
 

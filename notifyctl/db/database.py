@@ -11,14 +11,14 @@ from threading import Lock
 from time import monotonic
 
 import platformdirs
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlmodel import Session
 
 from notifyctl.clock import Clock, system_clock
-from notifyctl.db.connections import CONNECTIONS, follow_forks, pooled_engine, shown, single_engine, with_driver
+from notifyctl.db.connections import CONNECTIONS, follow_forks, parsed, pooled_engine, shown, single_engine
 from notifyctl.db.failures import ends_connections, obstacle, unusable
 from notifyctl.errors import DatabaseError, NotWritable, WrongSchema
 from notifyctl.settings import Settings
@@ -60,10 +60,9 @@ class Database:
         """How often all connections were given up. Who keeps one beside the pool looks here whether it still serves."""
         self.is_new = False
         """Whether the file was made just now."""
-        parsed = make_url(url)
-        self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        self.url = parsed if self.is_sqlite else with_driver(parsed)
-        self.listen_url = None if listen_url is None or self.is_sqlite else with_driver(make_url(listen_url))
+        self.url = parsed(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.listen_url = None if listen_url is None or self.is_sqlite else parsed(listen_url)
         self.engine = (
             self._sqlite_engine() if self.is_sqlite else pooled_engine(self.url, connections, patience_seconds)
         )

@@ -170,6 +170,20 @@ def test_without_a_home_the_default_database_is_asked_for(run: Run, place: Path,
         assert "notifyctl: DATABASE_URL is not set, and there is no home directory to keep a database in" in ran.stderr
 
 
+@pytest.mark.parametrize("name", ["Mein Büro", "50%41 off", "a#b"])
+def test_an_installation_lives_where_its_folder_stands_whatever_that_is_called(
+    run: Run, place: Path, name: str
+) -> None:
+    folder, file = place / name, place / name / ".env"
+    folder.mkdir()
+    set_up = run("init", "--sandbox", "--env-file", str(file), LC_ALL="POSIX")
+    assert f"sqlite:///{folder}/notifyctl.db is at revision" in set_up.stderr
+    assert run("--env-file", str(file), "db", "backup", str(folder / "now?.backup")).returncode == 0
+    assert made(place) == sorted([name, *(f"{name}/{one}" for one in (".env", "notifyctl.db", "now?.backup")), "site"])
+    plain = name if set(name).isdisjoint("%#") else "notifyctl.db"
+    assert run("--env-file", str(file), "health", COLUMNS="200").stdout.startswith(f"{plain}  last 1 h")
+
+
 def test_a_tilde_in_the_name_of_the_env_file_is_the_home_directory(run: Run, place: Path) -> None:
     home = {"HOME": str(place), "DATABASE_URL": "sqlite:///n.db"}
     assert run("--env-file=~/env", "init", **home).returncode == 0

@@ -49,7 +49,7 @@ GROUPS = (
 DEFAULT = "default"
 FRESH = ("NOTIFICATION_SECRET_KEY", "OTP_PEPPER")
 SECRET_BYTES = 32
-_PLAIN_NAME = re.compile(r"\w[\w.-]{0,31}")
+_PLAIN_NAME = re.compile(r"\w([\w. -]{0,30}[\w.-])?")
 _PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|([?&]\w*password=)[^&]+|(\bpassword\s*=\s*)(?:'[^']*'|\S+)")
 """In a URL, in its options, and in what libpq takes instead of a URL."""
 app = typer.Typer()
