@@ -1,5 +1,6 @@
 """The health views over HTTP, beside the command line and beside plain figures."""
 
+import json
 import re
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -186,6 +187,26 @@ def test_dashboard_and_alerts_ask_for_what_is_exported(traffic: Api, reader: str
     asked = {name for text in files.values() for name in re.findall(r"\bnotifyctl_\w+", text)}
     assert len(asked) > 12
     assert {name.removesuffix("_bucket") for name in asked} - exported == set()
+
+
+def test_the_dashboard_names_labels_that_there_are_and_counts_nothing_once_a_server(traffic: Api, reader: str) -> None:
+    a_worker(traffic.runtime)
+    of_the_server = {"instance", "job", "exported_job"}
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(traffic.get("/metrics", reader).text):
+        for sample in family.samples:
+            labels.setdefault(sample.name, set(of_the_server)).update(sample.labels)
+    [board] = files_of(Deployment.GRAFANA).values()
+    targets = [target for panel in json.loads(board)["panels"] for target in panel.get("targets", [])]
+    assert len(targets) > 12
+    for target in targets:
+        asked = re.findall(r"(max(?: by \([\w, ]+\))? ?\()?(notifyctl_\w+)", target["expr"])
+        known = set.union(*(labels.get(name, of_the_server) for _, name in asked))
+        by = [name for names in re.findall(r"by \(([\w, ]+)\)", target["expr"]) for name in names.split(", ")]
+        given = re.findall(r"[{,](\w+)=", target["expr"])
+        shown = re.findall(r"{{(\w+)}}", target.get("legendFormat", ""))
+        assert {*by, *given, *shown} <= known, target
+        assert all(of_one_server for of_one_server, _ in asked), target
 
 
 def test_metrics_are_named_and_explained_as_prometheus_wants_them(traffic: Api, reader: str) -> None:
