@@ -130,6 +130,7 @@ def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
         ("notifyctl stripe events --type invoice.p", ["invoice.paid", "invoice.payment_failed"]),
         ("notifyctl sandbox stripe trigger pur", ["purchase"]),
         ("notifyctl config QUIET", ["QUIET_HOURS"]),
+        ("notifyctl help messages re", ["retry"]),
     ],
 )
 def test_a_shell_completes_commands_and_their_options(processes: Processes, words: str, completed: list[str]) -> None:
