@@ -24,6 +24,7 @@ os.environ.pop("COLUMNS", None)
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from notifyctl import __version__
 from notifyctl.cli.admin.setup import default_text
 from notifyctl.cli.main import COMMANDS, whole_tree
 from notifyctl.errors import ExitCode
@@ -421,11 +422,16 @@ def man_page(name: str) -> str:
     texts = [(path, text) for path, text in commands() if path == wanted or (name and path.startswith(f"{wanted} "))]
     title = wanted.replace(" ", "-")
     about = COMMANDS[name].help if name else str(whole_tree().help)
-    lines = [f'.TH {title.upper()} 1 "" notifyctl "User commands"', ".SH NAME", f"{title} \\- {_roff(about)}"]
+    lines = [
+        f'.TH {title.upper()} 1 "" "notifyctl {__version__}" "User commands"',
+        ".SH NAME",
+        f"{title} \\- {_roff(about)}",
+    ]
     for path, text in texts:
         lines += [f'.SH "{path.upper()}"', ".nf", *(_roff(line) for line in text.splitlines()), ".fi"]
     seen = [f".BR {other} (1)" for other in ("notifyctl", *(f"notifyctl-{one}" for one in COMMANDS)) if other != title]
-    return "\n".join([*lines, ".SH SEE ALSO", *(seen if not name else seen[:1])]) + "\n"
+    shown = seen[:1] if name else [*(f"{one[:-3]}(1)," for one in seen[:-1]), seen[-1]]
+    return "\n".join([*lines, ".SH SEE ALSO", *shown]) + "\n"
 
 
 def _roff(line: str) -> str:
