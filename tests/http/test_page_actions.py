@@ -102,6 +102,12 @@ def test_a_failed_one_to_a_suppressed_address_says_so_at_once(signed_in: Browser
     assert "Its address is suppressed now (INACTIVE). When that is over" in signed_in.get(page_of(message_id)).text
 
 
+def test_a_client_that_is_not_there_is_not_offered_to_be_paused(signed_in: Browser, api: Api) -> None:
+    known, unknown = queued(api), send(api.runtime, "WELCOME_EMAIL", WELCOME, client_id="nobody").message_id
+    assert "Pause its client" in signed_in.get(page_of(known)).text
+    assert "Pause its client" not in signed_in.get(page_of(unknown)).text
+
+
 def test_a_waiting_message_is_canceled(signed_in: Browser, api: Api) -> None:
     message_id = queued(api)
     assert offered(signed_in, message_id) == {"cancel", "pause"}

@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
+from notifyctl.clients import store as client_store
 from notifyctl.errors import InvalidInput, NotFound
 from notifyctl.health.summary import MINUTE
 from notifyctl.http.api.messages import require_message
@@ -92,11 +93,12 @@ def _template_values(session: Session, runtime: Runtime, message: MessageRow) ->
         held_by=held_by(session, message, QuietHours(*runtime.settings.quiet_span), now),
         suppressed=suppression.reason if suppression else None,
     )
+    has_client = message.client_id is not None and client_store.get(session, message.client_id) is not None
     return {
         "message": message,
         "masked": mask(message.recipient),
         "explanation": explanation,
-        "acts": list(_acts(message, proposals, scopes)),
+        "acts": list(_acts(message, proposals, scopes, has_client=has_client)),
         "next_command": _next_command(message, proposals, [scope for scope in scopes if scope.fits(message)], workers),
         "now": now,
         "home": HOME,
@@ -107,7 +109,7 @@ def _template_values(session: Session, runtime: Runtime, message: MessageRow) ->
 
 
 def _acts(
-    message: MessageRow, proposals: Mapping[str, Proposal], paused: Sequence[PauseScope]
+    message: MessageRow, proposals: Mapping[str, Proposal], paused: Sequence[PauseScope], *, has_client: bool
 ) -> Iterator[tuple[str, str]]:
     """Addresses of what can be done about it now, with their labels."""
     page = MESSAGE.format(message_id=message.id)
@@ -115,7 +117,7 @@ def _acts(
         if proposals[name].is_possible:
             yield f"{page}/{name}", action.label
     pausable = {"template": PauseScope(template_key=message.template_key)}
-    if message.client_id is not None:
+    if has_client:
         pausable["client"] = PauseScope(client_id=message.client_id)
     for what, scope in pausable.items():
         verb = "Resume" if scope in paused else "Pause"
