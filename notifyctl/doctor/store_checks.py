@@ -83,6 +83,19 @@ def listen_url(context: CheckContext) -> CheckResult:
     return CheckResult()
 
 
+def durability(context: CheckContext) -> CheckResult:
+    with context.database.read() as session:
+        unsafe = health_store.unsafe_settings(session)
+    if not unsafe:
+        return CheckResult()
+    where = "for its role" if unsafe == ["synchronous_commit"] else "in postgresql.conf"
+    return CheckResult(
+        CheckStatus.WARN,
+        f"{' and '.join(unsafe)} off: a crash of the server loses messages that were accepted",
+        f"set {' and '.join(f'{name} = on' for name in unsafe)} {where}",
+    )
+
+
 def secret_keys_in_use(context: CheckContext) -> CheckResult:
     key_ids = KeyRing(context.settings.notification_secret_key).ids
     with context.database.read() as session:
@@ -323,6 +336,7 @@ STORED = (
     recovery,
     clock,
     listen_url,
+    durability,
     secret_keys_in_use,
     otp_peppers,
     otp_conversion,

@@ -256,3 +256,17 @@ def longest_transaction(session: Session, began_before: datetime) -> LongTransac
         return None
     found = session.execute(_LONG_TRANSACTION, {"began_before": began_before}).first()
     return LongTransaction(*found) if found else None
+
+
+_UNSAFE = text("""
+    SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'
+    ORDER BY name
+""")
+
+
+def unsafe_settings(session: Session) -> list[str]:
+    """By which a crash of the server loses what it has confirmed (PostgreSQL, "Reliability and the Write-Ahead Log").
+
+    SQLite's are set by us.
+    """
+    return [] if bulk.dialect(session) == "sqlite" else list(session.execute(_UNSAFE).scalars())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select, update
 
@@ -222,6 +222,18 @@ def test_a_key_that_waiting_messages_are_sealed_with_is_missed(installation: Che
 def keys_in_use(runtime: Runtime, secret_key: str) -> CheckResult:
     with closing(install(runtime, notification_secret_key=secret_key)) as installation:
         return findings(installation)["secret keys in use"]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_server_that_confirms_what_a_crash_takes_back_is_a_warning(runtime: Runtime) -> None:
+    url = make_url(runtime.settings.database_url)
+    hasty = url.update_query_dict({"options": "-csynchronous_commit=off"}).render_as_string(hide_password=False)
+    for database_url, problem in (
+        (runtime.settings.database_url, ""),
+        (hasty, "synchronous_commit off: a crash of the server loses messages that were accepted"),
+    ):
+        with closing(CheckContext(make_settings(database_url=database_url), Path(".env"))) as context:
+            assert store_checks.durability(context).problem == problem
 
 
 def test_clients_with_an_unknown_plan_are_counted(installation: CheckContext, runtime: Runtime) -> None:
