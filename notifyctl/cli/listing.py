@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -53,7 +54,9 @@ class Layout:
     ids_alone: bool
     watch: bool
     most: int | None = None
-    """As many rows as the terminal has lines for, where nobody has said how many."""
+    """How many rows were asked for, of a list that may have more."""
+    is_fitted: bool = False
+    """Nobody has said how many: they are as many as the terminal has lines for."""
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> "Layout":
@@ -69,11 +72,18 @@ class Layout:
             raise InvalidInput("--watch shows a table on a terminal; leave it out, with --format, and in a pipe")
         return cls(form, names, bool(given["ids_alone"]), bool(given["watch"]))
 
-    def fitted(self, limit: int) -> "Layout":
+    def limited(self, limit: int, *, is_said: bool) -> "Layout":
         """A table on a terminal is no longer than that: what stands first in a list, and its head, is what matters."""
-        if self.form is not OutputFormat.TABLE or self.ids_alone or self.watch or not output.on_terminal():
-            return self
-        return replace(self, most=min(limit, max(LEAST_ROWS, output.height() - LINES_BESIDE_ROWS)))
+        is_table = self.form is OutputFormat.TABLE and not self.ids_alone and not self.watch
+        if is_said or not is_table or not output.on_terminal():
+            return replace(self, most=limit)
+        return replace(self, most=min(limit, max(LEAST_ROWS, output.height() - LINES_BESIDE_ROWS)), is_fitted=True)
+
+    def _room(self, hints: Sequence[str]) -> int | None:
+        """For how many rows there is room beside what is said below them. None: for all."""
+        if self.most is None or not self.is_fitted:
+            return self.most
+        return min(self.most, max(LEAST_ROWS, self.most - output.height_of(hints)))
 
     def print(self, look: Callable[[], ListedRows]) -> None:
         if self.watch:
@@ -82,7 +92,8 @@ class Layout:
             self._print(look())
 
     def _print(self, listing: ListedRows) -> None:
-        printed = _Counted(listing.rows)
+        room = self._room(listing.hints)
+        printed = _Counted(islice(listing.rows, room))
         listing = replace(listing, rows=printed)
         if self.ids_alone:
             output.lines(output.flat(row.get(listing.key)) for row in listing.rows)
@@ -102,7 +113,7 @@ class Layout:
             output.say(remark)
         for hint in listing.hints if is_table else ():
             output.hint(hint)
-        if self.most == printed.count and not (listing.hints or listing.remarks):
+        if is_table and room == printed.count and not listing.remarks:
             output.hint(f"{plural(printed.count, 'row')}; there may be more: raise --limit")
         if listing.then is not None:
             listing.then()
@@ -173,6 +184,12 @@ LAYOUT = options.Shared(
 )
 
 
+def nothing_matches(what: str, why: str = "") -> str:
+    """`No message matches: there is no client 'acmee'; did you mean acme?`"""
+    said = f"No {what} matches: {why}" if why else f"No {what} matches"
+    return said if said.endswith("?") else f"{said}."
+
+
 def _is_default(parameter: str) -> bool:
     context = get_current_context(silent=True)
     return context is not None and context.get_parameter_source(parameter) is ParameterSource.DEFAULT
@@ -185,9 +202,9 @@ def lists(command: Callable[..., ListedRows]) -> Callable[..., None]:
     def run(**given: object) -> None:
         layout = Layout.of({name: given.pop(name) for name in LAYOUT.options})
         limit = given.get("limit")
-        if isinstance(limit, int) and _is_default("limit"):
-            layout = layout.fitted(limit)
-            given["limit"] = layout.most or limit
+        if isinstance(limit, int):
+            layout = layout.limited(limit, is_said=not _is_default("limit"))
+            given["limit"] = layout.most
         layout.print(lambda: command(**given))
 
     options.sign(run, command, LAYOUT)

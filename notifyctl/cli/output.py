@@ -51,6 +51,12 @@ def height() -> int:
     return get_terminal_size().lines
 
 
+def height_of(texts: Iterable[str]) -> int:
+    """How many lines of the terminal they take."""
+    width = get_terminal_size().columns
+    return sum(-(-len(text) // width) for text in texts)
+
+
 def say(text: str = "") -> None:
     """One line of talk, on stderr so that pipes stay clean. Whoever has read enough of stdout wants none of it."""
     error = streams.lost(sys.stdout)

@@ -14,7 +14,7 @@ from notifyctl.errors import InvalidInput
 from notifyctl.models.client import Client
 from notifyctl.models.columns import table
 from notifyctl.models.enums import ProvisioningStatus, SubscriptionStatus
-from notifyctl.text.choices import no_client
+from notifyctl.text.choices import meant, no_client
 
 _client = table(Client)
 NEAR = 20
@@ -51,6 +51,13 @@ def require(session: Session, client_id: str) -> ClientRow:
     if client is None:
         raise no_client(client_id, near(session, client_id))
     return client
+
+
+def absence(session: Session, client_id: str | None) -> str:
+    """`there is no client 'acmee'; did you mean acme?`; empty where there is one, or none is asked for."""
+    if client_id is None or get(session, client_id) is not None:
+        return ""
+    return f"there is no client {client_id!r}{meant(client_id, near(session, client_id))}"
 
 
 def near(session: Session, client_id: str) -> list[str]:

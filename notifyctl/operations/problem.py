@@ -89,6 +89,7 @@ def ordered(problems: list[Problem]) -> list[Problem]:
 def how_to_match(customer_id: str | None, named_client: str | None, event_id: str) -> str:
     """For an event that is about nobody we know."""
     if customer_id is None and named_client is not None:
-        return f"notifyctl clients set {quote(named_client)} --name NAME, then notifyctl stripe replay {event_id}"
-    customer, event = quote(customer_id or "CUS"), quote(event_id)
-    return f"notifyctl clients set ID --stripe-customer {customer}, then notifyctl stripe replay {event}"
+        link = f"{quote(named_client)} --name NAME"
+    else:
+        link = f"ID --stripe-customer {quote(customer_id or 'CUS')}"
+    return f"notifyctl clients set {link}, then notifyctl stripe replay {quote(event_id)}"

@@ -33,6 +33,29 @@ def test_every_list_takes_the_options_of_a_list() -> None:
         assert {parameter.name for parameter in command.params} >= set(LAYOUT.options), path
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("messages list --client acmee", "No message matches: there is no client 'acmee'; did you mean acme?"),
+        ("audit list --client acmee", "No audit row matches: there is no client 'acmee'; did you mean acme?"),
+        ("compliance list --client acmee", "No item matches: there is no client 'acmee'; did you mean acme?"),
+        ("stripe events --client acmee", "No event matches: there is no client 'acmee'; did you mean acme?"),
+        (
+            "stripe events --type invoice.payd",
+            "No event matches: type 'invoice.payd' does nothing here; did you mean invoice.paid?",
+        ),
+        ("clients list --plan nope", "No client matches: 'nope' is not in the plan registry."),
+        ("compliance list --client acme", "No item matches."),
+        ("stripe events --type invoice.*", "No event matches."),
+    ],
+)
+def test_an_empty_list_says_what_of_the_question_is_not_there(
+    runtime: Runtime, notifyctl: CommandLine, command: str, said: str
+) -> None:
+    a_client(runtime)
+    assert notifyctl(*command.split()).err == f"{said}\n"
+
+
 @pytest.fixture
 def sent(runtime: Runtime) -> list[str]:
     """Ids, the newest first."""

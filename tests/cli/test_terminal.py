@@ -9,11 +9,13 @@ from sqlalchemy import text
 
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
+from notifyctl.cli.listing import LEAST_ROWS
 from notifyctl.models.enums import AuditAction
 from notifyctl.orchestrator.requests import Decision
 from tests.support.clients import a_client
 from tests.support.messages import REMINDER_SMS, WELCOME, fail, send
 from tests.support.processes import NOTIFYCTL, Environment, Processes
+from tests.support.stripe_history import happened, told, write_lines
 
 Terminal = Callable[..., list[str]]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -63,7 +65,29 @@ def test_a_list_is_as_long_as_its_terminal_unless_somebody_says_how_long(termina
     assert (len(screen), screen[0].split()[0]) == (23, "id")
     assert screen[-1] == "21 rows; there may be more: raise --limit"
     assert len(terminal("audit", "list", "--limit", "40", lines=24)) == 42
+    assert terminal("audit", "list", "--limit", "40", lines=24)[-1] == "40 rows; there may be more: raise --limit"
     assert len(terminal("audit", "list", "--ids", lines=24)) == 50
+
+
+def test_a_list_that_is_cut_says_so_beside_its_hints_and_leaves_them_room(
+    terminal: Terminal, runtime: Runtime, tmp_path: Path
+) -> None:
+    unmatched = [happened("invoice.paid", runtime.clock(), client_id=f"nobody-{number}") for number in range(60)]
+    assert terminal("stripe", "replay", "--file", write_lines(tmp_path / "events", told(*unmatched)))
+    screen = terminal("stripe", "events", lines=24)
+    on_screen = sum(-(-len(line) // 80) for line in screen)
+    assert (on_screen, screen[0].split()[0]) == (23, "id")
+    assert screen[-2].startswith("To link it: ")
+    assert re.fullmatch(r"\d\d rows; there may be more: raise --limit", screen[-1])
+    assert len(terminal("stripe", "events", lines=10)) == 1 + LEAST_ROWS + 2
+
+
+def test_an_empty_field_of_a_message_is_left_out(terminal: Terminal, refused: Decision, runtime: Runtime) -> None:
+    screen = terminal("messages", "show", refused.message_id, "--format", "json")
+    assert '  "lease_owner": null,' in screen
+    shown = [line.split() for line in terminal("messages", "show", refused.message_id)[2:]]
+    assert ["status", "BLOCKED"] in shown
+    assert not [line for line in shown if len(line) < 2]
 
 
 def test_chosen_columns_are_shown_though_they_are_empty(terminal: Terminal, refused: Decision) -> None:

@@ -22,9 +22,10 @@ from notifyctl.audit.seal import current_head, is_late, tip_in
 from notifyctl.audit.verify import VerifyReport, verify_all
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import completion, options, output, streams
-from notifyctl.cli.listing import ListedRows, lists
+from notifyctl.cli.listing import ListedRows, lists, nothing_matches
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
+from notifyctl.clients import store as client_store
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import AuditAction
 from notifyctl.orchestrator.explain import SHORT
@@ -132,12 +133,12 @@ def list_rows(
         )
         rows = row_store.find(session, criteria, limit=limit)
         last_sealed = tip_in(session).last_id
+        why = "" if rows else client_store.absence(session, client)
     return ListedRows(
         rows=(_row(row, last_sealed) for row in rows),
         columns=COLUMNS,
         shown=SHOWN,
-        nothing="No audit row matches.",
-        hints=[f"{plural(limit, 'row')}; there may be more: raise --limit"] if len(rows) == limit else (),
+        nothing=nothing_matches("audit row", why),
     )
 
 

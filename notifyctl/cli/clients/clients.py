@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from sqlmodel import Session
 from notifyctl.alerts.provisioning import Announced, announce
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import completion, options, output
-from notifyctl.cli.listing import ListedRows, lists
+from notifyctl.cli.listing import ListedRows, lists, nothing_matches
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import csv_import, suppression_store
@@ -96,17 +97,15 @@ def list_clients(
             subscription=subscription,
         )
         plans = runtime.plans.plans
-    nothing = "No client matches."
-    if plan is not None and plan not in plans:
-        suggestion = meant(plan, plans) or "."
-        nothing = f"No client matches: {plan!r} is not in the plan registry{suggestion}"
+    is_known = plan is None or plan in plans
+    why = "" if is_known else f"{plan!r} is not in the plan registry{meant(str(plan), plans)}"
     return ListedRows(
         rows=(_row(client) for client in listed),
         columns=COLUMNS,
         shown=SHOWN,
         styles=STYLES,
-        nothing=nothing,
-        remarks=[f"{plural(limit, 'row')}; there may be more: go on with --after {listed[-1].id}"]
+        nothing=nothing_matches("client", why),
+        remarks=[f"{plural(limit, 'row')}; there may be more: go on with --after {quote(listed[-1].id)}"]
         if len(listed) == limit
         else (),
     )

@@ -13,9 +13,10 @@ from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import completion, options, output
 from notifyctl.cli.clients.clients import refuse_faults
-from notifyctl.cli.listing import ListedRows, lists
+from notifyctl.cli.listing import ListedRows, lists, nothing_matches
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
+from notifyctl.clients import store as client_store
 from notifyctl.models.enums import AuditAction
 from notifyctl.text.durations import plural
 
@@ -95,14 +96,15 @@ def list_items(
             for left in [days_left(item.expires_on, item.timezone, now)]
             if most is None or left <= most
         ]
+        why = "" if rows else client_store.absence(session, client)
     return ListedRows(
         rows=rows,
         columns=COLUMNS,
         key="reference",
         shown=SHOWN,
         styles=STYLES,
-        nothing="No item matches.",
-        remarks=[f"{plural(limit, 'row')}; there may be more: say --limit, or narrow it"]
+        nothing=nothing_matches("item", why),
+        remarks=[f"{plural(limit, 'row')}; there may be more: raise --limit, or narrow it"]
         if len(items) == limit
         else (),
     )

@@ -11,7 +11,7 @@ from sqlmodel import Session
 from notifyctl.audit import log as audit_log
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import completion, options, output
-from notifyctl.cli.listing import ListedRows, lists
+from notifyctl.cli.listing import ListedRows, lists, nothing_matches
 from notifyctl.cli.messages.explanation import explanation_fields, print_explanation
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
@@ -30,7 +30,6 @@ from notifyctl.orchestrator.filters import EVERY_REASON, FILTERS, MessageFilters
 from notifyctl.orchestrator.holds import QuietHours, held_by
 from notifyctl.orchestrator.message_store import MessageFilter, MessageRow
 from notifyctl.templates import store as template_store
-from notifyctl.text.choices import meant
 from notifyctl.text.durations import age, plural
 from notifyctl.text.masking import mask
 
@@ -127,25 +126,27 @@ def list_messages(
     with opened_runtime() as runtime, runtime.database.read() as session:
         now = runtime.clock()
         listed = message_store.find(session, _filter(runtime, written, now), limit=limit)
-        nothing = "" if listed else _nothing(session, written, "No message matches")
+        why = "" if listed else _why_nothing(session, written)
     rows = [_row(message, reveal) | {"age": age(message.created_at, now)} for message in listed]
-    said = nothing if nothing.endswith("?") else f"{nothing}."
     return ListedRows(
         rows=rows,
         columns=COLUMNS,
         also=[name for name in MessageRow._fields if name not in COLUMNS],
         shown=SHOWN,
         styles=STATUS_STYLES,
-        nothing=said,
+        nothing=nothing_matches("message", why),
     )
 
 
 @app.command()
 def show(message_id: MessageId, reveal: Reveal = False, form: options.Format = OutputFormat.TABLE) -> None:
-    """Show every field of one message."""
+    """Show every field of one message. A terminal leaves out the empty ones."""
     with opened_runtime() as runtime, runtime.database.read() as session:
         message = find_message(session, message_id)
-    output.document(_row(message, reveal), form)
+    row = _row(message, reveal)
+    if form is OutputFormat.TABLE and output.on_terminal():
+        row = {name: value for name, value in row.items() if output.flat(value)}
+    output.document(row, form)
 
 
 @app.command()
@@ -206,10 +207,10 @@ def retry(
         again = Requeue(runtime.keys, runtime.plans, sms_enabled=runtime.settings.sms_enabled)
         with runtime.database.read() as session:
             choice = again.choose(session, criteria, now)
-            nothing = _nothing(session, written, "no failed message that matches can be sent again")
+            why = _why_nothing(session, written)
         _tell_of(choice, now)
         if not choice.ids:
-            raise NotFound(others or nothing)
+            raise NotFound(others or _so("no failed message that matches can be sent again", why))
         if others:
             output.say(f"{others}.")
         options.confirm(f"Send {_messages(len(choice.ids))} again?", yes)
@@ -246,9 +247,9 @@ def cancel(
         others = _others(known, WAITING, "only waiting messages can be canceled")
         with runtime.database.read() as session:
             waiting = count_waiting(session, criteria)
-            nothing = _nothing(session, written, "no waiting message matches (only waiting ones can be canceled)")
+            why = _why_nothing(session, written)
         if not waiting:
-            raise NotFound(others or nothing)
+            raise NotFound(others or _so("no waiting message matches (only waiting ones can be canceled)", why))
         if others:
             output.say(f"{others}.")
         options.confirm(f"Cancel {_messages(waiting)}?", yes)
@@ -292,14 +293,15 @@ def _filter(runtime: Runtime, written: Written, now: datetime, known: list[Messa
     return replace(criteria, ids=None if known is None else [message.id for message in known])
 
 
-def _nothing(session: Session, written: Written, so: str) -> str:
-    """Says `so`, and why, where a client is asked for that is not there. Raises NotFound for such a template."""
-    key, client = written.get("template_key"), written.get("client_id")
-    if key is not None:
+def _why_nothing(session: Session, written: Written) -> str:
+    """Where a client is asked for that is not there. Raises NotFound for such a template."""
+    if (key := written.get("template_key")) is not None:
         template_store.require(session, key)
-    if client is not None and client_store.get(session, client) is None:
-        return f"{so}: there is no client {client!r}{meant(client, client_store.near(session, client))}"
-    return so
+    return client_store.absence(session, written.get("client_id"))
+
+
+def _so(nothing: str, why: str) -> str:
+    return f"{nothing}: {why}" if why else nothing
 
 
 def _row(message: MessageRow, reveal: bool) -> dict[str, object]:

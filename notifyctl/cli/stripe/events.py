@@ -18,7 +18,7 @@ from notifyctl.billing.replay.sources import SourceFilter
 from notifyctl.billing.store import EventSummary, StoredEvent
 from notifyctl.bootstrap import Runtime
 from notifyctl.cli import completion, options, output, terminal
-from notifyctl.cli.listing import ListedRows, lists
+from notifyctl.cli.listing import ListedRows, lists, nothing_matches
 from notifyctl.cli.output import OutputFormat, Shown, named
 from notifyctl.cli.runtime import opened_runtime
 from notifyctl.cli.stripe.replay import STYLES, replay
@@ -29,6 +29,7 @@ from notifyctl.models.enums import StripeEventStatus
 from notifyctl.operations.problem import how_to_match
 from notifyctl.orchestrator.explain import SHORT
 from notifyctl.providers.stripe import build_stripe_api, other_mode
+from notifyctl.text.choices import meant
 from notifyctl.text.durations import age, iso, moment, plural
 from notifyctl.text.masking import mask, masked_body
 
@@ -143,10 +144,19 @@ def events(
             until=last,
         )
         listed = listing_store.newest(session, criteria, limit=limit)
+        why = "" if listed else _unknown_type(types or ()) or client_store.absence(session, client)
     rows = [_row(event) | {"age": age(event.created, now)} for event in listed]
     event = next((event for event in listed if event.status is StripeEventStatus.UNMATCHED), None)
     linked = [f"To link it: {how_to_match(event.customer_id, event.named_client, event.id)}"] if event else ()
-    return ListedRows(rows=rows, columns=COLUMNS, shown=SHOWN, styles=STYLES, nothing="No event matches.", hints=linked)
+    return ListedRows(
+        rows=rows, columns=COLUMNS, shown=SHOWN, styles=STYLES, nothing=nothing_matches("event", why), hints=linked
+    )
+
+
+def _unknown_type(types: Sequence[str]) -> str:
+    """Stripe has many more than those that do something here: it is only said where nothing is there of it."""
+    strange = [kind for kind in types if not (kind in EVENTS or kind.endswith("*"))]
+    return "; ".join(f"type {kind!r} does nothing here{meant(kind, EVENTS)}" for kind in strange[:1])
 
 
 @app.command()
