@@ -63,7 +63,10 @@ def member(kind: type[Member], value: str, what: str) -> Member:
 
 
 def no_template(key: str, known: Iterable[str]) -> NotFound:
-    return _no_such("template", key, known, "notifyctl templates list")
+    """`known`: all there are."""
+    if not (names := list(known)):
+        return NotFound(f"there is no template {key!r}, nor any other yet; run `notifyctl templates seed`")
+    return _no_such("template", key, names, "notifyctl templates list")
 
 
 def no_client(client_id: str, known: Iterable[str]) -> NotFound:

@@ -149,6 +149,15 @@ def test_a_dry_run_shows_every_gate_and_writes_nothing(runtime: Runtime, run: Ru
         assert session.execute(text("SELECT count(*) FROM message_log")).scalar_one() == 0
 
 
+def test_where_no_template_is_there_yet_one_is_told_how_to_seed_them(runtime: Runtime, run: Run) -> None:
+    with runtime.database.transaction() as session:
+        session.execute(text("DELETE FROM notification_template_version"))
+        session.execute(text("DELETE FROM notification_template"))
+    code, _, err = run("send", "WELCOME_EMAIL", "--client", "acme")
+    told = "there is no template 'WELCOME_EMAIL', nor any other yet; run `notifyctl templates seed`"
+    assert (code, err) == (ExitCode.NOT_FOUND, f"notifyctl: {told}\n")
+
+
 BAD_INPUT = {
     "an unknown template": (["send", "NOPE", "--client", "acme"], 4, "there is no template 'NOPE'"),
     "neither client nor address": (["send", "WELCOME_EMAIL"], 2, "give --client or --to"),
