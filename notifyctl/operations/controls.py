@@ -53,7 +53,7 @@ def pause(session: Session, scope: PauseScope, *, reason: str, actor: str, now: 
     """
     _require_known(session, scope)
     if not reason.strip():
-        raise InvalidInput("--reason is missing; say why, for those who will ask")
+        raise InvalidInput("a pause has no reason; say why, for those who will ask")
     if not pauses.add(session, scope, reason=reason, actor=actor, now=now):
         return None
     details = {"scope": str(scope), "reason": reason}
@@ -81,7 +81,7 @@ def resume(session: Session, scope: PauseScope, *, actor: str, now: datetime) ->
 
 def _require_known(session: Session, scope: PauseScope) -> None:
     if not (scope.channel or scope.template_key or scope.client_id):
-        raise InvalidInput("say what: --channel, --template or --client")
+        raise InvalidInput("a pause is of nothing; name a channel, a template or a client")
     if scope.channel:
         member(Channel, scope.channel, "channel")
     if scope.template_key and session.get(NotificationTemplate, scope.template_key) is None:

@@ -62,17 +62,20 @@ def test_pause_and_resume_say_what_they_hold_and_leave_audit_rows(runtime: Runti
 
 REFUSED = {
     "no reason": (["pause", "--channel", "SMS"], 2, "--reason is missing"),
-    "no scope": (["pause", "--reason", "x"], 2, "say what"),
+    "a blank reason": (["pause", "--channel", "SMS", "--reason", " "], 2, "--reason is missing"),
+    "no scope": (["pause", "--reason", "x"], 2, "say what: --channel"),
     "unknown template": (["pause", "--template", "NOPE", "--reason", "x"], 4, "'NOPE'"),
     "unknown client": (["pause", "--client", "nobody", "--reason", "x"], 4, "'nobody'"),
     "unknown channel": (["pause", "--channel", "FAX", "--reason", "x"], 2, "FAX"),
-    "resume of nothing": (["resume"], 2, "say what"),
+    "resume of nothing": (["resume"], 2, "say what: --channel"),
+    "a channel to limit": (["limits", "set", "EMAL", "3"], 2, "notifyctl: CHANNEL 'EMAL' is unknown"),
+    "a channel to reset": (["limits", "reset", "EMAL"], 2, "notifyctl: CHANNEL 'EMAL' is unknown"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), REFUSED.values(), ids=REFUSED.keys())
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_pause_that_makes_no_sense_is_one_line(
+def test_a_pause_or_limit_that_makes_no_sense_is_one_line(
     runtime: Runtime, notifyctl: CommandLine, arguments: list[str], code: int, words: str
 ) -> None:
     ran = notifyctl(*arguments)

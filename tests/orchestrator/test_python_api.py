@@ -195,6 +195,16 @@ WRONG: dict[str, tuple[Wrong, type[NotifyctlError], str]] = {
         InvalidInput,
         "channel 'FAX' is unknown; it is one of EMAIL, SMS",
     ),
+    "nothing to pause": (
+        lambda runtime, session: pause(session, PauseScope(), reason="x", now=runtime.clock(), **BY),
+        InvalidInput,
+        "a pause is of nothing; name a channel, a template or a client",
+    ),
+    "no reason to pause": (
+        lambda runtime, session: pause(session, PauseScope(channel=Channel.SMS), reason=" ", now=runtime.clock(), **BY),
+        InvalidInput,
+        "a pause has no reason; say why, for those who will ask",
+    ),
     "a template to pause": (
         lambda runtime, session: pause(
             session, PauseScope(template_key="WELCOM_EMAIL"), reason="x", now=runtime.clock(), **BY

@@ -13,6 +13,7 @@ from notifyctl.cli.runtime import opened_runtime
 from notifyctl.clients import store as client_store
 from notifyctl.delivery import outbox
 from notifyctl.delivery.pace.allowance import Allowance
+from notifyctl.errors import InvalidInput
 from notifyctl.models.enums import CHANNELS, Channel
 from notifyctl.operations import controls
 from notifyctl.operations.controls import ActivePause, reset_limit, set_limit
@@ -24,7 +25,6 @@ from notifyctl.text.durations import age, plural
 
 app = typer.Typer(name="limits", no_args_is_help=True)
 
-LimitedChannel = Annotated[Channel, typer.Argument(metavar="EMAIL|SMS", case_sensitive=False, help="The channel.")]
 COLUMNS = ("channel", "per_minute_limit", "source", "used", "waiting")
 holds = typer.Typer()
 PAUSES_SHOWN = (
@@ -72,7 +72,7 @@ def _source(runtime: Runtime, channel: Channel) -> str:
 
 @app.command("set")
 def set_per_minute(
-    channel: LimitedChannel,
+    channel: options.ChannelArgument,
     limit: Annotated[int, typer.Argument(metavar="PER_MINUTE", min=1, max=MAX_COUNT, help="Messages a minute.")],
 ) -> None:
     """Set a limit for all workers at once. It wins over the environment until `limits reset`."""
@@ -82,7 +82,7 @@ def set_per_minute(
 
 
 @app.command()
-def reset(channel: LimitedChannel) -> None:
+def reset(channel: options.ChannelArgument) -> None:
     """Go back to the limit of the environment."""
     with opened_runtime() as runtime, runtime.database.transaction() as session:
         reset_limit(session, channel, actor=options.actor(), now=runtime.clock())
@@ -110,6 +110,8 @@ def pause(
             _list_pauses(runtime, form)
             return
         scope = _scope(runtime, channel, template, client)
+        if not (reason or "").strip():
+            raise InvalidInput("--reason is missing; say why, for those who will ask")
         with runtime.database.transaction() as session:
             held = controls.pause(session, scope, reason=reason or "", actor=options.actor(), now=runtime.clock())
     if held is None:
@@ -133,7 +135,9 @@ def resume(channel: OfChannel = None, template: OfTemplate = None, client: OfCli
 
 
 def _scope(runtime: Runtime, channel: Channel | None, template: str | None, client: str | None) -> PauseScope:
-    """Raises NotFound for what is not there."""
+    """Raises NotFound for what is not there, InvalidInput where nothing is named."""
+    if not (channel or template or client):
+        raise InvalidInput("say what: --channel, --template or --client")
     with runtime.database.read() as session:
         key = template_store.require(session, template).template_key if template else None
         return PauseScope(channel, key, client_store.require(session, client).id if client else None)
