@@ -9,6 +9,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup, escape
 
 from notifyctl.errors import InvalidInput, NotifyctlError
 from notifyctl.models.enums import CHANNELS
@@ -96,6 +97,12 @@ def _plural(context: Context, value: float, **forms: str) -> str:
     return mail.written(f"{locales.number(value, mail.locale)} {locales.plural(value, forms, mail.locale)}")
 
 
+@jinja2.pass_eval_context
+def _breakable(context: nodes.EvalContext, value: object) -> str:
+    """In HTML a line may end behind each underscore: a phone has no room for PROVIDER_UNAVAILABLE."""
+    return escape(value).replace("_", Markup("_<wbr>")) if context.autoescape else str(value)
+
+
 def as_values(template_key: str, content: Content) -> dict[str, object]:
     """For the template of tests, which says them. Raises InvalidInput for a page that does not fit into its values."""
     html = content.html or ""
@@ -119,7 +126,13 @@ def jinja(*, autoescape: bool) -> ImmutableSandboxedEnvironment:
         keep_trailing_newline=True,
         cache_size=0,
     )
-    environment.filters |= {"long_date": _long_date, "thousands": _thousands, "money": _money, "plural": _plural}
+    environment.filters |= {
+        "breakable": _breakable,
+        "long_date": _long_date,
+        "money": _money,
+        "plural": _plural,
+        "thousands": _thousands,
+    }
     return environment
 
 

@@ -40,6 +40,13 @@ def test_dates_and_large_numbers_are_written_for_readers():
     assert content.text == "9 March 2026, 1,234,567"
 
 
+def test_a_long_name_may_be_broken_behind_its_underscores_in_html_alone():
+    body = "{{ reasons|breakable }}"
+    content = render(email(subject=body, text=body, html=body), reasons="NO_CODE <3>")
+    assert content.html == "NO_<wbr>CODE &lt;3&gt;"
+    assert content.text == content.subject == "NO_CODE <3>"
+
+
 def test_an_undefined_variable_is_an_error_that_names_it_and_the_part():
     with pytest.raises(RenderError) as error:
         render(email(html="{{ nmae }}"), name="x")
