@@ -221,8 +221,9 @@ def sheets_of_mails(images: Path, chromium: str) -> None:
 def _sheet(cells: Iterable[tuple[str, str]], columns: int) -> str:
     """Pictures that lie beside it, each with its name."""
     figures = "".join(
-        f'<figure><img src="{key}-{language}.png"><figcaption>{key}, {language}</figcaption></figure>'
+        f'<figure><img src="{key}-{language}.png"><figcaption>{name}, {language}</figcaption></figure>'
         for key, language in cells
+        for name in [key.replace("_", "_<wbr>")]
     )
     return (
         f"<style>body {{ margin: 0; padding: 12px; background: #868e99; display: grid; gap: 12px; align-items: start;"
