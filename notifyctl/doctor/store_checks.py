@@ -130,7 +130,7 @@ def templates(context: CheckContext) -> CheckResult:
     if unlike:
         return CheckResult(
             CheckStatus.FAIL,
-            f"{_few(unlike)} of your own no longer take what is put into the shipped ones: messages are refused",
+            f"your files of {_few(unlike)} do not take what notifyctl brings: where seeded, messages are refused",
             "`notifyctl templates lint` says what to put back; then run `notifyctl templates seed`",
         )
     kept = [change for change in changes if change.status is catalogue.SeedStatus.KEPT]

@@ -68,7 +68,11 @@ def held_by(session: Session, message: MessageRow, quiet: QuietHours, now: datet
     breaker = breakers.get(session, message.channel)
     if breaker is not None and breaker.state != BreakerState.CLOSED:
         words = f"the circuit breaker of {message.channel}{_because(breaker, message)}"
-        held.append(Hold(words, "it goes out by itself once `notifyctl health` finds the provider up again"))
+        held.append(
+            Hold(
+                words, "it goes out by itself once a worker finds the provider up again; `notifyctl health` shows that"
+            )
+        )
     return held
 
 

@@ -261,7 +261,8 @@ def test_a_cause_that_the_message_has_met_with_is_told_once(runtime: Runtime, ru
     with runtime.database.transaction() as session:
         breakers.open_(session, Channel.EMAIL, reason="HTTP 503: down", now=now, probe_at=now)
     _, out, _ = run("messages", "explain", "last")
-    assert "held by the circuit breaker of EMAIL (HTTP 503: down).\nit goes out by itself once `notifyctl" in out
+    held = "held by the circuit breaker of EMAIL (HTTP 503: down)"
+    assert f"{held}.\nit goes out by itself once a worker finds the provider up again" in out
     with runtime.database.transaction() as session:
         session.execute(
             text("UPDATE message_log SET status = 'RETRY_SCHEDULED', attempts = 1, error = 'HTTP 503: down'")

@@ -310,7 +310,9 @@ def test_an_own_template_that_would_have_its_messages_refused_is_not_seeded(
     assert f"{key}: {complaint}" in seeded.err
     found = {row["check"]: row for row in json.loads(notifyctl("doctor", "--format", "json").out)}
     assert found["templates"]["status"] == "fail"
-    assert key in found["templates"]["problem"]
+    assert found["templates"]["problem"] == (
+        f"your files of {key} do not take what notifyctl brings: where seeded, messages are refused"
+    )
 
 
 def test_a_variable_that_only_a_company_knows_is_told_of(own: Own, notifyctl: CommandLine) -> None:
