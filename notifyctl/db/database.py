@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from time import monotonic
+from urllib.parse import unquote
 
 import platformdirs
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -265,12 +266,23 @@ def _require(path: Path) -> None:
     except OSError as error:
         raise DatabaseError(f"database file {path} cannot be opened: {error.strerror}; check DATABASE_URL") from error
     if not is_there:
+        _refuse_encoded(path)
         raise WrongSchema(f"there is no database file {path}; run `notifyctl db upgrade`, or check DATABASE_URL")
     _refuse_folder(path)
 
 
+def _refuse_encoded(path: Path) -> None:
+    """Once `%20` was a blank in DATABASE_URL. An empty database beside the old one would forget who has opted out."""
+    plain = unquote(str(path))
+    if plain != str(path) and not os.path.lexists(path) and os.path.exists(plain):
+        raise WrongSchema(
+            f"there is no database file {path}: a path in DATABASE_URL is taken as it stands; write sqlite:///{plain}"
+        )
+
+
 def _create_private(path: Path) -> bool:
     """False for a file that is there already."""
+    _refuse_encoded(path)
     try:
         _make_folder(path.parent)
         # Only a file that is not there yet: closing any descriptor of a database drops the locks that SQLite holds

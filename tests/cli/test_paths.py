@@ -124,6 +124,21 @@ def test_an_upgrade_of_a_file_that_was_not_there_says_so(run: Run, place: Path) 
     assert told not in run("db", "upgrade", DATABASE_URL=url).stderr
 
 
+def test_no_empty_database_is_made_beside_the_one_of_before_whose_blank_is_written_otherwise(
+    run: Run, place: Path
+) -> None:
+    """Up to 1.0.0 the path in DATABASE_URL was decoded, and `db upgrade` is the first command of each upgrade."""
+    (place / "my app").mkdir()
+    kept, encoded = f"sqlite:///{place}/my app/n.db", f"sqlite:///{place}/my%20app/n.db"
+    assert run("db", "upgrade", DATABASE_URL=kept).returncode == 0
+    before = made(place)
+    told = f"a path in DATABASE_URL is taken as it stands; write {kept}\n"
+    for arguments in (["db", "upgrade"], ["health"], ["worker", "--once"]):
+        ran = run(*arguments, DATABASE_URL=encoded)
+        assert (ran.returncode, told in ran.stderr) == (5, True), ran.stderr
+    assert made(place) == before
+
+
 @pytest.mark.parametrize(
     ("script", "home", "told"),
     [
