@@ -22,6 +22,7 @@ STOP PLEASE STOP|OPT OUT STOP|stop and unsubscribe|STOP or CANCEL|opted out|unsu
 cancel my reminders|STOP 36111|stop 1|st0p|wrong number|Sorry, wrong number|wrong number stop
 You have the wrong number. STOP|No thanks. Stop|not interested|Not interested, stop|no longer interested|go away
 fuck off|stop calling and texting me|deactivate|I want to stop receiving messages|I no longer want these
+I don't want to receive this|I don't want this anymore|I no longer want this
 revoke consent to be called|I revoke my consent to receive messages
 STOP\nSent from Outlook for iOS|STOP\n\nGet Outlook for Android|Stop\n-- \nJohn Smith\nAcme Inc.
 STOP\n\nSent from my Galaxy
@@ -40,7 +41,7 @@ ALTO|Parar|PARE|basta|BAJA|dar de baja|darme de baja, por favor|CANCELAR|detener
 no más mensajes|No me envíen más mensajes|no me escriban|desuscribirme
 No quiero más mensajes|ya no quiero recibir sus mensajes|no quiero sms|no me mande mensajes|Dejen de enviarme mensajes
 BAJA SMS|cancelar mensajes|ALTO MENSAJES|eliminar|dar baja|no gracias, alto|número equivocado
-deja de mandarme sms|Darse de baja|elimíname|bórrame|por favor, no molestar
+para|Para, por favor|stop para|deja de mandarme sms|Darse de baja|elimíname|bórrame|por favor, no molestar
 """
 STOP_GERMAN = """
 STOPP|Ende|abmelden|Bitte abmelden|ABMELDUNG|abbestellen|Kündigen|KUENDIGEN|Widerruf|Keine SMS mehr!|aufhören
@@ -58,7 +59,7 @@ basta sms|annulla iscrizione|non voglio ricevere SMS|quero sair|não quero receb
 avslutt|sluta|frameld|STOP TAK|poista|STOP KIITOS|rezygnacja|usuń|stop proszę|leiratkozom|RET|iptal et|odjava|stop molim
 СТОП СМС|отпишите меня|не пишите мне|СТОП, пожалуйста|відписка|спри|отказ
 הסר אותי|להסרה|قف|الغاء|停止发送|拒收|解約|やめて|중단|berhenti|UNREG|HỦY|huy|dừng|ยกเลิก|หยุด|itigil|बंद करो
-СТОП|стоп!|отписаться|ΣΤΟΠ
+DỪNG|*Dừng*|dừng sms|СТОП|стоп!|отписаться|ΣΤΟΠ
 הסר|توقف|退订|停止|配信停止|ストップ|ｽﾄｯﾌﾟ|수신거부|TD
 """
 HOWEVER_WRITTEN = [
@@ -83,6 +84,8 @@ The end|end of month|When does it end?|weekend|I quit smoking|cancel my appointm
 Cancel the 3pm|unsubscribe my colleague|revoke my licence|opt out of the meeting|remove the table|delete it
 take me home|call me|text me please|all messages|message and text|no thanks|service please|the wrong day
 wrong number of seats|stop at 36|interested|not interested in the meeting
+I don't want this|Ich möchte das nicht|Peru|Dung|đúng|dung dung|dung sms
+para mensajes|Para notificações|para recordatorios
 I am not interested in the blue one|-- \nStop & Shop
 yes, thanks|yes I'm coming|no|NO|ok|thanks|fine|Fine.|HELP|INFO|help me|start at 9|start over|resume attached
 oui|sí|ja|si|para mañana|alta calidad|baja tensión|Ende gut, alles gut|fin de semana|arrêt de bus|la fin du mois

@@ -52,13 +52,17 @@ def _meant(words: str) -> Wish | None:
         return Wish.STOP
     # Of several words each must be the wish itself, or what it may be about in whichever order a language has it.
     apart = {word: bool(patterns.stop.fullmatch(word)) for word in words.replace("opt out", "optout").split()}
-    wishes = any(apart.values()) and all(is_stop or patterns.beside.fullmatch(word) for word, is_stop in apart.items())
-    return Wish.STOP if wishes else None
+    if apart and all(apart.values()):
+        return Wish.STOP
+    wishes = any(is_stop and word != _FOR for word, is_stop in apart.items())
+    is_fit = all(is_stop or patterns.beside.fullmatch(word) for word, is_stop in apart.items())
+    return Wish.STOP if wishes and is_fit else None
 
 
 def _plain(text: str) -> str:
     """Words of small letters and digits with single blanks between them, without accents."""
-    spread = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text.replace(_STOP_SIGN, " stop ")).casefold())
+    signed = _SIGNS.sub(" stop ", unicodedata.normalize("NFKC", text))
+    spread = unicodedata.normalize("NFKD", signed.casefold())
     kept = "".join(_kept(character) for character in spread)
     words = unicodedata.normalize("NFC", kept).split()
     return "".join(words) if all(len(word) == 1 and word.isascii() for word in words) else " ".join(words)
@@ -76,7 +80,8 @@ def _without_fillers(words: str) -> str:
     return patterns.fillers_after.sub("", patterns.fillers_before.sub("", words))
 
 
-_STOP_SIGN = "\N{OCTAGONAL SIGN}"
+_SIGNS = re.compile(r"\N{OCTAGONAL SIGN}|(?<![^\W_])dừng(?![^\W_])", re.IGNORECASE)
+"""Vietnamese keeps its marks here: without them, as most write it, "dung" is "right" and a name, too."""
 _APOSTROPHES = (
     "'\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}`\N{ACUTE ACCENT}"
 )
@@ -101,6 +106,8 @@ _BESIDE = (
     "wiadomości, сообщения, уведомления, повідомлення, all, and, or, und, oder, et, ou, please, pls, plz, bitte, svp"
 )
 """Beside a wish; by themselves none of them is one."""
+_FOR = "para"
+"""A wish by itself in Spanish and Portuguese; "para mensajes" is what something is for."""
 _SIGNATURE = (
     r"(?:(?:sent|envoye|enviado|inviato) (?:from|de|depuis|desde|da) (?:my|mon|mi|meu|mio)"
     r"|(?:von|mit) meinem)(?: \w+){1,3}|(?:(?:sent|envoye|enviado) (?:from|depuis|desde) |get )"
@@ -133,8 +140,10 @@ _ENGLISH_STOP = (
     rf" ({_THINGS}|{_LIST}|all|everything|these)",
     r"unsubscribe (this|my) number",
     rf"(stop|end|quit|cancel|no|no more) {_THINGS}( to me| from you)?{_AGAIN}",
-    rf"(i )?((do not|dont) (want|wish)|no longer (want|wish))( to get| to receive)? ({_THINGS}|these|this)"
+    rf"(i )?((do not|dont) (want|wish)|no longer (want|wish))( to get| to receive)? ({_THINGS}|these)"
     rf"( from you)?{_AGAIN}",
+    # Without such a word "this" may be whatever the last message was about.
+    r"(i )?((do not|dont) want (this (anymore|any more)|to (get|receive) this)|no longer want this)",
     rf"(stop|quit) (texting|txting|messaging|contacting|spamming|bothering|harassing|writing|calling|sending)"
     r"(( and| or) (texting|messaging|calling|writing))?"
     rf"( to)?( me| us| this number)?( {_THINGS}| this| these)?( to me| to this number)?{_AGAIN}",
@@ -204,7 +213,7 @@ _STOP_ELSEWHERE = {
         " {sms/nachrichten} mehr, ich {will/möchte} keine{/ weiteren} {sms/nachrichten}{/ mehr} {erhalten/bekommen},"
         "ich {will/möchte} keine weiteren {sms/nachrichten}, keine werbung{/ mehr}, nicht mehr anschreiben,"
         "{nehmen/löschen/entfernen} Sie mich{/ von der liste/ aus der liste/ aus dem verteiler},"
-        "keine erinnerungen{/ mehr}, kein interesse, ich möchte das nicht{/ mehr}, falsche nummer,"
+        "keine erinnerungen{/ mehr}, kein interesse, ich möchte das nicht mehr, falsche nummer,"
         "ich {will/möchte} keine {sms/nachrichten}"
     ),
     "Italian": "ferma, fermare, fermate, annulla, cancellami, disiscrivi, disiscrivimi, disiscrizione, disattiva,"
@@ -219,7 +228,7 @@ _STOP_ELSEWHERE = {
     "Dutch": "afmelden, uitschrijven, einde, annuleren, opzeggen, geen sms meer, geen berichten meer, meld mij af,"
     "schrijf mij uit, stop ermee, stop met {sms/berichten}, ik wil geen {sms/berichten} meer{/ ontvangen}",
     "Scandinavian, Finnish": "stoppa, avsluta, avregistrera, avmeld, afmeld, afmelding, lopeta, peruuta, frameld,"
-    "avslutt, avbryt, avboka, sluta, sluta skicka, stans, lopettaa, poista, peru",
+    "avslutt, avbryt, avboka, sluta, sluta skicka, stans, lopettaa, poista",
     "Polish, Czech, Slovak": "koniec, wypisz, wypisz mnie, rezygnuję, rezygnacja, zrezygnuj, anuluj, usuń, usuń mnie,"
     "konec, odhlásit, odhlásiť, odhlaste mě, zrušit, zrušiť",
     "Romanian, Hungarian, Turkish": "dezabonare, dezabonează, renunț, leiratkozás, leiratkozom, stornó, iptal, durdur,"
@@ -235,7 +244,7 @@ _STOP_ELSEWHERE = {
     "Japanese, Korean": "ストップ, 停止してください, 配信停止, 解除, 解約, 退会, 止めて, やめて, 중지, 정지, 중단,"
     "그만, 수신거부, 취소, 해지",
     "Indonesian, Malay, Filipino": "berhenti, hentikan, henti, batal, berhenti berlangganan, itigil, hinto, tigil",
-    "Vietnamese, Thai, Hindi": "hủy, dừng, từ chối, ยกเลิก, หยุด, बंद, बंद करो, रोकें, रोको, band karo",
+    "Vietnamese, Thai, Hindi": "hủy, từ chối, ยกเลิก, หยุด, बंद, बंद करो, रोकें, रोको, band karo",
 }
 """None of them says yes in another language, as the Italian "fine" does."""
 
