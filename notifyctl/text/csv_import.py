@@ -78,7 +78,7 @@ class _Header:
                 raise ValueError(
                     f"column {number} has no name in the first line, but {cell[:_SHOWN]!r} here; name it or empty it"
                 )
-            if _ERROR_VALUE.fullmatch(cell.strip()):
+            if self._is_read(name) and _ERROR_VALUE.fullmatch(cell.strip()):
                 raise ValueError(
                     f"column {number} has {cell.strip()!r}, an error of the spreadsheet's; mend its formula"
                 )

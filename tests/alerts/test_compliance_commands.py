@@ -177,6 +177,16 @@ def test_every_form_has_the_days_left(notifyctl: CommandLine) -> None:
         assert "FS-1" in notifyctl("compliance", "list", "--format", form).out
 
 
+def test_what_is_not_read_of_a_listing_may_have_an_error_of_the_spreadsheet_s(
+    runtime: Runtime, notifyctl: CommandLine, file: Path
+) -> None:
+    file.write_text(f"{HEAD.strip()},days_left\nacme,Fire,F-1,2028-02-29,#VALUE!\n")
+    assert notifyctl("compliance", "import", str(file)).code == 0
+    assert items(runtime) == [("acme", "F-1", "Fire", "2028-02-29")]
+    file.write_text(f"{HEAD}acme,Fire,#REF!,2028-02-29\n")
+    assert "column 3 has '#REF!', an error of the spreadsheet's" in notifyctl("compliance", "import", str(file)).err
+
+
 @pytest.mark.usefixtures("imported")
 def test_a_renewed_item_has_its_new_day(runtime: Runtime, notifyctl: CommandLine) -> None:
     ran = notifyctl("compliance", "renew", "acme", "F-1", "2030-01-31")
