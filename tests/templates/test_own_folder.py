@@ -315,6 +315,14 @@ def test_an_own_template_that_would_have_its_messages_refused_is_not_seeded(
     )
 
 
+def test_an_own_template_may_be_sensitive_where_the_shipped_one_is_not(own: Own, notifyctl: CommandLine) -> None:
+    notifyctl("templates", "seed")
+    head = own("PAYMENT_FAILED") / "email" / "PAYMENT_FAILED" / "body.txt"
+    edit(head, "billing = true\n", "billing = true\nsensitive = true\n")
+    seeded = notifyctl("templates", "seed")
+    assert (seeded.code, seeded.err.endswith(" templates, 1 changed.\n")) == (0, True), seeded.err
+
+
 def test_a_variable_that_only_a_company_knows_is_told_of(own: Own, notifyctl: CommandLine) -> None:
     folder = own("WELCOME_EMAIL")
     head = folder / "email" / "WELCOME_EMAIL" / "body.txt"
