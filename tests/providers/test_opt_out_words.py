@@ -18,7 +18,7 @@ stop sending these|stop all communication|Stop marketing|cancel all|end all|ceas
 opt out of all|unsubscribe from all|unsubscribe this number|remove me from these texts|remove number|no texts|no SMS
 I no longer want to receive texts|I no longer wish to receive text messages|I don't want any more marketing messages
 No thanks, stop|no. stop|STOP to end|STOP2END|stop 2 quit|Text STOP|reply "STOP"
-STOP PLEASE STOP|OPT OUT STOP|stop and unsubscribe|STOP or CANCEL|opted out|unsubscribe sms|end service
+STOP PLEASE STOP|OPT OUT STOP|stop and unsubscribe|STOP or CANCEL|opted out|unsubscribe sms|end service|stop service
 cancel my reminders|STOP 36111|stop 1|st0p|wrong number|Sorry, wrong number|wrong number stop
 You have the wrong number. STOP|No thanks. Stop|not interested|Not interested, stop|no longer interested|go away
 fuck off|stop calling and texting me|deactivate|I want to stop receiving messages|I no longer want these
@@ -82,7 +82,8 @@ je ne veux plus de pain|no quiero|deja de llover|keine Zeit mehr|I no longer wan
 how do I opt out?|stop start|Yes. Cancel|yes, cancel it
 The end|end of month|When does it end?|weekend|I quit smoking|cancel my appointment|cancel my subscription
 Cancel the 3pm|unsubscribe my colleague|revoke my licence|opt out of the meeting|remove the table|delete it
-take me home|call me|text me please|all messages|message and text|no thanks|service please|the wrong day
+take me home|call me|text me please|all messages|message and text|no thanks|service please|cancel service
+Cancel my service|Service kündigen|annuler service|Avboka|the wrong day
 wrong number of seats|stop at 36|interested|not interested in the meeting
 I don't want this|Ich möchte das nicht|Peru|Dung|đúng|dung dung|dung sms
 para mensajes|Para notificações|para recordatorios

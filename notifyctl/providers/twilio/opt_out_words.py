@@ -100,7 +100,7 @@ _FILLERS = (
     "no thanks, no thank you, nein danke, non merci, no gracias, no grazie, nee bedankt, nej tak, nej tack"
 )
 _BESIDE = (
-    "sms, смс, msg, msgs, message, messages, text, texts, textos, txt, txts, alerts, notifications, reminders, service,"
+    "sms, смс, msg, msgs, message, messages, text, texts, textos, txt, txts, alerts, notifications, reminders,"
     "newsletter, nachricht, nachrichten, erinnerungen, benachrichtigungen, rappels, mensaje, mensajes, notificaciones,"
     "recordatorios, messaggi, notifiche, promemoria, mensagens, notificações, lembretes, berichten, herinneringen,"
     "wiadomości, сообщения, уведомления, повідомлення, all, and, or, und, oder, et, ou, please, pls, plz, bitte, svp"
@@ -129,7 +129,7 @@ _I_WANT_TO = r"((i )?(want|wish|would like|need) to |id like to )?"
 _ENGLISH_STOP = (
     r"(no( thanks| thank you)? )?((stt?[o0]+p+)+|stpo|sotp|sopt)"
     r"( all| it| this| that| these| those| them| everything)?",
-    r"stop( au| to)? ?\d{1,6}|opted out|quit it|deact|deactivate|unreg",
+    r"stop( au| to)? ?\d{1,6}|opted out|quit it|deact|deactivate|unreg|(stop|end) service",
     r"((sorry|you have|you got|this is) )?(the |a )?wrong (number|person)( stop)?|stop wrong number",
     r"(im )?(not|no longer) interested|(just )?go away|(fuck|piss|f) off|get lost",
     rf"{_I_WANT_TO}stop (receiving|getting) ({_THINGS}|this|these|them)( from you)?{_AGAIN}",
@@ -228,7 +228,7 @@ _STOP_ELSEWHERE = {
     "Dutch": "afmelden, uitschrijven, einde, annuleren, opzeggen, geen sms meer, geen berichten meer, meld mij af,"
     "schrijf mij uit, stop ermee, stop met {sms/berichten}, ik wil geen {sms/berichten} meer{/ ontvangen}",
     "Scandinavian, Finnish": "stoppa, avsluta, avregistrera, avmeld, afmeld, afmelding, lopeta, peruuta, frameld,"
-    "avslutt, avbryt, avboka, sluta, sluta skicka, stans, lopettaa, poista",
+    "avslutt, avbryt, sluta, sluta skicka, stans, lopettaa, poista",
     "Polish, Czech, Slovak": "koniec, wypisz, wypisz mnie, rezygnuję, rezygnacja, zrezygnuj, anuluj, usuń, usuń mnie,"
     "konec, odhlásit, odhlásiť, odhlaste mě, zrušit, zrušiť",
     "Romanian, Hungarian, Turkish": "dezabonare, dezabonează, renunț, leiratkozás, leiratkozom, stornó, iptal, durdur,"
