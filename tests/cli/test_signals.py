@@ -108,7 +108,6 @@ def test_what_rotates_logs_leaves_it_running_and_sigquit_stops_it(start: Start, 
     wait_for(lambda: ready in log.read_text())
     process.send_signal(signal.SIGUSR1)
     process.send_signal(signal.SIGUSR2)
-    sleep(0.01)
     process.send_signal(signal.SIGQUIT)
     assert process.wait(60) == 0
     if "worker" in name:

@@ -21,7 +21,7 @@ No thanks, stop|no. stop|STOP to end|STOP2END|stop 2 quit|Text STOP|reply "STOP"
 STOP PLEASE STOP|OPT OUT STOP|stop and unsubscribe|STOP or CANCEL|opted out|unsubscribe sms|end service|stop service
 cancel my reminders|STOP 36111|stop 1|st0p|wrong number|Sorry, wrong number|wrong number stop
 You have the wrong number. STOP|No thanks. Stop|not interested|Not interested, stop|no longer interested|go away
-fuck off|stop calling and texting me|deactivate|I want to stop receiving messages|I no longer want these
+fuck off|stop calling and texting me|I want to stop receiving messages|I no longer want these
 I don't want to receive this|I don't want this anymore|I no longer want this
 revoke consent to be called|I revoke my consent to receive messages
 STOP\nSent from Outlook for iOS|STOP\n\nGet Outlook for Android|Stop\n-- \nJohn Smith\nAcme Inc.
@@ -58,7 +58,7 @@ disiscrivimi|SAIR|descadastrar|não quero mais|afmelden|uitschrijven|avsluta|lop
 basta sms|annulla iscrizione|non voglio ricevere SMS|quero sair|não quero receber|Pare de mandar SMS|Stop alstublieft
 avslutt|sluta|frameld|STOP TAK|poista|STOP KIITOS|rezygnacja|usuń|stop proszę|leiratkozom|RET|iptal et|odjava|stop molim
 СТОП СМС|отпишите меня|не пишите мне|СТОП, пожалуйста|відписка|спри|отказ
-הסר אותי|להסרה|قف|الغاء|停止发送|拒收|解約|やめて|중단|berhenti|UNREG|HỦY|huy|dừng|ยกเลิก|หยุด|itigil|बंद करो
+הסר אותי|להסרה|قف|الغاء|停止发送|拒收|やめて|중단|berhenti|UNREG|HỦY|huy|dừng|ยกเลิก|หยุด|itigil|बंद करो
 DỪNG|*Dừng*|dừng sms|СТОП|стоп!|отписаться|ΣΤΟΠ
 הסר|توقف|退订|停止|配信停止|ストップ|ｽﾄｯﾌﾟ|수신거부|TD
 """
@@ -89,7 +89,7 @@ I don't want this|Ich möchte das nicht|Peru|Dung|đúng|dung dung|dung sms
 para mensajes|Para notificações|para recordatorios
 I am not interested in the blue one|-- \nStop & Shop
 yes, thanks|yes I'm coming|no|NO|ok|thanks|fine|Fine.|HELP|INFO|help me|start at 9|start over|resume attached
-oui|sí|ja|si|para mañana|alta calidad|baja tensión|Ende gut, alles gut|fin de semana|arrêt de bus|la fin du mois
+बूंद|หยด|解約|deactivate|oui|sí|ja|si|para mañana|alta calidad|baja tensión|Ende gut, alles gut|fin de semana|arrêt de bus|la fin du mois
 Wann ist Ende?|Keine Ahnung|stop\nby at five|never|don't|s top|never mind|more|42|?|🙏|👍|✋🏽 hi
 """
 

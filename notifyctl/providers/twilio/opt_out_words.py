@@ -71,6 +71,8 @@ def _plain(text: str) -> str:
 def _kept(character: str) -> str:
     if character.isalnum():
         return character
+    if "\u0900" <= character < "\u1800" and unicodedata.category(character) == "Mn":
+        return character  # a vowel, in Hindi as in Thai: without it a drop (बूंद) would be a stop (बंद)
     is_dropped = character in _APOSTROPHES or unicodedata.category(character) in ("Mn", "Cf")
     return "" if is_dropped else " "
 
@@ -129,7 +131,7 @@ _I_WANT_TO = r"((i )?(want|wish|would like|need) to |id like to )?"
 _ENGLISH_STOP = (
     r"(no( thanks| thank you)? )?((stt?[o0]+p+)+|stpo|sotp|sopt)"
     r"( all| it| this| that| these| those| them| everything)?",
-    r"stop( au| to)? ?\d{1,6}|opted out|quit it|deact|deactivate|unreg|(stop|end) service",
+    r"stop( au| to)? ?\d{1,6}|opted out|quit it|unreg|(stop|end) service",
     r"((sorry|you have|you got|this is) )?(the |a )?wrong (number|person)( stop)?|stop wrong number",
     r"(im )?(not|no longer) interested|(just )?go away|(fuck|piss|f) off|get lost",
     rf"{_I_WANT_TO}stop (receiving|getting) ({_THINGS}|this|these|them)( from you)?{_AGAIN}",
@@ -241,7 +243,7 @@ _STOP_ELSEWHERE = {
     "Hebrew, Arabic": "הסר, הסרה, הסר אותי, להסרה, תסירו אותי, תפסיק, תפסיקו, עצור, בטל, ביטול,"
     "توقف, إيقاف, إلغاء, إلغاء الاشتراك, قف, وقف",
     "Chinese": "td, 停, 停止, 停止发送, 停止接收, 退订, 退訂, 取消, 取消订阅, 取消訂閱, 拒收, 不要再发, 不要再发了",
-    "Japanese, Korean": "ストップ, 停止してください, 配信停止, 解除, 解約, 退会, 止めて, やめて, 중지, 정지, 중단,"
+    "Japanese, Korean": "ストップ, 停止してください, 配信停止, 解除, 止めて, やめて, 중지, 정지, 중단,"
     "그만, 수신거부, 취소, 해지",
     "Indonesian, Malay, Filipino": "berhenti, hentikan, henti, batal, berhenti berlangganan, itigil, hinto, tigil",
     "Vietnamese, Thai, Hindi": "hủy, từ chối, ยกเลิก, หยุด, बंद, बंद करो, रोकें, रोको, band karo",
