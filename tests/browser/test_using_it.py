@@ -82,7 +82,7 @@ def test_what_is_wrong_comes_before_the_figures(signed_in: Tab, api: Api) -> Non
 
     assert headings[:4] == ["Notification health", "1 problem", "Email", "SMS"]
     assert "its provider is taken for down" in signed_in.text(".problems")
-    assert "39.7 %" not in signed_in.text(".problems"), "the monitor's last words"
+    assert "39.7%" not in signed_in.text(".problems"), "the monitor's last words"
     assert signed_in.js("document.title").startswith("1 problem")
     assert signed_in.js("document.querySelectorAll('rect.failed').length") > 0
 

@@ -67,7 +67,7 @@ def test_numbers_are_grouped() -> None:
 
 @pytest.mark.parametrize(
     ("part", "words"),
-    [(0, "0 %"), (0.00001, "< 0.1 %"), (0.123, "12.3 %"), (0.02, "2 %"), (0.99999, "> 99.9 %"), (1, "100 %")],
+    [(0, "0%"), (0.00001, "< 0.1%"), (0.123, "12.3%"), (0.02, "2%"), (0.99999, "> 99.9%"), (1, "100%")],
 )
 def test_a_share_is_never_rounded_to_nothing_or_all(part: float, words: str) -> None:
     assert share(part) == words

@@ -89,7 +89,8 @@ I don't want this|Ich möchte das nicht|Peru|Dung|đúng|dung dung|dung sms
 para mensajes|Para notificações|para recordatorios
 I am not interested in the blue one|-- \nStop & Shop
 yes, thanks|yes I'm coming|no|NO|ok|thanks|fine|Fine.|HELP|INFO|help me|start at 9|start over|resume attached
-बूंद|หยด|解約|deactivate|oui|sí|ja|si|para mañana|alta calidad|baja tensión|Ende gut, alles gut|fin de semana|arrêt de bus|la fin du mois
+बूंद|หยด|解約|deactivate
+oui|sí|ja|si|para mañana|alta calidad|baja tensión|Ende gut, alles gut|fin de semana|arrêt de bus|la fin du mois
 Wann ist Ende?|Keine Ahnung|stop\nby at five|never|don't|s top|never mind|more|42|?|🙏|👍|✋🏽 hi
 """
 

@@ -79,15 +79,15 @@ def count(number: int) -> str:
 
 
 def share(part: float, whole: float = 1) -> str:
-    """`12.3 %`; a dash of nothing, and never 0 or 100 for what is not quite so."""
+    """`12.3%`; a dash of nothing, and never 0 or 100 for what is not quite so."""
     if not whole:
         return NOTHING
     percent = 100 * part / whole
     if 0 < percent < 0.05:
-        return "< 0.1 %"
+        return "< 0.1%"
     if 99.95 <= percent < 100:
-        return "> 99.9 %"
-    return f"{percent:.1f} %".replace(".0 %", " %")
+        return "> 99.9%"
+    return f"{percent:.1f}%".replace(".0%", "%")
 
 
 def span(seconds: float | None) -> str:
