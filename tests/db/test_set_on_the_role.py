@@ -51,7 +51,7 @@ def test_an_idle_session_is_not_ended_and_a_revision_takes_its_time(database_url
 
 
 def test_a_statement_that_takes_too_long_is_told_as_what_it_is(database_url: str) -> None:
-    set_on_the_database(database_url, "statement_timeout", ["50ms"])
+    set_on_the_database(database_url, "statement_timeout", ["500ms"])
     with (
         closing(Database(database_url)) as database,
         pytest.raises(DatabaseError, match=r"has canceled a statement: .*statement_timeout, raise it for the role in"),
