@@ -33,7 +33,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 _LIMIT_HELP = "At most this many rows; a terminal is given what fits it, unless you say."
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help=_LIMIT_HELP)]
 Locale = Annotated[str | None, typer.Option("--locale", help="Language of the words, as de or de-AT.")]
-ChannelArgument = Annotated[Channel, typer.Argument(case_sensitive=False, help="EMAIL or SMS.")]
+ChannelArgument = Annotated[Channel, typer.Argument(metavar="CHANNEL", case_sensitive=False, help="EMAIL or SMS.")]
 
 
 _SPANS = {"s": "seconds", "m": "minutes", "d": "days"}

@@ -67,8 +67,7 @@ def run(processes: Processes, variables: dict[str, str], tmp_path: Path) -> Run:
         ),
         (
             ["limits", "set", "MAIL", "3"],
-            "EMAIL|SMS 'MAIL' is unknown; did you mean EMAIL? It is one of EMAIL, SMS; see"
-            " `notifyctl limits set --help`",
+            "CHANNEL 'MAIL' is unknown; did you mean EMAIL? It is one of EMAIL, SMS; see `notifyctl limits set --help`",
         ),
         (
             ["messages", "list", "--reson", "x"],

@@ -73,7 +73,7 @@ def test_help_imports_no_command(processes: Processes) -> None:
 
 def test_the_help_of_a_command_imports_its_module_alone(processes: Processes) -> None:
     ran = processes.run(sys.executable, "-c", HELP, "limits", "set", "--help")
-    assert ran.stdout.startswith("Usage: notifyctl limits set [OPTIONS] {EMAIL|SMS} {PER_MINUTE}")
+    assert ran.stdout.startswith("Usage: notifyctl limits set [OPTIONS] {CHANNEL} {PER_MINUTE}")
     modules = [name for name in ran.stderr.split() if name.startswith("notifyctl")]
     assert (modules, ran.returncode) == (["notifyctl.cli.admin.limits"], 0)
 

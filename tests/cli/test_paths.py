@@ -150,7 +150,8 @@ def test_no_empty_database_is_made_beside_the_one_of_before_whose_blank_is_writt
 def test_a_completion_that_cannot_be_installed_says_where(
     script: str, home: dict[str, str], told: str, run: Run
 ) -> None:
-    ran = run("--install-completion", "bash", script=script, **home)
+    named = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # else it is whatever shell the tests run in
+    ran = run("--install-completion", "bash", script=script, **home, **named)
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
     assert ran.stderr.startswith(f"notifyctl: {told}")
 

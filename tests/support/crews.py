@@ -59,6 +59,8 @@ class Crew:
         if worker is None:
             return None
         worker.send_signal(signal.SIGSTOP)
+        while not _is_stopped(worker.pid):
+            sleep(0.001)  # a thread that still runs may take the lock after all
         if runtime.database.is_sqlite and not _can_write(runtime):
             worker.send_signal(signal.SIGCONT)  # it holds SQLite's write lock, and would hold it for good
             return None
@@ -102,6 +104,15 @@ def busy(runtime: Runtime) -> set[int]:
     with runtime.database.read() as session:
         rows = session.execute(text("SELECT DISTINCT lease_owner FROM message_log WHERE status = 'SENDING'"))
         return {int(name.split(":")[1]) for name in rows.scalars()}
+
+
+def _is_stopped(pid: int) -> bool:
+    """All of its threads are (proc(5)), or it has ended."""
+    try:
+        stats = [task.read_text() for task in Path("/proc").glob(f"{pid}/task/*/stat")]
+    except OSError:  # a thread that has just ended
+        return False
+    return all(stat.rpartition(")")[2].split()[0] in "TZ" for stat in stats)
 
 
 def _can_write(runtime: Runtime) -> bool:
